@@ -1,0 +1,40 @@
+"""QFM-IQM: how good a photo looks to people, without a reference.
+
+    from qfm_iqm import load_model
+    score = load_model().score("photo.jpg")
+    print(score.value, score.spread)
+
+What is promised is what is named here; everything else may move. Names are imported when they
+are first used, so that `import qfm_iqm` and `qfm --help` cost nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.image.reading import read_image
+    from qfm_iqm.network.checkpoint import load_model, save_model
+    from qfm_iqm.network.model import QualityModel, QualityScore
+
+__all__ = ["QFMError", "QualityModel", "QualityScore", "load_model", "read_image", "save_model"]
+
+_HOMES = {
+    "QFMError": "qfm_iqm.errors",
+    "QualityModel": "qfm_iqm.network.model",
+    "QualityScore": "qfm_iqm.network.model",
+    "load_model": "qfm_iqm.network.checkpoint",
+    "read_image": "qfm_iqm.image.reading",
+    "save_model": "qfm_iqm.network.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qfm_iqm' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,95 @@
+"""`qfm evaluate`: a model against rated images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import Device, Root, check_device, messages, with_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qfm_iqm.evaluation.protocol import Evaluation
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model as in qfm score --model.")],
+    labels: Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")],
+    root: Root = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column whose groups are reported beside the whole.")
+    ] = None,
+    part: Annotated[
+        Literal["train", "validation", "test"] | None,
+        typer.Option(help="Only this part of the split that the model's card records."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this CSV.")] = None,
+    per_image: Annotated[
+        Path | None, typer.Option(help="Write name, mos, score, spread of each image to this CSV.")
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
+    ] = 1000,
+    device: Device = None,
+) -> None:
+    """Evaluate a model: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
+    from qfm_iqm.datasets.table import read_table
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.scoring.judging import judge, recorded_part
+    from qfm_iqm.scoring.rows import check_output
+
+    console = messages()
+    for path in (out, per_image):
+        if path is not None:
+            check_output(path, only=".csv")
+    check_device(device)
+    table = read_table(labels)
+    loaded = load_model(model)
+    if part is not None:
+        table = recorded_part(loaded.card, table, part)
+    evaluation, judged = judge(
+        loaded,
+        table,
+        root if root is not None else labels.parent,
+        by=by,
+        n_boot=bootstrap,
+        device=device,
+        progress=lambda rows, total: with_progress(rows, total, "scoring", console),
+    )
+    if out is not None:
+        evaluation.to_csv(out)
+    if per_image is not None:
+        judged.to_csv(per_image)
+    show_evaluation(evaluation, console)
+
+
+def show_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Prints an evaluation as a table on stdout: a row per part, a column per metric."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = list(dict.fromkeys(row.metric for row in evaluation.rows))
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("part", no_wrap=True)
+    table.add_column("images", justify="right")
+    for metric in metrics:
+        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
+    for part in dict.fromkeys(row.part for row in evaluation.rows):
+        rows = [evaluation.row(part, metric) for metric in metrics]
+        cells = []
+        for row in rows:
+            if row.value is None:
+                cells.append("-")
+            elif row.ci_low is None or row.ci_high is None:
+                cells.append(f"{row.value:.4f}")
+            else:
+                cells.append(f"{row.value:.4f}\n{row.ci_low:.3f}..{row.ci_high:.3f}")
+        table.add_row(part, str(rows[0].n), *cells)
+    Console(highlight=False).print(table)
+    for row in evaluation.rows:
+        if row.note:
+            console.print(f"{row.part}, {row.metric}: {row.note}", markup=False, soft_wrap=True)

@@ -1,0 +1,60 @@
+"""`qfm`: the verbs, and the one place where a user's mistake becomes a sentence.
+
+Nothing heavy is imported before a verb runs, so `qfm --help` answers at once.
+Exit codes: 0 done; 1 done, with images that could not be scored; 2 a mistake, nothing done;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from qfm_iqm.cli import evaluate, pseudo_label, score, train
+from qfm_iqm.errors import QFMError
+
+app = typer.Typer(
+    name="qfm",
+    help="How good does a photo look? Scores without a reference, by QFM-IQM (ICML 2024).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("score")(score.score)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("pseudo-label")(pseudo_label.pseudo_label)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"qfm-iqm {metadata.version('qfm-iqm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `qfm` command."""
+    try:
+        app()
+    except QFMError as error:
+        print(f"qfm: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output has gone (`qfm score ... | head`): nothing is left to say.
+        sys.stderr.close()
+        sys.exit(1)

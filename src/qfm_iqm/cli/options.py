@@ -1,0 +1,73 @@
+"""Options that several verbs share, so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model of the package, a model folder, or hub:owner/name.",
+        show_default=True,
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the table's names are relative to. Default: the table's own."),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
+]
+
+
+def messages() -> Console:
+    """The console for people: on stderr, so that stdout stays for results."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def with_progress(items: Iterator[T], total: int, title: str, console: Console) -> Iterator[T]:
+    """Passes items on under a progress bar, which is shown on terminals only."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        for item in items:
+            bar.advance(task)
+            yield item
+
+
+def check_device(name: str | None) -> None:
+    """Refuses a device that torch does not know or this machine does not have."""
+    import torch
+
+    from qfm_iqm.errors import QFMError
+
+    if name is None:
+        return
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise QFMError(f"The device '{name}' cannot be used: {reason}") from error

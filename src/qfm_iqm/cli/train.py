@@ -1,0 +1,66 @@
+"""`qfm train`: a rated set in, a trained network out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qfm_iqm.cli.evaluate import show_evaluation
+from qfm_iqm.cli.options import messages
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe: TOML.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a key: --set train.epochs=4. May be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/NAME.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in that folder.")
+    ] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="Also write the test figures to this CSV.")
+    ] = None,
+) -> None:
+    """Train a network by a recipe, select on validation, test once."""
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.training.recipe import read_recipe
+
+    console = messages()
+    checked = read_recipe(recipe, changes or ())
+    if results is not None:
+        check_output(results, only=".csv")
+    folder = out if out is not None else Path("runs") / str(checked.train.name)
+    try:
+        from qfm_iqm.training.reporting import Reporter
+        from qfm_iqm.training.trainer import InterruptedRunError, Trainer
+    except ModuleNotFoundError as error:
+        raise QFMError(
+            f"Training needs {error.name}: install it with pip install 'qfm-iqm[train]'."
+        ) from error
+    trainer = Trainer(checked, folder, resume=resume, reporter=Reporter(console))
+    data = trainer.data
+    console.print(
+        f"{len(data.samples)} crops an epoch, {len(data.validation)} validation and "
+        f"{len(data.test)} test images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
+        + (f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)),
+        soft_wrap=True,
+    )
+    try:
+        evaluation = trainer.run()
+    except (InterruptedRunError, KeyboardInterrupt):
+        console.print(f"Interrupted. Go on with the same command and --resume ({folder}).")
+        raise typer.Exit(130) from None
+    show_evaluation(evaluation, console)
+    if results is not None:
+        shutil.copyfile(folder / "results.csv", results)
+    console.print(
+        f"Best epoch by validation: {trainer.best['epoch'] + 1}. Model: {folder / 'model'}"
+    )

@@ -1,0 +1,1 @@
+"""Rated sets of images: their tables of labels and their splits."""

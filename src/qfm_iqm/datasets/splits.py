@@ -1,0 +1,255 @@
+"""Splits of a table into train, validation and test: by content, stated, the same everywhere.
+
+No random generator of any library is involved: the order of contents is that of their SHA-256,
+so a split depends on names, contents and arguments alone, never on row order, machine or version.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from qfm_iqm.datasets.table import Indices, RatedTable
+from qfm_iqm.errors import TableError
+
+PARTS = ("train", "validation", "test")
+
+# How official tables spell the parts; 0, 1, 2 are pyiqa's codes for the same three.
+OFFICIAL_VALUES = {
+    "train": "train",
+    "training": "train",
+    "0": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "1": "validation",
+    "test": "test",
+    "testing": "test",
+    "2": "test",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of image names and the rule that made them.
+
+    Attributes:
+        train: names to fit on, sorted by code point, as are the other two.
+        validation: names to choose the network on; empty where the rule asks for none.
+        test: names to judge on, once; empty where the rule asks for none.
+        rule: one line that states the generator and its arguments.
+
+    Raises:
+        TableError: a name in two parts, or a line break in a name or in the rule.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    rule: str
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            object.__setattr__(self, part, tuple(sorted(self.part(part))))
+        names = self.train + self.validation + self.test
+        if len(set(names)) < len(names):
+            raise TableError(
+                f"A split has each image once, but {len(names) - len(set(names))} names "
+                "come again in the same or another part; correct the parts."
+            )
+        broken = [text for text in (*names, self.rule) if "\n" in text or "\r" in text]
+        if broken:
+            raise TableError(
+                f"A split is written one image per line, but {broken[0]!r} holds a line break; "
+                "rename the image."
+            )
+
+    def part(self, name: str) -> tuple[str, ...]:
+        """The names of the part called `train`, `validation` or `test`."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical text, 64 hexadecimal digits: names the split in a model card."""
+        return hashlib.sha256(self.to_text().encode()).hexdigest()
+
+    def to_text(self) -> str:
+        """The canonical text: the rule as a comment, then `part<TAB>name`, sorted in each part."""
+        lines = [f"# rule: {self.rule}"]
+        lines += [f"{part}\t{name}" for part in PARTS for name in self.part(part)]
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def from_text(text: str) -> "Split":
+        """The inverse of `to_text`; line order and Windows line ends do not matter.
+
+        Raises:
+            TableError: no rule, or a line that is not `part<TAB>name`.
+        """
+        rule: str | None = None
+        parts: dict[str, list[str]] = {part: [] for part in PARTS}
+        # Not splitlines(): it would also break names at rarer separators such as U+2028.
+        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+            part, tab, name = line.partition("\t")
+            if line.startswith("# rule: "):
+                rule = line.removeprefix("# rule: ")
+            elif tab and name and part in parts:
+                parts[part].append(name)
+            elif line and not line.startswith("#"):
+                raise TableError(
+                    f"A split has lines of part, tab, name with part one of {', '.join(PARTS)}, "
+                    f"but line {number} is {line!r}."
+                )
+        if rule is None:
+            raise TableError("A split states its rule in a line '# rule: ...', but there is none.")
+        return _split(parts, rule)
+
+    def indices(self, table: RatedTable) -> dict[str, Indices]:
+        """Row indices of each part in `table`, in the order of the sorted names.
+
+        That order makes what follows independent of the table's row order.
+
+        Raises:
+            TableError: the table's names are not exactly the split's.
+        """
+        row = {name: index for index, name in enumerate(table.names)}
+        names = set(self.train + self.validation + self.test)
+        lost, extra = sorted(names - row.keys()), sorted(row.keys() - names)
+        if lost or extra:
+            raise TableError(
+                f"The split and {table.source} must hold the same images, but "
+                f"{len(lost)} are only in the split ({', '.join(lost[:3]) or 'none'}) and "
+                f"{len(extra)} only in the table ({', '.join(extra[:3]) or 'none'}); "
+                "use the table that the split was made from."
+            )
+        return {p: np.array([row[name] for name in self.part(p)], dtype=np.intp) for p in PARTS}
+
+
+def split_by_content(
+    table: RatedTable,
+    *,
+    test: float = 0.2,
+    validation: float = 0.1,
+    seed: int = 0,
+    group: str | None = None,
+) -> Split:
+    """Split so that all images of one content fall into one part.
+
+    Contents in ascending order of SHA-256("<seed>:<content>") fill test until it holds at least
+    round(test * N) images, then validation likewise; the rest is train. N counts all images.
+    Ten splits are ten seeds.
+
+    Args:
+        table: the rated images; labels are not looked at.
+        test: share of all images to judge on, 0 for none (a test set that lies elsewhere).
+        validation: share of all images to choose on, 0 for none.
+        seed: which of the splits.
+        group: a column whose values are kept together in place of the contents, for instance a
+            scene that joins several contents.
+
+    Raises:
+        TableError: a share out of range, a negative seed, no such column, a part that was asked
+            for and stays empty, or a `group` that tears a content apart.
+    """
+    if not all(isfinite(share) and 0 <= share < 1 for share in (test, validation)):
+        raise TableError(
+            f"The shares of test and validation must be at least 0 and below 1, "
+            f"but {test} and {validation} came."
+        )
+    if test + validation >= 1:
+        raise TableError(
+            f"Test and validation must leave images to train on, but {test} + {validation} "
+            "of them were asked for; lower one."
+        )
+    if seed < 0:
+        raise TableError(f"The seed of a split must be 0 or more, but {seed} came.")
+
+    units = table.contents if group is None else table.column(group)
+    members: dict[str, list[str]] = {}
+    for name, unit in zip(table.names, units, strict=True):
+        members.setdefault(unit, []).append(name)
+    order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest())
+
+    wanted = {"test": round(test * len(table)), "validation": round(validation * len(table))}
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for unit in order:
+        short = (part for part in ("test", "validation") if len(parts[part]) < wanted[part])
+        parts[next(short, "train")] += members[unit]
+
+    asked = [part for part, share in (("test", test), ("validation", validation)) if share > 0]
+    empty = [part for part in (*asked, "train") if not parts[part]]
+    if empty:
+        raise TableError(
+            f"{table.source}: {len(table)} images of {len(members)} contents were to be split with "
+            f"test={test} and validation={validation}, but {' and '.join(empty)} would stay empty; "
+            "change the shares or give more contents."
+        )
+    if group is not None:
+        _refuse_torn_contents(table, parts, group)
+    rule = (
+        f"split_by_content(test={float(test)}, validation={float(validation)}, seed={int(seed)}, "
+        f"group={group!r}): {'contents' if group is None else 'groups'} in ascending order of "
+        "sha256('<seed>:<content>') fill test to round(test*N) images, then validation to "
+        "round(validation*N); the rest is train"
+    )
+    return _split(parts, rule)
+
+
+def official_split(table: RatedTable) -> Split:
+    """The split that the dataset's authors wrote into the column `split` or `set`.
+
+    Values: train or training, val or validation, test, or pyiqa's codes 0, 1, 2 for the same.
+    A dataset without a validation part gives an empty one. Contents are not checked: an official
+    split is compared with the literature as it is.
+
+    Raises:
+        TableError: no such column, another value in it, or fewer than two parts.
+    """
+    column = next((key for key in ("split", "set") if key in table.columns), None)
+    if column is None:
+        raise TableError(
+            f"{table.source}: the official split was asked for, but there is no column 'split' or "
+            f"'set' among: {', '.join(table.columns) or 'none'}; use split_by_content."
+        )
+    values = table.columns[column]
+    unknown = sorted(set(values) - {value for value in values if value.lower() in OFFICIAL_VALUES})
+    if unknown:
+        raise TableError(
+            f"{table.source}: the column '{column}' must say train, validation or test, "
+            f"but it also says: {_quoted(unknown)}; correct it or use split_by_content."
+        )
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for name, value in zip(table.names, values, strict=True):
+        parts[OFFICIAL_VALUES[value.lower()]].append(name)
+    if sum(bool(names) for names in parts.values()) < 2:
+        raise TableError(
+            f"{table.source}: a split has at least two parts, but the column '{column}' puts every "
+            f"image into {_quoted(sorted(set(values)))}; use split_by_content."
+        )
+    rule = f"official_split: the column '{column}' of the dataset's own table"
+    return _split(parts, rule)
+
+
+def _split(parts: Mapping[str, Sequence[str]], rule: str) -> Split:
+    train, validation, test = (tuple(parts[part]) for part in PARTS)
+    return Split(train, validation, test, rule)
+
+
+def _refuse_torn_contents(table: RatedTable, parts: dict[str, list[str]], group: str) -> None:
+    part_of = {name: part for part, names in parts.items() for name in names}
+    homes: dict[str, set[str]] = {}
+    for name, content in zip(table.names, table.contents, strict=True):
+        homes.setdefault(content, set()).add(part_of[name])
+    torn = sorted(content for content, found in homes.items() if len(found) > 1)
+    if torn:
+        raise TableError(
+            f"{table.source}: splitting by '{group}' would put {len(torn)} contents into several "
+            f"parts ({_quoted(torn)}); split by content instead."
+        )
+
+
+def _quoted(items: Iterable[str]) -> str:
+    listed = list(items)
+    return ", ".join(repr(item) for item in listed[:3]) + (", ..." if len(listed) > 3 else "")

@@ -1,0 +1,25 @@
+"""What can go wrong by a user's hand, as exceptions that carry one clear sentence.
+
+The command line prints the sentence and exits with a non-zero code; a Python caller
+can catch `QFMError` alone. Anything else that escapes is a defect of this library.
+"""
+
+
+class QFMError(Exception):
+    """A mistake in what was asked: what was found, and what to do, in one sentence."""
+
+
+class ImageError(QFMError):
+    """An image that cannot be read, or that the reading policy refuses."""
+
+
+class TableError(QFMError):
+    """A table of labels or scores that cannot be used as it is."""
+
+
+class ModelError(QFMError):
+    """A model folder, a card or backbone weights that cannot be loaded."""
+
+
+class RecipeError(QFMError):
+    """A training recipe with an unknown key, a wrong type or an impossible value."""

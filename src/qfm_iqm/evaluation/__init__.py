@@ -1,0 +1,1 @@
+"""Numbers about scores: correlation with human opinion, and how sure they are."""

@@ -1,0 +1,249 @@
+"""How well scores agree with labels: SRCC, PLCC, KRCC, RMSE, and the logistic mapping of VQEG.
+
+All take two 1-D arrays, scores and labels of the same images, and refuse what has no answer:
+unequal lengths, fewer than 3 images, NaN or infinity, and scores or labels that are all equal.
+The last holds for RMSE too: a network that collapsed to one value must not come out with a number.
+
+Signs are kept: against labels where low is good, a good score has a negative correlation. The
+logistic mapping may fall as well as rise, so the metrics after it are free of direction and unit.
+
+Shape legend: `x_BN` holds B samples of N images.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, optimize, special, stats
+
+from qfm_iqm.errors import TableError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Scores and labels (N,) as float64, fit for every metric here.
+
+    Raises:
+        TableError: not two 1-D arrays of numbers of one length N >= 3, a NaN or infinity (counted),
+            or all scores or all labels equal.
+    """
+    pair = _numbers("scores", scores), _numbers("labels", labels)
+    if pair[0].size != pair[1].size:
+        raise TableError(
+            f"Each image needs a score and a label, but {pair[0].size} scores "
+            f"and {pair[1].size} labels came."
+        )
+    if pair[0].size < 3:
+        raise TableError(f"A correlation needs at least 3 images, but {pair[0].size} came.")
+    for what, values in zip(("scores", "labels"), pair, strict=True):
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        if bad:
+            raise TableError(
+                f"{bad} of {values.size} {what} are NaN or infinite; "
+                "find out why, or leave these images out on both sides."
+            )
+    for what, values in zip(("scores", "labels"), pair, strict=True):
+        if values.min() == values.max():
+            raise TableError(
+                f"All {values.size} {what} are equal ({values[0]:g}): a correlation does not exist."
+            )
+    return pair
+
+
+def srcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Spearman's rank correlation, -1 to 1: PLCC of the ranks, ties at their mean rank."""
+    return float(srcc_rows(*check_pair(scores, labels)))
+
+
+def plcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Pearson's linear correlation of the scores as they are, -1 to 1."""
+    return float(plcc_rows(*check_pair(scores, labels)))
+
+
+def krcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Kendall's rank correlation tau-b (corrected for ties), -1 to 1."""
+    return float(krcc_rows(*check_pair(scores, labels)))
+
+
+def rmse(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Root mean squared error in label units; means something only for scores in label units."""
+    return float(rmse_rows(*check_pair(scores, labels)))
+
+
+def plcc_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """PLCC between labels and scores mapped by `fit_logistic`, 0 to 1."""
+    return plcc(fit_logistic(scores, labels)(scores), labels)
+
+
+def rmse_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """RMSE in label units between labels and scores mapped by `fit_logistic`."""
+    return rmse(fit_logistic(scores, labels)(scores), labels)
+
+
+METRICS: Mapping[str, Callable[[npt.ArrayLike, npt.ArrayLike], float]] = MappingProxyType(
+    {
+        "srcc": srcc,
+        "plcc": plcc,
+        "plcc_logistic": plcc_logistic,
+        "krcc": krcc,
+        "rmse": rmse,
+        "rmse_logistic": rmse_logistic,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Logistic4:
+    """q' = (b1 - b2) / (1 + exp(-(s - b3) / |b4|)) + b2, from score to label units.
+
+    Source: Sheikh, Sabir, Bovik, "A statistical evaluation of recent full reference image quality
+    assessment algorithms", IEEE TIP 2006, and VQEG's final report of 2000.
+
+    Attributes:
+        b1: label that high scores tend to.
+        b2: label that low scores tend to; above b1 where the relation falls.
+        b3: score at the middle of the curve.
+        b4: width of the curve in score units, positive.
+    """
+
+    b1: float
+    b2: float
+    b3: float
+    b4: float
+
+    def __call__(self, scores: npt.ArrayLike) -> FloatArray:
+        """Scores of any shape in label units."""
+        s = np.asarray(scores, dtype=np.float64)
+        rise = special.expit((s - self.b3) / abs(self.b4))
+        return np.asarray((self.b1 - self.b2) * rise + self.b2, dtype=np.float64)
+
+
+def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
+    """The logistic curve nearest to the labels in the least-squares sense.
+
+    For a given middle b3 and width b4 the best b1 and b2 are a linear regression, solved exactly,
+    so only b3 and b4 are searched: over a coarse grid first, which makes the answer independent of
+    any guess, then by Nelder and Mead's simplex from the grid's six deepest valleys, as there are
+    several where the relation is weak. Scores are brought to an interquartile range of 1 inside, so
+    their unit does not matter. b4 stays between 1/1000 of that range and 100 times the scores'
+    spread, where the curve is a step or a straight line, and b3 within 10 ranges of the scores.
+
+    Raises:
+        TableError: as all metrics here; fewer than 5 images, as 4 parameters pass through 4 points
+            exactly; scores that explain nothing of the labels; or no convergence. There is no
+            fallback to another mapping.
+    """
+    s, y = check_pair(scores, labels)
+    if s.size < 5:
+        raise TableError(
+            f"A logistic curve of 4 parameters needs at least 5 images, but {s.size} came."
+        )
+    low, middle, high = np.quantile(s, (0.25, 0.5, 0.75))
+    spread = float(high - low) or float(np.ptp(s))
+    z = (s - middle) / spread
+    widest = max(1.0, float(z.std()))
+    mean, std = float(y.mean()), float(y.std())
+    target = (y - mean) / std
+
+    def regress(middle_z: float, log_width: float) -> tuple[float, float, FloatArray]:
+        """Height of the best curve of this middle and width, its mean rise, and the curve."""
+        rise = special.expit((z - middle_z) / np.exp(log_width))
+        centre = float(rise.mean())
+        rise -= centre
+        power = float(rise @ rise)
+        # A curve that hardly moves over the scores would need an absurd height: treated as flat.
+        height = float(rise @ target) / power if power > 1e-12 * z.size else 0.0
+        return height, centre, height * rise
+
+    def error(shape: FloatArray) -> float:
+        return float(np.square(regress(*shape)[2] - target).mean())
+
+    beyond = np.array([1.0, 4.0])
+    inside = np.quantile(z, np.linspace(0, 1, 21))
+    middles = np.unique(np.concatenate([z.min() - beyond, inside, z.max() + beyond]))
+    widths = np.log(np.geomspace(0.003, 50 * widest, 11))
+    errors = np.array([[error(np.array([m, w])) for w in widths] for m in middles])
+    valleys = np.argwhere(errors == ndimage.minimum_filter(errors, size=3)).tolist()
+    deepest = sorted(valleys, key=lambda cell: float(errors[*cell]))[:6]
+    # The size of a first simplex; the default one shrinks to nothing around 0.
+    corners = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.5]])
+    simplices = [np.array([middles[m], widths[w]]) + corners for m, w in deepest]
+    searches = [
+        optimize.minimize(
+            error,
+            simplex[0],
+            method="Nelder-Mead",
+            bounds=[(z.min() - 10, z.max() + 10), (np.log(1e-3), np.log(1e2 * widest))],
+            options={"initial_simplex": simplex, "xatol": 1e-8, "fatol": 1e-12, "maxiter": 2000},
+        )
+        for simplex in simplices
+    ]
+    found = min(searches, key=lambda search: float(search.fun))
+    if not found.success:
+        raise TableError(
+            f"The logistic fit over {s.size} images did not converge within {found.nit} steps; "
+            "report the metrics without it."
+        )
+    height, centre, curve = regress(*found.x)
+    if curve.std() < 1e-9:
+        raise TableError(
+            f"The scores explain nothing of the labels of these {s.size} images: the best logistic "
+            "curve is flat, and a correlation after it does not exist."
+        )
+    b2 = mean - std * height * centre
+    return Logistic4(
+        b1=b2 + std * height,
+        b2=b2,
+        b3=float(middle + spread * found.x[0]),
+        b4=float(spread * np.exp(found.x[1])),
+    )
+
+
+# The same arithmetic over the last axis, without checks, for many samples at once.
+
+
+def srcc_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
+    """SRCC of each row (B,); NaN where a row's scores or labels are all equal."""
+    return plcc_rows(stats.rankdata(scores_BN, axis=-1), stats.rankdata(labels_BN, axis=-1))
+
+
+def plcc_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
+    """PLCC of each row (B,); NaN where a row's scores or labels are all equal."""
+    product = (_unit_rows(scores_BN) * _unit_rows(labels_BN)).sum(axis=-1)
+    return np.asarray(np.clip(product, -1, 1), dtype=np.float64)
+
+
+def krcc_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
+    """KRCC of each row (B,); NaN where a row's scores or labels are all equal."""
+    # A loop: each call is O(N log N) in compiled code, and no O(N^2) table of pairs is held.
+    rows = zip(np.atleast_2d(scores_BN), np.atleast_2d(labels_BN), strict=True)
+    taus = [stats.kendalltau(scores, labels).statistic for scores, labels in rows]
+    return np.array(taus, dtype=np.float64).reshape(scores_BN.shape[:-1])
+
+
+def rmse_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
+    """RMSE of each row (B,)."""
+    return np.asarray(np.sqrt(np.square(scores_BN - labels_BN).mean(axis=-1)), dtype=np.float64)
+
+
+def _unit_rows(x_BN: FloatArray) -> FloatArray:
+    """Each row centred and of norm 1; NaN where it is constant."""
+    # Shifted and scaled to 0 .. 1 first: neither tiny units nor a large offset cost digits.
+    low = x_BN.min(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x_BN = (x_BN - low) / (x_BN.max(axis=-1, keepdims=True) - low)
+    x_BN = x_BN - x_BN.mean(axis=-1, keepdims=True)
+    return np.asarray(x_BN / np.linalg.norm(x_BN, axis=-1, keepdims=True), dtype=np.float64)
+
+
+def _numbers(what: str, values: npt.ArrayLike) -> FloatArray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TableError(f"The {what} must be numbers, but they are not ({error}).") from error
+    if array.ndim != 1:
+        raise TableError(f"The {what} must be a 1-D array, but their shape is {array.shape}.")
+    return array

@@ -1,0 +1,1 @@
+"""Bytes -> pixels -> crops: reading, cropping, and known degradations."""

@@ -1,0 +1,98 @@
+"""Which pixels the network sees: fitting an image, and the covering grid of crops.
+
+Design choices:
+* The crops of an image cover it: every pixel is seen, so that no defect is missed by chance,
+  and the same image always gives the same crops (the honest protocol, no random test crops).
+* An image is never enlarged: enlarging blurs, and blur is what we judge. A side shorter than
+  a crop is continued by mirroring (edge included), which adds no new edge and no new colour.
+
+Shapes: C channels (3), H and W pixels, K crops, S crop size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+
+class Preprocessing(BaseModel):
+    """How an image becomes crops; part of a model's card.
+
+    Attributes:
+        crop: side of the square crops, in pixels.
+        shorter_side: images whose shorter side is longer than this are first reduced to it,
+            aspect kept (antialiased bicubic); None keeps every image at its own size.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    crop: int = Field(default=224, ge=16)
+    shorter_side: int | None = Field(default=None, ge=16)
+
+
+def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Brings an image to the size at which it is cropped.
+
+    Args:
+        image_CHW: float image (C, H, W) or (B, C, H, W) of any size from 1x1 on.
+        preprocessing: the model's preprocessing.
+
+    Returns:
+        The image reduced to `shorter_side` where it is larger, then continued by mirroring
+        at the bottom and right where a side is shorter than a crop.
+    """
+    height, width = image_CHW.shape[-2:]
+    side = preprocessing.shorter_side
+    if side is not None and min(height, width) > side:
+        scale = side / min(height, width)
+        height, width = max(side, round(height * scale)), max(side, round(width * scale))
+        batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
+        resized = functional.interpolate(batched, (height, width), mode="bicubic", antialias=True)
+        image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], height, width)
+    crop = preprocessing.crop
+    if height < crop:
+        image_CHW = image_CHW[..., _mirrored(height, crop, image_CHW.device), :]
+    if width < crop:
+        image_CHW = image_CHW[..., _mirrored(width, crop, image_CHW.device)]
+    return image_CHW
+
+
+def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:
+    """The covering grid: as few evenly spread square crops as cover every pixel.
+
+    Args:
+        height: image height, at least `size`.
+        width: image width, at least `size`.
+        size: side of a crop.
+
+    Returns:
+        (top, left) of each crop, row by row.
+    """
+    return [(top, left) for top in _starts(height, size) for left in _starts(width, size)]
+
+
+def covering_crops(image_CHW: Tensor, size: int) -> Iterator[Tensor]:
+    """Yields the crops (C, S, S) of a fitted image's covering grid, as views."""
+    for top, left in grid_positions(image_CHW.shape[-2], image_CHW.shape[-1], size):
+        yield image_CHW[..., top : top + size, left : left + size]
+
+
+def _starts(length: int, size: int) -> list[int]:
+    """Evenly spread starts of the fewest windows of `size` that cover `length`."""
+    if length < size:
+        raise ValueError(f"a side of {length} pixels is shorter than the crop of {size}: fit first")
+    windows = math.ceil(length / size)
+    if windows == 1:
+        return [0]
+    return [round(i * (length - size) / (windows - 1)) for i in range(windows)]
+
+
+def _mirrored(length: int, target: int, device: torch.device) -> Tensor:
+    """Indices 0..length-1, length-1..0, 0..., cut at `target`: edge-inclusive mirroring."""
+    position = torch.arange(target, device=device) % (2 * length)
+    return torch.minimum(position, 2 * length - 1 - position)

@@ -1,0 +1,94 @@
+"""Temporary memory: features and labels of recent crops, in pairs (METHOD section 5).
+
+Known from the paper: "storing the image features and labels in pairs in temporary memory".
+Ours: first in, first out; capacity counted in entries; kept in bfloat16. The content id says
+which photo (or reference, on synthetic sets) a crop comes from, so that a crop is never matched
+with its own content.
+
+Shapes: M entries in memory, B crops in a batch, N patch tokens, D token width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class FeatureMemory:
+    """A ring buffer of (tokens, label, content) entries.
+
+    Args:
+        capacity: entries kept; the oldest make room.
+
+    Attributes:
+        tokens_MND: (M, 1 + N, D) bfloat16 tokens, class token first.
+        labels_M: (M,) labels in standard units.
+        contents_M: (M,) content ids.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"a memory holds at least one entry, not {capacity}")
+        self.capacity = capacity
+        self._next = 0
+        self._filled = 0
+        self._tokens: Tensor | None = None
+        self._labels = torch.empty(capacity)
+        self._contents = torch.empty(capacity, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return self._filled
+
+    @property
+    def tokens_MND(self) -> Tensor:  # noqa: N802 - shape suffix
+        """Tokens of the entries held."""
+        if self._tokens is None:
+            raise ValueError("the memory is empty")
+        return self._tokens[: self._filled]
+
+    @property
+    def labels_M(self) -> Tensor:  # noqa: N802 - shape suffix
+        """Labels of the entries held."""
+        return self._labels[: self._filled]
+
+    @property
+    def contents_M(self) -> Tensor:  # noqa: N802 - shape suffix
+        """Content ids of the entries held."""
+        return self._contents[: self._filled]
+
+    @torch.no_grad()
+    def push(self, tokens_BND: Tensor, labels_B: Tensor, contents_B: Tensor) -> None:
+        """Stores a batch, detached; of a batch above the capacity only the last entries stay."""
+        if self._tokens is None:
+            shape = (self.capacity, *tokens_BND.shape[1:])
+            self._tokens = torch.empty(shape, dtype=torch.bfloat16, device=tokens_BND.device)
+            self._labels = self._labels.to(tokens_BND.device)
+            self._contents = self._contents.to(tokens_BND.device)
+        last = slice(-self.capacity, None)
+        tokens_BND, labels_B, contents_B = tokens_BND[last], labels_B[last], contents_B[last]
+        places = torch.arange(self._next, self._next + len(tokens_BND)) % self.capacity
+        self._tokens[places] = tokens_BND.detach().to(torch.bfloat16)
+        self._labels[places] = labels_B.detach().float()
+        self._contents[places] = contents_B
+        self._next = (self._next + len(tokens_BND)) % self.capacity
+        self._filled = min(self.capacity, self._filled + len(tokens_BND))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly where it was."""
+        held = slice(0, self._filled)
+        return {
+            "next": self._next,
+            "tokens": None if self._tokens is None else self._tokens[held].cpu(),
+            "labels": self._labels[held].cpu(),
+            "contents": self._contents[held].cpu(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up a state of `state_dict`, of a memory of the same capacity."""
+        self._tokens, self._filled = None, 0
+        if state["tokens"] is not None:
+            self._next = 0
+            self.push(state["tokens"], state["labels"], state["contents"])
+        self._next = state["next"]

@@ -1,0 +1,1 @@
+"""Pixels -> quality: encoder, attention-panel decoder, label scale, and the model folder."""

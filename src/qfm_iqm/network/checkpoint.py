@@ -1,0 +1,133 @@
+"""The model folder: `model.safetensors` + `card.json`, written whole and read strictly.
+
+Design choices:
+* Nothing is unpickled, nothing is fetched unless the name starts with `hub:`.
+* The card holds the weights' SHA-256: a damaged or exchanged file is noticed.
+* Weights may be stored in half precision; they are always computed in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from importlib import metadata, resources
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors.torch import save
+from torch import Tensor
+
+from qfm_iqm.errors import ModelError
+from qfm_iqm.network.card import read_card
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.network.weights import read_safetensors
+
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
+HUB_PREFIX = "hub:"
+
+
+def packaged_models() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = resources.files("qfm_iqm") / "models"
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / CARD_FILE).is_file())
+
+
+def save_model(
+    model: QualityModel, folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes a model folder; an interruption leaves no half-written file.
+
+    Args:
+        model: what to save; its card is completed with the weights' hash and the version.
+        folder: made if it is not there; an earlier model in it is replaced.
+        dtype: precision of the floating-point weights in the file.
+    """
+    state = {
+        key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
+        for key, value in model.network.state_dict().items()
+    }
+    content = save({key: value.contiguous() for key, value in state.items()})
+    card = model.card.model_copy(
+        update={
+            "weights_sha256": hashlib.sha256(content).hexdigest(),
+            "version": metadata.version("qfm-iqm"),
+        }
+    )
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    _write(target / WEIGHTS_FILE, content)
+    _write(target / CARD_FILE, (card.model_dump_json(indent=2) + "\n").encode())
+
+
+def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
+    """Loads a model, ready to score.
+
+    Args:
+        name: a model folder, the name of a model in the package ("default"), or
+            `hub:owner/name` for one on the Hugging Face hub (the only case that uses a network).
+
+    Raises:
+        ModelError: no such model; a missing, damaged or later card; weights that are missing,
+            damaged, or not the card's.
+    """
+    folder = _find(os.fspath(name))
+    card = read_card(folder / CARD_FILE)
+    weights = folder / WEIGHTS_FILE
+    state = read_safetensors(weights)
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if card.weights_sha256 and found != card.weights_sha256:
+        raise ModelError(
+            f"{weights} is not the file its card describes (SHA-256 {found[:12]}..., the card says "
+            f"{card.weights_sha256[:12]}...): it is damaged or was exchanged."
+        )
+    network = QualityNetwork(**card.network.model_dump())
+    _load_strictly(network, state, weights)
+    return QualityModel(network, card).eval()
+
+
+def _find(name: str) -> Path:
+    """The folder of a model, wherever it is."""
+    if name.startswith(HUB_PREFIX):
+        return _from_hub(name.removeprefix(HUB_PREFIX))
+    if Path(name).is_dir():
+        return Path(name)
+    packaged = packaged_models()
+    if name in packaged:
+        return Path(str(resources.files("qfm_iqm") / "models" / name))
+    raise ModelError(
+        f"There is no model '{name}': give a model folder, one of the package's models "
+        f"({', '.join(packaged) or 'none installed'}), or hub:owner/name."
+    )
+
+
+def _from_hub(repository: str) -> Path:
+    """Downloads the two files of a model folder, through the hub's own cache."""
+    try:
+        files = [hf_hub_download(repository, file) for file in (CARD_FILE, WEIGHTS_FILE)]
+    except Exception as error:  # the hub's client raises many kinds: none is ours to mend
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"The hub did not give the model '{repository}': {reason}") from error
+    return Path(files[0]).parent
+
+
+def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Path) -> None:
+    """Copies `state` into `network`; every key and shape must be the network's own."""
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split(":", 1)[-1].split())
+        raise ModelError(f"{source} does not hold the network of its card: {reason}") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replaces a file in one step."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)

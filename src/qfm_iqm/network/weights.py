@@ -1,0 +1,78 @@
+"""Backbone weights: where a network's first weights come from.
+
+Design choices:
+* Only safetensors are read from disk: nothing is ever unpickled.
+* A folder of local files, `QFM_BACKBONE_DIR`, is asked before timm's hub, so that a machine
+  without a network trains just the same.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import get_pretrained_cfg, load_state_dict_from_hf
+from torch import Tensor
+
+from qfm_iqm.errors import ModelError
+
+BACKBONE_DIR = "QFM_BACKBONE_DIR"
+
+
+def backbone_state(weights: str | None, backbone: str) -> dict[str, Tensor] | None:
+    """The first weights of a backbone.
+
+    Args:
+        weights: None for timm's public weights of `backbone` (looked for as
+            `<name>.safetensors` in the folder `QFM_BACKBONE_DIR`, then on timm's hub);
+            "random" for none; a `.safetensors` file; or another of timm's names with tag.
+        backbone: timm's name of the backbone.
+
+    Returns:
+        The state dict in timm's key names, or None for "random".
+
+    Raises:
+        ModelError: no such file, not a safetensors file, or a hub that cannot be reached.
+    """
+    if weights == "random":
+        return None
+    if weights is not None and weights.endswith(".safetensors"):
+        return read_safetensors(Path(weights))
+    name = weights or backbone
+    folder = os.environ.get(BACKBONE_DIR)
+    if folder and (local := Path(folder) / f"{name}.safetensors").is_file():
+        return read_safetensors(local)
+    return _from_hub(name, folder)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file whole, or says in one sentence why not."""
+    if not path.is_file():
+        raise ModelError(f"There is no weights file {path}.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a complete safetensors file: {error}") from error
+
+
+def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:
+    """Downloads timm's public weights of `name`, through the hub's own cache."""
+    config = get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None or not config.hf_hub_id:
+        raise ModelError(
+            f"There are no public weights '{name}' in timm {timm.__version__}, and no file of "
+            f"that name with .safetensors: timm.list_pretrained() lists the names."
+        )
+    looked = f"not in {BACKBONE_DIR}={folder}" if folder else f"{BACKBONE_DIR} is not set"
+    try:
+        state: dict[str, Tensor] = load_state_dict_from_hf(config.hf_hub_id, weights_only=True)
+    except Exception as error:  # the hub's client raises many kinds: none is ours to mend
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"The backbone weights '{name}' are {looked}, and the hub did not give them: {reason} "
+            f"Put {name}.safetensors into a folder and set {BACKBONE_DIR} to it."
+        ) from error
+    return state

@@ -1,0 +1,110 @@
+"""A model against rated images: scored through the engine users score with, then evaluated."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.protocol import Evaluation, evaluate
+from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.scorer import Scorer
+
+Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
+
+
+@dataclass(frozen=True)
+class JudgedImages:
+    """Rated images with their scores, one row each.
+
+    Attributes:
+        table: the rated images.
+        rows: their score rows, in the same order.
+        by: the column whose groups were reported; None for none.
+    """
+
+    table: RatedTable
+    rows: list[ScoreRow]
+    by: str | None
+
+    def to_csv(self, path: Path) -> None:
+        """Writes `name, mos, score, spread` and the group, one row per image."""
+        assert self.table.mos is not None
+        groups = [] if self.by is None else [self.table.column(self.by)]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["name", "mos", "score", "spread", *([self.by] if self.by else [])])
+            columns = (self.table.names, self.table.mos.tolist(), self.rows, *groups)
+            for name, mos, row, *group in zip(*columns, strict=True):
+                writer.writerow([name, mos, row.score, row.spread, *group])
+
+
+def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
+    """The images of one part of the split that a model's card records.
+
+    Raises:
+        TableError: the card records no split by content, or splitting this table by its rule
+            gives another split: it is not the table the model was trained on.
+    """
+    recorded = card.training.get("split_sha256")
+    data = card.training.get("recipe", {}).get("data", {})
+    if not recorded or not {"test", "validation", "split_seed"} <= data.keys():
+        raise TableError(f"The card of '{card.name}' records no split to take the {part} part of.")
+    split = split_by_content(
+        table, test=data["test"], validation=data["validation"], seed=data["split_seed"]
+    )
+    if split.sha256 != recorded:
+        raise TableError(
+            f"{table.source} is not the table that '{card.name}' was trained on: split by the same "
+            f"rule it gives SHA-256 {split.sha256[:12]}..., the card says {recorded[:12]}...."
+        )
+    return table.select(split.indices(table)[part])
+
+
+def judge(
+    model: QualityModel,
+    table: RatedTable,
+    root: Path,
+    *,
+    by: str | None = None,
+    n_boot: int = 1000,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+) -> tuple[Evaluation, JudgedImages]:
+    """Scores rated images and evaluates the scores.
+
+    Args:
+        model: the model.
+        table: rated images.
+        root: folder that their names are relative to.
+        by: column whose groups are reported beside the whole.
+        n_boot: bootstrap resamples behind each interval.
+        device: torch's name; None takes a GPU if there is one.
+        progress: wraps the rows as they come, given their number.
+
+    Raises:
+        TableError: no labels, names that match no file, images that cannot be read, or scores
+            of which a correlation does not exist.
+    """
+    if table.mos is None:
+        raise TableError(f"{table.source} has no labels to evaluate against.")
+    groups = None if by is None else table.group(by)
+    paths = table.paths(root)
+    rows_coming = Scorer(model, device=device).score_paths(paths)
+    rows = list(progress(rows_coming, len(paths)) if progress else rows_coming)
+    broken = [row for row in rows if row.score is None]
+    if broken:
+        raise TableError(
+            f"{len(broken)} of {len(rows)} rated images cannot be read, the first: "
+            f"{broken[0].error}"
+        )
+    scores = [row.score for row in rows if row.score is not None]
+    return evaluate(scores, table.mos, groups=groups, n_boot=n_boot), JudgedImages(table, rows, by)

@@ -1,0 +1,1 @@
+"""A rated set -> a network: recipe, batches, schedule, and the trainer."""

@@ -1,0 +1,127 @@
+"""Batches of crops: which pixels and labels a training step sees.
+
+Design choices:
+* What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
+  the same for any number of reading processes, and after a resume in mid-epoch.
+* Crops are cut from images that went through the model's own `fit`, as in scoring.
+
+Shapes: C channels, S crop size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.cropping import Preprocessing, fit
+from qfm_iqm.image.reading import read_image
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing to learn from.
+
+    Attributes:
+        path: of the image.
+        label: in label units.
+        content: id of the content, the same for near-identical images.
+        place: (top, left) of a fixed crop in the fitted image; None draws one at random.
+    """
+
+    path: Path
+    label: float
+    content: int
+    place: tuple[int, int] | None = None
+
+
+class ImageStore:
+    """Fitted images as uint8 (3, H, W), decoded once and kept if `keep`."""
+
+    def __init__(self, preprocessing: Preprocessing, *, keep: bool) -> None:
+        self._preprocessing = preprocessing
+        self._kept: dict[Path, Tensor] | None = {} if keep else None
+
+    def get(self, path: Path) -> Tensor:
+        """The fitted image as uint8; ImageError if it cannot be read."""
+        if self._kept is not None and path in self._kept:
+            return self._kept[path]
+        image = fit(read_image(path), self._preprocessing).mul(255).round().to(torch.uint8)
+        if self._kept is not None:
+            self._kept[path] = image
+        return image
+
+
+class CropDataset(Dataset[tuple[Tensor, float, int]]):
+    """Crops (3, S, S) uint8 with label and content id; call `set_epoch` before each epoch."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocessing: Preprocessing,
+        *,
+        seed: int,
+        flip: bool = True,
+        cache: bool = False,
+    ) -> None:
+        self.samples = samples
+        self.epoch = 0
+        self._size = preprocessing.crop
+        self._seed = seed
+        self._flip = flip
+        self._store = ImageStore(preprocessing, keep=cache)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch's crops."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, float, int]:
+        sample = self.samples[index]
+        image = self._store.get(sample.path)
+        draw = np.random.default_rng([self._seed, self.epoch, index])
+        top = int(draw.integers(image.shape[1] - self._size + 1))
+        left = int(draw.integers(image.shape[2] - self._size + 1))
+        if sample.place is not None:
+            top, left = sample.place
+        crop = image[:, top : top + self._size, left : left + self._size]
+        if crop.shape[1:] != (self._size, self._size):
+            raise ImageError(
+                f"The crop at {sample.place} lies outside of {sample.path}: the pseudo-labels "
+                "were made with another preprocessing."
+            )
+        if self._flip and draw.random() < 0.5:
+            crop = crop.flip(-1)
+        return crop, sample.label, sample.content
+
+
+class EpochOrder(Sampler[list[int]]):
+    """Batches of an epoch in an order drawn from (seed, epoch); the last short one is dropped.
+
+    Attributes:
+        start: first batch to give out: where an interrupted epoch goes on.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, seed: int) -> None:
+        self._length = length
+        self._batch = min(batch_size, length)
+        self._seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self._length // self._batch - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._length).tolist()
+        batches = self._length // self._batch
+        for i in range(self.start, batches):
+            yield order[i * self._batch : (i + 1) * self._batch]

@@ -1,0 +1,235 @@
+"""Recipes: everything a training run depends on, as strict typed TOML.
+
+A recipe is checked whole before anything is loaded: an unknown key, a wrong type, a value out
+of range or a path that is not there is refused by the key's name. `--set key=value` changes
+single keys, with values written as in TOML (quotes around text may be left out).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.method.objective import MethodConfig
+from qfm_iqm.network.scale import LabelUnits
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataConfig(_Section):
+    """What is trained on.
+
+    Attributes:
+        root: folder that names in the tables are relative to.
+        labels: table of rated images (CSV or Parquet; relative to `root` if it is there).
+        name: of the data, for the card and the results.
+        terms: the data's terms of use, for the card.
+        group: column whose groups are reported beside the whole; None for none.
+        test: share of the images kept for the one test.
+        validation: share of the images that selects the epoch.
+        split_seed: of the split by content.
+        label: units and direction of the labels.
+        pseudo_labels: tables of crops scored by a teacher (`qfm pseudo-label`), trained on
+            beside the labels; rows of a content that validation or test hold are left out.
+        human_labels: train on the rated images too; False trains on the pseudo-labels alone.
+    """
+
+    root: Path
+    labels: Path
+    name: str = ""
+    terms: str = ""
+    group: str | None = None
+    test: float = Field(default=0.2, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    split_seed: int = Field(default=0, ge=0)
+    label: LabelUnits = LabelUnits()
+    pseudo_labels: tuple[Path, ...] = ()
+    human_labels: bool = True
+
+
+class BackboneConfig(_Section):
+    """Where the encoder comes from.
+
+    Attributes:
+        name: timm's name, with the tag of its weights if they are used.
+        weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is asked
+            first), "random", a .safetensors file, or another timm name with tag.
+        tune: "all" trains the backbone, "none" leaves it as it is.
+    """
+
+    name: str
+    weights: str | None = None
+    tune: Literal["all", "none"] = "all"
+
+
+class NetworkSection(_Section):
+    """Network and preprocessing; see `NetworkConfig` and `Preprocessing`."""
+
+    crop: int = Field(default=224, ge=16)
+    shorter_side: int | None = Field(default=None, ge=16)
+    width: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    panel: int = Field(default=6, ge=1)
+
+
+class TrainConfig(_Section):
+    """How it is trained.
+
+    Attributes:
+        name: of the model; None takes the recipe's file name.
+        epochs: passes over the training part.
+        batch_size: crops per step and process.
+        crops_per_image: random crops of each rated image per epoch.
+        lr: peak learning rate of AdamW.
+        weight_decay: none is applied to 1-D parameters, position and class tokens.
+        clip: largest gradient norm.
+        schedule: "step" multiplies by `decay` every `decay_epochs`, "cosine" falls to zero.
+        warmup_epochs: of linear warm-up before the schedule begins.
+        decay_epochs: of the step schedule.
+        decay: of the step schedule.
+        flip: mirror half of the crops.
+        seed: of initial weights, crops and order.
+        precision: "fp32", or "bf16" mixed precision.
+        workers: processes that read images; 0 reads in the training process.
+        cache: keep all decoded images in memory (3 bytes a pixel).
+        device: "auto" takes what accelerate finds, "cpu" the processor.
+    """
+
+    name: str | None = None
+    epochs: int = Field(default=9, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+    crops_per_image: int = Field(default=1, ge=1)
+    lr: float = Field(default=2e-4, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+    schedule: Literal["step", "cosine"] = "step"
+    warmup_epochs: float = Field(default=3, ge=0)
+    decay_epochs: float = Field(default=3, gt=0)
+    decay: float = Field(default=0.1, gt=0, le=1)
+    flip: bool = True
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    workers: int = Field(default=0, ge=0)
+    cache: bool = False
+    device: Literal["auto", "cpu"] = "auto"
+
+
+class Recipe(_Section):
+    """A whole training run."""
+
+    data: DataConfig
+    backbone: BackboneConfig
+    network: NetworkSection = NetworkSection()
+    method: MethodConfig = MethodConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _paths_exist(self) -> Self:
+        data = self.data
+        if not data.root.is_dir():
+            raise ValueError(f"data.root: there is no folder {data.root}")
+        for key, path in [("labels", data.labels)] + [
+            ("pseudo_labels", path) for path in data.pseudo_labels
+        ]:
+            if not self.table(path).is_file():
+                raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
+        weights = self.backbone.weights
+        if weights and weights.endswith(".safetensors") and not Path(weights).is_file():
+            raise ValueError(f"backbone.weights: there is no file {weights}")
+        if not data.human_labels and not data.pseudo_labels:
+            raise ValueError("data.human_labels = false needs data.pseudo_labels to train on")
+        if data.test + data.validation >= 1:
+            raise ValueError("data.test and data.validation leave nothing to train on")
+        return self
+
+    def table(self, path: Path) -> Path:
+        """A table's place: under `data.root` if it is there, else as it stands."""
+        return self.data.root / path if (self.data.root / path).is_file() else path
+
+
+def read_recipe(path: Path, changes: Iterable[str] = ()) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        path: a TOML file.
+        changes: "key=value" each, the key with dots, the value as in TOML.
+
+    Raises:
+        RecipeError: names the key that is wrong, what was found and what is allowed.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe {path}.") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
+    for change in changes:
+        _set(content, change)
+    content.setdefault("train", {}).setdefault("name", path.stem)
+    return check_recipe(content, str(path))
+
+
+def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
+    """Turns plain values into a recipe; RecipeError names the first key that is wrong."""
+    try:
+        return Recipe.model_validate_json(json_text(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key '{key}'{_nearest(key)}"
+        elif first["type"] == "missing":
+            message = f"'{key}' is missing: give it in the file or with --set {key}=..."
+        elif key:
+            found = first["input"]
+            message = f"{key} = {found!r} is refused: {message[0].lower()}{message[1:]}"
+        raise RecipeError(f"In {source}: {message}.") from None
+
+
+def json_text(content: object) -> str:
+    """As JSON, through which strict models accept paths and tuples."""
+    import json
+
+    return json.dumps(content, default=str)
+
+
+def _set(content: dict[str, Any], change: str) -> None:
+    """Applies one "a.b=value" to nested tables."""
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set takes key=value, not '{change}'.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise RecipeError(f"--set {change}: '{table}' is not a table of the recipe.")
+    content[last] = value
+
+
+def _nearest(key: str) -> str:
+    """A hint at the key that was probably meant."""
+    import difflib
+
+    section = key.split(".")[0]
+    known = [
+        f"{name}.{inner}"
+        for name, field in Recipe.model_fields.items()
+        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel)
+        for inner in kind.model_fields
+    ]
+    close = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
+        section, Recipe.model_fields, n=1
+    )
+    return f" (did you mean '{close[0]}'?)" if close else ""

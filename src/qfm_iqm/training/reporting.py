@@ -1,0 +1,96 @@
+"""What a person sees of a training run: a bar with loss, rate and time left; a line per epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+
+
+class Reporter:
+    """Shows progress on a console; silent without one.
+
+    On a terminal there is a live bar; elsewhere (a log file) only the line per epoch.
+    """
+
+    def __init__(self, console: Console | None) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._loss = 0.0
+
+    def begin_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
+        """Starts the bar of an epoch, perhaps in its middle."""
+        self._loss = 0.0
+        self._bar(f"epoch {epoch + 1}/{epochs}", steps, done)
+
+    def step(self, loss: float, crops: int) -> None:
+        """Advances by one step."""
+        self._loss = 0.95 * self._loss + 0.05 * loss if self._loss else loss
+        if self._progress is not None:
+            speed = self._progress.tasks[0].speed
+            rate = f"{speed * crops:.0f} crops/s" if speed else ""
+            self._progress.update(self._task, advance=1, note=f"loss {self._loss:.4f}  {rate}")
+
+    def end_epoch(self, epoch: int, figures: Mapping[str, float | None], *, best: bool) -> None:
+        """Prints what the epoch came to."""
+        self._close()
+        if self._console is not None:
+            parts = "  ".join(
+                f"{key.removesuffix('/srcc')} {value:.4f}"
+                for key, value in figures.items()
+                if key.endswith("/srcc") and value is not None
+            )
+            mark = "  (best so far)" if best else ""
+            self._console.print(
+                f"epoch {epoch + 1}: loss {self._loss:.4f}  validation SRCC: {parts}{mark}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def say(self, sentence: str) -> None:
+        """Prints one sentence."""
+        self._close()
+        if self._console is not None:
+            self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    def scoring(self, items: Iterator[T], total: int) -> Iterator[T]:
+        """Wraps the scoring of a part in a bar."""
+        self._bar("scoring", total, 0)
+        for item in items:
+            if self._progress is not None:
+                self._progress.update(self._task, advance=1)
+            yield item
+        self._close()
+
+    def _bar(self, title: str, total: int, done: int) -> None:
+        self._close()
+        if self._console is None or not self._console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn(title),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task(title, total=total, completed=done, note="")
+        self._progress.start()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,84 @@
+"""The state of a training run, as one safetensors file: nothing to unpickle.
+
+Tensors of nested dictionaries are stored under their path; everything else, as JSON, in the
+file's metadata. Writing replaces the earlier state in one step.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qfm_iqm.errors import ModelError
+
+_TENSOR = "__tensor__"
+
+
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Writes nested dictionaries and lists of tensors and JSON values."""
+    tensors: dict[str, Tensor] = {}
+    tree = _take_tensors(state, "", tensors)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"tree": json.dumps(tree)})
+    partial.replace(path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Reads what `save_state` wrote.
+
+    Raises:
+        ModelError: no such file, or not such a state.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tree = json.loads(file.metadata()["tree"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"The training state {path} cannot be read: {error}") from error
+    state: dict[str, Any] = _put_tensors(tree, tensors)
+    return state
+
+
+def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Replaces tensors by references; keys become pairs, as JSON has only text keys."""
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: path}
+    if isinstance(value, dict):
+        items = [[key, _take_tensors(v, f"{path}/{key}", tensors)] for key, v in value.items()]
+        return {"items": items}
+    if isinstance(value, (list, tuple)):
+        return [_take_tensors(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
+    return value
+
+
+def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            return tensors[value[_TENSOR]]
+        return {key: _put_tensors(v, tensors) for key, v in value["items"]}
+    if isinstance(value, list):
+        return [_put_tensors(v, tensors) for v in value]
+    return value
+
+
+def random_state() -> dict[str, Tensor]:
+    """Generators of torch, for layers that draw (dropout, stochastic depth)."""
+    return {
+        "cpu": torch.get_rng_state(),
+        **{f"cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())},
+    }
+
+
+def restore_random_state(state: dict[str, Tensor]) -> None:
+    """Puts the generators back."""
+    torch.set_rng_state(state["cpu"])
+    cuda = [state[key] for key in sorted(state) if key.startswith("cuda")]
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,345 @@
+"""The trainer: a recipe in, a model folder out; interrupted and resumed without a trace.
+
+Design choices:
+* The honest protocol: after every epoch the validation part is scored through the engine users
+  score with; the epoch with the best validation SRCC is kept; the test part is scored once, at
+  the end, with that model.
+* Everything random is drawn from (seed, epoch, place), and the state is written after every
+  epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
+
+A run's folder: `recipe.json`, `split.txt`, `log.jsonl`, `state.safetensors` (to resume), `best/`
+(the model of the best epoch so far), and at the end `model/`, `results.csv`, `test.csv`.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.evaluation.protocol import Evaluation
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.method.objective import Objective
+from qfm_iqm.network.card import ModelCard, ResultRow
+from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.network.weights import backbone_state
+from qfm_iqm.scoring.judging import JudgedImages, judge
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.training.batches import CropDataset, EpochOrder
+from qfm_iqm.training.data import TrainingData, load_data
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.schedule import build_optimizer, rate_factor
+from qfm_iqm.training.state import load_state, random_state, restore_random_state, save_state
+
+STATE_FILE = "state.safetensors"
+LOG_EVERY = 10  # steps
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop; its state is on disk."""
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        recipe: checked.
+        out: folder of the run.
+        resume: go on with the run in `out` (or begin, if there is none).
+        reporter: shows progress; None is silent.
+
+    Raises:
+        RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe.
+        TableError, ModelError: data or weights that cannot be used.
+    """
+
+    def __init__(
+        self, recipe: Recipe, out: Path, *, resume: bool = False, reporter: Reporter | None = None
+    ) -> None:
+        self.recipe = recipe
+        self.out = out
+        self.reporter = reporter or Reporter(None)
+        config = recipe.train
+        self._resuming = _check_folder(recipe, out, resume)
+        self.data = load_data(recipe)
+        torch.manual_seed(config.seed)
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if config.precision == "bf16" else "no",
+            cpu=config.device == "cpu",
+        )
+        network = _build_network(recipe, self.data)
+        self.model = QualityModel(network, _build_card(recipe, self.data))
+        self.objective = Objective(network, recipe.method)
+        optimizer = build_optimizer(network, config)
+        self.dataset = CropDataset(
+            self.data.samples,
+            self.model.card.preprocessing,
+            seed=config.seed,
+            flip=config.flip,
+            cache=config.cache,
+        )
+        self.order = EpochOrder(len(self.dataset), config.batch_size, seed=config.seed)
+        loader = DataLoader(
+            self.dataset, batch_sampler=self.order, num_workers=config.workers, pin_memory=False
+        )
+        self.step_module, self.optimizer, self.loader = self.accelerator.prepare(
+            self.objective, optimizer, loader
+        )
+        self.epoch = 0
+        self.step = 0  # steps done in this epoch
+        self.best: dict[str, Any] = {"epoch": None, "srcc": None}
+        self._stop_asked = False
+
+    def run(self) -> Evaluation:
+        """Trains to the end, and tests once.
+
+        Raises:
+            InterruptedRunError: on Ctrl-C or a termination signal, with the state saved.
+        """
+        if self._resuming:
+            self._restore()
+        elif self.accelerator.is_main_process:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "recipe.json").write_text(self.recipe.model_dump_json(indent=2) + "\n")
+            (self.out / "split.txt").write_text(self.data.split.to_text(), encoding="utf-8")
+        with self._stopping_on_signals():
+            for epoch in range(self.epoch, self.recipe.train.epochs):
+                self._train_epoch(epoch)
+                self._save_state()
+                self._validate(epoch)
+                self.epoch, self.step = epoch + 1, 0
+                self._save_state()
+            return self._test()
+
+    def _train_epoch(self, epoch: int) -> None:
+        config = self.recipe.train
+        self.epoch = epoch
+        self.dataset.set_epoch(epoch)
+        self.order.epoch, self.order.start = epoch, self.step
+        steps = self.step + len(self.order)
+        self.step_module.train()
+        if self.recipe.backbone.tune == "none":
+            self.model.network.encoder.backbone.eval()
+        self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
+        for crops_BCSS, labels_B, contents_B in self.loader:
+            began = time.perf_counter()
+            progress = epoch + self.step / steps
+            factor = rate_factor(progress, config)
+            for group in self.optimizer.param_groups:
+                group["lr"] = config.lr * factor
+            with self.accelerator.autocast():
+                losses = self.step_module(
+                    crops_BCSS.float() / 255, labels_B.float(), contents_B, progress
+                )
+            self.accelerator.backward(losses["loss"])
+            self.accelerator.clip_grad_norm_(self.step_module.parameters(), config.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.step += 1
+            values = {key: value.item() for key, value in losses.items()}
+            self.reporter.step(values["loss"], len(labels_B))
+            if self.step % LOG_EVERY == 0 or self.step == steps:
+                seconds = time.perf_counter() - began
+                self._log(
+                    kind="step", epoch=epoch, step=self.step, lr=config.lr * factor,
+                    **values, seconds=seconds,
+                )  # fmt: skip
+            if self._stop_asked:
+                self._save_state()
+                raise InterruptedRunError
+
+    def _validate(self, epoch: int) -> None:
+        """Scores the validation part, and keeps the model if it is the best so far."""
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        try:
+            rows = self._judge(self.model, self.data.validation, n_boot=0)[0].rows
+        except TableError as error:
+            # A collapsed network has no correlation; a later epoch may still recover.
+            rows = ()
+            self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
+        figures = {
+            f"{row.part}/{row.metric}": row.value for row in rows if row.metric in ("srcc", "plcc")
+        }
+        srcc = figures.get("whole/srcc")
+        if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
+            self.best = {"epoch": epoch, "srcc": srcc}
+            save_model(self.model, self.out / "best")
+        self._log(kind="validation", epoch=epoch, **figures)
+        self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
+
+    def _test(self) -> Evaluation:
+        """Scores the test part with the best epoch's model, and writes the model folder."""
+        if self.best["epoch"] is None:
+            raise TableError(
+                "No epoch gave scores that differ between validation images, so there is no model "
+                "to test: lower train.lr, or look at the labels."
+            )
+        model = load_model(self.out / "best")
+        evaluation, rows = self._judge(model, self.data.test, n_boot=1000)
+        rows.to_csv(self.out / "test.csv")
+        evaluation.to_csv(self.out / "results.csv")
+        model.card.results = [
+            ResultRow(
+                data=f"{self.recipe.data.name} (test part)",
+                part=row.part,
+                metric=row.metric,
+                images=row.n,
+                value=row.value,
+                ci_low=row.ci_low,
+                ci_high=row.ci_high,
+            )
+            for row in evaluation.rows
+            if row.value is not None and row.ci_low is not None and row.ci_high is not None
+        ]
+        model.card.training |= {"best_epoch": self.best["epoch"] + 1}
+        save_model(model.cpu(), self.out / "model")
+        self._log(kind="test", **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows})
+        return evaluation
+
+    def _judge(
+        self, model: QualityModel, table: RatedTable, *, n_boot: int
+    ) -> tuple[Evaluation, JudgedImages]:
+        return judge(
+            model,
+            table,
+            self.data.root,
+            by=self.recipe.data.group,
+            n_boot=n_boot,
+            device=self.accelerator.device,
+            progress=self._stoppable,
+        )
+
+    def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
+        """Shows the scoring, and ends it when asked to stop: it begins anew on resume."""
+        for row in self.reporter.scoring(rows, total):
+            if self._stop_asked:
+                raise InterruptedRunError
+            yield row
+
+    def _save_state(self) -> None:
+        if self.accelerator.is_main_process:
+            memory = self.objective.memory
+            state = {
+                "epoch": self.epoch,
+                "step": self.step,
+                "best": self.best,
+                "network": self.model.network.state_dict(),
+                "optimizer": self.optimizer.optimizer.state_dict(),
+                "memory": None if memory is None else memory.state_dict(),
+                "random": random_state(),
+            }
+            save_state(state, self.out / STATE_FILE)
+
+    def _restore(self) -> None:
+        state = load_state(self.out / STATE_FILE)
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.model.network.load_state_dict(state["network"])
+        self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        if self.objective.memory is not None:
+            self.objective.memory.load_state_dict(state["memory"])
+        restore_random_state(state["random"])
+
+    def _log(self, **fields: Any) -> None:
+        if self.accelerator.is_main_process:
+            with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(fields) + "\n")
+
+    @contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        """Lets the running step finish when asked to stop; a second Ctrl-C stops at once."""
+
+        def ask(signum: int, frame: object) -> None:
+            self._stop_asked = True
+            signal.signal(signum, signal.default_int_handler)
+
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        try:
+            before = {signum: signal.signal(signum, ask) for signum in wanted}
+        except ValueError:  # not in the main thread: signals are somebody else's
+            before = {}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+def _check_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
+    """Whether there is a run to go on with; refuses to overwrite one or to mix two recipes."""
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"The run cannot be written to {out}: it is a file.")
+    if not (out / STATE_FILE).is_file():
+        if not resume and (out / "model").is_dir():
+            raise RecipeError(f"{out} holds a model already: choose another --out.")
+        return False
+    if not resume:
+        raise RecipeError(
+            f"{out} holds a run already: go on with --resume, or choose another --out."
+        )
+    earlier = (out / "recipe.json").read_text("utf-8")
+    if json.loads(earlier) != json.loads(recipe.model_dump_json()):
+        raise RecipeError(
+            f"{out} holds a run of another recipe ({out / 'recipe.json'}): resume with that "
+            "recipe, or choose another --out."
+        )
+    return True
+
+
+def _build_network(recipe: Recipe, data: TrainingData) -> QualityNetwork:
+    section = recipe.network
+    network = QualityNetwork(
+        recipe.backbone.name,
+        crop=section.crop,
+        width=section.width,
+        heads=section.heads,
+        panel=section.panel,
+        label_mean=data.label_mean,
+        label_std=data.label_std,
+        backbone_state=backbone_state(recipe.backbone.weights, recipe.backbone.name),
+    )
+    if recipe.backbone.tune == "none":
+        network.encoder.backbone.requires_grad_(False)
+    return network
+
+
+def _build_card(recipe: Recipe, data: TrainingData) -> ModelCard:
+    network = recipe.network
+    return ModelCard(
+        name=recipe.train.name or "model",
+        network={  # type: ignore[arg-type]  # pydantic builds it
+            "backbone": recipe.backbone.name,
+            "crop": network.crop,
+            "width": network.width,
+            "heads": network.heads,
+            "panel": network.panel,
+        },
+        preprocessing=Preprocessing(crop=network.crop, shorter_side=network.shorter_side),
+        label=recipe.data.label,
+        training={
+            "data": recipe.data.name,
+            "terms": recipe.data.terms,
+            "images": {
+                part: len(data.split.part(part)) for part in ("train", "validation", "test")
+            },
+            "samples": len(data.samples),
+            "left_out": data.left_out,
+            "split_rule": data.split.rule,
+            "split_sha256": data.split.sha256,
+            "recipe": json.loads(recipe.model_dump_json(exclude={"data": {"root"}})),
+        },
+    )
