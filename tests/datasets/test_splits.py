@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import PARTS, Split, official_split, split_by_content
-from qfm_iqm.datasets.table import RatedTable, read_table
+from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
 # Third-party data lies beside the repository where there is any; none of it is copied here.

@@ -36,7 +36,7 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Evaluate a model: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
-    from qfm_iqm.datasets.table import read_table
+    from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.scoring.judging import judge, recorded_part
     from qfm_iqm.scoring.rows import check_output

@@ -54,7 +54,3 @@ def main() -> None:
     except QFMError as error:
         print(f"qfm: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of our output has gone (`qfm score ... | head`): nothing is left to say.
-        sys.stderr.close()
-        sys.exit(1)

@@ -67,7 +67,7 @@ def check_device(name: str | None) -> None:
     if name is None:
         return
     try:
-        torch.empty(0, device=name)
+        torch.empty(0, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise QFMError(f"The device '{name}' cannot be used: {reason}") from error

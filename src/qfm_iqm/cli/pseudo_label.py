@@ -22,13 +22,20 @@ def pseudo_label(
     extra_crops: Annotated[
         int, typer.Option(help="Random crops of each image beside the covering grid.", min=0)
     ] = 4,
-    seed: Annotated[int, typer.Option(help="Of the random crops.", min=0)] = 0,
+    degrade: Annotated[
+        bool, typer.Option(help="Also score a crop of each image degraded at five strengths.")
+    ] = False,
+    drop: Annotated[
+        float,
+        typer.Option(help="Least drop from strength to strength, in standard deviations.", min=0),
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the random choices.", min=0)] = 0,
     device: Device = None,
 ) -> None:
     """Let a teacher score crops of images, as labels for a student (recipe: data.pseudo_labels)."""
     import torch
 
-    from qfm_iqm.datasets.table import read_table
+    from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.method import distillation
     from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.scoring.judging import recorded_part
@@ -49,6 +56,8 @@ def pseudo_label(
         list(zip(images.names, images.contents, strict=True)),
         folder,
         extra_crops=extra_crops,
+        degrade=degrade,
+        drop=drop,
         seed=seed,
     )
     rows = [

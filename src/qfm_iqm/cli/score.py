@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import sys
 import time
 from pathlib import Path
@@ -114,19 +114,22 @@ def _summary(
 
 def _show(rows: list[ScoreRow]) -> None:
     """A table for people on a terminal, CSV for the next program."""
-    from dataclasses import asdict
-
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from qfm_iqm.scoring.rows import COLUMNS
+    from qfm_iqm.scoring.rows import print_csv
 
-    if not sys.stdout.isatty():
-        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    terminal = sys.stdout.isatty()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no valid text must not stop us
+        if terminal:
+            sys.stdout.reconfigure(errors="replace")
+        else:  # the same bytes as in a file
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    if not terminal:
+        print_csv(rows, sys.stdout)
+        sys.stdout.flush()
         return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("path", overflow="fold")

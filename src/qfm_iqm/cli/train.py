@@ -37,7 +37,7 @@ def train(
     checked = read_recipe(recipe, changes or ())
     if results is not None:
         check_output(results, only=".csv")
-    folder = out if out is not None else Path("runs") / str(checked.train.name)
+    folder = out if out is not None else Path("runs") / checked.model.name
     try:
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.trainer import InterruptedRunError, Trainer

@@ -1,15 +1,14 @@
-"""A table of rated images, from CSV or Parquet: names, labels, contents and whatever else it holds.
+"""A table of rated images: names, labels, contents and whatever else it holds, and their files.
 
 Design choices:
 
-* Nothing is repaired or dropped in silence. What cannot be used is refused with its line numbers.
+* Nothing is repaired or dropped in silence. What cannot be used is refused with its rows.
 * Column names are compared in lower case with underscores for spaces: `Image Name` is `image_name`.
 * Labels are kept as they are. Whether high is good is a fact of the dataset, not of the table.
 """
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,19 +18,6 @@ import numpy.typing as npt
 from qfm_iqm.errors import TableError
 
 Indices = npt.NDArray[np.intp]
-
-# The first of these that a table has is its column; the others stay ordinary columns.
-NAME_COLUMNS = (
-    "name",
-    "image_name",
-    "img_name",
-    "image",
-    "filename",
-    "path",
-    "dist_name",
-    "dist_img",
-)
-CONTENT_COLUMNS = ("content", "ref_name", "ref_img")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +74,18 @@ class RatedTable:
             if blank:
                 raise TableError(
                     f"{self.source}: the {column} is blank in {len(blank)} rows "
-                    f"({_first(blank, 'row')}); fill it in or take these rows out."
+                    f"({first_few(blank, 'row')}); fill it in or take these rows out."
                 )
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise TableError(
-                f"{self.source}: {len(twice)} names stand in more than one row ({_first(twice)}); "
-                "leave one row per image."
+                f"{self.source}: {len(twice)} names stand in more than one row "
+                f"({first_few(twice)}); leave one row per image."
             )
         if self.mos is not None and not np.isfinite(self.mos).all():
             bad = (np.flatnonzero(~np.isfinite(self.mos)) + 1).tolist()
             raise TableError(
-                f"{self.source}: {len(bad)} labels are NaN or infinite ({_first(bad, 'row')}); "
+                f"{self.source}: {len(bad)} labels are NaN or infinite ({first_few(bad, 'row')}); "
                 "give each image a number or take these rows out."
             )
 
@@ -139,7 +125,7 @@ class RatedTable:
             TableError: no such column; the message lists those there are.
         """
         try:
-            return self.columns[_key(name)]
+            return self.columns[column_key(name)]
         except KeyError:
             there = ", ".join(self.columns) or "none"
             raise TableError(
@@ -160,7 +146,7 @@ class RatedTable:
         if "" in rows:
             raise TableError(
                 f"{self.source}: grouping by '{column}' needs a value in every row, but "
-                f"{len(rows[''])} are blank ({_first([row + 1 for row in rows['']], 'row')}); "
+                f"{len(rows[''])} are blank ({first_few([row + 1 for row in rows['']], 'row')}); "
                 "fill them in."
             )
         return {value: np.array(rows[value], dtype=np.intp) for value in sorted(rows)}
@@ -186,7 +172,7 @@ class RatedTable:
         if missing:
             raise TableError(
                 f"{len(missing)} of the {len(self)} names of {self.source} match no file "
-                f"in {root}, or several that differ only in letter case ({_first(missing)}); "
+                f"in {root}, or several that differ only in letter case ({first_few(missing)}); "
                 "check the folder, or take these rows out."
             )
         paths = [path for _, path in located if path is not None]
@@ -196,176 +182,6 @@ class RatedTable:
                 f"only in letter case and mean the same file in {root}; leave one row per image."
             )
         return paths
-
-
-def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True) -> RatedTable:
-    """Read a table of rated images from `.csv` (UTF-8, comma) or `.parquet`.
-
-    The name column is `name` or one of `NAME_COLUMNS`; the content column, where there is one,
-    one of `CONTENT_COLUMNS`; every other column is kept as text. Spaces around cells are
-    stripped; rows and trailing columns in which every cell is empty, which spreadsheets leave
-    behind, are no part of the table. A column without a header is called `column_<position>`,
-    and a repeated header gets `_2`, `_3` ...
-
-    Args:
-        path: the file.
-        label: the column that holds the label, for tables that call it `dmos` or `MOS_zscore`.
-            Its values are kept as they are, whatever their direction.
-        require_mos: refuse a table without labels; if false such a table has `mos` None. A label
-            column that is there must hold a number in every row either way.
-
-    Raises:
-        TableError: the file is missing, not a table of these kinds or damaged, has no rows, lacks
-            a column, or holds a row that cannot be used.
-    """
-    path = Path(path)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if path.is_dir():
-        raise TableError(
-            f"A table was asked for, but {path} is a folder; give a CSV or Parquet file."
-        )
-    if reader is None:
-        raise TableError(
-            f"A table was asked for, but {path} ends in '{path.suffix}'; "
-            "give a file that ends in .csv or .parquet."
-        )
-    if not path.exists():
-        raise TableError(f"The table {path} was asked for, but there is no such file.")
-    try:
-        header, places, rows = reader(path)
-    except OSError as error:
-        raise TableError(f"The table {path} cannot be read: {error}.") from error
-    if not rows:
-        raise TableError(f"{path}: a table of images was asked for, but it has no rows.")
-
-    keys = _unique_keys(header)
-    columns = dict(zip(keys, zip(*rows, strict=True), strict=True))
-    there = ", ".join(header)
-    name_key = next((key for key in NAME_COLUMNS if key in columns), None)
-    if name_key is None:
-        raise TableError(
-            f"{path}: a table needs a column of image names ({', '.join(NAME_COLUMNS)}), "
-            f"but its columns are: {there}; "
-            "the first line must be a header, and commas part the cells."
-        )
-    names = columns.pop(name_key)
-    values = columns.pop(_key(label), None)
-    if values is None and require_mos:
-        raise TableError(
-            f"{path}: the label column '{label}' was asked for, but the columns are: {there}; "
-            "say which one holds the labels."
-        )
-    content_key = next((key for key in CONTENT_COLUMNS if key in columns), None)
-    return RatedTable(
-        names=names,
-        mos=None if values is None else _numbers(path, label, values, places),
-        contents=() if content_key is None else columns.pop(content_key),
-        columns=columns,
-        source=str(path),
-    )
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
-    """Header, the place of each row for messages, and rows of stripped cells."""
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for raw in reader:
-                cells = [cell.strip() for cell in raw]
-                if any(cells):
-                    lines.append((reader.line_num, cells))
-    except UnicodeDecodeError as error:
-        raise TableError(
-            f"{path}: a table in UTF-8 was asked for, but byte {error.start} is not UTF-8; "
-            "save the file as 'CSV UTF-8'."
-        ) from error
-    except csv.Error as error:
-        raise TableError(
-            f"{path}: line {reader.line_num} is no proper CSV ({error}); correct its quotes."
-        ) from error
-    if not lines:
-        raise TableError(f"{path}: a table of images was asked for, but the file is empty.")
-
-    header = _without_trailing_blanks(lines[0][1])
-    width = len(header)
-    wrong = [line for line, cells in lines[1:] if len(cells) < width or any(cells[width:])]
-    if wrong:
-        raise TableError(
-            f"{path}: every row must have the header's {width} cells, but {len(wrong)} do not "
-            f"({_first(wrong, 'line')}); quote the cells that hold a comma."
-        )
-    return header, [f"line {line}" for line, _ in lines[1:]], [c[:width] for _, c in lines[1:]]
-
-
-def _read_parquet(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
-    """As `_read_csv`; nulls are empty cells."""
-    # Here, not above: a table in CSV must not wait for pyarrow.
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise TableError(f"{path}: no readable Parquet file ({reason}); write it again.") from error
-    columns: list[list[str]] = []
-    for column in table.schema:
-        kind = column.type
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            raise TableError(
-                f"{path}: cells must be text or numbers, but the column '{column.name}' holds "
-                f"{kind}; write the table without it."
-            )
-    for values in table.columns:
-        columns.append(["" if cell is None else str(cell).strip() for cell in values.to_pylist()])
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    return list(table.schema.names), [f"row {n}" for n in range(1, len(rows) + 1)], rows
-
-
-def _numbers(
-    path: Path, label: str, values: Sequence[str], places: Sequence[str]
-) -> npt.NDArray[np.float64]:
-    """The label column as finite numbers, or an error that lists the rows where it is not."""
-    numbers = np.array([_number(value) for value in values], dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(numbers)).tolist()
-    if bad:
-        shown = _first([f"{places[i]}: '{values[i]}'" for i in bad])
-        raise TableError(
-            f"{path}: the label '{label}' must be a finite number, but {len(bad)} rows hold "
-            f"something else ({shown}); correct them or take them out."
-        )
-    return numbers
-
-
-def _number(text: str) -> float:
-    # Python would read 1_000 as a number; no table means that.
-    try:
-        return float("nan" if "_" in text else text)
-    except ValueError:
-        return float("nan")
-
-
-def _key(column: str) -> str:
-    return "_".join(column.lower().split())
-
-
-def _unique_keys(header: Iterable[str]) -> list[str]:
-    """Normalised column names, each once, so that no column hides another."""
-    keys: list[str] = []
-    for position, column in enumerate(header, start=1):
-        key = base = _key(column) or f"column_{position}"
-        copy = 2
-        while key in keys:
-            key, copy = f"{base}_{copy}", copy + 1
-        keys.append(key)
-    return keys
-
-
-def _without_trailing_blanks(cells: list[str]) -> list[str]:
-    width = max(position for position, cell in enumerate(cells, start=1) if cell)
-    return cells[:width]
 
 
 def _locate(root: Path, name: str, listings: dict[Path, dict[str, list[str]]]) -> Path | None:
@@ -405,6 +221,12 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _first(items: Sequence[object], word: str = "") -> str:
+def column_key(column: str) -> str:
+    """A column's name as it is compared: lower case, underscores for spaces."""
+    return "_".join(column.lower().split())
+
+
+def first_few(items: Sequence[object], word: str = "") -> str:
+    """Up to three items for a message, after the word that says what they are."""
     shown = ", ".join(str(item) for item in items[:3])
     return f"{word} {shown}".strip() + (", ..." if len(items) > 3 else "")

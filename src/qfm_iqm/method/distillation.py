@@ -3,38 +3,70 @@
     ^y_u = T(x_u)
 
 A teacher is any quality model; its scores of fixed crops are computed once and kept as a table:
-`name,content,top,left,score`, with the preprocessing under which the places hold and the
-teacher's weight hash. A student learns from such a table as from labels.
+`name,content,top,left,distortion,level,score`, with the preprocessing under which the places
+hold and the teacher's weight hash. A student learns from such a table as from labels.
+
+Degraded crops (ours): of each image one crop may also be scored under one known degradation at
+rising strength. A teacher that learned from photos alone may err there (it can take strong noise
+for texture), so what we know is added: each step lowers quality by at least `drop`,
+
+    ^y_l = min(T(x_l), ^y_(l-1) - drop),  l = 1..5,  ^y_0 = T(x).
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.cropping import Preprocessing, fit, grid_positions
+from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.network.model import QualityModel
-
-_COLUMNS = ("name", "content", "top", "left", "score")
 
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """A crop and what the teacher says of it, in label units."""
+    """A crop and what the teacher says of it.
+
+    Attributes:
+        name: of the image.
+        content: of the image.
+        top: row where the crop begins in the fitted image.
+        left: column where it begins.
+        distortion: name out of `DISTORTIONS` applied to the crop; empty for none.
+        level: its strength, 1 to 5; 0 for none.
+        score: in label units.
+    """
 
     name: str
     content: str
     top: int
     left: int
+    distortion: str
+    level: int
     score: float
+
+    def pixels(self, image_CHW: Tensor, size: int) -> Tensor:
+        """The crop (3, S, S), degraded as said, out of the fitted uint8 image (3, H, W)."""
+        crop = image_CHW[:, self.top : self.top + size, self.left : self.left + size]
+        if not self.distortion:
+            return crop
+        # Each crop has noise of its own: one fixed pattern could be learned by heart.
+        seed = zlib.crc32(f"{self.name}:{self.top}:{self.left}".encode())
+        degraded = distort(crop.float() / 255, self.distortion, self.level, seed)
+        return degraded.mul(255).round().to(torch.uint8)
+
+
+_COLUMNS = tuple(field.name for field in fields(PseudoLabel))
 
 
 @dataclass(frozen=True)
@@ -59,6 +91,8 @@ def pseudo_label(
     root: Path,
     *,
     extra_crops: int = 4,
+    degrade: bool = False,
+    drop: float = 0.1,
     seed: int = 0,
 ) -> Iterator[list[PseudoLabel]]:
     """Scores crops of images with a teacher: the covering grid, and some at random places.
@@ -68,7 +102,10 @@ def pseudo_label(
         images: (name, content) of each image.
         root: folder that names are relative to.
         extra_crops: random crops beside the grid.
-        seed: of the random places, which depend on it and the image's place in the list.
+        degrade: also score one of the crops under one of the degradations, at all strengths.
+        drop: by how much each step of strength lowers quality at least, in standard deviations
+            of the labels.
+        seed: of the random choices, which depend on it and the image's place in the list.
 
     Yields:
         The pseudo-labels of one image after another.
@@ -79,20 +116,32 @@ def pseudo_label(
     teacher.eval()
     preprocessing = teacher.card.preprocessing
     size = preprocessing.crop
+    device = teacher.network.scale.mean.device
+    label_std = teacher.network.scale.std.item()
     for index, (name, content) in enumerate(images):
-        image = fit(read_image(root / name), preprocessing)
+        # In 8 bits, as the student will see it.
+        image = fit(read_image(root / name), preprocessing).mul(255).round().to(torch.uint8)
         height, width = image.shape[-2:]
         draw = np.random.default_rng([seed, index])
         places = grid_positions(height, width, size) + [
             (int(draw.integers(height - size + 1)), int(draw.integers(width - size + 1)))
             for _ in range(extra_crops)
         ]
-        crops = torch.stack([image[:, t : t + size, l : l + size] for t, l in places])  # noqa: E741
-        scores = teacher.network(crops.to(teacher.network.scale.mean.device)).tolist()
-        yield [
-            PseudoLabel(name, content, top, left, score)
-            for (top, left), score in zip(places, scores, strict=True)
-        ]
+        asked = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
+        if degrade:
+            kind = tuple(DISTORTIONS)[draw.integers(len(DISTORTIONS))]
+            chosen = asked[draw.integers(len(asked))]
+            levels = range(1, len(DISTORTIONS[kind]) + 1)
+            asked += [replace(chosen, distortion=kind, level=level) for level in levels]
+        crops = torch.stack([crop.pixels(image, size) for crop in asked])
+        scores = teacher.network(crops.to(device).float() / 255).tolist()
+        labels = [replace(crop, score=score) for crop, score in zip(asked, scores, strict=True)]
+        if degrade:
+            least = labels[asked.index(chosen)].score
+            for i in range(len(places), len(labels)):
+                least = min(labels[i].score, least - drop * label_std)
+                labels[i] = replace(labels[i], score=least)
+        yield labels
 
 
 def write_pseudo_labels(labels: PseudoLabels, path: Path) -> None:
@@ -107,7 +156,7 @@ def write_pseudo_labels(labels: PseudoLabels, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row in labels.rows:
-            writer.writerow((row.name, row.content, row.top, row.left, f"{row.score:.5f}"))
+            writer.writerow((*astuple(row)[:-1], f"{row.score:.5f}"))
     partial.replace(path)
 
 
@@ -126,6 +175,8 @@ def read_pseudo_labels(path: Path) -> PseudoLabels:
                     row["content"],
                     int(row["top"]),
                     int(row["left"]),
+                    row["distortion"],
+                    int(row["level"]),
                     float(row["score"]),
                 )
                 for row in csv.DictReader(file)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.cropping import Preprocessing
@@ -60,6 +60,15 @@ class ModelCard(BaseModel):
     results: list[ResultRow] = Field(default_factory=list)
     weights_sha256: str = ""
     version: str = ""
+
+    @model_validator(mode="after")
+    def _one_crop_size(self) -> ModelCard:
+        if self.preprocessing.crop != self.network.crop:
+            raise ValueError(
+                f"crops are made at {self.preprocessing.crop} pixels and the network takes "
+                f"{self.network.crop}"
+            )
+        return self
 
 
 def read_card(path: Path) -> ModelCard:

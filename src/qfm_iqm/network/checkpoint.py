@@ -61,8 +61,8 @@ def save_model(
     )
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    _write(target / WEIGHTS_FILE, content)
-    _write(target / CARD_FILE, (card.model_dump_json(indent=2) + "\n").encode())
+    card_content = (card.model_dump_json(indent=2) + "\n").encode()
+    _replace({target / WEIGHTS_FILE: content, target / CARD_FILE: card_content})
 
 
 def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
@@ -125,9 +125,17 @@ def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Pa
         raise ModelError(f"{source} does not hold the network of its card: {reason}") from error
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replaces a file in one step."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+def _replace(contents: dict[Path, bytes]) -> None:
+    """Writes all of the files beside their places first, and only then moves them there."""
+    partial: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                partial[path] = Path(file.name)
+                file.write(content)
+        for path, written in partial.items():
+            written.chmod(0o644)
+            written.replace(path)
+    finally:
+        for written in partial.values():
+            written.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from qfm_iqm.errors import TableError
 
@@ -87,12 +87,20 @@ def write_rows(rows: Iterable[ScoreRow], path: Path) -> None:
         raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
 
 
+def print_csv(rows: list[ScoreRow], file: TextIO) -> None:
+    """Writes rows as CSV to an open file or stream."""
+    # Python before 3.13 leaves a carriage return unquoted, which then reads as the end of a row.
+    returns = any("\r" in row.path or "\r" in row.error for row in rows)
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", quoting=quoting)
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+
+
 def _write_csv(rows: list[ScoreRow], path: Path) -> None:
     # File names that are no valid text are kept as the system gave them.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        print_csv(rows, file)
 
 
 def _write_jsonl(rows: list[ScoreRow], path: Path) -> None:

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset, Sampler
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing, fit
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.method.distillation import PseudoLabel
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class Sample:
         path: of the image.
         label: in label units.
         content: id of the content, the same for near-identical images.
-        place: (top, left) of a fixed crop in the fitted image; None draws one at random.
+        fixed: the crop a teacher scored; None draws one at random each epoch.
     """
 
     path: Path
     label: float
     content: int
-    place: tuple[int, int] | None = None
+    fixed: PseudoLabel | None = None
 
 
 class ImageStore:
@@ -90,13 +91,14 @@ class CropDataset(Dataset[tuple[Tensor, float, int]]):
         draw = np.random.default_rng([self._seed, self.epoch, index])
         top = int(draw.integers(image.shape[1] - self._size + 1))
         left = int(draw.integers(image.shape[2] - self._size + 1))
-        if sample.place is not None:
-            top, left = sample.place
-        crop = image[:, top : top + self._size, left : left + self._size]
+        if sample.fixed is None:
+            crop = image[:, top : top + self._size, left : left + self._size]
+        else:
+            crop = sample.fixed.pixels(image, self._size)
         if crop.shape[1:] != (self._size, self._size):
             raise ImageError(
-                f"The crop at {sample.place} lies outside of {sample.path}: the pseudo-labels "
-                "were made with another preprocessing."
+                f"A pseudo-labelled crop lies outside of {sample.path}: the file is not the one "
+                "the teacher scored."
             )
         if self._flip and draw.random() < 0.5:
             crop = crop.flip(-1)

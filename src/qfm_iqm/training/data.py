@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, split_by_content
-from qfm_iqm.datasets.table import RatedTable, read_table
+from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.method.distillation import read_pseudo_labels
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
 
@@ -110,8 +112,6 @@ def _pseudo_labelled(
     preprocessing: Preprocessing,
 ) -> tuple[list[Sample], int]:
     """Reads crops scored by a teacher; gives the samples, and how many were left out."""
-    from qfm_iqm.method.distillation import read_pseudo_labels
-
     pseudo = read_pseudo_labels(recipe.table(path))
     if pseudo.preprocessing != preprocessing:
         raise RecipeError(
@@ -125,7 +125,7 @@ def _pseudo_labelled(
             left_out += 1
             continue
         content = content_ids.setdefault(row.content, len(content_ids))
-        samples.append(Sample(recipe.data.root / row.name, row.score, content, (row.top, row.left)))
+        samples.append(Sample(recipe.data.root / row.name, row.score, content, row))
     missing = sorted({sample.path for sample in samples if not sample.path.is_file()})
     if missing:
         raise TableError(

@@ -83,7 +83,6 @@ class TrainConfig(_Section):
     """How it is trained.
 
     Attributes:
-        name: of the model; None takes the recipe's file name.
         epochs: passes over the training part.
         batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
@@ -102,7 +101,6 @@ class TrainConfig(_Section):
         device: "auto" takes what accelerate finds, "cpu" the processor.
     """
 
-    name: str | None = None
     epochs: int = Field(default=9, ge=1)
     batch_size: int = Field(default=32, ge=2)
     crops_per_image: int = Field(default=1, ge=1)
@@ -121,9 +119,27 @@ class TrainConfig(_Section):
     device: Literal["auto", "cpu"] = "auto"
 
 
+class ModelConfig(_Section):
+    """The model folder that comes out.
+
+    Attributes:
+        name: of the model; the recipe's file name if left out.
+        description: a paragraph for people, for the card.
+        license: terms of the weights, for the card.
+        precision: of the weights in the file; they are always computed in float32, and
+            validation and test use the weights as the file holds them.
+    """
+
+    name: str = "model"
+    description: str = ""
+    license: str = ""
+    precision: Literal["float32", "float16"] = "float32"
+
+
 class Recipe(_Section):
     """A whole training run."""
 
+    model: ModelConfig = ModelConfig()
     data: DataConfig
     backbone: BackboneConfig
     network: NetworkSection = NetworkSection()
@@ -172,7 +188,7 @@ def read_recipe(path: Path, changes: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
     for change in changes:
         _set(content, change)
-    content.setdefault("train", {}).setdefault("name", path.stem)
+    content.setdefault("model", {}).setdefault("name", path.stem)
     return check_recipe(content, str(path))
 
 

@@ -98,6 +98,7 @@ class Trainer:
         self.step_module, self.optimizer, self.loader = self.accelerator.prepare(
             self.objective, optimizer, loader
         )
+        self.dtype: torch.dtype = getattr(torch, recipe.model.precision)
         self.epoch = 0
         self.step = 0  # steps done in this epoch
         self.best: dict[str, Any] = {"epoch": None, "srcc": None}
@@ -178,7 +179,7 @@ class Trainer:
         srcc = figures.get("whole/srcc")
         if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
             self.best = {"epoch": epoch, "srcc": srcc}
-            save_model(self.model, self.out / "best")
+            save_model(self.model, self.out / "best", dtype=self.dtype)
         self._log(kind="validation", epoch=epoch, **figures)
         self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
 
@@ -207,7 +208,7 @@ class Trainer:
             if row.value is not None and row.ci_low is not None and row.ci_high is not None
         ]
         model.card.training |= {"best_epoch": self.best["epoch"] + 1}
-        save_model(model.cpu(), self.out / "model")
+        save_model(model.cpu(), self.out / "model", dtype=self.dtype)
         self._log(kind="test", **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows})
         return evaluation
 
@@ -320,7 +321,9 @@ def _build_network(recipe: Recipe, data: TrainingData) -> QualityNetwork:
 def _build_card(recipe: Recipe, data: TrainingData) -> ModelCard:
     network = recipe.network
     return ModelCard(
-        name=recipe.train.name or "model",
+        name=recipe.model.name,
+        description=recipe.model.description,
+        license=recipe.model.license,
         network={  # type: ignore[arg-type]  # pydantic builds it
             "backbone": recipe.backbone.name,
             "crop": network.crop,

@@ -1,0 +1,129 @@
+"""How fast folders are scored: whole `qfm score` runs over 512 x 512 JPEGs, reading included.
+
+    make bench           (or: python benchmarks/speed.py [--images 400] [--model default])
+
+Writes benchmarks/results/speed.csv. Timings are of this machine; the rows say how many cores it
+has, and `arithmetic_gflops` is the rate of a plain fp32 matrix product in the same run, to put the
+others beside. Photos are cut from those inside scikit-image's wheel and written at quality 90.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import skimage
+import torch
+from PIL import Image
+
+from qfm_iqm import load_model, read_image
+from qfm_iqm.image.cropping import covering_crops, fit
+from qfm_iqm.scoring.scorer import Scorer
+
+RESULTS = Path(__file__).parent / "results" / "speed.csv"
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+
+
+def main() -> None:
+    """Measures, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--model", default="default")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        photos = write_photos(Path(folder), options.images)
+        rows = [
+            ("arithmetic_gflops", matrix_rate()),
+            ("network_crops_per_second", network_rate(options.model)),
+            ("reading_images_per_second", reading_rate(photos)),
+            ("engine_images_per_second", engine_rate(options.model, photos)),
+            ("command_images_per_second", command_rate(options.model, folder, len(photos))),
+        ]
+    RESULTS.parent.mkdir(exist_ok=True)
+    facts = (options.model, options.images, os.cpu_count(), platform.machine(), torch.__version__)
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["figure", "value", "model", "images", "cores", "machine", "torch"])
+        for name, value in rows:
+            writer.writerow([name, f"{value:.1f}", *facts])
+            print(f"{name:28} {value:8.1f}")
+    print(f"Written to {RESULTS}")
+
+
+def write_photos(folder: Path, count: int) -> list[Path]:
+    """Cuts `count` different 512 x 512 JPEGs out of real photographs."""
+    draw = np.random.default_rng(0)
+    source = Path(skimage.__file__).parent / "data"
+    images = [Image.open(source / name).convert("RGB") for name in PHOTOS]
+    paths = []
+    for i in range(count):
+        image = images[i % len(images)]
+        side = int(draw.integers(min(image.size) * 2 // 3, min(image.size) + 1))
+        left, top = (int(draw.integers(length - side + 1)) for length in image.size)
+        crop = image.crop((left, top, left + side, top + side)).resize((512, 512))
+        paths.append(folder / f"{i:04}.jpg")
+        crop.save(paths[-1], quality=90)
+    return paths
+
+
+def matrix_rate() -> float:
+    """GFLOP/s of a plain fp32 matrix product."""
+    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    a @ b
+    began = time.perf_counter()
+    for _ in range(5):
+        a @ b
+    return 5 * 2 * 2048**3 / (time.perf_counter() - began) / 1e9
+
+
+def network_rate(name: str) -> float:
+    """Crops per second through the network alone."""
+    network = load_model(name).network
+    size = network.config.crop
+    crops = torch.rand(32, 3, size, size)
+    with torch.inference_mode():
+        network(crops)
+        began = time.perf_counter()
+        for _ in range(10):
+            network(crops)
+    return 320 / (time.perf_counter() - began)
+
+
+def reading_rate(photos: list[Path]) -> float:
+    """Images per second through reading, fitting and cropping in one thread."""
+    preprocessing = load_model().card.preprocessing
+    began = time.perf_counter()
+    for path in photos:
+        list(covering_crops(fit(read_image(path), preprocessing), preprocessing.crop))
+    return len(photos) / (time.perf_counter() - began)
+
+
+def engine_rate(name: str, photos: list[Path]) -> float:
+    """Images per second through the engine, model loaded."""
+    scorer = Scorer(load_model(name), device="cpu")
+    list(scorer.score_paths(photos[:32]))
+    began = time.perf_counter()
+    rows = list(scorer.score_paths(photos))
+    assert all(row.status == "ok" for row in rows)
+    return len(photos) / (time.perf_counter() - began)
+
+
+def command_rate(name: str, folder: str, count: int) -> float:
+    """Images per second of the whole command, from its start to its end."""
+    out = Path(folder) / "scores.csv"
+    command = [sys.executable, "-m", "qfm_iqm", "score", folder, "--out", str(out), "-m", name]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return count / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

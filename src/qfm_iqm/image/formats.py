@@ -1,0 +1,171 @@
+"""Encoded bytes -> a decoded Pillow image: which formats are read, and how far a damaged one.
+
+Design choices:
+* Only formats with a signature and a self-contained decoder are tried (see `_FORMATS`): nothing
+  that guesses from a file name, and nothing that starts another program (EPS).
+* The first frame or page stands for an animation or a multi-page file.
+* Pillow's global switches (`MAX_IMAGE_PIXELS`, `LOAD_TRUNCATED_IMAGES`) are neither read for our
+  limits nor changed: both act on all threads, and other code in the process relies on them.
+
+An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, cast
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from qfm_iqm.errors import ImageError
+
+_FORMATS = tuple(
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,  # opens MPO as well
+        PngImagePlugin.PngImageFile,
+        WebPImagePlugin.WebPImageFile,
+        AvifImagePlugin.AvifImageFile,
+        TiffImagePlugin.TiffImageFile,
+        GifImagePlugin.GifImageFile,
+        BmpImagePlugin.BmpImageFile,
+        PpmImagePlugin.PpmImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+    )
+)
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG, _TIFF_BITS_TAG = 256, 257, 258
+
+
+# ---- the header ----
+
+
+def identified(stream: BinaryIO) -> Image.Image:
+    """Parses the header with the plugin whose signature matches; decodes no pixels yet.
+
+    `Image.open` is not used since it warns and raises at Pillow's own global pixel limit.
+
+    Raises:
+        ImageError: the stream is empty or of no known format.
+        Exception: whatever the plugin raises over damaged data.
+    """
+    header = stream.read(64)
+    if not header:
+        raise ImageError("it is empty")
+    failure: Exception | None = None
+    for factory in _factories(header):
+        stream.seek(0)
+        try:
+            return factory(stream, "")
+        except Exception as error:  # the next plugin with this signature may know better
+            failure = error
+    if failure is not None:
+        raise failure
+    known = ", ".join(sorted([*_FORMATS, "HEIC"]))
+    raise ImageError(f"it is not an image of a known format ({known})")
+
+
+def _factories(header: bytes) -> Iterator[Callable[[Any, str], Image.Image]]:
+    for name in _FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(header[:16]) is True:
+            yield factory
+    brand = header[8:12]
+    shared = brand in _SHARED_BRANDS and b"avif" not in header
+    if header[4:8] == b"ftyp" and (brand in _HEIC_BRANDS or shared):
+        yield _heic_factory()
+
+
+def _heic_factory() -> Callable[[Any, str], Image.Image]:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise ImageError("HEIC needs an extra: pip install 'qfm-iqm[heic]'") from error
+    return cast(Callable[[Any, str], Image.Image], HeifImageFile)
+
+
+def check_size(image: Image.Image, max_pixels: int) -> None:
+    """Refuses an image without pixels, or with more than `max_pixels`, by its header."""
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"it has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"its {width} x {height} pixels exceed the limit of {max_pixels}; "
+            "reduce it or raise max_pixels"
+        )
+
+
+def rawmode(image: Image.Image) -> str:
+    """How the file packs its pixels ("L;2", "RGB;16B", ...), which loading forgets."""
+    tiles = getattr(image, "tile", None)
+    packing: object = tiles[0].args if tiles else ""
+    if isinstance(packing, tuple) and packing:
+        packing = packing[0]
+    return packing if isinstance(packing, str) else ""
+
+
+# ---- the pixels ----
+
+
+def with_jpeg_end(content: bytes) -> BinaryIO:
+    """Ends a JPEG with its end marker, at which the decoder fills what is missing.
+
+    That is what Pillow does under its global `LOAD_TRUNCATED_IMAGES`, for this image alone; a
+    second marker after a complete image is never reached.
+    """
+    return io.BytesIO(content + _JPEG_END if content.startswith(_JPEG_START) else content)
+
+
+def load(image: Image.Image, allow_truncated: bool) -> None:
+    """Decodes the pixels into the image, of a truncated one as many as there are.
+
+    Raises:
+        ImageError: the data end early and `allow_truncated` is false.
+        Exception: whatever the decoder raises over damaged data.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+        _prepare_tiff(image)
+    try:
+        image.load()
+    except (OSError, SyntaxError) as error:
+        if not allow_truncated or not isinstance(image, ImageFile.ImageFile):
+            if "truncated" in str(error):
+                raise ImageError("its data end too early (a truncated file)") from error
+            raise
+        # Without tiles left to decode Pillow takes the rows that it has got as the image.
+        if image.tile:
+            image.tile = []
+            image.load_end()
+        image.load()
+
+
+def _prepare_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Two repairs of Pillow's TIFF reader before it decodes."""
+    # It would check its own global pixel limit while it allocates the canvas.
+    size = (image.tag_v2[_TIFF_WIDTH_TAG], image.tag_v2[_TIFF_HEIGHT_TAG])
+    image.im = Image.new(image.mode, size).im
+    # It reads uncompressed 16-bit planes (one per colour) as if they were 8-bit.
+    if 16 in image.tag_v2.get(_TIFF_BITS_TAG, ()):
+        order = "L" if image.tag_v2.prefix == b"II" else "B"
+        image.tile = [
+            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
+            if isinstance(tile.args, tuple) and tile.args[0] in ("R", "G", "B", "A")
+            else tile
+            for tile in image.tile
+        ]

@@ -1,0 +1,66 @@
+"""What many tests need: a tiny model on disk, and a folder of real encoded photos.
+
+Both are made once per session and shared: copy what is to be changed.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.checkpoint import save_model
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
+
+TINY_BACKBONE = "test_vit"  # timm's own for tests: 64 channels, patches of 16 pixels
+TINY_CROP = 48
+
+
+def make_model(
+    backbone: str = TINY_BACKBONE, *, crop: int = TINY_CROP, seed: int = 0, **options: object
+) -> QualityModel:
+    """A random model whose scores spread like labels of mean 50 and standard deviation 10."""
+    torch.manual_seed(seed)
+    network = QualityNetwork(backbone, crop=crop, label_mean=50.0, label_std=10.0, **options)
+    card = ModelCard(
+        name=f"tiny-{backbone}", network=network.config, preprocessing=Preprocessing(crop=crop)
+    )
+    return QualityModel(network, card).eval()
+
+
+@pytest.fixture(scope="session")
+def build_model() -> Callable[..., QualityModel]:
+    """`make_model(backbone, crop=, seed=, **network options)`."""
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder: a random `test_vit` with crops of 48 pixels."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(make_model(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images `photo_00.jpg` ... of JPEG, PNG and WebP, 40 to 150 pixels wide and high.
+
+    Colour fields of three coarsenesses under noise that grows with the number: no two are alike.
+    """
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(11)
+    for number in range(12):
+        width, height = (int(side) for side in draw.integers(40, 151, 2))
+        cells = draw.integers(0, 256, (4 << number % 3, 5 << number % 3, 3), dtype=np.uint8)
+        field = Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
+        noise = draw.normal(0, 4 * number, (height, width, 3))
+        pixels = (np.asarray(field) + noise).clip(0, 255).astype(np.uint8)
+        suffix = (".jpg", ".png", ".webp")[number // 4]
+        Image.fromarray(pixels).save(folder / f"photo_{number:02d}{suffix}")
+    return folder

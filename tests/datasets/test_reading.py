@@ -1,0 +1,182 @@
+"""What is read, what is refused and in which words."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.errors import TableError
+
+# Third-party data lies beside the repository where there is any; none of it is copied here.
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+
+def write(folder, text, name="t.csv"):
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_columns_are_read(tmp_path):
+    path = write(tmp_path, "name,mos,std,subset,content\na.jpg,0.5,.1,x,c1\nb.jpg,1e-1,.2,y,c1\n")
+    table = read_table(path)
+    assert table.names == ("a.jpg", "b.jpg")
+    assert table.mos.tolist() == [0.5, 0.1] and table.mos.dtype == np.float64
+    assert table.contents == ("c1", "c1")
+    assert dict(table.columns) == {"std": (".1", ".2"), "subset": ("x", "y")}
+    assert table.source == str(path) and len(table) == 2
+
+
+def test_each_image_is_its_own_content_by_default(tmp_path):
+    table = read_table(write(tmp_path, "name,mos\na,1\nb,2\n"))
+    assert table.contents == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["name,mos", " Image Name , MOS", "image_name,Mos", "filename,mos", "PATH,MOS", "img_name,mos"],
+)
+def test_headers_in_any_case_and_their_aliases(tmp_path, header):
+    table = read_table(write(tmp_path, f"{header}\n a b.jpg ,0.25\n"))
+    assert (table.names, table.mos.tolist()) == (("a b.jpg",), [0.25])
+
+
+def test_what_spreadsheets_leave_behind(tmp_path):
+    text = "\ufeffImage Name,MOS,,,\r\nss01 (1).jpg,0.5,,,\r\n,,,,\r\n\r\nb.jpg,0.25\r\n,,,,\r\n"
+    table = read_table(write(tmp_path, text))
+    assert table.names == ("ss01 (1).jpg", "b.jpg")
+    assert table.mos.tolist() == [0.5, 0.25] and not table.columns
+
+
+def test_columns_hide_nothing(tmp_path):
+    table = read_table(write(tmp_path, ",name,path,mos,ISO,iso\n7,a,p,1,2,3\n"))
+    assert table.names == ("a",)
+    assert dict(table.columns) == {
+        "column_1": ("7",),
+        "path": ("p",),
+        "iso": ("2",),
+        "iso_2": ("3",),
+    }
+
+
+def test_quoted_cells(tmp_path):
+    table = read_table(write(tmp_path, 'name,mos\n"a, ""b"".jpg","0.5"\n'))
+    assert table.names == ('a, "b".jpg',)
+
+
+def test_reference_names_are_contents(tmp_path):
+    table = read_table(write(tmp_path, "ref_name,dist_name,mos\nI01,i01_1,2\nI01,i01_2,3\n"))
+    assert table.names == ("i01_1", "i01_2") and table.contents == ("I01", "I01")
+
+
+def test_another_label_column_when_asked(tmp_path):
+    path = write(tmp_path, "image_name,MOS,MOS_zscore\na,3,50\nb,4,60\n")
+    table = read_table(path, label="MOS_zscore")
+    assert table.mos.tolist() == [50, 60] and table.columns["mos"] == ("3", "4")
+
+
+def test_without_labels(tmp_path):
+    path = write(tmp_path, "name,subset\na,x\nb,y\n")
+    assert read_table(path, require_mos=False).mos is None
+    with pytest.raises(TableError, match="'mos' was asked for, but the columns are: name, subset"):
+        read_table(path)
+
+
+def test_parquet_equals_csv(tmp_path):
+    columns = {"name": ["a", "b"], "mos": [0.1, 1 / 3], "subset": ["x", None], "fold": [1, 2]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.names == ("a", "b") and table.mos.tolist() == [0.1, 1 / 3]
+    assert dict(table.columns) == {"subset": ("x", ""), "fold": ("1", "2")}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"name": ["a"], "mos": [None]}, "1 rows hold something else"),
+        ({"name": ["a", "b", "c"], "mos": [1.0, float("nan"), 2.0]}, "row 2: 'nan'"),
+        ({"name": ["a"], "mos": [True]}, "row 1: 'True'"),
+        ({"name": [b"a"], "mos": [1.0]}, "the column 'name' holds binary"),
+        ({"name": ["a"], "mos": [[1.0]]}, "the column 'mos' holds list"),
+        ({"name": pa.array([], pa.string()), "mos": pa.array([], pa.float64())}, "no rows"),
+    ],
+)
+def test_parquet_that_is_refused(tmp_path, columns, message):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(TableError, match=message):
+        read_table(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("\n\n", "the file is empty"),
+        ("name,mos\n", "no rows"),
+        ("file,mos\na,1\n", "columns are: file, mos"),
+        ("name;mos\na;1\n", "columns are: name;mos; .* commas"),
+        ("name,dmos\na,1\n", "columns are: name, dmos"),
+        ("name,mos\n,1\nb,2\n ,3\n", "the name is blank in 2 rows \\(row 1, 3\\)"),
+        ("name,mos,content\na,1,x\nb,2,\n", "the content is blank in 1 rows \\(row 2\\)"),
+        ("name,mos\na,1\nb,2\na,3\na,4\n", "1 names stand in more than one row \\(a\\)"),
+        ("name,mos\na,1\nb,nan\nc,\n", "2 rows hold .* \\(line 3: 'nan', line 4: ''\\)"),
+        ("name,mos\na,inf\n", "line 2: 'inf'"),
+        ("name,mos\na,1e999\n", "line 2: '1e999'"),
+        ("name,mos\na,1_0\n", "line 2: '1_0'"),
+        ("name,mos\n" + "".join(f"{i},x\n" for i in range(5)), "5 rows .*line 4: 'x', \\.\\.\\."),
+        ('name,mos\na,"0,5"\n', "line 2: '0,5'"),
+        ("name,mos\na,0,5\nb,1\n", "header's 2 cells, but 1 do not \\(line 2\\)"),
+        ("name,mos\na\n", "header's 2 cells, but 1 do not \\(line 2\\)"),
+        ('name,mos\n"a,1\n', "no proper CSV"),
+        (b"name,mos\n\xe9.jpg,1\n", "byte 9 is not UTF-8"),
+        ("name,mos\na,1\n".encode("utf-16"), "byte 0 is not UTF-8"),
+    ],
+)
+def test_csv_that_is_refused(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(TableError, match=message) as caught:
+        read_table(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_are_refused(tmp_path):
+    with pytest.raises(TableError, match="no such file"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(TableError, match=r"ends in '\.xlsx'"):
+        read_table(write(tmp_path, "x", "t.xlsx"))
+    with pytest.raises(TableError, match="is a folder"):
+        read_table(tmp_path)
+    with pytest.raises(TableError, match="no readable Parquet file"):
+        read_table(write(tmp_path, "name,mos\na,1\n", "t.parquet"))
+
+
+@pytest.mark.skipif(not (SHARED / "data/biq2021").is_dir(), reason="BIQ2021 is not here")
+def test_biq2021():
+    table = read_table(SHARED / "data/biq2021/labelled.csv")
+    assert len(table) == 5000 and len(set(table.contents)) == 4919
+    assert sorted(table.group("subset")) == ["ss01", "ss02", "ss03"]
+    assert 0 <= table.mos.min() < table.mos.max() <= 1
+    assert len(table.paths(SHARED / "data/biq2021")) == 5000
+    unlabelled = read_table(SHARED / "data/biq2021/unlabelled.csv", require_mos=False)
+    assert len(unlabelled) == 1200 and unlabelled.mos is None
+
+
+@pytest.mark.skipif(not (SHARED / "labels/pyiqa_meta_info").is_dir(), reason="not here")
+@pytest.mark.parametrize(
+    ("name", "label", "images", "contents"),
+    [
+        ("CSIQ", "dmos", 866, 30),
+        ("KADID10k", "dmos", 10125, 81),
+        ("KonIQ10k", "mos", 10073, 10073),
+        ("LIVEChallenge", "mos", 1169, 1169),
+        ("LIVEIQA", "mos", 779, 29),
+        ("SPAQ", "mos", 11125, 11125),
+        ("TID2013", "mos", 3000, 25),
+    ],
+)
+def test_pyiqa_tables_read_as_they_are(name, label, images, contents):
+    table = read_table(SHARED / f"labels/pyiqa_meta_info/{name}.csv", label=label)
+    assert (len(table), len(set(table.contents))) == (images, contents)

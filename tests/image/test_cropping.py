@@ -1,0 +1,134 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from qfm_iqm.image.cropping import Preprocessing, covering_crops, fit, grid_positions
+
+sides = st.integers(1, 400)
+crops = st.integers(16, 96)
+
+
+@given(height=sides, width=sides, size=crops)
+def test_the_grid_covers_every_pixel_with_the_fewest_crops(height, width, size):
+    height, width = max(height, size), max(width, size)
+    seen = np.zeros((height, width), int)
+    positions = grid_positions(height, width, size)
+    for top, left in positions:
+        window = seen[top : top + size, left : left + size]
+        assert window.shape == (size, size)
+        window += 1
+    assert seen.min() >= 1
+    assert len(set(positions)) == len(positions)
+    # No cover is smaller: pixels `size` apart in both directions need a crop each.
+    assert len(positions) == seen[::size, ::size].size
+
+
+@given(length=sides, size=crops)
+def test_crops_are_spread_evenly_from_edge_to_edge(length, size):
+    length = max(length, size)
+    starts = [left for _, left in grid_positions(size, length, size)]
+    assert (starts[0], starts[-1]) == (0, length - size)
+    gaps = np.diff(starts)
+    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+    assert starts == sorted(starts)
+
+
+def test_positions_go_row_by_row():
+    assert grid_positions(32, 40, 16) == [(0, 0), (0, 12), (0, 24), (16, 0), (16, 12), (16, 24)]
+
+
+def test_a_grid_smaller_than_a_crop_is_a_programmers_mistake():
+    with pytest.raises(ValueError, match="shorter than the crop of 16: fit first"):
+        grid_positions(15, 40, 16)
+
+
+@given(height=st.integers(1, 70), width=st.integers(1, 70), size=st.integers(16, 64))
+def test_mirroring_is_numpys_symmetric_padding(height, width, size):
+    image = np.random.default_rng(height * 71 + width).random((3, height, width), np.float32)
+    padding = ((0, 0), (0, max(0, size - height)), (0, max(0, size - width)))
+    fitted = fit(torch.from_numpy(image), Preprocessing(crop=size))
+    np.testing.assert_array_equal(fitted.numpy(), np.pad(image, padding, mode="symmetric"))
+
+
+@given(height=sides, width=sides, side=st.integers(16, 200), size=crops)
+def test_an_image_is_never_enlarged_and_keeps_its_aspect(height, width, side, size):
+    image = torch.rand(3, height, width)
+    fitted = fit(image, Preprocessing(crop=size, shorter_side=side))
+    if min(height, width) <= side:
+        assert torch.equal(fitted[:, :height, :width], image)  # its own pixels, then the mirror
+        expected = height, width
+    else:
+        scale = side / min(height, width)
+        expected = round(height * scale), round(width * scale)
+        assert min(expected) == side
+    assert fitted.shape == (3, max(size, expected[0]), max(size, expected[1]))
+
+
+def test_a_size_that_fits_is_the_same_tensor():
+    image = torch.rand(3, 64, 70)
+    assert fit(image, Preprocessing(crop=64, shorter_side=64)) is image
+
+
+def test_reducing_is_antialiased_like_pillows_bicubic():
+    # Stripes of one pixel vanish in a reduction that looks at every pixel, and alias otherwise.
+    stripes = torch.zeros(3, 96, 120)
+    stripes[..., ::2] = 1
+    reduced = fit(stripes, Preprocessing(crop=16, shorter_side=32))
+    assert (reduced[..., 2:-2] - 0.5).abs().max() < 0.05
+    noise = np.random.default_rng(0).integers(0, 256, (96, 120), np.uint8)
+    pillow = Image.fromarray(noise).resize((40, 32), Image.Resampling.BICUBIC)
+    ours = fit(torch.from_numpy(noise / 255).float().expand(3, -1, -1), Preprocessing(
+        crop=16, shorter_side=32
+    ))  # fmt: skip
+    assert np.abs(ours[0].numpy() * 255 - np.asarray(pillow, float)).max() < 1.5
+
+
+def test_reducing_stays_in_range():
+    edge = torch.zeros(3, 90, 90)
+    edge[..., 45:] = 1
+    reduced = fit(edge, Preprocessing(crop=16, shorter_side=40))
+    assert (reduced.min(), reduced.max()) == (0, 1)
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 60))
+def test_a_batch_is_fitted_as_its_images(height, width):
+    batch = torch.rand(2, 3, height, width)
+    preprocessing = Preprocessing(crop=24, shorter_side=32)
+    together = fit(batch, preprocessing)
+    for image, fitted in zip(batch, together, strict=True):
+        torch.testing.assert_close(fit(image, preprocessing), fitted, rtol=0, atol=1e-6)
+
+
+def test_one_pixel_gives_one_crop_of_its_colour():
+    pixel = torch.tensor([0.25, 0.5, 0.75]).reshape(3, 1, 1)
+    (crop,) = covering_crops(fit(pixel, Preprocessing(crop=224)), 224)
+    assert torch.equal(crop, pixel.expand(3, 224, 224))
+
+
+def test_crops_are_views_of_the_image_at_the_grid():
+    image = torch.arange(3 * 50 * 70).reshape(3, 50, 70)
+    found = list(covering_crops(image, 32))
+    assert len(found) == math.ceil(50 / 32) * math.ceil(70 / 32)
+    for crop, (top, left) in zip(found, grid_positions(50, 70, 32), strict=True):
+        assert torch.equal(crop, image[:, top : top + 32, left : left + 32])
+        assert crop.untyped_storage().data_ptr() == image.untyped_storage().data_ptr()
+
+
+def test_gradients_reach_every_pixel_of_a_small_image():
+    image = torch.rand(3, 5, 9, requires_grad=True)
+    fit(image, Preprocessing(crop=16)).sum().backward()
+    assert (image.grad >= 1).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"crop": 15}, {"crop": "224"}, {"crop": 224.5}, {"shorter_side": 8}, {"size": 224}]
+)
+def test_impossible_preprocessing_is_refused(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Preprocessing(**wrong)

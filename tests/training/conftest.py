@@ -1,0 +1,115 @@
+"""A small rated set of real files, recipes over it, and one thread: as many as its tensors need."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qfm_iqm.training.recipe import Recipe, check_recipe
+
+SCENES, LEVELS = 10, 4
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def rated_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty JPEG files of 96 x 96 pixels and `labelled.csv` (name, mos, subset, content).
+
+    Ten scenes of smooth colour under noise at four strengths; the label falls as noise grows,
+    with a little of the scene in it.
+    """
+    root = tmp_path_factory.mktemp("rated")
+    draw = np.random.default_rng(5)
+    rows = []
+    for scene in range(SCENES):
+        cells = draw.integers(60, 196, (3, 3, 3), dtype=np.uint8)
+        field = np.asarray(Image.fromarray(cells).resize((96, 96), Image.Resampling.BICUBIC))
+        for level in range(LEVELS):
+            name = f"scene{scene}_level{level}.jpg"
+            noisy = field + draw.normal(0, 1 + 15 * level, field.shape)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / name, quality=92)
+            mos = 80 - 20 * level + draw.uniform(-4, 4)
+            rows.append((name, f"{mos:.3f}", "even" if scene % 2 == 0 else "odd", f"scene{scene}"))
+    write_csv(root / "labelled.csv", ("name", "mos", "subset", "content"), rows)
+    return root
+
+
+def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+RecipeMaker = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="session")
+def recipe_content(rated_set: Path) -> Callable[..., dict[str, Any]]:
+    """Plain values of a recipe over the rated set; changes as `train__epochs=3`."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "data": {
+                "root": str(rated_set),
+                "labels": "labelled.csv",
+                "name": "noisy scenes",
+                "group": "subset",
+                "test": 0.2,
+                "validation": 0.2,
+            },
+            "backbone": {"name": "test_vit", "weights": "random"},
+            "network": {"crop": 32},
+            "method": {"memory": 64},
+            "train": {
+                "name": "tiny",
+                "epochs": 3,
+                "batch_size": 8,
+                "crops_per_image": 8,
+                "lr": 1e-3,
+                "warmup_epochs": 0.5,
+                "schedule": "cosine",
+                "device": "cpu",
+                "cache": True,
+            },
+        }
+        for key, value in changes.items():
+            section, _, name = key.partition("__")
+            content[section][name] = value
+        return content
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_recipe(recipe_content: Callable[..., dict[str, Any]]) -> RecipeMaker:
+    """A checked recipe over the rated set; changes as `train__epochs=3`."""
+    return lambda **changes: check_recipe(recipe_content(**changes))
+
+
+@pytest.fixture(scope="session")
+def write_recipe() -> Callable[[dict[str, Any], Path], Path]:
+    """Writes plain values as a TOML file; JSON's scalars and lists are TOML's."""
+
+    def write(content: dict[str, Any], path: Path) -> Path:
+        lines = []
+        for section, values in content.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return write
