@@ -113,8 +113,7 @@ def test_tau_decides_which_labels_are_near():
 
 def test_nothing_of_other_content():
     memory = one_hot_memory()
-    memory.push(*(tensor[:3] for tensor in (memory.tokens_MND, memory.labels_M)), torch.ones(3))
-    memory.push(memory.tokens_MND[:1], memory.labels_M[:1], torch.ones(1))
+    memory.push(torch.ones(4, 2, 2), torch.zeros(4), torch.ones(4, dtype=torch.int64))
     matches = match_quality(torch.ones(2, 2), torch.zeros(2), torch.tensor([1, 5]), memory)
     assert matches.found_B.tolist() == [False, True]
     assert matches.fallback_B.tolist() == [False, False]

@@ -77,15 +77,6 @@ def test_a_restored_memory_goes_on_identically(capacity, before, after):
         assert torch.equal(restored.contents_M, memory.contents_M)
 
 
-def test_a_state_does_not_change_with_the_memory():
-    memory = FeatureMemory(2)
-    memory.push(*batch(0, 2))
-    state = memory.state_dict()
-    kept = {key: state[key].clone() for key in ("tokens", "labels", "contents")}
-    memory.push(*batch(5, 2))
-    assert all(torch.equal(state[key], kept[key]) for key in kept)
-
-
 def test_a_restored_memory_follows_the_network_to_its_device():
     # A state is read onto the CPU; the next batch comes from wherever the network runs. "meta"
     # is the one other device that every machine has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,7 @@ from qfm_iqm.cli.options import Device, Root, check_device, messages, with_progr
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qfm_iqm.evaluation.protocol import Evaluation
+    from qfm_iqm.evaluation.protocol import Evaluation, Row
 
 
 def evaluate(
@@ -73,23 +74,25 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     from rich.table import Table
 
     metrics = list(dict.fromkeys(row.metric for row in evaluation.rows))
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("part", no_wrap=True)
     table.add_column("images", justify="right")
     for metric in metrics:
         table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
     for part in dict.fromkeys(row.part for row in evaluation.rows):
         rows = [evaluation.row(part, metric) for metric in metrics]
-        cells = []
-        for row in rows:
-            if row.value is None:
-                cells.append("-")
-            elif row.ci_low is None or row.ci_high is None:
-                cells.append(f"{row.value:.4f}")
-            else:
-                cells.append(f"{row.value:.4f}\n{row.ci_low:.3f}..{row.ci_high:.3f}")
-        table.add_row(part, str(rows[0].n), *cells)
-    Console(highlight=False).print(table)
-    for row in evaluation.rows:
-        if row.note:
-            console.print(f"{row.part}, {row.metric}: {row.note}", markup=False, soft_wrap=True)
+        table.add_row(part, str(rows[0].n), *map(_cell, rows))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
+    notes = {(row.part, row.note): None for row in evaluation.rows if row.note}
+    for part, note in notes:
+        console.print(f"{part}: {note}", markup=False, soft_wrap=True)
+
+
+def _cell(row: Row) -> str:
+    """A value, and its 95 % interval under it, short enough for 80 columns in all."""
+    if row.value is None:
+        return "-"
+    if row.ci_low is None or row.ci_high is None:
+        return f"{row.value:.4f}"
+    low, high = (f"{end:.3f}".replace("0.", ".") for end in (row.ci_low, row.ci_high))
+    return f"{row.value:.4f}\n{low}–{high}"

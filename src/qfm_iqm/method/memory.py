@@ -63,9 +63,11 @@ class FeatureMemory:
         """Stores a batch, detached; of a batch above the capacity only the last entries stay."""
         if self._tokens is None:
             shape = (self.capacity, *tokens_BND.shape[1:])
-            self._tokens = torch.empty(shape, dtype=torch.bfloat16, device=tokens_BND.device)
-            self._labels = self._labels.to(tokens_BND.device)
-            self._contents = self._contents.to(tokens_BND.device)
+            self._tokens = torch.empty(shape, dtype=torch.bfloat16)
+        # Where the network runs: a restored state comes from the CPU.
+        self._tokens = self._tokens.to(tokens_BND.device)
+        self._labels = self._labels.to(tokens_BND.device)
+        self._contents = self._contents.to(tokens_BND.device)
         last = slice(-self.capacity, None)
         tokens_BND, labels_B, contents_B = tokens_BND[last], labels_B[last], contents_B[last]
         places = torch.arange(self._next, self._next + len(tokens_BND)) % self.capacity

@@ -35,7 +35,7 @@ class MethodConfig(BaseModel):
         ramp_epochs: epochs over which that weight rises linearly from zero.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     kind: Literal["baseline", "qfm"] = "baseline"
     memory: int = Field(default=1024, ge=1)

@@ -126,8 +126,8 @@ class ModelConfig(_Section):
         name: of the model; the recipe's file name if left out.
         description: a paragraph for people, for the card.
         license: terms of the weights, for the card.
-        precision: of the weights in the file; they are always computed in float32, and
-            validation and test use the weights as the file holds them.
+        precision: of the weights in the file; they are always computed in float32, and the
+            test uses the weights as the file holds them.
     """
 
     name: str = "model"

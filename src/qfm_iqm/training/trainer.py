@@ -6,14 +6,10 @@ Design choices:
   the end, with that model.
 * Everything random is drawn from (seed, epoch, place), and the state is written after every
   epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
-
-A run's folder: `recipe.json`, `split.txt`, `log.jsonl`, `state.safetensors` (to resume), `best/`
-(the model of the best epoch so far), and at the end `model/`, `results.csv`, `test.csv`.
 """
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -26,25 +22,23 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.protocol import Evaluation
-from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.objective import Objective
-from qfm_iqm.network.card import ModelCard, ResultRow
+from qfm_iqm.network.card import ResultRow
 from qfm_iqm.network.checkpoint import load_model, save_model
 from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.quality import QualityNetwork
-from qfm_iqm.network.weights import backbone_state
 from qfm_iqm.scoring.judging import JudgedImages, judge
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.training.batches import CropDataset, EpochOrder
-from qfm_iqm.training.data import TrainingData, load_data
+from qfm_iqm.training.building import build_model
+from qfm_iqm.training.data import load_data
+from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
 from qfm_iqm.training.state import load_state, random_state, restore_random_state, save_state
 
-STATE_FILE = "state.safetensors"
 LOG_EVERY = 10  # steps
 
 
@@ -70,20 +64,18 @@ class Trainer:
         self, recipe: Recipe, out: Path, *, resume: bool = False, reporter: Reporter | None = None
     ) -> None:
         self.recipe = recipe
-        self.out = out
+        self.folder = RunFolder(out, recipe, resume=resume)
         self.reporter = reporter or Reporter(None)
         config = recipe.train
-        self._resuming = _check_folder(recipe, out, resume)
         self.data = load_data(recipe)
         torch.manual_seed(config.seed)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             cpu=config.device == "cpu",
         )
-        network = _build_network(recipe, self.data)
-        self.model = QualityModel(network, _build_card(recipe, self.data))
-        self.objective = Objective(network, recipe.method)
-        optimizer = build_optimizer(network, config)
+        self.model = build_model(recipe, self.data)
+        self.objective = Objective(self.model.network, recipe.method)
+        optimizer = build_optimizer(self.model.network, config)
         self.dataset = CropDataset(
             self.data.samples,
             self.model.card.preprocessing,
@@ -110,12 +102,10 @@ class Trainer:
         Raises:
             InterruptedRunError: on Ctrl-C or a termination signal, with the state saved.
         """
-        if self._resuming:
+        if self.folder.resuming:
             self._restore()
         elif self.accelerator.is_main_process:
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "recipe.json").write_text(self.recipe.model_dump_json(indent=2) + "\n")
-            (self.out / "split.txt").write_text(self.data.split.to_text(), encoding="utf-8")
+            self.folder.begin(self.data.split)
         with self._stopping_on_signals():
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)
@@ -179,7 +169,7 @@ class Trainer:
         srcc = figures.get("whole/srcc")
         if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
             self.best = {"epoch": epoch, "srcc": srcc}
-            save_model(self.model, self.out / "best", dtype=self.dtype)
+            save_model(self.model, self.folder.best, dtype=self.dtype)
         self._log(kind="validation", epoch=epoch, **figures)
         self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
 
@@ -190,10 +180,10 @@ class Trainer:
                 "No epoch gave scores that differ between validation images, so there is no model "
                 "to test: lower train.lr, or look at the labels."
             )
-        model = load_model(self.out / "best")
+        model = load_model(self.folder.best)
         evaluation, rows = self._judge(model, self.data.test, n_boot=1000)
-        rows.to_csv(self.out / "test.csv")
-        evaluation.to_csv(self.out / "results.csv")
+        rows.to_csv(self.folder.test)
+        evaluation.to_csv(self.folder.results)
         model.card.results = [
             ResultRow(
                 data=f"{self.recipe.data.name} (test part)",
@@ -208,7 +198,7 @@ class Trainer:
             if row.value is not None and row.ci_low is not None and row.ci_high is not None
         ]
         model.card.training |= {"best_epoch": self.best["epoch"] + 1}
-        save_model(model.cpu(), self.out / "model", dtype=self.dtype)
+        save_model(model.cpu(), self.folder.model, dtype=self.dtype)
         self._log(kind="test", **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows})
         return evaluation
 
@@ -244,10 +234,10 @@ class Trainer:
                 "memory": None if memory is None else memory.state_dict(),
                 "random": random_state(),
             }
-            save_state(state, self.out / STATE_FILE)
+            save_state(state, self.folder.state)
 
     def _restore(self) -> None:
-        state = load_state(self.out / STATE_FILE)
+        state = load_state(self.folder.state)
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
@@ -257,8 +247,7 @@ class Trainer:
 
     def _log(self, **fields: Any) -> None:
         if self.accelerator.is_main_process:
-            with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(fields) + "\n")
+            self.folder.log(**fields)
 
     @contextmanager
     def _stopping_on_signals(self) -> Iterator[None]:
@@ -278,71 +267,3 @@ class Trainer:
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
-
-
-def _check_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
-    """Whether there is a run to go on with; refuses to overwrite one or to mix two recipes."""
-    if out.exists() and not out.is_dir():
-        raise RecipeError(f"The run cannot be written to {out}: it is a file.")
-    if not (out / STATE_FILE).is_file():
-        if not resume and (out / "model").is_dir():
-            raise RecipeError(f"{out} holds a model already: choose another --out.")
-        return False
-    if not resume:
-        raise RecipeError(
-            f"{out} holds a run already: go on with --resume, or choose another --out."
-        )
-    earlier = (out / "recipe.json").read_text("utf-8")
-    if json.loads(earlier) != json.loads(recipe.model_dump_json()):
-        raise RecipeError(
-            f"{out} holds a run of another recipe ({out / 'recipe.json'}): resume with that "
-            "recipe, or choose another --out."
-        )
-    return True
-
-
-def _build_network(recipe: Recipe, data: TrainingData) -> QualityNetwork:
-    section = recipe.network
-    network = QualityNetwork(
-        recipe.backbone.name,
-        crop=section.crop,
-        width=section.width,
-        heads=section.heads,
-        panel=section.panel,
-        label_mean=data.label_mean,
-        label_std=data.label_std,
-        backbone_state=backbone_state(recipe.backbone.weights, recipe.backbone.name),
-    )
-    if recipe.backbone.tune == "none":
-        network.encoder.backbone.requires_grad_(False)
-    return network
-
-
-def _build_card(recipe: Recipe, data: TrainingData) -> ModelCard:
-    network = recipe.network
-    return ModelCard(
-        name=recipe.model.name,
-        description=recipe.model.description,
-        license=recipe.model.license,
-        network={  # type: ignore[arg-type]  # pydantic builds it
-            "backbone": recipe.backbone.name,
-            "crop": network.crop,
-            "width": network.width,
-            "heads": network.heads,
-            "panel": network.panel,
-        },
-        preprocessing=Preprocessing(crop=network.crop, shorter_side=network.shorter_side),
-        label=recipe.data.label,
-        training={
-            "data": recipe.data.name,
-            "terms": recipe.data.terms,
-            "images": {
-                part: len(data.split.part(part)) for part in ("train", "validation", "test")
-            },
-            "samples": len(data.samples),
-            "left_out": data.left_out,
-            "split_rule": data.split.rule,
-            "split_sha256": data.split.sha256,
-            "recipe": json.loads(recipe.model_dump_json(exclude={"data": {"root"}})),
-        },
-    )

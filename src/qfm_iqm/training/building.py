@@ -1,0 +1,63 @@
+"""From a recipe and its data to the model that is trained: network with first weights, and card."""
+
+from __future__ import annotations
+
+import json
+
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.network.weights import backbone_state
+from qfm_iqm.training.data import TrainingData
+from qfm_iqm.training.recipe import Recipe
+
+
+def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
+    """The untrained model of a recipe; draws from torch's generator.
+
+    Raises:
+        ModelError: backbone or weights that cannot be had.
+    """
+    section = recipe.network
+    network = QualityNetwork(
+        recipe.backbone.name,
+        crop=section.crop,
+        width=section.width,
+        heads=section.heads,
+        panel=section.panel,
+        label_mean=data.label_mean,
+        label_std=data.label_std,
+        backbone_state=backbone_state(recipe.backbone.weights, recipe.backbone.name),
+    )
+    if recipe.backbone.tune == "none":
+        network.encoder.backbone.requires_grad_(False)
+    return QualityModel(network, _card(recipe, data, network))
+
+
+def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
+    """Everything about the model that is known before it is trained."""
+    parts = ("train", "validation", "test")
+    # Where things lay on the machine that trained it is nobody's business.
+    told = recipe.model_dump_json(exclude={"data": {"root"}, "backbone": {"weights"}})
+    return ModelCard(
+        name=recipe.model.name,
+        description=recipe.model.description,
+        license=recipe.model.license,
+        network=network.config,
+        preprocessing=Preprocessing(
+            crop=recipe.network.crop, shorter_side=recipe.network.shorter_side
+        ),
+        label=recipe.data.label,
+        training={
+            "data": recipe.data.name,
+            "terms": recipe.data.terms,
+            "backbone_weights": "random" if recipe.backbone.weights == "random" else "pretrained",
+            "images": {part: len(data.split.part(part)) for part in parts},
+            "samples": len(data.samples),
+            "left_out": data.left_out,
+            "split_rule": data.split.rule,
+            "split_sha256": data.split.sha256,
+            "recipe": json.loads(told),
+        },
+    )

@@ -1,0 +1,101 @@
+"""A run's folder: what lies where, and whether a run may begin or go on there.
+
+`recipe.json`, `split.txt`, `log.jsonl` (steps, validation, test), `state.safetensors` (to
+resume), `best/` (the model of the best epoch so far); at the end `model/`, `results.csv` (every
+metric with its interval) and `test.csv` (one row per test image).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qfm_iqm.datasets.splits import Split
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.training.recipe import Recipe
+
+# A run may go on elsewhere: these say where things lie and how they are read, not what is computed.
+_MAY_DIFFER = (
+    ("data", "root"),
+    ("backbone", "weights"),
+    ("train", "device"),
+    ("train", "workers"),
+    ("train", "cache"),
+)
+
+
+class RunFolder:
+    """The folder of one training run.
+
+    Args:
+        path: made when the run begins.
+        recipe: of the run.
+        resume: whether a run that is there shall go on.
+
+    Attributes:
+        resuming: whether there is a run to go on with.
+
+    Raises:
+        RecipeError: `path` is a file, holds a run and `resume` is False, or holds a run of
+            another recipe.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, *, resume: bool) -> None:
+        self.path = path
+        self.state = path / "state.safetensors"
+        self.best = path / "best"
+        self.model = path / "model"
+        self.results = path / "results.csv"
+        self.test = path / "test.csv"
+        self._recipe_file = path / "recipe.json"
+        self._log_file = path / "log.jsonl"
+        self._recipe = recipe
+        self.resuming = self._check(resume)
+
+    def begin(self, split: Split) -> None:
+        """Makes the folder of a new run.
+
+        Raises:
+            RecipeError: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._recipe_file.write_text(self._recipe.model_dump_json(indent=2) + "\n", "utf-8")
+            (self.path / "split.txt").write_text(split.to_text(), "utf-8")
+            self._log_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecipeError(
+                f"The run cannot be written to {self.path}: {error.strerror}."
+            ) from error
+
+    def log(self, **fields: Any) -> None:
+        """Adds one JSON line to the log."""
+        with self._log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(fields) + "\n")
+
+    def _check(self, resume: bool) -> bool:
+        if self.path.exists() and not self.path.is_dir():
+            raise RecipeError(f"The run cannot be written to {self.path}: it is a file.")
+        if not self.state.is_file():
+            return False
+        if not resume:
+            raise RecipeError(
+                f"{self.path} holds a run already: go on with --resume, or choose another --out."
+            )
+        if _computed(self._recipe_file.read_text("utf-8")) != _computed(
+            self._recipe.model_dump_json()
+        ):
+            raise RecipeError(
+                f"{self.path} holds a run of another recipe ({self._recipe_file}): resume with "
+                "that recipe, or choose another --out."
+            )
+        return True
+
+
+def _computed(recipe: str) -> Any:
+    """What of a recipe, given as JSON, decides the result."""
+    content = json.loads(recipe)
+    for section, key in _MAY_DIFFER:
+        content[section].pop(key, None)
+    return content

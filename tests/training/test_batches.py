@@ -1,0 +1,155 @@
+"""Crops and their order: drawn from (seed, epoch, place) alone, the same for any reader."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.method.distillation import PseudoLabel
+from qfm_iqm.training.batches import CropDataset, EpochOrder, ImageStore, Sample
+
+CROP = Preprocessing(crop=32)
+
+
+@pytest.fixture(scope="module")
+def samples(rated_set):
+    paths = sorted(rated_set.glob("*.jpg"))
+    return [Sample(path, float(i), i // 4) for i, path in enumerate(paths)]
+
+
+def epoch_of(samples, *, workers=0, start=0, epoch=1, seed=3, **options):
+    dataset = CropDataset(samples, CROP, seed=seed, **options)
+    order = EpochOrder(len(samples), 8, seed=seed)
+    dataset.epoch = order.epoch = epoch
+    order.start = start
+    loader = DataLoader(dataset, batch_sampler=order, num_workers=workers)
+    return [tuple(part.clone() for part in batch) for batch in loader]
+
+
+def equal(batches, others):
+    return len(batches) == len(others) and all(
+        torch.equal(a, b) for x, y in zip(batches, others, strict=True) for a, b in zip(x, y)
+    )
+
+
+def test_the_same_batches_for_any_number_of_readers_and_from_the_middle(samples):
+    whole = epoch_of(samples)
+    assert len(whole) == 5
+    assert equal(whole, epoch_of(samples, workers=2))
+    assert equal(whole, epoch_of(samples, cache=True))
+    assert equal(whole[3:], epoch_of(samples, start=3))
+    assert equal(whole[2:], epoch_of(samples, start=2, workers=2))
+    assert epoch_of(samples, start=5) == []
+
+
+def test_other_epochs_and_seeds_give_other_batches(samples):
+    whole = epoch_of(samples)
+    assert not equal(whole, epoch_of(samples, epoch=2))
+    assert not equal(whole, epoch_of(samples, seed=4))
+
+
+def test_every_image_once_an_epoch_with_its_own_label_and_content(samples):
+    labels = torch.cat([labels for _, labels, _ in epoch_of(samples)]).tolist()
+    contents = torch.cat([ids for _, _, ids in epoch_of(samples)]).tolist()
+    assert sorted(labels) == list(range(40))
+    assert labels != sorted(labels)
+    assert contents == [label // 4 for label in labels]
+
+
+def test_a_crop_is_a_window_of_its_image_mirrored_or_not(samples):
+    mirrored = set()
+    tops = set()
+    for crops, labels, _ in epoch_of(samples):
+        assert crops.dtype == torch.uint8
+        for crop, label in zip(crops.numpy(), labels.tolist(), strict=True):
+            image = np.asarray(Image.open(samples[int(label)].path)).transpose(2, 0, 1)
+            windows = np.lib.stride_tricks.sliding_window_view(image, (32, 32), (1, 2))
+            found = [
+                (flip, tuple(place))
+                for flip in (False, True)
+                for place in np.argwhere(
+                    (windows == (crop[..., ::-1] if flip else crop)[:, None, None]).all((0, 3, 4))
+                )
+            ]
+            assert len(found) == 1
+            mirrored.add(found[0][0])
+            tops.add(found[0][1][0])
+    assert mirrored == {False, True}
+    assert len(tops) > 15
+    assert max(tops) > 48
+
+
+def test_without_flip_nothing_is_mirrored(samples):
+    flipped = torch.cat([crops for crops, _, _ in epoch_of(samples)])
+    plain = torch.cat([crops for crops, _, _ in epoch_of(samples, flip=False)])
+    same = (flipped == plain).flatten(1).all(1)
+    mirrored = (flipped == plain.flip(-1)).flatten(1).all(1)
+    assert (same | mirrored).all()
+    assert 5 < mirrored.sum() < 35
+
+
+def pseudo(path, top=0, left=0, distortion="", level=0):
+    return PseudoLabel(path.name, "c", top, left, distortion, level, 1.5)
+
+
+def test_fixed_crops_are_the_same_in_every_epoch(samples):
+    path = samples[0].path
+    fixed = [Sample(path, 1.0, 0, pseudo(path, 7, 50)), Sample(path, 1.0, 0, pseudo(path, 64, 64))]
+    image = torch.tensor(np.asarray(Image.open(path)).transpose(2, 0, 1).copy())
+    dataset = CropDataset(fixed, CROP, seed=0, flip=False)
+    for dataset.epoch in range(4):
+        assert torch.equal(dataset[0][0], image[:, 7:39, 50:82])
+        assert torch.equal(dataset[1][0], image[:, 64:, 64:])
+
+
+def test_fixed_crops_may_be_degraded(samples):
+    path = samples[0].path
+    levels = [Sample(path, 1.0, 0, pseudo(path, 5, 6, "contrast", level)) for level in (0, 1, 3, 5)]
+    levels[0] = Sample(path, 1.0, 0, pseudo(path, 5, 6))
+    dataset = CropDataset(levels, CROP, seed=0, flip=False)
+    spreads = [dataset[i][0].double().std().item() for i in range(4)]
+    assert dataset[1][0].dtype == torch.uint8
+    assert spreads == sorted(spreads, reverse=True)
+
+
+@pytest.mark.parametrize(("top", "left"), [(65, 0), (0, 65), (200, 200), (-1, 0), (0, -40)])
+def test_a_place_outside_is_refused(samples, top, left):
+    path = samples[0].path
+    dataset = CropDataset([Sample(path, 1.0, 0, pseudo(path, top, left))], CROP, seed=0)
+    with pytest.raises(ImageError, match=rf"lies outside of .*{path.name}"):
+        dataset[0]
+
+
+def test_an_image_that_cannot_be_read_is_refused_by_name(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    dataset = CropDataset([Sample(tmp_path / "broken.jpg", 1.0, 0)], CROP, seed=0)
+    with pytest.raises(ImageError, match="broken.jpg"):
+        dataset[0]
+
+
+def test_the_store_reads_once_if_it_keeps(tmp_path, samples):
+    path = tmp_path / "photo.png"
+    Image.open(samples[0].path).resize((50, 20)).save(path)
+    kept, fresh = ImageStore(CROP, keep=True), ImageStore(CROP, keep=False)
+    first = kept.get(path)
+    assert first.shape == (3, 32, 50)  # continued by mirroring, as in scoring
+    assert torch.equal(first, fresh.get(path))
+    path.unlink()
+    assert torch.equal(kept.get(path), first)
+    with pytest.raises(ImageError):
+        fresh.get(path)
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "batches"), [(10, 4, 2), (8, 4, 2), (3, 4, 1), (1, 4, 1), (7, 7, 1)]
+)
+def test_the_last_short_batch_is_dropped_but_never_the_only_one(length, size, batches):
+    order = EpochOrder(length, size, seed=0)
+    given = list(order)
+    assert len(given) == len(order) == batches
+    indices = sum(given, [])
+    assert len(set(indices)) == len(indices) == batches * min(size, length)
+    assert set(indices) <= set(range(length))
