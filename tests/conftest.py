@@ -17,6 +17,9 @@ from qfm_iqm.network.checkpoint import save_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 
+# The networks here are tiny: more threads would only wait for each other.
+torch.set_num_threads(1)
+
 TINY_BACKBONE = "test_vit"  # timm's own for tests: 64 channels, patches of 16 pixels
 TINY_CROP = 48
 

@@ -18,9 +18,7 @@ def test_perturbation_adds_alpha_times_the_match_where_one_was_found(alpha):
             for d in range(5):
                 if found[b]:
                     expected[b, n, d] += alpha * matched[b, n, d]
-    result = perturb(
-        torch.tensor(tokens), torch.tensor(matched), torch.tensor(found), alpha=alpha
-    )
+    result = perturb(torch.tensor(tokens), torch.tensor(matched), torch.tensor(found), alpha=alpha)
     np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=1e-15)
     assert np.array_equal(result[1].numpy(), tokens[1])  # untouched, not merely nearly so
 

@@ -76,7 +76,7 @@ def test_matches_are_those_of_a_triple_loop(seed, crops, entries, contents, spre
 
 
 def one_hot_memory():
-    """Entries 0..3: cosines 1, 0.6, -1, 0 with (1, 0); labels 0, 0.2, 3, 0.2; contents 1, 1, 1, 2."""
+    """Four entries, with cosines 1, 0.6, -1 and 0 to (1, 0)."""
     class_tokens = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0], [0.0, 1.0]])
     memory = FeatureMemory(4)
     memory.push(

@@ -46,7 +46,9 @@ def by_hand(network, steps, config, epoch):
         tokens = network.encode(crops)
         quality = (network.decode(tokens) - MEAN) / STD
         target = (labels - MEAN) / STD
-        for own, y, content in zip(tokens.detach(), target.tolist(), contents.tolist(), strict=True):
+        for own, y, content in zip(
+            tokens.detach(), target.tolist(), contents.tolist(), strict=True
+        ):
             memory.append((own.bfloat16().double(), y, content))
         memory = memory[-config.memory :]
         perturbed, fallbacks, unmatched = [], 0, 0
@@ -104,7 +106,9 @@ def test_loss_and_gradients_are_those_computed_by_hand(network, options, epoch, 
     expected = by_hand(network, steps, config, epoch)
     for key, value in expected.items():
         digits = 1e-6 if key in ("fallback", "unmatched") else 1e-9  # shares are float32
-        assert found[key].item() == pytest.approx(float(value.detach() if key == "loss" else value), rel=digits, abs=1e-12), key
+        assert found[key].item() == pytest.approx(
+            float(value.detach() if key == "loss" else value), rel=digits, abs=1e-12
+        ), key
         assert found[key].requires_grad == (key == "loss")
     assert (expected["qcc"] > 1e-5) == (contents > 1)
     ours, theirs = gradients(network, found["loss"]), gradients(network, expected["loss"])

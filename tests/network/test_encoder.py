@@ -16,9 +16,7 @@ VIT_TINY = SHARED / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safet
 
 def normalised(crops, config):
     """Pixel by pixel, channel by channel, in float64."""
-    planes = [
-        (crops[:, c].double() - config["mean"][c]) / config["std"][c] for c in range(3)
-    ]
+    planes = [(crops[:, c].double() - config["mean"][c]) / config["std"][c] for c in range(3)]
     return torch.stack(planes, 1)
 
 
@@ -42,9 +40,9 @@ def test_transformer_tokens(name, prefix, has_class, patches, crops):
     tokens = encoder(crops.double())
     assert tokens.shape == (2, 1 + patches, encoder.width)
     expected = [plain[:, prefix + n] for n in range(patches)]
-    torch.testing.assert_close(tokens[:, 1:], torch.stack(expected, 1))
+    torch.testing.assert_close(tokens[:, 1:], torch.stack(expected, 1), rtol=0, atol=1e-5)
     first = plain[:, 0] if has_class else sum(expected) / patches
-    torch.testing.assert_close(tokens[:, 0], first)
+    torch.testing.assert_close(tokens[:, 0], first, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +58,7 @@ def test_maps_are_flattened_row_by_row(name, channels_last):
     for n in range(9):
         row, column = divmod(n, 3)
         place = plain[:, row, column] if channels_last else plain[:, :, row, column]
-        torch.testing.assert_close(tokens[:, 1 + n], place)
+        torch.testing.assert_close(tokens[:, 1 + n], place, rtol=0, atol=1e-5)
     torch.testing.assert_close(tokens[:, 0], tokens[:, 1:].mean(1))
 
 
@@ -80,7 +78,7 @@ def test_a_projection_changes_the_width_alone(crops):
     assert tokens.shape == (2, 5, 40)
     plain = encoder.backbone.forward_features(normalised(crops, encoder.backbone.pretrained_cfg))
     by_hand = plain.flatten(2).mT @ encoder.project.weight.T + encoder.project.bias
-    torch.testing.assert_close(tokens[:, 1:], by_hand)
+    torch.testing.assert_close(tokens[:, 1:], by_hand, rtol=0, atol=1e-5)
 
 
 def test_normalisation_is_not_kept_in_the_file():

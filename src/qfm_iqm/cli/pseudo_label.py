@@ -49,12 +49,11 @@ def pseudo_label(
     if part is not None:
         images = recorded_part(model.card, images, part)
     folder = root if root is not None else table.parent
-    images.paths(folder)
+    paths = images.paths(folder)
     model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     coming = distillation.pseudo_label(
         model,
-        list(zip(images.names, images.contents, strict=True)),
-        folder,
+        list(zip(images.names, images.contents, paths, strict=True)),
         extra_crops=extra_crops,
         degrade=degrade,
         drop=drop,

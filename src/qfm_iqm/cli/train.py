@@ -51,16 +51,23 @@ def train(
         f"{len(data.samples)} crops an epoch, {len(data.validation)} validation and "
         f"{len(data.test)} test images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
         + (f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)),
+        markup=False,
         soft_wrap=True,
     )
     try:
         evaluation = trainer.run()
     except (InterruptedRunError, KeyboardInterrupt):
-        console.print(f"Interrupted. Go on with the same command and --resume ({folder}).")
+        console.print(
+            f"Interrupted. Go on with the same command and --resume ({folder}).",
+            markup=False,
+            soft_wrap=True,
+        )
         raise typer.Exit(130) from None
     show_evaluation(evaluation, console)
     if results is not None:
         shutil.copyfile(folder / "results.csv", results)
     console.print(
-        f"Best epoch by validation: {trainer.best['epoch'] + 1}. Model: {folder / 'model'}"
+        f"Best epoch by validation: {trainer.best['epoch'] + 1}. Model: {folder / 'model'}",
+        markup=False,
+        soft_wrap=True,
     )

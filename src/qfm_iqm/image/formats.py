@@ -46,6 +46,17 @@ _FORMATS = tuple(
         Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
+SUFFIXES = frozenset(
+    f".{ending}"
+    for endings in (
+        ("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "avif", "avifs"),
+        ("heic", "heif", "heics", "heifs", "hif", "tif", "tiff", "gif", "bmp", "dib"),
+        ("ppm", "pgm", "pbm", "pnm", "pfm", "jp2", "j2k", "jpc", "jpf", "jpx", "j2c"),
+    )
+    for ending in endings
+)
+"""What names of files in these formats end in, in lower case."""
+
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"

@@ -20,13 +20,14 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qfm_iqm.errors import TableError
+from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.image.cropping import Preprocessing, fit, grid_positions
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
@@ -56,8 +57,17 @@ class PseudoLabel:
     score: float
 
     def pixels(self, image_CHW: Tensor, size: int) -> Tensor:
-        """The crop (3, S, S), degraded as said, out of the fitted uint8 image (3, H, W)."""
+        """The crop (3, S, S), degraded as said, out of the fitted uint8 image (3, H, W).
+
+        Raises:
+            ImageError: the crop lies outside of the image.
+        """
         crop = image_CHW[:, self.top : self.top + size, self.left : self.left + size]
+        if min(self.top, self.left) < 0 or crop.shape[1:] != (size, size):
+            raise ImageError(
+                f"The pseudo-labelled crop at row {self.top}, column {self.left} lies outside of "
+                f"{self.name}: the file is not the one the teacher scored."
+            )
         if not self.distortion:
             return crop
         # Each crop has noise of its own: one fixed pattern could be learned by heart.
@@ -87,8 +97,7 @@ class PseudoLabels:
 @torch.inference_mode()
 def pseudo_label(
     teacher: QualityModel,
-    images: Sequence[tuple[str, str]],
-    root: Path,
+    images: Sequence[tuple[str, str, Path]],
     *,
     extra_crops: int = 4,
     degrade: bool = False,
@@ -99,8 +108,7 @@ def pseudo_label(
 
     Args:
         teacher: frozen; set to evaluation.
-        images: (name, content) of each image.
-        root: folder that names are relative to.
+        images: (name, content, file) of each image.
         extra_crops: random crops beside the grid.
         degrade: also score one of the crops under one of the degradations, at all strengths.
         drop: by how much each step of strength lowers quality at least, in standard deviations
@@ -118,9 +126,9 @@ def pseudo_label(
     size = preprocessing.crop
     device = teacher.network.scale.mean.device
     label_std = teacher.network.scale.std.item()
-    for index, (name, content) in enumerate(images):
+    for index, (name, content, path) in enumerate(images):
         # In 8 bits, as the student will see it.
-        image = fit(read_image(root / name), preprocessing).mul(255).round().to(torch.uint8)
+        image = fit(read_image(path), preprocessing).mul(255).round().to(torch.uint8)
         height, width = image.shape[-2:]
         draw = np.random.default_rng([seed, index])
         places = grid_positions(height, width, size) + [
@@ -169,21 +177,27 @@ def read_pseudo_labels(path: Path) -> PseudoLabels:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             facts = json.loads(file.readline().removeprefix("# "))
-            rows = tuple(
-                PseudoLabel(
-                    row["name"],
-                    row["content"],
-                    int(row["top"]),
-                    int(row["left"]),
-                    row["distortion"],
-                    int(row["level"]),
-                    float(row["score"]),
-                )
-                for row in csv.DictReader(file)
-            )
+            rows = tuple(_from_cells(cells) for cells in csv.DictReader(file))
         preprocessing = Preprocessing(**facts["preprocessing"])
         return PseudoLabels(rows, preprocessing, facts["teacher_sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TableError(
             f"{path} is no table of pseudo-labels as `qfm pseudo-label` writes it: {error!r}."
         ) from error
+
+
+def _from_cells(cells: dict[str, str]) -> PseudoLabel:
+    """A row of the table; ValueError, KeyError or TypeError if no teacher can have written it."""
+    label = PseudoLabel(
+        cells["name"],
+        cells["content"],
+        int(cells["top"]),
+        int(cells["left"]),
+        cells["distortion"],
+        int(cells["level"]),
+        float(cells["score"]),
+    )
+    levels = range(1, len(DISTORTIONS[label.distortion]) + 1) if label.distortion else (0,)
+    if min(label.top, label.left) < 0 or label.level not in levels or not isfinite(label.score):
+        raise ValueError(f"not possible: {label}")
+    return label

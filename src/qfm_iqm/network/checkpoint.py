@@ -13,6 +13,7 @@ import os
 import tempfile
 from importlib import metadata, resources
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -121,7 +122,7 @@ def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Pa
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split(":", 1)[-1].split())
+        reason = shorten(str(error).split(":", 1)[-1], 400, placeholder=" ...")
         raise ModelError(f"{source} does not hold the network of its card: {reason}") from error
 
 

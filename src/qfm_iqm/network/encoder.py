@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import Tensor, nn
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.network.weights import known_config
 
 
 class Encoder(nn.Module):
@@ -91,8 +92,8 @@ class Encoder(nn.Module):
 
 def _create(name: str, crop: int, state: Mapping[str, Tensor] | None) -> Any:
     """Builds the backbone without classifier and, if given, loads `state` into it."""
-    config = get_pretrained_cfg(name, allow_unregistered=True)
-    if not timm.is_model(name) or config is None:
+    config = known_config(name)
+    if config is None:
         raise ModelError(
             f"Backbone '{name}' is not known to timm {timm.__version__}: "
             "timm.list_models() lists the names, timm.list_pretrained() those with a weights tag."
@@ -105,7 +106,7 @@ def _create(name: str, crop: int, state: Mapping[str, Tensor] | None) -> Any:
     try:
         backbone: Any = timm.create_model(name, num_classes=0, **options)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+        reason = shorten(str(error), 400, placeholder=" ...")
         raise ModelError(f"Backbone '{name}' cannot be built at {crop} pixels: {reason}") from error
     # What stands behind the features is dead weight here. (In EfficientNets the head convolution
     # stands before them, and stays.)
@@ -137,7 +138,7 @@ def _check_features(name: str, backbone: Any, crop: int) -> None:
     try:
         features = backbone.eval().forward_features(torch.zeros(1, 3, crop, crop))
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+        reason = shorten(str(error), 400, placeholder=" ...")
         raise ModelError(f"Backbone '{name}' cannot take {crop} pixels: {reason}") from error
     finally:
         backbone.train()

@@ -61,10 +61,7 @@ class QualityModel(nn.Module):
         Returns:
             Scores (B,) in label units: each the mean over the image's covering crops.
         """
-        if images_BCHW.ndim != 4 or images_BCHW.shape[1] != 3:
-            raise ValueError(
-                f"images must be a batch (B, 3, H, W) in [0, 1], not {tuple(images_BCHW.shape)}"
-            )
+        _check_pixels(images_BCHW, "images", "a batch (B, 3, H, W)", dimensions=4)
         crops_KBCSS = torch.stack(list(self.crops(images_BCHW)))
         scores: Tensor = self.network(crops_KBCSS.flatten(0, 1))
         return scores.reshape(crops_KBCSS.shape[:2]).mean(0)
@@ -84,8 +81,10 @@ class QualityModel(nn.Module):
 
         Raises:
             ImageError: the image cannot be read.
+            ValueError: the tensor is not of that shape, or holds no floating-point numbers.
         """
         image_CHW = image if isinstance(image, Tensor) else read_image(image)
+        _check_pixels(image_CHW, "image", "an RGB tensor (3, H, W)", dimensions=3)
         crops = list(self.crops(image_CHW))  # views: no pixel is copied yet
         device = self.network.scale.mean.device
         training = self.training
@@ -104,4 +103,14 @@ class QualityModel(nn.Module):
             n_crops=len(values),
             width=width,
             height=height,
+        )
+
+
+def _check_pixels(pixels: Tensor, name: str, wanted: str, *, dimensions: int) -> None:
+    """Refuses tensors that would be scored wrongly without a word."""
+    shape = tuple(pixels.shape)
+    if len(shape) != dimensions or shape[-3] != 3 or 0 in shape or not pixels.is_floating_point():
+        raise ValueError(
+            f"{name} must be {wanted} of floating-point numbers in [0, 1], "
+            f"not {shape} of {pixels.dtype}"
         )

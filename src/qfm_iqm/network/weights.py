@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import timm
 from safetensors import SafetensorError
@@ -48,6 +49,14 @@ def backbone_state(weights: str | None, backbone: str) -> dict[str, Tensor] | No
     return _from_hub(name, folder)
 
 
+def known_config(name: str) -> Any:
+    """What timm knows of a backbone, by its name with or without a tag; None for nothing."""
+    try:
+        return get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # the backbone is known and the tag is not
+        return None
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Reads a safetensors file whole, or says in one sentence why not."""
     if not path.is_file():
@@ -60,7 +69,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:
     """Downloads timm's public weights of `name`, through the hub's own cache."""
-    config = get_pretrained_cfg(name) if timm.is_model(name) else None
+    config = known_config(name)
     if config is None or not config.hf_hub_id:
         raise ModelError(
             f"There are no public weights '{name}' in timm {timm.__version__}, and no file of "

@@ -6,10 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from PIL import Image
-
-_MORE_SUFFIXES = {".heic", ".heif", ".hif", ".avif"}  # read by extras, so not always registered
-_NOT_PHOTOS = {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr", ".fits"}
+from qfm_iqm.image.formats import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -31,12 +28,14 @@ class FoundFiles:
 def find_images(paths: Iterable[str], *, all_files: bool = False) -> FoundFiles:
     """Finds image files: folders recursively by name ending, files as they are named.
 
+    What is hidden (a name that begins with a dot) is passed over, and so are links to folders,
+    which may lead in a circle.
+
     Args:
         paths: files and folders. A file named here is taken whatever it is called, and so is a
             path where there is nothing: reading it gives the row that says so.
-        all_files: take every file in folders, whatever it is called.
+        all_files: take every file in folders, whatever it is called, hidden ones too.
     """
-    suffixes = _image_suffixes()
     found: dict[str, None] = {}
     unreadable: list[str] = []
     skipped = 0
@@ -46,20 +45,11 @@ def find_images(paths: Iterable[str], *, all_files: bool = False) -> FoundFiles:
             continue
         walk = os.walk(path, onerror=lambda error: unreadable.append(str(error.filename)))
         for folder, folders, names in walk:
-            folders.sort()
+            folders[:] = sorted(f for f in folders if all_files or not f.startswith("."))
             for name in sorted(names):
                 suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - names may hold any bytes
-                if all_files or (suffix in suffixes and not name.startswith(".")):
+                if all_files or (suffix in SUFFIXES and not name.startswith(".")):
                     found[os.path.join(folder, name)] = None  # noqa: PTH118 - keeps "./"
                 else:
                     skipped += 1
     return FoundFiles(tuple(found), skipped, tuple(unreadable))
-
-
-def _image_suffixes() -> set[str]:
-    """Endings of the formats that the installed Pillow opens, and that are pictures."""
-    Image.init()
-    readable = {
-        end for end, format in Image.registered_extensions().items() if format in Image.OPEN
-    }
-    return (readable | _MORE_SUFFIXES) - _NOT_PHOTOS

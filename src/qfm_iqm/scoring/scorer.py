@@ -136,6 +136,9 @@ class Scorer:
         if pending.error:
             return ScoreRow(pending.path, None, None, None, None, "error", pending.error, name)
         values = torch.stack(pending.values)
+        if not values.isfinite().all():
+            reason = f"The model's scores of {pending.path} are not finite numbers."
+            return ScoreRow(pending.path, None, None, None, None, "error", reason, name)
         return ScoreRow(
             path=pending.path,
             score=round(values.mean().item(), 6),

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing, fit
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.method.distillation import PseudoLabel
@@ -60,7 +59,12 @@ class ImageStore:
 
 
 class CropDataset(Dataset[tuple[Tensor, float, int]]):
-    """Crops (3, S, S) uint8 with label and content id; call `set_epoch` before each epoch."""
+    """Crops (3, S, S) uint8 with label and content id.
+
+    Attributes:
+        epoch: whose crops are drawn. No method `set_epoch`: accelerate's loader would call it
+            with a count of its own, which begins at 0 again after a resume.
+    """
 
     def __init__(
         self,
@@ -78,10 +82,6 @@ class CropDataset(Dataset[tuple[Tensor, float, int]]):
         self._flip = flip
         self._store = ImageStore(preprocessing, keep=cache)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch's crops."""
-        self.epoch = epoch
-
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -95,11 +95,6 @@ class CropDataset(Dataset[tuple[Tensor, float, int]]):
             crop = image[:, top : top + self._size, left : left + self._size]
         else:
             crop = sample.fixed.pixels(image, self._size)
-        if crop.shape[1:] != (self._size, self._size):
-            raise ImageError(
-                f"A pseudo-labelled crop lies outside of {sample.path}: the file is not the one "
-                "the teacher scored."
-            )
         if self._flip and draw.random() < 0.5:
             crop = crop.flip(-1)
         return crop, sample.label, sample.content

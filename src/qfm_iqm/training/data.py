@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from qfm_iqm.method.distillation import read_pseudo_labels
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
 
+_FEWEST_JUDGED = 5  # images: the logistic curve of the evaluation has four parameters
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -30,7 +31,7 @@ class TrainingData:
         root: folder that names are relative to.
         label_mean: mean of the training part's labels.
         label_std: their standard deviation.
-        left_out: pseudo-labelled rows left out because validation or test hold their content.
+        left_out: pseudo-labelled rows left out: validation or test hold their content or image.
     """
 
     samples: list[Sample]
@@ -60,9 +61,9 @@ def load_data(recipe: Recipe) -> TrainingData:
     train, validation, test = (
         table.select(parts[part]) for part in ("train", "validation", "test")
     )
-    labels = _labels(train)
-    if labels.std() == 0:
-        raise TableError(f"All {len(labels)} labels of {table.source} to train on are equal.")
+    labels = _labels(train, "train", fewest=2)
+    for part, judged in (("validation", validation), ("test", test)):
+        _labels(judged, part, fewest=_FEWEST_JUDGED)
     content_ids: dict[str, int] = {}
     samples = []
     paths = table.paths(data.root)  # also checks that every image of every part is there
@@ -72,7 +73,8 @@ def load_data(recipe: Recipe) -> TrainingData:
             for i, mos, content in zip(parts["train"], labels, train.contents, strict=True)
         ]
         samples += rated * recipe.train.crops_per_image
-    held = {*validation.contents, *test.contents}
+    # By name too: a table without contents calls each image a content of its own.
+    held = {*validation.contents, *test.contents, *validation.names, *test.names}
     left_out = 0
     preprocessing = Preprocessing(
         crop=recipe.network.crop, shorter_side=recipe.network.shorter_side
@@ -81,6 +83,11 @@ def load_data(recipe: Recipe) -> TrainingData:
         more, leaks = _pseudo_labelled(recipe, path, held, content_ids, preprocessing)
         samples += more
         left_out += leaks
+    if not samples:
+        raise TableError(
+            f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
+            "validation or test hold."
+        )
     return TrainingData(
         samples=samples,
         validation=validation,
@@ -93,14 +100,20 @@ def load_data(recipe: Recipe) -> TrainingData:
     )
 
 
-def groups_of(table: RatedTable, column: str | None) -> Mapping[str, np.ndarray] | None:
-    """Indices of each group of a table, or None without a column."""
-    return None if column is None else table.group(column)
-
-
-def _labels(table: RatedTable) -> np.ndarray:
+def _labels(table: RatedTable, part: str, *, fewest: int) -> np.ndarray:
+    """The labels of a part; refused before any training if nothing can be learned or judged."""
     if table.mos is None:
         raise TableError(f"{table.source} has no labels.")
+    if len(table) < fewest:
+        raise TableError(
+            f"The {part} part of {table.source} holds {len(table)} images, and needs at least "
+            f"{fewest}: give more images, or change data.test and data.validation."
+        )
+    if table.mos.min() == table.mos.max():
+        raise TableError(
+            f"All {len(table)} labels of the {part} part of {table.source} are equal "
+            f"({table.mos[0]:g}): there is nothing to tell apart."
+        )
     return table.mos
 
 
@@ -118,18 +131,12 @@ def _pseudo_labelled(
             f"The pseudo-labels {path} were made with {pseudo.preprocessing!r}, and the recipe "
             f"trains with {preprocessing!r}: make them again, or change the recipe's network."
         )
+    kept = [row for row in pseudo.rows if row.content not in held and row.name not in held]
+    names = tuple(dict.fromkeys(row.name for row in kept))
+    images = RatedTable(names, source=str(path)).paths(recipe.data.root) if names else []
+    files = dict(zip(names, images, strict=True))
     samples = []
-    left_out = 0
-    for row in pseudo.rows:
-        if row.content in held:
-            left_out += 1
-            continue
+    for row in kept:
         content = content_ids.setdefault(row.content, len(content_ids))
-        samples.append(Sample(recipe.data.root / row.name, row.score, content, row))
-    missing = sorted({sample.path for sample in samples if not sample.path.is_file()})
-    if missing:
-        raise TableError(
-            f"{len(missing)} images of {path} are not under {recipe.data.root}: "
-            f"{', '.join(str(name) for name in missing[:3])}."
-        )
-    return samples, left_out
+        samples.append(Sample(files[row.name], row.score, content, row))
+    return samples, len(pseudo.rows) - len(kept)

@@ -8,7 +8,7 @@ single keys, with values written as in TOML (quotes around text may be left out)
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,7 +20,7 @@ from qfm_iqm.network.scale import LabelUnits
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -188,14 +188,15 @@ def read_recipe(path: Path, changes: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
     for change in changes:
         _set(content, change)
-    content.setdefault("model", {}).setdefault("name", path.stem)
+    if isinstance(model := content.setdefault("model", {}), dict):
+        model.setdefault("name", path.stem)
     return check_recipe(content, str(path))
 
 
 def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
     """Turns plain values into a recipe; RecipeError names the first key that is wrong."""
     try:
-        return Recipe.model_validate_json(json_text(content))
+        return Recipe.model_validate_json(json_text(content), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -238,14 +239,14 @@ def _nearest(key: str) -> str:
     """A hint at the key that was probably meant."""
     import difflib
 
-    section = key.split(".")[0]
-    known = [
-        f"{name}.{inner}"
-        for name, field in Recipe.model_fields.items()
-        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel)
-        for inner in kind.model_fields
-    ]
-    close = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
-        section, Recipe.model_fields, n=1
-    )
+    known = [other for other in _keys(Recipe) if other.count(".") == key.count(".")]
+    close = difflib.get_close_matches(key, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys of a section and of those within it, with dots."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel):
+            yield from _keys(kind, f"{prefix}{name}.")

@@ -45,7 +45,7 @@ class Reporter:
 
     def end_epoch(self, epoch: int, figures: Mapping[str, float | None], *, best: bool) -> None:
         """Prints what the epoch came to."""
-        self._close()
+        self.close()
         if self._console is not None:
             parts = "  ".join(
                 f"{key.removesuffix('/srcc')} {value:.4f}"
@@ -56,12 +56,13 @@ class Reporter:
             self._console.print(
                 f"epoch {epoch + 1}: loss {self._loss:.4f}  validation SRCC: {parts}{mark}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )
 
     def say(self, sentence: str) -> None:
         """Prints one sentence."""
-        self._close()
+        self.close()
         if self._console is not None:
             self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
@@ -72,10 +73,10 @@ class Reporter:
             if self._progress is not None:
                 self._progress.update(self._task, advance=1)
             yield item
-        self._close()
+        self.close()
 
     def _bar(self, title: str, total: int, done: int) -> None:
-        self._close()
+        self.close()
         if self._console is None or not self._console.is_terminal:
             return
         self._progress = Progress(
@@ -90,7 +91,8 @@ class Reporter:
         self._task = self._progress.add_task(title, total=total, completed=done, note="")
         self._progress.start()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Takes the bar away and gives the cursor back, wherever training stopped."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -39,17 +39,18 @@ def load_state(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["tree"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        state: dict[str, Any] = _put_tensors(tree, tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"The training state {path} cannot be read: {error}") from error
-    state: dict[str, Any] = _put_tensors(tree, tensors)
     return state
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Replaces tensors by references; keys become pairs, as JSON has only text keys."""
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().cpu().contiguous().clone()
-        return {_TENSOR: path}
+        name = f"{len(tensors)}{path}"  # counted: 0 and "0", "a/b" and b in a have one path
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
     if isinstance(value, dict):
         items = [[key, _take_tensors(v, f"{path}/{key}", tensors)] for key, v in value.items()]
         return {"items": items}

@@ -13,16 +13,17 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.errors import TableError
+from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.card import ResultRow
@@ -85,7 +86,12 @@ class Trainer:
         )
         self.order = EpochOrder(len(self.dataset), config.batch_size, seed=config.seed)
         loader = DataLoader(
-            self.dataset, batch_sampler=self.order, num_workers=config.workers, pin_memory=False
+            self.dataset,
+            batch_sampler=self.order,
+            num_workers=config.workers,
+            # Of its own: each pass draws a seed for its readers, and must not draw it from the
+            # generator of the layers, which a resume in mid-epoch would set out of step.
+            generator=torch.Generator(),
         )
         self.step_module, self.optimizer, self.loader = self.accelerator.prepare(
             self.objective, optimizer, loader
@@ -106,7 +112,7 @@ class Trainer:
             self._restore()
         elif self.accelerator.is_main_process:
             self.folder.begin(self.data.split)
-        with self._stopping_on_signals():
+        with self._stopping_on_signals(), closing(self.reporter):
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)
                 self._save_state()
@@ -118,14 +124,14 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         config = self.recipe.train
         self.epoch = epoch
-        self.dataset.set_epoch(epoch)
-        self.order.epoch, self.order.start = epoch, self.step
+        self.dataset.epoch = self.order.epoch = epoch
+        self.order.start = self.step
         steps = self.step + len(self.order)
         self.step_module.train()
         if self.recipe.backbone.tune == "none":
             self.model.network.encoder.backbone.eval()
         self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
-        for crops_BCSS, labels_B, contents_B in self.loader:
+        for crops_BCSS, labels_B, contents_B in self._batches():
             began = time.perf_counter()
             progress = epoch + self.step / steps
             factor = rate_factor(progress, config)
@@ -151,6 +157,14 @@ class Trainer:
             if self._stop_asked:
                 self._save_state()
                 raise InterruptedRunError
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The epoch's batches; an image that cannot be read ends them with its sentence."""
+        try:
+            yield from self.loader
+        except ImageError as error:
+            # A reading process hands over its traceback as text, and the sentence at its end.
+            raise ImageError(str(error).rstrip().rpartition("ImageError: ")[2]) from None
 
     def _validate(self, epoch: int) -> None:
         """Scores the validation part, and keeps the model if it is the best so far."""
@@ -216,10 +230,15 @@ class Trainer:
         )
 
     def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
-        """Shows the scoring, and ends it when asked to stop: it begins anew on resume."""
+        """Shows the scoring, and ends it when asked to stop (it begins anew on resume).
+
+        An image that cannot be read ends it too, at once: the epochs to come would meet it again.
+        """
         for row in self.reporter.scoring(rows, total):
             if self._stop_asked:
                 raise InterruptedRunError
+            if row.error:
+                raise ImageError(f"A rated image cannot be scored: {row.error}")
             yield row
 
     def _save_state(self) -> None:

@@ -1,0 +1,52 @@
+"""Two ways to call `qfm`: in this process, which is quick, and as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qfm_iqm.cli.main import main
+
+QFM = [str(Path(sys.executable).with_name("qfm"))]
+# As on most machines: text is UTF-8 and checked. One thread, for tiny networks.
+ENVIRONMENT = {"PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def qfm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """`qfm("score", path, ...)` in this process."""
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["qfm", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return Answer(left.value.code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts `qfm` as a process with pipes; options are those of Popen."""
+
+    def begin(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [*QFM, *(a if isinstance(a, bytes) else str(a) for a in arguments)]
+        return subprocess.Popen(command, env=os.environ | ENVIRONMENT, **(pipes | options))
+
+    return begin

@@ -1,0 +1,132 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.network.checkpoint import load_model
+
+
+@pytest.fixture
+def labels(photo_folder, tmp_path):
+    """A table beside nothing: the images lie elsewhere."""
+    names = sorted(path.name for path in photo_folder.iterdir())
+    mos = np.random.default_rng(2).normal(50, 10, len(names))
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "mos", "subset"])
+        writer.writerows((name, y, name[-3:]) for name, y in zip(names, mos, strict=True))
+    return path
+
+
+def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
+    out, images = tmp_path / "figures.csv", tmp_path / "images.csv"
+    answer = qfm(
+        "evaluate", tiny_model_folder, labels, "--root", photo_folder, "--by", "subset",
+        "--out", out, "--per-image", images, "--bootstrap", 50,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    model = load_model(tiny_model_folder)
+    table = read_table(labels)
+    scores = [model.score(photo_folder / name).value for name in table.names]
+    expected = stats.spearmanr(scores, table.mos).statistic
+    with out.open(newline="") as file:
+        rows = {(row["part"], row["metric"]): row for row in csv.DictReader(file)}
+    assert float(rows["whole", "srcc"]["value"]) == pytest.approx(expected, abs=1e-9)
+    assert {part for part, _ in rows} == {"whole", "jpg", "png", "ebp", "subset_mean"}
+    assert f"{expected:.4f}" in answer.out
+    assert "whole" in answer.out
+    with images.open(newline="") as file:
+        per_image = list(csv.DictReader(file))
+    assert [row["name"] for row in per_image] == list(table.names)
+    assert [float(row["score"]) for row in per_image] == pytest.approx(scores, abs=2e-4)
+    # Groups of four are too few for a logistic curve, and that is said.
+    assert "needs at least 5 images" in answer.err
+
+
+def test_the_tables_own_folder_is_the_default_root(qfm, labels, photo_folder, tiny_model_folder):
+    for photo in photo_folder.iterdir():
+        shutil.copy(photo, labels.parent)
+    assert qfm("evaluate", tiny_model_folder, labels, "--bootstrap", 0).code == 0
+
+
+def test_a_part_is_that_of_the_card(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
+    table = read_table(labels)
+    split = split_by_content(table, test=0.5, validation=0.1, seed=0)
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    card = json.loads((model / "card.json").read_text())
+    card["training"] = {
+        "split_sha256": split.sha256,
+        "recipe": {"data": {"test": 0.5, "validation": 0.1, "split_seed": 0}},
+    }
+    (model / "card.json").write_text(json.dumps(card))
+    images = tmp_path / "images.csv"
+    answer = qfm(
+        "evaluate", model, labels, "--root", photo_folder, "--part", "test",
+        "--per-image", images, "--bootstrap", 0,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    with images.open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == list(split.test)
+    refused = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--part", "test")
+    assert refused.code == 2
+    assert "records no split" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--root", "."], "photo_00.jpg"),
+        (["--by", "kind"], "kind"),
+        (["--out", "figures.parquet"], "must end in .csv"),
+        (["--per-image", "gone/images.csv"], "there is no folder gone"),
+        (["--device", "warp"], "The device 'warp' cannot be used"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    qfm, labels, photo_folder, tiny_model_folder, monkeypatch, arguments, sentence
+):
+    monkeypatch.chdir(labels.parent)
+    root = [] if "--root" in arguments else ["--root", photo_folder]
+    answer = qfm("evaluate", tiny_model_folder, labels, *root, *arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("qfm: ")
+    assert sentence in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("name,mos\nphoto_00.jpg,1\nphoto_01.jpg,2\n", "3"),
+        ("name,mos\nphoto_00.jpg,1\nphoto_01.jpg,nan\nphoto_02.jpg,3\n", "line 3"),
+        ("name,mos\nphoto_00.jpg,5\nphoto_01.jpg,5\nphoto_02.jpg,5\n", "equal"),
+        ("name\nphoto_00.jpg\n", "mos"),
+        ("", "labels.csv"),
+    ],
+)
+def test_tables_that_cannot_be_used(
+    qfm, labels, photo_folder, tiny_model_folder, content, sentence
+):
+    labels.write_text(content)
+    answer = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert sentence in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_constant_scores_are_an_error(qfm, photo_folder, tiny_model_folder, tmp_path):
+    for number in range(6):
+        shutil.copy(photo_folder / "photo_04.png", tmp_path / f"{number}.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("name,mos\n" + "".join(f"{n}.png,{n}\n" for n in range(6)))
+    answer = qfm("evaluate", tiny_model_folder, table)
+    assert answer.code == 2
+    assert "scores" in answer.err

@@ -1,0 +1,61 @@
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+
+def test_help_names_every_verb(qfm):
+    for flag in ("--help", "-h"):
+        answer = qfm(flag)
+        assert answer.code == 0
+        for verb in ("score", "train", "evaluate", "pseudo-label"):
+            assert verb in answer.out
+
+
+@pytest.mark.parametrize("verb", ["score", "train", "evaluate", "pseudo-label"])
+def test_every_verb_explains_itself(qfm, verb):
+    answer = qfm(verb, "--help")
+    assert answer.code == 0
+    assert "--" in answer.out
+
+
+def test_version(qfm):
+    assert qfm("--version").out == f"qfm-iqm {metadata.version('qfm-iqm')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["score"],
+        ["score", "--no-such-option"],
+        ["score", "x.jpg", "--batch-size", "0"],
+        ["score", "x.jpg", "--readers", "many"],
+        ["evaluate", "model"],
+        ["pseudo-label", "model", "table.csv", "-o", "x.csv", "--part", "all"],
+    ],
+)
+def test_a_wrong_command_line_is_code_2(qfm, arguments):
+    answer = qfm(*arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "Usage: " in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_mistake_is_one_sentence(qfm, tmp_path):
+    answer = qfm("score", tmp_path, "--model", tmp_path)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err == f"qfm: There is no image in {tmp_path}.\n"
+
+
+def test_the_installed_command_and_the_module_are_one(start):
+    process = start("--version")
+    out, _ = process.communicate(timeout=60)
+    module = subprocess.run(
+        [sys.executable, "-m", "qfm_iqm", "--version"], capture_output=True, timeout=60
+    )
+    assert process.returncode == module.returncode == 0
+    assert out == module.stdout

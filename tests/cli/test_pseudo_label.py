@@ -1,0 +1,107 @@
+import json
+import shutil
+
+import pytest
+
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.image.cropping import fit, grid_positions
+from qfm_iqm.image.reading import read_image
+from qfm_iqm.method.distillation import read_pseudo_labels
+from qfm_iqm.network.checkpoint import load_model
+
+
+@pytest.fixture
+def table(photo_folder, tmp_path):
+    """Names and contents: a teacher needs no labels."""
+    names = sorted(path.name for path in photo_folder.iterdir())
+    path = tmp_path / "images.csv"
+    path.write_text("name,content\n" + "".join(f"{n},scene {n[6]}\n" for n in names))
+    return path
+
+
+def test_every_crop_of_the_grid_has_the_teachers_score(
+    qfm, table, photo_folder, tiny_model_folder, tmp_path
+):
+    out = tmp_path / "pseudo.csv"
+    answer = qfm(
+        "pseudo-label", tiny_model_folder, table, "-o", out, "--root", photo_folder,
+        "--extra-crops", 2,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert answer.out == ""
+    labels = read_pseudo_labels(out)
+    teacher = load_model(tiny_model_folder)
+    assert labels.teacher_sha256 == teacher.card.weights_sha256
+    assert labels.preprocessing == teacher.card.preprocessing
+    for name, content in zip(read_table(table, require_mos=False).names, "0" * 10, strict=False):
+        image = fit(read_image(photo_folder / name), labels.preprocessing)
+        mine = [row for row in labels.rows if row.name == name]
+        grid = grid_positions(*image.shape[1:], 48)
+        assert [(row.top, row.left) for row in mine][: len(grid)] == grid
+        assert len(mine) == len(grid) + 2
+        assert {row.content for row in mine} == {f"scene {content}"}
+        for row in mine:
+            crop = image[:, row.top : row.top + 48, row.left : row.left + 48]
+            assert row.score == pytest.approx(teacher.score(crop).value, abs=2e-4)
+    assert f"{len(labels.rows)} crops of 12 images: {out}" in answer.err
+
+
+def test_the_seed_alone_decides(qfm, table, photo_folder, tiny_model_folder, tmp_path):
+    written = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = tmp_path / f"{name}.csv"
+        arguments = ("-o", out, "--root", photo_folder, "--seed", seed)
+        assert qfm("pseudo-label", tiny_model_folder, table, *arguments).code == 0
+        written.append(out.read_bytes())
+    assert written[0] == written[1] != written[2]
+
+
+def test_only_a_part(qfm, table, photo_folder, tiny_model_folder, tmp_path):
+    split = split_by_content(read_table(table, require_mos=False), test=0.1, validation=0, seed=0)
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    card = json.loads((model / "card.json").read_text())
+    card["training"] = {
+        "split_sha256": split.sha256,
+        "recipe": {"data": {"test": 0.1, "validation": 0, "split_seed": 0}},
+    }
+    (model / "card.json").write_text(json.dumps(card))
+    out = tmp_path / "part.csv"
+    arguments = (table, "-o", out, "--root", photo_folder, "--part", "train")
+    answer = qfm("pseudo-label", model, *arguments)
+    assert answer.code == 0, answer.err
+    assert {row.name for row in read_pseudo_labels(out).rows} == set(split.train)
+    assert qfm("pseudo-label", tiny_model_folder, *arguments).code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-o", "out.parquet"], "must end in .csv"),
+        (["-o", "gone/out.csv"], "there is no folder gone"),
+        (["-o", "out.csv", "--root", "."], "photo_00.jpg"),
+        (["-o", "out.csv", "--device", "warp"], "The device 'warp' cannot be used"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    qfm, table, photo_folder, tiny_model_folder, monkeypatch, arguments, sentence
+):
+    monkeypatch.chdir(table.parent)
+    root = [] if "--root" in arguments else ["--root", photo_folder]
+    answer = qfm("pseudo-label", tiny_model_folder, table, *root, *arguments)
+    assert answer.code == 2
+    assert answer.err.startswith("qfm: ")
+    assert sentence in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert not (table.parent / "out.csv").exists()
+
+
+def test_an_unreadable_image_stops_it(qfm, table, photo_folder, tiny_model_folder, tmp_path):
+    photos = shutil.copytree(photo_folder, tmp_path / "photos")
+    (photos / "photo_03.jpg").write_text("no image")
+    out = tmp_path / "out.csv"
+    answer = qfm("pseudo-label", tiny_model_folder, table, "-o", out, "--root", photos)
+    assert answer.code == 2
+    assert "photo_03.jpg" in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert not out.exists()

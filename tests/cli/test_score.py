@@ -1,0 +1,249 @@
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from qfm_iqm.network.checkpoint import load_model
+
+HEADER = ["path", "score", "spread", "width", "height", "status", "error", "model"]
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+@pytest.fixture
+def photos(photo_folder, tmp_path):
+    """A folder of good, bad and strangely named files."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(photo_folder / "photo_00.jpg", folder / "a.jpg")
+    shutil.copy(photo_folder / "photo_05.png", folder / "sub" / "space and\nline.png")
+    shutil.copy(photo_folder / "photo_09.webp", folder / "sub" / "тень 影.webp")
+    (folder / "broken.jpg").write_text("no image")
+    (folder / "notes.txt").write_text("not meant")
+    return folder
+
+
+def test_csv_goes_into_a_pipe(qfm, photos, tiny_model_folder):
+    answer = qfm("score", photos, "--model", tiny_model_folder)
+    assert answer.code == 1  # one could not be scored
+    rows = rows_of(answer.out)
+    assert list(rows[0]) == HEADER
+    names = ["a.jpg", "broken.jpg", "sub/space and\nline.png", "sub/тень 影.webp"]
+    assert [row["path"] for row in rows] == [f"{photos}/{name}" for name in names]
+    assert [row["status"] for row in rows] == ["ok", "error", "ok", "ok"]
+    model = load_model(tiny_model_folder)
+    for row in rows:
+        if row["status"] == "error":
+            assert row["score"] == row["spread"] == row["width"] == row["height"] == ""
+            assert row["error"]
+            continue
+        assert float(row["score"]) == pytest.approx(model.score(row["path"]).value, abs=2e-4)
+        with Image.open(row["path"]) as image:
+            assert (int(row["width"]), int(row["height"])) == image.size
+        assert row["model"] == "tiny-test_vit"
+        assert row["error"] == ""
+    assert "Scored 3 images in" in answer.err
+    assert "1 could not be scored, 1 other file passed over" in answer.err
+
+
+def test_all_formats_hold_the_same(qfm, photos, tiny_model_folder, tmp_path):
+    for kind in ("csv", "jsonl", "parquet"):
+        out = tmp_path / f"scores.{kind}"
+        answer = qfm("score", photos, "-m", tiny_model_folder, "--out", out)
+        assert answer.code == 1
+        assert answer.out == ""
+        assert str(out) in answer.err
+        assert "broken.jpg" in answer.err
+    from_json = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    from_parquet = pq.read_table(tmp_path / "scores.parquet").to_pylist()
+    from_csv = rows_of((tmp_path / "scores.csv").read_bytes().decode())
+    assert from_json == from_parquet
+    as_text = [
+        {key: "" if value is None else str(value) for key, value in row.items()}
+        for row in from_json
+    ]
+    assert from_csv == as_text
+    assert rows_of(qfm("score", photos, "-m", tiny_model_folder).out) == from_csv
+
+
+def test_good_files_only_are_code_0(qfm, photo_folder, tiny_model_folder):
+    answer = qfm("score", photo_folder, "-m", tiny_model_folder, "--batch-size", 3, "--readers", 1)
+    assert answer.code == 0
+    assert len(rows_of(answer.out)) == 12
+
+
+def test_a_path_where_nothing_is_gives_a_row(qfm, tiny_model_folder, tmp_path):
+    answer = qfm("score", tmp_path / "gone.jpg", "-m", tiny_model_folder)
+    assert answer.code == 1
+    (row,) = rows_of(answer.out)
+    assert (row["path"], row["status"]) == (str(tmp_path / "gone.jpg"), "error")
+    assert "gone.jpg" in row["error"]
+
+
+def test_many_errors_are_summed_up(qfm, tiny_model_folder, tmp_path):
+    gone = [tmp_path / f"{number}.jpg" for number in range(8)]
+    answer = qfm("score", *gone, "-m", tiny_model_folder, "-o", tmp_path / "t.csv")
+    assert answer.code == 1
+    assert "... and 3 more, in " in answer.err
+    assert len(rows_of((tmp_path / "t.csv").read_text())) == 8
+
+
+def test_all_files(qfm, photos, tiny_model_folder):
+    rows = rows_of(qfm("score", photos, "-m", tiny_model_folder, "--all-files").out)
+    assert any(row["path"].endswith("notes.txt") for row in rows)
+    only_text = photos / "texts"
+    only_text.mkdir()
+    (only_text / "x.txt").touch()
+    answer = qfm("score", only_text, "-m", tiny_model_folder)
+    assert answer.code == 2
+    assert "There is no image in" in answer.err
+    assert "see --all-files" in answer.err
+
+
+def test_the_reading_policy_is_an_option(qfm, photo_folder, tiny_model_folder, tmp_path):
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes((photo_folder / "photo_00.jpg").read_bytes()[:-100])
+    assert qfm("score", cut, "-m", tiny_model_folder).code == 1
+    assert qfm("score", cut, "-m", tiny_model_folder, "--allow-truncated").code == 0
+    answer = qfm("score", photo_folder, "-m", tiny_model_folder, "--max-megapixels", 0.001)
+    assert answer.code == 1
+    assert {row["status"] for row in rows_of(answer.out)} == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "scores.txt"], r"must end in \.csv, \.jsonl, \.parquet"),
+        (["--out", "folder.csv"], "it is a folder"),
+        (["--out", "gone/scores.csv"], "there is no folder gone"),
+        (["--model", "gone"], "There is no model 'gone'"),
+        (["--model", "folder.csv"], "is no model folder"),
+        (["--device", "warp"], "The device 'warp' cannot be used"),
+        (["--device", "meta"], "The device 'meta' cannot be used"),
+    ],
+)
+def test_mistakes_are_refused_before_scoring(
+    qfm, photo_folder, tiny_model_folder, tmp_path, monkeypatch, arguments, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    Path("folder.csv").mkdir()
+
+    def never(*_, **__):
+        raise AssertionError("scored before the mistake was found")
+
+    monkeypatch.setattr("qfm_iqm.scoring.scorer.read_image", never)
+    model = [] if "--model" in arguments else ["--model", tiny_model_folder]
+    answer = qfm("score", photo_folder, *model, *arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert re.match(f"qfm: .*{sentence}", answer.err)
+    assert len(answer.err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
+
+
+def test_an_unwritable_place_is_refused(
+    qfm, photo_folder, tiny_model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write all
+    answer = qfm("score", photo_folder, "-m", tiny_model_folder, "-o", tmp_path / "t.csv")
+    assert answer.code == 2
+    assert "no permission" in answer.err
+
+
+# ---- real processes ------------------------------------------------------------------------------
+
+
+def test_names_that_are_no_text_pass_through_a_pipe(
+    start, photo_folder, tiny_model_folder, tmp_path
+):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    shutil.copy(photo_folder / "photo_00.jpg", raw)
+    process = start("score", raw, "-m", tiny_model_folder)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.splitlines()[1].split(b",")[0] == raw
+
+
+def test_a_terminal_gets_a_table(start, photos, tiny_model_folder):
+    (photos / os.fsdecode(b"caf\xe9.jpg")).write_text("no image either")
+    ours, theirs = pty.openpty()
+    process = start("score", photos, "-m", tiny_model_folder, stdout=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # how a terminal says that the other side has gone
+        pass
+    _, err = process.communicate(timeout=120)
+    os.close(ours)
+    assert process.returncode == 1, err
+    assert b"Traceback" not in err
+    text = shown.decode()
+    assert "a.jpg" in text
+    assert "тень 影" in text
+    assert "error" in text
+    assert re.search(r"\d\d\.\d{3}", text)
+    assert not text.startswith("path,")
+
+
+def test_a_closed_pipe_ends_it_quietly(start, photo_folder, tiny_model_folder):
+    # Longer than what a pipe holds, so that writing it fails for sure.
+    many = [photo_folder / "photo_00.jpg"] + [f"gone_{number}_{'x' * 60}" for number in range(900)]
+    process = start("score", *many, "-m", tiny_model_folder)
+    assert process.stdout.readline().decode().strip().split(",") == HEADER
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=120) == 1
+    assert b"Traceback" not in err
+    assert b"Broken" not in err
+    assert b"Exception" not in err
+
+
+def test_an_interruption_keeps_what_was_scored(start, tiny_model_folder, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "000.png", compress_level=1)
+    for number in range(1, 300):
+        os.link(folder / "000.png", folder / f"{number:03d}.png")
+    out = tmp_path / "scores.csv"
+    ours, theirs = pty.openpty()  # the progress bar tells when it is on its way
+    process = start("score", folder, "-m", tiny_model_folder, "-o", out, stderr=theirs)
+    os.close(theirs)
+    shown, sent, deadline = b"", False, time.monotonic() + 120
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+            counts = re.findall(rb"(\d+)/300", shown)
+            if not sent and counts and int(counts[-1]) >= 3:
+                process.send_signal(signal.SIGINT)
+                sent = True
+            assert time.monotonic() < deadline
+    except OSError:
+        pass
+    assert process.wait(timeout=60) == 130
+    os.close(ours)
+    process.stdout.close()
+    assert sent
+    assert b"Traceback" not in shown
+    rows = rows_of(out.read_text())
+    assert 3 <= len(rows) < 300
+    assert [row["path"] for row in rows] == [f"{folder}/{n:03d}.png" for n in range(len(rows))]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert f"Interrupted: {300 - len(rows)} images were not scored." in shown.decode()
+    assert {path.name for path in tmp_path.iterdir()} == {"many", "scores.csv"}

@@ -1,0 +1,264 @@
+"""Pseudo-labels: what a teacher says of crops, against the teacher asked one crop at a time."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qfm_iqm.errors import ImageError, TableError
+from qfm_iqm.image.cropping import Preprocessing, grid_positions
+from qfm_iqm.image.distorting import DISTORTIONS, distort
+from qfm_iqm.method.distillation import (
+    PseudoLabel,
+    PseudoLabels,
+    pseudo_label,
+    read_pseudo_labels,
+    write_pseudo_labels,
+)
+from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
+
+CROP, STD = 32, 10.0
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(4)
+    network = QualityNetwork("test_vit", crop=CROP, label_mean=50.0, label_std=STD)
+    card = ModelCard(name="teacher", network=network.config, preprocessing=Preprocessing(crop=CROP))
+    return QualityModel(network, card)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """PNG files of odd sizes, one smaller than a crop; their pixels by name."""
+    root = tmp_path_factory.mktemp("unlabelled")
+    draw = np.random.default_rng(8)
+    pixels = {}
+    for name, (height, width) in {"a.png": (50, 81), "b.png": (32, 32), "c.png": (20, 40)}.items():
+        cells = Image.fromarray(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        photo = cells.resize((width, height), Image.Resampling.BICUBIC)
+        photo.save(root / name)
+        pixels[name] = np.asarray(photo)
+    return root, pixels
+
+
+def labels_of(teacher, photos, **options):
+    root, pixels = photos
+    images = [(name, f"content of {name}") for name in pixels]
+    return list(pseudo_label(teacher, images, root, **options))
+
+
+def fitted(pixels):
+    """A side shorter than a crop is continued by mirroring, edge included."""
+    pad = [(0, max(0, CROP - side)) for side in pixels.shape[:2]]
+    return np.pad(pixels, (*pad, (0, 0)), mode="symmetric")
+
+
+@torch.inference_mode()
+def asked_alone(teacher, pixels, label):
+    """The teacher's own answer to one crop, cut with NumPy."""
+    window = fitted(pixels)[label.top : label.top + CROP, label.left : label.left + CROP]
+    crop = torch.tensor(window.transpose(2, 0, 1).copy()).float() / 255
+    return teacher.eval().network(crop[None]).item()
+
+
+def test_scores_are_the_teachers_own(teacher, photos):
+    answers = labels_of(teacher, photos, extra_crops=3)
+    assert [len(image) for image in answers] == [6 + 3, 1 + 3, 2 + 3]
+    for (name, pixels), image in zip(photos[1].items(), answers, strict=True):
+        height, width = fitted(pixels).shape[:2]
+        places = [(label.top, label.left) for label in image]
+        assert places[:-3] == grid_positions(height, width, CROP)
+        for label in image:
+            assert (label.name, label.content) == (name, f"content of {name}")
+            assert (label.distortion, label.level) == ("", 0)
+            assert 0 <= label.top <= height - CROP
+            assert 0 <= label.left <= width - CROP
+            assert label.score == pytest.approx(asked_alone(teacher, pixels, label), abs=1e-4)
+
+
+def test_random_places_depend_on_the_seed_and_the_image_alone(teacher, photos):
+    first, again, other = (labels_of(teacher, photos, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first[0] != other[0]
+    assert first[0][:6] == other[0][:6]  # the grid
+    assert [len(image) for image in labels_of(teacher, photos, extra_crops=0)] == [6, 1, 2]
+
+
+def test_a_teacher_in_training_mode_is_put_into_evaluation(teacher, photos):
+    teacher.train()
+    labels_of(teacher, photos)
+    assert not teacher.training
+
+
+def degraded(label):
+    return bool(label.distortion)
+
+
+def test_degraded_crops_are_one_crop_at_rising_strength(teacher, photos):
+    kinds = set()
+    for seed in range(8):
+        plain = labels_of(teacher, photos, seed=seed)
+        for image, without in zip(
+            labels_of(teacher, photos, seed=seed, degrade=True), plain, strict=True
+        ):
+            chain = [label for label in image if degraded(label)]
+            assert [label for label in image if not degraded(label)] == [
+                replace(label, score=pytest.approx(label.score, abs=1e-4)) for label in without
+            ]
+            assert [label.level for label in chain] == [1, 2, 3, 4, 5]
+            assert len({(label.distortion, label.top, label.left) for label in chain}) == 1
+            assert (chain[0].top, chain[0].left) in {(label.top, label.left) for label in without}
+            kinds.add(chain[0].distortion)
+    assert kinds == set(DISTORTIONS)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.01, 1.0])
+def test_each_step_lowers_quality_by_at_least_drop(teacher, photos, drop):
+    bound = free = 0
+    for image in labels_of(teacher, photos, degrade=True, drop=drop, seed=2):
+        pixels = torch.tensor(fitted(photos[1][image[0].name]).transpose(2, 0, 1).copy())
+        chain = [label for label in image if degraded(label)]
+        start = next(
+            label
+            for label in image
+            if (label.top, label.left) == (chain[0].top, chain[0].left) and not degraded(label)
+        )
+        least = start.score
+        for label in chain:
+            with torch.inference_mode():
+                crop = label.pixels(pixels, CROP)
+                own = teacher.network(crop[None].float() / 255).item()
+            expected = min(own, least - drop * STD)
+            assert label.score == pytest.approx(expected, abs=1e-3)
+            bound, free = bound + (own > least - drop * STD), free + (own < least - drop * STD)
+            least = label.score
+    assert bound > 0
+    assert free > 0 or drop == 1.0
+
+
+def test_pixels_are_the_crop_degraded_as_said():
+    image = torch.randint(0, 256, (3, 60, 50), dtype=torch.uint8)
+    window = image[:, 7:39, 11:43]
+    plain = PseudoLabel("n.png", "c", 7, 11, "", 0, 1.0)
+    assert torch.equal(plain.pixels(image, CROP), window)
+    for kind in DISTORTIONS:
+        found = replace(plain, distortion=kind, level=4).pixels(image, CROP)
+        assert found.dtype == torch.uint8
+        if kind != "noise":
+            expected = distort(window / 255, kind, 4)
+            assert (found / 255 - expected).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_noise_is_a_crops_own_and_always_the_same():
+    image = torch.full((3, 60, 60), 128, dtype=torch.uint8)
+    label = PseudoLabel("n.png", "c", 7, 11, "noise", 3, 1.0)
+    first = label.pixels(image, CROP)
+    assert torch.equal(first, label.pixels(image, CROP))
+    for other in (replace(label, top=8), replace(label, left=12), replace(label, name="m.png")):
+        assert not torch.equal(first, other.pixels(image, CROP))
+
+
+@pytest.mark.parametrize("kind", ["", *DISTORTIONS])
+@pytest.mark.parametrize(("top", "left"), [(29, 0), (0, 19), (90, 90), (-1, 0), (0, -40)])
+def test_a_place_outside_is_an_image_error(kind, top, left):
+    label = PseudoLabel("n.png", "c", top, left, kind, 1 if kind else 0, 1.0)
+    with pytest.raises(ImageError, match=r"lies outside of n\.png"):
+        label.pixels(torch.zeros(3, 60, 50, dtype=torch.uint8), CROP)
+
+
+def test_an_image_that_cannot_be_read_is_refused_by_name(teacher, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        list(pseudo_label(teacher, [("broken.jpg", "c")], tmp_path))
+
+
+# The table
+
+
+def table(teacher, photos):
+    rows = [label for image in labels_of(teacher, photos, degrade=True) for label in image]
+    rows[0] = replace(rows[0], name='od, d "name" ü.png', content="# content")
+    return PseudoLabels(tuple(rows), Preprocessing(crop=CROP, shorter_side=64), "ab" * 32)
+
+
+def test_round_trip(teacher, photos, tmp_path):
+    labels = table(teacher, photos)
+    path = tmp_path / "pseudo.csv"
+    write_pseudo_labels(labels, path)
+    found = read_pseudo_labels(path)
+    assert found.preprocessing == labels.preprocessing
+    assert found.teacher_sha256 == labels.teacher_sha256
+    rounded = [replace(row, score=pytest.approx(row.score, abs=5.1e-6)) for row in labels.rows]
+    assert list(found.rows) == rounded
+    assert list(tmp_path.iterdir()) == [path]
+    # Written again it is the same file.
+    before = path.read_bytes()
+    write_pseudo_labels(found, path)
+    assert path.read_bytes() == before
+
+
+def test_it_is_a_csv_below_a_line_of_facts(teacher, photos, tmp_path):
+    labels = table(teacher, photos)
+    path = tmp_path / "pseudo.csv"
+    write_pseudo_labels(labels, path)
+    first, *rest = path.read_text("utf-8").splitlines()
+    facts = json.loads(first.removeprefix("# "))
+    assert facts["preprocessing"] == {"crop": CROP, "shorter_side": 64}
+    rows = list(csv.DictReader(rest))
+    assert list(rows[0]) == ["name", "content", "top", "left", "distortion", "level", "score"]
+    assert [row["name"] for row in rows] == [label.name for label in labels.rows]
+
+
+def spoiled(**cells):
+    row = {"name": "a", "content": "c", "top": 0, "left": 0, "distortion": "", "level": 0,
+           "score": 1.0, **cells}  # fmt: skip
+    facts = {"preprocessing": {"crop": 32, "shorter_side": None}, "teacher_sha256": "0"}
+    kept = {key: value for key, value in row.items() if value is not None}
+    lines = [f"# {json.dumps(facts)}", ",".join(kept), ",".join(map(str, kept.values()))]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_unspoiled_table_is_read(tmp_path):
+    (tmp_path / "p.csv").write_text(spoiled())
+    assert read_pseudo_labels(tmp_path / "p.csv").rows == (PseudoLabel("a", "c", 0, 0, "", 0, 1.0),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "name,mos\na,1\n",
+        "# {}\nname\n",
+        "# []\nname\n",
+        "# 3\n",
+        '# {"preprocessing": {"crop": 4}, "teacher_sha256": ""}\n',
+        spoiled(score="high"),
+        spoiled(score="nan"),
+        spoiled(score="inf"),
+        spoiled(top="1.5"),
+        spoiled(top=-1),
+        spoiled(left=-1),
+        spoiled(left=None),
+        spoiled(level=None),
+        spoiled(distortion="fog", level=1),
+        spoiled(distortion="blur", level=0),
+        spoiled(distortion="blur", level=6),
+        b"\xff\xfe\x00",
+        None,
+    ],
+)
+def test_what_is_no_such_table_is_refused(tmp_path, text):
+    path = tmp_path / "p.csv"
+    if isinstance(text, bytes):
+        path.write_bytes(text)
+    elif text is not None:
+        path.write_text(text)
+    with pytest.raises(TableError, match=r"p\.csv is no table of pseudo-labels"):
+        read_pseudo_labels(path)

@@ -1,0 +1,282 @@
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from qfm_iqm.errors import ModelError
+from qfm_iqm.network.checkpoint import load_model, save_model
+
+
+@pytest.fixture
+def folder(tiny_model_folder, tmp_path):
+    """A copy of the tiny model, to be damaged."""
+    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def change_card(folder, **changes):
+    path = folder / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_weights(folder, change):
+    """Rewrites the weights, with a card that knows nothing of their hash."""
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+    change_card(folder, weights_sha256="")
+
+
+def refusal(name):
+    with pytest.raises(ModelError) as refused:
+        load_model(name)
+    text = str(refused.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_model_folder_is_two_plain_files(build_model, tmp_path):
+    model = build_model()
+    save_model(model, tmp_path / "new" / "folder")
+    files = content(tmp_path / "new" / "folder")
+    assert files.keys() == {"card.json", "model.safetensors"}
+    card = json.loads(files["card.json"])
+    assert card["weights_sha256"] == hashlib.sha256(files["model.safetensors"]).hexdigest()
+    assert card["version"] == metadata.version("qfm-iqm")
+    assert card["network"]["backbone"] == "test_vit"
+    assert model.card.weights_sha256 == ""  # the caller's model is not touched
+    state = load_file(tmp_path / "new" / "folder" / "model.safetensors")
+    assert state.keys() == model.network.state_dict().keys()
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new" / "folder").iterdir()} == {
+        0o644
+    }
+
+
+def test_a_loaded_model_is_ready_to_score(tiny_model_folder):
+    model = load_model(tiny_model_folder)
+    assert not model.training
+    assert not model.network.training
+    assert load_model(str(tiny_model_folder)).card == model.card
+
+
+def test_saving_the_same_again_gives_the_same_bytes(tiny_model_folder, tmp_path):
+    save_model(load_model(tiny_model_folder), tmp_path)
+    assert content(tmp_path) == content(tiny_model_folder)
+
+
+def test_saving_replaces_an_earlier_model(build_model, folder):
+    other = build_model("test_resnet", crop=64)
+    save_model(other, folder)
+    assert content(folder).keys() == {"card.json", "model.safetensors"}
+    assert load_model(folder).card.network.backbone == "test_resnet"
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_failed_save_leaves_the_old_model(build_model, folder, monkeypatch, failing):
+    before = content(folder)
+    real = tempfile.NamedTemporaryFile
+    made = []
+
+    def no_space(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full_disk(*args, **options):
+        file = real(*args, **options)
+        made.append(file)
+        if len(made) == failing:
+            file.write = no_space
+        return file
+
+    monkeypatch.setattr("qfm_iqm.network.checkpoint.tempfile.NamedTemporaryFile", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_model(build_model("test_resnet", crop=64), folder)
+    assert content(folder) == before
+    assert load_model(folder).card.network.backbone == "test_vit"
+
+
+def test_no_such_model(tmp_path):
+    text = refusal(tmp_path / "nothing")
+    assert "There is no model" in text
+    assert "hub:owner/name" in text
+
+
+def test_a_folder_without_card(folder):
+    (folder / "card.json").unlink()
+    assert "is no model folder: it has no card.json" in refusal(folder)
+
+
+def test_a_folder_without_weights(folder):
+    (folder / "model.safetensors").unlink()
+    assert "There is no weights file" in refusal(folder)
+
+
+def test_a_later_card(folder):
+    change_card(folder, format=99)
+    assert "upgrade" in refusal(folder)
+
+
+def test_truncated_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "not a complete safetensors file" in refusal(folder)
+
+
+def test_one_flipped_bit(folder):
+    weights = folder / "model.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-5] ^= 1
+    weights.write_bytes(damaged)
+    assert "is not the file its card describes (SHA-256 " in refusal(folder)
+
+
+def test_weights_of_another_model_of_the_same_shape(build_model, folder, tmp_path):
+    save_model(build_model(seed=1), tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+    assert "damaged or was exchanged" in refusal(folder)
+
+
+def test_weights_of_another_architecture(build_model, folder, tmp_path):
+    save_model(build_model("test_resnet", crop=64), tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+    change_card(folder, weights_sha256="")
+    text = refusal(folder)
+    assert "does not hold the network of its card" in text
+    assert len(text) < 1000  # not all of the hundreds of keys
+
+
+def test_an_unknown_backbone(folder):
+    card = json.loads((folder / "card.json").read_text())
+    change_card(folder, network=card["network"] | {"backbone": "future_net"})
+    assert "'future_net' is not known to timm" in refusal(folder)
+
+
+def test_a_missing_key_is_named(folder):
+    change_weights(folder, lambda state: state.pop("decoder.panel"))
+    assert "decoder.panel" in refusal(folder)
+
+
+def test_an_unexpected_key_is_named(folder):
+    change_weights(folder, lambda state: state.update({"decoder.extra": torch.zeros(1)}))
+    assert "decoder.extra" in refusal(folder)
+
+
+def test_a_wrong_shape_is_named(folder):
+    change_weights(folder, lambda state: state.update({"decoder.panel": torch.zeros(1, 5, 64)}))
+    text = refusal(folder)
+    assert "decoder.panel" in text
+    assert "[1, 5, 64]" in text
+
+
+# ---- the hub -------------------------------------------------------------------------------------
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What the Hugging Face hub answers when a file of a public repository is asked for."""
+
+    def answer(self, body_wanted):
+        owner, name, verb, revision, file = (self.path.split("?")[0].split("/") + [""] * 5)[1:6]
+        self.server.asked.append(f"{self.command} {self.path}")
+        path = self.server.folder / file
+        if (owner, name, verb) != ("owner", "name", "resolve") or not path.is_file():
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        assert revision in ("main", "c" * 40)
+        body = path.read_bytes()
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "c" * 40)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if body_wanted:
+            self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.answer(False)
+
+    def do_GET(self):
+        self.answer(True)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(tiny_model_folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.folder, server.asked = tiny_model_folder, []
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def load_in_process(*names, home, **environment):
+    """What loading says, a line a name, in a process of its own.
+
+    The hub's client reads its settings at import.
+    """
+    code = """
+import sys
+from qfm_iqm import QFMError, load_model
+for name in sys.argv[1:]:
+    try:
+        print(load_model(name).card.weights_sha256)
+    except QFMError as error:
+        print(error)
+"""
+    clean = {
+        key: value for key, value in os.environ.items()
+        if not key.startswith("HF_") and not key.lower().endswith("_proxy")
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names],
+        env=clean | {"HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_model_from_the_hub_is_fetched_once(hub, tiny_model_folder, tmp_path):
+    names = "hub:owner/name", "hub:owner/other"
+    refused = "The hub did not give the model 'owner/other': "
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    sha256 = json.loads((tiny_model_folder / "card.json").read_text())["weights_sha256"]
+
+    first, second = load_in_process(*names, home=tmp_path, HF_ENDPOINT=endpoint)
+    assert first == sha256
+    assert second.startswith(refused)
+    got = [line for line in hub.asked if line.startswith("GET /owner/name/resolve/")]
+    assert sorted(line.split("/")[-1] for line in got) == ["card.json", "model.safetensors"]
+
+    # From then on the cache answers, also without a network; what it lacks is refused.
+    first, second = load_in_process(*names, home=tmp_path, HF_HUB_OFFLINE="1")
+    assert first == sha256
+    assert second.startswith(refused)
+
+
+def test_a_name_that_is_no_repository_asks_nobody():
+    assert "The hub did not give the model 'a/b/c/d'" in refusal("hub:a/b/c/d")

@@ -1,0 +1,105 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import qfm_iqm
+from qfm_iqm import read_image
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.cropping import fit, grid_positions
+from qfm_iqm.network.model import QualityScore
+
+
+@pytest.fixture(scope="module")
+def model(build_model):
+    return build_model(crop=48)
+
+
+@pytest.fixture(scope="module")
+def photo(photo_folder):
+    return photo_folder / "photo_05.png"
+
+
+def by_hand(model, image):
+    """Crop by crop, one at a time, mean and population deviation by numpy."""
+    fitted = fit(image, model.card.preprocessing)
+    values = []
+    for top, left in grid_positions(*fitted.shape[-2:], 48):
+        with torch.inference_mode():
+            crop = fitted[None, :, top : top + 48, left : left + 48]
+            values.append(model.network(crop).item())
+    return values
+
+
+def test_a_score_is_the_mean_over_the_covering_crops(model, photo):
+    image = read_image(photo)
+    values = by_hand(model, image)
+    score = model.score(photo)
+    assert isinstance(score, QualityScore)
+    assert score.value == pytest.approx(np.mean(values), abs=1e-4)
+    assert score.spread == pytest.approx(np.std(values), abs=1e-4)
+    assert score.n_crops == len(values) > 1
+    assert (score.height, score.width) == tuple(image.shape[1:])
+
+
+def test_every_kind_of_source_gives_the_same_score(model, photo):
+    with Image.open(photo) as opened:
+        sources = [photo, str(photo), photo.read_bytes(), io.BytesIO(photo.read_bytes()), opened]
+        scores = [model.score(source) for source in sources]
+    assert set(scores) == {model.score(read_image(photo))}
+
+
+def test_one_crop_has_no_spread(model):
+    score = model.score(Image.new("RGB", (1, 1), "red"))
+    assert (score.spread, score.n_crops, score.width, score.height) == (0.0, 1, 1, 1)
+    assert np.isfinite(score.value)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_the_batch_size_does_not_change_the_score(model, photo, batch_size):
+    apart = model.score(photo, batch_size=batch_size).value - model.score(photo).value
+    assert abs(apart) < 1e-5 * model.network.scale.std
+
+
+def test_forward_is_the_same_function(model, photo):
+    image = read_image(photo)
+    with torch.inference_mode():
+        batch = model(torch.stack([image, image.flip(-1)]))
+    assert batch[0].item() == pytest.approx(model.score(image).value, abs=1e-4)
+    assert batch[1].item() == pytest.approx(model.score(image.flip(-1)).value, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 50), (1, 1, 50, 50), (50, 50)])
+def test_what_is_no_batch_of_images_is_refused(model, shape):
+    with pytest.raises(ValueError, match=r"a batch \(B, 3, H, W\)"):
+        model(torch.rand(shape))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_scoring_leaves_the_mode_as_it_was(build_model, photo, training):
+    resnet = build_model("test_resnet", crop=64).train(training)
+    statistics = {key: value.clone() for key, value in resnet.state_dict().items()}
+    first, second = resnet.score(photo), resnet.score(photo)
+    assert first == second
+    assert resnet.training is training
+    assert all(torch.equal(value, statistics[key]) for key, value in resnet.state_dict().items())
+
+
+def test_a_file_that_is_no_image_is_refused(model, tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(ImageError):
+        model.score(tmp_path / "text.jpg")
+
+
+def test_scores_are_in_label_units_and_have_no_gradient(model, photo):
+    scale = model.network.scale
+    assert abs(model.score(photo).value - scale.mean) < 5 * scale.std
+    assert type(model.score(photo).value) is float
+
+
+def test_the_promised_names(tiny_model_folder, photo):
+    loaded = qfm_iqm.load_model(tiny_model_folder)
+    assert isinstance(loaded, qfm_iqm.QualityModel)
+    assert isinstance(loaded.score(photo), qfm_iqm.QualityScore)

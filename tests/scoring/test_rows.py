@@ -1,0 +1,164 @@
+import csv
+import io
+import json
+import os
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.scoring.rows import COLUMNS, ScoreRow, check_output, print_csv, write_rows
+
+GOOD = ScoreRow("a/b.jpg", 61.234567, 0.5, 640, 480, "ok", "", "default")
+BAD = ScoreRow("a/c.jpg", None, None, None, None, "error", "'a/c.jpg' is empty.", "default")
+ROWS = [
+    GOOD,
+    BAD,
+    ScoreRow("with space, comma and \"quotes\".png", -1e-06, 0.0, 1, 1, "ok", "", "m"),
+    ScoreRow("line\nbreak.png", 1e300, 2.5, 3, 4, "ok", "", "m"),
+    ScoreRow("carriage\rreturn.png", 0.1 + 0.2, 2.5, 3, 4, "ok", "", "m"),
+    ScoreRow("тень 影 🙂.png", 5.0, 0.0, 3, 4, "ok", "", "m"),
+]  # fmt: skip
+
+
+def read_csv(path_or_text):
+    text = path_or_text if isinstance(path_or_text, str) else path_or_text.read_bytes().decode(
+        "utf-8", "surrogateescape"
+    )  # fmt: skip
+
+    def number(value, kind):
+        return kind(value) if value else None
+
+    return [
+        ScoreRow(
+            row["path"],
+            number(row["score"], float),
+            number(row["spread"], float),
+            number(row["width"], int),
+            number(row["height"], int),
+            row["status"],
+            row["error"],
+            row["model"],
+        )
+        for row in csv.DictReader(io.StringIO(text, newline=""))
+    ]
+
+
+def read(path):
+    if path.suffix == ".csv":
+        return read_csv(path)
+    if path.suffix == ".jsonl":
+        return [ScoreRow(**json.loads(line)) for line in path.read_text("ascii").splitlines()]
+    return [ScoreRow(**row) for row in pq.read_table(path).to_pylist()]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".CSV"])
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:4], [BAD], []])
+def test_every_format_holds_the_same(tmp_path, suffix, rows):
+    path = tmp_path / f"scores{suffix}"
+    write_rows(iter(rows), path)
+    read_back = read(path) if suffix != ".CSV" else read_csv(path)
+    assert read_back == rows
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_columns_and_types():
+    assert COLUMNS == (
+        "path", "score", "spread", "width", "height", "status", "error", "model"
+    )  # fmt: skip
+
+
+def test_a_parquet_table_keeps_its_types_without_rows(tmp_path):
+    for rows in ([], [BAD], [GOOD]):
+        write_rows(rows, tmp_path / "t.parquet")
+        types = [str(field.type) for field in pq.read_schema(tmp_path / "t.parquet")]
+        assert types == ["string", "double", "double", "int64", "int64", *["string"] * 3]
+
+
+def test_plain_names_make_a_plain_csv(tmp_path):
+    write_rows([GOOD, BAD], tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes().decode().splitlines() == [
+        "path,score,spread,width,height,status,error,model",
+        "a/b.jpg,61.234567,0.5,640,480,ok,,default",
+        "a/c.jpg,,,,,error,'a/c.jpg' is empty.,default",
+    ]
+
+
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1)
+
+
+@given(st.lists(names, min_size=1, max_size=4))
+def test_any_name_survives_csv(paths):
+    rows = [ScoreRow(path, 1.0, 0.0, 2, 3, "ok", "", "m") for path in paths]
+    file = io.StringIO(newline="")
+    print_csv(rows, file)
+    assert read_csv(file.getvalue()) == rows
+
+
+def test_names_that_are_no_text(tmp_path):
+    path = os.fsdecode(b"caf\xe9.jpg")
+    row = ScoreRow(path, 1.0, 0.0, 2, 3, "ok", "", "m")
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        write_rows([row], tmp_path / f"t{suffix}")
+    assert b"\ncaf\xe9.jpg," in (tmp_path / "t.csv").read_bytes()
+    assert os.fsencode(read(tmp_path / "t.csv")[0].path) == b"caf\xe9.jpg"
+    assert os.fsencode(read(tmp_path / "t.jsonl")[0].path) == b"caf\xe9.jpg"
+    assert read(tmp_path / "t.parquet")[0].path == r"caf\udce9.jpg"  # Parquet is Unicode only
+
+
+@pytest.mark.parametrize("name", ["scores", "scores.txt", "scores.csv.gz", ".csv"])
+def test_an_unknown_ending_is_refused(tmp_path, name):
+    with pytest.raises(TableError, match=r"must end in \.csv, \.jsonl, \.parquet\."):
+        check_output(tmp_path / name)
+
+
+def test_only_one_format_may_be_allowed(tmp_path):
+    check_output(tmp_path / "t.csv", only=".csv")
+    with pytest.raises(TableError, match=r"must end in \.csv\."):
+        check_output(tmp_path / "t.parquet", only=".csv")
+
+
+def test_a_folder_and_a_place_that_is_not_there_are_refused(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(TableError, match="it is a folder"):
+        check_output(tmp_path / "folder.csv")
+    with pytest.raises(TableError, match=r"there is no folder .*gone"):
+        check_output(tmp_path / "gone" / "t.csv")
+    (tmp_path / "file").touch()
+    with pytest.raises(TableError, match=r"there is no folder .*file"):
+        check_output(tmp_path / "file" / "t.csv")
+
+
+@pytest.mark.parametrize("locked", ["folder", "file"])
+def test_a_place_without_permission_is_refused(tmp_path, monkeypatch, locked):
+    target = tmp_path / "t.csv"
+    target.touch()
+    place = tmp_path if locked == "folder" else target
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place)  # root may write all
+    with pytest.raises(TableError, match="no permission"):
+        check_output(target)
+
+
+def test_a_failed_write_keeps_the_earlier_table(tmp_path, monkeypatch):
+    path = tmp_path / "t.csv"
+    write_rows([GOOD], path)
+    before = path.read_bytes()
+
+    def fails():
+        yield BAD
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(fails(), path)
+
+    def full_disk(rows, file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("qfm_iqm.scoring.rows.print_csv", full_disk)
+    with pytest.raises(TableError, match=r"cannot be written: No space left on device\."):
+        write_rows([BAD], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,198 @@
+"""From tables to what is trained on: parts by content, and nothing held out ever learned."""
+
+import csv
+import math
+import shutil
+
+import pytest
+
+from qfm_iqm.datasets.splits import Split
+from qfm_iqm.errors import QFMError, RecipeError, TableError
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.method.distillation import PseudoLabel, PseudoLabels, write_pseudo_labels
+from qfm_iqm.training.data import load_data
+
+
+@pytest.fixture
+def rows(rated_set):
+    with (rated_set / "labelled.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def other_labels(rated_set, tmp_path, recipe_content):
+    """A recipe's data whose labels are other rows over the same images."""
+
+    def make(rows, **changes):
+        path = tmp_path / "other.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        return {"data__labels": str(path), **changes}
+
+    return make
+
+
+def test_parts_are_whole_contents_and_labels_those_of_the_table(make_recipe, rows, rated_set):
+    data = load_data(make_recipe(train__crops_per_image=1))
+    by_name = {row["name"]: row for row in rows}
+    contents = {
+        part: {by_name[name]["content"] for name in data.split.part(part)}
+        for part in ("train", "validation", "test")
+    }
+    assert {part: len(c) for part, c in contents.items()} == {
+        "train": 6,
+        "validation": 2,
+        "test": 2,
+    }
+    assert set(data.validation.contents) == contents["validation"]
+    assert set(data.test.contents) == contents["test"]
+    assert len(data.samples) == 24
+    ids = {}
+    for sample in data.samples:
+        row = by_name[sample.path.name]
+        assert sample.path == rated_set / row["name"]
+        assert sample.label == float(row["mos"])
+        assert sample.fixed is None
+        assert row["content"] in contents["train"]
+        assert ids.setdefault(row["content"], sample.content) == sample.content
+    assert len(set(ids.values())) == 6
+    # Mean and standard deviation of the training part alone.
+    labels = [sample.label for sample in data.samples]
+    mean = math.fsum(labels) / 24
+    std = math.sqrt(math.fsum((y - mean) ** 2 for y in labels) / 24)
+    assert data.label_mean == pytest.approx(mean, rel=1e-12)
+    assert data.label_std == pytest.approx(std, rel=1e-12)
+
+
+def test_crops_per_image_repeats_the_training_part(make_recipe):
+    one, three = (load_data(make_recipe(train__crops_per_image=n)) for n in (1, 3))
+    assert three.samples == one.samples * 3
+    assert three.label_std == one.label_std
+
+
+def test_the_split_seed_decides_the_split(make_recipe):
+    splits = {load_data(make_recipe(data__split_seed=seed)).split.sha256 for seed in (0, 0, 1, 2)}
+    assert len(splits) == 3
+
+
+@pytest.mark.parametrize("value", ["0.1", "55", "3.3"])
+def test_equal_labels_are_refused(make_recipe, other_labels, rows, value):
+    for row in rows:
+        row["mos"] = value
+    with pytest.raises(TableError, match=rf"24 labels of the train part .*equal \({value}\)"):
+        load_data(make_recipe(**other_labels(rows)))
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_equal_labels_to_judge_by_are_refused_before_training(
+    make_recipe, other_labels, rows, part
+):
+    names = load_data(make_recipe()).split.part(part)
+    for row in rows:
+        if row["name"] in names:
+            row["mos"] = "0.7"
+    with pytest.raises(TableError, match=rf"8 labels of the {part} part .*are equal \(0.7\)"):
+        load_data(make_recipe(**other_labels(rows)))
+
+
+def test_too_few_images_to_judge_by_are_refused_before_training(make_recipe):
+    with pytest.raises(TableError, match=r"validation part .* holds 4 images, and needs at least"):
+        load_data(make_recipe(data__validation=0.05))
+
+
+def test_a_table_that_names_no_file_is_refused_by_name(make_recipe, other_labels, rows):
+    rows[3]["name"] = "lost.jpg"
+    with pytest.raises(TableError, match=r"lost\.jpg"):
+        load_data(make_recipe(**other_labels(rows)))
+
+
+def test_an_unknown_group_is_refused(make_recipe):
+    with pytest.raises(TableError, match="camera"):
+        load_data(make_recipe(data__group="camera"))
+
+
+# Pseudo-labels
+
+
+def pseudo_rows(rows, **changes):
+    return [
+        PseudoLabel(**{
+            "name": row["name"], "content": row["content"], "top": 1, "left": 2,
+            "distortion": "", "level": 0, "score": 40.0 + i, **changes,
+        })
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+def written(path, rows, crop=32, shorter_side=None):
+    preprocessing = Preprocessing(crop=crop, shorter_side=shorter_side)
+    write_pseudo_labels(PseudoLabels(tuple(rows), preprocessing, "0" * 64), path)
+    return str(path)
+
+
+def test_pseudo_labels_are_added_without_held_out_contents(make_recipe, rows, tmp_path):
+    table = written(tmp_path / "pseudo.csv", pseudo_rows(rows))
+    plain = load_data(make_recipe(train__crops_per_image=1))
+    data = load_data(make_recipe(train__crops_per_image=1, data__pseudo_labels=[table]))
+    assert data.samples[:24] == plain.samples
+    assert data.left_out == 16
+    added = data.samples[24:]
+    assert len(added) == 24
+    held = {*data.validation.names, *data.test.names}
+    content_of = {sample.path: sample.content for sample in plain.samples}
+    for sample in added:
+        assert sample.fixed is not None
+        assert sample.fixed.name == sample.path.name not in held
+        assert sample.label == sample.fixed.score
+        assert sample.content == content_of[sample.path]  # one id for one content
+    # Mean and deviation are those of the people's labels.
+    assert (data.label_mean, data.label_std) == (plain.label_mean, plain.label_std)
+
+
+def test_held_out_images_are_left_out_even_under_another_content(make_recipe, rows, tmp_path):
+    """A table without contents calls every image a content of its own."""
+    alone = [dict(row, content=row["name"]) for row in rows]
+    table = written(tmp_path / "pseudo.csv", pseudo_rows(alone))
+    data = load_data(make_recipe(data__pseudo_labels=[table]))
+    assert data.left_out == 16
+    held = {*data.validation.names, *data.test.names}
+    assert not held & {sample.path.name for sample in data.samples}
+
+
+def test_tables_of_pseudo_labels_add_up(make_recipe, rows, tmp_path, rated_set):
+    shutil.copy(rated_set / rows[0]["name"], rated_set / "unlabelled.jpg")
+    new = [{"name": "unlabelled.jpg", "content": "new"}]
+    tables = [
+        written(tmp_path / "a.csv", pseudo_rows(rows)),
+        written(tmp_path / "b.csv", pseudo_rows(new)),
+    ]
+    data = load_data(make_recipe(data__pseudo_labels=tables, data__human_labels=False))
+    assert len(data.samples) == 25
+    assert data.samples[-1].content not in {sample.content for sample in data.samples[:-1]}
+
+
+def test_nothing_left_to_train_on_is_refused(make_recipe, rows, tmp_path):
+    held = load_data(make_recipe()).split.test
+    table = written(tmp_path / "p.csv", pseudo_rows([row for row in rows if row["name"] in held]))
+    with pytest.raises(TableError, match="nothing to train on: all 8 pseudo-labels"):
+        load_data(make_recipe(data__pseudo_labels=[table], data__human_labels=False))
+
+
+@pytest.mark.parametrize(("crop", "shorter_side"), [(48, None), (32, 64)])
+def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, shorter_side):
+    table = written(tmp_path / "p.csv", pseudo_rows(rows), crop, shorter_side)
+    with pytest.raises(RecipeError, match=r"p\.csv were made with .*trains with"):
+        load_data(make_recipe(data__pseudo_labels=[table]))
+
+
+def test_pseudo_labels_of_images_that_are_not_there_are_refused(make_recipe, rows, tmp_path):
+    table = written(tmp_path / "p.csv", pseudo_rows(rows[:1], name="gone.jpg", content="g"))
+    with pytest.raises(QFMError, match=r"1 images of .*p\.csv .*gone\.jpg"):
+        load_data(make_recipe(data__pseudo_labels=[table]))
+
+
+def test_the_split_is_one_that_can_be_read_again(make_recipe):
+    split = load_data(make_recipe()).split
+    assert Split.from_text(split.to_text()) == split

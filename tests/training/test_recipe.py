@@ -1,0 +1,242 @@
+"""Recipes: what is refused, by which name, and that the recipes that ship are accepted."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.training.recipe import check_recipe, read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.fixture
+def recipe_file(recipe_content, write_recipe, tmp_path):
+    return write_recipe(recipe_content(), tmp_path / "scenes.toml")
+
+
+def refused(path, *changes):
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path, changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_recipe_is_read_with_defaults(recipe_file, rated_set):
+    recipe = read_recipe(recipe_file)
+    assert recipe.data.root == rated_set
+    assert recipe.train.lr == 3e-4
+    assert recipe.train.clip == 5.0
+    assert recipe.method.kind == "baseline"
+    assert recipe.model.name == "scenes"  # the file's own
+    assert recipe.table(recipe.data.labels) == rated_set / "labelled.csv"
+
+
+def test_the_papers_protocol_is_the_default():
+    """METHOD section 10."""
+    from qfm_iqm.training.recipe import TrainConfig
+
+    train = TrainConfig()
+    assert (train.lr, train.weight_decay, train.clip) == (2e-4, 0.05, 5.0)
+    assert (train.epochs, train.warmup_epochs, train.decay_epochs, train.decay) == (9, 3, 3, 0.1)
+    assert train.flip
+
+
+@pytest.mark.parametrize(
+    ("change", "read", "value"),
+    [
+        ("train.epochs=7", lambda r: r.train.epochs, 7),
+        (" train.epochs = 7 ", lambda r: r.train.epochs, 7),
+        ("train.lr=2", lambda r: r.train.lr, 2.0),
+        ("train.lr=1e-5", lambda r: r.train.lr, 1e-5),
+        ("train.flip=false", lambda r: r.train.flip, False),
+        ("method.kind=qfm", lambda r: r.method.kind, "qfm"),
+        ('method.kind="qfm"', lambda r: r.method.kind, "qfm"),
+        ("data.name=two words = one", lambda r: r.data.name, "two words = one"),
+        ('data.name="2021"', lambda r: r.data.name, "2021"),
+        ("data.label.name=DMOS", lambda r: r.data.label.name, "DMOS"),
+        ("data.label.higher_is_better=false", lambda r: r.data.label.higher_is_better, False),
+        ("data.pseudo_labels=[]", lambda r: r.data.pseudo_labels, ()),
+        ('data.pseudo_labels=["labelled.csv"]', lambda r: len(r.data.pseudo_labels), 1),
+        ("model.name=other", lambda r: r.model.name, "other"),
+        ("network.shorter_side=64", lambda r: r.network.shorter_side, 64),
+    ],
+)
+def test_set_changes_one_key(recipe_file, change, read, value):
+    found = read(read_recipe(recipe_file, [change]))
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_the_last_change_counts(recipe_file):
+    assert read_recipe(recipe_file, ["train.epochs=2", "train.epochs=5"]).train.epochs == 5
+
+
+@pytest.mark.parametrize("change", ["train.epochs", "=3", "  = 3", ""])
+def test_a_change_without_key_or_value_is_refused(recipe_file, change):
+    assert f"--set takes key=value, not '{change}'" in refused(recipe_file, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "meant"),
+    [
+        ("train.epoch=3", "train.epoch", "train.epochs"),
+        ("method.alhpa=0.2", "method.alhpa", "method.alpha"),
+        ("trian.epochs=3", "trian", "train"),
+        ("train.learning_rate=1", "train.learning_rate", None),
+        ("data.label.minimun=1", "data.label.minimun", "data.label.minimum"),
+        ("data..root=x", "data.", None),
+        ("nonsense=1", "nonsense", None),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_one_that_was_meant(recipe_file, change, key, meant):
+    message = refused(recipe_file, change)
+    assert f"unknown key '{key}'" in message
+    if meant:
+        assert f"did you mean '{meant}'?" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("train.epochs=2.5", "train.epochs"),
+        ("train.epochs=2.0", "train.epochs"),
+        ("train.epochs=true", "train.epochs"),
+        ("train.epochs=nine", "train.epochs"),
+        ("train.flip=1", "train.flip"),
+        ("train.flip=yes", "train.flip"),
+        ("train.lr=fast", "train.lr"),
+        ('train.lr="0.1"', "train.lr"),
+        ("data.name=2021", "data.name"),
+        ("data.root=3", "data.root"),
+        ("data.pseudo_labels=labelled.csv", "data.pseudo_labels"),
+        ("data.label.higher_is_better=yes", "data.label.higher_is_better"),
+        ('data.label.minimum="0"', "data.label.minimum"),
+        ("method.kind=simclr", "method.kind"),
+        ("train.schedule=linear", "train.schedule"),
+        ("train.precision=fp8", "train.precision"),
+        ("backbone.tune=some", "backbone.tune"),
+        ("model.precision=int8", "model.precision"),
+    ],
+)
+def test_a_wrong_type_or_choice_is_refused_by_name(recipe_file, change, key):
+    assert f"{key} = " in refused(recipe_file, change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "train.epochs=0",
+        "train.batch_size=1",
+        "train.lr=0",
+        "train.lr=-1e-3",
+        "train.lr=inf",
+        "train.lr=nan",
+        "train.decay=1.5",
+        "train.clip=0",
+        "train.seed=-1",
+        "train.workers=-1",
+        "data.test=0",
+        "data.test=1.0",
+        "data.validation=0",
+        "network.crop=8",
+        "network.panel=0",
+        "method.memory=0",
+        "method.tau=0",
+        "method.tau=inf",
+        "method.alpha=-0.5",
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
+    assert f"{change.partition('=')[0]} = " in refused(recipe_file, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("data.root=nowhere", "data.root: there is no folder nowhere"),
+        ("data.labels=none.csv", "data.labels: there is no file none.csv"),
+        ('data.pseudo_labels=["p.csv"]', "data.pseudo_labels: there is no file p.csv"),
+        ("backbone.weights=w.safetensors", "backbone.weights: there is no file w.safetensors"),
+        ("data.human_labels=false", "data.human_labels = false needs data.pseudo_labels"),
+        ("data.test=0.9", None),
+    ],
+)
+def test_what_is_not_there_or_does_not_fit_is_refused(recipe_file, change, sentence):
+    if sentence is None:
+        message = refused(recipe_file, change, "data.validation=0.1")
+        assert "data.test and data.validation leave nothing" in message
+    else:
+        assert sentence in refused(recipe_file, change)
+
+
+@pytest.mark.parametrize("section", ["train", "data", "model", "method", "backbone"])
+def test_a_section_that_is_no_table_is_refused_by_name(recipe_file, section):
+    assert f"{section} = 3 is refused" in refused(recipe_file, f"{section}=3")
+    assert "is not a table" in refused(recipe_file, "train.epochs.first=3")
+
+
+@pytest.mark.parametrize("key", ["data.root", "data.labels", "backbone.name"])
+def test_a_missing_key_is_named(recipe_content, key):
+    content = recipe_content()
+    section, _, name = key.partition(".")
+    del content[section][name]
+    with pytest.raises(RecipeError, match=rf"'{key}' is missing"):
+        check_recipe(content)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[data\n", b"\xff\xfe", b"data = 1\ndata = 2\n", None, "folder"]
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
+    path = tmp_path / "recipe.toml"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    assert str(path) in refused(path)
+
+
+def test_an_empty_recipe_asks_for_its_sections(tmp_path):
+    (tmp_path / "recipe.toml").write_text("")
+    assert "'data' is missing" in refused(tmp_path / "recipe.toml")
+
+
+def test_nothing_heavy_is_loaded_to_refuse_a_recipe(recipe_file):
+    code = (
+        "import sys\n"
+        "from qfm_iqm.errors import RecipeError\n"
+        "from qfm_iqm.training.recipe import read_recipe\n"
+        "try:\n"
+        f"    read_recipe(__import__('pathlib').Path({str(recipe_file)!r}), ['train.epoch=3'])\n"
+        "except RecipeError:\n"
+        "    heavy = {'accelerate', 'scipy', 'pyarrow'} & sys.modules.keys()\n"
+        "    sys.exit(f'loaded: {heavy}' if heavy else 0)\n"
+        "sys.exit('not refused')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_that_ship_are_accepted(path, tmp_path):
+    content = tomllib.loads(path.read_text("utf-8"))
+    (tmp_path / content["data"]["labels"]).touch()
+    changes = [f"data.root={tmp_path}"]
+    if pseudo := content["data"].get("pseudo_labels"):
+        for name in pseudo:
+            (tmp_path / Path(name).name).touch()
+        changes.append(f"data.pseudo_labels={[Path(name).name for name in pseudo]}")
+    recipe = read_recipe(path, changes)
+    assert recipe.data.terms  # a card must be able to say them
+
+
+def test_there_are_recipes():
+    assert RECIPES

@@ -1,0 +1,588 @@
+"""Whole runs of a tiny network: what they write, that they learn, and that stops leave no trace."""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from timm.layers import DropPath
+from typer.testing import CliRunner
+
+from qfm_iqm.cli.main import app
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
+from qfm_iqm.method.distillation import PseudoLabels, pseudo_label, write_pseudo_labels
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.training import trainer as trainer_module
+from qfm_iqm.training.recipe import check_recipe
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.state import load_state
+from qfm_iqm.training.trainer import InterruptedRunError, Trainer
+
+KINDS = ("baseline", "qfm")
+EPOCHS, STEPS = 3, 24  # 24 photos x 8 crops in batches of 8
+
+
+def log_of(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def weights(out):
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def finished(make_recipe, tmp_path_factory):
+    """An undisturbed run of each kind."""
+    torch.set_num_threads(1)
+    folders = {}
+    for kind in KINDS:
+        folders[kind] = tmp_path_factory.mktemp("runs") / kind
+        Trainer(make_recipe(method__kind=kind), folders[kind]).run()
+    return folders
+
+
+# A whole run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_writes_its_folder(finished, make_recipe, kind):
+    out = finished[kind]
+    assert {path.name for path in out.iterdir()} == {
+        "recipe.json", "split.txt", "log.jsonl", "state.safetensors", "best", "model",
+        "results.csv", "test.csv",
+    }  # fmt: skip
+    for folder in ("best", "model"):
+        assert {path.name for path in (out / folder).iterdir()} == {
+            "model.safetensors",
+            "card.json",
+        }
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe == json.loads(make_recipe(method__kind=kind).model_dump_json())
+    lines = log_of(out)
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert [(line["epoch"], line["step"]) for line in steps] == [
+        (epoch, step) for epoch in range(EPOCHS) for step in (10, 20, 24)
+    ]
+    parts = {"loss", "regression"} | ({"qcc", "fallback", "unmatched"} if kind == "qfm" else set())
+    assert all(parts <= line.keys() for line in steps)
+    assert ("qcc" in steps[0]) == (kind == "qfm")
+    # Linear warm-up over half an epoch, then a cosine over the 2.5 that remain.
+    assert steps[0]["lr"] == pytest.approx(3e-4 * 9 / 12)
+    assert steps[1]["lr"] > steps[2]["lr"] > steps[-1]["lr"] > 0
+    assert [line["kind"] for line in lines if line["kind"] != "step"] == ["validation"] * 3 + [
+        "test"
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_that_comes_out_says_what_it_is(finished, kind):
+    out = finished[kind]
+    model = load_model(out / "model")
+    card = model.card
+    assert card.network.backbone == "test_vit"
+    assert card.preprocessing.crop == 32
+    assert card.training["data"] == "noisy scenes"
+    assert card.training["images"] == {"train": 24, "validation": 8, "test": 8}
+    assert card.training["samples"] == 192
+    assert card.training["recipe"]["method"]["kind"] == kind
+    assert "root" not in card.training["recipe"]["data"]
+    split = (out / "split.txt").read_text()
+    assert card.training["split_sha256"] == hashlib.sha256(split.encode()).hexdigest()
+    assert card.weights_sha256 == hashlib.sha256(weights(out)).hexdigest()
+    with (out / "results.csv").open(newline="") as file:
+        figures = {(row["part"], row["metric"]): row for row in csv.DictReader(file)}
+    assert {row.metric for row in card.results} >= {"srcc", "plcc", "krcc", "rmse"}
+    for row in card.results:
+        measured = figures[row.part, row.metric]
+        assert float(measured["value"]) == row.value
+        assert float(measured["ci_low"]) == row.ci_low
+    # The label scale is that of the training part, and goes with the weights.
+    assert model.network.scale.mean.item() == pytest.approx(50, abs=3)
+    assert model.network.scale.std.item() == pytest.approx(22, abs=3)
+
+
+def test_baseline_and_qfm_are_different_trainings(finished):
+    assert weights(finished["baseline"]) != weights(finished["qfm"])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "subset"])
+def test_results_agree_with_qfm_evaluate(finished, make_recipe, rated_set, tmp_path, kind):
+    if kind == "subset":
+        out = tmp_path / "run"
+        recipe = make_recipe(data__group="subset", train__epochs=1, train__crops_per_image=1)
+        parts = {row.part for row in Trainer(recipe, out).run().rows}
+        table = read_table(rated_set / "labelled.csv")
+        tested = {f"test\t{name}": subset for name, subset in zip(
+            table.names, table.column("subset"), strict=True
+        )}  # fmt: skip
+        lines = (out / "split.txt").read_text().splitlines()
+        assert parts == {"whole", "subset_mean"} | {tested[x] for x in lines if x in tested}
+    else:
+        out = finished[kind]
+    done = CliRunner().invoke(
+        app,
+        ["evaluate", str(out / "model"), str(rated_set / "labelled.csv"), "--part", "test"]
+        + (["--by", "subset"] if kind == "subset" else [])
+        + ["--out", str(tmp_path / "again.csv")]
+        + ["--per-image", str(tmp_path / "images.csv"), "--device", "cpu"],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0
+    assert (tmp_path / "again.csv").read_text() == (out / "results.csv").read_text()
+    assert (tmp_path / "images.csv").read_text() == (out / "test.csv").read_text()
+
+
+def test_test_scores_are_the_saved_models_own(finished, rated_set):
+    model = load_model(finished["qfm"] / "model")
+    with (finished["qfm"] / "test.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    split = (finished["qfm"] / "split.txt").read_text().splitlines()
+    assert {f"test\t{row['name']}" for row in rows} == {x for x in split if x.startswith("test")}
+    for row in rows:
+        score = model.score(rated_set / row["name"])
+        assert float(row["score"]) == pytest.approx(score.value, abs=1e-3)
+
+
+def test_half_precision_weights_are_tested_as_saved(make_recipe, tmp_path):
+    recipe = make_recipe(train__epochs=1, train__crops_per_image=1)
+    half = recipe.model_copy(
+        update={"model": recipe.model.model_copy(update={"precision": "float16"})}
+    )
+    Trainer(half, tmp_path / "half").run()
+    Trainer(recipe, tmp_path / "full").run()
+    sizes = [len(weights(tmp_path / name)) for name in ("half", "full")]
+    assert sizes[0] < 0.55 * sizes[1]
+    best, model = (load_model(tmp_path / "half" / name) for name in ("best", "model"))
+    for a, b in zip(best.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, a.half().float())
+
+
+def test_it_learns(make_recipe, tmp_path):
+    """From random weights, in seconds: noise is seen in photos of scenes never trained on."""
+    recipe = make_recipe(method__kind="qfm", train__epochs=5, train__crops_per_image=12)
+    evaluation = Trainer(recipe, tmp_path / "run").run()
+    validation = [line for line in log_of(tmp_path / "run") if line["kind"] == "validation"]
+    assert max(line["whole/srcc"] for line in validation) > 0.6
+    assert evaluation.value("whole", "srcc") > 0.6
+
+
+# Selection and test
+
+
+def test_the_epoch_is_selected_on_validation_and_test_is_scored_once(
+    make_recipe, tmp_path, monkeypatch
+):
+    judged, states = [], []
+    figures = iter([0.2, 0.7, 0.7, 0.4])
+    real = trainer_module.judge
+
+    def judge(model, table, root, **options):
+        evaluation, rows = real(model, table, root, **options)
+        judged.append(table.names)
+        states.append({k: v.clone() for k, v in model.network.state_dict().items()})
+        if len(judged) <= 4:
+            srcc = next(figures)
+            for row in evaluation.rows:
+                if (row.part, row.metric) == ("whole", "srcc"):
+                    object.__setattr__(row, "value", srcc)
+        return evaluation, rows
+
+    monkeypatch.setattr(trainer_module, "judge", judge)
+    run = Trainer(make_recipe(train__epochs=4, train__crops_per_image=1), tmp_path / "run")
+    run.run()
+    split = run.data.split
+    assert [set(names) for names in judged] == [set(split.validation)] * 4 + [set(split.test)]
+    # The second epoch was the best, and the first of two equals; its weights are what is tested.
+    assert run.best == {"epoch": 1, "srcc": 0.7}
+    assert load_model(tmp_path / "run" / "model").card.training["best_epoch"] == 2
+    for key, value in states[1].items():
+        assert torch.equal(value, states[4][key])
+    assert any(not torch.equal(value, states[3][key]) for key, value in states[1].items())
+    for name in ("best", "model"):
+        saved = load_model(tmp_path / "run" / name).network.state_dict()
+        assert all(torch.equal(saved[key], value) for key, value in states[1].items())
+
+
+def test_a_collapsed_network_ends_with_a_clear_sentence(make_recipe, tmp_path, capsys):
+    recipe = make_recipe(train__lr=1e30, train__epochs=2, train__crops_per_image=1)
+    console = Console(file=sys.stdout, width=200)
+    run = Trainer(recipe, tmp_path / "run", reporter=Reporter(console))
+    with pytest.raises(TableError, match=r"No epoch gave scores .* lower train\.lr"):
+        run.run()
+    assert "epoch 2 cannot be selected" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "model").exists()
+
+
+# Options
+
+
+def test_a_frozen_backbone_stays_as_it_was(make_recipe, tmp_path):
+    recipe = make_recipe(backbone__tune="none", train__epochs=1, train__crops_per_image=1)
+    run = Trainer(recipe, tmp_path / "run")
+    before = {k: v.clone() for k, v in run.model.network.state_dict().items()}
+    run.run()
+    for key, value in run.model.network.state_dict().items():
+        fixed = key.startswith(("encoder.", "scale."))
+        assert torch.equal(value, before[key]) == fixed, key
+
+
+def test_the_gradient_is_clipped(make_recipe, tmp_path, monkeypatch):
+    """With a clip near nothing, AdamW's first steps are the same size, but its state is tiny."""
+    recipe = make_recipe(train__clip=1e-6, train__epochs=1, train__crops_per_image=1)
+    run = Trainer(recipe, tmp_path / "run")
+    run.run()
+    squares = sum(s["exp_avg"].square().sum() for s in run.optimizer.state_dict()["state"].values())
+    assert 0 < squares.sqrt().item() < 1e-6
+
+
+def test_the_seed_decides_the_run(make_recipe, tmp_path):
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        recipe = make_recipe(train__seed=seed, train__epochs=1, train__crops_per_image=1)
+        Trainer(recipe, tmp_path / str(number)).run()
+        found.append(weights(tmp_path / str(number)))
+    assert found[0] == found[1] != found[2]
+
+
+def test_mixed_precision_trains_in_float32_weights(make_recipe, tmp_path, fresh_accelerate):
+    recipe = make_recipe(
+        method__kind="qfm", train__precision="bf16", train__epochs=1, train__crops_per_image=2
+    )
+    run = Trainer(recipe, tmp_path / "run")
+    run.run()
+    assert {p.dtype for p in run.model.network.parameters()} == {torch.float32}
+    assert all(torch.isfinite(p).all() for p in run.model.network.parameters())
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """accelerate keeps its precision for the whole process: forgotten before and after."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_training_on_a_teachers_scores_alone(finished, make_recipe, rated_set, tmp_path):
+    teacher = load_model(finished["baseline"] / "model")
+    table = read_table(rated_set / "labelled.csv")
+    rows = [
+        label
+        for image in pseudo_label(
+            teacher,
+            list(zip(table.names, table.contents, strict=True)),
+            rated_set,
+            degrade=True,
+        )
+        for label in image
+    ]
+    labels = PseudoLabels(tuple(rows), teacher.card.preprocessing, teacher.card.weights_sha256)
+    write_pseudo_labels(labels, tmp_path / "pseudo.csv")
+    recipe = make_recipe(
+        data__pseudo_labels=[str(tmp_path / "pseudo.csv")],
+        data__human_labels=False,
+        train__epochs=1,
+    )
+    run = Trainer(recipe, tmp_path / "student")
+    run.run()
+    crops = 9 + 4 + 5  # grid, random, degraded
+    assert len(run.data.samples) == 24 * crops
+    assert run.data.left_out == 16 * crops
+    card = load_model(tmp_path / "student" / "model").card
+    assert (card.training["samples"], card.training["left_out"]) == (24 * crops, 16 * crops)
+
+
+# Images that cannot be read
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_one_clear_sentence(
+    make_recipe, rated_set, tmp_path, part, workers
+):
+    if workers and part != "train":
+        pytest.skip("only training reads in other processes")
+    recipe = make_recipe(train__epochs=2, train__crops_per_image=1, train__workers=workers)
+    probe = Trainer(recipe, tmp_path / "probe")
+    name = probe.data.split.part(part)[0]
+    root = tmp_path / "photos"
+    root.mkdir()
+    for path in rated_set.iterdir():
+        content = path.read_bytes()
+        (root / path.name).write_bytes(content[:300] if path.name == name else content)
+    recipe = make_recipe(
+        data__root=str(root),
+        train__epochs=2,
+        train__crops_per_image=1,
+        train__workers=workers,
+    )
+    with pytest.raises(ImageError) as caught:
+        Trainer(recipe, tmp_path / "run").run()
+    message = str(caught.value)
+    assert name in message
+    assert "\n" not in message
+    assert "Traceback" not in message
+
+
+def test_a_mended_image_lets_the_run_go_on(finished, make_recipe, rated_set, tmp_path):
+    root = tmp_path / "photos"
+    root.mkdir()
+    for path in rated_set.iterdir():
+        (root / path.name).write_bytes(path.read_bytes())
+    recipe = make_recipe(data__root=str(root))
+    run = Trainer(recipe, tmp_path / "run")
+    spoiled = root / run.data.validation.names[-1]
+    content = spoiled.read_bytes()
+    spoiled.write_bytes(b"")
+    with pytest.raises(ImageError):
+        run.run()
+    spoiled.write_bytes(content)
+    Trainer(recipe, tmp_path / "run", resume=True).run()
+    assert weights(tmp_path / "run") == weights(finished["baseline"])
+
+
+# Stop and resume
+
+
+def stop_at(trainer, epoch, step):
+    """Asks the trainer to stop as a signal would, when it has done that step."""
+
+    def look(loss, crops):
+        if (trainer.epoch, trainer.step) == (epoch, step):
+            trainer._stop_asked = True
+
+    trainer.reporter.step = look
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"), [("baseline", 1), ("qfm", STEPS - 1), ("baseline", STEPS), ("qfm", STEPS)]
+)
+def test_a_stop_at_any_step_leaves_no_trace(finished, make_recipe, tmp_path, kind, step):
+    recipe, out = make_recipe(method__kind=kind), tmp_path / "run"
+    first = Trainer(recipe, out)
+    stop_at(first, 1, step)
+    with pytest.raises(InterruptedRunError):
+        first.run()
+    state = load_state(out / "state.safetensors")
+    assert (state["epoch"], state["step"]) == (1, step)
+    Trainer(recipe, out, resume=True).run()
+    for name in ("model/model.safetensors", "test.csv", "results.csv"):
+        assert (out / name).read_bytes() == (finished[kind] / name).read_bytes()
+
+
+def test_many_stops_leave_no_trace(finished, make_recipe, tmp_path):
+    out, resume = tmp_path / "run", False
+    for stop in [(0, 5), (0, 17), (1, 1), (2, 2), (2, 3)]:
+        run = Trainer(make_recipe(method__kind="qfm"), out, resume=resume)
+        stop_at(run, *stop)
+        with pytest.raises(InterruptedRunError):
+            run.run()
+        resume = True
+    Trainer(make_recipe(method__kind="qfm"), out, resume=True).run()
+    assert weights(out) == weights(finished["qfm"])
+
+
+def test_a_stop_in_scoring_leaves_no_trace(finished, make_recipe, tmp_path):
+    for moment, scorings in (("validation", 2), ("test", 4)):
+        out = tmp_path / moment
+        run = Trainer(make_recipe(), out)
+        calls = []
+
+        def scoring(items, total, run=run, calls=calls, scorings=scorings):
+            calls.append(total)
+            for number, item in enumerate(items):
+                run._stop_asked = len(calls) == scorings and number == 3
+                yield item
+
+        run.reporter.scoring = scoring
+        with pytest.raises(InterruptedRunError):
+            run.run()
+        Trainer(make_recipe(), out, resume=True).run()
+        assert weights(out) == weights(finished["baseline"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_layers_that_draw_go_on_identically(make_recipe, tmp_path, monkeypatch, workers):
+    """Stochastic depth, which several of timm's backbones have by default."""
+    real = trainer_module.build_model
+
+    def build(*args):
+        model = real(*args)
+        for block in model.network.encoder.backbone.blocks:
+            block.drop_path2 = DropPath(0.5)
+        return model
+
+    monkeypatch.setattr(trainer_module, "build_model", build)
+    recipe = make_recipe(train__epochs=2, train__crops_per_image=2, train__workers=workers)
+    Trainer(recipe, tmp_path / "whole").run()
+    first = Trainer(recipe, tmp_path / "stopped")
+    stop_at(first, 1, 3)
+    with pytest.raises(InterruptedRunError):
+        first.run()
+    torch.manual_seed(1234)
+    second = Trainer(recipe, tmp_path / "stopped", resume=True)
+    second.run()
+    states = [load_state(tmp_path / name / "state.safetensors") for name in ("whole", "stopped")]
+    assert torch.equal(states[0]["random"]["cpu"], states[1]["random"]["cpu"])
+    for key, value in states[0]["network"].items():
+        assert torch.equal(value, states[1]["network"][key])
+
+
+def test_an_existing_run_is_not_overwritten(finished, make_recipe):
+    before = weights(finished["baseline"])
+    with pytest.raises(RecipeError, match="holds a run already: go on with --resume"):
+        Trainer(make_recipe(), finished["baseline"])
+    assert weights(finished["baseline"]) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train__lr": 2e-3},
+        {"train__epochs": 4},
+        {"method__tau": 0.3},
+        {"data__split_seed": 1},
+        {"backbone__tune": "none"},
+    ],
+)
+def test_a_changed_recipe_is_not_resumed(finished, make_recipe, change):
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        Trainer(make_recipe(**change), finished["baseline"], resume=True)
+
+
+@pytest.mark.parametrize("change", [{"train__workers": 1}, {"train__cache": False}])
+def test_how_images_are_read_may_change_on_resume(finished, make_recipe, tmp_path, change):
+    out = tmp_path / "run"
+    run = Trainer(make_recipe(), out)
+    stop_at(run, 2, 3)
+    with pytest.raises(InterruptedRunError):
+        run.run()
+    Trainer(make_recipe(**change), out, resume=True).run()
+    assert weights(out) == weights(finished["baseline"])
+
+
+def test_resume_begins_where_there_is_no_run(make_recipe, tmp_path):
+    recipe = make_recipe(train__epochs=1, train__crops_per_image=1)
+    Trainer(recipe, tmp_path / "new", resume=True).run()
+    assert (tmp_path / "new" / "model" / "card.json").is_file()
+
+
+def test_a_damaged_state_is_refused(make_recipe, tmp_path):
+    recipe, out = make_recipe(train__epochs=1, train__crops_per_image=1), tmp_path / "run"
+    Trainer(recipe, out).run()
+    state = out / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="training state"):
+        Trainer(recipe, out, resume=True).run()
+
+
+def test_a_file_is_no_folder_for_a_run(make_recipe, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecipeError, match="it is a file"):
+        Trainer(make_recipe(), tmp_path / "file")
+
+
+def test_signal_handlers_are_put_back(finished, make_recipe, tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    Trainer(make_recipe(train__epochs=1, train__crops_per_image=1), tmp_path / "run").run()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+# Real signals to the real command
+
+
+def qfm_train(recipe, out, *options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "qfm_iqm", "train", str(recipe), "--out", str(out), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,  # a Ctrl-C reaches the whole group, reading processes included
+    )
+
+
+def read_pipe(pipe, process, seconds=60):
+    """What a process writes into a named pipe the next time; fails if it ends or hangs instead."""
+    ends = time.monotonic() + seconds
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                if text := os.read(reader, 1 << 16):
+                    return text.decode()
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < ends, "the run wrote nothing"
+            time.sleep(0.002)
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("baseline", 1), ("qfm", 0)])
+def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
+    finished, recipe_content, write_recipe, tmp_path, kind, workers
+):
+    content = recipe_content(method__kind=kind, train__workers=workers)
+    content["model"] = {"name": "model"}  # the name is part of a recipe
+    recipe, out = write_recipe(content, tmp_path / "recipe.toml"), tmp_path / "run"
+
+    # The log is a pipe from here on: a run waits at each line until it is read, so that signals
+    # come between two given steps, however fast or slow the machine is.
+    first = Trainer(check_recipe(content), out)
+    stop_at(first, 0, 3)
+    with pytest.raises(InterruptedRunError):
+        first.run()
+    log = out / "log.jsonl"
+    log.unlink(missing_ok=True)
+    os.mkfifo(log)
+
+    # Killed outright after the second epoch's tenth step: what counts is the state before it.
+    run = qfm_train(recipe, out, "--resume")
+    while '"epoch": 1' not in read_pipe(log, run):
+        pass
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    state = load_state(out / "state.safetensors")
+    assert (state["epoch"], state["step"]) == (1, 0)
+
+    # Interrupted at the same place.
+    run = qfm_train(recipe, out, "--resume")
+    assert '"epoch": 1, "step": 10' in read_pipe(log, run)
+    os.killpg(run.pid, signal.SIGINT)
+    drain = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    _, said = run.communicate(timeout=60)
+    os.close(drain)
+    assert run.returncode == 130, said
+    assert "Interrupted. Go on with the same command and --resume" in said
+    assert "Traceback" not in said
+    state = load_state(out / "state.safetensors")
+    assert state["epoch"] == 1
+    assert 10 <= state["step"] <= 20
+    log.unlink()
+
+    run = qfm_train(recipe, out, "--resume", "--results", str(tmp_path / "results.csv"))
+    printed, said = run.communicate(timeout=120)
+    assert run.returncode == 0, said
+    assert "srcc" in printed
+    assert weights(out) == weights(finished[kind])
+    assert (tmp_path / "results.csv").read_bytes() == (finished[kind] / "results.csv").read_bytes()
+
+
+def test_photos_of_the_set_are_what_they_are_said_to_be(rated_set):
+    table = read_table(rated_set / "labelled.csv")
+    assert len(table) == 40
+    assert len(set(table.contents)) == 10
+    assert all(Image.open(path).size == (96, 96) for path in Path(rated_set).glob("*.jpg"))
