@@ -50,19 +50,17 @@ def qfm(*arguments):
 
 
 def test_a_run_prints_its_figures_and_where_the_model_is(recipe, tmp_path):
-    out = tmp_path / "run"
-    done = qfm(
-        recipe, "--out", out, "--results", tmp_path / "figures.csv", "--set", "train.lr=1e-4"
-    )
+    out, figures = tmp_path / "a run [bold] with [/x] in a long name", tmp_path / "figures.csv"
+    done = qfm(recipe, "--out", out, "--results", figures, "--set", "train.lr=1e-4")
     assert done.exit_code == 0, done.output
     assert "srcc" in done.stdout
     assert "whole" in done.stdout
     assert "2 crops an epoch, 5 validation and 5 test images" in done.stderr
     assert "left out" not in done.stderr
     assert "epoch 1: loss" in done.stderr
-    assert "Best epoch by validation: 1. Model: " in done.stderr
+    assert f"Best epoch by validation: 1. Model: {out / 'model'}\n" in done.stderr
     assert load_model(out / "model").card.name == "photos"
-    assert (tmp_path / "figures.csv").read_text() == (out / "results.csv").read_text()
+    assert figures.read_text() == (out / "results.csv").read_text()
     assert json.loads((out / "recipe.json").read_text())["train"]["lr"] == 1e-4
 
     # There it is: not overwritten, but gone on with.

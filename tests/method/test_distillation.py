@@ -50,8 +50,8 @@ def photos(tmp_path_factory):
 
 def labels_of(teacher, photos, **options):
     root, pixels = photos
-    images = [(name, f"content of {name}") for name in pixels]
-    return list(pseudo_label(teacher, images, root, **options))
+    images = [(name, f"content of {name}", root / name) for name in pixels]
+    return list(pseudo_label(teacher, images, **options))
 
 
 def fitted(pixels):
@@ -176,7 +176,7 @@ def test_a_place_outside_is_an_image_error(kind, top, left):
 def test_an_image_that_cannot_be_read_is_refused_by_name(teacher, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.jpg"):
-        list(pseudo_label(teacher, [("broken.jpg", "c")], tmp_path))
+        list(pseudo_label(teacher, [("broken.jpg", "c", tmp_path / "broken.jpg")]))
 
 
 # The table

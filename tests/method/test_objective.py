@@ -7,7 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from qfm_iqm.method.objective import MethodConfig, Objective
+from qfm_iqm.method.config import MethodConfig
+from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.quality import QualityNetwork
 
 MEAN, STD = 50.0, 8.0

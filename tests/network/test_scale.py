@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qfm_iqm.network.scale import LabelScale, LabelUnits
+from qfm_iqm.network.scale import LabelScale
+from qfm_iqm.network.units import LabelUnits
 
 
 def test_units_are_those_of_scipy_like_z_scores():

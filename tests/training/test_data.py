@@ -151,9 +151,12 @@ def test_pseudo_labels_are_added_without_held_out_contents(make_recipe, rows, tm
     assert (data.label_mean, data.label_std) == (plain.label_mean, plain.label_std)
 
 
-def test_held_out_images_are_left_out_even_under_another_content(make_recipe, rows, tmp_path):
+@pytest.mark.parametrize("content", ["{name}", "photo {name}"])
+def test_held_out_images_are_left_out_even_under_another_content(
+    make_recipe, rows, tmp_path, content
+):
     """A table without contents calls every image a content of its own."""
-    alone = [dict(row, content=row["name"]) for row in rows]
+    alone = [dict(row, content=content.format_map(row)) for row in rows]
     table = written(tmp_path / "pseudo.csv", pseudo_rows(alone))
     data = load_data(make_recipe(data__pseudo_labels=[table]))
     assert data.left_out == 16
@@ -189,7 +192,7 @@ def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, sho
 
 def test_pseudo_labels_of_images_that_are_not_there_are_refused(make_recipe, rows, tmp_path):
     table = written(tmp_path / "p.csv", pseudo_rows(rows[:1], name="gone.jpg", content="g"))
-    with pytest.raises(QFMError, match=r"1 images of .*p\.csv .*gone\.jpg"):
+    with pytest.raises(QFMError, match=r"names of .*p\.csv match no file .*gone\.jpg"):
         load_data(make_recipe(data__pseudo_labels=[table]))
 
 

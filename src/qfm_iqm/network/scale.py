@@ -3,26 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-
-
-class LabelUnits(BaseModel):
-    """What a score is measured in; part of a model's card.
-
-    Attributes:
-        name: of the scale, e.g. "MOS".
-        minimum: lower end of the scale that people rated on, None if it has no fixed end.
-        maximum: upper end.
-        higher_is_better: the direction.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = "MOS"
-    minimum: float | None = None
-    maximum: float | None = None
-    higher_is_better: bool = True
 
 
 class LabelScale(nn.Module):

@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qfm_iqm.errors import RecipeError
-from qfm_iqm.method.objective import MethodConfig
-from qfm_iqm.network.scale import LabelUnits
+from qfm_iqm.method.config import MethodConfig
+from qfm_iqm.network.units import LabelUnits
 
 
 class _Section(BaseModel):
@@ -161,6 +161,11 @@ class Recipe(_Section):
             raise ValueError(f"backbone.weights: there is no file {weights}")
         if not data.human_labels and not data.pseudo_labels:
             raise ValueError("data.human_labels = false needs data.pseudo_labels to train on")
+        side = self.network.shorter_side
+        if side is not None and side < self.network.crop:
+            raise ValueError(
+                f"network.shorter_side = {side} is smaller than network.crop = {self.network.crop}"
+            )
         if data.test + data.validation >= 1:
             raise ValueError("data.test and data.validation leave nothing to train on")
         return self

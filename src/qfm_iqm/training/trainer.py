@@ -10,6 +10,7 @@ Design choices:
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.errors import ImageError, TableError
+from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.card import ResultRow
@@ -107,6 +108,9 @@ class Trainer:
 
         Raises:
             InterruptedRunError: on Ctrl-C or a termination signal, with the state saved.
+            ImageError: an image cannot be read; once it can, the run may be resumed.
+            RecipeError: the learning rate made the loss infinite.
+            TableError: no epoch gave scores that differ.
         """
         if self.folder.resuming:
             self._restore()
@@ -147,6 +151,11 @@ class Trainer:
             self.optimizer.zero_grad()
             self.step += 1
             values = {key: value.item() for key, value in losses.items()}
+            if not math.isfinite(values["loss"]):
+                raise RecipeError(
+                    f"The loss is no number any more in step {self.step} of epoch {epoch + 1}, "
+                    f"and does not recover from that: lower train.lr (it is {config.lr:g})."
+                )
             self.reporter.step(values["loss"], len(labels_B))
             if self.step % LOG_EVERY == 0 or self.step == steps:
                 seconds = time.perf_counter() - began
