@@ -8,22 +8,46 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class MethodConfig(BaseModel):
-    """The training method.
+    """The training method. Defaults are METHOD's; where the paper is silent they are ours.
 
     Attributes:
         kind: "baseline" trains on labels alone, "qfm" adds memory, matching and consistency.
         memory: entries in the temporary memory.
-        tau: largest label difference of a match, in standard deviations of the labels.
+        matching: rule by which a crop's semantic noise is chosen. "quality" (the ICML text): like
+            quality, unlike content; "semantics" (arXiv v1): like semantics, unlike quality. As
+            controls, "random": any other content; "gaussian": noise of the norm that "quality"
+            would add; "off": nothing.
+        tau: largest label difference of a "quality" match, in standard deviations of the labels.
+        delta: smallest label difference of a "semantics" match, in the same units.
+        top_k: a match is drawn uniformly among the k best.
         alpha: weight of the matched features that are added.
-        w_qcc: weight of the consistency term.
-        ramp_epochs: epochs over which that weight rises linearly from zero.
+        tokens: which tokens are perturbed.
+        renormalise: bring each perturbed token back to the norm it had.
+        target: what the perturbed answer should be: the crop's own answer ("own"), the same with
+            gradient ("own_gradient"), or the label ("label").
+        w_qcc: weight of the consistency term of rated crops.
+        w_u: weight of all terms of unrated crops (DLE).
+        w_pl: weight, within these, of regression on the teacher's pseudo-label.
+        noise_from: whose features enter the memory: rated crops, unrated ones, or both.
+        start_epoch: epochs before the consistency term sets in.
+        ramp_epochs: epochs over which its weight then rises linearly from zero.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     kind: Literal["baseline", "qfm"] = "baseline"
     memory: int = Field(default=1024, ge=1)
+    matching: Literal["quality", "semantics", "random", "gaussian", "off"] = "quality"
     tau: float = Field(default=0.25, gt=0)
+    delta: float = Field(default=1.0, gt=0)
+    top_k: int = Field(default=1, ge=1)
     alpha: float = Field(default=0.1, ge=0)
+    tokens: Literal["all", "patches", "class"] = "all"
+    renormalise: bool = False
+    target: Literal["own", "own_gradient", "label"] = "own"
     w_qcc: float = Field(default=1.0, ge=0)
+    w_u: float = Field(default=0.5, ge=0)
+    w_pl: float = Field(default=0.0, ge=0)
+    noise_from: Literal["rated", "unrated", "both"] = "both"
+    start_epoch: float = Field(default=0.0, ge=0)
     ramp_epochs: float = Field(default=1.0, ge=0)

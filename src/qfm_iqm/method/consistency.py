@@ -1,7 +1,7 @@
 """Quality Consistency Constraint: the same answer with another image's semantics added.
 
     F~_i = F_i + alpha * sg(F_j*)          the perturbed decoder input
-    L_qcc = mean_i smoothL1(D(F~_i), sg(D(F_i)))
+    L_qcc = mean_i smoothL1(D(F~_i), target_i),   target = sg(D(F_i)) by default
 
 (METHOD section 7.) Only the decoder runs a second time. A crop for which no entry of other
 content exists keeps its own features.
@@ -11,11 +11,22 @@ Shapes: B crops, N patch tokens, D token width.
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def perturb(tokens_BND: Tensor, matched_BND: Tensor, found_B: Tensor, *, alpha: float) -> Tensor:
+def perturb(
+    tokens_BND: Tensor,
+    matched_BND: Tensor,
+    found_B: Tensor,
+    *,
+    alpha: float,
+    tokens: Literal["all", "patches", "class"] = "all",
+    renormalise: bool = False,
+) -> Tensor:
     """Adds matched features to a crop's own.
 
     Args:
@@ -23,11 +34,41 @@ def perturb(tokens_BND: Tensor, matched_BND: Tensor, found_B: Tensor, *, alpha: 
         matched_BND: tokens of their matches; no gradient flows into them.
         found_B: where False, the crop has no match and stays as it is.
         alpha: weight of what is added.
+        tokens: which tokens it is added to.
+        renormalise: scale each perturbed token back to the norm it had.
     """
-    weight_B11 = alpha * found_B.to(tokens_BND.dtype)[:, None, None]
-    return tokens_BND + weight_B11 * matched_BND.detach().to(tokens_BND.dtype)
+    weight_BN1 = alpha * found_B.to(tokens_BND.dtype)[:, None, None].repeat(
+        1, tokens_BND.shape[1], 1
+    )
+    if tokens == "patches":
+        weight_BN1[:, :1] = 0
+    elif tokens == "class":
+        weight_BN1[:, 1:] = 0
+    perturbed_BND = tokens_BND + weight_BN1 * matched_BND.detach().to(tokens_BND.dtype)
+    if not renormalise:
+        return perturbed_BND
+    norm_BN1 = tokens_BND.norm(dim=-1, keepdim=True)
+    return torch.where(
+        weight_BN1 > 0, functional.normalize(perturbed_BND, dim=-1) * norm_BN1, perturbed_BND
+    )
 
 
-def consistency(perturbed_B: Tensor, own_B: Tensor) -> Tensor:
-    """L_qcc: what the added features changed in the answers, in standard units."""
-    return functional.smooth_l1_loss(perturbed_B, own_B.detach())
+def consistency(
+    perturbed_B: Tensor,
+    own_B: Tensor,
+    labels_B: Tensor | None = None,
+    *,
+    target: Literal["own", "own_gradient", "label"] = "own",
+) -> Tensor:
+    """L_qcc: what the added features changed in the answers, in standard units.
+
+    Args:
+        perturbed_B: answers (B,) to the perturbed tokens.
+        own_B: answers to the crops' own.
+        labels_B: labels or pseudo-labels; needed for the target "label".
+        target: what the perturbed answer should be; see `MethodConfig`.
+    """
+    targets_B = {"own": own_B.detach(), "own_gradient": own_B, "label": labels_B}[target]
+    if targets_B is None:
+        raise ValueError("the target 'label' needs labels")
+    return functional.smooth_l1_loss(perturbed_B, targets_B)

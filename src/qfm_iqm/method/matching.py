@@ -1,12 +1,14 @@
-"""Semantic Noise Matching: for each crop, an entry of like quality and unlike content.
+"""Semantic Noise Matching: for each crop an entry of memory whose semantics is noise to it.
 
-Rule `quality` (the ICML text; METHOD section 6): among the entries j of other content with
-|y_i - y_j| <= tau, the semantically farthest,
+Two rules, for the paper's two texts contradict each other (METHOD section 6); s is the class
+token, y the label, j runs over the entries of other content:
 
-    j*(i) = argmin_j cos(s_i, s_j),
+    quality (ICML, the default):  j* = argmin_j cos(s_i, s_j)  among |y_i - y_j| <= tau,
+    semantics (arXiv v1):         j* = argmax_j cos(s_i, s_j)  among |y_i - y_j| >= delta.
 
-s the class token. If none is that near, the entry of other content with the nearest label.
-What the matched entry adds is then mostly semantics: noise for quality.
+If no entry qualifies, the one of nearest (`quality`) or farthest (`semantics`) label stands in.
+`random` takes any entry of other content: the control that says what matching itself is worth.
+With top-k above 1 the match is drawn uniformly among the k best. Each rule is one matrix product.
 
 Shapes: M entries in memory, B crops in a batch, D token width.
 """
@@ -28,7 +30,7 @@ class Matches(NamedTuple):
     Attributes:
         entries_B: (B,) index of the matched entry in memory.
         found_B: (B,) whether there was any entry of other content at all.
-        fallback_B: (B,) whether the nearest label had to stand in: none was within tau.
+        fallback_B: (B,) whether none qualified, and the next best label had to stand in.
     """
 
     entries_B: Tensor
@@ -44,6 +46,8 @@ def match_quality(
     memory: FeatureMemory,
     *,
     tau: float = 0.25,
+    top_k: int = 1,
+    generator: torch.Generator | None = None,
 ) -> Matches:
     """Matches each crop with the semantically farthest entry of like quality.
 
@@ -53,17 +57,101 @@ def match_quality(
         contents_B: content ids (B,).
         memory: the entries to choose from.
         tau: largest difference of labels, in standard units.
+        top_k: draw among this many best.
+        generator: on the CPU, for that draw.
     """
+    cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
+    near_BM = other_BM & (gap_BM <= tau)
+    return _choose(-cosine_BM, near_BM, -gap_BM, other_BM, top_k, generator)
+
+
+@torch.no_grad()
+def match_semantics(
+    semantics_BD: Tensor,
+    labels_B: Tensor,
+    contents_B: Tensor,
+    memory: FeatureMemory,
+    *,
+    delta: float = 1.0,
+    top_k: int = 1,
+    generator: torch.Generator | None = None,
+) -> Matches:
+    """Matches each crop with the semantically nearest entry of unlike quality.
+
+    Args:
+        semantics_BD: class tokens (B, D).
+        labels_B: labels (B,) in standard units.
+        contents_B: content ids (B,).
+        memory: the entries to choose from.
+        delta: smallest difference of labels, in standard units.
+        top_k: draw among this many best.
+        generator: on the CPU, for that draw.
+    """
+    cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
+    far_BM = other_BM & (gap_BM >= delta)
+    return _choose(cosine_BM, far_BM, gap_BM, other_BM, top_k, generator)
+
+
+@torch.no_grad()
+def match_random(
+    contents_B: Tensor, memory: FeatureMemory, *, generator: torch.Generator | None = None
+) -> Matches:
+    """Matches each crop with an entry of other content drawn uniformly.
+
+    Args:
+        contents_B: content ids (B,).
+        memory: the entries to choose from.
+        generator: on the CPU.
+    """
+    other_BM = contents_B[:, None] != memory.contents_M[None, :]
+    lots_BM = torch.rand(other_BM.shape, generator=generator).to(other_BM.device)
+    return _choose(lots_BM, other_BM, lots_BM, other_BM, 1, generator)
+
+
+def gaussian_like(matched_BND: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Gaussian noise with the norm of each matched token: the control without any semantics.
+
+    Args:
+        matched_BND: matched tokens (B, 1 + N, D).
+        generator: on the CPU.
+    """
+    noise_BND = torch.randn(matched_BND.shape, generator=generator).to(matched_BND.device)
+    norm_BN1: Tensor = torch.linalg.vector_norm(matched_BND.float(), dim=-1, keepdim=True)
+    return functional.normalize(noise_BND, dim=-1) * norm_BN1
+
+
+def _compare(
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: FeatureMemory
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines, label gaps, and whether the content is another, of crops with entries."""
     memory_MD = memory.tokens_MND[:, 0].to(semantics_BD.dtype)
     cosine_BM = functional.normalize(semantics_BD, dim=1) @ functional.normalize(memory_MD, dim=1).T
     gap_BM = (labels_B[:, None] - memory.labels_M[None, :]).abs()
     other_BM = contents_B[:, None] != memory.contents_M[None, :]
-    near_BM = other_BM & (gap_BM <= tau)
-    farthest_B = cosine_BM.masked_fill(~near_BM, torch.inf).argmin(1)
-    nearest_B = gap_BM.masked_fill(~other_BM, torch.inf).argmin(1)
-    has_near_B, has_other_B = near_BM.any(1), other_BM.any(1)
+    return cosine_BM, gap_BM, other_BM
+
+
+def _choose(
+    preference_BM: Tensor,
+    eligible_BM: Tensor,
+    fallback_preference_BM: Tensor,
+    other_BM: Tensor,
+    top_k: int,
+    generator: torch.Generator | None,
+) -> Matches:
+    """The most preferred eligible entry, or one of the k most; else the fallback."""
+    has_eligible_B, has_other_B = eligible_BM.any(1), other_BM.any(1)
+    ranked_BM = preference_BM.masked_fill(~eligible_BM, -torch.inf)
+    if top_k == 1:
+        best_B = ranked_BM.argmax(1)
+    else:
+        best_BK = ranked_BM.topk(min(top_k, ranked_BM.shape[1]), dim=1).indices
+        choices_B = eligible_BM.sum(1).clamp(1, best_BK.shape[1])
+        lots_B = torch.rand(len(best_BK), generator=generator).to(choices_B.device)
+        best_B = best_BK.gather(1, (lots_B * choices_B).long()[:, None]).squeeze(1)
+    fallback_B = fallback_preference_BM.masked_fill(~other_BM, -torch.inf).argmax(1)
     return Matches(
-        entries_B=torch.where(has_near_B, farthest_B, nearest_B),
+        entries_B=torch.where(has_eligible_B, best_B, fallback_B),
         found_B=has_other_B,
-        fallback_B=has_other_B & ~has_near_B,
+        fallback_B=has_other_B & ~has_eligible_B,
     )

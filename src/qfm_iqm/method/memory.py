@@ -3,7 +3,8 @@
 Known from the paper: "storing the image features and labels in pairs in temporary memory".
 Ours: first in, first out; capacity counted in entries; kept in bfloat16. The content id says
 which photo (or reference, on synthetic sets) a crop comes from, so that a crop is never matched
-with its own content.
+with its own content. Under data parallelism every rank stores all ranks' entries, in rank order,
+so that all ranks hold the same memory.
 
 Shapes: M entries in memory, B crops in a batch, N patch tokens, D token width.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 
 class FeatureMemory:
@@ -60,7 +61,17 @@ class FeatureMemory:
 
     @torch.no_grad()
     def push(self, tokens_BND: Tensor, labels_B: Tensor, contents_B: Tensor) -> None:
-        """Stores a batch, detached; of a batch above the capacity only the last entries stay."""
+        """Stores a batch, detached; of a batch above the capacity only the last entries stay.
+
+        Under data parallelism a collective call, in which each rank pushes as many entries.
+        """
+        self._store(
+            _all_ranks(tokens_BND.detach().to(torch.bfloat16)),
+            _all_ranks(labels_B.detach().float()),
+            _all_ranks(contents_B),
+        )
+
+    def _store(self, tokens_BND: Tensor, labels_B: Tensor, contents_B: Tensor) -> None:
         if self._tokens is None:
             shape = (self.capacity, *tokens_BND.shape[1:])
             self._tokens = torch.empty(shape, dtype=torch.bfloat16)
@@ -71,8 +82,8 @@ class FeatureMemory:
         last = slice(-self.capacity, None)
         tokens_BND, labels_B, contents_B = tokens_BND[last], labels_B[last], contents_B[last]
         places = torch.arange(self._next, self._next + len(tokens_BND)) % self.capacity
-        self._tokens[places] = tokens_BND.detach().to(torch.bfloat16)
-        self._labels[places] = labels_B.detach().float()
+        self._tokens[places] = tokens_BND
+        self._labels[places] = labels_B
         self._contents[places] = contents_B
         self._next = (self._next + len(tokens_BND)) % self.capacity
         self._filled = min(self.capacity, self._filled + len(tokens_BND))
@@ -92,5 +103,19 @@ class FeatureMemory:
         self._tokens, self._filled = None, 0
         if state["tokens"] is not None:
             self._next = 0
-            self.push(state["tokens"], state["labels"], state["contents"])
+            self._store(state["tokens"], state["labels"], state["contents"])
         self._next = state["next"]
+
+
+def memory_bytes(capacity: int, tokens: int, width: int) -> int:
+    """What a full memory takes: bfloat16 tokens, a float32 label and an int64 content each."""
+    return capacity * (2 * tokens * width + 4 + 8)
+
+
+def _all_ranks(tensor: Tensor) -> Tensor:
+    """All ranks' rows in rank order; the tensor itself outside data parallelism."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)

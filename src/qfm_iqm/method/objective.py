@@ -1,22 +1,30 @@
-"""The objective: regression on the labels plus, with QFM, consistency under semantic noise.
+"""The objective of a training step (METHOD section 8).
 
-    L = smoothL1(q, y) + w_qcc * ramp * L_qcc          (METHOD section 8, without DLE)
+    L = smoothL1(q, y) + w_qcc * ramp * L_qcc(rated)
+        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ]
 
-One module whose forward is a whole training step, so that data-parallel wrappers see every use
-of the network's parameters. Losses are taken on z-scored labels; the network itself speaks the
-label's units.
+Rated crops come with people's labels, unrated ones (DLE) with a teacher's. One module whose
+forward is a whole training step, so that data-parallel wrappers see every use of the network's
+parameters. Losses are taken on z-scored labels; the network itself speaks the label's units.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.consistency import consistency, perturb
-from qfm_iqm.method.matching import match_quality
+from qfm_iqm.method.matching import (
+    Matches,
+    gaussian_like,
+    match_quality,
+    match_random,
+    match_semantics,
+)
 from qfm_iqm.method.memory import FeatureMemory
 from qfm_iqm.network.quality import QualityNetwork
 
@@ -39,50 +47,103 @@ class Objective(nn.Module):
         self.memory = FeatureMemory(config.memory) if config.kind == "qfm" else None
 
     def forward(
-        self, crops_BCSS: Tensor, labels_B: Tensor, contents_B: Tensor, epoch: float
+        self,
+        crops_BCSS: Tensor,
+        labels_B: Tensor,
+        contents_B: Tensor,
+        epoch: float,
+        *,
+        rated_B: Tensor | None = None,
+        draw: int = 0,
     ) -> dict[str, Tensor]:
         """One step.
 
         Args:
             crops_BCSS: RGB crops (B, 3, S, S) in [0, 1].
-            labels_B: labels (B,) in their own units.
+            labels_B: labels, or pseudo-labels (B,), in their own units.
             contents_B: content ids (B,).
             epoch: epochs done so far, with fraction.
+            rated_B: (B,) whether a crop's label is people's; None for all.
+            draw: seed of what this step draws.
 
         Returns:
             `loss` with gradient, and its parts, detached, for the log.
         """
-        scale = self.network.scale
+        config, scale = self.config, self.network.scale
+        rated_B = torch.ones_like(contents_B, dtype=torch.bool) if rated_B is None else rated_B
         tokens_BND = self.network.encode(crops_BCSS)
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
         target_B = scale.to_standard(labels_B)
-        regression = functional.smooth_l1_loss(quality_B, target_B)
-        if self.memory is None:
-            return {"loss": regression, "regression": regression.detach()}
+        loss = regression = functional.smooth_l1_loss(quality_B[rated_B], target_B[rated_B])
+        parts = {"regression": regression.detach()}
+        if not rated_B.all():
+            pseudo = functional.smooth_l1_loss(quality_B[~rated_B], target_B[~rated_B])
+            loss = loss + config.w_u * config.w_pl * pseudo
+            parts["pseudo"] = pseudo.detach()
+        if self.memory is None or config.matching == "off":
+            return {"loss": loss, **parts}
 
         # Pushed first: the freshest entries can be matched from the first step on, and a crop
         # never meets itself because its own content is excluded.
-        self.memory.push(tokens_BND, target_B, contents_B)
-        matches = match_quality(
-            tokens_BND[:, 0], target_B, contents_B, self.memory, tau=self.config.tau
-        )
-        perturbed_BND = perturb(
-            tokens_BND,
-            self.memory.tokens_MND[matches.entries_B],
-            matches.found_B,
-            alpha=self.config.alpha,
-        )
+        kept_B = {"rated": rated_B, "unrated": ~rated_B, "both": torch.ones_like(rated_B)}[
+            config.noise_from
+        ]
+        self.memory.push(tokens_BND[kept_B], target_B[kept_B], contents_B[kept_B])
+        perturbed_BND, matches = self._perturbed(tokens_BND, target_B, contents_B, draw)
         perturbed_B = scale.to_standard(self.network.decode(perturbed_BND))
-        qcc = consistency(perturbed_B, quality_B)
-        loss = regression + self.config.w_qcc * self.ramp(epoch) * qcc
+        ramp = self.ramp(epoch)
+        for name, chosen_B, weight in (
+            ("qcc", rated_B, config.w_qcc),
+            ("qcc_unrated", ~rated_B, config.w_u),
+        ):
+            if chosen_B.any():
+                qcc = consistency(
+                    perturbed_B[chosen_B],
+                    quality_B[chosen_B],
+                    target_B[chosen_B],
+                    target=config.target,
+                )
+                loss = loss + weight * ramp * qcc
+                parts[name] = qcc.detach()
         return {
             "loss": loss,
-            "regression": regression.detach(),
-            "qcc": qcc.detach(),
+            **parts,
             "fallback": matches.fallback_B.float().mean(),
             "unmatched": (~matches.found_B).float().mean(),
         }
 
     def ramp(self, epoch: float) -> float:
         """Share of the consistency weight that applies after `epoch` epochs."""
-        return min(1.0, epoch / self.config.ramp_epochs) if self.config.ramp_epochs else 1.0
+        since = epoch - self.config.start_epoch
+        if since < 0:
+            return 0.0
+        return min(1.0, since / self.config.ramp_epochs) if self.config.ramp_epochs else 1.0
+
+    def _perturbed(
+        self, tokens_BND: Tensor, target_B: Tensor, contents_B: Tensor, draw: int
+    ) -> tuple[Tensor, Matches]:
+        """The decoder input with semantic noise added, and what was matched."""
+        assert self.memory is not None
+        config, memory = self.config, self.memory
+        generator = torch.Generator().manual_seed(draw)
+        asked = (tokens_BND[:, 0], target_B, contents_B, memory)
+        if config.matching == "semantics":
+            matches = match_semantics(
+                *asked, delta=config.delta, top_k=config.top_k, generator=generator
+            )
+        elif config.matching == "random":
+            matches = match_random(contents_B, memory, generator=generator)
+        else:
+            matches = match_quality(*asked, tau=config.tau, top_k=config.top_k, generator=generator)
+        matched_BND = memory.tokens_MND[matches.entries_B]
+        if config.matching == "gaussian":
+            matched_BND = gaussian_like(matched_BND, generator=generator)
+        perturbed_BND = perturb(
+            tokens_BND,
+            matched_BND,
+            matches.found_B,
+            alpha=config.alpha,
+            tokens=config.tokens,
+            renormalise=config.renormalise,
+        )
+        return perturbed_BND, matches
