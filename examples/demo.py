@@ -47,18 +47,17 @@ def main() -> None:
 
     scores_file = OUT / "scores.csv"
     command = [sys.executable, "-m", "qfm_iqm", "score", str(OUT), "--out", str(scores_file)]
-    console.print(f"$ qfm score {OUT} --out {scores_file}")
-    subprocess.run(command, check=True)
+    print(f"$ qfm score {OUT} --out {scores_file}", flush=True)
+    subprocess.run(command, check=True, stderr=subprocess.STDOUT)
 
     with scores_file.open(newline="", encoding="utf-8") as file:
         scores = {Path(row["path"]).relative_to(OUT): row["score"] for row in csv.DictReader(file)}
     value = {(path.parent.name, path.stem): float(score) for path, score in scores.items()}
     label = load_model().card.label
-    table = Table(
-        box=box.SIMPLE_HEAD, title=f"Quality ({label.name}, {label.minimum:g} to {label.maximum:g})"
-    )
-    table.add_column("degradation")
-    table.add_column("strength")
+    title = f"Quality ({label.name}, {label.minimum:g} to {label.maximum:g})"
+    table = Table(box=box.SIMPLE_HEAD, title=title, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("degraded by")
+    table.add_column("strength", justify="right")
     for photo in PHOTOS:
         table.add_column(Path(photo).stem.removesuffix("_left"), justify="right")
     table.add_column("mean", justify="right", style="bold")

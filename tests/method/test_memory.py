@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qfm_iqm.method.memory import FeatureMemory
+from qfm_iqm.method.memory import FeatureMemory, memory_bytes
 
 TOKENS, WIDTH = 3, 4
 
@@ -103,3 +103,71 @@ def test_empty_and_impossible_memories():
         _ = memory.tokens_MND
     with pytest.raises(ValueError, match="at least one entry, not 0"):
         FeatureMemory(0)
+
+
+@pytest.mark.parametrize(("capacity", "tokens", "width"), [(1, 1, 1), (7, 3, 4), (64, 197, 192)])
+def test_memory_bytes_are_those_of_the_arrays_of_a_full_memory(capacity, tokens, width):
+    memory = FeatureMemory(capacity)
+    memory.push(torch.zeros(capacity, tokens, width), torch.zeros(capacity), torch.arange(capacity))
+    arrays = memory.tokens_MND, memory.labels_M, memory.contents_M
+    held = sum(array.element_size() * array.nelement() for array in arrays)
+    assert memory_bytes(capacity, tokens, width) == held
+
+
+def test_the_memory_of_the_paper_scale_takes_what_arithmetic_says():
+    # 1024 entries of 197 tokens of 384 channels of two bytes, and twelve bytes each.
+    assert memory_bytes(1024, 197, 384) == 1024 * (197 * 384 * 2 + 12) == 154_939_392
+
+
+def test_a_batch_of_nothing_changes_nothing():
+    memory = FeatureMemory(3)
+    memory.push(*(tensor[:0] for tensor in batch(0, 1)))
+    assert len(memory) == 0
+    memory.push(*batch(0, 2))
+    memory.push(*(tensor[:0] for tensor in batch(0, 1)))
+    assert memory.contents_M.tolist() == [0, 1]
+
+
+# Data parallelism: every rank stores all ranks' entries, in rank order.
+
+CAPACITIES = (3, 8, 11, 100)
+SIZES = (2, 3, 1, 4, 5)  # entries that each rank pushes, step by step
+
+PUSHES = f"""
+from qfm_iqm.method.memory import FeatureMemory
+result = {{}}
+for capacity in {CAPACITIES}:
+    memory = FeatureMemory(capacity)
+    for step in range({len(SIZES)}):
+        memory.push(*(given[f"{{name}}_{{step}}_{{rank}}"] for name in ("tokens", "labels", "ids")))
+    result[f"tokens_{{capacity}}"] = memory.tokens_MND
+    result[f"labels_{{capacity}}"] = memory.labels_M
+    result[f"ids_{{capacity}}"] = memory.contents_M
+"""
+
+
+def test_two_processes_hold_the_entries_of_both_in_rank_order(two_ranks):
+    given_, steps, first = {}, [], 0
+    for step, size in enumerate(SIZES):
+        steps.append([])
+        for rank in range(2):
+            pushed = batch(first, size)
+            first += size
+            for name, tensor in zip(("tokens", "labels", "ids"), pushed, strict=True):
+                given_[f"{name}_{step}_{rank}"] = tensor
+            steps[-1] += zip(*(tensor.tolist() for tensor in pushed), strict=True)
+    results = two_ranks(PUSHES, given_)
+    for capacity in CAPACITIES:
+        ring, place = {}, 0  # of a step larger than the ring its last entries stay
+        for entries_ in steps:
+            for entry in entries_[-capacity:]:
+                ring[place] = entry
+                place = (place + 1) % capacity
+        held = [ring[i] for i in range(min(capacity, 2 * sum(SIZES)))]
+        for result in results:
+            tokens, labels, ids = (result[f"{n}_{capacity}"] for n in ("tokens", "labels", "ids"))
+            assert ids.tolist() == [entry[2] for entry in held]
+            expected = as_bfloat16([entry[0] for entry in held])
+            np.testing.assert_array_equal(tokens.float().numpy(), expected)
+            expected = np.array([entry[1] for entry in held], np.float32)
+            np.testing.assert_array_equal(labels.numpy(), expected)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli import evaluate, pseudo_label, score, train
+from qfm_iqm.cli import diagnose, evaluate, pseudo_label, score, train
 from qfm_iqm.errors import QFMError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("diagnose")(diagnose.diagnose)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qfm_iqm.cli.evaluate import show_evaluation
 from qfm_iqm.cli.options import messages
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qfm_iqm.training.data import TrainingData
 
 
 def train(
@@ -39,22 +44,16 @@ def train(
         check_output(results, only=".csv")
     folder = out if out is not None else Path("runs") / checked.model.name
     try:
+        from qfm_iqm.training.chain import prepare
         from qfm_iqm.training.reporting import Reporter
-        from qfm_iqm.training.trainer import InterruptedRunError, Trainer
+        from qfm_iqm.training.trainer import InterruptedRunError
     except ModuleNotFoundError as error:
         raise QFMError(
             f"Training needs {error.name}: install it with pip install 'qfm-iqm[train]'."
         ) from error
-    trainer = Trainer(checked, folder, resume=resume, reporter=Reporter(console))
-    data = trainer.data
-    console.print(
-        f"{len(data.samples)} crops an epoch, {len(data.validation)} validation and "
-        f"{len(data.test)} test images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
-        + (f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)),
-        markup=False,
-        soft_wrap=True,
-    )
     try:
+        trainer = prepare(checked, folder, resume=resume, reporter=Reporter(console))
+        _announce(trainer.data, console)
         evaluation = trainer.run()
     except (InterruptedRunError, KeyboardInterrupt):
         console.print(
@@ -68,6 +67,19 @@ def train(
         shutil.copyfile(folder / "results.csv", results)
     console.print(
         f"Best epoch by validation: {trainer.best['epoch'] + 1}. Model: {folder / 'model'}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _announce(data: TrainingData, console: Console) -> None:
+    """Says what is trained on."""
+    unrated = len(data.samples) - data.rated
+    console.print(
+        f"{data.rated} crops an epoch, {len(data.validation)} validation and "
+        f"{len(data.test)} test images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
+        + f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)
+        + f"; {unrated} unrated images" * bool(unrated),
         markup=False,
         soft_wrap=True,
     )

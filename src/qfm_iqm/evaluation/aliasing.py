@@ -10,6 +10,7 @@ Shapes: N images, D feature width, K neighbours.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class AliasedPair:
         first: row of the one.
         second: row of the other.
         similarity: cosine of their features.
-        label_gap: difference of their labels, in standard deviations.
+        label_gap: difference of their labels without sign, in standard deviations.
     """
 
     first: int
@@ -72,57 +73,92 @@ def aliasing(
         features_ND: one semantic descriptor (D,) per image; compared by cosine.
         labels_N: labels (N,), in any units.
         contents: content of each image; images of one content are no neighbours.
-        neighbours: how many nearest neighbours of each image are looked at.
-        threshold: label difference above which a pair is aliased, in standard deviations.
-        examples: how many pairs to return.
+        neighbours: K, how many nearest neighbours of each image are looked at.
+        threshold: label difference above which a pair is aliased, in standard deviations of the
+            labels given.
+        examples: how many pairs to return at most.
 
     Raises:
-        TableError: lengths differ, labels are constant, or an image has fewer than `neighbours`
-            images of other content.
+        TableError: lengths differ, a feature is not finite, or `check_rated` refuses.
     """
     features = np.asarray(features_ND, dtype=np.float64)
     labels = np.asarray(labels_N, dtype=np.float64)
-    if not len(features) == len(labels) == len(contents):
+    if features.ndim != 2 or len(features) != len(labels):
         raise TableError(
-            f"Features, labels and contents must be of the same images, but {len(features)}, "
-            f"{len(labels)} and {len(contents)} came."
+            f"Features must be one row for each of the {len(labels)} labels, but their shape is "
+            f"{features.shape}."
         )
-    if labels.std() == 0:
-        raise TableError(f"All {len(labels)} labels are equal: nothing can be aliased.")
+    if not np.isfinite(features).all():
+        bad = int((~np.isfinite(features).all(axis=1)).sum())
+        raise TableError(
+            f"The features of {bad} of {len(features)} images are not finite numbers: the network "
+            "that gave them is broken."
+        )
+    check_rated(labels, contents, neighbours)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     labels = labels / labels.std()
     _, content = np.unique(np.asarray(contents), return_inverse=True)
-    fewest = len(labels) - np.bincount(content).max()
-    if fewest < neighbours:
-        raise TableError(
-            f"{neighbours} neighbours of other content were asked for, but an image has only "
-            f"{fewest}: give more contents, or ask for fewer."
-        )
 
     aliased_near = aliased_all = pairs_all = 0
     found: dict[tuple[int, int], AliasedPair] = {}
     for start in range(0, len(labels), _ROWS_AT_ONCE):
         rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(labels)))
-        similarity = features[rows] @ features.T
+        similarity = (features[rows] @ features.T).clip(-1, 1)
         gap = np.abs(labels[rows, None] - labels[None, :])
         other = content[rows, None] != content[None, :]
         aliased_all += int(((gap > threshold) & other).sum())
         pairs_all += int(other.sum())
         similarity[~other] = -np.inf
         nearest = np.argpartition(-similarity, neighbours - 1, axis=1)[:, :neighbours]
-        for place, row in enumerate(rows.tolist()):
-            for column in nearest[place].tolist():
-                if gap[place, column] > threshold:
-                    aliased_near += 1
-                    key = (min(row, column), max(row, column))
-                    found[key] = AliasedPair(
-                        *key, float(similarity[place, column]), float(gap[place, column])
-                    )
+        places, ranks = np.nonzero(np.take_along_axis(gap, nearest, axis=1) > threshold)
+        aliased_near += len(places)
+        for place, column in zip(places.tolist(), nearest[places, ranks].tolist(), strict=True):
+            row = start + place
+            key = (min(row, column), max(row, column))
+            found[key] = AliasedPair(
+                *key, float(similarity[place, column]), float(gap[place, column])
+            )
     best = sorted(found.values(), key=lambda pair: (-pair.similarity, pair.first, pair.second))
     return Aliasing(
         rate=aliased_near / (len(labels) * neighbours),
         random_rate=aliased_all / pairs_all,
         neighbours=neighbours,
         threshold=threshold,
-        pairs=tuple(best[:examples]),
+        pairs=tuple(best[: max(0, examples)]),
     )
+
+
+def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbours: int) -> None:
+    """Refuses rated images of which aliasing does not exist, before any features are computed.
+
+    Args:
+        labels_N: labels (N,).
+        contents: content of each image.
+        neighbours: how many nearest neighbours of each image are to be looked at.
+
+    Raises:
+        TableError: lengths differ, a label is not finite, labels are constant, or an image has
+            fewer than `neighbours` images of other content.
+    """
+    labels = np.asarray(labels_N, dtype=np.float64)
+    if labels.ndim != 1 or len(labels) != len(contents):
+        raise TableError(
+            f"Labels and contents must be of the same images, but labels of shape {labels.shape} "
+            f"and {len(contents)} contents came."
+        )
+    if neighbours < 1:
+        raise TableError(f"Aliasing looks at 1 neighbour or more, not at {neighbours}.")
+    fewest = len(labels) - max(Counter(contents).values(), default=0)
+    if fewest < neighbours:
+        raise TableError(
+            f"{neighbours} neighbours of other content were asked for, but among these "
+            f"{len(labels)} images one has only {fewest}: give more contents, or ask for fewer."
+        )
+    if not np.isfinite(labels).all():
+        raise TableError(
+            f"{int((~np.isfinite(labels)).sum())} of {len(labels)} labels are not finite numbers: "
+            "correct them or take these images out."
+        )
+    # Not by the standard deviation: rounding may leave some to equal labels.
+    if labels.min() == labels.max():
+        raise TableError(f"All {len(labels)} labels are equal: nothing can be aliased.")

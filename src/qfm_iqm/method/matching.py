@@ -124,8 +124,12 @@ def _compare(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: FeatureMemory
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines, label gaps, and whether the content is another, of crops with entries."""
-    memory_MD = memory.tokens_MND[:, 0].to(semantics_BD.dtype)
-    cosine_BM = functional.normalize(semantics_BD, dim=1) @ functional.normalize(memory_MD, dim=1).T
+    dtype = torch.promote_types(semantics_BD.dtype, torch.float32)
+    own_BD = functional.normalize(semantics_BD.to(dtype), dim=1)
+    memory_MD = functional.normalize(memory.tokens_MND[:, 0].to(dtype), dim=1)
+    # Cosines rounded to bfloat16 would tie, and the oldest of those tied would win.
+    with torch.autocast(own_BD.device.type, enabled=False):
+        cosine_BM = own_BD @ memory_MD.T
     gap_BM = (labels_B[:, None] - memory.labels_M[None, :]).abs()
     other_BM = contents_B[:, None] != memory.contents_M[None, :]
     return cosine_BM, gap_BM, other_BM

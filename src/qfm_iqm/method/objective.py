@@ -35,16 +35,25 @@ class Objective(nn.Module):
     Args:
         network: what is trained.
         config: the method.
+        teacher: scores unrated crops as they come, in place of their pseudo-labels; frozen, and
+            no part of this module's parameters.
 
     Attributes:
         memory: the temporary memory; None for the baseline.
     """
 
-    def __init__(self, network: QualityNetwork, config: MethodConfig) -> None:
+    def __init__(
+        self,
+        network: QualityNetwork,
+        config: MethodConfig,
+        *,
+        teacher: QualityNetwork | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.memory = FeatureMemory(config.memory) if config.kind == "qfm" else None
+        self._teacher = (teacher,)  # in a tuple, where torch does not look for parameters
 
     def forward(
         self,
@@ -67,19 +76,28 @@ class Objective(nn.Module):
             draw: seed of what this step draws.
 
         Returns:
-            `loss` with gradient, and its parts, detached, for the log.
+            `loss` with gradient, and its parts, detached, for the log: those of which the batch
+            has crops.
         """
         config, scale = self.config, self.network.scale
         rated_B = torch.ones_like(contents_B, dtype=torch.bool) if rated_B is None else rated_B
+        if self._teacher[0] is not None and not rated_B.all():
+            with torch.no_grad():
+                labels_B = labels_B.clone()
+                labels_B[~rated_B] = self._teacher[0](crops_BCSS[~rated_B]).to(labels_B.dtype)
         tokens_BND = self.network.encode(crops_BCSS)
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
         target_B = scale.to_standard(labels_B)
-        loss = regression = functional.smooth_l1_loss(quality_B[rated_B], target_B[rated_B])
-        parts = {"regression": regression.detach()}
-        if not rated_B.all():
-            pseudo = functional.smooth_l1_loss(quality_B[~rated_B], target_B[~rated_B])
-            loss = loss + config.w_u * config.w_pl * pseudo
-            parts["pseudo"] = pseudo.detach()
+        loss = quality_B.new_zeros(())
+        parts = {}
+        for name, chosen_B, weight in (
+            ("regression", rated_B, 1.0),
+            ("pseudo", ~rated_B, config.w_u * config.w_pl),
+        ):
+            if chosen_B.any():
+                regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
+                loss = loss + weight * regression
+                parts[name] = regression.detach()
         if self.memory is None or config.matching == "off":
             return {"loss": loss, **parts}
 
@@ -89,6 +107,8 @@ class Objective(nn.Module):
             config.noise_from
         ]
         self.memory.push(tokens_BND[kept_B], target_B[kept_B], contents_B[kept_B])
+        if not len(self.memory):  # features of unrated crops were asked for, and none came yet
+            return {"loss": loss, **parts}
         perturbed_BND, matches = self._perturbed(tokens_BND, target_B, contents_B, draw)
         perturbed_B = scale.to_standard(self.network.decode(perturbed_BND))
         ramp = self.ramp(epoch)

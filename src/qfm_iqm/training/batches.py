@@ -33,12 +33,15 @@ class Sample:
         label: in label units.
         content: id of the content, the same for near-identical images.
         fixed: the crop a teacher scored; None draws one at random each epoch.
+        rated: whether the label is people's, or may be learned as if it were; False for the
+            unrated images of DLE, which have terms of their own in the objective.
     """
 
     path: Path
     label: float
     content: int
     fixed: PseudoLabel | None = None
+    rated: bool = True
 
 
 class ImageStore:
@@ -58,8 +61,8 @@ class ImageStore:
         return image
 
 
-class CropDataset(Dataset[tuple[Tensor, float, int]]):
-    """Crops (3, S, S) uint8 with label and content id.
+class CropDataset(Dataset[tuple[Tensor, float, int, bool]]):
+    """Crops (3, S, S) uint8 with label, content id, and whether people rated it.
 
     Attributes:
         epoch: whose crops are drawn. No method `set_epoch`: accelerate's loader would call it
@@ -85,7 +88,7 @@ class CropDataset(Dataset[tuple[Tensor, float, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, float, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, float, int, bool]:
         sample = self.samples[index]
         image = self._store.get(sample.path)
         draw = np.random.default_rng([self._seed, self.epoch, index])
@@ -97,28 +100,52 @@ class CropDataset(Dataset[tuple[Tensor, float, int]]):
             crop = sample.fixed.pixels(image, self._size)
         if self._flip and draw.random() < 0.5:
             crop = crop.flip(-1)
-        return crop, sample.label, sample.content
+        return crop, sample.label, sample.content, sample.rated
 
 
 class EpochOrder(Sampler[list[int]]):
     """Batches of an epoch in an order drawn from (seed, epoch); the last short one is dropped.
 
+    An epoch is one pass over the rated samples, which come first in the dataset. Each batch may
+    end with unrated ones (DLE), drawn in passes of their own: as many passes, or as small a part
+    of one, as the epoch has room for.
+
+    Args:
+        rated: number of rated samples.
+        batch_size: rated samples in a batch.
+        unrated: number of unrated samples behind them.
+        unrated_batch: unrated samples in a batch.
+        seed: of the order.
+
     Attributes:
+        epoch: whose order is given out.
         start: first batch to give out: where an interrupted epoch goes on.
     """
 
-    def __init__(self, length: int, batch_size: int, *, seed: int) -> None:
-        self._length = length
-        self._batch = min(batch_size, length)
+    def __init__(
+        self, rated: int, batch_size: int, *, unrated: int = 0, unrated_batch: int = 0, seed: int
+    ) -> None:
+        self._rated = rated
+        self._batch = min(batch_size, rated)
+        self._unrated = unrated
+        self._unrated_batch = unrated_batch if unrated else 0
         self._seed = seed
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return self._length // self._batch - self.start
+        return self._rated // self._batch - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._length).tolist()
-        batches = self._length // self._batch
+        batches = self._rated // self._batch
+        rated = np.random.default_rng([self._seed, self.epoch]).permutation(self._rated)
+        draw = np.random.default_rng([self._seed, self.epoch, 1])
+        wanted = batches * self._unrated_batch
+        passes = -(-wanted // self._unrated) if self._unrated else 0
+        unrated = [self._rated + draw.permutation(self._unrated) for _ in range(passes)]
+        unrated_order = np.concatenate([*unrated, np.empty(0, dtype=np.int64)])
         for i in range(self.start, batches):
-            yield order[i * self._batch : (i + 1) * self._batch]
+            yield [
+                *rated[i * self._batch : (i + 1) * self._batch].tolist(),
+                *unrated_order[i * self._unrated_batch : (i + 1) * self._unrated_batch].tolist(),
+            ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class TrainingData:
     """What a run learns from and is judged by.
 
     Attributes:
-        samples: of the training part, and of the pseudo-labelled tables.
+        samples: of the training part and of the pseudo-labelled tables; then the unrated ones.
+        rated: how many of the samples are not unrated.
         validation: rated images that select the epoch.
         test: rated images for the one test.
         split: which image is in which part.
@@ -35,6 +37,7 @@ class TrainingData:
     """
 
     samples: list[Sample]
+    rated: int
     validation: RatedTable
     test: RatedTable
     split: Split
@@ -44,8 +47,27 @@ class TrainingData:
     left_out: int
 
 
-def load_data(recipe: Recipe) -> TrainingData:
+@dataclass(frozen=True)
+class UnratedImage:
+    """An image that only a teacher has rated.
+
+    Attributes:
+        path: of the image.
+        content: its content, in the names of the rated table.
+        score: of the teacher, in label units.
+    """
+
+    path: Path
+    content: str
+    score: float
+
+
+def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingData:
     """Reads the tables, splits the rated images by content, and finds the files.
+
+    Args:
+        recipe: checked.
+        unrated: images of Distilled Label Expansion, free of leaks.
 
     Raises:
         TableError: a table, a file or a label that cannot be used.
@@ -68,11 +90,11 @@ def load_data(recipe: Recipe) -> TrainingData:
     samples = []
     paths = table.paths(data.root)  # also checks that every image of every part is there
     if data.human_labels:
-        rated = [
+        people = [
             Sample(paths[i], mos, content_ids.setdefault(content, len(content_ids)))
             for i, mos, content in zip(parts["train"], labels, train.contents, strict=True)
         ]
-        samples += rated * recipe.train.crops_per_image
+        samples += people * recipe.train.crops_per_image
     # By name too: a table without contents calls each image a content of its own.
     held = {*validation.contents, *test.contents, *validation.names, *test.names}
     left_out = 0
@@ -88,8 +110,19 @@ def load_data(recipe: Recipe) -> TrainingData:
             f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
             "validation or test hold."
         )
+    rated = len(samples)
+    samples += [
+        Sample(
+            image.path,
+            image.score,
+            content_ids.setdefault(image.content, len(content_ids)),
+            rated=False,
+        )
+        for image in unrated
+    ]
     return TrainingData(
         samples=samples,
+        rated=rated,
         validation=validation,
         test=test,
         split=split,

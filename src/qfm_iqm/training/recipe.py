@@ -54,6 +54,30 @@ class DataConfig(_Section):
     human_labels: bool = True
 
 
+class DistillationConfig(_Section):
+    """Distilled Label Expansion: unrated images, labelled by a teacher (METHOD section 4).
+
+    Attributes:
+        unlabelled: a folder, or a table `name[,content]`, of unrated images (relative to
+            `data.root` if it is there); None for no expansion.
+        teacher: a model folder or name; None first trains one by this very recipe without
+            expansion and consistency, on the training part, in `teacher/` under the run.
+        per_step: the teacher scores each crop as it comes; else each image once, as the mean
+            over its covering crops, kept in `expansion.csv` under the run.
+        share: unrated crops in a batch per rated one.
+        leaks: what becomes of unrated images that show a content of validation or test, or are
+            near-duplicates of one of their images: "refuse" the run, or "drop" them.
+        max_distance: bits by which the perceptual hashes of near-duplicates differ at most.
+    """
+
+    unlabelled: Path | None = None
+    teacher: str | None = None
+    per_step: bool = False
+    share: float = Field(default=0.5, gt=0)
+    leaks: Literal["refuse", "drop"] = "refuse"
+    max_distance: int = Field(default=6, ge=0, le=64)
+
+
 class BackboneConfig(_Section):
     """Where the encoder comes from.
 
@@ -144,6 +168,7 @@ class Recipe(_Section):
     backbone: BackboneConfig
     network: NetworkSection = NetworkSection()
     method: MethodConfig = MethodConfig()
+    distillation: DistillationConfig = DistillationConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
@@ -156,6 +181,16 @@ class Recipe(_Section):
         ]:
             if not self.table(path).is_file():
                 raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
+        unlabelled = self.distillation.unlabelled
+        if unlabelled is not None and not self.table(unlabelled).exists():
+            raise ValueError(
+                f"distillation.unlabelled: there is no {unlabelled}, nor one under data.root"
+            )
+        if unlabelled is not None and self.method.kind == "baseline" and not self.method.w_pl:
+            raise ValueError(
+                "distillation.unlabelled has no effect on method.kind = 'baseline' "
+                "with method.w_pl = 0"
+            )
         weights = self.backbone.weights
         if weights and weights.endswith(".safetensors") and not Path(weights).is_file():
             raise ValueError(f"backbone.weights: there is no file {weights}")
@@ -171,8 +206,8 @@ class Recipe(_Section):
         return self
 
     def table(self, path: Path) -> Path:
-        """A table's place: under `data.root` if it is there, else as it stands."""
-        return self.data.root / path if (self.data.root / path).is_file() else path
+        """A table's or folder's place: under `data.root` if it is there, else as it stands."""
+        return self.data.root / path if (self.data.root / path).exists() else path
 
 
 def read_recipe(path: Path, changes: Iterable[str] = ()) -> Recipe:

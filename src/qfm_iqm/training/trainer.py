@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -30,11 +31,12 @@ from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.card import ResultRow
 from qfm_iqm.network.checkpoint import load_model, save_model
 from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.scoring.judging import JudgedImages, judge
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.training.batches import CropDataset, EpochOrder
 from qfm_iqm.training.building import build_model
-from qfm_iqm.training.data import load_data
+from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
@@ -56,6 +58,8 @@ class Trainer:
         out: folder of the run.
         resume: go on with the run in `out` (or begin, if there is none).
         reporter: shows progress; None is silent.
+        unrated: images of Distilled Label Expansion with their pseudo-labels.
+        teacher: scores unrated crops as they come, in place of these.
 
     Raises:
         RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe.
@@ -63,20 +67,29 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: Recipe, out: Path, *, resume: bool = False, reporter: Reporter | None = None
+        self,
+        recipe: Recipe,
+        out: Path,
+        *,
+        resume: bool = False,
+        reporter: Reporter | None = None,
+        unrated: Sequence[UnratedImage] = (),
+        teacher: QualityNetwork | None = None,
     ) -> None:
         self.recipe = recipe
         self.folder = RunFolder(out, recipe, resume=resume)
         self.reporter = reporter or Reporter(None)
         config = recipe.train
-        self.data = load_data(recipe)
+        self.data = load_data(recipe, unrated)
         torch.manual_seed(config.seed)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             cpu=config.device == "cpu",
         )
         self.model = build_model(recipe, self.data)
-        self.objective = Objective(self.model.network, recipe.method)
+        if teacher is not None:
+            teacher.to(self.accelerator.device).eval().requires_grad_(False)
+        self.objective = Objective(self.model.network, recipe.method, teacher=teacher)
         optimizer = build_optimizer(self.model.network, config)
         self.dataset = CropDataset(
             self.data.samples,
@@ -85,7 +98,13 @@ class Trainer:
             flip=config.flip,
             cache=config.cache,
         )
-        self.order = EpochOrder(len(self.dataset), config.batch_size, seed=config.seed)
+        self.order = EpochOrder(
+            self.data.rated,
+            config.batch_size,
+            unrated=len(unrated),
+            unrated_batch=max(1, round(config.batch_size * recipe.distillation.share)),
+            seed=config.seed,
+        )
         loader = DataLoader(
             self.dataset,
             batch_sampler=self.order,
@@ -135,7 +154,7 @@ class Trainer:
         if self.recipe.backbone.tune == "none":
             self.model.network.encoder.backbone.eval()
         self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
-        for crops_BCSS, labels_B, contents_B in self._batches():
+        for crops_BCSS, labels_B, contents_B, rated_B in self._batches():
             began = time.perf_counter()
             progress = epoch + self.step / steps
             factor = rate_factor(progress, config)
@@ -143,7 +162,12 @@ class Trainer:
                 group["lr"] = config.lr * factor
             with self.accelerator.autocast():
                 losses = self.step_module(
-                    crops_BCSS.float() / 255, labels_B.float(), contents_B, progress
+                    crops_BCSS.float() / 255,
+                    labels_B.float(),
+                    contents_B,
+                    progress,
+                    rated_B=rated_B,
+                    draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
             self.accelerator.clip_grad_norm_(self.step_module.parameters(), config.clip)
@@ -167,7 +191,7 @@ class Trainer:
                 self._save_state()
                 raise InterruptedRunError
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The epoch's batches; an image that cannot be read ends them with its sentence."""
         try:
             yield from self.loader
@@ -295,3 +319,8 @@ class Trainer:
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
+
+
+def _seed(*parts: int) -> int:
+    """One seed out of several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

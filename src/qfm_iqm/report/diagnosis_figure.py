@@ -1,0 +1,293 @@
+"""One figure of a diagnosis: aliasing, sensitivities, responses, and pairs of photos.
+
+Design choices:
+* Colours are Okabe and Ito's, told apart by all; lines differ in their markers too.
+* No global state: the figure is an object, drawn by Agg or as SVG, the same bytes each time.
+* Text of an SVG stays text, so that it can be searched and read aloud.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch.nn import functional
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.aliasing import AliasedPair, Aliasing
+from qfm_iqm.evaluation.diagnosis import Diagnosis
+from qfm_iqm.image.reading import read_image
+
+ENDINGS = (".svg", ".png")
+
+_INK, _QUIET, _FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+_BLUE, _ORANGE, _VERMILION, _GREEN, _GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#999999"
+_LINES = ((_BLUE, "o"), (_ORANGE, "s"), (_GREEN, "^"))
+_STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.labelcolor": _QUIET,
+    "axes.edgecolor": _FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "qfm",
+}
+_WIDTH, _PANELS, _ROW = 13.0, 4.25, 2.5  # inches: the figure, its panels, a row of pairs
+_MARGIN, _PHOTO, _GAP = 0.4, 1.42, 0.05  # inches
+_SIDE = 213  # of a thumbnail, in pixels
+_SHOWN = 4  # pairs in a row
+
+
+def draw_diagnosis(diagnosis: Diagnosis, paths: Sequence[Path], out: Path) -> None:
+    """Draws a diagnosis as SVG or PNG, by the name's ending.
+
+    Args:
+        diagnosis: what was found.
+        paths: file of each of its images, in their order; the pairs' thumbnails come from these.
+        out: file to write; replaced only when the new one is complete.
+
+    Raises:
+        TableError: another ending, or a place that cannot be written to.
+        ImageError: a photo of a pair cannot be read.
+    """
+    ending = out.suffix.lower()
+    if ending not in ENDINGS:
+        raise TableError(f"'{out}' cannot be drawn: its name must end in {' or '.join(ENDINGS)}.")
+    facts: dict[str, str | None] = {"Title": f"Diagnosis of {diagnosis.model}"}
+    if ending == ".svg":
+        facts["Date"] = None  # today's would make other bytes of the same diagnosis
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(diagnosis, paths)
+        try:
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+                partial = Path(folder) / out.name
+                figure.savefig(partial, format=ending[1:], dpi=150, metadata=facts)
+                partial.replace(out)
+        except OSError as error:
+            raise TableError(f"'{out}' cannot be written: {error.strerror}.") from error
+
+
+def _figure(diagnosis: Diagnosis, paths: Sequence[Path]) -> Figure:
+    """The whole figure: three panels above, a row of pairs for each feature space below."""
+    spaces = [("the trained features", diagnosis.trained)]
+    if diagnosis.backbone is not None:
+        spaces.insert(0, ("the public backbone's features", diagnosis.backbone))
+    figure = Figure(figsize=(_WIDTH, _PANELS + _ROW * len(spaces)), facecolor="white")
+    name = diagnosis.model if len(diagnosis.model) <= 36 else f"{diagnosis.model[:35]}…"
+    title = f"What does {name} answer to: quality, or semantics?"
+    _write(figure, _MARGIN, 0.3, title, size=17, weight="bold")
+    summary = f"{len(diagnosis.names)} rated photos. {_verdict(diagnosis)}"
+    _write(figure, _MARGIN, 0.68, summary, size=11, colour=_QUIET)
+    _draw_aliasing(_panel(figure, 1.4, 2.3), diagnosis)
+    _draw_sensitivities(_panel(figure, 5.4, 2.1), diagnosis)
+    _draw_responses(_panel(figure, 8.45, 3.45), diagnosis)
+    for row, (space, found) in enumerate(spaces):
+        _draw_pairs(figure, _PANELS + row * _ROW, space, found, diagnosis, paths)
+    return figure
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    """The selectivity in a sentence, or why there is none."""
+    if diagnosis.selectivity is None:
+        return diagnosis.selectivity_missing
+    return (
+        f"Degrading a photo moves its score {diagnosis.selectivity:.1f} times as far as another "
+        "photo's semantics do: that is its selectivity."
+    )
+
+
+def _draw_aliasing(axes: Axes, diagnosis: Diagnosis) -> None:
+    """Aliasing rates as bars: random pairs, the public backbone, the trained encoder."""
+    found = diagnosis.trained
+    rates = {"random pairs": (found.random_rate, _GREY)}
+    if diagnosis.backbone is not None:
+        rates["public\nbackbone"] = (diagnosis.backbone.rate, _ORANGE)
+    rates["trained\nencoder"] = (found.rate, _BLUE)
+    subtitle = f"share of the {found.neighbours} nearest photos whose MOS\n{_apart(found)}"
+    _title(axes, 1.0, "Feature aliasing", subtitle)
+    _bars(axes, rates, "{:.1%}")
+
+
+def _draw_sensitivities(axes: Axes, diagnosis: Diagnosis) -> None:
+    """S_n and S_q as bars."""
+    sizes = {
+        "semantics\nadded, $S_n$": (diagnosis.noise_sensitivity, _VERMILION),
+        "quality\ndegraded, $S_q$": (diagnosis.quality_sensitivity, _GREEN),
+    }
+    subtitle = (
+        "mean change of the score, in label std;\n"
+        f"added: {diagnosis.alpha:g} × another photo's features"
+    )
+    _title(axes, 1.1, "Sensitivity", subtitle)
+    _bars(axes, sizes, "{:.3f}")
+
+
+def _bars(axes: Axes, values: Mapping[str, tuple[float, str]], pattern: str) -> None:
+    """Named horizontal bars, first on top, each with its value at its end."""
+    sizes, colours = zip(*values.values(), strict=True)
+    bars = axes.barh(list(values), sizes, color=colours, height=0.62)
+    axes.bar_label(bars, [pattern.format(size) for size in sizes], padding=4, fontweight="bold")
+    axes.set_xlim(0, max(1.25 * max(sizes), 1e-3))
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set_xticks([])
+    axes.tick_params(left=False, labelcolor=_INK)
+    axes.spines["bottom"].set_visible(False)
+
+
+def _draw_responses(axes: Axes, diagnosis: Diagnosis) -> None:
+    """The answer to each degradation from level to level, beside that to semantic noise."""
+    _title(
+        axes,
+        0.35,
+        "Response to each degradation",
+        "solid: mean change of the score, in label std;\n"
+        "dotted: mean drop, less where some photos seem to gain",
+    )
+    ends = {}
+    for (kind, responses), (colour, marker) in zip(
+        diagnosis.by_distortion.items(), cycle(_LINES), strict=False
+    ):
+        levels = [response.level for response in responses]
+        changes = [response.change for response in responses]
+        axes.plot(levels, changes, color=colour, marker=marker, markersize=5, linewidth=2)
+        drops = [response.drop for response in responses]
+        axes.plot(levels, drops, color=colour, linestyle=":", linewidth=1.6)
+        ends[kind] = (changes[-1], colour)
+    axes.axhline(diagnosis.noise_sensitivity, color=_VERMILION, linewidth=1.4, linestyle="--")
+    ends["$S_n$"] = (diagnosis.noise_sensitivity, _VERMILION)
+    axes.set_xlim(0.8, max(levels) + 0.15)
+    axes.set_xticks(levels, [f"{level}" for level in levels])
+    axes.set_xlabel(f"level, 1 (just visible) to {max(levels)} (severe)")
+    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high := max(high, 0.1))  # nothing looks like nothing
+    places = _spread([height for height, _ in ends.values()], 0.12 * (high - low))
+    for (name, (_, colour)), place in zip(ends.items(), places, strict=True):
+        axes.annotate(
+            name, (1.02, place), xycoords=("axes fraction", "data"),
+            color=colour, fontweight="bold", va="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _draw_pairs(
+    figure: Figure,
+    down: float,
+    name: str,
+    found: Aliasing,
+    diagnosis: Diagnosis,
+    paths: Sequence[Path],
+) -> None:
+    """A row of aliased pairs, so far down: two thumbnails with their labels each."""
+    _write(figure, _MARGIN, down, f"Near in {name}, far in quality", size=12, weight="bold")
+    pairs = _without_repeats(found.pairs)[:_SHOWN]
+    if not pairs:
+        none = f"There is no such pair: of the nearest photos no MOS {_apart(found)}."
+        _write(figure, _MARGIN, down + 0.32, none, colour=_QUIET)
+    step = (_WIDTH - 2 * _MARGIN + 0.3) / _SHOWN
+    for place, pair in enumerate(pairs):
+        left = _MARGIN + place * step
+        caption = f"cosine {pair.similarity:.2f}, labels {pair.label_gap:.1f} std apart"
+        _write(figure, left, down + 0.32, caption, size=9, colour=_QUIET)
+        for side, row in enumerate((pair.first, pair.second)):
+            x, y = left + side * (_PHOTO + _GAP), down + 0.54
+            axes = _axes(figure, x, y, _PHOTO, _PHOTO)
+            axes.imshow(_thumbnail(paths[row]))
+            axes.set_axis_off()
+            _write(figure, x, y + _PHOTO + 0.06, f"MOS {diagnosis.mos[row]:#.3g}", weight="bold")
+
+
+def _without_repeats(pairs: Iterable[AliasedPair]) -> list[AliasedPair]:
+    """The pairs in order, without those that show a photo of an earlier one."""
+    seen: set[int] = set()
+    kept = []
+    for pair in pairs:
+        if not seen & {pair.first, pair.second}:
+            kept.append(pair)
+            seen |= {pair.first, pair.second}
+    return kept
+
+
+def _thumbnail(path: Path) -> npt.NDArray[np.uint8]:
+    """The middle square of a photo as (side, side, 3) pixels."""
+    image_CHW = read_image(path)
+    size = min(image_CHW.shape[-2:])
+    top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
+    square = image_CHW[None, :, top : top + size, left : left + size]
+    small = functional.interpolate(square, (_SIDE, _SIDE), mode="bicubic", antialias=True)[0]
+    pixels: npt.NDArray[np.uint8] = (
+        small.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    )
+    return pixels
+
+
+def _spread(heights: Sequence[float], apart: float) -> list[float]:
+    """Heights for labels: in the same order, at least so far apart, close to where they belong."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = [heights[i] for i in order]
+    for _ in range(100):  # neighbours that are too near push each other
+        for i in range(len(placed) - 1):
+            push = (apart - (placed[i + 1] - placed[i])) / 2
+            if push > 0:
+                placed[i] -= push
+                placed[i + 1] += push
+    back = dict(zip(order, placed, strict=True))
+    return [back[i] for i in range(len(heights))]
+
+
+def _apart(found: Aliasing) -> str:
+    """The condition of an aliased pair, in words."""
+    return f"is more than {found.threshold:g} std away"
+
+
+def _panel(figure: Figure, left: float, width: float) -> Axes:
+    """One of the axes beside each other, all equally high."""
+    return _axes(figure, left, 1.92, width, _PANELS - 2.75)
+
+
+def _axes(figure: Figure, left: float, down: float, width: float, height: float) -> Axes:
+    """Axes whose upper left corner is so many inches from the figure's."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (down + height) / h, width / w, height / h))
+
+
+def _title(axes: Axes, indent: float, title: str, subtitle: str) -> None:
+    """A panel's title and, in grey, what it shows; begins so many inches left of the axes."""
+    heading: dict[str, Any] = {"fontsize": 12, "fontweight": "bold"}
+    quiet: dict[str, Any] = {"fontsize": 9, "color": _QUIET, "linespacing": 1.3}
+    for text, up, style in ((title, 46, heading), (subtitle, 15, quiet)):
+        axes.annotate(
+            text, (0, 1), xytext=(-72 * indent, up), xycoords="axes fraction",
+            textcoords="offset points", annotation_clip=False, **style,
+        )  # fmt: skip
+
+
+def _write(
+    figure: Figure,
+    left: float,
+    down: float,
+    text: str,
+    *,
+    size: float = 9.5,
+    weight: str = "normal",
+    colour: str = _INK,
+) -> None:
+    """Text whose upper left corner is so many inches from the figure's."""
+    w, h = figure.get_size_inches()
+    figure.text(
+        left / w, 1 - down / h, text,
+        fontsize=size, fontweight=weight, color=colour, va="top", parse_math=False,
+    )  # fmt: skip

@@ -1,0 +1,141 @@
+"""The whole chain of a recipe: teacher -> pseudo-labels -> student; each stage resumable.
+
+Without `distillation.unlabelled` the student is all there is. With it, the teacher is the model
+that the recipe names, or is trained first by the same recipe as a plain baseline on the same
+training part, in `teacher/` under the run; its pseudo-labels of the pool lie in `expansion.csv`;
+the pairs that leak into validation or test in `leaks.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse_leaks
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.training.expansion import ANY_NAME, UnlabelledPool, expand, find_pool
+from qfm_iqm.training.folder import RunFolder
+from qfm_iqm.training.recipe import DistillationConfig, Recipe
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.trainer import Trainer
+
+
+def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> Trainer:
+    """Runs every stage before the student's training.
+
+    Args:
+        recipe: checked.
+        out: folder of the run.
+        resume: go on with what is in `out`.
+        reporter: shows progress.
+
+    Returns:
+        The student's trainer, ready to run.
+
+    Raises:
+        RecipeError: `out` cannot be used, or the pool leaks and leaks are refused.
+        TableError, ModelError: data, images or weights that cannot be used.
+        InterruptedRunError: asked to stop while the teacher was trained.
+    """
+    config = recipe.distillation
+    if config.unlabelled is None:
+        return Trainer(recipe, out, resume=resume, reporter=reporter)
+    RunFolder(out, recipe, resume=resume)  # refused now, not after hours of teaching
+    pool = find_pool(recipe)
+    pool = without_leaks(pool, recipe, out, reporter)
+    teacher = _teacher(recipe, out, reporter)
+    unrated = expand(pool, teacher, out / "expansion.csv", reporter)
+    return Trainer(
+        recipe,
+        out,
+        resume=resume,
+        reporter=reporter,
+        unrated=unrated,
+        teacher=teacher.network if config.per_step else None,
+    )
+
+
+def without_leaks(
+    pool: UnlabelledPool, recipe: Recipe, out: Path, reporter: Reporter
+) -> UnlabelledPool:
+    """The pool without what repeats a validation or test image, if the recipe allows that.
+
+    An image leaks if it shows a content, or bears the name, of a held-out image, or if its
+    perceptual hash is near to that of one. All pairs are listed in `leaks.csv` under the run.
+
+    Raises:
+        TableError: there are leaks and the recipe refuses them; names the nearest.
+    """
+    config = recipe.distillation
+    table = read_table(recipe.table(recipe.data.labels))
+    split = split_by_content(
+        table,
+        test=recipe.data.test,
+        validation=recipe.data.validation,
+        seed=recipe.data.split_seed,
+    )
+    parts = split.indices(table)
+    held = table.select(np.concatenate([parts["validation"], parts["test"]]))
+    held_paths = held.paths(recipe.data.root)
+    owner = dict(zip(held.contents, held_paths, strict=True))
+    owner |= dict(zip(held.names, held_paths, strict=True))
+    leaks = [
+        Leak(str(path), str(owner[key]), 0)
+        for path, name, content in zip(pool.paths, pool.names, pool.contents, strict=True)
+        if (key := content if content in owner else name) in owner
+    ]
+    reporter.say(f"Comparing {len(pool.paths)} unrated with {len(held)} held-out images.")
+    leaks += find_leaks(
+        perceptual_hashes(pool.paths), perceptual_hashes(held_paths),
+        max_distance=config.max_distance,
+    )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "leaks.csv").open("w", newline="", **ANY_NAME) as file:
+        csv.writer(file, lineterminator="\n").writerows([Leak._fields, *leaks])
+    if config.leaks == "refuse":
+        refuse_leaks(leaks)
+    leaking = {leak.image for leak in leaks}
+    rows = {i for i, path in enumerate(pool.paths) if str(path) in leaking}
+    if rows:
+        reporter.say(f"{len(rows)} unrated images leak and are left out: {out / 'leaks.csv'}")
+    return pool.without(rows)
+
+
+def teacher_recipe(recipe: Recipe) -> Recipe:
+    """The same network on the same part of the same labels, as a plain baseline."""
+    return recipe.model_copy(
+        update={
+            "distillation": DistillationConfig(),
+            "method": recipe.method.model_copy(update={"kind": "baseline"}),
+            "model": recipe.model.model_copy(update={"name": f"{recipe.model.name}-teacher"}),
+        }
+    )
+
+
+def _teacher(recipe: Recipe, out: Path, reporter: Reporter) -> QualityModel:
+    """The teacher that the recipe names, or the one trained for it."""
+    named = recipe.distillation.teacher
+    folder = out / "teacher"
+    if named is None:
+        run = RunFolder(folder, teacher_recipe(recipe), resume=True)
+        if not run.model.is_dir():
+            reporter.say(f"Training the teacher in {folder}.")
+            Trainer(teacher_recipe(recipe), folder, resume=True, reporter=reporter).run()
+    teacher = load_model(named or folder / "model")
+    if teacher.card.label != recipe.data.label:
+        raise RecipeError(
+            f"distillation.teacher = {named} scores in {teacher.card.label!r}, and the labels are "
+            f"{recipe.data.label!r}: a teacher must speak the units of the labels."
+        )
+    if recipe.distillation.per_step and teacher.network.config.crop != recipe.network.crop:
+        raise RecipeError(
+            f"distillation.per_step needs a teacher of crops of {recipe.network.crop} pixels, and "
+            f"{named} takes {teacher.network.config.crop}."
+        )
+    return teacher

@@ -1,0 +1,161 @@
+"""Distilled Label Expansion: unrated images with a teacher's labels (METHOD section 4).
+
+    ^y_u = T(x_u), the mean over the covering crops of x_u
+
+The pseudo-labels are computed once, through the engine users score with, and kept as a table that
+names the teacher's weights and each image's bytes. A table of another teacher, or of an image
+that has changed since, is refused and not reused. Rows are written as they come: an interrupted
+expansion goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.errors import TableError
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.files import find_images
+from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.training.data import UnratedImage
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.reporting import Reporter
+
+MOST_UNREADABLE = 0.05  # share of the unrated images; above it the pool is not what was meant
+_COLUMNS = ("name", "sha256", "score", "error")
+ANY_NAME: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # any file name
+
+
+@dataclass(frozen=True)
+class UnlabelledPool:
+    """Unrated images.
+
+    Attributes:
+        names: as their table or folder spells them.
+        contents: what each shows; its name where nothing is said.
+        paths: of the files.
+    """
+
+    names: tuple[str, ...]
+    contents: tuple[str, ...]
+    paths: tuple[Path, ...]
+
+    def without(self, rows: set[int]) -> UnlabelledPool:
+        """The pool without some of its images."""
+        kept = [i for i in range(len(self.names)) if i not in rows]
+        return UnlabelledPool(
+            tuple(self.names[i] for i in kept),
+            tuple(self.contents[i] for i in kept),
+            tuple(self.paths[i] for i in kept),
+        )
+
+
+def find_pool(recipe: Recipe) -> UnlabelledPool:
+    """The unrated images that a recipe names.
+
+    Raises:
+        TableError: a folder without images, or a table that cannot be used.
+    """
+    assert recipe.distillation.unlabelled is not None
+    place = recipe.table(recipe.distillation.unlabelled)
+    if not place.is_dir():
+        table = read_table(place, require_mos=False)
+        return UnlabelledPool(table.names, table.contents, tuple(table.paths(recipe.data.root)))
+    files = find_images([str(place)]).files
+    if not files:
+        raise TableError(f"distillation.unlabelled: there is no image in {place}.")
+    names = tuple(str(Path(file).relative_to(place)) for file in files)
+    return UnlabelledPool(names, names, tuple(Path(file) for file in files))
+
+
+def expand(
+    pool: UnlabelledPool, teacher: QualityModel, cache: Path, reporter: Reporter
+) -> list[UnratedImage]:
+    """Labels a pool by a teacher, or takes the labels from the cache.
+
+    Args:
+        pool: free of leaks.
+        teacher: frozen.
+        cache: CSV to keep the pseudo-labels in; what is there is not computed again.
+        reporter: shows progress.
+
+    Returns:
+        The images that could be read.
+
+    Raises:
+        TableError: the cache is of another teacher or of other images, or more than 5 % of the
+            images cannot be read.
+    """
+    known = _read_cache(cache, teacher)
+    hashes = {name: _sha256(path) for name, path in zip(pool.names, pool.paths, strict=True)}
+    changed = [name for name in pool.names if name in known and known[name][0] != hashes[name]]
+    if changed:
+        raise TableError(
+            f"{len(changed)} images have changed since {cache} was made, the first {changed[0]}: "
+            "delete that file to have them labelled anew."
+        )
+    missing = [i for i, name in enumerate(pool.names) if name not in known]
+    if missing:
+        rows = Scorer(teacher).score_paths([pool.paths[i] for i in missing])
+        with cache.open("a", newline="", **ANY_NAME) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            for i, row in zip(missing, reporter.scoring(rows, len(missing)), strict=True):
+                name = pool.names[i]
+                known[name] = (hashes[name], row.score, row.error)
+                writer.writerow((name, hashes[name], row.score, row.error))
+                file.flush()
+    unreadable = [(name, known[name][2]) for name in pool.names if known[name][1] is None]
+    for name, error in unreadable:
+        reporter.say(f"unrated image {name} is left out: {error}")
+    if len(unreadable) > MOST_UNREADABLE * len(pool.names):
+        raise TableError(
+            f"{len(unreadable)} of {len(pool.names)} unrated images cannot be read, the first "
+            f"{unreadable[0][0]}: at most {MOST_UNREADABLE:.0%} may be left out."
+        )
+    labelled = zip(pool.names, pool.contents, pool.paths, strict=True)
+    return [
+        UnratedImage(path, content, score)
+        for name, content, path in labelled
+        if (score := known[name][1]) is not None
+    ]
+
+
+def _read_cache(cache: Path, teacher: QualityModel) -> dict[str, tuple[str, float | None, str]]:
+    """Hash, score and error by name; begins the file if it is not there."""
+    facts = {
+        "teacher_sha256": teacher.card.weights_sha256,
+        "preprocessing": teacher.card.preprocessing.model_dump(),
+    }
+    header = f"# {json.dumps(facts)}\n"
+    if not cache.is_file():
+        cache.write_text(f"{header}{','.join(_COLUMNS)}\n", "utf-8")
+        return {}
+    content = cache.read_text(**ANY_NAME)
+    if not content.startswith(header):
+        raise TableError(
+            f"The pseudo-labels {cache} are of another teacher: delete that file to have the "
+            "images labelled anew."
+        )
+    whole = content[: content.rfind("\n") + 1]
+    if whole != content:  # a kill in the middle of a line: that image is scored again
+        partial = cache.with_suffix(".partial")
+        partial.write_text(whole, **ANY_NAME)
+        partial.replace(cache)
+    rows = csv.DictReader(whole.removeprefix(header).splitlines(keepends=True))
+    return {
+        row["name"]: (row["sha256"], float(row["score"]) if row["score"] else None, row["error"])
+        for row in rows
+    }
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""  # reading it will say why
