@@ -4,16 +4,19 @@
 
 The pseudo-labels are computed once, through the engine users score with, and kept as a table that
 names the teacher's weights and each image's bytes. A table of another teacher, or of an image
-that has changed since, is refused and not reused. Rows are written as they come: an interrupted
-expansion goes on where it was.
+that has changed since, is refused and not reused. Images are scored in groups that depend on their
+place in the pool alone, and rows are written as they come: an interrupted expansion goes on with
+the group it was in, and ends with the same bits.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 
 MOST_UNREADABLE = 0.05  # share of the unrated images; above it the pool is not what was meant
+GROUP = 64  # images that are scored, or scored again, together: crops share batches within it
 _COLUMNS = ("name", "sha256", "score", "error")
 ANY_NAME: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # any file name
 
@@ -74,7 +78,12 @@ def find_pool(recipe: Recipe) -> UnlabelledPool:
 
 
 def expand(
-    pool: UnlabelledPool, teacher: QualityModel, cache: Path, reporter: Reporter
+    pool: UnlabelledPool,
+    teacher: QualityModel,
+    cache: Path,
+    reporter: Reporter,
+    *,
+    device: str | None = None,
 ) -> list[UnratedImage]:
     """Labels a pool by a teacher, or takes the labels from the cache.
 
@@ -83,6 +92,7 @@ def expand(
         teacher: frozen.
         cache: CSV to keep the pseudo-labels in; what is there is not computed again.
         reporter: shows progress.
+        device: torch's name; None takes a GPU if there is one.
 
     Returns:
         The images that could be read.
@@ -99,11 +109,21 @@ def expand(
             f"{len(changed)} images have changed since {cache} was made, the first {changed[0]}: "
             "delete that file to have them labelled anew."
         )
-    missing = [i for i, name in enumerate(pool.names) if name not in known]
+    missing = [
+        i
+        for first in range(0, len(pool.names), GROUP)
+        for i in range(first, min(first + GROUP, len(pool.names)))
+        if any(name not in known for name in pool.names[first : first + GROUP])
+    ]
     if missing:
-        rows = Scorer(teacher).score_paths([pool.paths[i] for i in missing])
+        scorer = Scorer(teacher, device=device)
+        rows = (
+            row
+            for group in batched(missing, GROUP)
+            for row in scorer.score_paths([pool.paths[i] for i in group])
+        )
         with cache.open("a", newline="", **ANY_NAME) as file:
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             for i, row in zip(missing, reporter.scoring(rows, len(missing)), strict=True):
                 name = pool.names[i]
                 known[name] = (hashes[name], row.score, row.error)
@@ -132,11 +152,12 @@ def _read_cache(cache: Path, teacher: QualityModel) -> dict[str, tuple[str, floa
         "preprocessing": teacher.card.preprocessing.model_dump(),
     }
     header = f"# {json.dumps(facts)}\n"
-    if not cache.is_file():
-        cache.write_text(f"{header}{','.join(_COLUMNS)}\n", "utf-8")
+    beginning = f"{header}{','.join(_COLUMNS)}\n"
+    content = cache.read_bytes().decode(**ANY_NAME) if cache.is_file() else ""
+    if beginning.startswith(content):  # no file yet, or a kill in its first line
+        cache.write_text(beginning, "utf-8")
         return {}
-    content = cache.read_text(**ANY_NAME)
-    if not content.startswith(header):
+    if not content.startswith(beginning):
         raise TableError(
             f"The pseudo-labels {cache} are of another teacher: delete that file to have the "
             "images labelled anew."
@@ -144,9 +165,9 @@ def _read_cache(cache: Path, teacher: QualityModel) -> dict[str, tuple[str, floa
     whole = content[: content.rfind("\n") + 1]
     if whole != content:  # a kill in the middle of a line: that image is scored again
         partial = cache.with_suffix(".partial")
-        partial.write_text(whole, **ANY_NAME)
+        partial.write_bytes(whole.encode(**ANY_NAME))
         partial.replace(cache)
-    rows = csv.DictReader(whole.removeprefix(header).splitlines(keepends=True))
+    rows = csv.DictReader(io.StringIO(whole.removeprefix(header), newline=""))
     return {
         row["name"]: (row["sha256"], float(row["score"]) if row["score"] else None, row["error"])
         for row in rows

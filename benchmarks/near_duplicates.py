@@ -1,0 +1,54 @@
+"""How many photos of a rated set repeat each other, whatever its `content` column says?
+
+    python benchmarks/near_duplicates.py --root ../shared/data/biq2021
+
+All pairs of labelled photos by perceptual hash: how many of one and of different content lie within
+each distance, and how many test images of the default split have a near-duplicate in the training
+part. Writes benchmarks/results/near_duplicates.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from qfm_iqm.datasets.leakage import MAX_DISTANCE, near_duplicates, perceptual_hashes
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.splits import split_by_content
+
+RESULTS = Path(__file__).parent / "results" / "near_duplicates.csv"
+
+
+def main() -> None:
+    """Counts, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    root = parser.parse_args().root
+    table = read_table(root / "labelled.csv")
+    hashes = perceptual_hashes(table.paths(root)).hashes_N8
+    pairs = [(i, j, d) for i, j, d in near_duplicates(hashes, hashes, max_distance=8) if i < j]
+    rows: list[tuple[str, int, int]] = []
+    for distance in (0, 2, 4, 6, 8):
+        within = [(i, j) for i, j, d in pairs if d <= distance]
+        same = sum(table.contents[i] == table.contents[j] for i, j in within)
+        rows.append(("pairs of one content", distance, same))
+        rows.append(("pairs of different contents", distance, len(within) - same))
+    parts = split_by_content(table).indices(table)
+    leaking = near_duplicates(
+        hashes[parts["test"]], hashes[parts["train"]], max_distance=MAX_DISTANCE
+    )
+    tests = len(np.unique([i for i, _, _ in leaking]))
+    rows.append(("test images with a near-duplicate in the training part", MAX_DISTANCE, tests))
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["figure", "bits_at_most", "count"])
+        writer.writerows(rows)
+    for name, distance, count in rows:
+        print(f"{name}, at most {distance} bits: {count}")
+
+
+if __name__ == "__main__":
+    main()
