@@ -1,0 +1,58 @@
+"""The model that ships in the package: small, honest about itself, and right about degradation."""
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import skimage
+
+from qfm_iqm import load_model, read_image
+from qfm_iqm.image.distorting import DISTORTIONS, distort
+
+PHOTOS = ("astronaut.png", "chelsea.png")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def photos():
+    folder = Path(skimage.__file__).parent / "data"
+    return [read_image(folder / name) for name in PHOTOS]
+
+
+def mean_score(model, images):
+    return sum(model.score(image).value for image in images) / len(images)
+
+
+def test_it_is_small():
+    folder = resources.files("qfm_iqm") / "models" / "default"
+    assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 10_000_000
+
+
+def test_its_card_says_what_it_was_trained_on_and_how_good_it_is(model):
+    card = model.card
+    assert card.name == "default"
+    assert card.training["backbone_weights"] == "random"
+    assert "BIQ2021" in card.training["data"] and card.training["terms"]
+    assert card.license and card.description
+    measured = {(row.part, row.metric) for row in card.results}
+    assert {("whole", "srcc"), ("subset_mean", "srcc")} <= measured
+    assert all(row.ci_low <= row.value <= row.ci_high for row in card.results)
+
+
+def test_its_scores_lie_on_the_scale_of_its_labels(model, photos):
+    label = model.card.label
+    for photo in photos:
+        assert label.minimum < model.score(photo).value < label.maximum
+
+
+@pytest.mark.parametrize("kind", DISTORTIONS)
+def test_quality_falls_as_degradation_grows(model, photos, kind):
+    clean = mean_score(model, photos)
+    weak, strong = (
+        mean_score(model, [distort(photo, kind, level) for photo in photos]) for level in (3, 5)
+    )
+    assert clean > weak > strong
