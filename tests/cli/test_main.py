@@ -9,11 +9,11 @@ def test_help_names_every_verb(qfm):
     for flag in ("--help", "-h"):
         answer = qfm(flag)
         assert answer.code == 0
-        for verb in ("score", "train", "evaluate", "pseudo-label"):
+        for verb in ("score", "train", "evaluate", "diagnose", "ablate", "pseudo-label"):
             assert verb in answer.out
 
 
-@pytest.mark.parametrize("verb", ["score", "train", "evaluate", "pseudo-label"])
+@pytest.mark.parametrize("verb", ["score", "train", "evaluate", "diagnose", "ablate", "pseudo-label"])
 def test_every_verb_explains_itself(qfm, verb):
     answer = qfm(verb, "--help")
     assert answer.code == 0

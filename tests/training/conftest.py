@@ -47,6 +47,21 @@ def rated_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def unrated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty JPEG files of 80 x 64 pixels, of other scenes, one of them deeper and oddly named."""
+    root = tmp_path_factory.mktemp("unrated")
+    (root / "more").mkdir()
+    draw = np.random.default_rng(6)
+    for number in range(20):
+        cells = draw.integers(60, 196, (3, 3, 3), dtype=np.uint8)
+        field = np.asarray(Image.fromarray(cells).resize((80, 64), Image.Resampling.BICUBIC))
+        noisy = field + draw.normal(0, 1 + 10 * (number % 5), field.shape)
+        name = f"unrated{number:02d}.jpg" if number else 'more/a "ü", [b].jpg'
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / name, quality=92)
+    return root
+
+
 def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -86,7 +101,7 @@ def recipe_content(rated_set: Path) -> Callable[..., dict[str, Any]]:
         }
         for key, value in changes.items():
             section, _, name = key.partition("__")
-            content[section][name] = value
+            content.setdefault(section, {})[name] = value
         return content
 
     return make

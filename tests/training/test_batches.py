@@ -20,9 +20,12 @@ def samples(rated_set):
     return [Sample(path, float(i), i // 4) for i, path in enumerate(paths)]
 
 
-def epoch_of(samples, *, workers=0, start=0, epoch=1, seed=3, **options):
+def epoch_of(samples, *, unrated_batch=0, workers=0, start=0, epoch=1, seed=3, **options):
     dataset = CropDataset(samples, CROP, seed=seed, **options)
-    order = EpochOrder(len(samples), 8, seed=seed)
+    rated = sum(sample.rated for sample in samples)
+    order = EpochOrder(
+        rated, 8, unrated=len(samples) - rated, unrated_batch=unrated_batch, seed=seed
+    )
     dataset.epoch = order.epoch = epoch
     order.start = start
     loader = DataLoader(dataset, batch_sampler=order, num_workers=workers)
@@ -52,8 +55,8 @@ def test_other_epochs_and_seeds_give_other_batches(samples):
 
 
 def test_every_image_once_an_epoch_with_its_own_label_and_content(samples):
-    labels = torch.cat([labels for _, labels, _ in epoch_of(samples)]).tolist()
-    contents = torch.cat([ids for _, _, ids in epoch_of(samples)]).tolist()
+    labels = torch.cat([labels for _, labels, _, _ in epoch_of(samples)]).tolist()
+    contents = torch.cat([ids for _, _, ids, _ in epoch_of(samples)]).tolist()
     assert sorted(labels) == list(range(40))
     assert labels != sorted(labels)
     assert contents == [label // 4 for label in labels]
@@ -62,7 +65,7 @@ def test_every_image_once_an_epoch_with_its_own_label_and_content(samples):
 def test_a_crop_is_a_window_of_its_image_mirrored_or_not(samples):
     mirrored = set()
     tops = set()
-    for crops, labels, _ in epoch_of(samples):
+    for crops, labels, _, _ in epoch_of(samples):
         assert crops.dtype == torch.uint8
         for crop, label in zip(crops.numpy(), labels.tolist(), strict=True):
             image = np.asarray(Image.open(samples[int(label)].path)).transpose(2, 0, 1)
@@ -83,8 +86,8 @@ def test_a_crop_is_a_window_of_its_image_mirrored_or_not(samples):
 
 
 def test_without_flip_nothing_is_mirrored(samples):
-    flipped = torch.cat([crops for crops, _, _ in epoch_of(samples)])
-    plain = torch.cat([crops for crops, _, _ in epoch_of(samples, flip=False)])
+    flipped = torch.cat([crops for crops, *_ in epoch_of(samples)])
+    plain = torch.cat([crops for crops, *_ in epoch_of(samples, flip=False)])
     same = (flipped == plain).flatten(1).all(1)
     mirrored = (flipped == plain.flip(-1)).flatten(1).all(1)
     assert (same | mirrored).all()
@@ -153,3 +156,68 @@ def test_the_last_short_batch_is_dropped_but_never_the_only_one(length, size, ba
     indices = [index for batch in given for index in batch]
     assert len(set(indices)) == len(indices) == batches * min(size, length)
     assert set(indices) <= set(range(length))
+
+
+# Unrated samples
+
+
+@pytest.fixture(scope="module")
+def mixed(samples, unrated_folder):
+    paths = sorted(unrated_folder.glob("*.jpg"))
+    return samples + [Sample(path, 100.0 + i, 50 + i, rated=False) for i, path in enumerate(paths)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_batch_ends_with_its_unrated_crops(samples, mixed, workers):
+    plain, whole = epoch_of(samples), epoch_of(mixed, unrated_batch=3, workers=workers)
+    assert len(whole) == len(plain) == 5
+    for (crops, labels, contents, rated), before in zip(whole, plain, strict=True):
+        assert len(crops) == 11
+        assert rated.tolist() == [True] * 8 + [False] * 3
+        # Beside them everything is as it would be without.
+        assert equal([(crops[:8], labels[:8], contents[:8], rated[:8])], [before])
+        assert (labels[8:] >= 100).all()
+        assert torch.equal(labels[8:] - 50, contents[8:].double())
+    assert equal(whole[2:], epoch_of(mixed, unrated_batch=3, start=2))
+
+
+@pytest.mark.parametrize(
+    ("unrated", "unrated_batch"), [(7, 3), (7, 7), (5, 12), (1, 2), (100, 3), (60, 6)]
+)
+@pytest.mark.parametrize("epoch", [0, 4])
+def test_unrated_samples_come_in_passes_without_repeats(unrated, unrated_batch, epoch):
+    def order(start=0, **options):
+        sampler = EpochOrder(43, 4, seed=9, **options)
+        sampler.epoch, sampler.start = epoch, start
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == 10 - start
+        return batches
+
+    options = {"unrated": unrated, "unrated_batch": unrated_batch}
+    batches = order(**options)
+    assert [batch[:4] for batch in batches] == order()
+    assert {len(batch) for batch in batches} == {4 + unrated_batch}
+    drawn = [index for batch in batches for index in batch[4:]]
+    assert set(drawn) <= set(range(43, 43 + unrated))
+    passes = [drawn[i : i + unrated] for i in range(0, len(drawn), unrated)]
+    for one in passes:
+        assert len(set(one)) == len(one)
+    if unrated > 5 and len(drawn) >= 2 * unrated:
+        assert passes[0] != passes[1]
+    for start in (1, 6, 10):
+        assert order(start, **options) == batches[start:]
+
+
+def test_unrated_passes_differ_between_epochs_and_seeds():
+    drawn = set()
+    for epoch, seed in ((0, 0), (1, 0), (0, 1)):
+        order = EpochOrder(40, 8, unrated=30, unrated_batch=6, seed=seed)
+        order.epoch = epoch
+        drawn.add(tuple(index for batch in order for index in batch[8:]))
+    assert len(drawn) == 3
+
+
+def test_an_empty_pool_adds_nothing():
+    assert list(EpochOrder(9, 3, unrated=0, unrated_batch=4, seed=1)) == list(
+        EpochOrder(9, 3, seed=1)
+    )

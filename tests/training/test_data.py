@@ -10,7 +10,7 @@ from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import QFMError, RecipeError, TableError
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.distillation import PseudoLabel, PseudoLabels, write_pseudo_labels
-from qfm_iqm.training.data import load_data
+from qfm_iqm.training.data import UnratedImage, load_data
 
 
 @pytest.fixture
@@ -199,3 +199,34 @@ def test_pseudo_labels_of_images_that_are_not_there_are_refused(make_recipe, row
 def test_the_split_is_one_that_can_be_read_again(make_recipe):
     split = load_data(make_recipe()).split
     assert Split.from_text(split.to_text()) == split
+
+
+# Unrated images
+
+
+def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
+    make_recipe, rows, tmp_path, unrated_folder
+):
+    table = written(tmp_path / "pseudo.csv", pseudo_rows(rows))
+    recipe = make_recipe(train__crops_per_image=2, data__pseudo_labels=[table])
+    plain = load_data(recipe)
+    known = rows[0]["content"]
+    unrated = [
+        UnratedImage(unrated_folder / "unrated01.jpg", "new", 41.5),
+        UnratedImage(unrated_folder / "unrated02.jpg", known, 200.0),
+    ]
+    data = load_data(recipe, unrated)
+    assert data.rated == plain.rated == len(plain.samples) == 24 * 3
+    assert data.samples[: data.rated] == plain.samples
+    assert all(sample.rated for sample in plain.samples)
+    added = data.samples[data.rated :]
+    assert [(s.path, s.label, s.rated, s.fixed) for s in added] == [
+        (image.path, image.score, False, None) for image in unrated
+    ]
+    ids = {sample.content for sample in plain.samples}
+    assert added[0].content not in ids
+    content_of = {sample.path.name: sample.content for sample in plain.samples}
+    assert added[1].content == content_of.get(rows[0]["name"], len(ids) + 1)
+    # The scale is that of the people's labels, and so are the parts.
+    assert (data.label_mean, data.label_std) == (plain.label_mean, plain.label_std)
+    assert data.split == plain.split

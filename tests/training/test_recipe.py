@@ -65,6 +65,10 @@ def test_the_papers_protocol_is_the_default():
         ('data.pseudo_labels=["labelled.csv"]', lambda r: len(r.data.pseudo_labels), 1),
         ("model.name=other", lambda r: r.model.name, "other"),
         ("network.shorter_side=64", lambda r: r.network.shorter_side, 64),
+        ("distillation.teacher=default", lambda r: r.distillation.teacher, "default"),
+        ("distillation.share=1", lambda r: r.distillation.share, 1.0),
+        ("distillation.leaks=drop", lambda r: r.distillation.leaks, "drop"),
+        ("distillation.per_step=true", lambda r: r.distillation.per_step, True),
     ],
 )
 def test_set_changes_one_key(recipe_file, change, read, value):
@@ -92,6 +96,7 @@ def test_a_change_without_key_or_value_is_refused(recipe_file, change):
         ("data.label.minimun=1", "data.label.minimun", "data.label.minimum"),
         ("data..root=x", "data.", None),
         ("nonsense=1", "nonsense", None),
+        ("distillation.unlabeled=x", "distillation.unlabeled", "distillation.unlabelled"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant(recipe_file, change, key, meant):
@@ -118,6 +123,10 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(recipe_file, chan
         ("data.label.higher_is_better=yes", "data.label.higher_is_better"),
         ('data.label.minimum="0"', "data.label.minimum"),
         ("method.kind=simclr", "method.kind"),
+        ("distillation.leaks=ignore", "distillation.leaks"),
+        ("distillation.per_step=yes", "distillation.per_step"),
+        ("distillation.unlabelled=3", "distillation.unlabelled"),
+        ("distillation.teacher=true", "distillation.teacher"),
         ("train.schedule=linear", "train.schedule"),
         ("train.precision=fp8", "train.precision"),
         ("backbone.tune=some", "backbone.tune"),
@@ -150,6 +159,9 @@ def test_a_wrong_type_or_choice_is_refused_by_name(recipe_file, change, key):
         "method.tau=0",
         "method.tau=inf",
         "method.alpha=-0.5",
+        "distillation.share=0",
+        "distillation.max_distance=-1",
+        "distillation.max_distance=65",
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
@@ -175,7 +187,33 @@ def test_what_is_not_there_or_does_not_fit_is_refused(recipe_file, change, sente
         assert sentence in refused(recipe_file, change)
 
 
-@pytest.mark.parametrize("section", ["train", "data", "model", "method", "backbone"])
+def test_unrated_images_must_be_there(recipe_file):
+    message = refused(recipe_file, "distillation.unlabelled=nowhere", "method.kind=qfm")
+    assert "distillation.unlabelled: there is no nowhere, nor one under data.root" in message
+
+
+def test_unrated_images_lie_under_the_root_or_elsewhere(recipe_file, rated_set, unrated_folder):
+    for place, found in (
+        ("labelled.csv", rated_set / "labelled.csv"),
+        (".", rated_set),
+        (unrated_folder, unrated_folder),
+    ):
+        recipe = read_recipe(recipe_file, [f"distillation.unlabelled={place}", "method.kind=qfm"])
+        assert recipe.table(recipe.distillation.unlabelled) == found
+
+
+def test_unrated_images_without_effect_are_refused(recipe_file):
+    unlabelled = "distillation.unlabelled=labelled.csv"
+    for weights in ([], ["method.w_pl=1", "method.w_u=0"]):
+        message = refused(recipe_file, unlabelled, *weights)
+        assert "distillation.unlabelled has no effect on method.kind = 'baseline'" in message
+    for change in ("method.w_pl=0.5", "method.kind=qfm"):
+        assert read_recipe(recipe_file, [unlabelled, change]).distillation.unlabelled is not None
+
+
+@pytest.mark.parametrize(
+    "section", ["distillation", "train", "data", "model", "method", "backbone"]
+)
 def test_a_section_that_is_no_table_is_refused_by_name(recipe_file, section):
     assert f"{section} = 3 is refused" in refused(recipe_file, f"{section}=3")
     assert "is not a table" in refused(recipe_file, "train.epochs.first=3")

@@ -25,6 +25,7 @@ from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
 from qfm_iqm.method.distillation import PseudoLabels, pseudo_label, write_pseudo_labels
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.training import trainer as trainer_module
+from qfm_iqm.training.data import UnratedImage
 from qfm_iqm.training.recipe import check_recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.state import load_state
@@ -319,6 +320,128 @@ def test_training_on_a_teachers_scores_alone(finished, make_recipe, rated_set, t
     assert run.data.left_out == 16 * crops
     card = load_model(tmp_path / "student" / "model").card
     assert (card.training["samples"], card.training["left_out"]) == (24 * crops, 16 * crops)
+
+
+# Unrated images (DLE)
+
+
+@pytest.fixture(scope="session")
+def unrated(unrated_folder):
+    return [
+        UnratedImage(path, path.name, 20.0 + 3 * i)
+        for i, path in enumerate(sorted(unrated_folder.glob("*.jpg")))
+    ]
+
+
+@pytest.fixture
+def expanding(make_recipe):
+    """A recipe of two epochs of six steps, with regression on pseudo-labels."""
+    return lambda **changes: make_recipe(
+        **{"method__w_pl": 0.5, "train__epochs": 2, "train__crops_per_image": 2} | changes
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unrated_crops_have_terms_of_their_own(expanding, unrated, tmp_path, kind):
+    recipe = expanding(method__kind=kind)
+    plain, run = (
+        Trainer(recipe, tmp_path / name, unrated=images)
+        for name, images in (("plain", ()), ("run", unrated))
+    )
+    plain.run()
+    run.run()
+    steps, before = (
+        [line for line in log_of(out) if line["kind"] == "step"]
+        for out in (tmp_path / "run", tmp_path / "plain")
+    )
+    assert [(line["epoch"], line["step"]) for line in steps] == [(0, 6), (1, 6)]
+    assert steps[0].keys() - before[0].keys() == {"pseudo"} | (
+        {"qcc_unrated"} if kind == "qfm" else set()
+    )
+    assert weights(tmp_path / "run") != weights(tmp_path / "plain")
+    card = load_model(tmp_path / "run" / "model").card
+    assert (card.training["samples"], card.training["unrated"]) == (48, 19)
+
+
+def test_a_share_of_the_batch_is_unrated(expanding, unrated, tmp_path):
+    for share, count in ((0.5, 4), (1.0, 8), (0.01, 1)):
+        run = Trainer(expanding(distillation__share=share), tmp_path / "run", unrated=unrated)
+        assert [len(batch) for batch in run.order] == [8 + count] * 6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method__kind": "baseline"},
+        {"method__kind": "qfm"},
+        {"method__kind": "qfm", "method__noise_from": "unrated", "method__matching": "gaussian"},
+        {"method__kind": "qfm", "distillation__per_step": True},
+    ],
+)
+def test_a_stop_leaves_no_trace_with_unrated_images(
+    expanding, unrated, tmp_path, build_model, options
+):
+    recipe = expanding(method__top_k=3, **options)
+
+    def trainer(name, resume=False):
+        teacher = build_model(crop=32, seed=3).network
+        given = teacher if recipe.distillation.per_step else None
+        return Trainer(recipe, tmp_path / name, resume=resume, unrated=unrated, teacher=given)
+
+    trainer("whole").run()
+    for stop, resume in (((0, 4), False), ((1, 1), True)):
+        run = trainer("stopped", resume)
+        stop_at(run, *stop)
+        with pytest.raises(InterruptedRunError):
+            run.run()
+    trainer("stopped", resume=True).run()
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+def test_a_per_step_teacher_scores_the_crops_in_place_of_the_images(
+    expanding, unrated, tmp_path, build_model
+):
+    found = {}
+    for name, seed, shift in (("a", 3, 0.0), ("b", 3, 40.0), ("c", 4, 0.0), ("d", None, 0.0)):
+        images = [UnratedImage(u.path, u.content, u.score + shift) for u in unrated]
+        teacher = None if seed is None else build_model(crop=32, seed=seed).network
+        before = teacher and {k: v.clone() for k, v in teacher.state_dict().items()}
+        recipe = expanding(train__epochs=1)
+        run = Trainer(recipe, tmp_path / name, unrated=images, teacher=teacher)
+        run.run()
+        found[name] = weights(tmp_path / name)
+        if teacher is not None:
+            assert not teacher.training
+            assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+            trained = {p for group in run.optimizer.param_groups for p in group["params"]}
+            assert not trained & set(teacher.parameters())
+    assert found["a"] == found["b"]
+    assert len(set(found.values())) == 3
+
+
+# The memory's size
+
+
+def test_the_memorys_size_is_said_at_the_start(make_recipe, tmp_path, capsys):
+    reporter = Reporter(Console(file=sys.stdout, width=200))
+    for kind, entries in (("qfm", 200_000), ("baseline", 200_000)):
+        recipe = make_recipe(
+            method__kind=kind,
+            method__memory=entries,
+            train__epochs=1,
+            train__crops_per_image=1,
+        )
+        Trainer(recipe, tmp_path / kind, reporter=reporter).run()
+        said = capsys.readouterr().out
+        sentence = "The memory of 200000 entries takes 0.12 GiB when full.\n"
+        assert said.startswith(sentence) == (kind == "qfm")
+        assert ("memory" in said) == (kind == "qfm")
+
+
+def test_a_memory_that_does_not_fit_is_refused_before_training(make_recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"method\.memory = 1000000000000 needs 607222\.32 GiB"):
+        Trainer(make_recipe(method__kind="qfm", method__memory=10**12), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # Images that cannot be read

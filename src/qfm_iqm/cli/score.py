@@ -86,7 +86,7 @@ def score(
     errors = [row for row in rows if row.status == "error"]
     if out is not None:
         for row in errors[:5]:
-            console.print(f"{row.path}: {row.error}", style="red", markup=False, soft_wrap=True)
+            console.print(row.error, style="red", markup=False, soft_wrap=True)
         if len(errors) > 5:
             console.print(f"... and {len(errors) - 5} more, in {out}.", markup=False)
     console.print(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from qfm_iqm.errors import RecipeError
 from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.method.memory import memory_bytes
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
@@ -35,11 +40,34 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     return QualityModel(network, _card(recipe, data, network))
 
 
+@torch.no_grad()
+def check_memory(recipe: Recipe, network: QualityNetwork) -> int:
+    """The bytes that a recipe's temporary memory takes once it is full; 0 without one.
+
+    Raises:
+        RecipeError: more than is free.
+    """
+    if recipe.method.kind == "baseline":
+        return 0
+    crop = recipe.network.crop
+    _, tokens, width = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape
+    network.train()
+    needed = memory_bytes(recipe.method.memory, tokens, width)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise RecipeError(
+            f"method.memory = {recipe.method.memory} needs {needed / 2**30:.2f} GiB, and "
+            f"{free / 2**30:.2f} GiB are free: give it fewer entries."
+        )
+    return needed
+
+
 def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
     """Everything about the model that is known before it is trained."""
     parts = ("train", "validation", "test")
     # Where things lay on the machine that trained it is nobody's business.
-    told = recipe.model_dump_json(exclude={"data": {"root"}, "backbone": {"weights"}})
+    places = {"data": {"root"}, "backbone": {"weights"}, "distillation": {"unlabelled", "teacher"}}
+    told = recipe.model_dump_json(exclude=places)
     return ModelCard(
         name=recipe.model.name,
         description=recipe.model.description,
@@ -54,7 +82,8 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "terms": recipe.data.terms,
             "backbone_weights": "random" if recipe.backbone.weights == "random" else "pretrained",
             "images": {part: len(data.split.part(part)) for part in parts},
-            "samples": len(data.samples),
+            "samples": data.rated,
+            "unrated": len(data.samples) - data.rated,
             "left_out": data.left_out,
             "split_rule": data.split.rule,
             "split_sha256": data.split.sha256,

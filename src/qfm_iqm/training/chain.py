@@ -16,8 +16,8 @@ import numpy as np
 from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse_leaks
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.errors import RecipeError
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.errors import ImageError, RecipeError, TableError
+from qfm_iqm.network.checkpoint import CARD_FILE, load_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.training.expansion import ANY_NAME, UnlabelledPool, expand, find_pool
 from qfm_iqm.training.folder import RunFolder
@@ -40,17 +40,19 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> T
 
     Raises:
         RecipeError: `out` cannot be used, or the pool leaks and leaks are refused.
-        TableError, ModelError: data, images or weights that cannot be used.
+        TableError, ImageError, ModelError: data, images or weights that cannot be used.
         InterruptedRunError: asked to stop while the teacher was trained.
     """
     config = recipe.distillation
     if config.unlabelled is None:
         return Trainer(recipe, out, resume=resume, reporter=reporter)
-    RunFolder(out, recipe, resume=resume)  # refused now, not after hours of teaching
+    # Whatever can be refused is refused now, not after hours of teaching.
+    Trainer(recipe, out, resume=resume)
     pool = find_pool(recipe)
     pool = without_leaks(pool, recipe, out, reporter)
-    teacher = _teacher(recipe, out, reporter)
-    unrated = expand(pool, teacher, out / "expansion.csv", reporter)
+    teacher = _teacher(recipe, out, resume=resume, reporter=reporter)
+    device = "cpu" if recipe.train.device == "cpu" else None
+    unrated = expand(pool, teacher, out / "expansion.csv", reporter, device=device)
     return Trainer(
         recipe,
         out,
@@ -70,7 +72,10 @@ def without_leaks(
     perceptual hash is near to that of one. All pairs are listed in `leaks.csv` under the run.
 
     Raises:
-        TableError: there are leaks and the recipe refuses them; names the nearest.
+        TableError: there are leaks and the recipe refuses them, naming the nearest; or every
+            image leaks.
+        ImageError: a held-out image cannot be read, and so not compared.
+        RecipeError: the list cannot be written.
     """
     config = recipe.distillation
     table = read_table(recipe.table(recipe.data.labels))
@@ -91,19 +96,28 @@ def without_leaks(
         if (key := content if content in owner else name) in owner
     ]
     reporter.say(f"Comparing {len(pool.paths)} unrated with {len(held)} held-out images.")
-    leaks += find_leaks(
-        perceptual_hashes(pool.paths), perceptual_hashes(held_paths),
-        max_distance=config.max_distance,
-    )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "leaks.csv").open("w", newline="", **ANY_NAME) as file:
-        csv.writer(file, lineterminator="\n").writerows([Leak._fields, *leaks])
+    held_hashes = perceptual_hashes(held_paths)
+    if held_hashes.errors:
+        raise ImageError(f"A rated image cannot be compared: {held_hashes.errors[0]}")
+    alike = find_leaks(perceptual_hashes(pool.paths), held_hashes, max_distance=config.max_distance)
+    said = {leak[:2] for leak in leaks}
+    leaks += [leak for leak in alike if leak[:2] not in said]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / "leaks.csv").open("w", newline="", **ANY_NAME) as file:
+            csv.writer(file, lineterminator="\n").writerows([Leak._fields, *leaks])
+    except OSError as error:
+        raise RecipeError(f"The run cannot be written to {out}: {error.strerror}.") from error
     if config.leaks == "refuse":
         refuse_leaks(leaks)
     leaking = {leak.image for leak in leaks}
     rows = {i for i, path in enumerate(pool.paths) if str(path) in leaking}
     if rows:
         reporter.say(f"{len(rows)} unrated images leak and are left out: {out / 'leaks.csv'}")
+    if len(rows) == len(pool.paths):
+        raise TableError(
+            f"All {len(rows)} unrated images leak ({out / 'leaks.csv'}): none is left."
+        )
     return pool.without(rows)
 
 
@@ -118,13 +132,13 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     )
 
 
-def _teacher(recipe: Recipe, out: Path, reporter: Reporter) -> QualityModel:
+def _teacher(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> QualityModel:
     """The teacher that the recipe names, or the one trained for it."""
     named = recipe.distillation.teacher
     folder = out / "teacher"
     if named is None:
-        run = RunFolder(folder, teacher_recipe(recipe), resume=True)
-        if not run.model.is_dir():
+        run = RunFolder(folder, teacher_recipe(recipe), resume=resume)
+        if not (run.model / CARD_FILE).is_file():
             reporter.say(f"Training the teacher in {folder}.")
             Trainer(teacher_recipe(recipe), folder, resume=True, reporter=reporter).run()
     teacher = load_model(named or folder / "model")

@@ -83,16 +83,20 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     train, validation, test = (
         table.select(parts[part]) for part in ("train", "validation", "test")
     )
+    if data.train_share < 1:
+        train = _share(train, data.train_share, data.split_seed)
     labels = _labels(train, "train", fewest=2)
     for part, judged in (("validation", validation), ("test", test)):
         _labels(judged, part, fewest=_FEWEST_JUDGED)
     content_ids: dict[str, int] = {}
     samples = []
-    paths = table.paths(data.root)  # also checks that every image of every part is there
+    table.paths(data.root)  # every image of every part must be there
     if data.human_labels:
         people = [
-            Sample(paths[i], mos, content_ids.setdefault(content, len(content_ids)))
-            for i, mos, content in zip(parts["train"], labels, train.contents, strict=True)
+            Sample(path, mos, content_ids.setdefault(content, len(content_ids)))
+            for path, mos, content in zip(
+                train.paths(data.root), labels, train.contents, strict=True
+            )
         ]
         samples += people * recipe.train.crops_per_image
     # By name too: a table without contents calls each image a content of its own.
@@ -131,6 +135,12 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         label_std=float(labels.std()),
         left_out=left_out,
     )
+
+
+def _share(train: RatedTable, share: float, seed: int) -> RatedTable:
+    """A share of a training part, whole contents at a time, in an order drawn as a split's is."""
+    split = split_by_content(train, test=share, validation=0, seed=seed)
+    return train.select(split.indices(train)["test"])
 
 
 def _labels(table: RatedTable, part: str, *, fewest: int) -> np.ndarray:

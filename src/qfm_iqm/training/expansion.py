@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -109,26 +108,23 @@ def expand(
             f"{len(changed)} images have changed since {cache} was made, the first {changed[0]}: "
             "delete that file to have them labelled anew."
         )
-    missing = [
-        i
-        for first in range(0, len(pool.names), GROUP)
-        for i in range(first, min(first + GROUP, len(pool.names)))
-        if any(name not in known for name in pool.names[first : first + GROUP])
-    ]
+    places = range(len(pool.names))
+    groups = [places[first : first + GROUP] for first in places[::GROUP]]
+    missing = [group for group in groups if any(pool.names[i] not in known for i in group)]
     if missing:
         scorer = Scorer(teacher, device=device)
+        scored = [i for group in missing for i in group]
         rows = (
-            row
-            for group in batched(missing, GROUP)
-            for row in scorer.score_paths([pool.paths[i] for i in group])
+            row for group in missing for row in scorer.score_paths([pool.paths[i] for i in group])
         )
         with cache.open("a", newline="", **ANY_NAME) as file:
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-            for i, row in zip(missing, reporter.scoring(rows, len(missing)), strict=True):
+            for i, row in zip(scored, reporter.scoring(rows, len(scored)), strict=True):
                 name = pool.names[i]
-                known[name] = (hashes[name], row.score, row.error)
-                writer.writerow((name, hashes[name], row.score, row.error))
-                file.flush()
+                if name not in known:
+                    known[name] = (hashes[name], row.score, row.error)
+                    writer.writerow((name, hashes[name], row.score, row.error))
+                    file.flush()
     unreadable = [(name, known[name][2]) for name in pool.names if known[name][1] is None]
     for name, error in unreadable:
         reporter.say(f"unrated image {name} is left out: {error}")

@@ -8,7 +8,7 @@ single keys, with values written as in TOML (quotes around text may be left out)
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -34,6 +34,7 @@ class DataConfig(_Section):
         group: column whose groups are reported beside the whole; None for none.
         test: share of the images kept for the one test.
         validation: share of the images that selects the epoch.
+        train_share: share of the training part's images that is used: what few labels do.
         split_seed: of the split by content.
         label: units and direction of the labels.
         pseudo_labels: tables of crops scored by a teacher (`qfm pseudo-label`), trained on
@@ -48,6 +49,7 @@ class DataConfig(_Section):
     group: str | None = None
     test: float = Field(default=0.2, gt=0, lt=1)
     validation: float = Field(default=0.1, gt=0, lt=1)
+    train_share: float = Field(default=1.0, gt=0, le=1)
     split_seed: int = Field(default=0, ge=0)
     label: LabelUnits = LabelUnits()
     pseudo_labels: tuple[Path, ...] = ()
@@ -186,10 +188,11 @@ class Recipe(_Section):
             raise ValueError(
                 f"distillation.unlabelled: there is no {unlabelled}, nor one under data.root"
             )
-        if unlabelled is not None and self.method.kind == "baseline" and not self.method.w_pl:
+        taught = self.method.w_u * self.method.w_pl
+        if unlabelled is not None and self.method.kind == "baseline" and not taught:
             raise ValueError(
                 "distillation.unlabelled has no effect on method.kind = 'baseline' "
-                "with method.w_pl = 0"
+                "with method.w_u or method.w_pl = 0"
             )
         weights = self.backbone.weights
         if weights and weights.endswith(".safetensors") and not Path(weights).is_file():
@@ -210,12 +213,15 @@ class Recipe(_Section):
         return self.data.root / path if (self.data.root / path).exists() else path
 
 
-def read_recipe(path: Path, changes: Iterable[str] = ()) -> Recipe:
+def read_recipe(
+    path: Path, changes: Iterable[str] = (), *, values: Mapping[str, Any] | None = None
+) -> Recipe:
     """Reads and checks a recipe.
 
     Args:
         path: a TOML file.
         changes: "key=value" each, the key with dots, the value as in TOML.
+        values: further keys, with dots, and their values; these come last.
 
     Raises:
         RecipeError: names the key that is wrong, what was found and what is allowed.
@@ -227,7 +233,10 @@ def read_recipe(path: Path, changes: Iterable[str] = ()) -> Recipe:
     except (OSError, ValueError) as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
     for change in changes:
-        _set(content, change)
+        key, value = _parsed(change)
+        _put(content, key, value)
+    for key, value in (values or {}).items():
+        _put(content, key, value)
     if isinstance(model := content.setdefault("model", {}), dict):
         model.setdefault("name", path.stem)
     return check_recipe(content, str(path))
@@ -258,20 +267,24 @@ def json_text(content: object) -> str:
     return json.dumps(content, default=str)
 
 
-def _set(content: dict[str, Any], change: str) -> None:
-    """Applies one "a.b=value" to nested tables."""
+def _parsed(change: str) -> tuple[str, Any]:
+    """Key and value of one "a.b=value"."""
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set takes key=value, not '{change}'.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *tables, last = key.strip().split(".")
+        return key.strip(), text.strip()
+
+
+def _put(content: dict[str, Any], key: str, value: Any) -> None:
+    """Puts a value under a key with dots into nested tables."""
+    *tables, last = key.split(".")
     for table in tables:
         content = content.setdefault(table, {})
         if not isinstance(content, dict):
-            raise RecipeError(f"--set {change}: '{table}' is not a table of the recipe.")
+            raise RecipeError(f"{key} cannot be set: '{table}' is not a table of the recipe.")
     content[last] = value
 
 

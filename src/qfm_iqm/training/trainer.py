@@ -35,7 +35,7 @@ from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.scoring.judging import JudgedImages, judge
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.training.batches import CropDataset, EpochOrder
-from qfm_iqm.training.building import build_model
+from qfm_iqm.training.building import build_model, check_memory
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
@@ -62,7 +62,8 @@ class Trainer:
         teacher: scores unrated crops as they come, in place of these.
 
     Raises:
-        RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe.
+        RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe; or
+            its memory needs more than is free.
         TableError, ModelError: data or weights that cannot be used.
     """
 
@@ -87,6 +88,7 @@ class Trainer:
             cpu=config.device == "cpu",
         )
         self.model = build_model(recipe, self.data)
+        self.memory_bytes = check_memory(recipe, self.model.network)
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(self.model.network, recipe.method, teacher=teacher)
@@ -135,6 +137,9 @@ class Trainer:
             self._restore()
         elif self.accelerator.is_main_process:
             self.folder.begin(self.data.split)
+        if self.memory_bytes:
+            entries, size = self.recipe.method.memory, self.memory_bytes / 2**30
+            self.reporter.say(f"The memory of {entries} entries takes {size:.2f} GiB when full.")
         with self._stopping_on_signals(), closing(self.reporter):
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)

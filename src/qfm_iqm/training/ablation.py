@@ -1,0 +1,203 @@
+"""Ablation: a grid of settings x variants x seeds, paired, resumable after a kill.
+
+A grid is a TOML file:
+
+    recipe = "biq2021.toml"              # the base, relative to this file
+    seeds = [0, 1, 2]                    # of split, crops, order and first weights
+    references = ["baseline", "random"]  # what every variant is compared with
+    [set]                                # keys of the recipe, for all runs
+    "train.epochs" = 4
+    [settings.biq2021_20]                # data and amount of labels
+    "data.train_share" = 0.2
+    [variants.baseline]                  # options of the method
+    [variants.qfm]
+    "method.kind" = "qfm"
+
+The runs of one seed share split, crops and batch order whatever the variant, so that differences
+within a seed are the method's. The text `{variant:NAME}` in a value stands for the model folder of
+that variant's run of the same setting and seed: a baseline serves as the teacher of others.
+
+`runs.csv` has a row per finished run; a run that is there is not made again, and one that was
+interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.evaluation.paired import Comparison, Run, compare, write_comparisons
+from qfm_iqm.training.chain import prepare
+from qfm_iqm.training.recipe import Recipe, read_recipe
+from qfm_iqm.training.reporting import Reporter
+
+_FIGURE = re.compile(r"(srcc|plcc):(.+)")
+
+
+class Grid(BaseModel):
+    """What is run; see the module's text for the file.
+
+    Attributes:
+        recipe: base recipe, relative to the grid's file.
+        seeds: one paired run of every variant each.
+        references: variants that the others are compared with.
+        set: keys of the recipe for all runs.
+        settings: keys of the recipe by setting.
+        variants: keys of the recipe by variant; run in this order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    recipe: str
+    seeds: list[int] = Field(min_length=1)
+    references: list[str] = Field(min_length=1)
+    set: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = Field(min_length=1)
+    variants: dict[str, dict[str, Any]] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the grid.
+
+    Attributes:
+        setting: its name.
+        variant: its name.
+        seed: of everything random.
+        recipe: checked.
+        folder: where it is made.
+    """
+
+    setting: str
+    variant: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+
+
+def plan(grid_file: Path, out: Path, changes: list[str]) -> tuple[Grid, list[PlannedRun]]:
+    """Reads a grid and checks every recipe in it before anything runs.
+
+    Args:
+        grid_file: TOML.
+        out: folder of all runs.
+        changes: "key=value" for all recipes, as in `qfm train --set`.
+
+    Raises:
+        RecipeError: the grid or one of its recipes is wrong; names the key.
+    """
+    try:
+        grid = Grid.model_validate(tomllib.loads(grid_file.read_text("utf-8")))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no grid {grid_file}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"In {grid_file}: {key}: {first['msg']}.") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"The grid {grid_file} cannot be read: {error}.") from error
+    for reference in grid.references:
+        if reference not in grid.variants:
+            raise RecipeError(
+                f"In {grid_file}: the reference '{reference}' is none of the variants "
+                f"({', '.join(grid.variants)})."
+            )
+    base = grid_file.parent / grid.recipe
+    return grid, list(_planned(grid, base, out, changes))
+
+
+def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) -> list[Comparison]:
+    """Makes the runs that are missing, and writes `runs.csv` and `summary.csv` after each.
+
+    Raises:
+        InterruptedRunError: asked to stop; what is finished is kept.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    table = out / "runs.csv"
+    for number, run in enumerate(runs, 1):
+        done = {(row["setting"], row["variant"], row["seed"]) for row in read_runs(table)}
+        if (run.setting, run.variant, str(run.seed)) in done:
+            continue
+        reporter.say(f"Run {number} of {len(runs)}: {run.setting}, {run.variant}, seed {run.seed}")
+        trainer = prepare(run.recipe, run.folder, resume=True, reporter=reporter)
+        evaluation = trainer.run()
+        row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
+        row["best_epoch"] = str(trainer.best["epoch"] + 1)
+        row["validation_srcc"] = str(trainer.best["srcc"])
+        for figure in evaluation.rows:
+            if figure.metric in ("srcc", "plcc") and figure.value is not None:
+                row[f"{figure.metric}:{figure.part}"] = repr(figure.value)
+        _add_row(table, row)
+        # The model stays, as a teacher of later runs; what only a resume needs goes.
+        trainer.folder.state.unlink(missing_ok=True)
+        shutil.rmtree(trainer.folder.best, ignore_errors=True)
+    return summarise(grid, out)
+
+
+def summarise(grid: Grid, out: Path) -> list[Comparison]:
+    """Compares the finished runs, and writes `summary.csv`."""
+    finished = [
+        Run(row["setting"], row["variant"], int(row["seed"]), figure[1], figure[2], float(value))
+        for row in read_runs(out / "runs.csv")
+        for key, value in row.items()
+        if value and (figure := _FIGURE.fullmatch(key))
+    ]
+    present = {run.variant for run in finished}
+    comparisons = compare(finished, [name for name in grid.references if name in present])
+    write_comparisons(comparisons, out / "summary.csv")
+    return comparisons
+
+
+def read_runs(table: Path) -> list[dict[str, str]]:
+    """The rows of `runs.csv`; none if it is not there."""
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if rows and not {"setting", "variant", "seed"} <= rows[0].keys():
+        raise TableError(f"{table} is no table of ablation runs: move it away.")
+    return rows
+
+
+def _planned(grid: Grid, base: Path, out: Path, changes: list[str]) -> Iterator[PlannedRun]:
+    for setting, of_setting in grid.settings.items():
+        for seed in grid.seeds:
+            for variant, of_variant in grid.variants.items():
+                folder = out / setting / f"seed{seed}"
+                keys = grid.set | of_setting | of_variant
+                filled = {key: _filled(value, folder) for key, value in keys.items()}
+                filled |= {
+                    "data.split_seed": seed,
+                    "train.seed": seed,
+                    "model.name": f"{setting}-{variant}-{seed}",
+                }
+                recipe = read_recipe(base, changes, values=filled)
+                yield PlannedRun(setting, variant, seed, recipe, folder / variant)
+
+
+def _filled(value: Any, folder: Path) -> Any:
+    """Puts the model folder of a run of the same setting and seed into a text."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\{variant:([^}]+)\}", lambda name: str(folder / name[1] / "model"), value)
+
+
+def _add_row(table: Path, row: dict[str, str]) -> None:
+    """Adds a run, in one step; parts that only some settings have get columns of their own."""
+    rows = [*read_runs(table), row]
+    columns = list(dict.fromkeys(key for one in rows for key in one))
+    partial = table.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(table)

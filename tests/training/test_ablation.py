@@ -1,0 +1,143 @@
+"""A small real grid: paired, resumed after an interruption, summarised."""
+
+import csv
+import shutil
+
+import pytest
+
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.training.ablation import plan, read_runs, run_grid
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.trainer import InterruptedRunError
+
+GRID = """
+recipe = "base.toml"
+seeds = [0, 1]
+references = ["baseline"]
+[set]
+"train.epochs" = 1
+[settings.all]
+[settings.half]
+"data.train_share" = 0.5
+[variants.baseline]
+"method.kind" = "baseline"
+[variants.taught]
+"method.kind" = "qfm"
+"method.alpha" = 0.2
+"distillation.unlabelled" = "{pool}"
+"distillation.teacher" = "{{variant:baseline}}"
+"distillation.leaks" = "drop"
+"""
+
+BASE = """
+[data]
+root = "{root}"
+labels = "labelled.csv"
+group = "subset"
+test = 0.4
+validation = 0.2
+[backbone]
+name = "test_vit"
+weights = "random"
+[network]
+crop = 32
+[train]
+batch_size = 8
+device = "cpu"
+"""
+
+
+@pytest.fixture
+def grid_file(tmp_path, rated_set, unrated_folder):
+    (tmp_path / "base.toml").write_text(BASE.format(root=rated_set))
+    (tmp_path / "grid.toml").write_text(GRID.format(pool=unrated_folder))
+    return tmp_path / "grid.toml"
+
+
+class StopsAfter(Reporter):
+    """Asks to stop when a run of that number begins."""
+
+    def __init__(self, number):
+        super().__init__(None)
+        self.number = number
+
+    def say(self, sentence):
+        if sentence.startswith(f"Run {self.number} of"):
+            raise InterruptedRunError
+
+
+def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
+    out = tmp_path / "runs"
+    grid, runs = plan(grid_file, out, [])
+    assert [(r.setting, r.seed, r.variant) for r in runs] == [
+        (setting, seed, variant)
+        for setting in ("all", "half")
+        for seed in (0, 1)
+        for variant in ("baseline", "taught")
+    ]
+    with pytest.raises(InterruptedRunError):
+        run_grid(grid, runs, out, StopsAfter(4))
+    assert len(read_runs(out / "runs.csv")) == 3
+    before = (out / "runs.csv").read_text().splitlines()
+    comparisons = run_grid(grid, runs, out, Reporter(None))
+    assert (out / "runs.csv").read_text().splitlines()[: len(before)] == before
+    assert len(read_runs(out / "runs.csv")) == len(runs)
+
+    # Splits and order are those of the seed, whatever the variant; labels those of the setting.
+    splits = {run: (run.folder / "split.txt").read_text() for run in runs}
+    for run in runs:
+        for other in runs:
+            assert (splits[run] == splits[other]) == (run.seed == other.seed)
+
+    # The whole again, undisturbed, gives the same figures.
+    again = tmp_path / "again"
+    run_grid(grid, plan(grid_file, again, [])[1], again, Reporter(None))
+    assert (again / "summary.csv").read_text() == (out / "summary.csv").read_text()
+
+    # The summary is that of the runs' own results.
+    for c in comparisons:
+        values = {}
+        for variant in (c.variant, c.reference):
+            values[variant] = []
+            for seed in (0, 1):
+                with (out / c.setting / f"seed{seed}" / variant / "results.csv").open() as file:
+                    rows = csv.DictReader(file)
+                    values[variant] += [
+                        float(row["value"])
+                        for row in rows
+                        if (row["part"], row["metric"]) == (c.part, c.metric)
+                    ]
+        own, reference = values[c.variant], values[c.reference]
+        assert c.pairs == 2
+        assert c.median == pytest.approx(sum(own) / 2)
+        assert c.mean_difference == pytest.approx((sum(own) - sum(reference)) / 2)
+    parts = {c.part for c in comparisons}
+    assert {"whole", "subset_mean"} < parts
+
+    # A teacher is the baseline's model of the same setting and seed.
+    shutil.rmtree(out / "all" / "seed0" / "baseline" / "model")
+    assert run_grid(grid, runs, out, Reporter(None)) == comparisons  # nothing is made again
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('references = ["baseline"]', 'references = ["nobody"]', "reference 'nobody' is none"),
+        ('"method.alpha" = 0.2', '"method.alhpa" = 0.2', "unknown key 'method.alhpa'"),
+        ('"data.train_share" = 0.5', '"data.train_share" = 1.5', "data.train_share = 1.5"),
+        ("seeds = [0, 1]", "seeds = []", "seeds"),
+        ("seeds = [0, 1]", "", "seeds"),
+        ("[settings.all]", "[settings.all", "cannot be read"),
+        ('recipe = "base.toml"', 'recipe = "gone.toml"', "no recipe"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(grid_file, tmp_path, old, new, message):
+    grid_file.write_text(grid_file.read_text().replace(old, new))
+    with pytest.raises(RecipeError, match=message):
+        plan(grid_file, tmp_path / "runs", [])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_grid(tmp_path):
+    with pytest.raises(RecipeError, match="no grid"):
+        plan(tmp_path / "gone.toml", tmp_path / "runs", [])

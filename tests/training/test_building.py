@@ -1,0 +1,85 @@
+"""The untrained model of a recipe, its card, and the memory it will need."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.training import building
+from qfm_iqm.training.building import build_model, check_memory
+from qfm_iqm.training.data import UnratedImage, load_data
+
+
+@pytest.fixture
+def build(make_recipe):
+    def build(unrated=(), **changes):
+        recipe = make_recipe(**changes)
+        return recipe, build_model(recipe, load_data(recipe, unrated))
+
+    return build
+
+
+def test_the_seed_decides_the_first_weights(build):
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(build()[1].network.decoder.head.weight)
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_the_card_counts_rated_and_unrated_samples(build, unrated_folder):
+    unrated = [UnratedImage(path, path.name, 50.0) for path in unrated_folder.glob("*.jpg")]
+    training = build(unrated)[1].card.training
+    assert (training["samples"], training["unrated"]) == (24 * 8, 19)
+    assert build()[1].card.training["unrated"] == 0
+
+
+def test_the_card_holds_no_place_of_this_machine(build, rated_set, unrated_folder):
+    model = build(
+        distillation__unlabelled=str(unrated_folder),
+        distillation__teacher="/somewhere/teacher",
+        method__kind="qfm",
+    )[1]
+    told = model.card.model_dump_json()
+    for place in (rated_set, unrated_folder, "/somewhere/teacher"):
+        assert str(place) not in told
+    assert model.card.training["recipe"]["distillation"]["share"] == 0.5
+
+
+def test_a_frozen_backbone_has_no_gradients(build):
+    network = build(backbone__tune="none")[1].network
+    assert not any(p.requires_grad for p in network.encoder.backbone.parameters())
+    assert all(p.requires_grad for p in network.decoder.parameters())
+
+
+@pytest.mark.parametrize(("width", "token_width"), [(None, 64), (32, 32)])
+def test_the_memorys_bytes(build, width, token_width):
+    recipe, model = build(method__kind="qfm", network__width=width)
+    state = torch.get_rng_state()
+    # 32-pixel crops in patches of 16: four patch tokens and the class token, in bfloat16.
+    assert check_memory(recipe, model.network) == 64 * (5 * token_width * 2 + 4 + 8)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.network.training
+    assert all(p.grad is None for p in model.network.parameters())
+
+
+def test_the_baseline_has_no_memory(build):
+    recipe, model = build(method__memory=10**12)
+    assert check_memory(recipe, model.network) == 0
+
+
+def test_a_memory_above_what_is_free_is_refused_with_the_figures(build, monkeypatch):
+    recipe, model = build(method__kind="qfm", method__memory=2**20)
+    needed = 2**20 * (5 * 64 * 2 + 4 + 8)
+    for free in (needed - 1, needed):
+        monkeypatch.setattr(
+            building.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free)
+        )
+        if free == needed:
+            assert check_memory(recipe, model.network) == needed
+        else:
+            sentence = r"method\.memory = 1048576 needs 0\.64 GiB, and 0\.64 GiB are free"
+            with pytest.raises(RecipeError, match=sentence):
+                check_memory(recipe, model.network)
