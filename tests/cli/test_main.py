@@ -13,7 +13,9 @@ def test_help_names_every_verb(qfm):
             assert verb in answer.out
 
 
-@pytest.mark.parametrize("verb", ["score", "train", "evaluate", "diagnose", "ablate", "pseudo-label"])
+@pytest.mark.parametrize(
+    "verb", ["score", "train", "evaluate", "diagnose", "ablate", "pseudo-label"]
+)
 def test_every_verb_explains_itself(qfm, verb):
     answer = qfm(verb, "--help")
     assert answer.code == 0

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from qfm_iqm.training.recipe import Recipe, check_recipe
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_file import check_recipe
 
 SCENES, LEVELS = 10, 4
 

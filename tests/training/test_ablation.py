@@ -8,7 +8,7 @@ import pytest
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.ablation import plan, read_runs, run_grid
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.trainer import InterruptedRunError
+from qfm_iqm.training.stopping import InterruptedRunError
 
 GRID = """
 recipe = "base.toml"

@@ -19,7 +19,7 @@ from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.training.chain import prepare, teacher_recipe, without_leaks
 from qfm_iqm.training.data import load_data
 from qfm_iqm.training.expansion import find_pool
-from qfm_iqm.training.recipe import read_recipe
+from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.trainer import Trainer
 

@@ -26,10 +26,11 @@ from qfm_iqm.method.distillation import PseudoLabels, pseudo_label, write_pseudo
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.training import trainer as trainer_module
 from qfm_iqm.training.data import UnratedImage
-from qfm_iqm.training.recipe import check_recipe
+from qfm_iqm.training.recipe_file import check_recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.state import load_state
-from qfm_iqm.training.trainer import InterruptedRunError, Trainer
+from qfm_iqm.training.stopping import InterruptedRunError
+from qfm_iqm.training.trainer import Trainer
 
 KINDS = ("baseline", "qfm")
 EPOCHS, STEPS = 3, 24  # 24 photos x 8 crops in batches of 8
@@ -500,7 +501,7 @@ def stop_at(trainer, epoch, step):
 
     def look(loss, crops):
         if (trainer.epoch, trainer.step) == (epoch, step):
-            trainer._stop_asked = True
+            trainer.stopping.asked = True
 
     trainer.reporter.step = look
 
@@ -542,7 +543,7 @@ def test_a_stop_in_scoring_leaves_no_trace(finished, make_recipe, tmp_path):
         def scoring(items, total, run=run, calls=calls, scorings=scorings):
             calls.append(total)
             for number, item in enumerate(items):
-                run._stop_asked = len(calls) == scorings and number == 3
+                run.stopping.asked = len(calls) == scorings and number == 3
                 yield item
 
         run.reporter.scoring = scoring

@@ -30,7 +30,7 @@ def ablate(
     try:
         from qfm_iqm.training import ablation
         from qfm_iqm.training.reporting import Reporter
-        from qfm_iqm.training.trainer import InterruptedRunError
+        from qfm_iqm.training.stopping import InterruptedRunError
     except ModuleNotFoundError as error:
         raise QFMError(
             f"Training needs {error.name}: install it with pip install 'qfm-iqm[train]'."

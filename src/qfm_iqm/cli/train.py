@@ -36,7 +36,7 @@ def train(
     """Train a network by a recipe, select on validation, test once."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.training.recipe import read_recipe
+    from qfm_iqm.training.recipe_file import read_recipe
 
     console = messages()
     checked = read_recipe(recipe, changes or ())
@@ -46,7 +46,7 @@ def train(
     try:
         from qfm_iqm.training.chain import prepare
         from qfm_iqm.training.reporting import Reporter
-        from qfm_iqm.training.trainer import InterruptedRunError
+        from qfm_iqm.training.stopping import InterruptedRunError
     except ModuleNotFoundError as error:
         raise QFMError(
             f"Training needs {error.name}: install it with pip install 'qfm-iqm[train]'."

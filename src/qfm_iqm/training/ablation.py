@@ -37,7 +37,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.evaluation.paired import Comparison, Run, compare, write_comparisons
 from qfm_iqm.training.chain import prepare
-from qfm_iqm.training.recipe import Recipe, read_recipe
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
 
 _FIGURE = re.compile(r"(srcc|plcc):(.+)")

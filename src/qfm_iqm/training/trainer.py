@@ -11,10 +11,9 @@ Design choices:
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,9 @@ from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
 from qfm_iqm.training.state import load_state, random_state, restore_random_state, save_state
+from qfm_iqm.training.stopping import InterruptedRunError, StopRequest
 
 LOG_EVERY = 10  # steps
-
-
-class InterruptedRunError(Exception):
-    """The run was asked to stop; its state is on disk."""
 
 
 class Trainer:
@@ -122,7 +118,7 @@ class Trainer:
         self.epoch = 0
         self.step = 0  # steps done in this epoch
         self.best: dict[str, Any] = {"epoch": None, "srcc": None}
-        self._stop_asked = False
+        self.stopping = StopRequest()
 
     def run(self) -> Evaluation:
         """Trains to the end, and tests once.
@@ -140,7 +136,7 @@ class Trainer:
         if self.memory_bytes:
             entries, size = self.recipe.method.memory, self.memory_bytes / 2**30
             self.reporter.say(f"The memory of {entries} entries takes {size:.2f} GiB when full.")
-        with self._stopping_on_signals(), closing(self.reporter):
+        with self.stopping, closing(self.reporter):
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)
                 self._save_state()
@@ -192,7 +188,7 @@ class Trainer:
                     kind="step", epoch=epoch, step=self.step, lr=config.lr * factor,
                     **values, seconds=seconds,
                 )  # fmt: skip
-            if self._stop_asked:
+            if self.stopping.asked:
                 self._save_state()
                 raise InterruptedRunError
 
@@ -273,7 +269,7 @@ class Trainer:
         An image that cannot be read ends it too, at once: the epochs to come would meet it again.
         """
         for row in self.reporter.scoring(rows, total):
-            if self._stop_asked:
+            if self.stopping.asked:
                 raise InterruptedRunError
             if row.error:
                 raise ImageError(f"A rated image cannot be scored: {row.error}")
@@ -305,25 +301,6 @@ class Trainer:
     def _log(self, **fields: Any) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(**fields)
-
-    @contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        """Lets the running step finish when asked to stop; a second Ctrl-C stops at once."""
-
-        def ask(signum: int, frame: object) -> None:
-            self._stop_asked = True
-            signal.signal(signum, signal.default_int_handler)
-
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        try:
-            before = {signum: signal.signal(signum, ask) for signum in wanted}
-        except ValueError:  # not in the main thread: signals are somebody else's
-            before = {}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
 
 
 def _seed(*parts: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qfm_iqm.errors import RecipeError
-from qfm_iqm.training.recipe import check_recipe, read_recipe
+from qfm_iqm.training.recipe_file import check_recipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -249,7 +249,7 @@ def test_nothing_heavy_is_loaded_to_refuse_a_recipe(recipe_file):
     code = (
         "import sys\n"
         "from qfm_iqm.errors import RecipeError\n"
-        "from qfm_iqm.training.recipe import read_recipe\n"
+        "from qfm_iqm.training.recipe_file import read_recipe\n"
         "try:\n"
         f"    read_recipe(__import__('pathlib').Path({str(recipe_file)!r}), ['train.epoch=3'])\n"
         "except RecipeError:\n"

@@ -1,0 +1,104 @@
+"""Recipes from TOML files, with single keys changed on the command line.
+
+A recipe is checked whole before anything is loaded; what is wrong is named by its key. `--set
+key=value` changes single keys, with values written as in TOML (quotes around text may be left
+out).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.training.recipe import Recipe
+
+
+def read_recipe(
+    path: Path, changes: Iterable[str] = (), *, values: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        path: a TOML file.
+        changes: "key=value" each, the key with dots, the value as in TOML.
+        values: further keys, with dots, and their values; these come last.
+
+    Raises:
+        RecipeError: names the key that is wrong, what was found and what is allowed.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe {path}.") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
+    for change in changes:
+        key, value = _parsed(change)
+        _put(content, key, value)
+    for key, value in (values or {}).items():
+        _put(content, key, value)
+    if isinstance(model := content.setdefault("model", {}), dict):
+        model.setdefault("name", path.stem)
+    return check_recipe(content, str(path))
+
+
+def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
+    """Turns plain values into a recipe; RecipeError names the first key that is wrong."""
+    # Through JSON, where strict models accept paths and tuples.
+    try:
+        return Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key '{key}'{_nearest(key)}"
+        elif first["type"] == "missing":
+            message = f"'{key}' is missing: give it in the file or with --set {key}=..."
+        elif key:
+            found = first["input"]
+            message = f"{key} = {found!r} is refused: {message[0].lower()}{message[1:]}"
+        raise RecipeError(f"In {source}: {message}.") from None
+
+
+def _parsed(change: str) -> tuple[str, Any]:
+    """Key and value of one "a.b=value"."""
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set takes key=value, not '{change}'.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def _put(content: dict[str, Any], key: str, value: Any) -> None:
+    """Puts a value under a key with dots into nested tables."""
+    *tables, last = key.split(".")
+    for table in tables:
+        content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise RecipeError(f"{key} cannot be set: '{table}' is not a table of the recipe.")
+    content[last] = value
+
+
+def _nearest(key: str) -> str:
+    """A hint at the key that was probably meant."""
+    known = [other for other in _keys(Recipe) if other.count(".") == key.count(".")]
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys of a section and of those within it, with dots."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel):
+            yield from _keys(kind, f"{prefix}{name}.")
