@@ -112,10 +112,11 @@ def test_an_interruption_says_how_to_go_on(recipe, tmp_path, monkeypatch):
     assert "Interrupted. Go on with the same command and --resume" in done.stderr
 
 
-def test_without_the_training_extra_it_says_what_to_install(recipe, monkeypatch):
+def test_without_the_training_extra_it_says_what_to_install(recipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    monkeypatch.delitem(sys.modules, "qfm_iqm.training.trainer", raising=False)
-    done = qfm(recipe)
+    for room in ("chain", "trainer"):
+        monkeypatch.delitem(sys.modules, f"qfm_iqm.training.{room}", raising=False)
+    done = qfm(recipe, "--out", tmp_path / "run")
     assert isinstance(done.exception, QFMError)
     assert "Training needs accelerate" in str(done.exception)
     assert "qfm-iqm[train]" in str(done.exception)
