@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+
+LINE_EVERY = 30.0  # seconds between lines of progress where there is no terminal
 
 Model = Annotated[
     str,
@@ -39,7 +42,10 @@ def messages() -> Console:
 
 
 def with_progress(items: Iterator[T], total: int, title: str, console: Console) -> Iterator[T]:
-    """Passes items on under a progress bar, which is shown on terminals only."""
+    """Passes items on and shows progress: a bar on a terminal, now and then a line in a log."""
+    if not console.is_terminal:
+        yield from _with_lines(items, total, title, console)
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -49,13 +55,23 @@ def with_progress(items: Iterator[T], total: int, title: str, console: Console) 
     )
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=total)
         for item in items:
             bar.advance(task)
             yield item
+
+
+def _with_lines(items: Iterator[T], total: int, title: str, console: Console) -> Iterator[T]:
+    """Says every half minute how far it is: short work stays silent."""
+    began = said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said >= LINE_EVERY and done < total:
+            left = (now - began) / done * (total - done)
+            console.print(f"{title}: {done} of {total}, {left / 60:.0f} min left", soft_wrap=True)
+            said = now
 
 
 def check_device(name: str | None) -> None:
