@@ -1,6 +1,7 @@
 """Two ways to call `qfm`: in this process, which is quick, and as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,11 @@ from qfm_iqm.cli.main import main
 QFM = [str(Path(sys.executable).with_name("qfm"))]
 # As on most machines: text is UTF-8 and checked. One thread, for tiny networks.
 ENVIRONMENT = {"PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def listen_to_ctrl_c() -> None:
+    """A job in the background of a script ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ def start() -> Callable[..., subprocess.Popen[bytes]]:
     def begin(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [*QFM, *(a if isinstance(a, bytes) else str(a) for a in arguments)]
-        return subprocess.Popen(command, env=os.environ | ENVIRONMENT, **(pipes | options))
+        return subprocess.Popen(
+            command,
+            env=os.environ | ENVIRONMENT,
+            preexec_fn=listen_to_ctrl_c,
+            **(pipes | options),
+        )
 
     return begin
