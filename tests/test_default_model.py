@@ -7,6 +7,7 @@ import pytest
 import skimage
 
 from qfm_iqm import load_model, read_image
+from qfm_iqm.errors import ModelError
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 
 PHOTOS = ("astronaut.png", "chelsea.png")
@@ -47,6 +48,14 @@ def test_its_scores_lie_on_the_scale_of_its_labels(model, photos):
     label = model.card.label
     for photo in photos:
         assert label.minimum < model.score(photo).value < label.maximum
+
+
+def test_a_folder_of_that_name_does_not_hide_it(model, tmp_path, monkeypatch):
+    (tmp_path / "default").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_model("default").card == model.card
+    with pytest.raises(ModelError, match="no model folder"):
+        load_model("./default")
 
 
 @pytest.mark.parametrize("kind", DISTORTIONS)

@@ -316,7 +316,7 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
 
     dropping = read_recipe(recipe, [*changes, "distillation.leaks=drop"])
     console = Console(file=io.StringIO(), width=80)
-    left = without_leaks(find_pool(dropping), dropping, out, Reporter(console))
+    left = without_leaks(find_pool(dropping), load_data(dropping), dropping, out, Reporter(console))
     assert len(left.names) == 20
     assert "copy.png" not in left.names
     assert "1 unrated images leak and are left out: " in console.file.getvalue()
@@ -328,7 +328,14 @@ def test_a_copy_of_a_training_image_is_no_leak(recipe, rated_set, tmp_path, pool
     name = load_data(read_recipe(recipe)).split.part("train")[0]
     Image.open(rated_set / name).save(folder / "copy.png")
     checked = read_recipe(recipe, changes)
-    assert len(without_leaks(find_pool(checked), checked, tmp_path / "run", SILENT).names) == 21
+    assert (
+        len(
+            without_leaks(
+                find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT
+            ).names
+        )
+        == 21
+    )
 
 
 def test_a_held_out_content_or_name_leaks_whatever_it_shows(
@@ -346,7 +353,7 @@ def test_a_held_out_content_or_name_leaks_whatever_it_shows(
         ])  # fmt: skip
     changes = [f"distillation.unlabelled={pool}", "distillation.leaks=drop"]
     checked = read_recipe(recipe, changes)
-    left = without_leaks(find_pool(checked), checked, tmp_path / "run", SILENT)
+    left = without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
     assert left.names == (str(unrated_folder / "unrated02.jpg"),)
 
 
@@ -368,7 +375,7 @@ def test_an_image_that_leaks_by_name_and_by_sight_is_listed_once(recipe, rated_s
     pool.write_text(f"name\n{name}\n")
     checked = read_recipe(recipe, [f"distillation.unlabelled={pool}"])
     with pytest.raises(TableError):
-        without_leaks(find_pool(checked), checked, tmp_path / "run", SILENT)
+        without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
     rows = [tuple(row.values()) for row in table(tmp_path / "run" / "leaks.csv")]
     assert (str(rated_set / name), str(rated_set / name), "0") in rows
     assert len(rows) == len({row[:2] for row in rows})
@@ -380,7 +387,7 @@ def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
     pool.write_text("name\n" + "".join(f"{name}\n" for name in names))
     checked = read_recipe(recipe, [f"distillation.unlabelled={pool}", "distillation.leaks=drop"])
     with pytest.raises(TableError, match=r"All 8 unrated images leak .*: none is left"):
-        without_leaks(find_pool(checked), checked, tmp_path / "run", SILENT)
+        without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
 
 
 # The teacher, and what can be refused early

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import messages
+from qfm_iqm.cli.options import extra, messages
 
 if TYPE_CHECKING:
     from qfm_iqm.evaluation.paired import Comparison
@@ -24,17 +24,11 @@ def ablate(
     ] = None,
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
-    from qfm_iqm.errors import QFMError
-
     console = messages()
-    try:
+    with extra("train", "Training"):
         from qfm_iqm.training import ablation
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.stopping import InterruptedRunError
-    except ModuleNotFoundError as error:
-        raise QFMError(
-            f"Training needs {error.name}: install it with pip install 'qfm-iqm[train]'."
-        ) from error
     folder = out if out is not None else Path("runs") / grid.stem
     checked, runs = ablation.plan(grid, folder, list(changes or ()))
     try:

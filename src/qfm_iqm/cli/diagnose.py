@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import Device, Root, check_device, messages, with_progress
+from qfm_iqm.cli.options import Device, Root, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
     from qfm_iqm.evaluation.diagnosis import Diagnosis
@@ -47,7 +47,6 @@ def diagnose(
     import torch
 
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.errors import QFMError
     from qfm_iqm.method import diagnosis as method
     from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.scoring.judging import recorded_part
@@ -57,12 +56,8 @@ def diagnose(
     if out is not None:
         check_output(out, only=".json")
     if figure is not None:
-        try:
+        with extra("figures", "A figure"):
             from qfm_iqm.report.diagnosis_figure import ENDINGS, draw_diagnosis
-        except ModuleNotFoundError as error:
-            raise QFMError(
-                f"A figure needs {error.name}: install it with pip install 'qfm-iqm[figures]'."
-            ) from error
         ending = figure.suffix.lower()
         check_output(figure, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
     check_device(device)

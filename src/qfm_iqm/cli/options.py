@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -32,6 +33,19 @@ Root = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
 ]
+
+
+@contextmanager
+def extra(name: str, purpose: str) -> Iterator[None]:
+    """Says which extra to install if what is imported within is not there."""
+    from qfm_iqm.errors import QFMError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise QFMError(
+            f"{purpose} needs {error.name}: install it with pip install 'qfm-iqm[{name}]'."
+        ) from error
 
 
 def messages() -> Console:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qfm_iqm.cli.evaluate import show_evaluation
-from qfm_iqm.cli.options import messages
+from qfm_iqm.cli.options import extra, messages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,6 @@ def train(
     ] = None,
 ) -> None:
     """Train a network by a recipe, select on validation, test once."""
-    from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.rows import check_output
     from qfm_iqm.training.recipe_file import read_recipe
 
@@ -43,14 +42,10 @@ def train(
     if results is not None:
         check_output(results, only=".csv")
     folder = out if out is not None else Path("runs") / checked.model.name
-    try:
+    with extra("train", "Training"):
         from qfm_iqm.training.chain import prepare
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.stopping import InterruptedRunError
-    except ModuleNotFoundError as error:
-        raise QFMError(
-            f"Training needs {error.name}: install it with pip install 'qfm-iqm[train]'."
-        ) from error
     try:
         trainer = prepare(checked, folder, resume=resume, reporter=Reporter(console))
         _announce(trainer.data, console)

@@ -70,7 +70,7 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     """Loads a model, ready to score.
 
     Args:
-        name: a model folder, the name of a model in the package ("default"), or
+        name: the name of a model in the package ("default"), a model folder, or
             `hub:owner/name` for one on the Hugging Face hub (the only case that uses a network).
 
     Raises:
@@ -96,11 +96,11 @@ def _find(name: str) -> Path:
     """The folder of a model, wherever it is."""
     if name.startswith(HUB_PREFIX):
         return _from_hub(name.removeprefix(HUB_PREFIX))
+    packaged = packaged_models()
+    if name in packaged:  # first: somebody's folder of that name need not be a model
+        return Path(str(resources.files("qfm_iqm") / "models" / name))
     if Path(name).is_dir():
         return Path(name)
-    packaged = packaged_models()
-    if name in packaged:
-        return Path(str(resources.files("qfm_iqm") / "models" / name))
     raise ModelError(
         f"There is no model '{name}': give a model folder, one of the package's models "
         f"({', '.join(packaged) or 'none installed'}), or hub:owner/name."

@@ -54,7 +54,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone: Any = _create(backbone, crop, state)  # timm's attributes are untyped
-        # Pixel by pixel in memory: convolutions run about twice as fast on a CPU.
+        # Pixel by pixel in memory: convolutions run faster on a CPU (benchmarks/speed.py).
         self.backbone.to(memory_format=torch.channels_last)
         config = self.backbone.pretrained_cfg
         # Normalisation belongs to the backbone: callers hand over plain [0, 1] pixels.

@@ -11,14 +11,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
-
 from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse_leaks
-from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.network.checkpoint import CARD_FILE, load_model
 from qfm_iqm.network.model import QualityModel
+from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.expansion import ANY_NAME, UnlabelledPool, expand, find_pool
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import DistillationConfig, Recipe
@@ -47,9 +44,8 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> T
     if config.unlabelled is None:
         return Trainer(recipe, out, resume=resume, reporter=reporter)
     # Whatever can be refused is refused now, not after hours of teaching.
-    Trainer(recipe, out, resume=resume)
-    pool = find_pool(recipe)
-    pool = without_leaks(pool, recipe, out, reporter)
+    data = Trainer(recipe, out, resume=resume).data
+    pool = without_leaks(find_pool(recipe), data, recipe, out, reporter)
     teacher = _teacher(recipe, out, resume=resume, reporter=reporter)
     device = "cpu" if recipe.train.device == "cpu" else None
     unrated = expand(pool, teacher, out / "expansion.csv", reporter, device=device)
@@ -64,7 +60,7 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> T
 
 
 def without_leaks(
-    pool: UnlabelledPool, recipe: Recipe, out: Path, reporter: Reporter
+    pool: UnlabelledPool, data: TrainingData, recipe: Recipe, out: Path, reporter: Reporter
 ) -> UnlabelledPool:
     """The pool without what repeats a validation or test image, if the recipe allows that.
 
@@ -78,24 +74,19 @@ def without_leaks(
         RecipeError: the list cannot be written.
     """
     config = recipe.distillation
-    table = read_table(recipe.table(recipe.data.labels))
-    split = split_by_content(
-        table,
-        test=recipe.data.test,
-        validation=recipe.data.validation,
-        seed=recipe.data.split_seed,
-    )
-    parts = split.indices(table)
-    held = table.select(np.concatenate([parts["validation"], parts["test"]]))
-    held_paths = held.paths(recipe.data.root)
-    owner = dict(zip(held.contents, held_paths, strict=True))
-    owner |= dict(zip(held.names, held_paths, strict=True))
+    held_paths: list[Path] = []
+    owner: dict[str, Path] = {}
+    for held in (data.validation, data.test):
+        paths = held.paths(data.root)
+        held_paths += paths
+        owner |= dict(zip(held.contents, paths, strict=True))
+        owner |= dict(zip(held.names, paths, strict=True))
     leaks = [
         Leak(str(path), str(owner[key]), 0)
         for path, name, content in zip(pool.paths, pool.names, pool.contents, strict=True)
         if (key := content if content in owner else name) in owner
     ]
-    reporter.say(f"Comparing {len(pool.paths)} unrated with {len(held)} held-out images.")
+    reporter.say(f"Comparing {len(pool.paths)} unrated with {len(held_paths)} held-out images.")
     held_hashes = perceptual_hashes(held_paths)
     if held_hashes.errors:
         raise ImageError(f"A rated image cannot be compared: {held_hashes.errors[0]}")
