@@ -4,7 +4,11 @@ Any timm model that yields a token grid works: vision transformers natively, con
 hybrid networks by flattening their last feature map, with the mean of the patch tokens in the
 class token's place (METHOD section 3).
 
-Shapes: B crops, C channels, S crop size, N patch tokens, D token width.
+An encoder may be frozen, whole or up to some block of a vision transformer. What that part, the
+stem, gives for a crop never changes then: it may be computed once and kept (`training.stems`).
+
+Shapes: B crops, C channels, S crop size, N patch tokens, P tokens before them (class token,
+registers), D token width.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from textwrap import shorten
-from typing import Any
+from typing import Any, Self
 
 import timm
 import torch
+from timm.models import VisionTransformer
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import Tensor, nn
 
@@ -35,6 +40,7 @@ class Encoder(nn.Module):
     Attributes:
         width: D of the tokens that come out.
         backbone_width: D of the backbone's own features.
+        frozen: modules of the backbone that `freeze` has fixed.
 
     Raises:
         ModelError: an unknown backbone, weights that do not fit it, or a backbone whose features
@@ -53,6 +59,8 @@ class Encoder(nn.Module):
         state: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.frozen: tuple[nn.Module, ...] = ()
+        self._stem_blocks: int | None = None
         self.backbone: Any = _create(backbone, crop, state)  # timm's attributes are untyped
         # Pixel by pixel in memory: convolutions run faster on a CPU (benchmarks/speed.py).
         self.backbone.to(memory_format=torch.channels_last)
@@ -67,27 +75,116 @@ class Encoder(nn.Module):
         self._prefix_tokens = int(getattr(self.backbone, "num_prefix_tokens", 0))
         self._has_class_token = getattr(self.backbone, "cls_token", None) is not None
 
+    def freeze(self, blocks: int | None = None) -> None:
+        """Fixes the stem: its weights are trained no more, and it stays in evaluation mode.
+
+        Args:
+            blocks: of a vision transformer, whose embeddings and first blocks are the stem; None
+                for the whole backbone, whatever it is.
+
+        Raises:
+            ModelError: the backbone is no vision transformer, or has fewer blocks.
+        """
+        if blocks is None:
+            self.frozen = (self.backbone,)
+            self.backbone.requires_grad_(False)
+        else:
+            vit = self.backbone
+            if not isinstance(vit, VisionTransformer):
+                raise ModelError(
+                    "Only the blocks of a plain vision transformer can be frozen, and the "
+                    f"backbone is a {type(vit).__name__}: leave backbone.frozen_blocks out."
+                )
+            if blocks > len(vit.blocks):
+                raise ModelError(
+                    f"The backbone has {len(vit.blocks)} blocks: {blocks} cannot be frozen."
+                )
+            after = {id(part) for part in (*vit.blocks[blocks:], vit.norm)}
+            parts = [part for part in vit.children() if part is not vit.blocks]
+            self.frozen = tuple(p for p in (*parts, *vit.blocks) if id(p) not in after)
+            for part in self.frozen:
+                part.requires_grad_(False)
+            for parameter in vit.parameters(recurse=False):  # class token, position embedding
+                parameter.requires_grad_(False)
+        self._stem_blocks = blocks
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of all that is not frozen."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
     def forward(self, crops_BCSS: Tensor) -> Tensor:
         """Encodes crops.
 
         Args:
-            crops_BCSS: RGB crops (B, 3, S, S) in [0, 1].
+            crops_BCSS: RGB crops (B, 3, S, S) in [0, 1]; or, of a frozen encoder, what `stem`
+                gave for them, which has three dimensions.
 
         Returns:
             Tokens (B, 1 + N, D): the class token first.
         """
-        normalised_BCSS = (crops_BCSS - self.mean) / self.std
-        features = self.backbone.forward_features(
-            normalised_BCSS.contiguous(memory_format=torch.channels_last)
+        if crops_BCSS.ndim == 3:
+            return self._after(crops_BCSS)
+        if self.frozen:
+            return self._after(self.stem(crops_BCSS))
+        tokens: Tensor = self.project(self._arranged(self._features(crops_BCSS)))
+        return tokens
+
+    def stem(self, crops_BCSS: Tensor) -> Tensor:
+        """What the frozen part gives for crops (B, 3, S, S) in [0, 1].
+
+        Returns:
+            Tokens (B, P + N, D) after the last frozen block, or, of an encoder frozen whole, the
+            backbone's class and patch tokens (B, 1 + N, D).
+
+        Raises:
+            ValueError: nothing is frozen.
+        """
+        if not self.frozen:
+            raise ValueError("an encoder without frozen part has no stem")
+        if self._stem_blocks is None:
+            return self._arranged(self._features(crops_BCSS))
+        (found,) = self.backbone.forward_intermediates(
+            self._normalised(crops_BCSS),
+            indices=[self._stem_blocks - 1],
+            return_prefix_tokens=True,
+            stop_early=True,
+            output_fmt="NLC",
+            intermediates_only=True,
         )
+        stem_BND: Tensor = torch.cat(found[::-1], 1) if isinstance(found, tuple) else found
+        return stem_BND
+
+    def _after(self, stem_BND: Tensor) -> Tensor:
+        """From what `stem` gave to tokens (B, 1 + N, D)."""
+        if not self.frozen:
+            raise ValueError("crops must have four dimensions (B, 3, S, S)")
+        if self._stem_blocks is not None:
+            vit = self.backbone
+            stem_BND = self._arranged(vit.norm(vit.blocks[self._stem_blocks :](stem_BND)))
+        tokens: Tensor = self.project(stem_BND)
+        return tokens
+
+    def _normalised(self, crops_BCSS: Tensor) -> Tensor:
+        normalised_BCSS = (crops_BCSS - self.mean) / self.std
+        return normalised_BCSS.contiguous(memory_format=torch.channels_last)
+
+    def _features(self, crops_BCSS: Tensor) -> Tensor:
+        features: Tensor = self.backbone.forward_features(self._normalised(crops_BCSS))
+        return features
+
+    def _arranged(self, features: Tensor) -> Tensor:
+        """The backbone's features as class token and patch tokens (B, 1 + N, D)."""
         if features.ndim == 4:
             # Convolutional maps are (B, D, h, w); some hierarchical transformers give (B, h, w, D).
             channels_first = features.shape[1] == self.backbone_width
             features = features.flatten(2).mT if channels_first else features.flatten(1, 2)
         patches = features[:, self._prefix_tokens :]
         class_token = features[:, :1] if self._has_class_token else patches.mean(1, keepdim=True)
-        tokens: Tensor = self.project(torch.cat([class_token, patches], 1))
-        return tokens
+        return torch.cat([class_token, patches], 1)
 
 
 def _create(name: str, crop: int, state: Mapping[str, Tensor] | None) -> Any:

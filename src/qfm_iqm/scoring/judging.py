@@ -16,7 +16,7 @@ from qfm_iqm.evaluation.protocol import Evaluation, evaluate
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.scoring.scorer import Crops, Scorer
 
 Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
 
@@ -78,6 +78,7 @@ def judge(
     n_boot: int = 1000,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
+    source: Callable[[str], Crops] | None = None,
 ) -> tuple[Evaluation, JudgedImages]:
     """Scores rated images and evaluates the scores.
 
@@ -89,6 +90,7 @@ def judge(
         n_boot: bootstrap resamples behind each interval.
         device: torch's name; None takes a GPU if there is one.
         progress: wraps the rows as they come, given their number.
+        source: gives the crops of a file in place of reading it.
 
     Raises:
         TableError: no labels, names that match no file, images that cannot be read, or scores
@@ -98,7 +100,7 @@ def judge(
         raise TableError(f"{table.source} has no labels to evaluate against.")
     groups = None if by is None else table.group(by)
     paths = table.paths(root)
-    rows_coming = Scorer(model, device=device).score_paths(paths)
+    rows_coming = Scorer(model, device=device, source=source).score_paths(paths)
     rows = list(progress(rows_coming, len(paths)) if progress else rows_coming)
     broken = [row for row in rows if row.score is None]
     if broken:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -27,6 +27,21 @@ from qfm_iqm.image.cropping import covering_crops, fit
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.rows import ScoreRow
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The crops that cover an image.
+
+    Attributes:
+        pixels: of each, (3, S, S) in [0, 1]; or what the network takes in its place.
+        width: of the image in pixels, upright.
+        height: of the image in pixels, upright.
+    """
+
+    pixels: list[Tensor]
+    width: int
+    height: int
 
 
 @dataclass
@@ -52,6 +67,7 @@ class Scorer:
         device: torch's name; None takes a GPU if there is one.
         max_pixels: larger images are refused.
         allow_truncated: score the part of a truncated file that is there.
+        source: gives the crops of a file in place of reading it.
     """
 
     def __init__(
@@ -63,6 +79,7 @@ class Scorer:
         device: str | torch.device | None = None,
         max_pixels: int = 250_000_000,
         allow_truncated: bool = False,
+        source: Callable[[str], Crops] | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
@@ -70,6 +87,7 @@ class Scorer:
         self.readers = readers or min(8, os.cpu_count() or 1)
         self.max_pixels = max_pixels
         self.allow_truncated = allow_truncated
+        self._source = source or self._covering
 
     def score_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[ScoreRow]:
         """Scores files; a file that cannot be read becomes a row with its error.
@@ -113,15 +131,19 @@ class Scorer:
     def _read(self, path: str) -> tuple[_Pending, list[Tensor]]:
         """Reads one file into the crops that cover it."""
         try:
-            image_CHW = read_image(
-                path, max_pixels=self.max_pixels, allow_truncated=self.allow_truncated
-            )
+            crops = self._source(path)
         except ImageError as error:
             return _Pending(path, error=str(error)), []
+        return _Pending(path, crops.width, crops.height, len(crops.pixels)), crops.pixels
+
+    def _covering(self, path: str) -> Crops:
+        image_CHW = read_image(
+            path, max_pixels=self.max_pixels, allow_truncated=self.allow_truncated
+        )
         preprocessing = self.model.card.preprocessing
         crops = list(covering_crops(fit(image_CHW, preprocessing), preprocessing.crop))
         height, width = image_CHW.shape[-2:]
-        return _Pending(path, width, height, len(crops)), crops
+        return Crops(crops, width, height)
 
     @torch.inference_mode()
     def _run(self, crops: list[Tensor], owners: list[_Pending]) -> None:

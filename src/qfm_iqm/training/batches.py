@@ -4,8 +4,9 @@ Design choices:
 * What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
   the same for any number of reading processes, and after a resume in mid-epoch.
 * Crops are cut from images that went through the model's own `fit`, as in scoring.
+* With a store of stems, a crop comes as what the frozen part of the encoder gives for it.
 
-Shapes: C channels, S crop size.
+Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token width.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset, Sampler
 from qfm_iqm.image.cropping import Preprocessing, fit
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.method.distillation import PseudoLabel
+from qfm_iqm.training.stems import StemStore, drawn_crop, fixed_crop
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ class ImageStore:
 class CropDataset(Dataset[tuple[Tensor, float, int, bool]]):
     """Crops (3, S, S) uint8 with label, content id, and whether people rated it.
 
+    Args:
+        samples: what to learn from.
+        preprocessing: of the model.
+        seed: of what is drawn.
+        flip: mirror half of the crops.
+        cache: keep decoded images in memory.
+        fixed_crops: draw the crops of an image out of so many that never change; None draws
+            another place each time.
+        stems: gives the stem's tokens (P + N, D) float32 in place of each such crop.
+
     Attributes:
         epoch: whose crops are drawn. No method `set_epoch`: accelerate's loader would call it
             with a count of its own, which begins at 0 again after a resume.
@@ -77,12 +89,16 @@ class CropDataset(Dataset[tuple[Tensor, float, int, bool]]):
         seed: int,
         flip: bool = True,
         cache: bool = False,
+        fixed_crops: int | None = None,
+        stems: StemStore | None = None,
     ) -> None:
         self.samples = samples
         self.epoch = 0
         self._size = preprocessing.crop
         self._seed = seed
         self._flip = flip
+        self._fixed_crops = fixed_crops
+        self._stems = stems
         self._store = ImageStore(preprocessing, keep=cache)
 
     def __len__(self) -> int:
@@ -90,17 +106,20 @@ class CropDataset(Dataset[tuple[Tensor, float, int, bool]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, float, int, bool]:
         sample = self.samples[index]
-        image = self._store.get(sample.path)
+        return self._crop(sample, index), sample.label, sample.content, sample.rated
+
+    def _crop(self, sample: Sample, index: int) -> Tensor:
         draw = np.random.default_rng([self._seed, self.epoch, index])
-        top = int(draw.integers(image.shape[1] - self._size + 1))
-        left = int(draw.integers(image.shape[2] - self._size + 1))
-        if sample.fixed is None:
-            crop = image[:, top : top + self._size, left : left + self._size]
-        else:
-            crop = sample.fixed.pixels(image, self._size)
-        if self._flip and draw.random() < 0.5:
-            crop = crop.flip(-1)
-        return crop, sample.label, sample.content, sample.rated
+        if sample.fixed is not None:
+            crop = sample.fixed.pixels(self._store.get(sample.path), self._size)
+            return crop.flip(-1) if self._flip and draw.random() < 0.5 else crop
+        if self._fixed_crops is None:
+            return drawn_crop(self._store.get(sample.path), self._size, draw, flip=self._flip)
+        place = int(draw.integers(self._fixed_crops))
+        if self._stems is not None:
+            return self._stems.drawn(sample.path, place)
+        image_CHW = self._store.get(sample.path)
+        return fixed_crop(image_CHW, self._size, sample.path.name, place, flip=self._flip)
 
 
 class EpochOrder(Sampler[list[int]]):

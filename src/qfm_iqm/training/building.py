@@ -16,6 +16,7 @@ from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import backbone_state
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.stems import StemStore
 
 
 def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
@@ -35,9 +36,29 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
         label_std=data.label_std,
         backbone_state=backbone_state(recipe.backbone.weights, recipe.backbone.name),
     )
-    if recipe.backbone.tune == "none":
-        network.encoder.backbone.requires_grad_(False)
+    freeze(network, recipe)
     return QualityModel(network, _card(recipe, data, network))
+
+
+def freeze(network: QualityNetwork, recipe: Recipe) -> None:
+    """Fixes the part of the backbone that a recipe does not train.
+
+    Raises:
+        ModelError: a backbone without such a part.
+    """
+    if recipe.backbone.tune == "none":
+        network.encoder.freeze()
+    elif recipe.backbone.frozen_blocks is not None:
+        network.encoder.freeze(recipe.backbone.frozen_blocks)
+
+
+def stem_store(model: QualityModel, recipe: Recipe) -> StemStore | None:
+    """The store that a recipe names, of a model whose stem is frozen; None without one."""
+    config = recipe.train
+    if config.stems is None:
+        return None
+    assert config.fixed_crops is not None
+    return StemStore(config.stems, model, fixed_crops=config.fixed_crops, flip=config.flip)
 
 
 @torch.no_grad()
@@ -66,7 +87,12 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
     """Everything about the model that is known before it is trained."""
     parts = ("train", "validation", "test")
     # Where things lay on the machine that trained it is nobody's business.
-    places = {"data": {"root"}, "backbone": {"weights"}, "distillation": {"unlabelled", "teacher"}}
+    places = {
+        "data": {"root"},
+        "backbone": {"weights"},
+        "distillation": {"unlabelled", "teacher"},
+        "train": {"stems"},
+    }
     told = recipe.model_dump_json(exclude=places)
     return ModelCard(
         name=recipe.model.name,

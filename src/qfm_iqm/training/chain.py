@@ -15,6 +15,7 @@ from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse
 from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.network.checkpoint import CARD_FILE, load_model
 from qfm_iqm.network.model import QualityModel
+from qfm_iqm.training.building import freeze, stem_store
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.expansion import ANY_NAME, UnlabelledPool, expand, find_pool
 from qfm_iqm.training.folder import RunFolder
@@ -48,7 +49,14 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> T
     pool = without_leaks(find_pool(recipe), data, recipe, out, reporter)
     teacher = _teacher(recipe, out, resume=resume, reporter=reporter)
     device = "cpu" if recipe.train.device == "cpu" else None
-    unrated = expand(pool, teacher, out / "expansion.csv", reporter, device=device)
+    source = None
+    if recipe.train.stems is not None and teacher.card.network.backbone == recipe.backbone.name:
+        freeze(teacher.network, recipe)
+        store = stem_store(teacher, recipe)
+        assert store is not None
+        store.fill([], pool.paths, reporter.scoring)
+        source = store.covering
+    unrated = expand(pool, teacher, out / "expansion.csv", reporter, device=device, source=source)
     return Trainer(
         recipe,
         out,

@@ -15,6 +15,7 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import TableError
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.files import find_images
-from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.scoring.scorer import Crops, Scorer
 from qfm_iqm.training.data import UnratedImage
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
@@ -83,6 +84,7 @@ def expand(
     reporter: Reporter,
     *,
     device: str | None = None,
+    source: Callable[[str], Crops] | None = None,
 ) -> list[UnratedImage]:
     """Labels a pool by a teacher, or takes the labels from the cache.
 
@@ -92,6 +94,7 @@ def expand(
         cache: CSV to keep the pseudo-labels in; what is there is not computed again.
         reporter: shows progress.
         device: torch's name; None takes a GPU if there is one.
+        source: gives the crops of a file in place of reading it.
 
     Returns:
         The images that could be read.
@@ -112,7 +115,7 @@ def expand(
     groups = [places[first : first + GROUP] for first in places[::GROUP]]
     missing = [group for group in groups if any(pool.names[i] not in known for i in group)]
     if missing:
-        scorer = Scorer(teacher, device=device)
+        scorer = Scorer(teacher, device=device, source=source)
         scored = [i for group in missing for i in group]
         rows = (
             row for group in missing for row in scorer.score_paths([pool.paths[i] for i in group])

@@ -22,6 +22,7 @@ _MAY_DIFFER = (
     ("train", "device"),
     ("train", "workers"),
     ("train", "cache"),
+    ("train", "stems"),
 )
 
 

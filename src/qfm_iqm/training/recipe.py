@@ -84,11 +84,14 @@ class BackboneConfig(_Section):
         weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is asked
             first), "random", a .safetensors file, or another timm name with tag.
         tune: "all" trains the backbone, "none" leaves it as it is.
+        frozen_blocks: of a vision transformer, so many first blocks, and the embeddings before
+            them, stay as they are; None for none.
     """
 
     name: str
     weights: str | None = None
     tune: Literal["all", "none"] = "all"
+    frozen_blocks: int | None = Field(default=None, ge=1)
 
 
 class NetworkSection(_Section):
@@ -115,6 +118,10 @@ class TrainConfig(_Section):
         warmup_epochs: of linear warm-up before the schedule begins.
         decay_epochs: of the step schedule.
         decay: of the step schedule.
+        fixed_crops: draw the crops of an image out of so many that never change; None draws
+            another place each time.
+        stems: folder that keeps what the frozen part of the backbone gives for crops, for all
+            runs that share it; None computes it anew each time.
         flip: mirror half of the crops.
         seed: of initial weights, crops and order.
         precision: "fp32", or "bf16" mixed precision.
@@ -133,6 +140,8 @@ class TrainConfig(_Section):
     warmup_epochs: float = Field(default=3, ge=0)
     decay_epochs: float = Field(default=3, gt=0)
     decay: float = Field(default=0.1, gt=0, le=1)
+    fixed_crops: int | None = Field(default=None, ge=1)
+    stems: Path | None = None
     flip: bool = True
     seed: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -202,6 +211,25 @@ class Recipe(_Section):
             )
         if data.test + data.validation >= 1:
             raise ValueError("data.test and data.validation leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _stems_fit(self) -> Self:
+        frozen = self.backbone.frozen_blocks is not None
+        if frozen and self.backbone.tune == "none":
+            raise ValueError("backbone.frozen_blocks has no effect with backbone.tune = 'none'")
+        if self.train.stems is None:
+            return self
+        if not frozen and self.backbone.tune != "none":
+            raise ValueError(
+                "train.stems needs a frozen part: backbone.frozen_blocks or backbone.tune = 'none'"
+            )
+        if self.train.fixed_crops is None:
+            raise ValueError("train.stems needs train.fixed_crops: crops that never change")
+        if self.data.pseudo_labels or self.distillation.per_step:
+            raise ValueError(
+                "train.stems keeps no crops of data.pseudo_labels or distillation.per_step"
+            )
         return self
 
     def table(self, path: Path) -> Path:

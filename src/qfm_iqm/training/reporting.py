@@ -66,9 +66,9 @@ class Reporter:
         if self._console is not None:
             self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
-    def scoring(self, items: Iterator[T], total: int) -> Iterator[T]:
-        """Wraps the scoring of a part in a bar."""
-        self._bar("scoring", total, 0)
+    def scoring(self, items: Iterator[T], total: int, title: str = "scoring") -> Iterator[T]:
+        """Wraps images that come one by one in a bar."""
+        self._bar(title, total, 0)
         for item in items:
             if self._progress is not None:
                 self._progress.update(self._task, advance=1)

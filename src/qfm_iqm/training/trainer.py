@@ -34,7 +34,7 @@ from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.scoring.judging import JudgedImages, judge
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.training.batches import CropDataset, EpochOrder
-from qfm_iqm.training.building import build_model, check_memory
+from qfm_iqm.training.building import build_model, check_memory, freeze, stem_store
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
@@ -89,12 +89,15 @@ class Trainer:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(self.model.network, recipe.method, teacher=teacher)
         optimizer = build_optimizer(self.model.network, config)
+        self.stems = stem_store(self.model, recipe)
         self.dataset = CropDataset(
             self.data.samples,
             self.model.card.preprocessing,
             seed=config.seed,
             flip=config.flip,
             cache=config.cache,
+            fixed_crops=config.fixed_crops,
+            stems=self.stems,
         )
         self.order = EpochOrder(
             self.data.rated,
@@ -137,6 +140,7 @@ class Trainer:
             entries, size = self.recipe.method.memory, self.memory_bytes / 2**30
             self.reporter.say(f"The memory of {entries} entries takes {size:.2f} GiB when full.")
         with self.stopping, closing(self.reporter):
+            self._compute_stems()
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)
                 self._save_state()
@@ -145,6 +149,23 @@ class Trainer:
                 self._save_state()
             return self._test()
 
+    def _compute_stems(self) -> None:
+        """Has the store hold all that the run will ask for."""
+        if self.stems is None or not self.accelerator.is_main_process:
+            return
+        data = self.data
+        judged = [path for part in (data.validation, data.test) for path in part.paths(data.root)]
+        drawn = [sample.path for sample in data.samples]
+        self.stems.fill(drawn, judged, self._stoppable_stems)
+
+    def _stoppable_stems(self, paths: Iterator[Path], total: int) -> Iterator[Path]:
+        """Shows the images whose stems are computed; what is kept stays for the next time."""
+        self.reporter.say(f"Computing the frozen part of the backbone for {total} images.")
+        for path in self.reporter.scoring(paths, total, "stems"):
+            if self.stopping.asked:
+                raise InterruptedRunError
+            yield path
+
     def _train_epoch(self, epoch: int) -> None:
         config = self.recipe.train
         self.epoch = epoch
@@ -152,8 +173,6 @@ class Trainer:
         self.order.start = self.step
         steps = self.step + len(self.order)
         self.step_module.train()
-        if self.recipe.backbone.tune == "none":
-            self.model.network.encoder.backbone.eval()
         self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
         for crops_BCSS, labels_B, contents_B, rated_B in self._batches():
             began = time.perf_counter()
@@ -163,7 +182,7 @@ class Trainer:
                 group["lr"] = config.lr * factor
             with self.accelerator.autocast():
                 losses = self.step_module(
-                    crops_BCSS.float() / 255,
+                    _in_unit_range(crops_BCSS),
                     labels_B.float(),
                     contents_B,
                     progress,
@@ -229,6 +248,7 @@ class Trainer:
                 "to test: lower train.lr, or look at the labels."
             )
         model = load_model(self.folder.best)
+        freeze(model.network, self.recipe)
         evaluation, rows = self._judge(model, self.data.test, n_boot=1000)
         rows.to_csv(self.folder.test)
         evaluation.to_csv(self.folder.results)
@@ -261,6 +281,7 @@ class Trainer:
             n_boot=n_boot,
             device=self.accelerator.device,
             progress=self._stoppable,
+            source=None if self.stems is None else self.stems.covering,
         )
 
     def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
@@ -301,6 +322,11 @@ class Trainer:
     def _log(self, **fields: Any) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(**fields)
+
+
+def _in_unit_range(crops: Tensor) -> Tensor:
+    """Pixels of 8 bits as floating-point numbers; a stem's tokens as they are."""
+    return crops.float() / 255 if crops.dtype == torch.uint8 else crops
 
 
 def _seed(*parts: int) -> int:
