@@ -177,3 +177,59 @@ def test_public_weights_give_the_features_of_plain_timm():
     with torch.inference_mode():
         expected = plain.double().forward_features((crops - 0.5) / 0.5)
         torch.testing.assert_close(network.encode(crops), expected, rtol=0, atol=1e-10)
+
+
+# Frozen parts
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit_relpos", "test_resnet"])
+def test_a_frozen_encoder_continues_from_its_stem(name, crops):
+    encoder = Encoder(name, crop=64, width=24).eval()
+    whole = encoder(crops)
+    encoder.freeze()
+    stem = encoder.stem(crops)
+    assert stem.shape == (2, whole.shape[1], encoder.backbone_width)
+    assert torch.equal(encoder(crops), whole)
+    assert torch.equal(encoder(stem), whole)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_vit2"])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_part_of_a_transformer_continues_from_its_stem(name, blocks, crops):
+    encoder = Encoder(name, crop=64).eval()
+    whole = encoder(crops)
+    encoder.freeze(blocks)
+    seen = []
+    encoder.backbone.blocks[blocks - 1].register_forward_hook(lambda *a: seen.append(a[2]))
+    stem = encoder.stem(crops)
+    assert torch.equal(stem, seen[0])
+    torch.testing.assert_close(encoder(stem), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(encoder(crops), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_frozen_is_not_trained(crops):
+    encoder = Encoder("test_vit", crop=64)
+    encoder.freeze(2)
+    encoder.train()
+    encoder(crops).square().sum().backward()
+    trained = {name for name, p in encoder.named_parameters() if p.grad is not None}
+    blocks = len(encoder.backbone.blocks)
+    assert {name.split(".")[2] for name in trained if ".blocks." in name} == {
+        str(block) for block in range(2, blocks)
+    }
+    others = {name.split(".")[1] for name in trained if ".blocks." not in name}
+    assert others == {"norm"}
+    assert not encoder.backbone.blocks[1].training
+    assert encoder.backbone.blocks[2].training
+    assert not encoder.backbone.patch_embed.training
+
+
+def test_what_cannot_be_frozen_is_named(crops):
+    with pytest.raises(ModelError, match=r"plain vision transformer .* ResNet"):
+        Encoder("test_resnet", crop=64).freeze(1)
+    with pytest.raises(ModelError, match="has 6 blocks: 7 cannot be frozen"):
+        Encoder("test_vit", crop=64).freeze(7)
+    with pytest.raises(ValueError, match="without frozen part"):
+        Encoder("test_vit", crop=64).stem(crops)
+    with pytest.raises(ValueError, match="four dimensions"):
+        Encoder("test_vit", crop=64)(torch.rand(2, 17, 64))

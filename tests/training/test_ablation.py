@@ -141,3 +141,17 @@ def test_mistakes_are_told_before_anything_runs(grid_file, tmp_path, old, new, m
 def test_no_grid(tmp_path):
     with pytest.raises(RecipeError, match="no grid"):
         plan(tmp_path / "gone.toml", tmp_path / "runs", [])
+
+
+def test_options_are_chosen_without_a_look_at_the_test_part(grid_file, tmp_path):
+    text = grid_file.read_text().split("[variants.taught]")[0].replace("[settings.half]", "")
+    grid_file.write_text('part = "validation"\n' + text.replace('"data.train_share" = 0.5', ""))
+    out = tmp_path / "runs"
+    grid, runs = plan(grid_file, out, [])
+    run_grid(grid, runs[:1], out, Reporter(None))
+    (row,) = read_runs(out / "runs.csv")
+    assert float(row["srcc:whole"]) == pytest.approx(float(row["validation_srcc"]), abs=1e-12)
+    folder = out / "all" / "seed0" / "baseline"
+    assert (folder / "validation.csv").is_file()
+    assert not (folder / "test.csv").exists()
+    assert '"kind": "test"' not in (folder / "log.jsonl").read_text()

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.network.adapters import merged
 from qfm_iqm.network.card import read_card
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
@@ -45,13 +46,13 @@ def save_model(
     """Writes a model folder; an interruption leaves no half-written file.
 
     Args:
-        model: what to save; its card is completed with the weights' hash and the version.
+        model: what to save, adapters merged; its card is completed with the weights' hash and the version.
         folder: made if it is not there; an earlier model in it is replaced.
         dtype: precision of the floating-point weights in the file.
     """
     state = {
         key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
-        for key, value in model.network.state_dict().items()
+        for key, value in merged(model.network.state_dict()).items()
     }
     content = save({key: value.contiguous() for key, value in state.items()})
     card = model.card.model_copy(

@@ -5,6 +5,7 @@ A grid is a TOML file:
     recipe = "biq2021.toml"              # the base, relative to this file
     seeds = [0, 1, 2]                    # of split, crops, order and first weights
     references = ["baseline", "random"]  # what every variant is compared with
+    part = "validation"                  # to choose options: the test part stays unseen
     [set]                                # keys of the recipe, for all runs
     "train.epochs" = 4
     [settings.biq2021_20]                # data and amount of labels
@@ -30,7 +31,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,6 +52,7 @@ class Grid(BaseModel):
         recipe: base recipe, relative to the grid's file.
         seeds: one paired run of every variant each.
         references: variants that the others are compared with.
+        part: that the runs are judged by; the epoch is selected on "validation" in any case.
         set: keys of the recipe for all runs.
         settings: keys of the recipe by setting.
         variants: keys of the recipe by variant; run in this order.
@@ -61,6 +63,7 @@ class Grid(BaseModel):
     recipe: str
     seeds: list[int] = Field(min_length=1)
     references: list[str] = Field(min_length=1)
+    part: Literal["validation", "test"] = "test"
     set: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = Field(min_length=1)
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -130,7 +133,7 @@ def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) 
             continue
         reporter.say(f"Run {number} of {len(runs)}: {run.setting}, {run.variant}, seed {run.seed}")
         trainer = prepare(run.recipe, run.folder, resume=True, reporter=reporter)
-        evaluation = trainer.run()
+        evaluation = trainer.run(part=grid.part)
         row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
         row["best_epoch"] = str(trainer.best["epoch"] + 1)
         row["validation_srcc"] = str(trainer.best["srcc"])

@@ -10,6 +10,7 @@ import torch
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.memory import memory_bytes
+from qfm_iqm.network.adapters import add_adapters
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
@@ -23,7 +24,8 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     """The untrained model of a recipe; draws from torch's generator.
 
     Raises:
-        ModelError: backbone or weights that cannot be had.
+        ModelError: backbone or weights that cannot be had, or a backbone that cannot be tuned as
+            the recipe says.
     """
     section = recipe.network
     network = QualityNetwork(
@@ -37,6 +39,8 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
         backbone_state=backbone_state(recipe.backbone.weights, recipe.backbone.name),
     )
     freeze(network, recipe)
+    if recipe.backbone.tune == "adapters":
+        add_adapters(network.encoder.backbone, recipe.backbone.rank)
     return QualityModel(network, _card(recipe, data, network))
 
 
@@ -107,6 +111,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "data": recipe.data.name,
             "terms": recipe.data.terms,
             "backbone_weights": "random" if recipe.backbone.weights == "random" else "pretrained",
+            "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
             "images": {part: len(data.split.part(part)) for part in parts},
             "samples": data.rated,
             "unrated": len(data.samples) - data.rated,

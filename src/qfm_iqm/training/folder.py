@@ -48,7 +48,6 @@ class RunFolder:
         self.best = path / "best"
         self.model = path / "model"
         self.results = path / "results.csv"
-        self.test = path / "test.csv"
         self._recipe_file = path / "recipe.json"
         self._log_file = path / "log.jsonl"
         self._recipe = recipe
@@ -69,6 +68,10 @@ class RunFolder:
             raise RecipeError(
                 f"The run cannot be written to {self.path}: {error.strerror}."
             ) from error
+
+    def scores(self, part: str) -> Path:
+        """The table of a part's images with their scores."""
+        return self.path / f"{part}.csv"
 
     def log(self, **fields: Any) -> None:
         """Adds one JSON line to the log."""

@@ -83,14 +83,17 @@ class BackboneConfig(_Section):
         name: timm's name, with the tag of its weights if they are used.
         weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is asked
             first), "random", a .safetensors file, or another timm name with tag.
-        tune: "all" trains the backbone, "none" leaves it as it is.
+        tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
+            layers and its norms (`network.adapters`), "none" leaves it as it is.
+        rank: of the adapters.
         frozen_blocks: of a vision transformer, so many first blocks, and the embeddings before
             them, stay as they are; None for none.
     """
 
     name: str
     weights: str | None = None
-    tune: Literal["all", "none"] = "all"
+    tune: Literal["all", "adapters", "none"] = "all"
+    rank: int = Field(default=16, ge=1)
     frozen_blocks: int | None = Field(default=None, ge=1)
 
 

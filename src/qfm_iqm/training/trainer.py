@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -123,8 +123,12 @@ class Trainer:
         self.best: dict[str, Any] = {"epoch": None, "srcc": None}
         self.stopping = StopRequest()
 
-    def run(self) -> Evaluation:
+    def run(self, *, part: Literal["validation", "test"] = "test") -> Evaluation:
         """Trains to the end, and tests once.
+
+        Args:
+            part: what the best epoch's model is judged by at the end. "validation" leaves the
+                test part alone: to choose among recipes.
 
         Raises:
             InterruptedRunError: on Ctrl-C or a termination signal, with the state saved.
@@ -147,7 +151,7 @@ class Trainer:
                 self._validate(epoch)
                 self.epoch, self.step = epoch + 1, 0
                 self._save_state()
-            return self._test()
+            return self._finish(part)
 
     def _compute_stems(self) -> None:
         """Has the store hold all that the run will ask for."""
@@ -240,8 +244,8 @@ class Trainer:
         self._log(kind="validation", epoch=epoch, **figures)
         self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
 
-    def _test(self) -> Evaluation:
-        """Scores the test part with the best epoch's model, and writes the model folder."""
+    def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
+        """Judges the best epoch's model by a part, and writes the model folder."""
         if self.best["epoch"] is None:
             raise TableError(
                 "No epoch gave scores that differ between validation images, so there is no model "
@@ -249,12 +253,13 @@ class Trainer:
             )
         model = load_model(self.folder.best)
         freeze(model.network, self.recipe)
-        evaluation, rows = self._judge(model, self.data.test, n_boot=1000)
-        rows.to_csv(self.folder.test)
+        table = self.data.test if part == "test" else self.data.validation
+        evaluation, rows = self._judge(model, table, n_boot=1000)
+        rows.to_csv(self.folder.scores(part))
         evaluation.to_csv(self.folder.results)
         model.card.results = [
             ResultRow(
-                data=f"{self.recipe.data.name} (test part)",
+                data=f"{self.recipe.data.name} ({part} part)",
                 part=row.part,
                 metric=row.metric,
                 images=row.n,
@@ -267,7 +272,7 @@ class Trainer:
         ]
         model.card.training |= {"best_epoch": self.best["epoch"] + 1}
         save_model(model.cpu(), self.folder.model, dtype=self.dtype)
-        self._log(kind="test", **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows})
+        self._log(kind=part if part == "test" else "selected", **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows})
         return evaluation
 
     def _judge(
