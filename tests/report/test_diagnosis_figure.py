@@ -10,7 +10,7 @@ from PIL import Image
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.evaluation.aliasing import AliasedPair, Aliasing
 from qfm_iqm.evaluation.diagnosis import Diagnosis, Response
-from qfm_iqm.report import diagnosis_figure
+from qfm_iqm.report import diagnosis_figure, drawing
 from qfm_iqm.report.diagnosis_figure import draw_diagnosis
 
 PAIRS = tuple(AliasedPair(n, n + 1, 0.95 - n / 100, 1.1 + n / 10) for n in range(11))
@@ -110,7 +110,7 @@ def test_no_text_lies_on_another(found, paths, case):
         one = found.by_distortion["blur"]
         same = [replace(r, distortion=kind) for kind in ("blur", "jpeg", "noise") for r in one]
         found = replace(found, responses=tuple(same), noise_sensitivity=2.0)
-    with matplotlib.rc_context(diagnosis_figure._STYLE):
+    with matplotlib.rc_context(drawing._STYLE):
         figure = diagnosis_figure._figure(found, paths)
         figure.draw_without_rendering()
         width, height = figure.bbox.size

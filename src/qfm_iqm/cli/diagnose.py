@@ -57,7 +57,8 @@ def diagnose(
         check_output(out, only=".json")
     if figure is not None:
         with extra("figures", "A figure"):
-            from qfm_iqm.report.diagnosis_figure import ENDINGS, draw_diagnosis
+            from qfm_iqm.report.diagnosis_figure import draw_diagnosis
+            from qfm_iqm.report.drawing import ENDINGS
         ending = figure.suffix.lower()
         check_output(figure, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
     check_device(device)

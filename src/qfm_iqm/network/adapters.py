@@ -73,4 +73,3 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             value = (value.double() + product).to(value.dtype)
         plain[f"{layer}.{what}" if base else key] = value
     return plain
-

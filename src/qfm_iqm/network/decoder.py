@@ -4,13 +4,14 @@ Six learned panel embeddings, each added to the class token, are the queries of 
 transformer decoder layer over the patch tokens; one shared linear head and the mean over the
 panel give the quality (Qin et al., AAAI 2023; METHOD section 3).
 
-Shapes: B crops, N patch tokens, D token width, L panel members.
+Shapes: B crops, N patch tokens, D token width, L panel members, H heads of width W.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from qfm_iqm.errors import ModelError
 
@@ -39,7 +40,7 @@ class AttentionPanelDecoder(nn.Module):
             )
         self.panel = nn.Parameter(torch.empty(1, panel, width))
         nn.init.normal_(self.panel, std=0.02)
-        self.layer = nn.TransformerDecoderLayer(
+        self.layer = _PanelLayer(
             width,
             heads,
             dim_feedforward=4 * width,
@@ -56,3 +57,44 @@ class AttentionPanelDecoder(nn.Module):
         opinions_BLD = self.layer(self.panel + class_B1D, patches_BND)
         quality: Tensor = self.head(opinions_BLD).squeeze(-1).mean(1)
         return quality
+
+
+class _PanelLayer(nn.TransformerDecoderLayer):
+    """The same layer for few queries and many tokens, at a tenth of the arithmetic.
+
+    With q = W_q x + b_q a query and t_n the tokens, a head gives
+
+        sum_n a_n (W_v t_n + b_v),   a = softmax_n(q . (W_k t_n + b_k))
+        = W_v (sum_n a_n t_n) + b_v, a = softmax_n((W_k^T q) . t_n),
+
+    as q . b_k is the same for all n, and the a_n sum to one. So keys and values are not computed
+    for each of the N tokens: the L queries are projected instead.
+    """
+
+    def forward(self, panel_BLD: Tensor, patches_BND: Tensor) -> Tensor:  # type: ignore[override]
+        normed_BLD = self.norm1(panel_BLD)
+        panel_BLD = (
+            panel_BLD + self.self_attn(normed_BLD, normed_BLD, normed_BLD, need_weights=False)[0]
+        )
+        panel_BLD = panel_BLD + self._look(self.norm2(panel_BLD), patches_BND)
+        hidden = functional.gelu(self.linear1(self.norm3(panel_BLD)))
+        answer_BLD: Tensor = panel_BLD + self.linear2(hidden)
+        return answer_BLD
+
+    def _look(self, panel_BLD: Tensor, patches_BND: Tensor) -> Tensor:
+        """The panel's cross-attention to the patch tokens."""
+        attention = self.multihead_attn
+        heads, width = attention.num_heads, attention.head_dim
+        query_DD, key_HWD, value_HWD = (
+            weight.reshape(heads, width, -1) if number else weight
+            for number, weight in enumerate(attention.in_proj_weight.chunk(3))
+        )
+        query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
+        query_BLD = functional.linear(panel_BLD, query_DD, query_bias) * width**-0.5
+        query_BLHW = query_BLD.unflatten(-1, (heads, width))
+        asked_BLHD = torch.einsum("blhw,hwd->blhd", query_BLHW, key_HWD)
+        weights_BQN = (asked_BLHD.flatten(1, 2) @ patches_BND.mT).softmax(-1)  # Q = L x H
+        seen_BLHD = (weights_BQN @ patches_BND).unflatten(1, (-1, heads))
+        values_BLHW = torch.einsum("blhd,hwd->blhw", seen_BLHD, value_HWD)
+        seen: Tensor = attention.out_proj(values_BLHW.flatten(2) + value_bias)
+        return seen

@@ -1,20 +1,16 @@
 """One figure of a diagnosis: aliasing, sensitivities, responses, and pairs of photos.
 
 Design choices:
-* Colours are Okabe and Ito's, told apart by all; lines differ in their markers too.
-* No global state: the figure is an object, drawn by Agg or as SVG, the same bytes each time.
-* Text of an SVG stays text, so that it can be searched and read aloud.
+* Lines differ in their markers as well as in their colours.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,29 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.nn import functional
 
-from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.aliasing import AliasedPair, Aliasing
 from qfm_iqm.evaluation.diagnosis import Diagnosis
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.report.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, QUIET, VERMILION, save
 
-ENDINGS = (".svg", ".png")
-
-_INK, _QUIET, _FAINT = "#222222", "#6b6b6b", "#d9d9d9"
-_BLUE, _ORANGE, _VERMILION, _GREEN, _GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#999999"
-_LINES = ((_BLUE, "o"), (_ORANGE, "s"), (_GREEN, "^"))
-_STYLE: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans", "sans-serif"],
-    "font.size": 9.5,
-    "text.color": _INK,
-    "axes.labelcolor": _QUIET,
-    "axes.edgecolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "qfm",
-}
+_LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 _WIDTH, _PANELS, _ROW = 13.0, 4.25, 2.5  # inches: the figure, its panels, a row of pairs
 _MARGIN, _PHOTO, _GAP = 0.4, 1.42, 0.05  # inches
 _SIDE = 213  # of a thumbnail, in pixels
@@ -63,21 +42,7 @@ def draw_diagnosis(diagnosis: Diagnosis, paths: Sequence[Path], out: Path) -> No
         TableError: another ending, or a place that cannot be written to.
         ImageError: a photo of a pair cannot be read.
     """
-    ending = out.suffix.lower()
-    if ending not in ENDINGS:
-        raise TableError(f"'{out}' cannot be drawn: its name must end in {' or '.join(ENDINGS)}.")
-    facts: dict[str, str | None] = {"Title": f"Diagnosis of {diagnosis.model}"}
-    if ending == ".svg":
-        facts["Date"] = None  # today's would make other bytes of the same diagnosis
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(diagnosis, paths)
-        try:
-            with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-                partial = Path(folder) / out.name
-                figure.savefig(partial, format=ending[1:], dpi=150, metadata=facts)
-                partial.replace(out)
-        except OSError as error:
-            raise TableError(f"'{out}' cannot be written: {error.strerror}.") from error
+    save(lambda: _figure(diagnosis, paths), out, title=f"Diagnosis of {diagnosis.model}")
 
 
 def _figure(diagnosis: Diagnosis, paths: Sequence[Path]) -> Figure:
@@ -90,7 +55,7 @@ def _figure(diagnosis: Diagnosis, paths: Sequence[Path]) -> Figure:
     title = f"What does {name} answer to: quality, or semantics?"
     _write(figure, _MARGIN, 0.3, title, size=17, weight="bold")
     summary = f"{len(diagnosis.names)} rated photos. {_verdict(diagnosis)}"
-    _write(figure, _MARGIN, 0.68, summary, size=11, colour=_QUIET)
+    _write(figure, _MARGIN, 0.68, summary, size=11, colour=QUIET)
     _draw_aliasing(_panel(figure, 1.4, 2.3), diagnosis)
     _draw_sensitivities(_panel(figure, 5.4, 2.1), diagnosis)
     _draw_responses(_panel(figure, 8.45, 3.45), diagnosis)
@@ -112,10 +77,10 @@ def _verdict(diagnosis: Diagnosis) -> str:
 def _draw_aliasing(axes: Axes, diagnosis: Diagnosis) -> None:
     """Aliasing rates as bars: random pairs, the public backbone, the trained encoder."""
     found = diagnosis.trained
-    rates = {"random pairs": (found.random_rate, _GREY)}
+    rates = {"random pairs": (found.random_rate, GREY)}
     if diagnosis.backbone is not None:
-        rates["public\nbackbone"] = (diagnosis.backbone.rate, _ORANGE)
-    rates["trained\nencoder"] = (found.rate, _BLUE)
+        rates["public\nbackbone"] = (diagnosis.backbone.rate, ORANGE)
+    rates["trained\nencoder"] = (found.rate, BLUE)
     subtitle = f"share of the {found.neighbours} nearest photos whose MOS\n{_apart(found)}"
     _title(axes, 1.0, "Feature aliasing", subtitle)
     _bars(axes, rates, "{:.1%}")
@@ -124,8 +89,8 @@ def _draw_aliasing(axes: Axes, diagnosis: Diagnosis) -> None:
 def _draw_sensitivities(axes: Axes, diagnosis: Diagnosis) -> None:
     """S_n and S_q as bars."""
     sizes = {
-        "semantics\nadded, $S_n$": (diagnosis.noise_sensitivity, _VERMILION),
-        "quality\ndegraded, $S_q$": (diagnosis.quality_sensitivity, _GREEN),
+        "semantics\nadded, $S_n$": (diagnosis.noise_sensitivity, VERMILION),
+        "quality\ndegraded, $S_q$": (diagnosis.quality_sensitivity, GREEN),
     }
     subtitle = (
         "mean change of the score, in label std;\n"
@@ -143,7 +108,7 @@ def _bars(axes: Axes, values: Mapping[str, tuple[float, str]], pattern: str) -> 
     axes.set_xlim(0, max(1.25 * max(sizes), 1e-3))
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xticks([])
-    axes.tick_params(left=False, labelcolor=_INK)
+    axes.tick_params(left=False, labelcolor=INK)
     axes.spines["bottom"].set_visible(False)
 
 
@@ -166,12 +131,12 @@ def _draw_responses(axes: Axes, diagnosis: Diagnosis) -> None:
         drops = [response.drop for response in responses]
         axes.plot(levels, drops, color=colour, linestyle=":", linewidth=1.6)
         ends[kind] = (changes[-1], colour)
-    axes.axhline(diagnosis.noise_sensitivity, color=_VERMILION, linewidth=1.4, linestyle="--")
-    ends["$S_n$"] = (diagnosis.noise_sensitivity, _VERMILION)
+    axes.axhline(diagnosis.noise_sensitivity, color=VERMILION, linewidth=1.4, linestyle="--")
+    ends["$S_n$"] = (diagnosis.noise_sensitivity, VERMILION)
     axes.set_xlim(0.8, max(levels) + 0.15)
     axes.set_xticks(levels, [f"{level}" for level in levels])
     axes.set_xlabel(f"level, 1 (just visible) to {max(levels)} (severe)")
-    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high := max(high, 0.1))  # nothing looks like nothing
@@ -196,12 +161,12 @@ def _draw_pairs(
     pairs = _without_repeats(found.pairs)[:_SHOWN]
     if not pairs:
         none = f"There is no such pair: of the nearest photos no MOS {_apart(found)}."
-        _write(figure, _MARGIN, down + 0.32, none, colour=_QUIET)
+        _write(figure, _MARGIN, down + 0.32, none, colour=QUIET)
     step = (_WIDTH - 2 * _MARGIN + 0.3) / _SHOWN
     for place, pair in enumerate(pairs):
         left = _MARGIN + place * step
         caption = f"cosine {pair.similarity:.2f}, labels {pair.label_gap:.1f} std apart"
-        _write(figure, left, down + 0.32, caption, size=9, colour=_QUIET)
+        _write(figure, left, down + 0.32, caption, size=9, colour=QUIET)
         for side, row in enumerate((pair.first, pair.second)):
             x, y = left + side * (_PHOTO + _GAP), down + 0.54
             axes = _axes(figure, x, y, _PHOTO, _PHOTO)
@@ -267,7 +232,7 @@ def _axes(figure: Figure, left: float, down: float, width: float, height: float)
 def _title(axes: Axes, indent: float, title: str, subtitle: str) -> None:
     """A panel's title and, in grey, what it shows; begins so many inches left of the axes."""
     heading: dict[str, Any] = {"fontsize": 12, "fontweight": "bold"}
-    quiet: dict[str, Any] = {"fontsize": 9, "color": _QUIET, "linespacing": 1.3}
+    quiet: dict[str, Any] = {"fontsize": 9, "color": QUIET, "linespacing": 1.3}
     for text, up, style in ((title, 46, heading), (subtitle, 15, quiet)):
         axes.annotate(
             text, (0, 1), xytext=(-72 * indent, up), xycoords="axes fraction",
@@ -283,7 +248,7 @@ def _write(
     *,
     size: float = 9.5,
     weight: str = "normal",
-    colour: str = _INK,
+    colour: str = INK,
 ) -> None:
     """Text whose upper left corner is so many inches from the figure's."""
     w, h = figure.get_size_inches()

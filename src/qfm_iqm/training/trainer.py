@@ -272,7 +272,10 @@ class Trainer:
         ]
         model.card.training |= {"best_epoch": self.best["epoch"] + 1}
         save_model(model.cpu(), self.folder.model, dtype=self.dtype)
-        self._log(kind=part if part == "test" else "selected", **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows})
+        self._log(
+            kind=part if part == "test" else "selected",
+            **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows},
+        )
         return evaluation
 
     def _judge(

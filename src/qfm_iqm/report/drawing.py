@@ -1,0 +1,65 @@
+"""What all figures share: colours, type, and how they are written.
+
+Design choices:
+* Colours are Okabe and Ito's, told apart by all.
+* No global state: a figure is an object, drawn by Agg or as SVG, the same bytes each time.
+* Text of an SVG stays text, so that it can be searched and read aloud.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from qfm_iqm.errors import TableError
+
+ENDINGS = (".svg", ".png")
+
+INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#999999"
+_STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "qfm",
+}
+
+
+def save(draw: Callable[[], Figure], out: Path, *, title: str) -> None:
+    """Draws a figure in the house's style and writes it, as SVG or PNG by the name's ending.
+
+    Args:
+        draw: makes the figure.
+        out: file to write; replaced only when the new one is complete.
+        title: for the file's metadata.
+
+    Raises:
+        TableError: another ending, or a place that cannot be written to.
+    """
+    ending = out.suffix.lower()
+    if ending not in ENDINGS:
+        raise TableError(f"'{out}' cannot be drawn: its name must end in {' or '.join(ENDINGS)}.")
+    facts: dict[str, str | None] = {"Title": title}
+    if ending == ".svg":
+        facts["Date"] = None  # today's would make other bytes of the same figure
+    with matplotlib.rc_context(_STYLE):
+        figure = draw()
+        try:
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+                partial = Path(folder) / out.name
+                figure.savefig(partial, format=ending[1:], dpi=150, metadata=facts)
+                partial.replace(out)
+        except OSError as error:
+            raise TableError(f"'{out}' cannot be written: {error.strerror}.") from error
