@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qfm_iqm.cli.options import extra, messages
-
-if TYPE_CHECKING:
-    from qfm_iqm.evaluation.paired import Comparison
 
 
 def ablate(
@@ -22,15 +20,25 @@ def ablate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the runs. Default: runs/NAME.")
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder that also gets runs and summary (CSV, Markdown, SVG)."),
+    ] = None,
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
+    from qfm_iqm.scoring.rows import check_output
+
     console = messages()
     with extra("train", "Training"):
         from qfm_iqm.training import ablation
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.stopping import InterruptedRunError
+    with extra("figures", "A figure"):
+        from qfm_iqm.report.ablation import ablation_table, draw_ablation
     folder = out if out is not None else Path("runs") / grid.stem
     checked, runs = ablation.plan(grid, folder, list(changes or ()))
+    if results is not None:
+        check_output(results / f"{grid.stem}_runs.csv")
     try:
         comparisons = ablation.run_grid(checked, runs, folder, Reporter(console))
     except (InterruptedRunError, KeyboardInterrupt):
@@ -38,18 +46,11 @@ def ablate(
             f"Interrupted. The same command goes on ({folder}).", markup=False, soft_wrap=True
         )
         raise typer.Exit(130) from None
-    _show(comparisons)
+    table = ablation_table(comparisons)
+    (folder / "summary.md").write_text(table, encoding="utf-8")
+    draw_ablation(comparisons, folder / "summary.svg")
+    if results is not None:
+        for name in ("runs.csv", "summary.csv", "summary.md", "summary.svg"):
+            shutil.copyfile(folder / name, results / f"{grid.stem}_{name}")
+    print(table)
     console.print(f"All figures: {folder / 'summary.csv'}", markup=False, soft_wrap=True)
-
-
-def _show(comparisons: list[Comparison]) -> None:
-    """Prints the SRCC comparisons with the first reference, in Markdown."""
-    reference = comparisons[0].reference if comparisons else ""
-    print(f"| setting | part | variant | runs | median SRCC | difference to {reference} | p |")
-    print("|---|---|---|---|---|---|---|")
-    for c in comparisons:
-        if c.reference == reference and c.metric == "srcc" and c.part in ("whole", "subset_mean"):
-            print(
-                f"| {c.setting} | {c.part} | {c.variant} | {c.pairs} | {c.median:.4f} "
-                f"| {c.mean_difference:+.4f} ({c.ci_low:+.4f} to {c.ci_high:+.4f}) | {c.p:.3f} |"
-            )

@@ -1,0 +1,147 @@
+"""An ablation's comparisons, to be read: a table in Markdown, and a forest plot.
+
+Both show SRCC on the whole and as mean over the subsets, if there are subsets: the whole is easily
+won by telling subsets apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from qfm_iqm.evaluation.paired import Comparison
+from qfm_iqm.report.drawing import BLUE, FAINT, ORANGE, QUIET, save
+
+PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
+_COLOURS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
+_PANEL, _ROW, _HEAD, _FOOT, _NAMES = 3.6, 0.36, 1.45, 0.75, 1.7  # inches
+
+
+def ablation_table(comparisons: Sequence[Comparison]) -> str:
+    """A Markdown table for each setting: SRCC of every variant, and its paired differences.
+
+    Args:
+        comparisons: of `evaluation.paired.compare`.
+    """
+    shown = _shown(comparisons)
+    text = []
+    for setting in _names(c.setting for c in shown):
+        inside = [c for c in shown if c.setting == setting]
+        references = _names(c.reference for c in inside)
+        parts = _names(c.part for c in inside)
+        head = ["variant", "runs"]
+        for part in parts:
+            head.append(f"SRCC, {PARTS[part]}")
+            head += [f"minus {reference}" for reference in references]
+        text += [f"### {setting}", "", _line(head), _line(["---"] * len(head))]
+        for variant in _names(c.variant for c in inside):
+            own = {(c.part, c.reference): c for c in inside if c.variant == variant}
+            cells = [variant, str(max(c.pairs for c in own.values()))]
+            for part in parts:
+                found = [own.get((part, reference)) for reference in references]
+                cells.append(next(f"{c.median:.3f}" for c in found if c is not None))
+                cells += [_difference(c, variant) for c in found]
+            text.append(_line(cells))
+        text.append("")
+    text.append(
+        "SRCC: median over runs. Differences: mean over pairs of runs of one seed, with the 95 % "
+        "bootstrap interval over pairs and the p of Wilcoxon's signed-rank test."
+    )
+    return "\n".join(text) + "\n"
+
+
+def draw_ablation(comparisons: Sequence[Comparison], out: Path) -> None:
+    """Draws every variant's paired difference to the first reference, as SVG or PNG.
+
+    Args:
+        comparisons: of `evaluation.paired.compare`.
+        out: file to write; replaced only when the new one is complete.
+
+    Raises:
+        TableError: another ending, or a place that cannot be written to.
+    """
+    shown = _shown(comparisons)
+    reference = shown[0].reference
+    shown = [c for c in shown if c.reference == reference]
+    save(lambda: _figure(shown, reference), out, title=f"Ablation: difference to {reference}")
+
+
+def _figure(shown: Sequence[Comparison], reference: str) -> Figure:
+    settings = _names(c.setting for c in shown)
+    variants = [name for name in _names(c.variant for c in shown) if name != reference]
+    width = _NAMES + _PANEL * len(settings) + 0.3
+    height = _HEAD + _ROW * len(variants) + _FOOT
+    figure = Figure(figsize=(width, height), facecolor="white")
+    title = f"Paired difference of SRCC to {reference}"
+    figure.text(0.2 / width, 1 - 0.35 / height, title, fontsize=15, fontweight="bold", va="center")
+    for column, setting in enumerate(settings):
+        left = _NAMES + column * _PANEL
+        box = (left / width, _FOOT / height, (_PANEL - 0.35) / width, _ROW * len(variants) / height)
+        axes = figure.add_axes(box)
+        _draw_setting(axes, [c for c in shown if c.setting == setting], variants, reference)
+        axes.set_yticks(range(len(variants)), variants if column == 0 else [""] * len(variants))
+        axes.tick_params(axis="y", length=0, labelcolor="#222222")
+    for place, part in enumerate(_names(c.part for c in shown)):
+        colour, marker = _COLOURS[part]
+        x = (0.3 + place * 1.1) / width
+        figure.text(x, 1 - 0.72 / height, f"{'●' if marker == 'o' else '■'} {PARTS[part]}",
+                    color=colour, fontsize=10, va="center")  # fmt: skip
+    note = "Bars: 95 % bootstrap interval over pairs of runs of one seed."
+    figure.text(0.2 / width, 0.18 / height, note, fontsize=8.5, color=QUIET, va="center")
+    return figure
+
+
+def _draw_setting(
+    axes: Axes, inside: Sequence[Comparison], variants: Sequence[str], reference: str
+) -> None:
+    """One setting's panel: a row for each variant, a bar for each part."""
+    axes.axvline(0, color=QUIET, linewidth=1)
+    parts = _names(c.part for c in inside)
+    for c in inside:
+        if c.variant == reference:
+            continue
+        offset = 0.16 * (2 * parts.index(c.part) - (len(parts) - 1))
+        y = variants.index(c.variant) + offset
+        colour, marker = _COLOURS[c.part]
+        axes.plot((c.ci_low, c.ci_high), (y, y), color=colour, linewidth=1.6)
+        axes.plot(c.mean_difference, y, color=colour, marker=marker, markersize=5.5)
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    known = {c.part: c.median for c in inside if c.variant == reference}
+    told = ", ".join(f"{PARTS[part]} {median:.3f}" for part, median in known.items())
+    runs = max(c.pairs for c in inside)
+    axes.set_title(
+        f"{inside[0].setting}  ({runs} runs each)", loc="left", fontsize=10.5, fontweight="bold",
+        pad=20,
+    )  # fmt: skip
+    axes.annotate(
+        f"{reference}: {told}", (0, 1), (0, 6), xycoords="axes fraction",
+        textcoords="offset points", fontsize=8.5, color=QUIET,
+    )  # fmt: skip
+    axes.set_xlabel(f"SRCC minus {reference}'s", fontsize=9)
+
+
+def _shown(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """SRCC, whole and mean over subsets: the whole first."""
+    chosen = [c for c in comparisons if c.metric == "srcc" and c.part in PARTS]
+    return sorted(chosen, key=lambda c: list(PARTS).index(c.part))
+
+
+def _difference(c: Comparison | None, variant: str) -> str:
+    if c is None or c.reference == variant:
+        return "–"
+    return f"{c.mean_difference:+.4f} ({c.ci_low:+.4f} to {c.ci_high:+.4f}; p {c.p:.3f})"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _names(values: Iterable[str]) -> list[str]:
+    """Each once, in the order in which they come."""
+    return list(dict.fromkeys(values))
