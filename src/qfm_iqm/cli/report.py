@@ -1,0 +1,86 @@
+"""`qfm report`: score tables as one page to look at, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qfm_iqm.cli.options import messages, with_progress
+
+if TYPE_CHECKING:
+    from qfm_iqm.network.units import LabelUnits
+    from qfm_iqm.scoring.tables import ScoreTable
+
+
+def report(
+    tables: Annotated[
+        list[Path], typer.Argument(help="A score table; or two, of the same images, to compare.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that the tables' paths are relative to. Default: this one."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Where the handle stands at first. Default: worst tenth.")
+    ] = None,
+    thumbnails: Annotated[
+        int, typer.Option(help="How many images the page carries small copies of.", min=0)
+    ] = 500,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="The model that scored, for scale and direction of the scores."
+        ),
+    ] = None,
+) -> None:
+    """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.report.comparison import comparison_page
+    from qfm_iqm.report.scores import Place, scores_page
+    from qfm_iqm.report.writing import write_whole
+    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.tables import read_scores
+
+    if len(tables) > 2:
+        raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
+    check_output(out, only=".html")
+    console = messages()
+    read = [read_scores(path) for path in tables]
+    label = label_of(read, model)
+    place = Place(out, root or Path())
+
+    def progress(items: Iterator[str | None], total: int) -> Iterator[str | None]:
+        return with_progress(items, total, "thumbnails", console)
+
+    if len(read) == 2:
+        page = comparison_page(
+            *read, place, label, title=title or "Two scores compared", count=thumbnails,
+            progress=progress,
+        )  # fmt: skip
+    else:
+        page = scores_page(
+            *read, place, label, title=title or "Image quality", threshold=threshold,
+            count=thumbnails, progress=progress,
+        )  # fmt: skip
+    write_whole(page, out)
+    console.print(f"Written to {out} ({len(page) / 1e6:.1f} MB).", markup=False, soft_wrap=True)
+
+
+def label_of(tables: list[ScoreTable], model: str | None) -> LabelUnits:
+    """Scale and direction of scores: of the model named, or of the one that the tables name.
+
+    A model that is not at hand leaves the scale open; higher is then taken as better.
+    """
+    from qfm_iqm.network.checkpoint import load_card, packaged_models
+    from qfm_iqm.network.units import LabelUnits
+
+    if model is not None:
+        return load_card(model).label
+    named = {name for table in tables for name in table.models}
+    labels = {load_card(name).label for name in named & set(packaged_models())}
+    return labels.pop() if len(labels) == 1 and named <= set(packaged_models()) else LabelUnits()
