@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli import ablate, diagnose, evaluate, pseudo_label, score, train
+from qfm_iqm.cli import ablate, diagnose, evaluate, explain, pseudo_label, score, train
 from qfm_iqm.errors import QFMError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
+app.command("explain")(explain.explain)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
 
