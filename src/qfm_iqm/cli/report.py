@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from qfm_iqm.cli.options import messages, with_progress
 
 if TYPE_CHECKING:
-    from qfm_iqm.network.units import LabelUnits
     from qfm_iqm.scoring.tables import ScoreTable
+
+T = TypeVar("T")
 
 
 def report(
@@ -31,6 +32,10 @@ def report(
     thumbnails: Annotated[
         int, typer.Option(help="How many images the page carries small copies of.", min=0)
     ] = 500,
+    maps: Annotated[
+        int,
+        typer.Option(help="Of how many of the worst images a quality map is computed.", min=0),
+    ] = 24,
     model: Annotated[
         str | None,
         typer.Option(
@@ -40,6 +45,8 @@ def report(
 ) -> None:
     """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
     from qfm_iqm.errors import QFMError
+    from qfm_iqm.network.checkpoint import load_card, load_model
+    from qfm_iqm.network.units import LabelUnits
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
     from qfm_iqm.report.writing import write_whole
@@ -51,11 +58,12 @@ def report(
     check_output(out, only=".html")
     console = messages()
     read = [read_scores(path) for path in tables]
-    label = label_of(read, model)
+    named = model or model_of(read)
+    label = load_card(named).label if named else LabelUnits()
     place = Place(out, root or Path())
 
-    def progress(items: Iterator[str | None], total: int) -> Iterator[str | None]:
-        return with_progress(items, total, "thumbnails", console)
+    def progress(items: Iterator[T], total: int, what: str) -> Iterator[T]:
+        return with_progress(items, total, what, console)
 
     if len(read) == 2:
         page = comparison_page(
@@ -65,22 +73,19 @@ def report(
     else:
         page = scores_page(
             *read, place, label, title=title or "Image quality", threshold=threshold,
-            count=thumbnails, progress=progress,
+            count=thumbnails, explainer=load_model(named) if named and maps else None, maps=maps,
+            progress=progress,
         )  # fmt: skip
     write_whole(page, out)
     console.print(f"Written to {out} ({len(page) / 1e6:.1f} MB).", markup=False, soft_wrap=True)
 
 
-def label_of(tables: list[ScoreTable], model: str | None) -> LabelUnits:
-    """Scale and direction of scores: of the model named, or of the one that the tables name.
+def model_of(tables: list[ScoreTable]) -> str | None:
+    """The one model that scored, if the package has it.
 
-    A model that is not at hand leaves the scale open; higher is then taken as better.
+    Of a model that is not at hand the scale stays open, and higher is taken as better.
     """
-    from qfm_iqm.network.checkpoint import load_card, packaged_models
-    from qfm_iqm.network.units import LabelUnits
+    from qfm_iqm.network.checkpoint import packaged_models
 
-    if model is not None:
-        return load_card(model).label
-    named = {name for table in tables for name in table.models}
-    labels = {load_card(name).label for name in named & set(packaged_models())}
-    return labels.pop() if len(labels) == 1 and named <= set(packaged_models()) else LabelUnits()
+    names = {name for table in tables for name in table.models}
+    return names.pop() if len(names) == 1 and names <= set(packaged_models()) else None

@@ -11,7 +11,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.versus import versus
 from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.report.page import render
-from qfm_iqm.report.scores import Place, Progress, table_data
+from qfm_iqm.report.scores import Place, Progress, silent, table_data
 from qfm_iqm.report.thumbnails import thumbnails
 from qfm_iqm.scoring.pairing import pair
 from qfm_iqm.scoring.tables import ScoreTable
@@ -25,7 +25,7 @@ def comparison_page(
     *,
     title: str = "Two scores compared",
     count: int = 500,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> str:
     """The comparison as the text of one HTML file.
 
@@ -39,7 +39,7 @@ def comparison_page(
         label: scale and direction of the scores.
         title: its heading.
         count: thumbnails that it carries, of the images that differ most.
-        progress: wraps the thumbnails as they come, given their number.
+        progress: wraps the thumbnails as they come.
 
     Raises:
         TableError: fewer than two images have scores in both tables.
@@ -69,7 +69,7 @@ def comparison_page(
     # Two models on the same files: one picture serves both sides.
     needed = list(dict.fromkeys(files))
     coming = thumbnails(needed)
-    pictures = dict(zip(needed, progress(coming, len(needed)) if progress else coming, strict=True))
+    pictures = dict(zip(needed, progress(coming, len(needed), "thumbnails"), strict=True))
     tables = [table_data(table, place) for table in sides]
     shown: list[dict[int, str]] = [{}, {}]
     for i in order:

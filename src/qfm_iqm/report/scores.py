@@ -7,18 +7,35 @@ finds them by their place relative to its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
+from qfm_iqm.errors import ImageError
+from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.maps import map_data
 from qfm_iqm.report.page import render
 from qfm_iqm.report.thumbnails import thumbnails, worth_showing
 from qfm_iqm.scoring.tables import ScoreTable
 
-Progress = Callable[[Iterator[str | None], int], Iterator[str | None]]
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Passes items on and shows how far they are: `(items, how many, of what)`."""
+
+    def __call__(self, items: Iterator[T], total: int, what: str, /) -> Iterator[T]:
+        """Yields the items."""
+
+
+def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
+    """Shows nothing."""
+    return items
+
 
 _CARRIED = ("score", "spread", "percentile", "low", "high", "unusual", "width", "height", "model")
 _CONSTANT = ("weights", "runtime", "precision")
@@ -82,8 +99,9 @@ def scores_page(
     title: str = "Image quality",
     threshold: float | None = None,
     count: int = 500,
-    maps: Mapping[int, Mapping[str, Any]] | None = None,
-    progress: Progress | None = None,
+    explainer: QualityModel | None = None,
+    maps: int = 24,
+    progress: Progress = silent,
 ) -> str:
     """The report as the text of one HTML file.
 
@@ -94,12 +112,13 @@ def scores_page(
         title: its heading.
         threshold: where the handle stands at first; None puts it at the worst tenth.
         count: thumbnails that it carries, of the worst images and a cross-section of the others.
-        maps: quality maps by row, if there are any.
-        progress: wraps the thumbnails as they come, given their number.
+        explainer: the model that scored, which then draws quality maps; None for no maps.
+        maps: how many of the worst images get one.
+        progress: wraps what takes long as it comes.
     """
     shown = worth_showing(table.scores, count, higher_is_better=label.higher_is_better)
     coming = thumbnails([place.file(table.paths[row]) for row in shown])
-    pictures = progress(coming, len(shown)) if progress else coming
+    pictures = progress(coming, len(shown), "thumbnails")
     models = table.models
     scale = (
         ""
@@ -114,7 +133,7 @@ def scores_page(
         "thumbnails": {
             row: picture for row, picture in zip(shown, pictures, strict=True) if picture
         },
-        "maps": dict(maps or {}),
+        "maps": {} if explainer is None else _maps(explainer, table, place, maps, progress),
     }
     return render(
         "report.html",
@@ -123,3 +142,16 @@ def scores_page(
         scripts=["common.js", "detail.js", "gallery.js", "report.js"],
         data=data,
     )
+
+
+def _maps(
+    model: QualityModel, table: ScoreTable, place: Place, count: int, progress: Progress
+) -> dict[int, dict[str, Any]]:
+    """Quality maps of the worst images, by row; files that are gone have none."""
+    label = model.card.label
+    order = worth_showing(table.scores, len(table), higher_is_better=label.higher_is_better)[:count]
+    found = {}
+    for row in progress(iter(order), len(order), "quality maps"):
+        with suppress(ImageError):
+            found[row] = map_data(model.explain(place.file(table.paths[row])), label)
+    return found

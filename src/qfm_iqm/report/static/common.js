@@ -89,15 +89,14 @@ function rampColour(share_) {
   return RAMP[i].map((channel, k) => Math.round(channel + (at - i) * (RAMP[i + 1][k] - channel)));
 }
 
-/** Draws a quality map {rows, columns, values (row by row), low, high} one cell a pixel. */
+/** Draws a quality map {rows, columns, values: 0..255 row by row} one cell a pixel. */
 function drawMap(canvas, map, higherIsBetter = true) {
   canvas.width = map.columns;
   canvas.height = map.rows;
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(map.columns, map.rows);
-  const length = map.high - map.low || 1;
-  map.values.forEach((value, i) => {
-    const at = (value - map.low) / length;
+  map.values.forEach((step, i) => {
+    const at = step / 255;
     pixels.data.set([...rampColour(higherIsBetter ? at : 1 - at), 255], 4 * i);
   });
   context.putImageData(pixels, 0, 0);

@@ -1,6 +1,11 @@
 // The dialog of one image, or of one image twice: photo, quality map, facts. Shared by report and service.
 "use strict";
 
+/** The value at one end of a map's colours: -1 the worse end, 1 the better. */
+function mapEnd(map, end, higherIsBetter) {
+  return (end > 0) === higherIsBetter ? map.high : map.low;
+}
+
 /**
  * Shows one image at a time out of a list that the reader can walk through.
  *
@@ -62,7 +67,7 @@ class Detail {
     if (item.map) {
       side.append(
         el("div", { className: "ramp" }),
-        el("p", { className: "ramp-ends" }, el("span", {}, "worse here"), el("span", {}, "better here")),
+        el("p", { className: "ramp-ends" }, el("span", {}, `${mapEnd(item.map, -1, this.higherIsBetter)} worse here`), el("span", {}, `better here ${mapEnd(item.map, 1, this.higherIsBetter)}`)),
         el("p", {}, el("button", { type: "button", className: "button map-switch", "data-act": "map", "aria-pressed": String(this.withMap), onclick: () => this.toggleMap() }, "Quality map")),
       );
     }
