@@ -1,9 +1,17 @@
-"""What many tests need: a tiny model on disk, and a folder of real encoded photos.
+"""What many tests need: a tiny model on disk, a folder of real encoded photos, a real service.
 
-Both are made once per session and shared: copy what is to be changed.
+They are made once per session and shared: copy what is to be changed.
 """
 
-from collections.abc import Callable
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +75,76 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         suffix = (".jpg", ".png", ".webp")[number // 4]
         Image.fromarray(pixels).save(folder / f"photo_{number:02d}{suffix}")
     return folder
+
+
+# ---- a service: a process of its own on a free port of this machine -----------------------------
+
+
+@dataclass
+class Service:
+    process: subprocess.Popen[str]
+    url: str
+    said: list[str] = field(default_factory=list)
+
+    def client(self, **options: object) -> object:
+        httpx = pytest.importorskip("httpx")
+        return httpx.Client(base_url=self.url, timeout=120, trust_env=False, **options)
+
+    def children(self) -> list[int]:
+        # Each thread has its own: the workers' is one of the pool's.
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        every = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+        return [
+            pid for pid in every if b"serve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+
+@contextmanager
+def serving(model: Path, *options: object, env: dict[str, str] | None = None) -> Iterator[Service]:
+    command = [sys.executable, "-m", "qfm_iqm", "serve", "--port", "0", "--workers", "1"]
+    process = subprocess.Popen(
+        [*command, "--model", str(model), *map(str, options)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
+        # A job in the background ignores Ctrl-C, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if found := re.search(r"http://\S+", line):
+            break
+    else:
+        raise AssertionError("".join(said))
+    service = Service(process, found.group(), said)
+    # What it says later must not fill the pipe.
+    reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
+    reader.start()
+    try:
+        yield service
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        reader.join(10)
+
+
+@pytest.fixture(scope="session")
+def service(tiny_model_folder: Path) -> Iterator[Service]:
+    """A service with small limits, shared: an image may have 1 megapixel and 3 MB."""
+    limits = ("--max-megapixels", 1, "--max-file-mb", 3, "--max-request-mb", 5)
+    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    with serving(tiny_model_folder, *limits) as running:
+        yield running
+
+
+@pytest.fixture
+def serve() -> object:
+    """`with serve(model, option, ...) as service`: a service of one's own."""
+    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    return serving
