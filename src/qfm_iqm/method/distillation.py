@@ -33,6 +33,9 @@ from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.network.model import QualityModel
 
+CHAINS = ("blur", "jpeg", "noise", "contrast", "resample")
+"""Kinds of degradation that chains are drawn from; another list would draw other chains."""
+
 
 @dataclass(frozen=True)
 class PseudoLabel:
@@ -137,7 +140,7 @@ def pseudo_label(
         ]
         asked = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
         if degrade:
-            kind = tuple(DISTORTIONS)[draw.integers(len(DISTORTIONS))]
+            kind = CHAINS[draw.integers(len(CHAINS))]
             chosen = asked[draw.integers(len(asked))]
             levels = range(1, len(DISTORTIONS[kind]) + 1)
             asked += [replace(chosen, distortion=kind, level=level) for level in levels]
