@@ -12,7 +12,17 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli import ablate, diagnose, evaluate, pseudo_label, score, train
+from qfm_iqm.cli import (
+    ablate,
+    diagnose,
+    evaluate,
+    explain,
+    gate,
+    pseudo_label,
+    report,
+    score,
+    train,
+)
 from qfm_iqm.errors import QFMError
 
 app = typer.Typer(
@@ -24,9 +34,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("score")(score.score)
+app.command("report")(report.report)
+app.command("gate")(gate.gate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
+app.command("explain")(explain.explain)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
 

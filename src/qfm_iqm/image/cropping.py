@@ -46,11 +46,8 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         The image reduced to `shorter_side` where it is larger, then continued by mirroring
         at the bottom and right where a side is shorter than a crop.
     """
-    height, width = image_CHW.shape[-2:]
-    side = preprocessing.shorter_side
-    if side is not None and min(height, width) > side:
-        scale = side / min(height, width)
-        height, width = max(side, round(height * scale)), max(side, round(width * scale))
+    height, width = working_size(*image_CHW.shape[-2:], preprocessing)
+    if (height, width) != tuple(image_CHW.shape[-2:]):
         batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
         resized = functional.interpolate(batched, (height, width), mode="bicubic", antialias=True)
         image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], height, width)
@@ -60,6 +57,15 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
     if width < crop:
         image_CHW = image_CHW[..., _mirrored(width, crop, image_CHW.device)]
     return image_CHW
+
+
+def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Height and width of an image once it is reduced to `shorter_side`, before any mirroring."""
+    side = preprocessing.shorter_side
+    if side is None or min(height, width) <= side:
+        return height, width
+    scale = side / min(height, width)
+    return max(side, round(height * scale)), max(side, round(width * scale))
 
 
 def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.network.adapters import merged
-from qfm_iqm.network.card import read_card
+from qfm_iqm.network.card import ModelCard, read_card
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import read_safetensors
@@ -92,6 +92,15 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     network = QualityNetwork(**card.network.model_dump())
     _load_strictly(network, state, weights)
     return QualityModel(network, card).eval()
+
+
+def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:
+    """Reads the card of a model alone; names as in `load_model`.
+
+    Raises:
+        ModelError: no such model, or a card that is missing, damaged or later.
+    """
+    return read_card(_find(os.fspath(name)) / CARD_FILE)
 
 
 def _find(name: str) -> Path:

@@ -40,6 +40,7 @@ class Encoder(nn.Module):
     Attributes:
         width: D of the tokens that come out.
         backbone_width: D of the backbone's own features.
+        has_class_token: whether the class token is the backbone's own; else the patches' mean.
         frozen: modules of the backbone that `freeze` has fixed.
 
     Raises:
@@ -73,7 +74,7 @@ class Encoder(nn.Module):
         self.width = width or self.backbone_width
         self.project = nn.Linear(self.backbone_width, width) if width else nn.Identity()
         self._prefix_tokens = int(getattr(self.backbone, "num_prefix_tokens", 0))
-        self._has_class_token = getattr(self.backbone, "cls_token", None) is not None
+        self.has_class_token = getattr(self.backbone, "cls_token", None) is not None
 
     def freeze(self, blocks: int | None = None) -> None:
         """Fixes the stem: its weights are trained no more, and it stays in evaluation mode.
@@ -183,7 +184,7 @@ class Encoder(nn.Module):
             channels_first = features.shape[1] == self.backbone_width
             features = features.flatten(2).mT if channels_first else features.flatten(1, 2)
         patches = features[:, self._prefix_tokens :]
-        class_token = features[:, :1] if self._has_class_token else patches.mean(1, keepdim=True)
+        class_token = features[:, :1] if self.has_class_token else patches.mean(1, keepdim=True)
         return torch.cat([class_token, patches], 1)
 
 
