@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli import ablate, diagnose, evaluate, pseudo_label, score, train
+from qfm_iqm.cli import ablate, data, diagnose, evaluate, pseudo_label, score, train
 from qfm_iqm.errors import QFMError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.add_typer(data.app)
 
 
 def _version(wanted: bool) -> None:
