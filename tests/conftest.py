@@ -14,11 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.checkpoint import save_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
+
+from .trees import Row, write_tree
 
 # The networks here are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -89,3 +92,10 @@ def write_pseudo_table() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def official_trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Row]]]:
+    """By dataset: a small tree in its official format, and the names and labels it holds."""
+    root = tmp_path_factory.mktemp("official")
+    return {name: (root / name, write_tree(name, root / name)) for name in DATASETS}
