@@ -3,15 +3,10 @@
 They are made once per session and shared: copy what is to be changed.
 """
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
+from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.checkpoint import save_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
+
+from .services import Service, serving
+from .trees import Row, write_tree
 
 # The networks here are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -77,61 +76,30 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# ---- a service: a process of its own on a free port of this machine -----------------------------
+@pytest.fixture(scope="session")
+def write_pseudo_table() -> Callable[..., Path]:
+    """`write_pseudo_table(path, rows, crop=48, shorter_side=None)`: as a teacher writes it."""
+
+    def write(
+        path: Path, rows: Sequence[object], crop: int = TINY_CROP, shorter_side: int | None = None
+    ) -> Path:
+        preprocessing = {"crop": crop, "shorter_side": shorter_side}
+        facts = {"preprocessing": preprocessing, "teacher_sha256": "0" * 64}
+        with path.open("w", newline="", encoding="utf-8") as file:
+            file.write(f"# {json.dumps(facts)}\n")
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("name", "content", "top", "left", "distortion", "level", "score"))
+            writer.writerows(astuple(row) for row in rows)
+        return path
+
+    return write
 
 
-@dataclass
-class Service:
-    process: subprocess.Popen[str]
-    url: str
-    said: list[str] = field(default_factory=list)
-
-    def client(self, **options: object) -> object:
-        httpx = pytest.importorskip("httpx")
-        return httpx.Client(base_url=self.url, timeout=120, trust_env=False, **options)
-
-    def children(self) -> list[int]:
-        # Each thread has its own: the workers' is one of the pool's.
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        every = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-        return [
-            pid for pid in every if b"serve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-
-
-@contextmanager
-def serving(model: Path, *options: object, env: dict[str, str] | None = None) -> Iterator[Service]:
-    command = [sys.executable, "-m", "qfm_iqm", "serve", "--port", "0", "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, "--model", str(model), *map(str, options)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
-        # A job in the background ignores Ctrl-C, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if found := re.search(r"http://\S+", line):
-            break
-    else:
-        raise AssertionError("".join(said))
-    service = Service(process, found.group(), said)
-    # What it says later must not fill the pipe.
-    reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
-    reader.start()
-    try:
-        yield service
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        reader.join(10)
+@pytest.fixture(scope="session")
+def official_trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Row]]]:
+    """By dataset: a small tree in its official format, and the names and labels it holds."""
+    root = tmp_path_factory.mktemp("official")
+    return {name: (root / name, write_tree(name, root / name)) for name in DATASETS}
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import typer
 
 from qfm_iqm.cli import (
     ablate,
+    data,
     diagnose,
     evaluate,
     explain,
@@ -44,6 +45,7 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("explain")(explain.explain)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.add_typer(data.app)
 
 
 def _version(wanted: bool) -> None:

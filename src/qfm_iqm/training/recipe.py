@@ -57,7 +57,8 @@ class DistillationConfig(_Section):
 
     Attributes:
         unlabelled: a folder, or a table `name[,content]`, of unrated images (relative to
-            `data.root` if it is there); None for no expansion.
+            `root` if it is there); None for no expansion.
+        root: folder that names in such a table are relative to; None for `data.root`.
         teacher: a model folder or name; None first trains one by this very recipe without
             expansion and consistency, on the training part, in `teacher/` under the run.
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
@@ -69,6 +70,7 @@ class DistillationConfig(_Section):
     """
 
     unlabelled: Path | None = None
+    root: Path | None = None
     teacher: str | None = None
     per_step: bool = False
     share: float = Field(default=0.5, gt=0)
@@ -192,10 +194,14 @@ class Recipe(_Section):
             if not self.table(path).is_file():
                 raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
         unlabelled = self.distillation.unlabelled
-        if unlabelled is not None and not self.table(unlabelled).exists():
+        if unlabelled is not None and not self.pool.exists():
             raise ValueError(
-                f"distillation.unlabelled: there is no {unlabelled}, nor one under data.root"
+                f"distillation.unlabelled: there is no {unlabelled}, nor one under {self.pool_root}"
             )
+        if (root := self.distillation.root) is not None and not root.is_dir():
+            raise ValueError(f"distillation.root: there is no folder {root}")
+        if self.method.noise_from == "unrated" and self.method.kind == "qfm" and not unlabelled:
+            raise ValueError("method.noise_from = 'unrated' needs distillation.unlabelled")
         taught = self.method.w_u * self.method.w_pl
         if unlabelled is not None and self.method.kind == "baseline" and not taught:
             raise ValueError(
@@ -237,4 +243,19 @@ class Recipe(_Section):
 
     def table(self, path: Path) -> Path:
         """A table's or folder's place: under `data.root` if it is there, else as it stands."""
-        return self.data.root / path if (self.data.root / path).exists() else path
+        return _under(self.data.root, path)
+
+    @property
+    def pool_root(self) -> Path:
+        """The folder that unrated images are named relative to."""
+        return self.distillation.root or self.data.root
+
+    @property
+    def pool(self) -> Path:
+        """The folder or table of unrated images, which there must be."""
+        assert self.distillation.unlabelled is not None
+        return _under(self.pool_root, self.distillation.unlabelled)
+
+
+def _under(root: Path, path: Path) -> Path:
+    return root / path if (root / path).exists() else path

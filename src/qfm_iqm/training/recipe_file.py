@@ -27,8 +27,8 @@ def read_recipe(
 
     Args:
         path: a TOML file.
-        changes: "key=value" each, the key with dots, the value as in TOML.
-        values: further keys, with dots, and their values; these come last.
+        changes: "key=value" each, the key with dots, the value as in TOML; these come last.
+        values: further keys, with dots, and their values.
 
     Raises:
         RecipeError: names the key that is wrong, what was found and what is allowed.
@@ -39,10 +39,7 @@ def read_recipe(
         raise RecipeError(f"There is no recipe {path}.") from None
     except (OSError, ValueError) as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
-    for change in changes:
-        key, value = _parsed(change)
-        _put(content, key, value)
-    for key, value in (values or {}).items():
+    for key, value in [*(values or {}).items(), *map(_parsed, changes)]:
         _put(content, key, value)
     if isinstance(model := content.setdefault("model", {}), dict):
         model.setdefault("name", path.stem)

@@ -33,8 +33,14 @@ from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.scoring.judging import JudgedImages, judge
 from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.training.batches import CropDataset, EpochOrder
-from qfm_iqm.training.building import build_model, check_memory, freeze, stem_store
+from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
+from qfm_iqm.training.building import (
+    build_model,
+    check_memory,
+    freeze,
+    hint_width_of,
+    stem_store,
+)
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
@@ -85,10 +91,16 @@ class Trainer:
         )
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network)
+        hint_width = hint_width_of(recipe, self.data, self.model.network)
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
-        self.objective = Objective(self.model.network, recipe.method, teacher=teacher)
-        optimizer = build_optimizer(self.model.network, config)
+        self.objective = Objective(
+            self.model.network,
+            recipe.method,
+            teacher=teacher,
+            hint_width=hint_width,
+        )
+        optimizer = build_optimizer(self.objective, config)
         self.stems = stem_store(self.model, recipe)
         self.dataset = CropDataset(
             self.data.samples,
@@ -109,6 +121,7 @@ class Trainer:
         loader = DataLoader(
             self.dataset,
             batch_sampler=self.order,
+            collate_fn=collate,
             num_workers=config.workers,
             # Of its own: each pass draws a seed for its readers, and must not draw it from the
             # generator of the layers, which a resume in mid-epoch would set out of step.
@@ -178,7 +191,7 @@ class Trainer:
         steps = self.step + len(self.order)
         self.step_module.train()
         self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
-        for crops_BCSS, labels_B, contents_B, rated_B in self._batches():
+        for batch in self._batches():
             began = time.perf_counter()
             progress = epoch + self.step / steps
             factor = rate_factor(progress, config)
@@ -186,11 +199,12 @@ class Trainer:
                 group["lr"] = config.lr * factor
             with self.accelerator.autocast():
                 losses = self.step_module(
-                    _in_unit_range(crops_BCSS),
-                    labels_B.float(),
-                    contents_B,
+                    _in_unit_range(batch.crop),
+                    batch.label.float(),
+                    batch.content,
                     progress,
-                    rated_B=rated_B,
+                    rated_B=batch.rated,
+                    hints_BND=batch.hint,
                     draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
@@ -204,7 +218,7 @@ class Trainer:
                     f"The loss is no number any more in step {self.step} of epoch {epoch + 1}, "
                     f"and does not recover from that: lower train.lr (it is {config.lr:g})."
                 )
-            self.reporter.step(values["loss"], len(labels_B))
+            self.reporter.step(values["loss"], len(batch.label))
             if self.step % LOG_EVERY == 0 or self.step == steps:
                 seconds = time.perf_counter() - began
                 self._log(
@@ -215,7 +229,7 @@ class Trainer:
                 self._save_state()
                 raise InterruptedRunError
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def _batches(self) -> Iterator[Batch]:
         """The epoch's batches; an image that cannot be read ends them with its sentence."""
         try:
             yield from self.loader
@@ -306,13 +320,14 @@ class Trainer:
 
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
-            memory = self.objective.memory
+            memory, hints = self.objective.memory, self.objective.hints
             state = {
                 "epoch": self.epoch,
                 "step": self.step,
                 "best": self.best,
                 "network": self.model.network.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
+                "hints": None if hints is None else hints.state_dict(),
                 "memory": None if memory is None else memory.state_dict(),
                 "random": random_state(),
             }
@@ -323,6 +338,8 @@ class Trainer:
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        if self.objective.hints is not None:
+            self.objective.hints.load_state_dict(state["hints"])
         if self.objective.memory is not None:
             self.objective.memory.load_state_dict(state["memory"])
         restore_random_state(state["random"])
