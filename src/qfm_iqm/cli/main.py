@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli import ablate, diagnose, evaluate, explain, pseudo_label, score, train
+from qfm_iqm.cli import (
+    ablate,
+    calibrate,
+    card,
+    diagnose,
+    evaluate,
+    explain,
+    finish,
+    pack,
+    pseudo_label,
+    score,
+    train,
+)
 from qfm_iqm.errors import QFMError
 
 app = typer.Typer(
@@ -28,6 +40,10 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
 app.command("explain")(explain.explain)
+app.command("calibrate")(calibrate.calibrate)
+app.command("finish")(finish.finish)
+app.command("pack")(pack.pack)
+app.command("card")(card.card)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
 
