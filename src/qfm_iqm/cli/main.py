@@ -14,11 +14,15 @@ import typer
 
 from qfm_iqm.cli import (
     ablate,
+    calibrate,
+    card,
     data,
     diagnose,
     evaluate,
     explain,
+    finish,
     gate,
+    pack,
     pseudo_label,
     report,
     score,
@@ -43,6 +47,10 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
 app.command("explain")(explain.explain)
+app.command("calibrate")(calibrate.calibrate)
+app.command("finish")(finish.finish)
+app.command("pack")(pack.pack)
+app.command("card")(card.card)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
 app.add_typer(data.app)

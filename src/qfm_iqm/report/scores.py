@@ -148,7 +148,7 @@ def _maps(
     model: QualityModel, table: ScoreTable, place: Place, count: int, progress: Progress
 ) -> dict[int, dict[str, Any]]:
     """Quality maps of the worst images, by row; files that are gone have none."""
-    label = model.card.label
+    label = model.card.label.shown
     order = worth_showing(table.scores, len(table), higher_is_better=label.higher_is_better)[:count]
     found = {}
     for row in progress(iter(order), len(order), "quality maps"):
