@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -81,7 +82,6 @@ class Trainer:
     ) -> None:
         self.recipe = recipe
         self.folder = RunFolder(out, recipe, resume=resume)
-        self.reporter = reporter or Reporter(None)
         config = recipe.train
         self.data = load_data(recipe, unrated)
         torch.manual_seed(config.seed)
@@ -89,6 +89,8 @@ class Trainer:
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             cpu=config.device == "cpu",
         )
+        silent = reporter is None or not self.accelerator.is_main_process
+        self.reporter = Reporter(None) if silent else reporter
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network)
         hint_width = hint_width_of(recipe, self.data, self.model.network)
@@ -187,8 +189,8 @@ class Trainer:
         config = self.recipe.train
         self.epoch = epoch
         self.dataset.epoch = self.order.epoch = epoch
-        self.order.start = self.step
-        steps = self.step + len(self.order)
+        self.order.start = self.step * self.accelerator.num_processes
+        steps = self.step + len(self.loader)
         self.step_module.train()
         self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
         for batch in self._batches():
@@ -259,12 +261,22 @@ class Trainer:
         self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
 
     def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
-        """Judges the best epoch's model by a part, and writes the model folder."""
+        """Has the first process judge and write the model, and tells the others what it found."""
+        told = [self.best]
+        broadcast_object_list(told)  # the first process alone has validated
+        self.best = told[0]
         if self.best["epoch"] is None:
             raise TableError(
                 "No epoch gave scores that differ between validation images, so there is no model "
                 "to test: lower train.lr, or look at the labels."
             )
+        found = [self._written(part) if self.accelerator.is_main_process else None]
+        broadcast_object_list(found)
+        assert found[0] is not None
+        return found[0]
+
+    def _written(self, part: Literal["validation", "test"]) -> Evaluation:
+        """Judges the best epoch's model by a part, and writes the model folder."""
         model = load_model(self.folder.best)
         freeze(model.network, self.recipe)
         table = self.data.test if part == "test" else self.data.validation
