@@ -14,14 +14,14 @@ from qfm_iqm.scoring.tables import table_of
 def table(scores, model="m", folder=""):
     rows = [
         ScoreRow(
-            folder + name,
-            score,
-            0.0,
-            1,
-            1,
-            "ok" if score else "error",
-            "" if score else "no",
-            model,
+            path=folder + name,
+            score=score,
+            spread=0.0,
+            width=1,
+            height=1,
+            status="ok" if score else "error",
+            error="" if score else "no",
+            model=model,
         )
         for name, score in scores.items()
     ]

@@ -15,7 +15,16 @@ UNITS = LabelUnits(minimum=0, maximum=100)
 
 def row(path, score=50.0, error=""):
     status = "error" if error else "ok"
-    return ScoreRow(path, None if error else score, 1.0, 8, 6, status, error, "m")
+    return ScoreRow(
+        path=path,
+        score=None if error else score,
+        spread=1.0,
+        width=8,
+        height=6,
+        status=status,
+        error=error,
+        model="m",
+    )
 
 
 def inlined(page):

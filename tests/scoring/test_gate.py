@@ -10,8 +10,19 @@ from qfm_iqm.scoring.tables import ScoreTable
 
 def row(score, path="a.jpg", model="m"):
     if score is None:
-        return ScoreRow(path, None, None, None, None, "error", "cannot read a.jpg: empty", model)
-    return ScoreRow(path, score, 0.0, 1, 1, "ok", "", model)
+        return ScoreRow(
+            path=path,
+            score=None,
+            spread=None,
+            width=None,
+            height=None,
+            status="error",
+            error="cannot read a.jpg: empty",
+            model=model,
+        )
+    return ScoreRow(
+        path=path, score=score, spread=0.0, width=1, height=1, status="ok", error="", model=model
+    )
 
 
 def earlier(scores, model="m", **more):

@@ -11,9 +11,36 @@ from qfm_iqm.scoring.tables import read_scores, table_of
 
 ENDINGS = ("csv", "jsonl", "parquet")
 ROWS = [
-    ScoreRow("a/1.jpg", 61.25, 2.5, 640, 480, "ok", "", "m"),
-    ScoreRow('b/odd "name",\r\n.png', 12.0, 0.0, 1, 2, "ok", "", "m"),
-    ScoreRow("b/тень.png", None, None, None, None, "error", "cannot read it: it is empty", "m"),
+    ScoreRow(
+        path="a/1.jpg",
+        score=61.25,
+        spread=2.5,
+        width=640,
+        height=480,
+        status="ok",
+        error="",
+        model="m",
+    ),
+    ScoreRow(
+        path='b/odd "name",\r\n.png',
+        score=12.0,
+        spread=0.0,
+        width=1,
+        height=2,
+        status="ok",
+        error="",
+        model="m",
+    ),
+    ScoreRow(
+        path="b/тень.png",
+        score=None,
+        spread=None,
+        width=None,
+        height=None,
+        status="error",
+        error="cannot read it: it is empty",
+        model="m",
+    ),
 ]
 
 
@@ -42,7 +69,20 @@ def test_csv_keeps_any_name_and_number(tmp_path_factory, pairs):
     pairs = [(name.replace("\x00", "0"), score) for name, score in pairs]
     pairs = [(name, score) for name, score in pairs if name.isprintable()] or [("x", 1.0)]
     write_rows(
-        [ScoreRow(name, score, None, None, None, "ok", "", "m") for name, score in pairs], path
+        [
+            ScoreRow(
+                path=name,
+                score=score,
+                spread=None,
+                width=None,
+                height=None,
+                status="ok",
+                error="",
+                model="m",
+            )
+            for name, score in pairs
+        ],
+        path,
     )
     table = read_scores(path)
     assert list(zip(table.paths, table.scores, strict=True)) == pairs
@@ -50,7 +90,21 @@ def test_csv_keeps_any_name_and_number(tmp_path_factory, pairs):
 
 def test_a_name_that_is_no_text_survives_csv(tmp_path):
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
-    write_rows([ScoreRow(name, 1.0, 0.0, 1, 1, "ok", "", "m")], tmp_path / "t.csv")
+    write_rows(
+        [
+            ScoreRow(
+                path=name,
+                score=1.0,
+                spread=0.0,
+                width=1,
+                height=1,
+                status="ok",
+                error="",
+                model="m",
+            )
+        ],
+        tmp_path / "t.csv",
+    )
     assert read_scores(tmp_path / "t.csv").paths == [name]
 
 

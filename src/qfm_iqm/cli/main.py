@@ -22,6 +22,7 @@ from qfm_iqm.cli import (
     pseudo_label,
     report,
     score,
+    serve,
     train,
 )
 from qfm_iqm.errors import QFMError
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command("score")(score.score)
 app.command("report")(report.report)
 app.command("gate")(gate.gate)
+app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -11,6 +12,10 @@ import typer
 from qfm_iqm.cli.options import messages, with_progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.scoring.rows import ScoreRow
     from qfm_iqm.scoring.tables import ScoreTable
 
 T = TypeVar("T")
@@ -49,7 +54,6 @@ def report(
     from qfm_iqm.network.units import LabelUnits
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
-    from qfm_iqm.report.writing import write_whole
     from qfm_iqm.scoring.rows import check_output
     from qfm_iqm.scoring.tables import read_scores
 
@@ -62,9 +66,7 @@ def report(
     label = load_card(named).label if named else LabelUnits()
     place = Place(out, root or Path())
 
-    def progress(items: Iterator[T], total: int, what: str) -> Iterator[T]:
-        return with_progress(items, total, what, console)
-
+    progress = partial(_progress, console)
     if len(read) == 2:
         page = comparison_page(
             *read, place, label, title=title or "Two scores compared", count=thumbnails,
@@ -76,6 +78,38 @@ def report(
             count=thumbnails, explainer=load_model(named) if named and maps else None, maps=maps,
             progress=progress,
         )  # fmt: skip
+    _write(page, out, console)
+
+
+def report_rows(
+    rows: Iterable[ScoreRow], source: str, out: Path, model: QualityModel, console: Console
+) -> None:
+    """The page of scores that were just made, images found from where one is.
+
+    Args:
+        rows: of the images.
+        source: where they come from, for people.
+        out: HTML file to write.
+        model: that scored.
+        console: for people.
+    """
+    from qfm_iqm.report.scores import Place, scores_page
+    from qfm_iqm.scoring.tables import table_of
+
+    page = scores_page(
+        table_of(rows, source), Place(out, Path()), model.card.label, explainer=model,
+        progress=partial(_progress, console),
+    )  # fmt: skip
+    _write(page, out, console)
+
+
+def _progress(console: Console, items: Iterator[T], total: int, what: str) -> Iterator[T]:
+    return with_progress(items, total, what, console)
+
+
+def _write(page: str, out: Path, console: Console) -> None:
+    from qfm_iqm.report.writing import write_whole
+
     write_whole(page, out)
     console.print(f"Written to {out} ({len(page) / 1e6:.1f} MB).", markup=False, soft_wrap=True)
 

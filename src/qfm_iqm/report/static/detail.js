@@ -3,7 +3,8 @@
 
 /** The value at one end of a map's colours: -1 the worse end, 1 the better. */
 function mapEnd(map, end, higherIsBetter) {
-  return (end > 0) === higherIsBetter ? map.high : map.low;
+  const value = (end > 0) === higherIsBetter ? map.high : map.low;
+  return String(Number(value.toPrecision(3)));
 }
 
 /**
