@@ -12,7 +12,18 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli import ablate, data, diagnose, evaluate, pseudo_label, score, train
+from qfm_iqm.cli import (
+    ablate,
+    benchmark,
+    compare,
+    cross,
+    data,
+    diagnose,
+    evaluate,
+    pseudo_label,
+    score,
+    train,
+)
 from qfm_iqm.errors import QFMError
 
 app = typer.Typer(
@@ -29,6 +40,10 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.command("benchmark")(benchmark.benchmark)
+app.command("curve")(benchmark.curve)
+app.command("cross")(cross.cross)
+app.command("compare")(compare.compare)
 app.add_typer(data.app)
 
 
