@@ -14,6 +14,9 @@ import typer
 
 from qfm_iqm.cli import (
     ablate,
+    benchmark,
+    compare,
+    cross,
     data,
     diagnose,
     evaluate,
@@ -45,6 +48,10 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("explain")(explain.explain)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.command("benchmark")(benchmark.benchmark)
+app.command("curve")(benchmark.curve)
+app.command("cross")(cross.cross)
+app.command("compare")(compare.compare)
 app.add_typer(data.app)
 
 

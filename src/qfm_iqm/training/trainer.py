@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.scoring.judging import JudgedImages, judge
 from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
 from qfm_iqm.training.building import (
     build_model,
@@ -44,6 +45,7 @@ from qfm_iqm.training.building import (
 )
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
+from qfm_iqm.training.paper import random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
@@ -175,6 +177,8 @@ class Trainer:
         data = self.data
         judged = [path for part in (data.validation, data.test) for path in part.paths(data.root)]
         drawn = [sample.path for sample in data.samples]
+        if self.recipe.protocol == "paper":
+            drawn += data.test.paths(data.root)
         self.stems.fill(drawn, judged, self._stoppable_stems)
 
     def _stoppable_stems(self, paths: Iterator[Path], total: int) -> Iterator[Path]:
@@ -258,7 +262,25 @@ class Trainer:
             self.best = {"epoch": epoch, "srcc": srcc}
             save_model(self.model, self.folder.best, dtype=self.dtype)
         self._log(kind="validation", epoch=epoch, **figures)
+        if self.recipe.protocol == "paper":
+            self._judge_as_the_literature(epoch)
         self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
+
+    def _judge_as_the_literature(self, epoch: int) -> None:
+        """Logs the figures of the test part by random crops; nothing is chosen by them here."""
+        source = random_crops(
+            self.model.card.preprocessing,
+            seed=self.recipe.train.seed,
+            epoch=epoch,
+            flip=self.recipe.train.flip,
+            stems=self.stems,
+        )
+        try:
+            rows = self._judge(self.model, self.data.test, n_boot=0, source=source)[0].rows
+        except TableError as error:
+            self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
+            return
+        self._log(kind="paper", epoch=epoch, **{f"{r.part}/{r.metric}": r.value for r in rows})
 
     def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
         """Has the first process judge and write the model, and tells the others what it found."""
@@ -305,8 +327,15 @@ class Trainer:
         return evaluation
 
     def _judge(
-        self, model: QualityModel, table: RatedTable, *, n_boot: int
+        self,
+        model: QualityModel,
+        table: RatedTable,
+        *,
+        n_boot: int,
+        source: Callable[[str], Crops] | None = None,
     ) -> tuple[Evaluation, JudgedImages]:
+        if source is None and self.stems is not None:
+            source = self.stems.covering
         return judge(
             model,
             table,
@@ -315,7 +344,7 @@ class Trainer:
             n_boot=n_boot,
             device=self.accelerator.device,
             progress=self._stoppable,
-            source=None if self.stems is None else self.stems.covering,
+            source=source,
         )
 
     def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
