@@ -38,13 +38,17 @@ bench: $(VENV)/dev.stamp        ## Measure speed; writes benchmarks/results/
 
 # The default model, from its teacher to the package: hours. DATA is BIQ2021 with labelled.csv.
 DATA ?= ../shared/data/biq2021
+KODAK ?= ../shared/data/kodak
 export QFM_BACKBONE_DIR ?= ../shared/weights
 default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (hours)
 	$(BIN)/qfm train recipes/biq2021.toml --set data.root=$(DATA) --out runs/teacher --resume --results benchmarks/results/biq2021_vit_tiny.csv
 	$(BIN)/qfm pseudo-label runs/teacher/model $(DATA)/labelled.csv --part train --extra-crops 2 --degrade --out runs/pseudo_train.csv
 	$(BIN)/qfm pseudo-label runs/teacher/model $(DATA)/unlabelled.csv --extra-crops 2 --degrade --out runs/pseudo_unlabelled.csv
 	$(BIN)/qfm train recipes/default_model.toml --set data.root=$(DATA) --out runs/default --resume --results benchmarks/results/default_model.csv
-	mkdir -p src/qfm_iqm/models/default && cp runs/default/model/* src/qfm_iqm/models/default/
+	$(BIN)/qfm finish runs/default/model $(DATA)/labelled.csv --part validation --out src/qfm_iqm/models/default
+	$(BIN)/python benchmarks/meaning.py --root $(DATA) --kodak $(KODAK)
+	$(BIN)/python benchmarks/degradation.py --root $(DATA) --kodak $(KODAK)
+	$(BIN)/qfm card default --out docs/default_model.md --degradation benchmarks/results/degradation.csv --speed benchmarks/results/speed.csv
 
 clean:           ## Remove what was installed and built
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

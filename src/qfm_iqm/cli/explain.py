@@ -35,9 +35,10 @@ def explain(
     loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     image_CHW = read_image(image)
     found = loaded.explain(image_CHW)
-    draw_map(found, image_CHW, loaded.card.label, out)
+    label = loaded.card.label.shown
+    draw_map(found, image_CHW, label, out)
     rows, columns = found.values.shape
     typer.echo(
-        f"{image}: {found.score:.4g} ({loaded.card.label.name}), "
+        f"{image}: {found.score:.4g} ({label.name}), "
         f"{found.values.min():.4g} to {found.values.max():.4g} in {columns} x {rows} patches: {out}"
     )

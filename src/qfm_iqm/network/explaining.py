@@ -1,25 +1,21 @@
-"""Where an image is good or bad: the decoder asked about each region alone.
+"""Where an image is good or bad: the score of each region, seen alone.
 
-The decoder turns any set of tokens into a quality. So it is asked once for each patch, with the
-patch tokens of a small window around it in place of all of them:
+A region is a quarter of a crop: a square of half its side, continued to a whole crop by mirroring,
+so that the network sees this part of the image and nothing else, at the scale it knows. Regions
+overlap by half. Between the regions' middles the map is linear, patch by patch; in the end it is
+shifted as a whole so that its mean is the image's score: the map says where, the score how much.
 
-    v_n = D([c_n, F_m for m in window(n)]),   c_n the window's mean
+Cheaper ways were measured beside this one: asking the decoder about the tokens of a window alone,
+weighing that by its attention, the gradient by each token, leaving a patch out. They work where
+tokens are local, in small convolutional networks, and hardly better than chance in vision
+transformers, whose every token has seen the whole crop (benchmarks/quality_map.py).
 
-for backbones without class token, whose class token is that mean; a backbone's own class token
-stays as it is. The encoder runs once a crop, as for the score. Crops overlap: where they do, the
-map is the mean of their answers, by area. In the end the map is shifted as a whole so that its
-mean is the image's score: the map says where, the score how much.
-
-Other ways were measured beside this one (attention-weighted and gradient contributions, leaving a
-patch out, overlapping and mirrored crops): benchmarks/quality_map.py.
-
-Shapes: K crops, S crop size, N = h x h patch tokens of a crop, M = window x window of these,
-D token width; R rows and C columns of the map.
+Shapes: S crop size; T x L regions; R rows and C columns of the map, a patch each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from qfm_iqm.errors import ModelError
-from qfm_iqm.network.quality import QualityNetwork
-
-WINDOW = 3  # patches a side; chosen by benchmarks/quality_map.py
-_ROWS = 4096  # windows that are decoded at once
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +32,8 @@ class QualityMap:
 
     Attributes:
         values: float32 (R, C), a value for each patch of the whole upright image, row by row from
-            the top left, in the model's label units; their mean is `score`.
+            the top left, on the scale of the scores; their mean is `score`, but for what a
+            calibration bends or the scale's ends cut off.
         score: of the image, as `QualityModel.score` gives it.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
@@ -52,79 +45,65 @@ class QualityMap:
     height: int
 
 
-def local_answers(network: QualityNetwork, tokens_KND: Tensor, window: int = WINDOW) -> Tensor:
-    """The quality of each patch of a crop, from the tokens of a window around it.
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a fitted image.
 
-    At the border the window is moved inwards, so that every answer is one of as many tokens.
-
-    Args:
-        network: whose decoder is asked.
-        tokens_KND: tokens (K, 1 + N, D) as `network.encode` gives them, class token first.
-        window: patches a side; a larger one than the grid is the whole grid.
-
-    Returns:
-        Values (K, h, h) in label units.
-
-    Raises:
-        ModelError: the tokens are no square grid.
+    Attributes:
+        tops: of the rows of regions, in pixels, ascending.
+        lefts: of the columns of regions.
+        side: of a region, half a crop.
     """
-    crops, tokens, width = tokens_KND.shape
-    side = round((tokens - 1) ** 0.5)
-    if side * side != tokens - 1:
-        raise ModelError(
-            f"A map needs a square grid of tokens, and the backbone gives {tokens - 1}."
+
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+    side: int
+
+    def crops(self, fitted_CHW: Tensor, size: int) -> Iterator[Tensor]:
+        """Each region as a crop (C, S, S), row by row: mirrored to the right and downwards."""
+        for top in self.tops:
+            for left in self.lefts:
+                part = fitted_CHW[:, top : top + self.side, left : left + self.side]
+                wide = torch.cat([part, part.flip(-1)], -1)
+                yield torch.cat([wide, wide.flip(-2)], -2)[:, :size, :size]
+
+    def spread(
+        self, values_TL: FloatArray, size: tuple[int, int], cells: tuple[int, int]
+    ) -> FloatArray:
+        """The map (R, C) of an image of `size` (height, width): linear between middles."""
+        down_RT, across_CL = (
+            _between(starts, self.side, length, count)
+            for starts, length, count in zip((self.tops, self.lefts), size, cells, strict=True)
         )
-    window = min(window, side)
-    grid_KhhD = tokens_KND[:, 1:].reshape(crops, side, side, width)
-    places_KHHDmm = grid_KhhD.unfold(1, window, 1).unfold(2, window, 1)
-    starts = (torch.arange(side) - window // 2).clamp(0, side - window).to(tokens_KND.device)
-    around_KhhDmm = places_KHHDmm[:, starts][:, :, starts]
-    around_QMD = around_KhhDmm.flatten(-2).mT.flatten(0, 2)
-    if network.encoder.has_class_token:
-        class_Q1D = tokens_KND[:, :1].repeat_interleave(side * side, 0)
-    else:
-        class_Q1D = around_QMD.mean(1, keepdim=True)
-    asked = torch.cat([class_Q1D, around_QMD], 1)
-    answers = torch.cat([network.decode(part) for part in asked.split(_ROWS)])
-    return answers.reshape(crops, side, side)
+        return np.asarray(down_RT @ values_TL @ across_CL.T)
 
 
-def assemble(
-    answers_Khh: npt.NDArray[np.float64],
-    positions: Sequence[tuple[int, int]],
-    crop: int,
-    size: tuple[int, int],
-) -> npt.NDArray[np.float64]:
-    """One map out of the values of overlapping crops: the mean by area of all that cover a cell.
+def regions(height: int, width: int, crop: int) -> Regions:
+    """Evenly spread regions that cover an image and overlap by half or more.
 
     Args:
-        answers_Khh: values of each crop's patches.
-        positions: (top, left) of each crop in pixels.
-        crop: side of a crop in pixels.
-        size: height and width of the image in pixels; what crops show beyond it, mirrored, does
-            not count.
-
-    Returns:
-        The map (R, C): cells as large as a patch, or nearly, so that they divide the image evenly.
+        height: in pixels.
+        width: in pixels.
+        crop: S of the network.
     """
-    side = answers_Khh.shape[1]
-    rows, columns = (max(1, round(length * side / crop)) for length in size)
-    total, area = np.zeros((rows, columns)), np.zeros((rows, columns))
-    for answers_hh, (top, left) in zip(answers_Khh, positions, strict=True):
-        down_Rh = _overlaps(rows, size[0], top, side, crop)
-        across_Ch = _overlaps(columns, size[1], left, side, crop)
-        total += down_Rh @ answers_hh @ across_Ch.T
-        area += np.outer(down_Rh.sum(1), across_Ch.sum(1))
-    return total / area
+    side = (crop + 1) // 2
+    return Regions(_starts(height, side), _starts(width, side), side)
 
 
-def _overlaps(
-    cells: int, length: int, start: int, patches: int, crop: int
-) -> npt.NDArray[np.float64]:
-    """How many pixels each of the cells that divide a length shares with each patch of a crop."""
-    edges = np.linspace(0, length, cells + 1)
-    patch_edges = start + np.linspace(0, crop, patches + 1)
-    shared = np.minimum(edges[1:, None], patch_edges[None, 1:]) - np.maximum(
-        edges[:-1, None], patch_edges[None, :-1]
-    )
-    return np.asarray(shared.clip(0), dtype=np.float64)
+def cells(length: int, crop: int, patches: int) -> int:
+    """How many cells of a map divide a length: as large as the patches of a crop, or nearly."""
+    return max(1, round(length * patches / crop))
+
+
+def _starts(length: int, side: int) -> tuple[int, ...]:
+    if length <= side:
+        return (0,)
+    count = 1 - (side - length) // ((side + 1) // 2)
+    return tuple(round(i * (length - side) / (count - 1)) for i in range(count))
+
+
+def _between(starts: tuple[int, ...], side: int, length: int, count: int) -> FloatArray:
+    """Weights (cells, regions) of linear interpolation at the cells' middles, flat beyond."""
+    middles = np.array(starts) + min(side, length) / 2
+    places = (np.arange(count) + 0.5) * length / count
+    return np.stack([np.interp(places, middles, unit) for unit in np.eye(len(starts))], axis=1)

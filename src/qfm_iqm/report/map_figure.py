@@ -33,7 +33,7 @@ def draw_map(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits, out:
     Args:
         quality_map: of the image.
         image_CHW: the image (3, H, W) in [0, 1], upright.
-        label: the units of the map.
+        label: the units of the map: those that people are shown.
         out: file to write; replaced only when the new one is complete.
 
     Raises:
@@ -76,9 +76,7 @@ def _figure(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits) -> Fi
 def colour_span(quality_map: QualityMap, label: LabelUnits) -> tuple[float, float]:
     """The values between which colours run: the map's own, widened to a least span about it."""
     low, high = float(quality_map.values.min()), float(quality_map.values.max())
-    least = 1e-6
-    if label.minimum is not None and label.maximum is not None:
-        least = _LEAST * (label.maximum - label.minimum)
+    least = 1e-6 if label.span is None else _LEAST * label.span
     more = max(0.0, least - (high - low)) / 2
     return low - more, high + more
 
