@@ -93,8 +93,8 @@ class Trainer:
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             cpu=config.device == "cpu",
         )
-        silent = reporter is None or not self.accelerator.is_main_process
-        self.reporter = Reporter(None) if silent else reporter
+        spoken = reporter if self.accelerator.is_main_process else None
+        self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network)
         hint_width = hint_width_of(recipe, self.data, self.model.network)
