@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import messages, with_progress
+from qfm_iqm.cli.options import extra, messages, with_progress
 
 if TYPE_CHECKING:
     from qfm_iqm.datasets.checking import DatasetCheck
+    from qfm_iqm.datasets.splits import Split
+    from qfm_iqm.datasets.table import RatedTable
 
 app = typer.Typer(
     name="data",
@@ -105,6 +107,84 @@ def export(
         table.paths(root)
     write_table(table, out)
     messages().print(f"{len(table)} images: {out}", markup=False, soft_wrap=True)
+
+
+@app.command("split")
+def split(
+    name: Annotated[str, typer.Argument(help="A dataset, or a table name,mos[,content,...].")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for fold0.txt ...")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the images. Default: the table's own.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="How many numbered folds by content.", min=1)] = 10,
+    test: Annotated[float, typer.Option(help="Share of the images to judge on.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share of the images to choose on.")] = 0.1,
+    official: Annotated[bool, typer.Option("--official", help="The authors' own parts.")] = False,
+    arniqa: Annotated[
+        Path | None, typer.Option(help="Folder of ARNIQA's train.npy, val.npy, test.npy.")
+    ] = None,
+    order: Annotated[
+        Path | None, typer.Option(help="ARNIQA's list that its numbers mean: LIVE.txt, CSIQ.txt.")
+    ] = None,
+    liqe: Annotated[
+        Path | None, typer.Option(help="Folder splits2 of LIQE, with folders 1, 2 ... in it.")
+    ] = None,
+    leaks: Annotated[
+        Literal["refuse", "list", "skip"],
+        typer.Option(help="What of images that a part shows of another."),
+    ] = "refuse",
+) -> None:
+    """Write folds as text with their SHA-256, and look for leaks between their parts."""
+    from qfm_iqm.datasets import folds as rules
+    from qfm_iqm.datasets.catalogue import DATASETS
+    from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.errors import TableError
+
+    if sum((official, arniqa is not None, liqe is not None)) > 1:
+        raise TableError("Give one of --official, --arniqa and --liqe.")
+    if name in DATASETS:
+        if root is None:
+            raise TableError(f"Give --root: the folder of {name}'s download.")
+        table = DATASETS[name].load(root)
+    else:
+        table = read_table(Path(name), require_mos=False)
+        root = root if root is not None else Path(name).parent
+    if official:
+        found = [rules.official_fold(table, validation=validation, fold=0)]
+    elif arniqa is not None:
+        found = [rules.read_arniqa(arniqa, number, table, order) for number in range(folds)]
+    elif liqe is not None:
+        numbers = range(1, folds + 1)
+        found = [rules.read_liqe(liqe / str(number), table) for number in numbers]
+    else:
+        found = [
+            rules.choose_split(table, "content", test=test, validation=validation, fold=number)
+            for number in range(folds)
+        ]
+    rules.write_folds(found, out)
+    for number, one in enumerate(found):
+        print(f"fold{number}.txt  {one.sha256}")
+    if leaks != "skip":
+        _look_for_leaks(table, found, root, out, refuse=leaks == "refuse")
+
+
+def _look_for_leaks(
+    table: RatedTable, found: list[Split], root: Path, out: Path, *, refuse: bool
+) -> None:
+    """Compares the images of the parts of every fold; lists what they share."""
+    with extra("train", "Looking for near-duplicates"):
+        from qfm_iqm.datasets import part_leaks
+    console = messages()
+    prints = part_leaks.image_prints(
+        table.paths(root),
+        progress=lambda items, total: with_progress(items, total, "hashing", console),
+    )
+    leaks = [leak for one in found for leak in part_leaks.find_part_leaks(table, one, prints)]
+    listed = out / "leaks.csv"
+    part_leaks.write_part_leaks(leaks, listed)
+    if refuse:
+        part_leaks.refuse_part_leaks(leaks, listed)
+    console.print(f"{len(leaks)} pairs leak: {listed}", markup=False, soft_wrap=True)
 
 
 def _show(found: DatasetCheck) -> None:

@@ -14,8 +14,11 @@ import typer
 
 from qfm_iqm.cli import (
     ablate,
+    benchmark,
     calibrate,
     card,
+    compare,
+    cross,
     data,
     diagnose,
     evaluate,
@@ -53,6 +56,10 @@ app.command("pack")(pack.pack)
 app.command("card")(card.card)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.command("benchmark")(benchmark.benchmark)
+app.command("curve")(benchmark.curve)
+app.command("cross")(cross.cross)
+app.command("compare")(compare.compare)
 app.add_typer(data.app)
 
 

@@ -50,7 +50,7 @@ def report(
 ) -> None:
     """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.network.checkpoint import load_model, model_card_of
+    from qfm_iqm.network.checkpoint import load_card, load_model
     from qfm_iqm.network.units import LabelUnits
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
@@ -63,7 +63,7 @@ def report(
     console = messages()
     read = [read_scores(path) for path in tables]
     named = model or model_of(read)
-    label = model_card_of(named).label.shown if named else LabelUnits()
+    label = load_card(named).label.shown if named else LabelUnits()
     place = Place(out, root or Path())
 
     progress = partial(_progress, console)

@@ -139,8 +139,8 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     return QualityModel(network, card).eval()
 
 
-def model_card_of(name: str | os.PathLike[str]) -> ModelCard:
-    """The card of a model as `load_model` takes it, without its weights.
+def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:
+    """Reads the card of a model alone; names as in `load_model`.
 
     Raises:
         ModelError: no such model, or a card that is missing, damaged or later.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation, evaluate
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
@@ -51,15 +52,24 @@ def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
     """The images of one part of the split that a model's card records.
 
     Raises:
-        TableError: the card records no split by content, or splitting this table by its rule
-            gives another split: it is not the table the model was trained on.
+        TableError: the card records no split, or one from a file, or splitting this table by its
+            rule gives another split: it is not the table the model was trained on.
     """
     recorded = card.training.get("split_sha256")
     data = card.training.get("recipe", {}).get("data", {})
     if not recorded or not {"test", "validation", "split_seed"} <= data.keys():
         raise TableError(f"The card of '{card.name}' records no split to take the {part} part of.")
-    split = split_by_content(
-        table, test=data["test"], validation=data["validation"], seed=data["split_seed"]
+    if data.get("split") == "file":
+        raise TableError(
+            f"'{card.name}' was trained on a split from a file, which its card does not hold: "
+            f"evaluate a table of its {part} part alone."
+        )
+    split = choose_split(
+        table,
+        data.get("split", "content"),
+        test=data["test"],
+        validation=data["validation"],
+        fold=data["split_seed"],
     )
     if split.sha256 != recorded:
         raise TableError(
@@ -79,6 +89,7 @@ def judge(
     device: str | torch.device | None = None,
     progress: Progress | None = None,
     source: Callable[[str], Crops] | None = None,
+    metrics: Sequence[str] = tuple(METRICS),
 ) -> tuple[Evaluation, JudgedImages]:
     """Scores rated images, in label units, and evaluates the scores.
 
@@ -91,6 +102,7 @@ def judge(
         device: torch's name; None takes a GPU if there is one.
         progress: wraps the rows as they come, given their number.
         source: gives the crops of a file in place of reading it.
+        metrics: which; see `evaluate`.
 
     Raises:
         TableError: no labels, names that match no file, images that cannot be read, or scores
@@ -101,7 +113,8 @@ def judge(
     groups = None if by is None else table.group(by)
     rows = score_rated(model, table, root, device=device, progress=progress, source=source)
     scores = [row.score for row in rows if row.score is not None]
-    return evaluate(scores, table.mos, groups=groups, n_boot=n_boot), JudgedImages(table, rows, by)
+    found = evaluate(scores, table.mos, groups=groups, n_boot=n_boot, metrics=metrics)
+    return found, JudgedImages(table, rows, by)
 
 
 def score_rated(

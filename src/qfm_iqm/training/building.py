@@ -8,7 +8,6 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from qfm_iqm.errors import ModelError, RecipeError
-from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.memory import memory_bytes
 from qfm_iqm.network.adapters import add_adapters
 from qfm_iqm.network.card import ModelCard
@@ -141,7 +140,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
     parts = ("train", "validation", "test")
     # Where things lay on the machine that trained it is nobody's business.
     places = {
-        "data": {"root"},
+        "data": {"root", "split_file"},
         "backbone": {"weights"},
         "distillation": {"unlabelled", "teacher"},
         "train": {"stems"},
@@ -152,9 +151,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
         description=recipe.model.description,
         license=recipe.model.license,
         network=network.config,
-        preprocessing=Preprocessing(
-            crop=recipe.network.crop, shorter_side=recipe.network.shorter_side
-        ),
+        preprocessing=recipe.network.preprocessing,
         label=recipe.data.label,
         training={
             "data": recipe.data.name,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qfm_iqm.datasets.catalogue import find_dataset
+from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
@@ -64,7 +66,7 @@ class UnratedImage:
 
 
 def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingData:
-    """Reads the tables, splits the rated images by content, and finds the files.
+    """Reads the tables, splits the rated images, and finds the files.
 
     Args:
         recipe: checked.
@@ -74,10 +76,7 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         TableError: a table, a file or a label that cannot be used.
     """
     data = recipe.data
-    table = read_table(recipe.table(data.labels))
-    split = split_by_content(
-        table, test=data.test, validation=data.validation, seed=data.split_seed
-    )
+    table, split = rated_split(recipe)
     if data.group is not None:
         table.group(data.group)
     parts = split.indices(table)
@@ -103,9 +102,7 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     # By name too: a table without contents calls each image a content of its own.
     held = {*validation.contents, *test.contents, *validation.names, *test.names}
     left_out = 0
-    preprocessing = Preprocessing(
-        crop=recipe.network.crop, shorter_side=recipe.network.shorter_side
-    )
+    preprocessing = recipe.network.preprocessing
     hints: list[TeacherTokens] = []
     for path in data.pseudo_labels:
         more, leaks = _pseudo_labelled(recipe, path, held, content_ids, preprocessing, hints)
@@ -139,6 +136,29 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         label_std=float(labels.std()),
         left_out=left_out,
     )
+
+
+def rated_split(recipe: Recipe) -> tuple[RatedTable, Split]:
+    """The rated images of a recipe, and which of them are in which part.
+
+    Raises:
+        TableError: a table or label file that cannot be used, or a rule that it does not allow.
+    """
+    data = recipe.data
+    if data.dataset is not None:
+        table = find_dataset(data.dataset).load(data.root)
+    else:
+        assert data.labels is not None
+        table = read_table(recipe.table(data.labels))
+    split = choose_split(
+        table,
+        data.split,
+        test=data.test,
+        validation=data.validation,
+        fold=data.split_seed,
+        file=None if data.split_file is None else recipe.table(data.split_file),
+    )
+    return table, split
 
 
 def _share(train: RatedTable, share: float, seed: int) -> RatedTable:

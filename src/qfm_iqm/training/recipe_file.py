@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.recipe import Recipe
 
@@ -48,6 +49,7 @@ def read_recipe(
 
 def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
     """Turns plain values into a recipe; RecipeError names the first key that is wrong."""
+    content = _with_facts(content)
     # Through JSON, where strict models accept paths and tuples.
     try:
         return Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
@@ -63,6 +65,22 @@ def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
             found = first["input"]
             message = f"{key} = {found!r} is refused: {message[0].lower()}{message[1:]}"
         raise RecipeError(f"In {source}: {message}.") from None
+
+
+def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
+    """Label units, name and terms of a dataset, unless the recipe says otherwise."""
+    data = content.get("data")
+    facts = DATASETS.get(data.get("dataset")) if isinstance(data, dict) else None
+    if facts is None:
+        return content
+    units = {
+        "name": facts.label,
+        "minimum": facts.minimum,
+        "maximum": facts.maximum,
+        "higher_is_better": facts.higher_is_better,
+    }
+    told = {"name": facts.title, "terms": facts.terms, "label": units}
+    return content | {"data": told | data}
 
 
 def _parsed(change: str) -> tuple[str, Any]:

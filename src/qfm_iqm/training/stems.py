@@ -76,6 +76,13 @@ class StemStore:
             tokens: Tensor = content.get_slice("tokens")[place]
         return tokens.float()
 
+    def drawn_crops(self, path: Path, most: int) -> Crops:
+        """The stem's tokens for the fixed crops of an image, the first so many of them."""
+        with safe_open(self._filled_file(path, self._drawn), framework="pt") as content:
+            tokens_KND = content.get_tensor("tokens")[:most].float()
+            size = content.metadata()
+        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
+
     def covering(self, path: str) -> Crops:
         """The stem's tokens for the crops that cover an image: a source of a `Scorer`."""
         with safe_open(self._filled_file(Path(path), "covering"), framework="pt") as content:
@@ -183,7 +190,9 @@ class StemStore:
 
 def _stem_hash(model: QualityModel) -> str:
     """Names a stem: weights, depth and preprocessing."""
-    digest = hashlib.sha256(model.card.preprocessing.model_dump_json().encode())
+    # What is not asked for is not told: an option that comes later leaves the stores as they are.
+    preprocessing = model.card.preprocessing.model_dump_json(exclude_none=True)
+    digest = hashlib.sha256(preprocessing.encode())
     encoder = model.network.encoder
     for number, part in enumerate(encoder.frozen):
         for key, value in sorted(part.state_dict().items()):
