@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli import ablate, diagnose, evaluate, pseudo_label, score, train
+from qfm_iqm.cli import ablate, diagnose, evaluate, export, pseudo_label, score, train
 from qfm_iqm.errors import QFMError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("score")(score.score)
+app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)

@@ -46,15 +46,26 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         The image reduced to `shorter_side` where it is larger, then continued by mirroring
         at the bottom and right where a side is shorter than a crop.
     """
-    height, width = image_CHW.shape[-2:]
-    side = preprocessing.shorter_side
-    if side is not None and min(height, width) > side:
-        scale = side / min(height, width)
-        height, width = max(side, round(height * scale)), max(side, round(width * scale))
+    size = working_size(*image_CHW.shape[-2:], preprocessing)
+    if size != tuple(image_CHW.shape[-2:]):
         batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
-        resized = functional.interpolate(batched, (height, width), mode="bicubic", antialias=True)
-        image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], height, width)
-    crop = preprocessing.crop
+        resized = functional.interpolate(batched, size, mode="bicubic", antialias=True)
+        image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], *size)
+    return continued(image_CHW, preprocessing.crop)
+
+
+def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """The (height, width) to which an image is reduced; its own where it is not."""
+    side = preprocessing.shorter_side
+    if side is None or min(height, width) <= side:
+        return height, width
+    scale = side / min(height, width)
+    return max(side, round(height * scale)), max(side, round(width * scale))
+
+
+def continued(image_CHW: Tensor, crop: int) -> Tensor:
+    """An image whose sides shorter than a crop are continued by mirroring."""
+    height, width = image_CHW.shape[-2:]
     if height < crop:
         image_CHW = image_CHW[..., _mirrored(height, crop, image_CHW.device), :]
     if width < crop:

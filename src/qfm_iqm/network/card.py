@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.network.quality import NetworkConfig
+from qfm_iqm.network.config import NetworkConfig
 from qfm_iqm.network.units import LabelUnits
 
 CARD_FORMAT = 1

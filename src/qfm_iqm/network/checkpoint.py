@@ -11,33 +11,21 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
 
 import torch
-from huggingface_hub import hf_hub_download
 from safetensors.torch import save
 from torch import Tensor
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.network.adapters import merged
 from qfm_iqm.network.card import read_card
+from qfm_iqm.network.finding import CARD_FILE, WEIGHTS_FILE, find_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import read_safetensors
-
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "card.json"
-HUB_PREFIX = "hub:"
-
-
-def packaged_models() -> list[str]:
-    """Names of the models that come with the package."""
-    folder = resources.files("qfm_iqm") / "models"
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / CARD_FILE).is_file())
 
 
 def save_model(
@@ -79,7 +67,7 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
         ModelError: no such model; a missing, damaged or later card; weights that are missing,
             damaged, or not the card's.
     """
-    folder = _find(os.fspath(name))
+    folder = find_model(os.fspath(name))
     card = read_card(folder / CARD_FILE)
     weights = folder / WEIGHTS_FILE
     state = read_safetensors(weights)
@@ -92,31 +80,6 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     network = QualityNetwork(**card.network.model_dump())
     _load_strictly(network, state, weights)
     return QualityModel(network, card).eval()
-
-
-def _find(name: str) -> Path:
-    """The folder of a model, wherever it is."""
-    if name.startswith(HUB_PREFIX):
-        return _from_hub(name.removeprefix(HUB_PREFIX))
-    packaged = packaged_models()
-    if name in packaged:  # first: somebody's folder of that name need not be a model
-        return Path(str(resources.files("qfm_iqm") / "models" / name))
-    if Path(name).is_dir():
-        return Path(name)
-    raise ModelError(
-        f"There is no model '{name}': give a model folder, one of the package's models "
-        f"({', '.join(packaged) or 'none installed'}), or hub:owner/name."
-    )
-
-
-def _from_hub(repository: str) -> Path:
-    """Downloads the two files of a model folder, through the hub's own cache."""
-    try:
-        files = [hf_hub_download(repository, file) for file in (CARD_FILE, WEIGHTS_FILE)]
-    except Exception as error:  # the hub's client raises many kinds: none is ours to mend
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The hub did not give the model '{repository}': {reason}") from error
-    return Path(files[0]).parent
 
 
 def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Path) -> None:

@@ -1,0 +1,43 @@
+"""Rows on stdout: a table for people on a terminal, CSV for the next program."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qfm_iqm.scoring.rows import ScoreRow
+
+
+def show_rows(rows: list[ScoreRow]) -> None:
+    """Shows rows as whoever reads stdout wants them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from qfm_iqm.scoring.rows import print_csv
+
+    terminal = sys.stdout.isatty()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no valid text must not stop us
+        if terminal:
+            sys.stdout.reconfigure(errors="replace")
+        else:  # the same bytes as in a file
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    if not terminal:
+        print_csv(rows, sys.stdout)
+        sys.stdout.flush()
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("path", overflow="fold")
+    for name in ("score", "spread", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if row.score is None or row.spread is None:
+            table.add_row(Text(row.path), Text("error", style="red"), "", "")
+            table.add_row(Text(f"  {row.error}", style="red"), "", "", "")
+        else:
+            size = f"{row.width} x {row.height}"
+            table.add_row(Text(row.path), f"{row.score:.3f}", f"{row.spread:.3f}", size)
+    Console().print(table)
