@@ -17,8 +17,8 @@ from PIL import Image
 from qfm_iqm.network.checkpoint import load_model
 
 HEADER = [
-    "path", "sha256", "width", "height", "score", "spread", "status", "error", "model", "weights",
-    "runtime", "precision", "seconds",
+    "path", "sha256", "width", "height", "score", "spread", "percentile", "low", "high", "unusual",
+    "status", "error", "model", "weights", "runtime", "precision", "seconds",
 ]  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def test_a_closed_pipe_ends_it_quietly(start, photo_folder, tiny_model_folder):
     assert b"Exception" not in err
 
 
-def test_an_interruption_keeps_what_was_scored(start, tiny_model_folder, tmp_path):
+def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_folder, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
@@ -238,7 +238,7 @@ def test_an_interruption_keeps_what_was_scored(start, tiny_model_folder, tmp_pat
         while piece := os.read(ours, 65536):
             shown += piece
             counts = re.findall(rb"(\d+)/300", shown)
-            if not sent and counts and int(counts[-1]) >= 3:
+            if not sent and counts and int(counts[-1]) >= 3:  # the first part is written
                 process.send_signal(signal.SIGINT)
                 sent = True
             assert time.monotonic() < deadline
@@ -249,9 +249,16 @@ def test_an_interruption_keeps_what_was_scored(start, tiny_model_folder, tmp_pat
     process.stdout.close()
     assert sent
     assert b"Traceback" not in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"many", "scores.csv.job"}
+    text = " ".join(shown.decode().split())
+    left = int(re.search(r"Interrupted: (\d+) images were not scored.", text)[1])
+    assert left < 300
+    assert "--resume" in text
+    rest = start("score", folder, "-m", tiny_model_folder, "-o", out, "--resume")
+    _, err = rest.communicate(timeout=300)
+    assert rest.returncode == 0, err
+    assert f"{300 - left} files have their row already." in err.decode()
     rows = rows_of(out.read_text())
-    assert 3 <= len(rows) < 300
-    assert [row["path"] for row in rows] == [f"{folder}/{n:03d}.png" for n in range(len(rows))]
+    assert [row["path"] for row in rows] == [f"{folder}/{n:03d}.png" for n in range(300)]
     assert {row["status"] for row in rows} == {"ok"}
-    assert f"Interrupted: {300 - len(rows)} images were not scored." in shown.decode()
     assert {path.name for path in tmp_path.iterdir()} == {"many", "scores.csv"}

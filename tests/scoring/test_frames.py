@@ -4,7 +4,7 @@ from qfm_iqm.scoring.frames import to_arrow, to_pandas, to_polars
 from qfm_iqm.scoring.rows import COLUMNS, ScoreRow
 
 ROWS = [
-    ScoreRow("a.jpg", "ab", 640, 480, 1.5, 0.25, "ok", "", "m", "cd", "torch", "fp32", 0.5),
+    ScoreRow("a.jpg", "ab", 640, 480, 1.5, 0.25, model="m", runtime="torch", seconds=0.5),
     ScoreRow("caf\udce9.jpg", status="error", error="it is empty"),
 ]
 

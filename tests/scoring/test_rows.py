@@ -15,8 +15,8 @@ HASH = "ab" * 32
 FACTS = {"model": "default", "weights": HASH, "runtime": "torch", "precision": "fp32"}
 
 
-def good(path, score=61.234567, spread=0.5):
-    return ScoreRow(path, HASH, 640, 480, score, spread, "ok", "", seconds=0.25, **FACTS)
+def good(path, score=61.234567, spread=0.5, **more):
+    return ScoreRow(path, HASH, 640, 480, score, spread, seconds=0.25, **FACTS, **more)
 
 
 GOOD = good("a/b.jpg")
@@ -26,7 +26,16 @@ ROWS = [
     BAD,
     good('with space, comma and "quotes".png', -1e-06, 0.0),
     good("line\nbreak.png", 1e300, 2.5),
-    good("carriage\rreturn.png", 0.1 + 0.2, 2.5),
+    good(
+        "carriage\rreturn.png",
+        0.1 + 0.2,
+        2.5,
+        percentile=62.5,
+        low=51.25,
+        high=70.5,
+        unusual=True,
+    ),
+    good("plain.png", 1.0, 2.5, unusual=False),
     good("тень 影 🙂.png", 5.0, 0.0),
 ]
 
@@ -36,7 +45,8 @@ def read_csv(path_or_text):
     text = path_or_text if isinstance(path_or_text, str) else path_or_text.read_bytes().decode(
         "utf-8", "surrogateescape"
     )  # fmt: skip
-    numbers = {"width": int, "height": int, "score": float, "spread": float, "seconds": float}
+    numbers = {"width": int, "height": int, "unusual": lambda text: text == "True"}
+    numbers |= dict.fromkeys(("score", "spread", "percentile", "low", "high", "seconds"), float)
     return [
         ScoreRow(**{
             name: (numbers[name](value) if value else None) if name in numbers else value
@@ -56,7 +66,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".CSV"])
-@pytest.mark.parametrize("rows", [ROWS, ROWS[:4], [BAD], []])
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:5], [BAD], []])
 def test_every_format_holds_the_same(tmp_path, suffix, rows):
     path = tmp_path / f"scores{suffix}"
     write_rows(iter(rows), path)
@@ -70,8 +80,8 @@ def test_every_format_holds_the_same(tmp_path, suffix, rows):
 
 def test_columns_and_types():
     assert COLUMNS == (
-        "path", "sha256", "width", "height", "score", "spread", "status", "error", "model",
-        "weights", "runtime", "precision", "seconds",
+        "path", "sha256", "width", "height", "score", "spread", "percentile", "low", "high",
+        "unusual", "status", "error", "model", "weights", "runtime", "precision", "seconds",
     )  # fmt: skip
 
 
@@ -79,7 +89,7 @@ def test_a_parquet_table_keeps_its_types_without_rows(tmp_path):
     for rows in ([], [BAD], [GOOD]):
         write_rows(rows, tmp_path / "t.parquet")
         types = [str(field.type) for field in pq.read_schema(tmp_path / "t.parquet")]
-        numbers = ["int64", "int64", "double", "double"]
+        numbers = ["int64", "int64", *["double"] * 5, "bool"]
         assert types == ["string"] * 2 + numbers + ["string"] * 6 + ["double"]
 
 
@@ -87,8 +97,8 @@ def test_plain_names_make_a_plain_csv(tmp_path):
     write_rows([GOOD, BAD], tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_bytes().decode().splitlines() == [
         ",".join(COLUMNS),
-        f"a/b.jpg,{HASH},640,480,61.234567,0.5,ok,,default,{HASH},torch,fp32,0.25",
-        f"a/c.jpg,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
+        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,ok,,default,{HASH},torch,fp32,0.25",
+        f"a/c.jpg,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
     ]
 
 

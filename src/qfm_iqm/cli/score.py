@@ -20,9 +20,12 @@ from qfm_iqm.cli.options import (
     parse_bytes,
     with_progress,
 )
+from qfm_iqm.cli.report import report_rows
 from qfm_iqm.cli.showing import show_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
     from qfm_iqm.scoring.files import FoundFiles
@@ -45,6 +48,9 @@ def score(
             help="Table to write: .csv, .jsonl or .parquet. Default: a table on the terminal, "
             "CSV into a pipe.",
         ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page of the scores to write, as by qfm report.")
     ] = None,
     resume: Annotated[
         bool,
@@ -98,7 +104,7 @@ def score(
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.rows import check_output, read_rows
 
     console = messages()
     if engine not in ("local", "ray"):
@@ -108,6 +114,10 @@ def score(
         raise QFMError(f"{what} a table: name it with --out.")
     if out is not None and engine == "local":
         check_output(Path(out))
+    if report is not None:
+        check_output(report, only=".html")
+        if engine == "ray":
+            raise QFMError("--report is written of a local table: use qfm report on the parts.")
     check_device(device)
     memory = None if max_memory is None else parse_bytes(max_memory)
     found = _found(paths or [], list_file, all_files, include or [], exclude or [])
@@ -146,10 +156,16 @@ def score(
         max_memory=memory,
         **policy,
     )
+    rows: Iterable[ScoreRow]
     if out is None:
-        code = _score_and_show(scorer, found, console)
+        code, rows = _score_and_show(scorer, found, console)
     else:
         code = _score_into(Path(out), scorer, found, resume, console)
+        rows = read_rows(Path(out)) if code != 130 else ()
+    if report is not None and code != 130:
+        source = ", ".join((paths or [str(list_file)])[:5])
+        explainer = getattr(loaded, "model", None)  # torch's: other runtimes draw no maps
+        report_rows(rows, source, report, loaded.card.label, explainer, console)
     if code or found.unreadable:
         raise typer.Exit(code or 1)
 
@@ -189,8 +205,10 @@ def _found(
     return found
 
 
-def _score_and_show(scorer: Scorer, found: FoundFiles, console: Console) -> int:
-    """Scores for the terminal or a pipe; gives the exit code."""
+def _score_and_show(
+    scorer: Scorer, found: FoundFiles, console: Console
+) -> tuple[int, list[ScoreRow]]:
+    """Scores for the terminal or a pipe; gives the exit code and the rows."""
     began = time.perf_counter()
     rows: list[ScoreRow] = []
     interrupted = False
@@ -207,8 +225,8 @@ def _score_and_show(scorer: Scorer, found: FoundFiles, console: Console) -> int:
     if interrupted:
         left = len(found.files) - len(rows)
         console.print(f"Interrupted: {left} images were not scored.", markup=False)
-        return 130
-    return int(errors > 0)
+        return 130, rows
+    return int(errors > 0), rows
 
 
 def _score_into(

@@ -29,15 +29,25 @@ def show_rows(rows: list[ScoreRow]) -> None:
         print_csv(rows, sys.stdout)
         sys.stdout.flush()
         return
+    explained = any(row.percentile is not None for row in rows)
+    names = ["score", *(["interval", "percentile"] if explained else []), "spread", "size"]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("path", overflow="fold")
-    for name in ("score", "spread", "size"):
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         if row.score is None or row.spread is None:
-            table.add_row(Text(row.path), Text("error", style="red"), "", "")
-            table.add_row(Text(f"  {row.error}", style="red"), "", "", "")
-        else:
-            size = f"{row.width} x {row.height}"
-            table.add_row(Text(row.path), f"{row.score:.3f}", f"{row.spread:.3f}", size)
+            table.add_row(Text(row.path), Text("error", style="red"))
+            table.add_row(Text(f"  {row.error}", style="red"))
+            continue
+        cells = {
+            "score": f"{row.score:.2f}",
+            "interval": "" if row.low is None else f"{row.low:.0f}–{row.high:.0f}",
+            "percentile": "" if row.percentile is None else f"{row.percentile:.0f}",
+            "spread": f"{row.spread:.2f}",
+            "size": f"{row.width} x {row.height}",
+        }
+        table.add_row(Text(row.path), *(cells[name] for name in names))
+        if row.unusual:
+            table.add_row(Text("  unlike the photos the model knows", style="yellow"))
     Console().print(table)

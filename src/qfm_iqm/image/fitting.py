@@ -63,6 +63,7 @@ def read_fitted(
     max_pixels: int = MAX_PIXELS,
     allow_truncated: bool = False,
     admit: Callable[[int], None] | None = None,
+    measured: bool = False,
 ) -> FittedImage:
     """Reads an image at the size at which a model crops it.
 
@@ -74,6 +75,7 @@ def read_fitted(
         allow_truncated: see `read_image`.
         admit: called with the bytes that decoding will take at most, once the header is read; it
             may wait until there is room, or raise an `ImageError`.
+        measured: whether the result will be measured (`image.statistics`), which takes memory.
 
     Raises:
         ImageError: the source cannot be read or is refused; one sentence says why.
@@ -83,7 +85,7 @@ def read_fitted(
     ) as picture:
         turned = picture.orientation() in _TURNED
         if admit is not None:
-            admit(decoding_bytes(picture, preprocessing))
+            admit(decoding_bytes(picture, preprocessing, measured=measured))
         picture.load()
         width, height = picture.image.size
         across, down = (height, width) if turned else (width, height)
@@ -97,7 +99,9 @@ def read_fitted(
     return FittedImage(continued(pixels, preprocessing.crop), across, down)
 
 
-def decoding_bytes(picture: Picture, preprocessing: Preprocessing) -> int:
+def decoding_bytes(
+    picture: Picture, preprocessing: Preprocessing, *, measured: bool = False
+) -> int:
     """The memory that reading an opened image takes at its peak, estimated from above."""
     image = picture.image
     width, height = image.size
@@ -113,7 +117,8 @@ def decoding_bytes(picture: Picture, preprocessing: Preprocessing) -> int:
     else:
         result = 12 * (height * target_width + 2 * target_height * target_width)
     strips = 64 * min(width * height, max(STRIP_PIXELS, width))
-    return width * height * (canvas + decoder) + result + strips
+    measuring = 64 * target_height * target_width if measured else 0
+    return max(width * height * (canvas + decoder) + result + strips, result + measuring)
 
 
 def _whole(picture: Picture) -> Tensor:

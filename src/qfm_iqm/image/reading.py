@@ -178,7 +178,7 @@ def opened(
             check_size(image, max_pixels)
             yield Picture(image, rawmode(image), allow_truncated)
     except ImageError as refusal:  # the reason alone
-        raise ImageError(f"cannot read {name}: {refusal}") from refusal.__cause__
+        raise type(refusal)(f"cannot read {name}: {refusal}") from refusal.__cause__
     except MemoryError as error:
         raise ImageError(f"cannot read {name}: there is not enough memory for it") from error
     except Exception as error:

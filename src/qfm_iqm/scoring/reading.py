@@ -12,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.fitting import decoding_bytes, read_fitted
+from qfm_iqm.image.fitting import as_floats, decoding_bytes, read_fitted
 from qfm_iqm.image.reading import MAX_PIXELS, name_of, open_file, opened
+from qfm_iqm.image.statistics import pixel_statistics
 
 Fetch = Callable[[str], bytes]
 
@@ -35,6 +38,7 @@ class Reading:
         sha256: of its content; empty if that could not be read.
         error: why there are no pixels; empty if there are.
         seconds: that reading took.
+        statistics: of the pixels at the working size, if they were asked for.
     """
 
     path: str
@@ -44,6 +48,7 @@ class Reading:
     sha256: str = ""
     error: str = ""
     seconds: float = 0.0
+    statistics: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,14 @@ class ReadingPolicy:
         preprocessing: the model's.
         max_pixels: larger images are refused.
         allow_truncated: take the part of a truncated file that is there.
+        statistics: measure the pixels (`image.statistics`).
         fetch: gives the content of a file; None reads local files and URLs.
     """
 
     preprocessing: Preprocessing
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    statistics: bool = False
     fetch: Fetch | None = None
 
 
@@ -96,11 +103,15 @@ def read(
             max_pixels=policy.max_pixels,
             allow_truncated=policy.allow_truncated,
             admit=None if admit is None else partial(_with_content, admit, len(content)),
+            measured=policy.statistics,
         )
     except ImageError as error:
         reading = Reading(path, sha256=sha256, error=str(error))
     else:
         reading = Reading(path, image.pixels, image.width, image.height, sha256)
+        if policy.statistics:
+            measured = pixel_statistics(as_floats(image.pixels)).numpy()
+            reading = replace(reading, statistics=measured)
     return replace(reading, seconds=time.perf_counter() - began)
 
 
@@ -118,7 +129,8 @@ def _size(path: str) -> int:
 def _needed(path: str, policy: ReadingPolicy) -> int:
     """The memory that a file takes, by its size and header."""
     with opened(path, max_pixels=policy.max_pixels) as picture:
-        return _size(path) + decoding_bytes(picture, policy.preprocessing)
+        needed = decoding_bytes(picture, policy.preprocessing, measured=policy.statistics)
+        return _size(path) + needed
 
 
 def read_content(path: str) -> bytes:
@@ -133,7 +145,7 @@ def read_content(path: str) -> bytes:
             content = file.read()
             after = os.fstat(file.fileno())
     except ImageError as refusal:
-        raise ImageError(f"cannot read {name_of(path)}: {refusal}") from refusal.__cause__
+        raise type(refusal)(f"cannot read {name_of(path)}: {refusal}") from refusal.__cause__
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "there is not enough memory for it"
         raise ImageError(f"cannot read {name_of(path)}: {reason}") from error

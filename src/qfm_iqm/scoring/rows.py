@@ -32,8 +32,14 @@ class ScoreRow:
         sha256: of the file's content that was scored; empty where it could not be read.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
-        score: in the model's label units; None where there is none.
+        score: 0 (worst) to 100 (best), or in label units if these have no range; None where there
+            is none.
         spread: standard deviation of the crops' scores.
+        percentile: share in % of the model's reference population that scores lower. This and
+            the next three are None where the model's card does not say what scores mean.
+        low: lower end of the interval in which people's mean opinion is expected.
+        high: upper end.
+        unusual: whether the image is unlike the photos that the model has learned from.
         status: "ok" or "error".
         error: one sentence that says why there is no score; empty if there is one.
         model: the model's name.
@@ -49,6 +55,10 @@ class ScoreRow:
     height: int | None = None
     score: float | None = None
     spread: float | None = None
+    percentile: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unusual: bool | None = None
     status: Literal["ok", "error"] = "ok"
     error: str = ""
     model: str = ""

@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import covering_crops, fit
 from qfm_iqm.image.reading import MAX_PIXELS
+from qfm_iqm.network.score import QualityScore, score_of
 from qfm_iqm.scoring.budget import images_share
 from qfm_iqm.scoring.reading import Fetch, Reading, ReadingPolicy, read
 from qfm_iqm.scoring.rows import ScoreRow
@@ -45,11 +48,13 @@ class Crops:
         pixels: of each, (3, S, S) in [0, 1]; or what the network takes in its place.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
+        statistics: of its pixels, if the model's card asks for them.
     """
 
     pixels: list[Tensor]
     width: int
     height: int
+    statistics: npt.NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -81,6 +86,8 @@ class Scorer:
             of what the machine has free for the images on their way.
         fetch: gives the content of a file; None reads local files and URLs.
         source: gives the crops of a file in place of reading it.
+        shown: scores on the scale that people are shown; False keeps them in label units, to be
+            compared with labels.
     """
 
     def __init__(
@@ -96,13 +103,22 @@ class Scorer:
         max_memory: int | None = None,
         fetch: Fetch | None = None,
         source: Callable[[str], Crops] | None = None,
+        shown: bool = True,
     ) -> None:
         self.runtime = runtime = _runtime_of(model, device)
         self.batch_size = batch_size
         self.readers = readers or min(8, os.cpu_count() or 1)
         self.processes = processes
         self.max_memory = max_memory
-        self.policy = ReadingPolicy(runtime.card.preprocessing, max_pixels, allow_truncated, fetch)
+        self.shown = shown
+        meaning = runtime.card.meaning
+        self.policy = ReadingPolicy(
+            runtime.card.preprocessing,
+            max_pixels,
+            allow_truncated,
+            statistics=shown and meaning is not None and meaning.usual is not None,
+            fetch=fetch,
+        )
         self._source = source
 
     def score_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[ScoreRow]:
@@ -147,7 +163,7 @@ class Scorer:
             images: RGB in [0, 1], (B, 3, H, W), or one (3, H, W) for each image.
 
         Returns:
-            Scores (B,) in label units, float64: each the mean over the covering crops.
+            Scores (B,), float64: those of rows.
 
         Raises:
             ValueError: a tensor is of another shape, or holds no floating-point numbers.
@@ -170,7 +186,8 @@ class Scorer:
         values = [self._run(crops[i : i + size]) for i in range(0, len(crops), size)]
         if not values:
             return torch.empty(0, dtype=torch.float64)
-        return torch.stack([part.mean() for part in torch.cat(values).split(counts)])
+        parts = torch.cat(values).split(counts)
+        return torch.tensor([self._score(part).value for part in parts], dtype=torch.float64)
 
     # ---- the stream ----
 
@@ -236,7 +253,8 @@ class Scorer:
             crops = self._source(path)
         except ImageError as error:
             return Reading(path, error=str(error)), []
-        return Reading(path, width=crops.width, height=crops.height), crops.pixels
+        reading = Reading(path, width=crops.width, height=crops.height, statistics=crops.statistics)
+        return reading, crops.pixels
 
     def _with_crops(self, reading: Reading | None) -> tuple[Reading, list[Tensor]] | None:
         """A reading, now without its pixels, and the crops of the image as views of them."""
@@ -249,32 +267,50 @@ class Scorer:
         """Sends one batch of crops through the network: scores (B,), float64."""
         return self.runtime.run(self.runtime.stacked(crops)).double()
 
+    def _score(self, values_K: Tensor, reading: Reading | None = None) -> QualityScore:
+        """What the model's card makes of the crops' scores."""
+        return score_of(
+            self.runtime.card,
+            values_K.numpy(),
+            width=(reading and reading.width) or 0,
+            height=(reading and reading.height) or 0,
+            statistics=None if reading is None else reading.statistics,
+            shown=self.shown,
+        )
+
     def _row(self, pending: _Pending) -> ScoreRow:
         reading = pending.reading
-        score = spread = None
-        error = reading.error
-        if not error:
-            values = torch.stack(pending.values)
-            if values.isfinite().all():
-                score = round(values.mean().item(), 6)
-                spread = round(values.std(correction=0).item(), 6)
-            else:
-                error = f"The model's scores of {reading.path} are not finite numbers."
-        return ScoreRow(
+        row = ScoreRow(
             path=reading.path,
             sha256=reading.sha256,
-            width=None if error else reading.width,
-            height=None if error else reading.height,
-            score=score,
-            spread=spread,
-            status="error" if error else "ok",
-            error=error,
             model=self.runtime.card.name,
             weights=self.runtime.weights,
             runtime=self.runtime.name,
             precision=self.runtime.precision,
             seconds=round(reading.seconds + pending.seconds, 6),
         )
+        if reading.error:
+            return replace(row, status="error", error=reading.error)
+        values_K = torch.stack(pending.values)
+        if not values_K.isfinite().all():
+            error = f"The model's scores of {reading.path} are not finite numbers."
+            return replace(row, status="error", error=error)
+        score = self._score(values_K, reading)
+        return replace(
+            row,
+            width=reading.width,
+            height=reading.height,
+            score=round(score.value, 6),
+            spread=round(score.spread, 6),
+            percentile=_rounded(score.percentile, 1),
+            low=_rounded(score.low, 3),
+            high=_rounded(score.high, 3),
+            unusual=score.unusual,
+        )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _runtime_of(model: QualityModel | Runtime, device: str | torch.device | None) -> Runtime:

@@ -65,11 +65,10 @@ def find_pool(recipe: Recipe) -> UnlabelledPool:
     Raises:
         TableError: a folder without images, or a table that cannot be used.
     """
-    assert recipe.distillation.unlabelled is not None
-    place = recipe.table(recipe.distillation.unlabelled)
+    place = recipe.pool
     if not place.is_dir():
         table = read_table(place, require_mos=False)
-        return UnlabelledPool(table.names, table.contents, tuple(table.paths(recipe.data.root)))
+        return UnlabelledPool(table.names, table.contents, tuple(table.paths(recipe.pool_root)))
     files = find_images([str(place)]).files
     if not files:
         raise TableError(f"distillation.unlabelled: there is no image in {place}.")
@@ -115,7 +114,7 @@ def expand(
     groups = [places[first : first + GROUP] for first in places[::GROUP]]
     missing = [group for group in groups if any(pool.names[i] not in known for i in group)]
     if missing:
-        scorer = Scorer(teacher, device=device, source=source)
+        scorer = Scorer(teacher, device=device, source=source, shown=False)
         scored = [i for group in missing for i in group]
         rows = (
             row for group in missing for row in scorer.score_paths([pool.paths[i] for i in group])
