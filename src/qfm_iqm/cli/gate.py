@@ -67,7 +67,7 @@ def gate(
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")
     check_device(device)
     loaded = load_model(model)
-    higher = loaded.card.label.higher_is_better
+    higher = loaded.card.label.shown.higher_is_better
     if (maximum if higher else minimum) is not None:
         right, wrong = ("--min", "--max") if higher else ("--max", "--min")
         better = "higher" if higher else "lower"

@@ -64,7 +64,7 @@ def report(
     console = messages()
     read = [read_scores(path) for path in tables]
     named = model or model_of(read)
-    label = load_card(named).label if named else LabelUnits()
+    label = load_card(named).label.shown if named else LabelUnits()
     place = Place(out, root or Path())
 
     progress = partial(_progress, console)
@@ -104,7 +104,7 @@ def report_rows(
     from qfm_iqm.scoring.tables import table_of
 
     page = scores_page(
-        table_of(rows, source), Place(out, Path()), label, explainer=explainer,
+        table_of(rows, source), Place(out, Path()), label.shown, explainer=explainer,
         progress=partial(_progress, console),
     )  # fmt: skip
     _write(page, out, console)

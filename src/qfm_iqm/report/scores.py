@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import QFMError
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.report.maps import map_data
@@ -148,10 +148,10 @@ def _maps(
     model: QualityModel, table: ScoreTable, place: Place, count: int, progress: Progress
 ) -> dict[int, dict[str, Any]]:
     """Quality maps of the worst images, by row; files that are gone have none."""
-    label = model.card.label
+    label = model.card.label.shown
     order = worth_showing(table.scores, len(table), higher_is_better=label.higher_is_better)[:count]
     found = {}
     for row in progress(iter(order), len(order), "quality maps"):
-        with suppress(ImageError):
+        with suppress(QFMError):  # also of a model whose tokens make no map
             found[row] = map_data(model.explain(place.file(table.paths[row])), label)
     return found

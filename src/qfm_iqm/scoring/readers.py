@@ -28,6 +28,7 @@ Item = str | None
 _AHEAD = 4  # files on their way for each reading process
 _QUEUED = 2  # files that a reading process has before it
 _TRIES = 2
+_STARTS = 4  # processes that end before they read anything, in all
 
 
 def read_in_threads(
@@ -99,7 +100,7 @@ class _ReadingPool:
         self.waiting: deque[tuple[int, str]] = deque()  # no process has them yet
         self.done: dict[int, Reading | None] = {}
         self.tries: dict[int, int] = {}
-        self.idle_deaths = 0
+        self.failed_starts = 0
 
     def _start(self) -> Worker:
         return Worker(self.policy, self.budget.share)
@@ -152,11 +153,10 @@ class _ReadingPool:
                 continue
             if isinstance(message, Reading):
                 number, _ = worker.tasks.popleft()
-                self.idle_deaths = 0
                 held = 0 if message.pixels is None else message.pixels.nbytes
                 self.budget.settle(number, held)
                 self.done[number] = message
-            else:
+            elif message is not None:
                 self._consider(worker, message)
 
     def _consider(self, worker: Worker, needed: int) -> None:
@@ -176,11 +176,11 @@ class _ReadingPool:
         tasks = list(worker.tasks)
         self.workers.remove(worker)
         worker.close()
-        if not tasks:
-            self.idle_deaths += 1
-            if self.idle_deaths > 3:
+        if not worker.ready:
+            self.failed_starts += 1
+            if self.failed_starts == _STARTS:
                 raise QFMError(f"The processes that read images end by themselves ({death}).")
-        else:
+        elif tasks:
             number, path = tasks[0]
             self.tries[number] = self.tries.get(number, 0) + 1
             self.budget.settle(number, 0)

@@ -44,6 +44,7 @@ class Worker:
     Attributes:
         pipe: to wait at.
         tasks: what it was given and has not answered, in order.
+        ready: whether it has started to read.
     """
 
     def __init__(self, policy: ReadingPolicy, share: int) -> None:
@@ -61,6 +62,7 @@ class Worker:
         theirs.close()
         self.pipe = Connection(ours.detach())
         self.tasks: deque[Task] = deque()
+        self.ready = False
         self._send((policy, share))
 
     def reads(self, number: int) -> bool:
@@ -80,15 +82,16 @@ class Worker:
         with suppress(BrokenPipeError, ConnectionResetError):  # `hear` will tell
             self.pipe.send(message)
 
-    def hear(self) -> Reading | int:
-        """What it says next: a reading, or the bytes that decoding its image takes.
+    def hear(self) -> Reading | int | None:
+        """What it says next: a reading, the bytes that decoding takes, or None: it is ready.
 
         Raises:
             WorkerDeathError: it says nothing any more.
         """
         try:
             message = self.pipe.recv()
-            if isinstance(message, int):
+            self.ready = True
+            if message is None or isinstance(message, int):
                 return message
             reading, shape, dtype, inner_first = message
             if shape is None:
@@ -115,6 +118,7 @@ def serve(handle: int) -> None:
     queue: deque[Task] = deque()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         policy, share = pipe.recv()
+        pipe.send(None)
         while True:
             number, path = queue.popleft() if queue else pipe.recv()
             _reply(pipe, read(path, policy, partial(_admitted, pipe, queue, number, share), share))

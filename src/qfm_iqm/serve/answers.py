@@ -13,7 +13,9 @@ class ScoredImage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str = Field(description="As the client called it.")
-    score: float | None = Field(description="In the model's label units; null where there is none.")
+    score: float | None = Field(
+        description="0 to 100, or in label units without a range; null for none."
+    )
     spread: float | None = Field(description="Standard deviation of the crops' scores.")
     width: int | None = Field(description="Pixels, upright.")
     height: int | None = Field(description="Pixels, upright.")
@@ -36,8 +38,8 @@ class ImageMap(BaseModel):
     rows: int
     columns: int
     values: list[int] = Field(description="Row by row, 0 to 255, standing for low to high.")
-    low: float = Field(description="In the model's label units.")
-    high: float = Field(description="In the model's label units.")
+    low: float = Field(description="In the units of the scores.")
+    high: float = Field(description="In the units of the scores.")
 
 
 class Mistake(BaseModel):
@@ -52,7 +54,7 @@ class ModelFacts(BaseModel):
     name: str
     description: str
     license: str
-    label: dict[str, Any] = Field(description="Name, ends and direction of the scores' scale.")
+    label: dict[str, Any] = Field(description="Name, ends and direction of the scores.")
     results: list[dict[str, Any]]
     weights_sha256: str
     version: str

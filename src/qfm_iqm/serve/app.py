@@ -143,10 +143,11 @@ def create_app(
     async def facts() -> dict[str, Any]:
         """The model that scores, and the limits."""
         card = model.card.model_dump()
-        shown = ("name", "description", "license", "label", "results", "weights_sha256", "version")
+        shown = ("name", "description", "license", "results", "weights_sha256", "version")
         named = ("file_bytes", "request_bytes", "files", "pixels")
         return {name: card[name] for name in shown} | {
-            "limits": {name: getattr(bounds, name) for name in named}
+            "label": model.card.label.shown.model_dump(),
+            "limits": {name: getattr(bounds, name) for name in named},
         }
 
     @app.get("/healthz", response_class=PlainTextResponse)

@@ -119,4 +119,4 @@ class Batcher:
         preprocessing = self._model.card.preprocessing
         fitted_CHW = fit(image.pixels, preprocessing)
         crops = list(covering_crops(fitted_CHW, preprocessing.crop))
-        return Crops(crops, image.width, image.height)
+        return Crops(crops, image.width, image.height, self._model.statistics(fitted_CHW))

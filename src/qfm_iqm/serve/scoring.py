@@ -76,7 +76,7 @@ class ScoringService:
         async with self._ahead:
             image = await self._decode(upload)
             found = await asyncio.wrap_future(self._batcher.explain(image))
-        return {"name": upload.name} | map_data(found, self.model.card.label)
+        return {"name": upload.name} | map_data(found, self.model.card.label.shown)
 
     async def _decode(self, upload: Upload) -> Decoded:
         most = self.limits.file_bytes
