@@ -17,6 +17,7 @@ from qfm_iqm.image.distorting import (
     gaussian_blur,
     gaussian_noise,
     jpeg,
+    jpeg2000,
 )
 
 SIZES = st.integers(1, 40)
@@ -65,6 +66,18 @@ def test_jpeg_is_what_pillow_encodes_and_decodes(quality):
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     expected = np.asarray(Image.open(file)).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(jpeg(image, quality).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [10, 40])
+def test_jpeg2000_spends_the_bits_of_its_rate_and_no_more(rate):
+    image = natural(256, 256)
+    pixels = np.rint(image.numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+    file = io.BytesIO()
+    options = {"quality_mode": "rates", "quality_layers": [rate], "irreversible": True}
+    Image.fromarray(pixels).save(file, "JPEG2000", **options)
+    assert 0.9 < len(file.getvalue()) * rate / pixels.size <= 1.02
+    expected = np.asarray(Image.open(file)).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(jpeg2000(image, rate).numpy(), expected, atol=1e-6)
 
 
 def test_noise_has_the_asked_mean_and_deviation_in_every_colour():
@@ -141,14 +154,15 @@ def test_one_pixel_can_be_distorted(name):
 
 @pytest.mark.parametrize("name", DISTORTIONS)
 def test_fidelity_falls_strictly_with_the_level(name):
-    image = natural()
+    # In small files JPEG 2000's headers leave nothing for the pixels.
+    image = natural(256, 384) if name == "jpeg2000" else natural()
     fidelity = [psnr(image, distort(image, name, level)) for level in range(1, 6)]
     assert all(now > later for now, later in itertools.pairwise(fidelity)), fidelity
     assert fidelity[0] - fidelity[-1] > 4
 
 
 def test_there_are_five_levels_of_each_and_nobody_can_change_them():
-    assert list(DISTORTIONS) == ["blur", "jpeg", "noise", "contrast", "resample"]
+    assert list(DISTORTIONS) == ["blur", "jpeg", "jpeg2000", "noise", "contrast", "resample"]
     assert {len(strengths) for strengths in DISTORTIONS.values()} == {5}
     with pytest.raises(TypeError):
         DISTORTIONS["blur"] = ()
@@ -156,7 +170,7 @@ def test_there_are_five_levels_of_each_and_nobody_can_change_them():
 
 def test_unknown_names_and_levels_are_told_what_exists():
     image = random_image(4, 4)
-    with pytest.raises(ValueError, match=r"'fog'.*blur, jpeg, noise, contrast, resample"):
+    with pytest.raises(ValueError, match=r"'fog'.*blur, jpeg, jpeg2000, noise, contrast, resample"):
         distort(image, "fog", 1)
     for level in (0, 6, -1, 1.5, "2"):
         with pytest.raises(ValueError, match=r"choose one of 1\.\.5"):
@@ -171,6 +185,7 @@ def test_unknown_names_and_levels_are_told_what_exists():
         (lambda image: gaussian_noise(image, -0.1, 0), "sigma"),
         (lambda image: jpeg(image, 0), "quality"),
         (lambda image: jpeg(image, 101), "quality"),
+        (lambda image: jpeg2000(image, 0.5), "rate"),
         (lambda image: contrast(image, -0.1), "factor"),
         (lambda image: down_up(image, 0.5), "factor"),
     ],

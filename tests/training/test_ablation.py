@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.ablation import plan, read_runs, run_grid
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.stopping import InterruptedRunError
+
+SHIPPED = Path(__file__).parents[2] / "recipes"
 
 GRID = """
 recipe = "base.toml"
@@ -136,6 +139,30 @@ def test_mistakes_are_told_before_anything_runs(grid_file, tmp_path, old, new, m
     with pytest.raises(RecipeError, match=message):
         plan(grid_file, tmp_path / "runs", [])
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_the_call_changes_comes_before_the_grid_and_may_name_a_setting(grid_file, tmp_path):
+    changes = ["train.epochs=3", "half:train.epochs=5", "half:data.train_share=0.25"]
+    _, runs = plan(grid_file, tmp_path / "runs", changes)
+    found = {(run.setting, run.recipe.train.epochs, run.recipe.data.train_share) for run in runs}
+    assert found == {("all", 3, 1.0), ("half", 5, 0.25)}
+    # What makes a run the run it is stays the grid's.
+    _, runs = plan(grid_file, tmp_path / "runs", ["train.seed=7", "model.name=mine"])
+    assert {run.recipe.train.seed for run in runs} == {0, 1}
+    assert len({run.recipe.model.name for run in runs}) == len(runs)
+    with pytest.raises(RecipeError, match=r"there is no setting 'hlaf' .there are: all, half"):
+        plan(grid_file, tmp_path / "runs", ["hlaf:train.epochs=5"])
+
+
+@pytest.mark.parametrize("name", ["ablation", "tuning"])
+def test_the_grids_that_ship_are_accepted(name, tmp_path):
+    for table in ("labelled.csv", "labels.csv", "unlabelled.csv"):
+        (tmp_path / table).touch()
+    changes = [f"data.root={tmp_path}", f"kodak_synthetic:distillation.root={tmp_path}"]
+    _, runs = plan(SHIPPED / f"{name}.toml", tmp_path / "runs", changes[: 1 + (name == "ablation")])
+    # Variants and settings differ in something: no run is made twice.
+    recipes = {run.recipe.model_copy(update={"model": None}).model_dump_json() for run in runs}
+    assert len(recipes) == len(runs)
 
 
 def test_no_grid(tmp_path):

@@ -80,6 +80,17 @@ def test_a_table_is_a_pool_with_contents(pool_of, rated_set, tmp_path):
     assert pool.without({0}).contents == ("two",)
 
 
+def test_a_table_beside_images_elsewhere(make_recipe, folder):
+    (folder / "pool.csv").write_text("name\n" + sorted(p.name for p in folder.glob("*.jpg"))[0])
+    pool = find_pool(
+        make_recipe(
+            distillation__unlabelled="pool.csv", distillation__root=str(folder), method__kind="qfm"
+        )
+    )
+    assert pool.paths == (folder / pool.names[0],)
+    assert pool.paths[0].is_file()
+
+
 def test_a_pool_without_images_is_refused(pool_of, tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(TableError, match=r"distillation\.unlabelled: there is no image in"):

@@ -11,7 +11,8 @@ import pytest
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.recipe_file import check_recipe, read_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = [path for path in sorted(FOLDER.glob("*.toml")) if "[variants." not in path.read_text()]
 
 
 @pytest.fixture
@@ -189,7 +190,14 @@ def test_what_is_not_there_or_does_not_fit_is_refused(recipe_file, change, sente
 
 def test_unrated_images_must_be_there(recipe_file):
     message = refused(recipe_file, "distillation.unlabelled=nowhere", "method.kind=qfm")
-    assert "distillation.unlabelled: there is no nowhere, nor one under data.root" in message
+    assert "distillation.unlabelled: there is no nowhere, nor one under " in message
+    message = refused(recipe_file, "distillation.root=nowhere")
+    assert "distillation.root: there is no folder nowhere" in message
+
+
+def test_noise_from_unrated_images_needs_some(recipe_file):
+    message = refused(recipe_file, "method.noise_from=unrated", "method.kind=qfm")
+    assert "method.noise_from = 'unrated' needs distillation.unlabelled" in message
 
 
 def test_unrated_images_lie_under_the_root_or_elsewhere(recipe_file, rated_set, unrated_folder):
@@ -199,7 +207,20 @@ def test_unrated_images_lie_under_the_root_or_elsewhere(recipe_file, rated_set, 
         (unrated_folder, unrated_folder),
     ):
         recipe = read_recipe(recipe_file, [f"distillation.unlabelled={place}", "method.kind=qfm"])
-        assert recipe.table(recipe.distillation.unlabelled) == found
+        assert recipe.pool == found
+        assert recipe.pool_root == rated_set
+
+
+def test_unrated_images_may_have_a_root_of_their_own(recipe_file, tmp_path):
+    (tmp_path / "pool.csv").write_text("name\n")
+    changes = [
+        f"distillation.root={tmp_path}",
+        "distillation.unlabelled=pool.csv",
+        "method.kind=qfm",
+    ]
+    recipe = read_recipe(recipe_file, changes)
+    assert recipe.pool == tmp_path / "pool.csv"
+    assert recipe.pool_root == tmp_path
 
 
 def test_unrated_images_without_effect_are_refused(recipe_file):

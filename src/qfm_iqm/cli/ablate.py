@@ -15,7 +15,10 @@ def ablate(
     grid: Annotated[Path, typer.Argument(help="A grid: TOML with settings, variants and seeds.")],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a key of all recipes: --set data.root=DIR."),
+        typer.Option(
+            "--set",
+            help="Change a key of all recipes, or of a setting's: --set [SETTING:]data.root=DIR.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the runs. Default: runs/NAME.")

@@ -19,14 +19,14 @@ def card(
     speed: Annotated[Path | None, typer.Option(help="Results of benchmarks/speed.py.")] = None,
 ) -> None:
     """Print a model's card: scale, accuracy per subset, degradation, training, limits, speed."""
-    from qfm_iqm.network.checkpoint import model_card_of
+    from qfm_iqm.network.checkpoint import load_card
     from qfm_iqm.report.model_card import model_card
     from qfm_iqm.scoring.rows import check_output
 
     if out is not None:
         check_output(out, only=".md")
     page = model_card(
-        model_card_of(model),
+        load_card(model),
         degradation=degradation,
         speed=speed,
         beside=None if out is None else out.parent,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qfm_iqm.cli.options import Device, Model, check_device, messages, with_progress
+from qfm_iqm.cli.report import report_rows
 
 if TYPE_CHECKING:
     from qfm_iqm.scoring.rows import ScoreRow
@@ -26,6 +27,9 @@ def score(
             help="Table to write: .csv, .jsonl or .parquet. Default: a table on the terminal, "
             "CSV into a pipe.",
         ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page of the scores to write, as by qfm report.")
     ] = None,
     model: Model = "default",
     all_files: Annotated[
@@ -53,6 +57,8 @@ def score(
     console = messages()
     if out is not None:
         check_output(out)
+    if report is not None:
+        check_output(report, only=".html")
     check_device(device)
     found = find_images(paths, all_files=all_files)
     for folder in found.unreadable:
@@ -62,8 +68,9 @@ def score(
         raise QFMError(
             f"There is no image in {', '.join(paths)}{skipped if found.skipped else ''}."
         )
+    loaded = load_model(model)
     scorer = Scorer(
-        load_model(model),
+        loaded,
         batch_size=batch_size,
         readers=readers,
         device=device,
@@ -83,6 +90,8 @@ def score(
         write_rows(rows, out)
     else:
         _show(rows)
+    if report is not None:
+        report_rows(rows, ", ".join(paths), report, loaded, console)
     errors = [row for row in rows if row.status == "error"]
     if out is not None:
         for row in errors[:5]:

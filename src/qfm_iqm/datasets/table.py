@@ -151,6 +151,11 @@ class RatedTable:
             )
         return {value: np.array(rows[value], dtype=np.intp) for value in sorted(rows)}
 
+    def find(self, root: Path) -> list[Path | None]:
+        """The file of every image below `root` as `paths` finds them; None where there is none."""
+        listings: dict[Path, dict[str, list[str]]] = {}
+        return [_locate(Path(root), name, listings) for name in self.names]
+
     def paths(self, root: Path) -> list[Path]:
         """The file of every image below `root`, in the table's order.
 
@@ -166,8 +171,7 @@ class RatedTable:
                 f"The image folder {root} was asked for, but there is no such folder; "
                 f"give the folder that the names of {self.source} are relative to."
             )
-        listings: dict[Path, dict[str, list[str]]] = {}
-        located = [(name, _locate(root, name, listings)) for name in self.names]
+        located = list(zip(self.names, self.find(root), strict=True))
         missing = [name for name, path in located if path is None]
         if missing:
             raise TableError(

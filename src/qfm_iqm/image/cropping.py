@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,12 +28,23 @@ class Preprocessing(BaseModel):
         crop: side of the square crops, in pixels.
         shorter_side: images whose shorter side is longer than this are first reduced to it,
             aspect kept (antialiased bicubic); None keeps every image at its own size.
+        squeeze: (height, width) that every image is brought to, aspect not kept: a habit of the
+            literature, for comparison with its figures; None for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
+    squeeze: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.squeeze is not None and self.shorter_side is not None:
+            raise ValueError("squeeze and shorter_side exclude each other")
+        if self.squeeze is not None and min(self.squeeze) < 16:
+            raise ValueError(f"squeeze has a side below 16: {self.squeeze}")
+        return self
 
 
 def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -43,8 +55,8 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         preprocessing: the model's preprocessing.
 
     Returns:
-        The image reduced to `shorter_side` where it is larger, then continued by mirroring
-        at the bottom and right where a side is shorter than a crop.
+        The image squeezed, or reduced to `shorter_side` where it is larger, then continued by
+        mirroring at the bottom and right where a side is shorter than a crop.
     """
     height, width = working_size(*image_CHW.shape[-2:], preprocessing)
     if (height, width) != tuple(image_CHW.shape[-2:]):
@@ -60,8 +72,10 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Height and width of an image once it is reduced to `shorter_side`, before any mirroring."""
+    """Height and width that an image is resized to, before any mirroring."""
     side = preprocessing.shorter_side
+    if preprocessing.squeeze is not None:
+        return preprocessing.squeeze
     if side is None or min(height, width) <= side:
         return height, width
     scale = side / min(height, width)

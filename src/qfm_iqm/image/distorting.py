@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from PIL import Image
@@ -23,6 +24,7 @@ DISTORTIONS: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {
         "blur": (0.6, 1.0, 1.7, 2.9, 5.0),
         "jpeg": (60, 35, 20, 10, 4),
+        "jpeg2000": (20, 45, 90, 180, 360),
         "noise": (0.02, 0.04, 0.07, 0.12, 0.20),
         "contrast": (0.85, 0.70, 0.50, 0.30, 0.15),
         "resample": (1.5, 2, 3, 5, 8),
@@ -30,10 +32,10 @@ DISTORTIONS: Mapping[str, tuple[float, ...]] = MappingProxyType(
 )
 """The strengths of level 1 (just visible) to level 5 (severe), by name.
 
-Blur: sigma in pixels. JPEG: quality. Noise: sigma for values in [0, 1]. Contrast: factor.
-Resample: reduction of each side. Chosen here, in roughly even steps of visibility; five levels a
-kind as in KADID-10k (Lin et al., 2019), but not that set's parameters, so that none of its scores
-belongs to one of these levels.
+Blur: sigma in pixels. JPEG: quality. JPEG 2000: rate of compression. Noise: sigma for values in
+[0, 1]. Contrast: factor. Resample: reduction of each side. Chosen here, in roughly even steps of
+visibility; five levels a kind as in KADID-10k (Lin et al., 2019), but not that set's parameters, so
+that none of its scores belongs to one of these levels.
 """
 
 
@@ -77,11 +79,27 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be in 1..100, not {quality}")
-    pixels = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8)
-    encoded = io.BytesIO()
-    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
-    picture.save(encoded, "JPEG", quality=quality, subsampling="4:2:0")
-    return read_image(encoded.getvalue(), max_pixels=picture.width * picture.height).to(image)
+    return _recoded(image, "JPEG", quality=quality, subsampling="4:2:0")
+
+
+def jpeg2000(image: Tensor, rate: float) -> Tensor:
+    """Encodes as JPEG 2000 (irreversible wavelet, one layer) and decodes again.
+
+    Args:
+        image: RGB (3, H, W) in [0, 1]; rounded to 8 bits first.
+        rate: bits of the pixels (24 each) per bit of the file; 1 is as good as it gets.
+
+    Returns:
+        The decoded image.
+
+    Raises:
+        ValueError: `rate` is below 1.
+    """
+    if not rate >= 1:
+        raise ValueError(f"rate must be at least 1, not {rate}")
+    return _recoded(
+        image, "JPEG2000", quality_mode="rates", quality_layers=[rate], irreversible=True
+    )
 
 
 def gaussian_noise(image: Tensor, sigma: float, seed: int) -> Tensor:
@@ -169,11 +187,21 @@ def distort(image: Tensor, name: str, level: int, seed: int = 0) -> Tensor:
     apply: Mapping[str, Callable[[float], Tensor]] = {
         "blur": lambda sigma: gaussian_blur(image, sigma),
         "jpeg": lambda quality: jpeg(image, int(quality)),
+        "jpeg2000": lambda rate: jpeg2000(image, rate),
         "noise": lambda sigma: gaussian_noise(image, sigma, seed),
         "contrast": lambda factor: contrast(image, factor),
         "resample": lambda factor: down_up(image, factor),
     }
     return apply[name](strengths[level - 1])
+
+
+def _recoded(image: Tensor, codec: str, **options: Any) -> Tensor:
+    """An image (3, H, W) in 8 bits, through one of Pillow's encoders and back."""
+    pixels = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8)
+    encoded = io.BytesIO()
+    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+    picture.save(encoded, codec, **options)
+    return read_image(encoded.getvalue(), max_pixels=picture.width * picture.height).to(image)
 
 
 def _along_rows(image: Tensor, weights: Tensor) -> Tensor:

@@ -84,6 +84,11 @@ def save_packed(
         ModelError: no such model, no public weights, or a change of higher rank.
     """
     model = load_model(name)
+    if model.card.training.get("backbone_weights") == "random":
+        raise ModelError(
+            f"'{model.card.name}' was trained from random weights: there are no public ones that "
+            "it could be put upon."
+        )
     network, base = _upon_public_weights(model.card)
     packed, left_out = pack(model.network.state_dict(), network.state_dict(), rank)
     if not lossy:
@@ -139,8 +144,8 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     return QualityModel(network, card).eval()
 
 
-def model_card_of(name: str | os.PathLike[str]) -> ModelCard:
-    """The card of a model as `load_model` takes it, without its weights.
+def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:
+    """Reads the card of a model alone; names as in `load_model`.
 
     Raises:
         ModelError: no such model, or a card that is missing, damaged or later.

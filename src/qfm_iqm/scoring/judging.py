@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.protocol import Evaluation, evaluate
@@ -51,15 +51,24 @@ def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
     """The images of one part of the split that a model's card records.
 
     Raises:
-        TableError: the card records no split by content, or splitting this table by its rule
-            gives another split: it is not the table the model was trained on.
+        TableError: the card records no split, or one from a file, or splitting this table by its
+            rule gives another split: it is not the table the model was trained on.
     """
     recorded = card.training.get("split_sha256")
     data = card.training.get("recipe", {}).get("data", {})
     if not recorded or not {"test", "validation", "split_seed"} <= data.keys():
         raise TableError(f"The card of '{card.name}' records no split to take the {part} part of.")
-    split = split_by_content(
-        table, test=data["test"], validation=data["validation"], seed=data["split_seed"]
+    if data.get("split") == "file":
+        raise TableError(
+            f"'{card.name}' was trained on a split from a file, which its card does not hold: "
+            f"evaluate a table of its {part} part alone."
+        )
+    split = choose_split(
+        table,
+        data.get("split", "content"),
+        test=data["test"],
+        validation=data["validation"],
+        fold=data["split_seed"],
     )
     if split.sha256 != recorded:
         raise TableError(

@@ -94,7 +94,8 @@ def plan(grid_file: Path, out: Path, changes: list[str]) -> tuple[Grid, list[Pla
     Args:
         grid_file: TOML.
         out: folder of all runs.
-        changes: "key=value" for all recipes, as in `qfm train --set`.
+        changes: "key=value" for all recipes, as in `qfm train --set`, or "SETTING:key=value" for
+            those of one setting.
 
     Raises:
         RecipeError: the grid or one of its recipes is wrong; names the key.
@@ -116,7 +117,7 @@ def plan(grid_file: Path, out: Path, changes: list[str]) -> tuple[Grid, list[Pla
                 f"({', '.join(grid.variants)})."
             )
     base = grid_file.parent / grid.recipe
-    return grid, list(_planned(grid, base, out, changes))
+    return grid, list(_planned(grid, base, out, _by_setting(grid, changes)))
 
 
 def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) -> list[Comparison]:
@@ -172,19 +173,38 @@ def read_runs(table: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _planned(grid: Grid, base: Path, out: Path, changes: list[str]) -> Iterator[PlannedRun]:
+def _by_setting(grid: Grid, changes: list[str]) -> dict[str, list[str]]:
+    """What is changed in the recipes of each setting."""
+    changed: dict[str, list[str]] = {setting: [] for setting in grid.settings}
+    for change in changes:
+        setting, colon, rest = change.partition(":")
+        if not colon or "=" in setting:
+            setting, rest = "", change
+        elif setting not in grid.settings:
+            raise RecipeError(
+                f"--set {change}: there is no setting '{setting}' "
+                f"(there are: {', '.join(grid.settings)})."
+            )
+        for name in [setting] if setting else grid.settings:
+            changed[name].append(rest)
+    return changed
+
+
+def _planned(
+    grid: Grid, base: Path, out: Path, changes: dict[str, list[str]]
+) -> Iterator[PlannedRun]:
     for setting, of_setting in grid.settings.items():
         for seed in grid.seeds:
             for variant, of_variant in grid.variants.items():
                 folder = out / setting / f"seed{seed}"
                 keys = grid.set | of_setting | of_variant
                 filled = {key: _filled(value, folder) for key, value in keys.items()}
-                filled |= {
-                    "data.split_seed": seed,
-                    "train.seed": seed,
-                    "model.name": f"{setting}-{variant}-{seed}",
-                }
-                recipe = read_recipe(base, changes, values=filled)
+                own = [
+                    f"data.split_seed={seed}",
+                    f"train.seed={seed}",
+                    f'model.name="{setting}-{variant}-{seed}"',
+                ]
+                recipe = read_recipe(base, [*changes[setting], *own], values=filled)
                 yield PlannedRun(setting, variant, seed, recipe, folder / variant)
 
 

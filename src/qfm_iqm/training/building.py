@@ -8,7 +8,6 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from qfm_iqm.errors import ModelError, RecipeError
-from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.memory import memory_bytes
 from qfm_iqm.network.adapters import add_adapters
 from qfm_iqm.network.card import ModelCard
@@ -109,12 +108,39 @@ def check_memory(recipe: Recipe, network: QualityNetwork) -> int:
     return needed
 
 
+@torch.no_grad()
+def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> int | None:
+    """The width of the teacher's tokens that a recipe learns from; None if from none.
+
+    Raises:
+        RecipeError: the pseudo-labels hold no tokens, or as many as the network has not.
+    """
+    if not recipe.method.w_tokens:
+        return None
+    shapes = {sample.hint[0].shape for sample in data.samples if sample.hint is not None}
+    if not shapes:
+        raise RecipeError(
+            "method.w_tokens needs data.pseudo_labels with the teacher's tokens: "
+            "qfm pseudo-label --tokens."
+        )
+    ((tokens, width),) = shapes
+    crop = recipe.network.crop
+    own = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape[1] - 1
+    network.train()
+    if own != tokens:
+        raise RecipeError(
+            f"The pseudo-labels hold {tokens} tokens of a crop, and {recipe.backbone.name} has "
+            f"{own}: make them with qfm pseudo-label --tokens {round(own**0.5)}."
+        )
+    return width
+
+
 def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
     """Everything about the model that is known before it is trained."""
     parts = ("train", "validation", "test")
     # Where things lay on the machine that trained it is nobody's business.
     places = {
-        "data": {"root"},
+        "data": {"root", "split_file"},
         "backbone": {"weights"},
         "distillation": {"unlabelled", "teacher"},
         "train": {"stems"},
@@ -125,9 +151,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
         description=recipe.model.description,
         license=recipe.model.license,
         network=network.config,
-        preprocessing=Preprocessing(
-            crop=recipe.network.crop, shorter_side=recipe.network.shorter_side
-        ),
+        preprocessing=recipe.network.preprocessing,
         label=recipe.data.label,
         training={
             "data": recipe.data.name,

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from qfm_iqm.datasets.catalogue import find_dataset
+from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.method.distillation import read_pseudo_labels
+from qfm_iqm.method.hints import TeacherTokens, standardise
+from qfm_iqm.method.pseudo_table import read_pseudo_labels
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
 
@@ -63,7 +66,7 @@ class UnratedImage:
 
 
 def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingData:
-    """Reads the tables, splits the rated images by content, and finds the files.
+    """Reads the tables, splits the rated images, and finds the files.
 
     Args:
         recipe: checked.
@@ -73,10 +76,7 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         TableError: a table, a file or a label that cannot be used.
     """
     data = recipe.data
-    table = read_table(recipe.table(data.labels))
-    split = split_by_content(
-        table, test=data.test, validation=data.validation, seed=data.split_seed
-    )
+    table, split = rated_split(recipe)
     if data.group is not None:
         table.group(data.group)
     parts = split.indices(table)
@@ -102,13 +102,14 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     # By name too: a table without contents calls each image a content of its own.
     held = {*validation.contents, *test.contents, *validation.names, *test.names}
     left_out = 0
-    preprocessing = Preprocessing(
-        crop=recipe.network.crop, shorter_side=recipe.network.shorter_side
-    )
+    preprocessing = recipe.network.preprocessing
+    hints: list[TeacherTokens] = []
     for path in data.pseudo_labels:
-        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, preprocessing)
+        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, preprocessing, hints)
         samples += more
         left_out += leaks
+    if hints:
+        standardise(hints)
     if not samples:
         raise TableError(
             f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
@@ -135,6 +136,29 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         label_std=float(labels.std()),
         left_out=left_out,
     )
+
+
+def rated_split(recipe: Recipe) -> tuple[RatedTable, Split]:
+    """The rated images of a recipe, and which of them are in which part.
+
+    Raises:
+        TableError: a table or label file that cannot be used, or a rule that it does not allow.
+    """
+    data = recipe.data
+    if data.dataset is not None:
+        table = find_dataset(data.dataset).load(data.root)
+    else:
+        assert data.labels is not None
+        table = read_table(recipe.table(data.labels))
+    split = choose_split(
+        table,
+        data.split,
+        test=data.test,
+        validation=data.validation,
+        fold=data.split_seed,
+        file=None if data.split_file is None else recipe.table(data.split_file),
+    )
+    return table, split
 
 
 def _share(train: RatedTable, share: float, seed: int) -> RatedTable:
@@ -166,20 +190,32 @@ def _pseudo_labelled(
     held: set[str],
     content_ids: dict[str, int],
     preprocessing: Preprocessing,
+    hints: list[TeacherTokens],
 ) -> tuple[list[Sample], int]:
-    """Reads crops scored by a teacher; gives the samples, and how many were left out."""
+    """Reads crops scored by a teacher; gives the samples, and how many were left out.
+
+    The teacher's tokens, where the recipe learns from them, are added to `hints`.
+    """
     pseudo = read_pseudo_labels(recipe.table(path))
     if pseudo.preprocessing != preprocessing:
         raise RecipeError(
             f"The pseudo-labels {path} were made with {pseudo.preprocessing!r}, and the recipe "
             f"trains with {preprocessing!r}: make them again, or change the recipe's network."
         )
-    kept = [row for row in pseudo.rows if row.content not in held and row.name not in held]
-    names = tuple(dict.fromkeys(row.name for row in kept))
+    tokens = pseudo.tokens if recipe.method.w_tokens else None
+    if tokens is not None:
+        hints.append(tokens)
+    kept = [
+        (place, row)
+        for place, row in enumerate(pseudo.rows)
+        if row.content not in held and row.name not in held
+    ]
+    names = tuple(dict.fromkeys(row.name for _, row in kept))
     images = RatedTable(names, source=str(path)).paths(recipe.data.root) if names else []
     files = dict(zip(names, images, strict=True))
     samples = []
-    for row in kept:
+    for place, row in kept:
         content = content_ids.setdefault(row.content, len(content_ids))
-        samples.append(Sample(files[row.name], row.score, content, row))
+        hint = None if tokens is None else (tokens, place)
+        samples.append(Sample(files[row.name], row.score, content, row, hint))
     return samples, len(pseudo.rows) - len(kept)

@@ -65,11 +65,10 @@ def find_pool(recipe: Recipe) -> UnlabelledPool:
     Raises:
         TableError: a folder without images, or a table that cannot be used.
     """
-    assert recipe.distillation.unlabelled is not None
-    place = recipe.table(recipe.distillation.unlabelled)
+    place = recipe.pool
     if not place.is_dir():
         table = read_table(place, require_mos=False)
-        return UnlabelledPool(table.names, table.contents, tuple(table.paths(recipe.data.root)))
+        return UnlabelledPool(table.names, table.contents, tuple(table.paths(recipe.pool_root)))
     files = find_images([str(place)]).files
     if not files:
         raise TableError(f"distillation.unlabelled: there is no image in {place}.")

@@ -11,6 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.recipe import Recipe
@@ -98,8 +102,32 @@ class RunFolder:
 
 
 def _computed(recipe: str) -> Any:
-    """What of a recipe, given as JSON, decides the result."""
+    """What of a recipe, given as JSON, decides the result.
+
+    What stands at its default is left out: a run may go on under a version with more options.
+    """
     content = json.loads(recipe)
     for section, key in _MAY_DIFFER:
         content[section].pop(key, None)
-    return content
+    return _told(content, Recipe)
+
+
+def _told(content: dict[str, Any], section: type[BaseModel]) -> dict[str, Any]:
+    """The values of a section that differ from their defaults, and those of the sections in it."""
+    told = {}
+    for key, value in content.items():
+        field = section.model_fields.get(key)
+        kind = None if field is None else field.annotation
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            value = _told(value, kind)
+        elif field is not None and value == _default(field):
+            continue
+        told[key] = value
+    return told
+
+
+def _default(field: FieldInfo) -> Any:
+    """What a key has as JSON if it is left out; nothing that JSON knows for one that must be."""
+    if field.is_required():
+        return field
+    return to_jsonable_python(field.get_default(call_default_factory=True))

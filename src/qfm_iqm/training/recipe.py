@@ -11,8 +11,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.network.units import LabelUnits
+
+DatasetName = Literal[
+    "live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k", "livefb", "spaq", "biq2021"
+]
 
 
 class _Section(BaseModel):
@@ -24,14 +29,20 @@ class DataConfig(_Section):
 
     Attributes:
         root: folder that names in the tables are relative to.
-        labels: table of rated images (CSV or Parquet; relative to `root` if it is there).
+        dataset: a dataset as `qfm data list` names it, in its official layout under `root`;
+            gives label units, name and terms too, where these are left out.
+        labels: in its place, a table of rated images (CSV or Parquet; relative to `root` if it
+            is there).
         name: of the data, for the card and the results.
         terms: the data's terms of use, for the card.
+        split: rule by which images are parted: "content", the authors' "official" one, or "file".
+        split_file: for "file": a split as text, as `qfm data split` writes it.
         group: column whose groups are reported beside the whole; None for none.
-        test: share of the images kept for the one test.
-        validation: share of the images that selects the epoch.
+        test: share of the images kept for the one test, where they are parted by content.
+        validation: share of the images that selects the epoch; of an official training part
+            where the authors name no validation part.
         train_share: share of the training part's images that is used: what few labels do.
-        split_seed: of the split by content.
+        split_seed: number of the fold: the seed of a split by content.
         label: units and direction of the labels.
         pseudo_labels: tables of crops scored by a teacher (`qfm pseudo-label`), trained on
             beside the labels; rows of a content that validation or test hold are left out.
@@ -39,9 +50,12 @@ class DataConfig(_Section):
     """
 
     root: Path
-    labels: Path
+    dataset: DatasetName | None = None
+    labels: Path | None = None
     name: str = ""
     terms: str = ""
+    split: Literal["content", "official", "file"] = "content"
+    split_file: Path | None = None
     group: str | None = None
     test: float = Field(default=0.2, gt=0, lt=1)
     validation: float = Field(default=0.1, gt=0, lt=1)
@@ -57,7 +71,8 @@ class DistillationConfig(_Section):
 
     Attributes:
         unlabelled: a folder, or a table `name[,content]`, of unrated images (relative to
-            `data.root` if it is there); None for no expansion.
+            `root` if it is there); None for no expansion.
+        root: folder that names in such a table are relative to; None for `data.root`.
         teacher: a model folder or name; None first trains one by this very recipe without
             expansion and consistency, on the training part, in `teacher/` under the run.
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
@@ -69,6 +84,7 @@ class DistillationConfig(_Section):
     """
 
     unlabelled: Path | None = None
+    root: Path | None = None
     teacher: str | None = None
     per_step: bool = False
     share: float = Field(default=0.5, gt=0)
@@ -104,9 +120,15 @@ class NetworkSection(_Section):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
+    squeeze: tuple[int, int] | None = None
     width: int | None = Field(default=None, ge=1)
     heads: int | None = Field(default=None, ge=1)
     panel: int = Field(default=6, ge=1)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes crops."""
+        return Preprocessing(crop=self.crop, shorter_side=self.shorter_side, squeeze=self.squeeze)
 
 
 class TrainConfig(_Section):
@@ -120,7 +142,9 @@ class TrainConfig(_Section):
         weight_decay: none is applied to 1-D parameters, position and class tokens.
         clip: largest gradient norm.
         schedule: "step" multiplies by `decay` every `decay_epochs`, "cosine" falls to zero.
-        warmup_epochs: of linear warm-up before the schedule begins.
+        warmup_epochs: of linear warm-up.
+        warmup_prefix: the schedule begins after the warm-up; False lets it run from the start, so
+            that the peak may never be held: a habit of the literature.
         decay_epochs: of the step schedule.
         decay: of the step schedule.
         fixed_crops: draw the crops of an image out of so many that never change; None draws
@@ -143,6 +167,7 @@ class TrainConfig(_Section):
     clip: float = Field(default=5.0, gt=0)
     schedule: Literal["step", "cosine"] = "step"
     warmup_epochs: float = Field(default=3, ge=0)
+    warmup_prefix: bool = True
     decay_epochs: float = Field(default=3, gt=0)
     decay: float = Field(default=0.1, gt=0, le=1)
     fixed_crops: int | None = Field(default=None, ge=1)
@@ -173,8 +198,15 @@ class ModelConfig(_Section):
 
 
 class Recipe(_Section):
-    """A whole training run."""
+    """A whole training run.
 
+    Attributes:
+        protocol: "honest" selects the epoch on the validation part and tests once; "paper" also
+            judges the test part by random crops after each epoch, for the literature's figure:
+            that of its best epoch (`training.paper`).
+    """
+
+    protocol: Literal["honest", "paper"] = "honest"
     model: ModelConfig = ModelConfig()
     data: DataConfig
     backbone: BackboneConfig
@@ -186,18 +218,27 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _paths_exist(self) -> Self:
         data = self.data
+        if data.dataset is None and data.labels is None:
+            raise ValueError("'data.labels' is missing: give a table, or data.dataset in its place")
+        if data.dataset is not None and data.labels is not None:
+            raise ValueError("data.labels and data.dataset exclude each other")
+        if (data.split == "file") != (data.split_file is not None):
+            raise ValueError("data.split = 'file' and data.split_file belong together")
         if not data.root.is_dir():
             raise ValueError(f"data.root: there is no folder {data.root}")
-        for key, path in [("labels", data.labels)] + [
-            ("pseudo_labels", path) for path in data.pseudo_labels
-        ]:
-            if not self.table(path).is_file():
+        tables = [("labels", data.labels), ("split_file", data.split_file)]
+        for key, path in tables + [("pseudo_labels", path) for path in data.pseudo_labels]:
+            if path is not None and not self.table(path).is_file():
                 raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
         unlabelled = self.distillation.unlabelled
-        if unlabelled is not None and not self.table(unlabelled).exists():
+        if unlabelled is not None and not self.pool.exists():
             raise ValueError(
-                f"distillation.unlabelled: there is no {unlabelled}, nor one under data.root"
+                f"distillation.unlabelled: there is no {unlabelled}, nor one under {self.pool_root}"
             )
+        if (root := self.distillation.root) is not None and not root.is_dir():
+            raise ValueError(f"distillation.root: there is no folder {root}")
+        if self.method.noise_from == "unrated" and self.method.kind == "qfm" and not unlabelled:
+            raise ValueError("method.noise_from = 'unrated' needs distillation.unlabelled")
         taught = self.method.w_u * self.method.w_pl
         if unlabelled is not None and self.method.kind == "baseline" and not taught:
             raise ValueError(
@@ -214,6 +255,8 @@ class Recipe(_Section):
             raise ValueError(
                 f"network.shorter_side = {side} is smaller than network.crop = {self.network.crop}"
             )
+        if side is not None and self.network.squeeze is not None:
+            raise ValueError("network.squeeze and network.shorter_side exclude each other")
         if data.test + data.validation >= 1:
             raise ValueError("data.test and data.validation leave nothing to train on")
         return self
@@ -239,4 +282,19 @@ class Recipe(_Section):
 
     def table(self, path: Path) -> Path:
         """A table's or folder's place: under `data.root` if it is there, else as it stands."""
-        return self.data.root / path if (self.data.root / path).exists() else path
+        return _under(self.data.root, path)
+
+    @property
+    def pool_root(self) -> Path:
+        """The folder that unrated images are named relative to."""
+        return self.distillation.root or self.data.root
+
+    @property
+    def pool(self) -> Path:
+        """The folder or table of unrated images, which there must be."""
+        assert self.distillation.unlabelled is not None
+        return _under(self.pool_root, self.distillation.unlabelled)
+
+
+def _under(root: Path, path: Path) -> Path:
+    return root / path if (root / path).exists() else path

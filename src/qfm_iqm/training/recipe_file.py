@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.recipe import Recipe
 
@@ -27,8 +28,8 @@ def read_recipe(
 
     Args:
         path: a TOML file.
-        changes: "key=value" each, the key with dots, the value as in TOML.
-        values: further keys, with dots, and their values; these come last.
+        changes: "key=value" each, the key with dots, the value as in TOML; these come last.
+        values: further keys, with dots, and their values.
 
     Raises:
         RecipeError: names the key that is wrong, what was found and what is allowed.
@@ -39,10 +40,7 @@ def read_recipe(
         raise RecipeError(f"There is no recipe {path}.") from None
     except (OSError, ValueError) as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
-    for change in changes:
-        key, value = _parsed(change)
-        _put(content, key, value)
-    for key, value in (values or {}).items():
+    for key, value in [*(values or {}).items(), *map(_parsed, changes)]:
         _put(content, key, value)
     if isinstance(model := content.setdefault("model", {}), dict):
         model.setdefault("name", path.stem)
@@ -51,6 +49,7 @@ def read_recipe(
 
 def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
     """Turns plain values into a recipe; RecipeError names the first key that is wrong."""
+    content = _with_facts(content)
     # Through JSON, where strict models accept paths and tuples.
     try:
         return Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
@@ -66,6 +65,22 @@ def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
             found = first["input"]
             message = f"{key} = {found!r} is refused: {message[0].lower()}{message[1:]}"
         raise RecipeError(f"In {source}: {message}.") from None
+
+
+def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
+    """Label units, name and terms of a dataset, unless the recipe says otherwise."""
+    data = content.get("data")
+    facts = DATASETS.get(data.get("dataset")) if isinstance(data, dict) else None
+    if facts is None:
+        return content
+    units = {
+        "name": facts.label,
+        "minimum": facts.minimum,
+        "maximum": facts.maximum,
+        "higher_is_better": facts.higher_is_better,
+    }
+    told = {"name": facts.title, "terms": facts.terms, "label": units}
+    return content | {"data": told | data}
 
 
 def _parsed(change: str) -> tuple[str, Any]:

@@ -31,12 +31,14 @@ def rate_factor(epoch: float, config: TrainConfig) -> float:
     """Share of the peak learning rate after `epoch` epochs, with fraction.
 
     Linear warm-up from zero, then the schedule over the epochs that remain: the warm-up is a
-    prefix and does not shift the decay.
+    prefix and does not shift the decay. With `warmup_prefix` False the schedule counts from the
+    first epoch, and the warm-up only covers its beginning.
     """
     if epoch < config.warmup_epochs:
         return epoch / config.warmup_epochs
-    since = epoch - config.warmup_epochs
+    begin = config.warmup_epochs if config.warmup_prefix else 0.0
+    since = epoch - begin
     if config.schedule == "step":
         return float(config.decay ** math.floor(since / config.decay_epochs))
-    span = max(config.epochs - config.warmup_epochs, 1e-9)
+    span = max(config.epochs - begin, 1e-9)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, since / span)))

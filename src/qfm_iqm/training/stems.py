@@ -76,6 +76,13 @@ class StemStore:
             tokens: Tensor = content.get_slice("tokens")[place]
         return tokens.float()
 
+    def drawn_crops(self, path: Path, most: int) -> Crops:
+        """The stem's tokens for the fixed crops of an image, the first so many of them."""
+        with safe_open(self._filled_file(path, self._drawn), framework="pt") as content:
+            tokens_KND = content.get_tensor("tokens")[:most].float()
+            size = content.metadata()
+        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
+
     def covering(self, path: str) -> Crops:
         """The stem's tokens for the crops that cover an image: a source of a `Scorer`."""
         with safe_open(self._filled_file(Path(path), "covering"), framework="pt") as content:
@@ -126,11 +133,16 @@ class StemStore:
         with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
             for first in range(0, len(paths), _GROUP):
                 group = paths[first : first + _GROUP]
-                found = list(pool.map(lambda path: self._crops(path, kind), group))
+                # Another run may have been at the same images meanwhile.
+                missing = [path for path in group if not self._holds(path, kind)]
+                yield from (path for path in group if path not in missing)
+                if not missing:
+                    continue
+                found = list(pool.map(lambda path: self._crops(path, kind), missing))
                 crops_BCSS = torch.stack([crop for crops in found for crop in crops.pixels])
                 stem_BND = encoder.stem(crops_BCSS.to(encoder.mean.device)).cpu().half()
                 parts = torch.split(stem_BND, [len(crops.pixels) for crops in found])
-                for path, crops, tokens_KND in zip(group, found, parts, strict=True):
+                for path, crops, tokens_KND in zip(missing, found, parts, strict=True):
                     size = {"width": str(crops.width), "height": str(crops.height)}
                     file = self._file(path, kind)
                     partial = file.with_suffix(f".{os.getpid()}.partial")  # others may write it too
@@ -178,7 +190,9 @@ class StemStore:
 
 def _stem_hash(model: QualityModel) -> str:
     """Names a stem: weights, depth and preprocessing."""
-    digest = hashlib.sha256(model.card.preprocessing.model_dump_json().encode())
+    # What is not asked for is not told: an option that comes later leaves the stores as they are.
+    preprocessing = model.card.preprocessing.model_dump_json(exclude_none=True)
+    digest = hashlib.sha256(preprocessing.encode())
     encoder = model.network.encoder
     for number, part in enumerate(encoder.frozen):
         for key, value in sorted(part.state_dict().items()):

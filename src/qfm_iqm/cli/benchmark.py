@@ -1,0 +1,111 @@
+"""`qfm benchmark` and `qfm curve`: a recipe on numbered folds, and on shares of the labels."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import extra, messages
+from qfm_iqm.errors import RecipeError
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe: TOML.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a key: --set data.root=DIR. May be repeated."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder of the runs. Default: runs/NAME-VERB.")
+]
+Results = Annotated[
+    Path | None, typer.Option(help="Folder that also gets figures and summary (CSV, Markdown).")
+]
+Protocol = Annotated[
+    Literal["honest", "paper"],
+    typer.Option(help="paper: the literature's habits, the best test epoch among them."),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(help="Numbered folds. Default: the authors' own split, else ten.", min=1),
+]
+AllowLeaks = Annotated[
+    bool, typer.Option("--allow-leaks", help="Go on if parts share images, and list them.")
+]
+
+
+def benchmark(
+    recipe: Recipe,
+    protocol: Protocol = "honest",
+    folds: Folds = None,
+    changes: Changes = None,
+    out: Out = None,
+    results: Results = None,
+    allow_leaks: AllowLeaks = False,
+) -> None:
+    """Train and test every fold; killed or interrupted, the same command goes on."""
+    folder = out if out is not None else Path("runs") / f"{recipe.stem}-{protocol}"
+    _run(recipe, folder, results, f"{recipe.stem}_{protocol}", protocol, folds, (1.0,),
+         changes, allow_leaks)  # fmt: skip
+
+
+def curve(
+    recipe: Recipe,
+    shares: Annotated[
+        str, typer.Option(help="Shares of the training labels, in percent.")
+    ] = "20,40,60,80,100",
+    protocol: Protocol = "honest",
+    folds: Folds = None,
+    changes: Changes = None,
+    out: Out = None,
+    results: Results = None,
+    allow_leaks: AllowLeaks = False,
+) -> None:
+    """What fewer labels give: the benchmark at growing shares of the training part."""
+    try:
+        wanted = tuple(float(share) / 100 for share in shares.split(","))
+    except ValueError:
+        raise RecipeError(f"--shares takes percents with commas, not '{shares}'.") from None
+    folder = out if out is not None else Path("runs") / f"{recipe.stem}-curve-{protocol}"
+    _run(recipe, folder, results, f"{recipe.stem}_curve_{protocol}", protocol, folds, wanted,
+         changes, allow_leaks)  # fmt: skip
+
+
+def _run(
+    recipe: Path,
+    folder: Path,
+    results: Path | None,
+    name: str,
+    protocol: Literal["honest", "paper"],
+    folds: int | None,
+    shares: tuple[float, ...],
+    changes: list[str] | None,
+    allow_leaks: bool,
+) -> None:
+    from qfm_iqm.scoring.rows import check_output
+
+    console = messages()
+    with extra("train", "A benchmark"):
+        from qfm_iqm.training import benchmark as bench
+        from qfm_iqm.training.reporting import Reporter
+        from qfm_iqm.training.stopping import InterruptedRunError
+    plan = bench.plan_benchmark(
+        recipe, folder, protocol=protocol, folds=folds, shares=shares, changes=changes or ()
+    )
+    if results is not None:
+        check_output(results / f"{name}_summary.csv")
+    reporter = Reporter(console)
+    try:
+        bench.check_leaks(plan, folder, reporter, allow=allow_leaks)
+        bench.run_benchmark(plan, folder, reporter)
+    except (InterruptedRunError, KeyboardInterrupt):
+        console.print(
+            f"Interrupted. The same command goes on ({folder}).", markup=False, soft_wrap=True
+        )
+        raise typer.Exit(130) from None
+    if results is not None:
+        for file in ("figures.csv", "summary.csv", "summary.md"):
+            shutil.copyfile(folder / file, results / f"{name}_{file}")
+    print((folder / "summary.md").read_text("utf-8"), end="")
+    console.print(f"All figures: {folder / 'figures.csv'}", markup=False, soft_wrap=True)

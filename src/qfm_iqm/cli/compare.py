@@ -1,0 +1,112 @@
+"""`qfm compare`: score files of several methods on the same images, and what differs for sure."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import messages
+
+if TYPE_CHECKING:
+    from qfm_iqm.evaluation.protocol import Evaluation
+    from qfm_iqm.evaluation.significance import Difference
+
+
+def compare(
+    scores: Annotated[list[Path], typer.Argument(help="Score files: CSV or Parquet, name,score.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Table of labels. Default: the first score file's mos.")
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of the scores.")] = "score",
+    label: Annotated[str, typer.Option(help="Column of the labels.")] = "mos",
+    by: Annotated[
+        str | None, typer.Option(help="Column of the labels' table to report groups of.")
+    ] = None,
+    metric: Annotated[
+        Literal["srcc", "plcc", "krcc"], typer.Option(help="What to compare.")
+    ] = "srcc",
+    test: Annotated[
+        Literal["meng", "steiger"], typer.Option(help="Test of dependent correlations.")
+    ] = "meng",
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the images.", min=100)] = 2000,
+    out: Annotated[Path | None, typer.Option(help="Write the differences to this CSV.")] = None,
+) -> None:
+    """Compare methods pair by pair: paired bootstrap and a test, corrected by Holm's steps."""
+    from qfm_iqm.evaluation.protocol import evaluate
+    from qfm_iqm.evaluation.significance import compare_methods
+    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.score_files import side_by_side
+
+    if out is not None:
+        check_output(out, only=".csv")
+    found = side_by_side(scores, labels, column=column, label=label)
+    groups = None if by is None else found.table.group(by)
+    assert found.table.mos is not None
+    evaluations = {
+        name: evaluate(values, found.table.mos, groups=groups, n_boot=0)
+        for name, values in found.scores.items()
+    }
+    differences = compare_methods(
+        found.scores, found.table.mos, metric=metric, test=test, n_boot=bootstrap
+    )
+    if out is not None:
+        _write(differences, out)
+    _show_methods(evaluations, metric)
+    _show_differences(differences, test)
+    messages().print(f"{len(found.table)} images, {len(differences)} comparisons.")
+
+
+def _write(differences: list[Difference], path: Path) -> None:
+    from dataclasses import astuple, fields
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(differences[0])])
+        writer.writerows(astuple(difference) for difference in differences)
+
+
+def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:
+    """Prints a line per part, a column per method."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(f"{metric} of")
+    table.add_column("images", justify="right")
+    for name in evaluations:
+        table.add_column(name, justify="right")
+    first = next(iter(evaluations.values()))
+    for part in dict.fromkeys(row.part for row in first.rows):
+        rows = [evaluation.row(part, metric) for evaluation in evaluations.values()]
+        cells = ["-" if row.value is None else f"{row.value:.4f}" for row in rows]
+        table.add_row(part, str(rows[0].n), *cells)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _show_differences(differences: list[Difference], test: str) -> None:
+    """Prints a line per pair of methods."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    for title in ("first", "second"):
+        table.add_column(title)
+    for title in ("difference", "95 %", "p bootstrap (Holm)", f"p {test} (Holm)"):
+        table.add_column(title, justify="right")
+    for one in differences:
+        tested = "-" if one.p_test is None else f"{one.p_test:.4f} ({one.p_test_holm:.4f})"
+        table.add_row(
+            one.first,
+            one.second,
+            f"{one.difference:+.4f}",
+            f"{one.ci_low:+.4f} to {one.ci_high:+.4f}",
+            f"{one.p_bootstrap:.4f} ({one.p_bootstrap_holm:.4f})",
+            tested,
+        )
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,108 @@
+"""`qfm cross`: a model trained on one dataset, tested on others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qfm_iqm.cli.options import Device, check_device, extra, messages, with_progress
+
+if TYPE_CHECKING:
+    from qfm_iqm.training.crossing import CrossFigure
+
+
+def cross(
+    source: Annotated[str, typer.Argument(help="A recipe (.toml) to train by, or a model.")],
+    targets: Annotated[
+        list[str], typer.Argument(help="NAME=ROOT of a dataset, or a table beside its images.")
+    ],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of the recipe.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/NAME.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(help="Write the figures to this CSV.")] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Of the labels of targets that are tables.")
+    ] = False,
+    bootstrap: Annotated[
+        int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
+    ] = 1000,
+    device: Device = None,
+) -> None:
+    """Train on one dataset, test on others: rank figures, and PLCC after the logistic fit."""
+    from qfm_iqm.scoring.rows import check_output
+
+    console = messages()
+    if results is not None:
+        check_output(results, only=".csv")
+    check_device(device)
+    with extra("train", "A cross-dataset test"):
+        from qfm_iqm.training import crossing
+    found = [crossing.find_target(text, lower_is_better=lower_is_better) for text in targets]
+    for target in found:
+        target.table.paths(target.root)  # before hours of training
+    model = _model(source, changes, out)
+    figures = []
+    for target in found:
+        figures += crossing.cross(
+            model,
+            target,
+            n_boot=bootstrap,
+            device=device,
+            progress=lambda rows, total: with_progress(rows, total, "scoring", console),
+        )
+    if results is not None:
+        crossing.write_cross(figures, results)
+    _show(figures)
+
+
+def _model(source: str, changes: list[str] | None, out: Path | None):  # type: ignore[no-untyped-def]
+    """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
+    from qfm_iqm.errors import RecipeError
+    from qfm_iqm.network.checkpoint import load_model
+
+    if not source.endswith(".toml"):
+        if changes or out is not None:
+            raise RecipeError(f"--set and --out are of a recipe, and '{source}' is a model.")
+        return load_model(source)
+    from qfm_iqm.training.chain import prepare
+    from qfm_iqm.training.recipe_file import read_recipe
+    from qfm_iqm.training.reporting import Reporter
+    from qfm_iqm.training.stopping import InterruptedRunError
+
+    recipe = read_recipe(Path(source), changes or ())
+    folder = out if out is not None else Path("runs") / recipe.model.name
+    console = messages()
+    if not (folder / "results.csv").is_file():
+        try:
+            prepare(recipe, folder, resume=True, reporter=Reporter(console)).run()
+        except (InterruptedRunError, KeyboardInterrupt):
+            console.print(
+                f"Interrupted. The same command goes on ({folder}).", markup=False, soft_wrap=True
+            )
+            raise typer.Exit(130) from None
+    return load_model(folder / "model")
+
+
+def _show(figures: list[CrossFigure]) -> None:
+    """Prints a line per target, a column per metric, on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = list(dict.fromkeys(figure.metric for figure in figures))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(f"{figures[0].trained_on or figures[0].model} on")
+    table.add_column("images", justify="right")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for target in dict.fromkeys(figure.target for figure in figures):
+        rows = [figure for figure in figures if figure.target == target]
+        cells = ["-" if row.value is None else f"{row.value:.4f}" for row in rows]
+        table.add_row(target, str(rows[0].images), *cells)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)

@@ -1,0 +1,203 @@
+"""`qfm data`: the datasets that are known, what of one lies on this machine, and its table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import extra, messages, with_progress
+
+if TYPE_CHECKING:
+    from qfm_iqm.datasets.checking import DatasetCheck
+    from qfm_iqm.datasets.splits import Split
+    from qfm_iqm.datasets.table import RatedTable
+
+app = typer.Typer(
+    name="data",
+    help="Public datasets: what is known of them, what is here, one table for all.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="A dataset as `qfm data list` names it.")]
+Root = Annotated[Path, typer.Option("--root", help="Folder of the unpacked download.")]
+
+
+@app.command("list")
+def list_datasets() -> None:
+    """Show every dataset: counts, label range and direction, terms, where to get it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from qfm_iqm.datasets.catalogue import DATASETS
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for title, justify in (("name", "left"), ("images", "right"), ("contents", "right")):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for title in ("label", "better", "split", "terms", "source"):
+        table.add_column(title, overflow="fold")
+    for dataset in DATASETS.values():
+        table.add_row(
+            dataset.name,
+            str(dataset.images),
+            str(dataset.contents),
+            f"{dataset.label} {dataset.minimum:g}–{dataset.maximum:g}",
+            "high" if dataset.higher_is_better else "low",
+            "official" if dataset.official_split else "folds",
+            dataset.terms,
+            dataset.source,
+        )
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@app.command("check")
+def check(
+    name: Name,
+    root: Root,
+    decode: Annotated[
+        bool, typer.Option("--decode/--no-decode", help="Decode every image to find broken ones.")
+    ] = True,
+) -> None:
+    """Compare a download with what its authors published; exit code 1 if it is not whole."""
+    from qfm_iqm.datasets.catalogue import find_dataset
+    from qfm_iqm.datasets.checking import check_dataset
+
+    console = messages()
+    found = check_dataset(
+        find_dataset(name),
+        root,
+        decode=decode,
+        progress=lambda answers, total: with_progress(answers, total, "decoding", console),
+    )
+    _show(found)
+    for finding in found.findings:
+        print(finding)
+    if found.findings:
+        raise typer.Exit(1)
+    print(f"{found.dataset.title} in {root} is whole.")
+
+
+@app.command("export")
+def export(
+    name: Name,
+    root: Root,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write: CSV or Parquet.")],
+    present: Annotated[
+        bool, typer.Option("--present", help="Leave out labels whose image is missing.")
+    ] = False,
+) -> None:
+    """Write one table: name, mos (untouched), std, content, distortion, level, split."""
+    from qfm_iqm.datasets.catalogue import find_dataset
+    from qfm_iqm.datasets.writing import write_table
+    from qfm_iqm.errors import TableError
+
+    table = find_dataset(name).load(root)
+    if present:
+        rows = [i for i, path in enumerate(table.find(root)) if path is not None]
+        if not rows:
+            raise TableError(f"None of the {len(table)} images of {name} is in {root}.")
+        left_out = len(table) - len(rows)
+        table = table.select(rows)
+        if left_out:
+            messages().print(f"{left_out} labels without image are left out.", soft_wrap=True)
+    else:
+        table.paths(root)
+    write_table(table, out)
+    messages().print(f"{len(table)} images: {out}", markup=False, soft_wrap=True)
+
+
+@app.command("split")
+def split(
+    name: Annotated[str, typer.Argument(help="A dataset, or a table name,mos[,content,...].")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for fold0.txt ...")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the images. Default: the table's own.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="How many numbered folds by content.", min=1)] = 10,
+    test: Annotated[float, typer.Option(help="Share of the images to judge on.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share of the images to choose on.")] = 0.1,
+    official: Annotated[bool, typer.Option("--official", help="The authors' own parts.")] = False,
+    arniqa: Annotated[
+        Path | None, typer.Option(help="Folder of ARNIQA's train.npy, val.npy, test.npy.")
+    ] = None,
+    order: Annotated[
+        Path | None, typer.Option(help="ARNIQA's list that its numbers mean: LIVE.txt, CSIQ.txt.")
+    ] = None,
+    liqe: Annotated[
+        Path | None, typer.Option(help="Folder splits2 of LIQE, with folders 1, 2 ... in it.")
+    ] = None,
+    leaks: Annotated[
+        Literal["refuse", "list", "skip"],
+        typer.Option(help="What of images that a part shows of another."),
+    ] = "refuse",
+) -> None:
+    """Write folds as text with their SHA-256, and look for leaks between their parts."""
+    from qfm_iqm.datasets import folds as rules
+    from qfm_iqm.datasets.catalogue import DATASETS
+    from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.errors import TableError
+
+    if sum((official, arniqa is not None, liqe is not None)) > 1:
+        raise TableError("Give one of --official, --arniqa and --liqe.")
+    if name in DATASETS:
+        if root is None:
+            raise TableError(f"Give --root: the folder of {name}'s download.")
+        table = DATASETS[name].load(root)
+    else:
+        table = read_table(Path(name), require_mos=False)
+        root = root if root is not None else Path(name).parent
+    if official:
+        found = [rules.official_fold(table, validation=validation, fold=0)]
+    elif arniqa is not None:
+        found = [rules.read_arniqa(arniqa, number, table, order) for number in range(folds)]
+    elif liqe is not None:
+        numbers = range(1, folds + 1)
+        found = [rules.read_liqe(liqe / str(number), table) for number in numbers]
+    else:
+        found = [
+            rules.choose_split(table, "content", test=test, validation=validation, fold=number)
+            for number in range(folds)
+        ]
+    rules.write_folds(found, out)
+    for number, one in enumerate(found):
+        print(f"fold{number}.txt  {one.sha256}")
+    if leaks != "skip":
+        _look_for_leaks(table, found, root, out, refuse=leaks == "refuse")
+
+
+def _look_for_leaks(
+    table: RatedTable, found: list[Split], root: Path, out: Path, *, refuse: bool
+) -> None:
+    """Compares the images of the parts of every fold; lists what they share."""
+    with extra("train", "Looking for near-duplicates"):
+        from qfm_iqm.datasets import part_leaks
+    console = messages()
+    prints = part_leaks.image_prints(
+        table.paths(root),
+        progress=lambda items, total: with_progress(items, total, "hashing", console),
+    )
+    leaks = [leak for one in found for leak in part_leaks.find_part_leaks(table, one, prints)]
+    listed = out / "leaks.csv"
+    part_leaks.write_part_leaks(leaks, listed)
+    if refuse:
+        part_leaks.refuse_part_leaks(leaks, listed)
+    console.print(f"{len(leaks)} pairs leak: {listed}", markup=False, soft_wrap=True)
+
+
+def _show(found: DatasetCheck) -> None:
+    """Prints what is here beside what was published, on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(found.dataset.title)
+    table.add_column("here", justify="right")
+    table.add_column("published", justify="right")
+    for what, (here, published) in found.figures.items():
+        table.add_row(what, f"{here:.6g}", "-" if published is None else f"{published:.6g}")
+    table.add_row("images decoded", str(found.decoded), "-")
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)

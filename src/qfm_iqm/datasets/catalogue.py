@@ -1,0 +1,38 @@
+"""All datasets that the library knows, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from qfm_iqm.datasets.biq2021 import BIQ2021
+from qfm_iqm.datasets.csiq import CSIQ
+from qfm_iqm.datasets.dataset import Dataset
+from qfm_iqm.datasets.kadid10k import KADID10K
+from qfm_iqm.datasets.koniq10k import KONIQ10K
+from qfm_iqm.datasets.live import LIVE
+from qfm_iqm.datasets.livec import LIVEC
+from qfm_iqm.datasets.livefb import LIVEFB
+from qfm_iqm.datasets.spaq import SPAQ
+from qfm_iqm.datasets.tid2013 import TID2013
+from qfm_iqm.errors import TableError
+
+DATASETS: Mapping[str, Dataset] = MappingProxyType(
+    {
+        dataset.name: dataset
+        for dataset in (
+            LIVE, CSIQ, TID2013, KADID10K, LIVEC, KONIQ10K, LIVEFB, SPAQ, BIQ2021,
+        )
+    }
+)  # fmt: skip
+
+
+def find_dataset(name: str) -> Dataset:
+    """The dataset of that name.
+
+    Raises:
+        TableError: there is none; lists those there are.
+    """
+    if name not in DATASETS:
+        raise TableError(f"There is no dataset '{name}'; choose one of {', '.join(DATASETS)}.")
+    return DATASETS[name]

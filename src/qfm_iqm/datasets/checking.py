@@ -1,0 +1,158 @@
+"""Is a download whole? What is there beside what its authors published.
+
+Rules: a label without image makes a tree incomplete, and training refuses it; an image without
+label is listed and never used; a file that cannot be decoded is named with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qfm_iqm.datasets.dataset import Dataset, find_below
+from qfm_iqm.datasets.table import RatedTable, first_few
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.formats import SUFFIXES
+from qfm_iqm.image.reading import read_image_uint8
+
+Progress = Callable[[Iterator[str], int], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What a check found.
+
+    Attributes:
+        dataset: what was asked for.
+        table: its rated images, whether they are there or not.
+        missing: names that have a label and no image.
+        unlabelled: images below the dataset's folders that have no label, and should have one.
+        unreadable: one sentence for each image that cannot be decoded; empty if none was tried.
+        decoded: images that were tried.
+    """
+
+    dataset: Dataset
+    table: RatedTable
+    missing: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    decoded: int
+
+    @property
+    def figures(self) -> dict[str, tuple[float, float | None]]:
+        """What is here and what was published, by name; None where that is not known."""
+        mos = self.table.mos
+        assert mos is not None
+        facts = self.dataset
+        return {
+            "labels": (len(self.table), facts.images),
+            "contents": (len(set(self.table.contents)), facts.contents),
+            "images": (len(self.table) - len(self.missing), facts.images),
+            "lowest label": (float(mos.min()), facts.minimum),
+            "highest label": (float(mos.max()), facts.maximum),
+            "mean label": (float(mos.mean()), facts.mean),
+            "standard deviation": (float(mos.std()), facts.std),
+        }
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is not as it should be, a sentence each; none for a whole download."""
+        facts, mos = self.dataset, self.table.mos
+        assert mos is not None
+        found = []
+        for what in ("labels", "contents"):
+            here, published = self.figures[what]
+            if here != published:
+                found.append(f"{here:g} {what} are here, {published:g} were published.")
+        if self.missing:
+            found.append(f"{len(self.missing)} labels have no image ({first_few(self.missing)}).")
+        if self.unlabelled:
+            found.append(
+                f"{len(self.unlabelled)} images have no label and are not used "
+                f"({first_few(self.unlabelled)})."
+            )
+        found += self.unreadable
+        outside = [n for n in mos.tolist() if not facts.minimum <= n <= facts.maximum]
+        if outside:
+            found.append(
+                f"{len(outside)} labels lie outside of {facts.minimum:g} to {facts.maximum:g} "
+                f"({first_few(outside)})."
+            )
+        for what in ("mean label", "standard deviation"):
+            here, published = self.figures[what]
+            # Four decimals are published: 1e-4 of rounding, and no more.
+            if published is not None and not np.isclose(here, published, rtol=0, atol=1e-4):
+                found.append(f"The {what} is {here:.4f}, and {published:.4f} was published.")
+        return tuple(found)
+
+
+def check_dataset(
+    dataset: Dataset,
+    root: Path,
+    *,
+    decode: bool = True,
+    readers: int | None = None,
+    progress: Progress | None = None,
+) -> DatasetCheck:
+    """Compares a tree with what a dataset should be.
+
+    Args:
+        dataset: that should be there.
+        root: of its download.
+        decode: decode every image, which takes minutes for tens of thousands.
+        readers: threads that decode; None takes one per core, at most 8.
+        progress: wraps the answers as they come, given their number.
+
+    Raises:
+        TableError: no such folder, or label files that are missing or cannot be used.
+    """
+    table = dataset.load(root)
+    found = table.find(root)
+    paths = [path for path in found if path is not None]
+    missing = tuple(n for n, path in zip(table.names, found, strict=True) if path is None)
+    unreadable: tuple[str, ...] = ()
+    if decode:
+        with ThreadPoolExecutor(readers or min(8, os.cpu_count() or 1)) as pool:
+            answers = pool.map(_why_unreadable, paths)
+            coming = progress(answers, len(paths)) if progress else answers
+            unreadable = tuple(answer for answer in coming if answer)
+    return DatasetCheck(
+        dataset=dataset,
+        table=table,
+        missing=missing,
+        unlabelled=tuple(_unlabelled(dataset, root, paths)),
+        unreadable=unreadable,
+        decoded=len(paths) if decode else 0,
+    )
+
+
+def _unlabelled(dataset: Dataset, root: Path, rated: Sequence[Path]) -> Iterator[str]:
+    """Images below a dataset's folders, by name relative to the root, that have no label."""
+    known = set(rated)
+    unrated = {name.casefold() for name in dataset.unrated}
+    for folder in dataset.folders:
+        place = find_below(root, folder)
+        if place is None or (known and not any(place in path.parents for path in known)):
+            continue  # such as the smaller copies of KonIQ-10k beside the larger ones
+        yield from (
+            path.relative_to(root).as_posix()
+            for path in sorted(place.rglob("*"))
+            if path.suffix.lower() in SUFFIXES
+            and path not in known
+            and path.name.casefold() not in unrated
+            and path.is_file()
+        )
+
+
+def _why_unreadable(path: Path) -> str:
+    """Why an image cannot be decoded; empty if it can."""
+    try:
+        read_image_uint8(path)
+    except ImageError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,106 @@
+"""What is known of a public dataset: facts, and how its official download becomes a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A public rated set of images.
+
+    Attributes:
+        name: as the command line and recipes call it.
+        title: as its authors call it.
+        images: rated images in a whole download.
+        contents: source images that they were made from; as many as images if each is its own.
+        label: what the label is called.
+        minimum: lower end of the scale.
+        maximum: upper end.
+        higher_is_better: direction of the label.
+        mean: of the labels of a whole download; None if it is not known here.
+        std: their standard deviation (of the whole, not of a sample), likewise.
+        folders: below the root, that hold the rated images.
+        unrated: files in these, by name, that the authors left without a label.
+        synthetic: degraded from pristine images, so that contents repeat.
+        official_split: the authors say which images to train and test on.
+        citation: of the paper that introduced it.
+        terms: of use, in a few words; the site has the whole.
+        source: where a person gets it.
+        read: label files below a root -> table; names relative to the root; images not looked at.
+    """
+
+    name: str
+    title: str
+    images: int
+    contents: int
+    label: str
+    minimum: float
+    maximum: float
+    higher_is_better: bool
+    mean: float | None
+    std: float | None
+    folders: tuple[str, ...]
+    synthetic: bool
+    citation: str
+    terms: str
+    source: str
+    read: Callable[[Path], RatedTable]
+    unrated: tuple[str, ...] = ()
+    official_split: bool = False
+
+    def load(self, root: Path) -> RatedTable:
+        """The rated images below `root`, a table with names relative to it.
+
+        Columns that the dataset has: `std`, `distortion`, `level`, `split`, and its own.
+
+        Raises:
+            TableError: no such folder, label files that are missing or cannot be used.
+        """
+        if not root.is_dir():
+            raise TableError(
+                f"{self.title} was asked for in {root}, but there is no such folder; give the "
+                f"folder of the unpacked download, which holds {' and '.join(self.folders)}."
+            )
+        return self.read(root)
+
+
+def label_file(root: Path, *candidates: str) -> Path:
+    """The first of some files that lies below `root`, whatever its letter case.
+
+    Args:
+        root: of the download.
+        candidates: paths relative to it, the preferred one first.
+
+    Raises:
+        TableError: there is none of them; says so if one lies a folder deeper.
+    """
+    for candidate in candidates:
+        if (path := find_below(root, candidate)) is not None:
+            return path
+    below = [child for child in sorted(root.iterdir()) if child.is_dir()]
+    deeper = [child for child in below if any(find_below(child, one) for one in candidates)]
+    hint = f"give {deeper[0]}" if deeper else "give the folder of the whole, unpacked download"
+    raise TableError(f"{root} holds no label file {' or '.join(candidates)}: {hint}.")
+
+
+def find_below(root: Path, relative: str) -> Path | None:
+    """A file or folder below `root`, else the only one that differs in letter case; or None."""
+    place = root
+    for part in Path(relative).parts:
+        exact = place / part
+        if not exact.exists():
+            try:
+                alike = [one for one in place.iterdir() if one.name.casefold() == part.casefold()]
+            except OSError:
+                return None
+            if len(alike) != 1:
+                return None
+            exact = alike[0]
+        place = exact
+    return place

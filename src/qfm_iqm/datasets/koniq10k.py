@@ -1,0 +1,71 @@
+"""KonIQ-10k: photos from Flickr, 1024 x 768."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qfm_iqm.datasets.dataset import Dataset, find_below, label_file
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.splits import Split, official_split
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+
+_FOLDERS = ("1024x768", "512x384")
+_SCORES = "koniq10k_scores_and_distributions.csv"
+_SETS = "koniq10k_distributions_sets.csv"
+
+
+def _places(name: str) -> tuple[str, str]:
+    """Where a label file lies: at the root, or in the folder that its archive unpacks to."""
+    return name, f"{name.removesuffix('.csv')}/{name}"
+
+
+def _read(root: Path) -> RatedTable:
+    """Both label files hold the same values: the one scaled to 0-100 is MOS_zscore, or MOS."""
+    path = label_file(root, *_places(_SCORES), *_places(_SETS))
+    in_sets = path.name.lower() == _SETS
+    table = read_table(path, label="MOS" if in_sets else "MOS_zscore")
+    folder = next((name for name in _FOLDERS if find_below(root, name)), _FOLDERS[0])
+    columns = {"std": table.column("sd")}
+    beside = (find_below(root, place) for place in _places(_SETS))
+    sets = path if in_sets else next((one for one in beside if one is not None), None)
+    if sets is not None:
+        split = official_split(read_table(sets, label="MOS"))
+        columns["split"] = _parts_of(split, table, sets)
+    return RatedTable(
+        names=tuple(f"{folder}/{name}" for name in table.names),
+        mos=table.mos,
+        columns=columns,
+        source=str(path),
+    )
+
+
+def _parts_of(split: Split, table: RatedTable, sets: Path) -> tuple[str, ...]:
+    """The part of each image of a table."""
+    part_of = {name: p for p in ("train", "validation", "test") for name in split.part(p)}
+    lost = [name for name in table.names if name not in part_of]
+    if lost:
+        raise TableError(f"{sets} says of {len(lost)} images of {table.source} no part: {lost[0]}.")
+    return tuple(part_of[name] for name in table.names)
+
+
+KONIQ10K = Dataset(
+    name="koniq10k",
+    title="KonIQ-10k",
+    images=10073,
+    contents=10073,
+    label="MOS",
+    minimum=0,
+    maximum=100,
+    higher_is_better=True,
+    mean=58.7296,
+    std=15.4317,
+    folders=_FOLDERS,
+    synthetic=False,
+    official_split=True,
+    citation="Hosu, Lin, Sziranyi, Saupe: KonIQ-10k: an ecologically valid database for deep "
+    "learning of blind image quality assessment, IEEE TIP 2020",
+    terms="research use; the photos are under Creative Commons licences",
+    source="https://database.mmsp-kn.de/koniq-10k-database.html",
+    read=_read,
+)

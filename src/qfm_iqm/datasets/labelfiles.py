@@ -1,0 +1,174 @@
+"""The kinds of label file that official downloads hold, as columns: .mat, .xlsx, lines of text.
+
+CSV files are read by `reading.read_table`. Nothing is unpickled: scipy reads MATLAB's own format.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.datasets.table import column_key, first_few
+from qfm_iqm.errors import QFMError, TableError
+
+Numbers = npt.NDArray[np.float64]
+
+
+def read_mat(path: Path, *variables: str) -> list[Any]:
+    """Variables of a MATLAB file (up to version 7.2), flat: numbers (N,) or lists of text.
+
+    Raises:
+        TableError: no MATLAB file, or a variable is missing.
+    """
+    # Here, not above: scipy.io is not needed for the tables of most datasets.
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path)
+    except (OSError, ValueError, NotImplementedError, TypeError, KeyError, IndexError) as error:
+        raise TableError(f"{path} is no MATLAB file that can be read ({error}).") from error
+    missing = [variable for variable in variables if variable not in content]
+    if missing:
+        there = ", ".join(key for key in content if not key.startswith("__")) or "none"
+        raise TableError(f"{path} has no variable '{missing[0]}'; its variables are: {there}.")
+    return [_flat(content[variable]) for variable in variables]
+
+
+def _flat(values: npt.NDArray[Any]) -> Any:
+    """Numbers (N,), or the texts of a cell array."""
+    if values.dtype == object:
+        return [str(np.asarray(cell).ravel()[0]) for cell in values.ravel()]
+    if values.dtype.kind in "US":
+        return [str(text).strip() for text in values.ravel()]
+    return values.ravel().astype(np.float64)
+
+
+def read_sheet(
+    path: Path, columns: Sequence[str], sheet: str | None = None
+) -> dict[str, list[str]]:
+    """Columns of an Excel sheet as text; the header may stand in any row and column.
+
+    Args:
+        path: an .xlsx file.
+        columns: that are wanted, in any letter case.
+        sheet: its name; None for the first.
+
+    Raises:
+        TableError: no Excel file, no such sheet, or no row that holds these columns.
+        QFMError: openpyxl is not installed.
+    """
+    try:
+        from openpyxl import load_workbook
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ModuleNotFoundError as error:
+        raise QFMError(
+            f"Reading {path.name} needs openpyxl: install it with pip install 'qfm-iqm[train]'."
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about styles, which nobody asked for
+            book = load_workbook(path, read_only=True, data_only=True)
+            if sheet is not None and sheet not in book.sheetnames:
+                raise TableError(
+                    f"{path} has no sheet '{sheet}'; its sheets are: {', '.join(book.sheetnames)}."
+                )
+            page = book[sheet] if sheet is not None else book.worksheets[0]
+            rows = [[_text(cell) for cell in row] for row in page.iter_rows(values_only=True)]
+            book.close()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, InvalidFileException) as error:
+        raise TableError(f"{path} is no Excel file that can be read ({error}).") from error
+    wanted = [column_key(column) for column in columns]
+    for number, row in enumerate(rows):
+        header = [column_key(cell) for cell in row]
+        if all(key in header for key in wanted):
+            places = [header.index(key) for key in wanted]
+            body = [cells for row in rows[number + 1 :] if any(cells := [row[i] for i in places])]
+            return {key: [cells[i] for cells in body] for i, key in enumerate(wanted)}
+    raise TableError(f"{path} has no row that holds the columns {', '.join(columns)}.")
+
+
+def _text(cell: object) -> str:
+    """A cell as people see it: Excel keeps 1600 as 1600.0."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def read_lines(path: Path, fields: int) -> list[list[str]]:
+    """Lines of text with so many fields parted by white space; blank ones are left out.
+
+    Raises:
+        TableError: not text, or a line with another number of fields.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path} cannot be read as text ({error}).") from error
+    lines = [(n, line.split()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    wrong = [n for n, cells in lines if len(cells) != fields]
+    if wrong:
+        raise TableError(
+            f"{path}: every line must hold {fields} fields, but {len(wrong)} do not "
+            f"({first_few(wrong, 'line')})."
+        )
+    return [cells for _, cells in lines]
+
+
+def numbers(path: Path, what: str, values: Sequence[str] | Numbers) -> Numbers:
+    """Values as numbers (N,).
+
+    Raises:
+        TableError: some are none, or not finite; says which rows.
+    """
+    found = np.array([_number(value) for value in values], dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(found)).tolist()
+    if bad:
+        shown = first_few([f"{i + 1}: '{values[i]}'" for i in bad], "row")
+        raise TableError(
+            f"{path}: {len(bad)} of {len(found)} values of {what} are no finite numbers ({shown})."
+        )
+    return found
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def same_length(path: Path, columns: Mapping[str, Sequence[object] | Numbers]) -> int:
+    """The one length of columns that belong together.
+
+    Raises:
+        TableError: their lengths differ.
+    """
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise TableError(f"{path}: label files of different lengths do not fit together: {told}.")
+    return next(iter(lengths.values()))
+
+
+def matched(pattern: str, names: Sequence[str], path: Path, form: str) -> list[re.Match[str]]:
+    """What a pattern finds in file names, whatever their letter case.
+
+    Raises:
+        TableError: a name is of another form.
+    """
+    found = [re.fullmatch(pattern, name, re.IGNORECASE) for name in names]
+    wrong = [name for name, match in zip(names, found, strict=True) if match is None]
+    if wrong:
+        raise TableError(
+            f"{path}: names must look like {form}, but {len(wrong)} do not ({first_few(wrong)})."
+        )
+    return [match for match in found if match is not None]

@@ -1,0 +1,60 @@
+"""LIVE Image Quality Assessment Database, release 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from qfm_iqm.datasets.dataset import Dataset, label_file
+from qfm_iqm.datasets.labelfiles import numbers, read_mat, same_length
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+
+# In this order the label files list them, img1.bmp ... of each.
+_KINDS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
+
+
+def _read(root: Path) -> RatedTable:
+    path = label_file(root, "dmos_realigned.mat")
+    dmos, std, orgs = read_mat(path, "dmos_new", "dmos_std", "orgs")
+    (references,) = read_mat(label_file(root, "refnames_all.mat"), "refnames_all")
+    names = [f"{kind}/img{n}.bmp" for kind, count in _KINDS.items() for n in range(1, count + 1)]
+    rows = same_length(
+        path, {"dmos_new": dmos, "dmos_std": std, "orgs": orgs, "refnames_all": references}
+    )
+    if rows != len(names):
+        raise TableError(f"{path} must hold {len(names)} labels, but it holds {rows}.")
+    # Copies of the references lie among the degraded images and have no label of their own.
+    kept = np.flatnonzero(orgs == 0).tolist()
+    return RatedTable(
+        names=tuple(names[i] for i in kept),
+        mos=numbers(path, "dmos_new", dmos[kept]),
+        contents=tuple(references[i] for i in kept),
+        columns={
+            "std": tuple(repr(float(std[i])) for i in kept),
+            "distortion": tuple(names[i].partition("/")[0] for i in kept),
+        },
+        source=str(path),
+    )
+
+
+LIVE = Dataset(
+    name="live",
+    title="LIVE",
+    images=779,
+    contents=29,
+    label="DMOS",
+    minimum=0,
+    maximum=100,
+    higher_is_better=False,
+    mean=44.7655,
+    std=16.1041,
+    folders=tuple(_KINDS),
+    synthetic=True,
+    citation="Sheikh, Sabir, Bovik: A statistical evaluation of recent full reference image "
+    "quality assessment algorithms, IEEE TIP 2006",
+    terms="research use, on request",
+    source="https://live.ece.utexas.edu/research/quality/subjective.htm",
+    read=_read,
+)

@@ -1,0 +1,52 @@
+"""LIVE In the Wild Image Quality Challenge Database (LIVEC, CLIVE, LIVE Challenge)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qfm_iqm.datasets.dataset import Dataset, label_file
+from qfm_iqm.datasets.labelfiles import numbers, read_mat, same_length
+from qfm_iqm.datasets.table import RatedTable
+
+# Shown to the raters for training; they come first in the files and belong to no experiment.
+_TRAINING = frozenset(f"t{n}.bmp" for n in range(1, 8))
+
+
+def _read(root: Path) -> RatedTable:
+    path = label_file(root, "Data/AllMOS_release.mat")
+    (mos,) = read_mat(path, "AllMOS_release")
+    (std,) = read_mat(label_file(root, "Data/AllStdDev_release.mat"), "AllStdDev_release")
+    (names,) = read_mat(label_file(root, "Data/AllImages_release.mat"), "AllImages_release")
+    same_length(
+        path,
+        {"AllImages_release": names, "AllMOS_release": mos, "AllStdDev_release": std},
+    )
+    kept = [i for i, name in enumerate(names) if name.lower() not in _TRAINING]
+    return RatedTable(
+        names=tuple(f"Images/{names[i]}" for i in kept),
+        mos=numbers(path, "AllMOS_release", mos[kept]),
+        columns={"std": tuple(repr(float(std[i])) for i in kept)},
+        source=str(path),
+    )
+
+
+LIVEC = Dataset(
+    name="livec",
+    title="LIVE Challenge",
+    images=1162,
+    contents=1162,
+    label="MOS",
+    minimum=0,
+    maximum=100,
+    higher_is_better=True,
+    mean=55.4013,
+    std=20.2965,
+    folders=("Images",),
+    unrated=tuple(sorted(_TRAINING)),
+    synthetic=False,
+    citation="Ghadiyaram, Bovik: Massive online crowdsourced study of subjective and objective "
+    "picture quality, IEEE TIP 2016",
+    terms="research use, on request",
+    source="https://live.ece.utexas.edu/research/ChallengeDB/index.html",
+    read=_read,
+)

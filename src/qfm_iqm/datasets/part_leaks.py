@@ -1,0 +1,172 @@
+"""Leaks within a split: what one part shows of another.
+
+Three reasons, the surest first: two images of one content; two files with the same bytes; two
+near-duplicates by perceptual hash (`leakage`).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from qfm_iqm.datasets.leakage import (
+    MAX_DISTANCE,
+    Bytes,
+    Progress,
+    near_duplicates,
+    perceptual_hashes,
+)
+from qfm_iqm.datasets.splits import PARTS, Split
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+
+
+class PartLeak(NamedTuple):
+    """Two images of different parts that show the same.
+
+    Attributes:
+        part: of the one image.
+        image: its name.
+        other_part: of the other.
+        other: its name.
+        reason: "content", "file" or "near-duplicate".
+        distance: bits in which the perceptual hashes differ; 0 for the other reasons.
+    """
+
+    part: str
+    image: str
+    other_part: str
+    other: str
+    reason: str
+    distance: int
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePrints:
+    """What tells a table's images apart, computed once for all its folds.
+
+    Attributes:
+        digests: SHA-256 of each file, in the table's order.
+        hashes_N8: perceptual hashes (N, 8), uint8, in the table's order.
+    """
+
+    digests: tuple[str, ...]
+    hashes_N8: Bytes
+
+
+def image_prints(paths: Sequence[Path], *, progress: Progress | None = None) -> ImagePrints:
+    """Reads every image for its digest and for its perceptual hash.
+
+    Args:
+        paths: of a table's images, in its order.
+        progress: wraps the hashes as they come, given their number.
+
+    Raises:
+        TableError: a file cannot be read.
+    """
+    digests = tuple(_digest(path) for path in paths)
+    hashed = perceptual_hashes(paths, progress=progress)
+    if hashed.errors:
+        raise TableError(
+            f"{len(hashed.errors)} images cannot be compared, the first: {hashed.errors[0]}"
+        )
+    return ImagePrints(digests, hashed.hashes_N8)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def find_part_leaks(
+    table: RatedTable,
+    split: Split,
+    prints: ImagePrints | None = None,
+    *,
+    max_distance: int = MAX_DISTANCE,
+) -> list[PartLeak]:
+    """Lists what two parts share, a row for each pair, under its surest reason.
+
+    Args:
+        table: rated images.
+        split: of this table.
+        prints: of its images; None looks at contents alone.
+        max_distance: bits in which near-duplicates differ at most.
+
+    Raises:
+        TableError: the split is of another table.
+    """
+    parts = split.indices(table)
+    leaks: list[PartLeak] = []
+    for one, other in combinations(PARTS, 2):
+        pairs: dict[tuple[int, int], tuple[str, int]] = {}
+        for i, j in _shared(table.contents, parts[one].tolist(), parts[other].tolist()):
+            pairs[i, j] = ("content", 0)
+        if prints is not None:
+            for i, j in _shared(prints.digests, parts[one].tolist(), parts[other].tolist()):
+                pairs.setdefault((i, j), ("file", 0))
+            hashes = prints.hashes_N8
+            for a, b, distance in near_duplicates(
+                hashes[parts[one]], hashes[parts[other]], max_distance=max_distance
+            ):
+                place = (int(parts[one][a]), int(parts[other][b]))
+                pairs.setdefault(place, ("near-duplicate", distance))
+        leaks += [
+            PartLeak(one, table.names[i], other, table.names[j], reason, distance)
+            for (i, j), (reason, distance) in sorted(pairs.items())
+        ]
+    return leaks
+
+
+def refuse_part_leaks(leaks: Sequence[PartLeak], listed: Path | None = None) -> None:
+    """Refuses a split whose parts share images.
+
+    Args:
+        leaks: as `find_part_leaks` lists them.
+        listed: where they are written, for the message.
+
+    Raises:
+        TableError: there are any; counts them by reason and names the nearest three.
+    """
+    if not leaks:
+        return
+    counts = dict.fromkeys(("content", "file", "near-duplicate"), 0)
+    for leak in leaks:
+        counts[leak.reason] += 1
+    told = ", ".join(f"{count} by {reason}" for reason, count in counts.items() if count)
+    nearest = sorted(leaks, key=lambda leak: leak.distance)[:3]
+    shown = ", ".join(f"{leak.image} ({leak.part}) ~ {leak.other} ({leak.other_part})"
+                      for leak in nearest)  # fmt: skip
+    place = f"; all: {listed}" if listed is not None else ""
+    raise TableError(f"{len(leaks)} pairs of images leak between parts ({told}): {shown}{place}.")
+
+
+def write_part_leaks(leaks: Sequence[PartLeak], path: Path) -> None:
+    """Writes the list as CSV.
+
+    Raises:
+        TableError: the place cannot be written to.
+    """
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([PartLeak._fields, *leaks])
+    except OSError as error:
+        raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
+
+
+def _shared(keys: Sequence[str], ones: list[int], others: list[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of a row of the one list and a row of the other with the same key."""
+    rows: dict[str, list[int]] = {}
+    for i in ones:
+        rows.setdefault(keys[i], []).append(i)
+    for j in others:
+        for i in rows.get(keys[j], ()):
+            yield i, j

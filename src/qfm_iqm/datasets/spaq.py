@@ -1,0 +1,47 @@
+"""SPAQ: Smartphone Photography Attribute and Quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qfm_iqm.datasets.dataset import Dataset, label_file
+from qfm_iqm.datasets.labelfiles import numbers, read_sheet
+from qfm_iqm.datasets.table import RatedTable
+
+_ATTRIBUTES = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
+
+
+def _read(root: Path) -> RatedTable:
+    path = label_file(
+        root,
+        "Annotations/MOS and Image attribute scores.xlsx",
+        "MOS and Image attribute scores.xlsx",
+    )
+    sheet = read_sheet(path, ("Image name", "MOS", *_ATTRIBUTES))
+    return RatedTable(
+        names=tuple(f"TestImage/{name}" for name in sheet["image_name"]),
+        mos=numbers(path, "MOS", sheet["mos"]),
+        columns={name.lower(): tuple(sheet[name.lower()]) for name in _ATTRIBUTES},
+        source=str(path),
+    )
+
+
+SPAQ = Dataset(
+    name="spaq",
+    title="SPAQ",
+    images=11125,
+    contents=11125,
+    label="MOS",
+    minimum=0,
+    maximum=100,
+    higher_is_better=True,
+    mean=50.3179,
+    std=20.9014,
+    folders=("TestImage",),
+    synthetic=False,
+    citation="Fang, Zhu, Zeng, Ma, Wang: Perceptual quality assessment of smartphone photography, "
+    "CVPR 2020",
+    terms="research use",
+    source="https://github.com/h4nwei/SPAQ",
+    read=_read,
+)

@@ -1,0 +1,79 @@
+"""TID2013: Tampere Image Database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qfm_iqm.datasets.dataset import Dataset, find_below, label_file
+from qfm_iqm.datasets.labelfiles import matched, numbers, read_lines, same_length
+from qfm_iqm.datasets.table import RatedTable
+
+KINDS = (
+    "additive Gaussian noise",
+    "additive noise in colour",
+    "spatially correlated noise",
+    "masked noise",
+    "high frequency noise",
+    "impulse noise",
+    "quantization noise",
+    "Gaussian blur",
+    "image denoising",
+    "JPEG compression",
+    "JPEG2000 compression",
+    "JPEG transmission errors",
+    "JPEG2000 transmission errors",
+    "non eccentricity pattern noise",
+    "local block-wise distortions",
+    "mean shift",
+    "contrast change",
+    "change of colour saturation",
+    "multiplicative Gaussian noise",
+    "comfort noise",
+    "lossy compression of noisy images",
+    "colour quantization with dither",
+    "chromatic aberrations",
+    "sparse sampling and reconstruction",
+)
+"""Kinds 01 to 24 of the file names, in the words of the database's paper."""
+
+
+def _read(root: Path) -> RatedTable:
+    path = label_file(root, "mos_with_names.txt")
+    labels, files = zip(*read_lines(path, 2), strict=True) if path.stat().st_size else ((), ())
+    found = matched(r"(I\d+)_(0[1-9]|1\d|2[0-4])_([1-5])\.bmp", files, path, "I01_01_1.bmp")
+    columns = {
+        "distortion": tuple(KINDS[int(one[2]) - 1] for one in found),
+        "level": tuple(one[3] for one in found),
+    }
+    if (std_path := find_below(root, "mos_std.txt")) is not None:
+        std = [cells[0] for cells in read_lines(std_path, 1)]
+        same_length(path, {"mos_with_names.txt": files, "mos_std.txt": std})
+        columns["std"] = tuple(std)
+    return RatedTable(
+        names=tuple(f"distorted_images/{file}" for file in files),
+        mos=numbers(path, "the labels", labels),
+        contents=tuple(one[1].upper() for one in found),  # the files' letter case varies
+        columns=columns,
+        source=str(path),
+    )
+
+
+TID2013 = Dataset(
+    name="tid2013",
+    title="TID2013",
+    images=3000,
+    contents=25,
+    label="MOS",
+    minimum=0,
+    maximum=9,
+    higher_is_better=True,
+    mean=4.4747,
+    std=1.2397,
+    folders=("distorted_images",),
+    synthetic=True,
+    citation="Ponomarenko et al.: Image database TID2013: peculiarities, results and "
+    "perspectives, Signal Processing: Image Communication 2015",
+    terms="research use",
+    source="https://www.ponomarenko.info/tid2013.htm",
+    read=_read,
+)

@@ -1,0 +1,139 @@
+"""Many repetitions of one experiment as one row a figure: median and spread over folds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from qfm_iqm.evaluation.published import Published
+
+
+class FoldFigure(NamedTuple):
+    """One figure of one fold.
+
+    Attributes:
+        setting: what was varied beside the fold, such as the share of labels.
+        protocol: "honest" or "paper".
+        fold: its number.
+        part: "whole", a group, or "subset_mean".
+        metric: a name out of `correlation.METRICS`.
+        value: of the metric.
+        images: that it was measured on.
+        epoch: that was chosen, from 1.
+        split_sha256: of the fold.
+    """
+
+    setting: str
+    protocol: str
+    fold: int
+    part: str
+    metric: str
+    value: float
+    images: int
+    epoch: int
+    split_sha256: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One figure over all folds.
+
+    Attributes:
+        setting: as in `FoldFigure`.
+        protocol: as in `FoldFigure`.
+        part: as in `FoldFigure`.
+        metric: as in `FoldFigure`.
+        folds: their number.
+        median: over folds.
+        mean: over folds.
+        std: sample standard deviation over folds; 0 for one fold.
+        lowest: of the folds.
+        highest: of the folds.
+    """
+
+    setting: str
+    protocol: str
+    part: str
+    metric: str
+    folds: int
+    median: float
+    mean: float
+    std: float
+    lowest: float
+    highest: float
+
+
+def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
+    """Median and spread over folds of each setting, protocol, part and metric, in their order."""
+    values: dict[tuple[str, str, str, str], list[float]] = {}
+    for one in figures:
+        key = (one.setting, one.protocol, one.part, one.metric)
+        values.setdefault(key, []).append(one.value)
+    return [
+        Summary(
+            *key,
+            folds=len(found),
+            median=float(np.median(found)),
+            mean=float(np.mean(found)),
+            std=float(np.std(found, ddof=1)) if len(found) > 1 else 0.0,
+            lowest=min(found),
+            highest=max(found),
+        )
+        for key, found in values.items()
+    ]
+
+
+def write_rows(path: Path, kind: type[FoldFigure] | type[Summary], rows: Sequence[object]) -> None:
+    """Writes fold figures or summaries as CSV, every digit kept."""
+    names = kind._fields if issubclass(kind, tuple) else [field.name for field in fields(kind)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(row if isinstance(row, tuple) else astuple(row) for row in rows)  # type: ignore[call-overload]
+
+
+def summary_table(
+    rows: Sequence[Summary], beside: Sequence[Published] = (), *, parts: bool = True
+) -> str:
+    """A Markdown table: a line per setting, protocol and part, then the published figures.
+
+    Figures are the median over folds, with the sample standard deviation in brackets.
+
+    Args:
+        rows: of one experiment.
+        beside: published figures of the same dataset.
+        parts: show groups too; else the whole alone.
+    """
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    lines = [
+        "| setting | protocol | part | folds | " + " | ".join(metrics) + " |",
+        "|---|---|---|--:|" + "--:|" * len(metrics),
+    ]
+    keys = dict.fromkeys((row.setting, row.protocol, row.part) for row in rows)
+    for key in keys:
+        if not parts and key[2] != "whole":
+            continue
+        found = {r.metric: r for r in rows if (r.setting, r.protocol, r.part) == key}
+        folds = max(row.folds for row in found.values())
+        cells = [_cell(found.get(metric)) for metric in metrics]
+        name = f"{key[1]} (optimistic)" if key[1] == "paper" else key[1]
+        lines.append(f"| {key[0]} | {name} | {key[2]} | {folds} | " + " | ".join(cells) + " |")
+    for one in beside:
+        values = {"srcc": one.srcc, "plcc": one.plcc}
+        mark = "?" * one.unconfirmed
+        cells = [f"{values[m]:.3f}{mark}" if m in values else "" for m in metrics]
+        lines.append(f"| {one.method} | published | whole | 10 | " + " | ".join(cells) + " |")
+    if any(one.unconfirmed for one in beside):
+        lines += ["", "? not checked against the paper."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Summary | None) -> str:
+    if row is None:
+        return ""
+    return f"{row.median:.4f} ({row.std:.4f})" if row.folds > 1 else f"{row.median:.4f}"

@@ -1,0 +1,216 @@
+"""A benchmark: one recipe on numbered folds, and perhaps on shares of the labels; resumable.
+
+    OUT/<setting>/fold<k>/   a run's folder each (`training.folder`)
+    OUT/figures.csv          every figure of every finished fold
+    OUT/summary.csv          median and spread over folds
+    OUT/summary.md           the same as a table, beside published figures
+
+Fold k is the split number k, and k seeds crops, order and first weights too. A fold whose results
+are there is not made again; one that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qfm_iqm.datasets.catalogue import DATASETS
+from qfm_iqm.datasets.part_leaks import (
+    PartLeak,
+    find_part_leaks,
+    image_prints,
+    refuse_part_leaks,
+    write_part_leaks,
+)
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.evaluation.published import published
+from qfm_iqm.evaluation.summary import FoldFigure, Summary, summarise, summary_table, write_rows
+from qfm_iqm.network.card import read_card
+from qfm_iqm.training.chain import prepare
+from qfm_iqm.training.data import rated_split
+from qfm_iqm.training.paper import best_test_epoch, habits
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_file import read_recipe
+from qfm_iqm.training.reporting import Reporter
+
+Protocol = Literal["honest", "paper"]
+SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
+
+
+@dataclass(frozen=True)
+class PlannedFold:
+    """One run of a benchmark.
+
+    Attributes:
+        setting: "all", or the share of the labels, such as "40%".
+        number: of the fold.
+        recipe: checked.
+        folder: where it is made.
+    """
+
+    setting: str
+    number: int
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether its model was tested."""
+        return (self.folder / "results.csv").is_file() and (self.folder / "model").is_dir()
+
+
+def plan_benchmark(
+    recipe_file: Path,
+    out: Path,
+    *,
+    protocol: Protocol,
+    folds: int | None,
+    shares: Sequence[float] = (1.0,),
+    changes: Sequence[str] = (),
+) -> list[PlannedFold]:
+    """Reads the recipe and plans every run before one is made.
+
+    Args:
+        recipe_file: TOML.
+        out: folder of all runs.
+        protocol: "paper" takes on the literature's habits (`training.paper`).
+        folds: how many numbered folds; None for the authors' split where there is one, else ten.
+        shares: of the training labels, a setting each.
+        changes: "key=value", as in `qfm train --set`.
+
+    Raises:
+        RecipeError: the recipe is wrong; or folds or shares out of range.
+    """
+    if folds is not None and folds < 1:
+        raise RecipeError(f"--folds needs at least 1, but {folds} came.")
+    if any(not 0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
+        raise RecipeError(
+            f"Shares of the labels lie above 0 up to 1, each once; these came: {shares}."
+        )
+    base = read_recipe(recipe_file, changes)
+    dataset = base.data.dataset
+    official = dataset is not None and DATASETS[dataset].official_split
+    keys: dict[str, Any] = habits(dataset) if protocol == "paper" else {"protocol": "honest"}
+    if folds is None and base.data.split == "content" and official:
+        keys["data.split"] = "official"
+    elif folds is not None and base.data.split == "official":
+        keys["data.split"] = "content"
+    fixed = keys.get("data.split", base.data.split) != "content"
+    count = folds or (1 if fixed else 10)
+    if base.data.split == "file" and count > 1:
+        raise RecipeError("A split from a file is one fold: leave --folds out.")
+    return [
+        PlannedFold(
+            setting := "all" if share == 1 else f"{share:.0%}",
+            number,
+            read_recipe(
+                recipe_file,
+                changes,
+                values=keys
+                | {
+                    "data.split_seed": number,
+                    "data.train_share": share,
+                    "train.seed": number,
+                    "model.name": f"{base.model.name}-{setting}-{number}",
+                },
+            ),
+            out / setting.rstrip("%") / f"fold{number}",
+        )
+        for share in shares
+        for number in range(count)
+    ]
+
+
+def check_leaks(
+    plan: Sequence[PlannedFold], out: Path, reporter: Reporter, *, allow: bool
+) -> list[PartLeak]:
+    """Looks for images that a part shows of another, in every fold, before anything is trained.
+
+    Lists them in `leaks.csv` under `out`; a fold that was looked at is not looked at again.
+
+    Args:
+        plan: of one benchmark: one dataset.
+        out: folder of all runs.
+        reporter: shows progress.
+        allow: go on all the same, and say how many there are.
+
+    Raises:
+        TableError: there are leaks, and `allow` is False.
+    """
+    splits = {}
+    for fold in plan:
+        table, split = rated_split(fold.recipe)
+        splits[split.sha256] = split
+    out.mkdir(parents=True, exist_ok=True)
+    seen = out / "leaks.checked"
+    if seen.is_file() and set(seen.read_text("utf-8").split()) >= splits.keys():
+        return []
+    paths = table.paths(plan[0].recipe.data.root)
+    reporter.say(f"Comparing {len(paths)} images between the parts of {len(splits)} folds.")
+    prints = image_prints(paths)
+    leaks = [leak for split in splits.values() for leak in find_part_leaks(table, split, prints)]
+    write_part_leaks(leaks, out / "leaks.csv")
+    if not allow:
+        refuse_part_leaks(leaks, out / "leaks.csv")
+    if leaks:
+        reporter.say(f"{len(leaks)} pairs of images leak between parts: {out / 'leaks.csv'}")
+    seen.write_text("\n".join(splits) + "\n", "utf-8")
+    return leaks
+
+
+def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
+    """Makes the runs that are missing, and writes the tables after each.
+
+    Raises:
+        InterruptedRunError: asked to stop; what is finished is kept.
+    """
+    for count, fold in enumerate(plan, 1):
+        if not fold.done:
+            reporter.say(f"Run {count} of {len(plan)}: {fold.setting}, fold {fold.number}")
+            trainer = prepare(fold.recipe, fold.folder, resume=True, reporter=reporter)
+            trainer.run()
+            trainer.folder.state.unlink(missing_ok=True)
+        summaries = write_tables(plan, out)
+    return summaries
+
+
+def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
+    """Writes the figures of the finished folds, and their summary."""
+    figures = [figure for fold in plan if fold.done for figure in fold_figures(fold)]
+    summaries = summarise(figures)
+    write_rows(out / "figures.csv", FoldFigure, figures)
+    write_rows(out / "summary.csv", Summary, summaries)
+    shown = [row for row in summaries if row.metric in SHOWN]
+    beside = published(plan[0].recipe.data.dataset or "")
+    (out / "summary.md").write_text(summary_table(shown, beside), "utf-8")
+    return summaries
+
+
+def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
+    """What a finished run measured: the honest figures, and those of the literature's protocol."""
+    card = read_card(fold.folder / "model" / "card.json")
+    sha256 = str(card.training["split_sha256"])
+    images: dict[str, int] = {}
+    with (fold.folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            images[row["part"]] = int(row["n"])
+            if row["value"]:
+                yield FoldFigure(
+                    fold.setting, "honest", fold.number, row["part"], row["metric"],
+                    float(row["value"]), int(row["n"]), card.training["best_epoch"], sha256,
+                )  # fmt: skip
+    if fold.recipe.protocol != "paper":
+        return
+    best = best_test_epoch(fold.folder / "log.jsonl")
+    if best is None:
+        return
+    epoch, found = best
+    for key, value in found.items():
+        part, _, metric = key.rpartition("/")
+        yield FoldFigure(
+            fold.setting, "paper", fold.number, part, metric,
+            value, images.get(part, 0), epoch + 1, sha256,
+        )  # fmt: skip

@@ -1,0 +1,124 @@
+"""`qfm ablate`: a grid in, figures, a table and a drawing out; killed, it goes on."""
+
+import csv
+import json
+import shutil
+import time
+from xml.etree import ElementTree
+
+import pytest
+
+BASE = """
+[data]
+root = {root}
+labels = {labels}
+test = 0.4
+validation = 0.4
+[backbone]
+name = "test_vit"
+weights = "random"
+[network]
+crop = 48
+[train]
+epochs = {epochs}
+batch_size = 2
+device = "cpu"
+"""
+
+GRID = """
+recipe = "base.toml"
+seeds = [0, 1]
+references = ["baseline"]
+[settings.tiny]
+[variants.baseline]
+[variants.qfm]
+"method.kind" = "qfm"
+"""
+
+OUTPUTS = ("runs.csv", "summary.csv", "summary.md", "summary.svg")
+
+
+@pytest.fixture
+def grid(photo_folder, tmp_path):
+    """Two variants under two seeds; twelve photos: five to test, five to select on."""
+    names = sorted(path.name for path in photo_folder.iterdir())
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("name", "mos"), *((n, i) for i, n in enumerate(names))])
+    places = {"root": json.dumps(str(photo_folder)), "labels": json.dumps(f"{tmp_path}/labels.csv")}
+    (tmp_path / "base.toml").write_text(BASE.format(**places, epochs=1))
+    (tmp_path / "tiny.toml").write_text(GRID)
+    return tmp_path / "tiny.toml"
+
+
+def test_figures_table_and_drawing(qfm, grid, tmp_path):
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    results.mkdir()
+    answer = qfm("ablate", grid, "--out", runs, "--results", results)
+    assert answer.code == 0, answer.err
+    assert "Run 4 of 4: tiny, qfm, seed 1" in answer.err
+    for name in OUTPUTS:
+        assert (results / f"tiny_{name}").read_bytes() == (runs / name).read_bytes()
+    assert answer.out.strip() == (runs / "summary.md").read_text().strip()
+    assert "| qfm |" in answer.out
+    ElementTree.parse(runs / "summary.svg")
+    with (results / "tiny_summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "setting",
+        "variant",
+        "reference",
+        "metric",
+        "part",
+        "pairs",
+        "median",
+        "mean_difference",
+        "ci_low",
+        "ci_high",
+        "p",
+    ]
+    assert {(row["variant"], row["metric"], row["pairs"]) for row in rows} >= {
+        ("qfm", "srcc", "2"),
+        ("qfm", "plcc", "2"),
+    }
+
+    # All runs are there: the same call makes none, and writes the same.
+    before = {name: (runs / name).read_bytes() for name in OUTPUTS[:3]}
+    shutil.rmtree(results)
+    results.mkdir()
+    answer = qfm("ablate", grid, "--out", runs, "--results", results)
+    assert answer.code == 0
+    assert "Run" not in answer.err
+    assert {name: (results / f"tiny_{name}").read_bytes() for name in before} == before
+
+
+def test_killed_it_goes_on_and_ends_the_same(start, qfm, grid, tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start("ablate", grid, "--out", killed)
+    deadline = time.monotonic() + 120
+    while not (killed / "tiny" / "seed0" / "qfm").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9  # it was still running
+    for out in (killed, whole):
+        assert qfm("ablate", grid, "--out", out).code == 0
+    assert (killed / "runs.csv").read_bytes() == (whole / "runs.csv").read_bytes()
+    assert (killed / "summary.csv").read_bytes() == (whole / "summary.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("gone.toml",), "There is no grid gone.toml."),
+        (("{grid}", "--set", "method.alpha=-1"), "method.alpha = -1 is refused"),
+        (("{grid}", "--set", "huge:method.alpha=1"), "there is no setting 'huge'"),
+        (("{grid}", "--results", "{grid}/below"), "tiny.toml"),
+    ],
+)
+def test_mistakes_are_one_sentence(qfm, grid, tmp_path, arguments, sentence):
+    given = [argument.format(grid=grid) for argument in arguments]
+    answer = qfm("ablate", *given, "--out", tmp_path / "runs")
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,248 @@
+"""Every loader against official_trees in its official format, and against the real label files."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.errors import TableError
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+LABELS = SHARED / "labels"
+META = LABELS / "pyiqa_meta_info"
+real = pytest.mark.skipif(not LABELS.is_dir(), reason="the real label files are not at hand")
+
+PYIQA = {
+    "live": "LIVEIQA.csv",
+    "csiq": "CSIQ.csv",
+    "tid2013": "TID2013.csv",
+    "kadid10k": "KADID10k.csv",
+    "livec": "LIVEChallenge.csv",
+    "koniq10k": "KonIQ10k.csv",
+    "spaq": "SPAQ.csv",
+}
+
+
+def pyiqa_rows(name):
+    with (META / PYIQA[name]).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["name"] = row.get("dist_name") or row.get("img_name") or row.get("Image name")
+        row["label"] = row.get("mos") or row.get("dmos") or row.get("MOS")
+    return rows
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_loader_finds_every_label_and_its_image(name, official_trees):
+    root, rows = official_trees[name]
+    table = DATASETS[name].load(root)
+    assert dict(zip(table.names, table.mos.tolist(), strict=True)) == dict(rows)
+    assert all(path.is_file() for path in table.paths(root))
+    if DATASETS[name].synthetic:
+        assert len(set(table.contents)) == 5
+        assert all(table.column("distortion"))
+    else:
+        assert table.contents == table.names
+    if DATASETS[name].official_split:
+        assert {"train", "test"} <= set(table.column("split"))
+
+
+def test_kinds_and_levels_are_those_of_the_names(official_trees):
+    root, _ = official_trees["tid2013"]
+    table = DATASETS["tid2013"].load(root)
+    row = table.names.index("distorted_images/i02_11_5.BMP")
+    assert table.column("distortion")[row] == "JPEG2000 compression"
+    assert (table.contents[row], table.column("level")[row]) == ("I02", "5")
+    assert table.column("std")[row] == "0.13013"
+    table = DATASETS["kadid10k"].load(official_trees["kadid10k"][0])
+    row = table.names.index("images/I03_25_05.png")
+    assert table.column("distortion")[row] == "contrast change"
+    assert (table.contents[row], table.column("level")[row]) == ("I03.png", "5")
+    table = DATASETS["csiq"].load(official_trees["csiq"][0])
+    row = table.names.index("dst_imgs/jpeg2000/1602.jpeg2000.4.png")
+    assert (table.contents[row], table.column("level")[row]) == ("1602", "4")
+    assert set(table.column("distortion")) == {
+        "awgn", "blur", "contrast", "fnoise", "jpeg", "jpeg2000",
+    }  # fmt: skip
+
+
+def test_csiq_reads_the_text_list_too(official_trees, tmp_path):
+    root, rows = official_trees["csiq"]
+    lines = [f"{name.rpartition('/')[2]} {dmos}\n" for name, dmos in rows]
+    (tmp_path / "csiq_label.txt").write_text("".join(lines))
+    listed, sheet = DATASETS["csiq"].load(tmp_path), DATASETS["csiq"].load(root)
+    for attribute in ("names", "contents"):
+        assert getattr(listed, attribute) == getattr(sheet, attribute)
+    for column in ("distortion", "level"):
+        assert listed.column(column) == sheet.column(column)
+    assert np.array_equal(listed.mos, sheet.mos)
+
+
+def test_koniq_takes_the_label_of_0_to_100_from_either_file(official_trees, tmp_path):
+    root, rows = official_trees["koniq10k"]
+    whole = DATASETS["koniq10k"].load(root)
+    assert whole.column("split")[:6] == ("train",) * 4 + ("validation", "test")
+    shutil.copy(root / "koniq10k_distributions_sets.csv", tmp_path)
+    sets_alone = DATASETS["koniq10k"].load(tmp_path)
+    # Without images here the larger ones are expected.
+    assert {name.removeprefix("1024x768/") for name in sets_alone.names} == {
+        name.removeprefix("512x384/") for name, _ in rows
+    }
+    order = np.argsort(sets_alone.names), np.argsort(whole.names)
+    assert np.array_equal(sets_alone.mos[order[0]], whole.mos[order[1]])
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    shutil.copytree(root / "koniq10k_scores_and_distributions", tmp_path / "deep")
+    scores = tmp_path / "koniq10k_scores_and_distributions.csv"
+    (tmp_path / "deep" / scores.name).rename(scores)
+    assert "split" not in DATASETS["koniq10k"].load(tmp_path).columns
+
+
+def test_a_wrong_root_is_told_what_was_expected(official_trees, tmp_path):
+    with pytest.raises(TableError, match=r"no such folder; give the folder .* holds Images"):
+        DATASETS["livec"].load(tmp_path / "none")
+    for name, dataset in DATASETS.items():
+        with pytest.raises(TableError, match=r"holds no label file .*whole, unpacked download"):
+            dataset.load(tmp_path)
+        root = official_trees[name][0]
+        with pytest.raises(TableError, match="holds no label file"):
+            dataset.load(root.parent)
+    alone = tmp_path / "one too high"
+    shutil.copytree(official_trees["kadid10k"][0], alone / "kadid10k")
+    with pytest.raises(TableError, match=r"no label file dmos\.csv: give .*kadid10k\."):
+        DATASETS["kadid10k"].load(alone)
+
+
+def test_an_unknown_dataset_is_told_the_names():
+    with pytest.raises(TableError, match=r"no dataset 'kadid'.*live, csiq, tid2013, kadid10k"):
+        find_dataset("kadid")
+
+
+def test_labels_that_are_no_numbers_are_named(official_trees, tmp_path):
+    root = official_trees["livec"][0]
+    shutil.copytree(root / "Data", tmp_path / "Data")
+    mos = loadmat(root / "Data/AllMOS_release.mat")["AllMOS_release"]
+    mos[0, 9] = np.nan
+    savemat(tmp_path / "Data/AllMOS_release.mat", {"AllMOS_release": mos})
+    with pytest.raises(TableError, match=r"1 of 30 values of AllMOS_release .*row 3: 'nan'"):
+        DATASETS["livec"].load(tmp_path)
+    savemat(tmp_path / "Data/AllMOS_release.mat", {"AllMOS_release": mos[:, 1:]})
+    with pytest.raises(TableError, match="do not fit together: AllImages_release 37"):
+        DATASETS["livec"].load(tmp_path)
+    savemat(tmp_path / "Data/AllMOS_release.mat", {"other": mos})
+    with pytest.raises(TableError, match=r"no variable 'AllMOS_release'; its variables are: other"):
+        DATASETS["livec"].load(tmp_path)
+    (tmp_path / "Data/AllMOS_release.mat").write_bytes(b"MATLAB 5.0 MAT-file, cut off")
+    with pytest.raises(TableError, match="no MATLAB file"):
+        DATASETS["livec"].load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "message"),
+    [
+        ("tid2013", "mos_with_names.txt", "5.5 I01_01_1.bmp\n5.5 I01_25_1.bmp\n", "I01_25_1"),
+        ("tid2013", "mos_with_names.txt", "5.5\n", "every line must hold 2 fields"),
+        ("tid2013", "mos_with_names.txt", "x I01_01_1.bmp\n", "no finite numbers .row 1: 'x'"),
+        ("tid2013", "mos_with_names.txt", "", "no rows"),
+        ("csiq", "csiq_label.txt", "1600.fog.1.png 0.1\n", "NAME.TYPE.LEVEL.png"),
+        ("csiq", "csiq.DMOS.xlsx", "no zip", "no Excel file"),
+        ("kadid10k", "dmos.csv", "dist_img,ref_img,dmos,var\na.png,b.png,1,1\n", "I01_01_01.png"),
+        (
+            "livefb",
+            "labels_image.csv",
+            "name,mos\na/b.jpg,70\na/b.jpg,71\n",
+            r"1 names stand in more than one row \(a/b.jpg\)",
+        ),
+        ("livefb", "labels_image.csv", "name,mos\na/b.jpg,nan\n", "line 2: 'nan'"),
+    ],
+)
+def test_a_label_file_that_cannot_be_used_is_refused(name, file, content, message, tmp_path):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(TableError, match=message):
+        DATASETS[name].load(tmp_path)
+
+
+# ---- the real label files ----
+
+
+@real
+def test_koniqs_real_labels_and_official_split():
+    table = DATASETS["koniq10k"].load(LABELS)
+    assert len(table) == 10073
+    parts = table.column("split")
+    assert [parts.count(p) for p in ("train", "validation", "test")] == [7058, 1000, 2015]
+    codes = {"0": "train", "1": "validation", "2": "test"}
+    expected = [
+        (f"1024x768/{row['name']}", float(row["label"]), row["std"], codes[row["split"]])
+        for row in pyiqa_rows("koniq10k")
+    ]
+    found = zip(table.names, table.mos.tolist(), table.column("std"), parts, strict=True)
+    assert list(found) == expected
+
+
+@real
+def test_tids_real_labels(tmp_path):
+    shutil.copy(LABELS / "tid2013_mos_with_names.txt", tmp_path / "mos_with_names.txt")
+    table = DATASETS["tid2013"].load(tmp_path)
+    assert len(table) == 3000
+    expected = [
+        (f"distorted_images/{row['name']}", float(row["label"]), row["ref_name"][:3].upper())
+        for row in pyiqa_rows("tid2013")
+    ]
+    assert list(zip(table.names, table.mos.tolist(), table.contents, strict=True)) == expected
+
+
+@real
+def test_flives_real_labels(tmp_path):
+    shutil.copy(LABELS / "flive_labels_image.csv", tmp_path / "labels_image.csv")
+    table = DATASETS["livefb"].load(tmp_path)
+    assert len(table) == DATASETS["livefb"].images
+    assert set(table.column("subset")) == {"blur_dataset", "voc_emotic_ava", "EE371R"}
+    assert table.mos[0] == 75.44372347614072
+
+
+@real
+@pytest.mark.parametrize("name", PYIQA)
+def test_the_published_figures_are_those_of_the_real_labels(name):
+    dataset = DATASETS[name]
+    rows = [row for row in pyiqa_rows(name) if row["name"] not in dataset.unrated]
+    labels = np.array([float(row["label"]) for row in rows])
+    assert len(rows) == dataset.images
+    assert labels.mean() == pytest.approx(dataset.mean, abs=6e-5)
+    assert labels.std() == pytest.approx(dataset.std, abs=6e-5)
+    assert dataset.minimum <= labels.min() < labels.max() <= dataset.maximum
+    if dataset.synthetic:
+        assert len({row["ref_name"].upper() for row in rows}) == dataset.contents
+
+
+@real
+@pytest.mark.parametrize("name", PYIQA)
+def test_pyiqas_tables_are_read_as_they_are(name):
+    rows = pyiqa_rows(name)
+    table = read_table(META / PYIQA[name], label="dmos" if "dmos" in rows[0] else "mos")
+    assert table.names == tuple(row["name"] for row in rows)
+    assert table.mos.tolist() == [float(row["label"]) for row in rows]
+
+
+@real
+def test_official_names_of_real_files_are_those_of_pyiqa(tmp_path):
+    """Label files rebuilt from pyiqa's lists in the official form give these lists back."""
+    rows = pyiqa_rows("csiq")
+    lines = [f"{row['name']} {row['label']}\n" for row in rows]
+    (tmp_path / "csiq_label.txt").write_text("".join(lines))
+    table = DATASETS["csiq"].load(tmp_path)
+    assert [name.rpartition("/")[2] for name in table.names] == [row["name"] for row in rows]
+    assert [f"{content}.png" for content in table.contents] == [row["ref_name"] for row in rows]
+    kadid = [
+        f"{row['name']},{row['ref_name']},{row['label']},{row['std']}\n"
+        for row in pyiqa_rows("kadid10k")
+    ]
+    (tmp_path / "dmos.csv").write_text("dist_img,ref_img,dmos,var\n" + "".join(kadid))
+    table = DATASETS["kadid10k"].load(tmp_path)
+    assert len(set(table.column("distortion"))) == 25
+    assert table.column("std") == tuple(row["std"] for row in pyiqa_rows("kadid10k"))
