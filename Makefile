@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types format bench default-model clean
+.PHONY: help demo test test-browser screenshots lint types format bench default-model clean
 .DEFAULT_GOAL := help
 
 help:            ## This menu
@@ -14,6 +14,12 @@ demo: $(VENV)/demo.stamp        ## Install, and score real photographs, clean an
 
 test: $(VENV)/dev.stamp         ## Install, and run the tests
 	$(BIN)/python -m pytest
+
+test-browser: $(VENV)/browser.stamp  ## Run the tests in a real browser; installs Debian's Chromium
+	QFM_BROWSER=required $(BIN)/python -m pytest tests/browser
+
+screenshots: $(VENV)/browser.stamp  ## Take the README's screenshots; writes docs/images/
+	$(BIN)/python docs/screenshots.py
 
 lint: $(VENV)/dev.stamp         ## Style of the code
 	$(BIN)/ruff check .
@@ -28,16 +34,21 @@ format: $(VENV)/dev.stamp       ## Bring the code into its style
 
 bench: $(VENV)/dev.stamp        ## Measure speed; writes benchmarks/results/
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/service_load.py
 
 # The default model, from its teacher to the package: hours. DATA is BIQ2021 with labelled.csv.
 DATA ?= ../shared/data/biq2021
+KODAK ?= ../shared/data/kodak
 export QFM_BACKBONE_DIR ?= ../shared/weights
 default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (hours)
 	$(BIN)/qfm train recipes/biq2021.toml --set data.root=$(DATA) --out runs/teacher --resume --results benchmarks/results/biq2021_vit_tiny.csv
 	$(BIN)/qfm pseudo-label runs/teacher/model $(DATA)/labelled.csv --part train --extra-crops 2 --degrade --out runs/pseudo_train.csv
 	$(BIN)/qfm pseudo-label runs/teacher/model $(DATA)/unlabelled.csv --extra-crops 2 --degrade --out runs/pseudo_unlabelled.csv
 	$(BIN)/qfm train recipes/default_model.toml --set data.root=$(DATA) --out runs/default --resume --results benchmarks/results/default_model.csv
-	mkdir -p src/qfm_iqm/models/default && cp runs/default/model/* src/qfm_iqm/models/default/
+	$(BIN)/qfm finish runs/default/model $(DATA)/labelled.csv --part validation --out src/qfm_iqm/models/default
+	$(BIN)/python benchmarks/meaning.py --root $(DATA) --kodak $(KODAK)
+	$(BIN)/python benchmarks/degradation.py --root $(DATA) --kodak $(KODAK)
+	$(BIN)/qfm card default --out docs/default_model.md --degradation benchmarks/results/degradation.csv --speed benchmarks/results/speed.csv
 
 clean:           ## Remove what was installed and built
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -45,6 +56,11 @@ clean:           ## Remove what was installed and built
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/pip.stamp
 	$(BIN)/pip install --quiet -e '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/browser.stamp: pyproject.toml $(VENV)/dev.stamp
+	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium) || sudo sh -c 'apt-get update && apt-get install -y chromium'
+	$(BIN)/pip install --quiet -e '.[dev,browser]'
+	@touch $@
 
 $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pip.stamp
 	$(BIN)/pip install --quiet -e '.[demo]'

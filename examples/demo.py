@@ -53,8 +53,8 @@ def main() -> None:
     with scores_file.open(newline="", encoding="utf-8") as file:
         scores = {Path(row["path"]).relative_to(OUT): row["score"] for row in csv.DictReader(file)}
     value = {(path.parent.name, path.stem): float(score) for path, score in scores.items()}
-    label = load_model().card.label
-    title = f"Quality ({label.name}, {label.minimum:g} to {label.maximum:g})"
+    shown = load_model().card.label.shown
+    title = f"Quality, {shown.minimum:g} (worst) to {shown.maximum:g} (best)"
     table = Table(box=box.SIMPLE_HEAD, title=title, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("degraded by")
     table.add_column("strength", justify="right")
@@ -70,7 +70,7 @@ def main() -> None:
         values = [value[Path(photo).stem, stem] for photo in PHOTOS]
         end = stem in {f"{kind}-{LEVELS[-1]}", "clean"}
         table.add_row(
-            kind, strength, *(f"{v:.3f}" for v in values), f"{mean(values):.3f}", end_section=end
+            kind, strength, *(f"{v:.1f}" for v in values), f"{mean(values):.1f}", end_section=end
         )
     console.print(table)
     console.print("Strengths: blur sigma in pixels, JPEG quality, noise sigma (of 1).")

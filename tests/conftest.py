@@ -1,9 +1,12 @@
-"""What many tests need: a tiny model on disk, and a folder of real encoded photos.
+"""What many tests need: a tiny model on disk, a folder of real encoded photos, a real service.
 
-Both are made once per session and shared: copy what is to be changed.
+They are made once per session and shared: copy what is to be changed.
 """
 
-from collections.abc import Callable
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from qfm_iqm.network.checkpoint import save_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 
+from .services import Service, serving
 from .trees import Row, write_tree
 
 # The networks here are tiny: more threads would only wait for each other.
@@ -73,7 +77,42 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def write_pseudo_table() -> Callable[..., Path]:
+    """`write_pseudo_table(path, rows, crop=48, shorter_side=None)`: as a teacher writes it."""
+
+    def write(
+        path: Path, rows: Sequence[object], crop: int = TINY_CROP, shorter_side: int | None = None
+    ) -> Path:
+        preprocessing = {"crop": crop, "shorter_side": shorter_side}
+        facts = {"preprocessing": preprocessing, "teacher_sha256": "0" * 64}
+        with path.open("w", newline="", encoding="utf-8") as file:
+            file.write(f"# {json.dumps(facts)}\n")
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("name", "content", "top", "left", "distortion", "level", "score"))
+            writer.writerows(astuple(row) for row in rows)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def official_trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Row]]]:
     """By dataset: a small tree in its official format, and the names and labels it holds."""
     root = tmp_path_factory.mktemp("official")
     return {name: (root / name, write_tree(name, root / name)) for name in DATASETS}
+
+
+@pytest.fixture(scope="session")
+def service(tiny_model_folder: Path) -> Iterator[Service]:
+    """A service with small limits, shared: an image may have 1 megapixel and 3 MB."""
+    limits = ("--max-megapixels", 1, "--max-file-mb", 3, "--max-request-mb", 5)
+    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    with serving(tiny_model_folder, *limits) as running:
+        yield running
+
+
+@pytest.fixture
+def serve() -> object:
+    """`with serve(model, option, ...) as service`: a service of one's own."""
+    pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+    return serving

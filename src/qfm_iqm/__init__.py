@@ -14,14 +14,25 @@ if TYPE_CHECKING:
     from qfm_iqm.errors import QFMError
     from qfm_iqm.image.reading import read_image
     from qfm_iqm.network.checkpoint import load_model, save_model
-    from qfm_iqm.network.model import QualityModel, QualityScore
+    from qfm_iqm.network.explaining import QualityMap
+    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.network.score import QualityScore
 
-__all__ = ["QFMError", "QualityModel", "QualityScore", "load_model", "read_image", "save_model"]
+__all__ = [
+    "QFMError",
+    "QualityMap",
+    "QualityModel",
+    "QualityScore",
+    "load_model",
+    "read_image",
+    "save_model",
+]
 
 _HOMES = {
     "QFMError": "qfm_iqm.errors",
+    "QualityMap": "qfm_iqm.network.explaining",
     "QualityModel": "qfm_iqm.network.model",
-    "QualityScore": "qfm_iqm.network.model",
+    "QualityScore": "qfm_iqm.network.score",
     "load_model": "qfm_iqm.network.checkpoint",
     "read_image": "qfm_iqm.image.reading",
     "save_model": "qfm_iqm.network.checkpoint",

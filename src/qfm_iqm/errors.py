@@ -13,6 +13,10 @@ class ImageError(QFMError):
     """An image that cannot be read, or that the reading policy refuses."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image with more pixels than are allowed."""
+
+
 class TableError(QFMError):
     """A table of labels or scores that cannot be used as it is."""
 

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
 from qfm_iqm.errors import QFMError, RecipeError
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.method.distillation import PseudoLabel, PseudoLabels, write_pseudo_labels
+from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.network.checkpoint import load_model
 
 
@@ -81,10 +80,9 @@ def test_the_run_lies_in_runs_under_the_models_name(recipe, tmp_path, monkeypatc
     assert load_model(tmp_path / "runs" / "mine" / "model").card.name == "mine"
 
 
-def test_pseudo_labels_left_out_are_counted(recipe, photo_folder, tmp_path):
+def test_pseudo_labels_left_out_are_counted(recipe, photo_folder, tmp_path, write_pseudo_table):
     rows = [PseudoLabel(path.name, path.name, 0, 0, "", 0, 5.0) for path in photo_folder.iterdir()]
-    labels = PseudoLabels(tuple(rows), Preprocessing(crop=48), "0" * 64)
-    write_pseudo_labels(labels, tmp_path / "pseudo.csv")
+    write_pseudo_table(tmp_path / "pseudo.csv", rows)
     change = f'data.pseudo_labels=["{tmp_path / "pseudo.csv"}"]'
     done = qfm(recipe, "--out", tmp_path / "run", "--set", change)
     assert done.exit_code == 0, done.output

@@ -1,7 +1,5 @@
 """Pseudo-labels: what a teacher says of crops, against the teacher asked one crop at a time."""
 
-import csv
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +13,8 @@ from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.method.distillation import (
     CHAINS,
     PseudoLabel,
-    PseudoLabels,
+    Teaching,
     pseudo_label,
-    read_pseudo_labels,
-    write_pseudo_labels,
 )
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
@@ -49,10 +45,14 @@ def photos(tmp_path_factory):
     return root, pixels
 
 
-def labels_of(teacher, photos, **options):
+def answers_of(teacher, photos, **options):
     root, pixels = photos
     images = [(name, f"content of {name}", root / name) for name in pixels]
-    return list(pseudo_label(teacher, images, **options))
+    return list(pseudo_label(teacher, images, Teaching(**options)))
+
+
+def labels_of(teacher, photos, **options):
+    return [labels for labels, _ in answers_of(teacher, photos, **options)]
 
 
 def fitted(pixels):
@@ -180,86 +180,18 @@ def test_an_image_that_cannot_be_read_is_refused_by_name(teacher, tmp_path):
         list(pseudo_label(teacher, [("broken.jpg", "c", tmp_path / "broken.jpg")]))
 
 
-# The table
-
-
-def table(teacher, photos):
-    rows = [label for image in labels_of(teacher, photos, degrade=True) for label in image]
-    rows[0] = replace(rows[0], name='od, d "name" ü.png', content="# content")
-    return PseudoLabels(tuple(rows), Preprocessing(crop=CROP, shorter_side=64), "ab" * 32)
-
-
-def test_round_trip(teacher, photos, tmp_path):
-    labels = table(teacher, photos)
-    path = tmp_path / "pseudo.csv"
-    write_pseudo_labels(labels, path)
-    found = read_pseudo_labels(path)
-    assert found.preprocessing == labels.preprocessing
-    assert found.teacher_sha256 == labels.teacher_sha256
-    rounded = [replace(row, score=pytest.approx(row.score, abs=5.1e-6)) for row in labels.rows]
-    assert list(found.rows) == rounded
-    assert list(tmp_path.iterdir()) == [path]
-    # Written again it is the same file.
-    before = path.read_bytes()
-    write_pseudo_labels(found, path)
-    assert path.read_bytes() == before
-
-
-def test_it_is_a_csv_below_a_line_of_facts(teacher, photos, tmp_path):
-    labels = table(teacher, photos)
-    path = tmp_path / "pseudo.csv"
-    write_pseudo_labels(labels, path)
-    first, *rest = path.read_text("utf-8").splitlines()
-    facts = json.loads(first.removeprefix("# "))
-    assert facts["preprocessing"] == {"crop": CROP, "shorter_side": 64}
-    rows = list(csv.DictReader(rest))
-    assert list(rows[0]) == ["name", "content", "top", "left", "distortion", "level", "score"]
-    assert [row["name"] for row in rows] == [label.name for label in labels.rows]
-
-
-def spoiled(**cells):
-    row = {"name": "a", "content": "c", "top": 0, "left": 0, "distortion": "", "level": 0,
-           "score": 1.0, **cells}  # fmt: skip
-    facts = {"preprocessing": {"crop": 32, "shorter_side": None}, "teacher_sha256": "0"}
-    kept = {key: value for key, value in row.items() if value is not None}
-    lines = [f"# {json.dumps(facts)}", ",".join(kept), ",".join(map(str, kept.values()))]
-    return "\n".join(lines) + "\n"
-
-
-def test_the_unspoiled_table_is_read(tmp_path):
-    (tmp_path / "p.csv").write_text(spoiled())
-    assert read_pseudo_labels(tmp_path / "p.csv").rows == (PseudoLabel("a", "c", 0, 0, "", 0, 1.0),)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "name,mos\na,1\n",
-        "# {}\nname\n",
-        "# []\nname\n",
-        "# 3\n",
-        '# {"preprocessing": {"crop": 4}, "teacher_sha256": ""}\n',
-        spoiled(score="high"),
-        spoiled(score="nan"),
-        spoiled(score="inf"),
-        spoiled(top="1.5"),
-        spoiled(top=-1),
-        spoiled(left=-1),
-        spoiled(left=None),
-        spoiled(level=None),
-        spoiled(distortion="fog", level=1),
-        spoiled(distortion="blur", level=0),
-        spoiled(distortion="blur", level=6),
-        b"\xff\xfe\x00",
-        None,
-    ],
-)
-def test_what_is_no_such_table_is_refused(tmp_path, text):
-    path = tmp_path / "p.csv"
-    if isinstance(text, bytes):
-        path.write_bytes(text)
-    elif text is not None:
-        path.write_text(text)
-    with pytest.raises(TableError, match=r"p\.csv is no table of pseudo-labels"):
-        read_pseudo_labels(path)
+def test_tokens_are_the_teachers_own_averaged_to_the_grid(teacher, photos):
+    options = {"extra_crops": 1, "degrade": True}
+    for (name, pixels), (labels, tokens_KND) in zip(
+        photos[1].items(), answers_of(teacher, photos, grid=1, **options), strict=True
+    ):
+        assert tokens_KND.shape == (len(labels), 1, 64), name
+        image = torch.tensor(fitted(pixels).transpose(2, 0, 1).copy())
+        for label, tokens_ND in zip(labels, tokens_KND, strict=True):
+            with torch.inference_mode():
+                crop = label.pixels(image, CROP)[None].float() / 255
+                own_ND = teacher.network.encode(crop)[0, 1:]
+            torch.testing.assert_close(tokens_ND[0], own_ND.mean(0), atol=1e-4, rtol=1e-4)
+    assert all(tokens is None for _, tokens in answers_of(teacher, photos))
+    with pytest.raises(TableError, match="4 tokens cannot be averaged to 3 x 3"):
+        answers_of(teacher, photos, grid=3)

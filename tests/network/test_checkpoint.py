@@ -12,11 +12,18 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.network.adapters import add_adapters
+from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.checkpoint import load_model, save_model, save_packed, save_with_card
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.network.weights import backbone_state
 
 
 @pytest.fixture
@@ -104,7 +111,7 @@ def test_a_failed_save_leaves_the_old_model(build_model, folder, monkeypatch, fa
         return file
 
     monkeypatch.setattr("qfm_iqm.network.checkpoint.tempfile.NamedTemporaryFile", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ModelError, match="No space"):
         save_model(build_model("test_resnet", crop=64), folder)
     assert content(folder) == before
     assert load_model(folder).card.network.backbone == "test_vit"
@@ -280,3 +287,94 @@ def test_a_model_from_the_hub_is_fetched_once(hub, tiny_model_folder, tmp_path):
 
 def test_a_name_that_is_no_repository_asks_nobody():
     assert "The hub did not give the model 'a/b/c/d'" in refusal("hub:a/b/c/d")
+
+
+# ---- packed models: what was trained, upon a public backbone ----
+
+PUBLIC = "test_vit.r160_in1k"
+
+
+@pytest.fixture
+def packed_model(tmp_path, monkeypatch):
+    """A folder of "public" weights, and a model tuned from them by adapters, whole and packed."""
+    for name in ("tuned", "packed"):
+        (tmp_path / name).mkdir()
+    torch.manual_seed(2)
+    public = timm.create_model(PUBLIC.partition(".")[0]).state_dict()
+    save_file(public, tmp_path / f"{PUBLIC}.safetensors")
+    monkeypatch.setenv("QFM_BACKBONE_DIR", str(tmp_path))
+    network = QualityNetwork(PUBLIC, crop=160, backbone_state=backbone_state(None, PUBLIC))
+    add_adapters(network.encoder.backbone, 4)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.02 * torch.randn(parameter.shape)
+    card = ModelCard(name="tuned", network=network.config, preprocessing=Preprocessing(crop=160))
+    save_model(QualityModel(network, card), tmp_path / "tuned")
+    save_packed(tmp_path / "tuned", tmp_path / "packed", rank=4)
+    return tmp_path
+
+
+def test_a_packed_model_is_small_and_scores_the_same(packed_model, photo_folder):
+    whole, packed = (load_model(packed_model / name) for name in ("tuned", "packed"))
+    sizes = [(packed_model / n / "model.safetensors").stat().st_size for n in ("tuned", "packed")]
+    assert sizes[1] < 0.35 * sizes[0]
+    assert packed.card.base.name == PUBLIC
+    assert whole.card.base is None
+    assert packed.network.state_dict().keys() == whole.network.state_dict().keys()
+    photo = photo_folder / "photo_05.png"
+    # Its factors are kept in half precision.
+    assert packed.score(photo).value == pytest.approx(whole.score(photo).value, abs=5e-3)
+
+
+def test_a_packed_model_saved_is_whole_again(packed_model, monkeypatch, photo_folder):
+    packed = load_model(packed_model / "packed")
+    save_model(packed, packed_model / "again")
+    monkeypatch.delenv("QFM_BACKBONE_DIR")
+    again = load_model(packed_model / "again")
+    photo = photo_folder / "photo_05.png"
+    assert again.score(photo) == packed.score(photo)
+
+
+def test_without_its_backbone_a_packed_model_says_how_to_get_it(packed_model, monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("no hub here")
+
+    monkeypatch.setattr("qfm_iqm.network.weights.load_state_dict_from_hf", refuse)
+    (packed_model / f"{PUBLIC}.safetensors").unlink()
+    text = refusal(packed_model / "packed")
+    assert "the default model needs none" in text
+    assert f"Put {PUBLIC}.safetensors into a folder and set QFM_BACKBONE_DIR" in text
+
+
+def test_another_backbone_is_noticed(packed_model):
+    path = packed_model / f"{PUBLIC}.safetensors"
+    state = load_file(path)
+    state["norm.weight"] = state["norm.weight"] + 1e-3
+    save_file(state, path)
+    assert "are not those that 'tuned' was tuned from" in refusal(packed_model / "packed")
+
+
+def test_a_model_trained_whole_is_packed_only_with_its_loss_allowed(packed_model):
+    model = load_model(packed_model / "tuned")
+    for parameter in model.network.encoder.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape)
+    save_model(model, packed_model / "whole")
+    with pytest.raises(ModelError, match="--lossy"):
+        save_packed(packed_model / "whole", packed_model / "none", rank=4)
+    assert not (packed_model / "none").exists()
+    left_out = save_packed(packed_model / "whole", packed_model / "some", rank=4, lossy=True)
+    assert 0.1 < left_out < 1
+    load_model(packed_model / "some")
+
+
+def test_another_card_keeps_the_weights_to_the_byte(folder, tmp_path):
+    card = load_model(folder).card.model_copy(update={"description": "another"})
+    save_with_card(folder, card, tmp_path / "new")
+    assert content(tmp_path / "new")["model.safetensors"] == content(folder)["model.safetensors"]
+    assert load_model(tmp_path / "new").card.description == "another"
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match=r"cannot be written to .*file"):
+        save_with_card(folder, load_model(folder).card, tmp_path / "file")

@@ -18,7 +18,11 @@ ROWS = [
     BAD,
     ScoreRow("with space, comma and \"quotes\".png", -1e-06, 0.0, 1, 1, "ok", "", "m"),
     ScoreRow("line\nbreak.png", 1e300, 2.5, 3, 4, "ok", "", "m"),
-    ScoreRow("carriage\rreturn.png", 0.1 + 0.2, 2.5, 3, 4, "ok", "", "m"),
+    ScoreRow(
+        "carriage\rreturn.png", 0.1 + 0.2, 2.5, 3, 4, "ok", "", "m",
+        percentile=62.5, low=51.25, high=70.5, unusual=True,
+    ),
+    ScoreRow("plain.png", 1.0, 2.5, 3, 4, "ok", "", "m", unusual=False),
     ScoreRow("тень 影 🙂.png", 5.0, 0.0, 3, 4, "ok", "", "m"),
 ]  # fmt: skip
 
@@ -41,6 +45,8 @@ def read_csv(path_or_text):
             row["status"],
             row["error"],
             row["model"],
+            *(number(row[name], float) for name in ("percentile", "low", "high")),
+            number(row["unusual"], lambda text: text == "True"),
         )
         for row in csv.DictReader(io.StringIO(text, newline=""))
     ]
@@ -55,7 +61,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".CSV"])
-@pytest.mark.parametrize("rows", [ROWS, ROWS[:4], [BAD], []])
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:5], [BAD], []])
 def test_every_format_holds_the_same(tmp_path, suffix, rows):
     path = tmp_path / f"scores{suffix}"
     write_rows(iter(rows), path)
@@ -67,7 +73,8 @@ def test_every_format_holds_the_same(tmp_path, suffix, rows):
 
 def test_columns_and_types():
     assert COLUMNS == (
-        "path", "score", "spread", "width", "height", "status", "error", "model"
+        "path", "score", "spread", "width", "height", "status", "error", "model",
+        "percentile", "low", "high", "unusual",
     )  # fmt: skip
 
 
@@ -75,15 +82,16 @@ def test_a_parquet_table_keeps_its_types_without_rows(tmp_path):
     for rows in ([], [BAD], [GOOD]):
         write_rows(rows, tmp_path / "t.parquet")
         types = [str(field.type) for field in pq.read_schema(tmp_path / "t.parquet")]
-        assert types == ["string", "double", "double", "int64", "int64", *["string"] * 3]
+        expected = ["string", "double", "double", "int64", "int64", *["string"] * 3]
+        assert types == [*expected, "double", "double", "double", "bool"]
 
 
 def test_plain_names_make_a_plain_csv(tmp_path):
     write_rows([GOOD, BAD], tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_bytes().decode().splitlines() == [
-        "path,score,spread,width,height,status,error,model",
-        "a/b.jpg,61.234567,0.5,640,480,ok,,default",
-        "a/c.jpg,,,,,error,'a/c.jpg' is empty.,default",
+        "path,score,spread,width,height,status,error,model,percentile,low,high,unusual",
+        "a/b.jpg,61.234567,0.5,640,480,ok,,default,,,,",
+        "a/c.jpg,,,,,error,'a/c.jpg' is empty.,default,,,,",
     ]
 
 

@@ -9,7 +9,15 @@ from torch.utils.data import DataLoader
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.distillation import PseudoLabel
-from qfm_iqm.training.batches import CropDataset, EpochOrder, ImageStore, Sample
+from qfm_iqm.method.hints import TeacherTokens
+from qfm_iqm.training.batches import (
+    Batch,
+    CropDataset,
+    EpochOrder,
+    ImageStore,
+    Sample,
+    collate,
+)
 
 CROP = Preprocessing(crop=32)
 
@@ -28,8 +36,8 @@ def epoch_of(samples, *, unrated_batch=0, workers=0, start=0, epoch=1, seed=3, *
     )
     dataset.epoch = order.epoch = epoch
     order.start = start
-    loader = DataLoader(dataset, batch_sampler=order, num_workers=workers)
-    return [tuple(part.clone() for part in batch) for batch in loader]
+    loader = DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=collate)
+    return [Batch(*(part.clone() for part in batch)) for batch in loader]
 
 
 def equal(batches, others):
@@ -55,8 +63,8 @@ def test_other_epochs_and_seeds_give_other_batches(samples):
 
 
 def test_every_image_once_an_epoch_with_its_own_label_and_content(samples):
-    labels = torch.cat([labels for _, labels, _, _ in epoch_of(samples)]).tolist()
-    contents = torch.cat([ids for _, _, ids, _ in epoch_of(samples)]).tolist()
+    labels = torch.cat([batch.label for batch in epoch_of(samples)]).tolist()
+    contents = torch.cat([batch.content for batch in epoch_of(samples)]).tolist()
     assert sorted(labels) == list(range(40))
     assert labels != sorted(labels)
     assert contents == [label // 4 for label in labels]
@@ -65,7 +73,7 @@ def test_every_image_once_an_epoch_with_its_own_label_and_content(samples):
 def test_a_crop_is_a_window_of_its_image_mirrored_or_not(samples):
     mirrored = set()
     tops = set()
-    for crops, labels, _, _ in epoch_of(samples):
+    for crops, labels, *_ in epoch_of(samples):
         assert crops.dtype == torch.uint8
         for crop, label in zip(crops.numpy(), labels.tolist(), strict=True):
             image = np.asarray(Image.open(samples[int(label)].path)).transpose(2, 0, 1)
@@ -171,7 +179,7 @@ def mixed(samples, unrated_folder):
 def test_each_batch_ends_with_its_unrated_crops(samples, mixed, workers):
     plain, whole = epoch_of(samples), epoch_of(mixed, unrated_batch=3, workers=workers)
     assert len(whole) == len(plain) == 5
-    for (crops, labels, contents, rated), before in zip(whole, plain, strict=True):
+    for (crops, labels, contents, rated, _), before in zip(whole, plain, strict=True):
         assert len(crops) == 11
         assert rated.tolist() == [True] * 8 + [False] * 3
         # Beside them everything is as it would be without.
@@ -221,3 +229,29 @@ def test_an_empty_pool_adds_nothing():
     assert list(EpochOrder(9, 3, unrated=0, unrated_batch=4, seed=1)) == list(
         EpochOrder(9, 3, seed=1)
     )
+
+
+def test_a_mirrored_crop_comes_with_mirrored_tokens(rated_set, tmp_path):
+    path = sorted(rated_set.glob("*.jpg"))[0]
+    tokens = torch.arange(2 * 4 * 3, dtype=torch.float16).reshape(2, 2, 2, 3)  # rows, grid, D
+    (tmp_path / "t").write_bytes(tokens.numpy().tobytes())
+    table = TeacherTokens(tmp_path / "t", tokens=4, width=3, rows=2)
+    samples = [Sample(path, 1.0, 0, pseudo(path, 3, 5), (table, row)) for row in (0, 1)]
+    samples.append(Sample(path, 1.0, 0))
+    dataset = CropDataset(samples, CROP, seed=0)
+    image = ImageStore(CROP, keep=False).get(path)
+    window = image[:, 3 : 3 + 32, 5 : 5 + 32]
+    seen = set()
+    for epoch in range(8):
+        dataset.epoch = epoch
+        for row in (0, 1):
+            one = dataset[row]
+            flipped = not torch.equal(one.crop, window)
+            assert torch.equal(one.crop, window.flip(-1) if flipped else window)
+            expected = tokens[row].flip(1) if flipped else tokens[row]
+            assert torch.equal(one.hint, expected.reshape(4, 3).float())
+            seen.add(flipped)
+        # A crop without tokens has none to learn from, and fits into the same batch.
+        assert dataset[2].hint.shape == (4, 3)
+        assert dataset[2].hint.isnan().all()
+    assert seen == {True, False}

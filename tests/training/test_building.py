@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qfm_iqm.errors import RecipeError
+from qfm_iqm.errors import ModelError, RecipeError
+from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.training import building
 from qfm_iqm.training.building import build_model, check_memory
 from qfm_iqm.training.data import UnratedImage, load_data
@@ -52,6 +53,24 @@ def test_a_frozen_backbone_has_no_gradients(build):
     network = build(backbone__tune="none")[1].network
     assert not any(p.requires_grad for p in network.encoder.backbone.parameters())
     assert all(p.requires_grad for p in network.decoder.parameters())
+
+
+def test_training_may_start_from_the_default_model(build):
+    options = {
+        "backbone__name": "mobilenetv4_conv_small",
+        "backbone__weights": "default",
+        "network__crop": 224,
+    }
+    model = build(**options, network__width=192)[1]
+    start = load_model("default").network.state_dict()
+    state = model.network.state_dict()
+    assert state.keys() == start.keys()
+    own = {"scale.mean", "scale.std"}  # the labels', which these are not the default model's
+    assert {key for key in state if not torch.equal(state[key], start[key])} == own
+    assert model.card.training["backbone_weights"] == "default"
+    assert all(p.requires_grad for p in model.network.parameters())
+    with pytest.raises(ModelError, match=r"the recipe must say width = 192\."):
+        build(**options)
 
 
 @pytest.mark.parametrize(("width", "token_width"), [(None, 64), (32, 32)])

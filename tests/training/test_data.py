@@ -8,8 +8,7 @@ import pytest
 
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import QFMError, RecipeError, TableError
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.method.distillation import PseudoLabel, PseudoLabels, write_pseudo_labels
+from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.training.data import UnratedImage, load_data
 
 
@@ -126,13 +125,13 @@ def pseudo_rows(rows, **changes):
     ]  # fmt: skip
 
 
-def written(path, rows, crop=32, shorter_side=None):
-    preprocessing = Preprocessing(crop=crop, shorter_side=shorter_side)
-    write_pseudo_labels(PseudoLabels(tuple(rows), preprocessing, "0" * 64), path)
-    return str(path)
+@pytest.fixture
+def written(write_pseudo_table):
+    """Writes a table, and gives its place as a recipe says it."""
+    return lambda path, rows, crop=32, side=None: str(write_pseudo_table(path, rows, crop, side))
 
 
-def test_pseudo_labels_are_added_without_held_out_contents(make_recipe, rows, tmp_path):
+def test_pseudo_labels_are_added_without_held_out_contents(make_recipe, rows, tmp_path, written):
     table = written(tmp_path / "pseudo.csv", pseudo_rows(rows))
     plain = load_data(make_recipe(train__crops_per_image=1))
     data = load_data(make_recipe(train__crops_per_image=1, data__pseudo_labels=[table]))
@@ -153,7 +152,7 @@ def test_pseudo_labels_are_added_without_held_out_contents(make_recipe, rows, tm
 
 @pytest.mark.parametrize("content", ["{name}", "photo {name}"])
 def test_held_out_images_are_left_out_even_under_another_content(
-    make_recipe, rows, tmp_path, content
+    make_recipe, rows, tmp_path, content, written
 ):
     """A table without contents calls every image a content of its own."""
     alone = [dict(row, content=content.format_map(row)) for row in rows]
@@ -164,7 +163,7 @@ def test_held_out_images_are_left_out_even_under_another_content(
     assert not held & {sample.path.name for sample in data.samples}
 
 
-def test_tables_of_pseudo_labels_add_up(make_recipe, rows, tmp_path, rated_set):
+def test_tables_of_pseudo_labels_add_up(make_recipe, rows, tmp_path, rated_set, written):
     shutil.copy(rated_set / rows[0]["name"], rated_set / "unlabelled.jpg")
     new = [{"name": "unlabelled.jpg", "content": "new"}]
     tables = [
@@ -176,7 +175,7 @@ def test_tables_of_pseudo_labels_add_up(make_recipe, rows, tmp_path, rated_set):
     assert data.samples[-1].content not in {sample.content for sample in data.samples[:-1]}
 
 
-def test_nothing_left_to_train_on_is_refused(make_recipe, rows, tmp_path):
+def test_nothing_left_to_train_on_is_refused(make_recipe, rows, tmp_path, written):
     held = load_data(make_recipe()).split.test
     table = written(tmp_path / "p.csv", pseudo_rows([row for row in rows if row["name"] in held]))
     with pytest.raises(TableError, match="nothing to train on: all 8 pseudo-labels"):
@@ -184,13 +183,15 @@ def test_nothing_left_to_train_on_is_refused(make_recipe, rows, tmp_path):
 
 
 @pytest.mark.parametrize(("crop", "shorter_side"), [(48, None), (32, 64)])
-def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, shorter_side):
+def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, shorter_side, written):
     table = written(tmp_path / "p.csv", pseudo_rows(rows), crop, shorter_side)
     with pytest.raises(RecipeError, match=r"p\.csv were made with .*trains with"):
         load_data(make_recipe(data__pseudo_labels=[table]))
 
 
-def test_pseudo_labels_of_images_that_are_not_there_are_refused(make_recipe, rows, tmp_path):
+def test_pseudo_labels_of_images_that_are_not_there_are_refused(
+    make_recipe, rows, tmp_path, written
+):
     table = written(tmp_path / "p.csv", pseudo_rows(rows[:1], name="gone.jpg", content="g"))
     with pytest.raises(QFMError, match=r"names of .*p\.csv match no file .*gone\.jpg"):
         load_data(make_recipe(data__pseudo_labels=[table]))
@@ -205,7 +206,7 @@ def test_the_split_is_one_that_can_be_read_again(make_recipe):
 
 
 def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
-    make_recipe, rows, tmp_path, unrated_folder
+    make_recipe, rows, tmp_path, unrated_folder, written
 ):
     table = written(tmp_path / "pseudo.csv", pseudo_rows(rows))
     recipe = make_recipe(train__crops_per_image=2, data__pseudo_labels=[table])

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from qfm_iqm.cli.main import app
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
-from qfm_iqm.method.distillation import PseudoLabels, pseudo_label, write_pseudo_labels
+from qfm_iqm.method.distillation import Teaching
+from qfm_iqm.method.pseudo_table import write_pseudo_labels
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.training import trainer as trainer_module
 from qfm_iqm.training.data import UnratedImage
@@ -295,24 +296,20 @@ def fresh_accelerate():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_training_on_a_teachers_scores_alone(finished, make_recipe, rated_set, tmp_path):
+@pytest.fixture(scope="module")
+def taught(finished, rated_set, tmp_path_factory):
+    """A trained baseline's answers to all images, and its tokens, as a table."""
     teacher = load_model(finished["baseline"] / "model")
     table = read_table(rated_set / "labelled.csv")
-    rows = [
-        label
-        for image in pseudo_label(
-            teacher,
-            list(zip(table.names, table.contents, table.paths(rated_set), strict=True)),
-            degrade=True,
-        )
-        for label in image
-    ]
-    labels = PseudoLabels(tuple(rows), teacher.card.preprocessing, teacher.card.weights_sha256)
-    write_pseudo_labels(labels, tmp_path / "pseudo.csv")
+    images = list(zip(table.names, table.contents, table.paths(rated_set), strict=True))
+    out = tmp_path_factory.mktemp("taught") / "pseudo.csv"
+    write_pseudo_labels(teacher, images, Teaching(degrade=True, grid=2), out, lambda done, _: done)
+    return out
+
+
+def test_training_on_a_teachers_scores_alone(taught, make_recipe, tmp_path):
     recipe = make_recipe(
-        data__pseudo_labels=[str(tmp_path / "pseudo.csv")],
-        data__human_labels=False,
-        train__epochs=1,
+        data__pseudo_labels=[str(taught)], data__human_labels=False, train__epochs=1
     )
     run = Trainer(recipe, tmp_path / "student")
     run.run()
@@ -321,6 +318,38 @@ def test_training_on_a_teachers_scores_alone(finished, make_recipe, rated_set, t
     assert run.data.left_out == 16 * crops
     card = load_model(tmp_path / "student" / "model").card
     assert (card.training["samples"], card.training["left_out"]) == (24 * crops, 16 * crops)
+
+
+def test_training_on_a_teachers_tokens_too(taught, make_recipe, tmp_path):
+    options = {"data__pseudo_labels": [str(taught)], "method__w_tokens": 1.0, "train__epochs": 2}
+    recipe = make_recipe(**options)
+    run = Trainer(recipe, tmp_path / "student")
+    run.run()
+    steps = [line for line in log_of(tmp_path / "student") if line["kind"] == "step"]
+    assert steps[-1]["tokens"] < 0.9 * steps[0]["tokens"]  # the teacher has its very shape
+    # Nothing of the teacher's stays in the student.
+    plain = Trainer(make_recipe(train__epochs=1), tmp_path / "plain").model.network
+    student = load_model(tmp_path / "student" / "model").network
+    assert student.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_a_stop_leaves_no_trace_with_tokens(taught, make_recipe, tmp_path):
+    options = {"data__pseudo_labels": [str(taught)], "method__w_tokens": 1.0, "train__epochs": 2}
+    Trainer(make_recipe(**options), tmp_path / "whole").run()
+    stopped = Trainer(make_recipe(**options), tmp_path / "stopped")
+    stop_at(stopped, 1, 3)
+    with pytest.raises(InterruptedRunError):
+        stopped.run()
+    Trainer(make_recipe(**options), tmp_path / "stopped", resume=True).run()
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+def test_tokens_that_cannot_be_learned_from(taught, make_recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"needs data\.pseudo_labels with the teacher's tokens"):
+        Trainer(make_recipe(method__w_tokens=1.0), tmp_path / "run")
+    coarse = {"data__pseudo_labels": [str(taught)], "backbone__name": "test_convnext"}
+    with pytest.raises(RecipeError, match=r"hold 4 tokens .* test_convnext has 1: .*--tokens 1"):
+        Trainer(make_recipe(method__w_tokens=1.0, **coarse), tmp_path / "run")
 
 
 # Unrated images (DLE)

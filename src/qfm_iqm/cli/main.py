@@ -15,13 +15,21 @@ import typer
 from qfm_iqm.cli import (
     ablate,
     benchmark,
+    calibrate,
+    card,
     compare,
     cross,
     data,
     diagnose,
     evaluate,
+    explain,
+    finish,
+    gate,
+    pack,
     pseudo_label,
+    report,
     score,
+    serve,
     train,
 )
 from qfm_iqm.errors import QFMError
@@ -35,9 +43,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("score")(score.score)
+app.command("report")(report.report)
+app.command("gate")(gate.gate)
+app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
+app.command("explain")(explain.explain)
+app.command("calibrate")(calibrate.calibrate)
+app.command("finish")(finish.finish)
+app.command("pack")(pack.pack)
+app.command("card")(card.card)
 app.command("ablate")(ablate.ablate)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
 app.command("benchmark")(benchmark.benchmark)

@@ -29,14 +29,26 @@ def pseudo_label(
         float,
         typer.Option(help="Least drop from strength to strength, in standard deviations.", min=0),
     ] = 0.1,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens",
+            help="Also keep the teacher's tokens, averaged to a grid of this side.",
+            min=1,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the random choices.", min=0)] = 0,
     device: Device = None,
 ) -> None:
-    """Let a teacher score crops of images, as labels for a student (recipe: data.pseudo_labels)."""
+    """Let a teacher score crops of images, as labels for a student (recipe: data.pseudo_labels).
+
+    Interrupted, the same command goes on.
+    """
     import torch
 
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.method import distillation
+    from qfm_iqm.method.distillation import Teaching
+    from qfm_iqm.method.pseudo_table import write_pseudo_labels
     from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.scoring.judging import recorded_part
     from qfm_iqm.scoring.rows import check_output
@@ -51,19 +63,11 @@ def pseudo_label(
     folder = root if root is not None else table.parent
     paths = images.paths(folder)
     model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    coming = distillation.pseudo_label(
+    rows = write_pseudo_labels(
         model,
         list(zip(images.names, images.contents, paths, strict=True)),
-        extra_crops=extra_crops,
-        degrade=degrade,
-        drop=drop,
-        seed=seed,
+        Teaching(extra_crops, degrade, drop, seed, grid),
+        out,
+        lambda done, total: with_progress(done, total, "scoring", console),
     )
-    rows = [
-        row for image in with_progress(coming, len(images), "scoring", console) for row in image
-    ]
-    labels = distillation.PseudoLabels(
-        tuple(rows), model.card.preprocessing, model.card.weights_sha256
-    )
-    distillation.write_pseudo_labels(labels, out)
-    console.print(f"{len(rows)} crops of {len(images)} images: {out}", soft_wrap=True)
+    console.print(f"{rows} crops of {len(images)} images: {out}", soft_wrap=True)

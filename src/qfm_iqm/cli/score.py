@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qfm_iqm.cli.options import Device, Model, check_device, messages, with_progress
+from qfm_iqm.cli.report import report_rows
 
 if TYPE_CHECKING:
     from qfm_iqm.scoring.rows import ScoreRow
@@ -26,6 +27,9 @@ def score(
             help="Table to write: .csv, .jsonl or .parquet. Default: a table on the terminal, "
             "CSV into a pipe.",
         ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page of the scores to write, as by qfm report.")
     ] = None,
     model: Model = "default",
     all_files: Annotated[
@@ -53,6 +57,8 @@ def score(
     console = messages()
     if out is not None:
         check_output(out)
+    if report is not None:
+        check_output(report, only=".html")
     check_device(device)
     found = find_images(paths, all_files=all_files)
     for folder in found.unreadable:
@@ -62,8 +68,9 @@ def score(
         raise QFMError(
             f"There is no image in {', '.join(paths)}{skipped if found.skipped else ''}."
         )
+    loaded = load_model(model)
     scorer = Scorer(
-        load_model(model),
+        loaded,
         batch_size=batch_size,
         readers=readers,
         device=device,
@@ -83,6 +90,8 @@ def score(
         write_rows(rows, out)
     else:
         _show(rows)
+    if report is not None:
+        report_rows(rows, ", ".join(paths), report, loaded, console)
     errors = [row for row in rows if row.status == "error"]
     if out is not None:
         for row in errors[:5]:
@@ -131,15 +140,25 @@ def _show(rows: list[ScoreRow]) -> None:
         print_csv(rows, sys.stdout)
         sys.stdout.flush()
         return
+    explained = any(row.percentile is not None for row in rows)
+    names = ["score", *(["interval", "percentile"] if explained else []), "spread", "size"]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("path", overflow="fold")
-    for name in ("score", "spread", "size"):
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         if row.score is None or row.spread is None:
-            table.add_row(Text(row.path), Text("error", style="red"), "", "")
-            table.add_row(Text(f"  {row.error}", style="red"), "", "", "")
-        else:
-            size = f"{row.width} x {row.height}"
-            table.add_row(Text(row.path), f"{row.score:.3f}", f"{row.spread:.3f}", size)
+            table.add_row(Text(row.path), Text("error", style="red"))
+            table.add_row(Text(f"  {row.error}", style="red"))
+            continue
+        cells = {
+            "score": f"{row.score:.2f}",
+            "interval": "" if row.low is None else f"{row.low:.0f}–{row.high:.0f}",
+            "percentile": "" if row.percentile is None else f"{row.percentile:.0f}",
+            "spread": f"{row.spread:.2f}",
+            "size": f"{row.width} x {row.height}",
+        }
+        table.add_row(Text(row.path), *(cells[name] for name in names))
+        if row.unusual:
+            table.add_row(Text("  unlike the photos the model knows", style="yellow"))
     Console().print(table)

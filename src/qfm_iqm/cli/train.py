@@ -48,7 +48,9 @@ def train(
         from qfm_iqm.training.stopping import InterruptedRunError
     try:
         trainer = prepare(checked, folder, resume=resume, reporter=Reporter(console))
-        _announce(trainer.data, console)
+        first = trainer.accelerator.is_main_process  # of several, it alone speaks
+        if first:
+            _announce(trainer.data, console)
         evaluation = trainer.run()
     except (InterruptedRunError, KeyboardInterrupt):
         console.print(
@@ -57,6 +59,8 @@ def train(
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
+    if not first:
+        return
     show_evaluation(evaluation, console)
     if results is not None:
         shutil.copyfile(folder / "results.csv", results)

@@ -58,8 +58,8 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         The image squeezed, or reduced to `shorter_side` where it is larger, then continued by
         mirroring at the bottom and right where a side is shorter than a crop.
     """
-    height, width = _fitted_size(*image_CHW.shape[-2:], preprocessing)
-    if (height, width) != image_CHW.shape[-2:]:
+    height, width = working_size(*image_CHW.shape[-2:], preprocessing)
+    if (height, width) != tuple(image_CHW.shape[-2:]):
         batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
         resized = functional.interpolate(batched, (height, width), mode="bicubic", antialias=True)
         image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], height, width)
@@ -69,6 +69,17 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
     if width < crop:
         image_CHW = image_CHW[..., _mirrored(width, crop, image_CHW.device)]
     return image_CHW
+
+
+def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Height and width that an image is resized to, before any mirroring."""
+    side = preprocessing.shorter_side
+    if preprocessing.squeeze is not None:
+        return preprocessing.squeeze
+    if side is None or min(height, width) <= side:
+        return height, width
+    scale = side / min(height, width)
+    return max(side, round(height * scale)), max(side, round(width * scale))
 
 
 def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:
@@ -89,17 +100,6 @@ def covering_crops(image_CHW: Tensor, size: int) -> Iterator[Tensor]:
     """Yields the crops (C, S, S) of a fitted image's covering grid, as views."""
     for top, left in grid_positions(image_CHW.shape[-2], image_CHW.shape[-1], size):
         yield image_CHW[..., top : top + size, left : left + size]
-
-
-def _fitted_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Height and width that an image is resized to."""
-    side = preprocessing.shorter_side
-    if preprocessing.squeeze is not None:
-        return preprocessing.squeeze
-    if side is None or min(height, width) <= side:
-        return height, width
-    scale = side / min(height, width)
-    return max(side, round(height * scale)), max(side, round(width * scale))
 
 
 def _starts(length: int, size: int) -> list[int]:

@@ -30,7 +30,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import ImageError, ImageTooLargeError
 
 _FORMATS = tuple(
     plugin.format
@@ -116,7 +116,7 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"it has no pixels ({width} x {height})")
     if width * height > max_pixels:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"its {width} x {height} pixels exceed the limit of {max_pixels}; "
             "reduce it or raise max_pixels"
         )

@@ -119,7 +119,7 @@ def _read(
             pixels = srgb_pixels(image, packing, background)
             return _upright(pixels, _orientation(image))
     except ImageError as refusal:  # the reason alone
-        raise ImageError(f"cannot read {name}: {refusal}") from refusal.__cause__
+        raise type(refusal)(f"cannot read {name}: {refusal}") from refusal.__cause__
     except MemoryError as error:
         raise ImageError(f"cannot read {name}: there is not enough memory for it") from error
     except Exception as error:

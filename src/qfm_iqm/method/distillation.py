@@ -2,9 +2,8 @@
 
     ^y_u = T(x_u)
 
-A teacher is any quality model; its scores of fixed crops are computed once and kept as a table:
-`name,content,top,left,distortion,level,score`, with the preprocessing under which the places
-hold and the teacher's weight hash. A student learns from such a table as from labels.
+A teacher is any quality model, asked once about fixed crops; a student learns from its answers as
+from labels, and may learn from its tokens too (`method.hints`).
 
 Degraded crops (ours): of each image one crop may also be scored under one known degradation at
 rising strength. A teacher that learned from photos alone may err there (it can take strong noise
@@ -15,22 +14,20 @@ for texture), so what we know is added: each step lowers quality by at least `dr
 
 from __future__ import annotations
 
-import csv
-import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields, replace
-from math import isfinite
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qfm_iqm.errors import ImageError, TableError
-from qfm_iqm.image.cropping import Preprocessing, fit, grid_positions
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.cropping import fit, grid_positions
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.method.hints import grid_of
 from qfm_iqm.network.model import QualityModel
 
 CHAINS = ("blur", "jpeg", "noise", "contrast", "resample")
@@ -79,128 +76,77 @@ class PseudoLabel:
         return degraded.mul(255).round().to(torch.uint8)
 
 
-_COLUMNS = tuple(field.name for field in fields(PseudoLabel))
-
-
 @dataclass(frozen=True)
-class PseudoLabels:
-    """A table of pseudo-labels.
+class Teaching:
+    """What is asked of a teacher.
 
     Attributes:
-        rows: one per crop.
-        preprocessing: under which the crops' places hold.
-        teacher_sha256: of the teacher's weights.
+        extra_crops: random crops beside the covering grid.
+        degrade: also score one of the crops under one of the degradations, at all strengths.
+        drop: by how much each step of strength lowers quality at least, in standard deviations
+            of the labels.
+        seed: of the random choices, which depend on it and the image's place in the list.
+        grid: side of the grid that its tokens are averaged to and kept; None keeps none.
     """
 
-    rows: tuple[PseudoLabel, ...]
-    preprocessing: Preprocessing
-    teacher_sha256: str
+    extra_crops: int = 4
+    degrade: bool = False
+    drop: float = 0.1
+    seed: int = 0
+    grid: int | None = None
 
 
 @torch.inference_mode()
 def pseudo_label(
     teacher: QualityModel,
     images: Sequence[tuple[str, str, Path]],
+    asked: Teaching = Teaching(),
     *,
-    extra_crops: int = 4,
-    degrade: bool = False,
-    drop: float = 0.1,
-    seed: int = 0,
-) -> Iterator[list[PseudoLabel]]:
+    start: int = 0,
+) -> Iterator[tuple[list[PseudoLabel], Tensor | None]]:
     """Scores crops of images with a teacher: the covering grid, and some at random places.
 
     Args:
         teacher: frozen; set to evaluation.
         images: (name, content, file) of each image.
-        extra_crops: random crops beside the grid.
-        degrade: also score one of the crops under one of the degradations, at all strengths.
-        drop: by how much each step of strength lowers quality at least, in standard deviations
-            of the labels.
-        seed: of the random choices, which depend on it and the image's place in the list.
+        asked: which crops.
+        start: images at the beginning of the list that are left out.
 
     Yields:
-        The pseudo-labels of one image after another.
+        The pseudo-labels of one image after another, and the teacher's tokens (K, G * G, D).
 
     Raises:
         ImageError: an image cannot be read.
+        TableError: its tokens cannot be averaged to the grid.
     """
     teacher.eval()
     preprocessing = teacher.card.preprocessing
     size = preprocessing.crop
-    device = teacher.network.scale.mean.device
-    label_std = teacher.network.scale.std.item()
-    for index, (name, content, path) in enumerate(images):
+    network = teacher.network
+    device = network.scale.mean.device
+    label_std = network.scale.std.item()
+    for index, (name, content, path) in enumerate(images[start:], start):
         # In 8 bits, as the student will see it.
         image = fit(read_image(path), preprocessing).mul(255).round().to(torch.uint8)
         height, width = image.shape[-2:]
-        draw = np.random.default_rng([seed, index])
+        draw = np.random.default_rng([asked.seed, index])
         places = grid_positions(height, width, size) + [
             (int(draw.integers(height - size + 1)), int(draw.integers(width - size + 1)))
-            for _ in range(extra_crops)
+            for _ in range(asked.extra_crops)
         ]
-        asked = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
-        if degrade:
+        rows = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
+        if asked.degrade:
             kind = CHAINS[draw.integers(len(CHAINS))]
-            chosen = asked[draw.integers(len(asked))]
+            chosen = rows[draw.integers(len(rows))]
             levels = range(1, len(DISTORTIONS[kind]) + 1)
-            asked += [replace(chosen, distortion=kind, level=level) for level in levels]
-        crops = torch.stack([crop.pixels(image, size) for crop in asked])
-        scores = teacher.network(crops.to(device).float() / 255).tolist()
-        labels = [replace(crop, score=score) for crop, score in zip(asked, scores, strict=True)]
-        if degrade:
-            least = labels[asked.index(chosen)].score
+            rows += [replace(chosen, distortion=kind, level=level) for level in levels]
+        crops = torch.stack([crop.pixels(image, size) for crop in rows])
+        tokens_KND = network.encode(crops.to(device).float() / 255)
+        scores = network.decode(tokens_KND).tolist()
+        labels = [replace(crop, score=score) for crop, score in zip(rows, scores, strict=True)]
+        if asked.degrade:
+            least = labels[rows.index(chosen)].score
             for i in range(len(places), len(labels)):
-                least = min(labels[i].score, least - drop * label_std)
+                least = min(labels[i].score, least - asked.drop * label_std)
                 labels[i] = replace(labels[i], score=least)
-        yield labels
-
-
-def write_pseudo_labels(labels: PseudoLabels, path: Path) -> None:
-    """Writes the table as CSV, and what holds for all of it into a comment line before it."""
-    facts = {
-        "preprocessing": labels.preprocessing.model_dump(),
-        "teacher_sha256": labels.teacher_sha256,
-    }
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# {json.dumps(facts)}\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for row in labels.rows:
-            writer.writerow((*astuple(row)[:-1], f"{row.score:.5f}"))
-    partial.replace(path)
-
-
-def read_pseudo_labels(path: Path) -> PseudoLabels:
-    """Reads what `write_pseudo_labels` wrote.
-
-    Raises:
-        TableError: not such a table.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            facts = json.loads(file.readline().removeprefix("# "))
-            rows = tuple(_from_cells(cells) for cells in csv.DictReader(file))
-        preprocessing = Preprocessing(**facts["preprocessing"])
-        return PseudoLabels(rows, preprocessing, facts["teacher_sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TableError(
-            f"{path} is no table of pseudo-labels as `qfm pseudo-label` writes it: {error!r}."
-        ) from error
-
-
-def _from_cells(cells: dict[str, str]) -> PseudoLabel:
-    """A row of the table; ValueError, KeyError or TypeError if no teacher can have written it."""
-    label = PseudoLabel(
-        cells["name"],
-        cells["content"],
-        int(cells["top"]),
-        int(cells["left"]),
-        cells["distortion"],
-        int(cells["level"]),
-        float(cells["score"]),
-    )
-    levels = range(1, len(DISTORTIONS[label.distortion]) + 1) if label.distortion else (0,)
-    if min(label.top, label.left) < 0 or label.level not in levels or not isfinite(label.score):
-        raise ValueError(f"not possible: {label}")
-    return label
+        yield labels, None if asked.grid is None else grid_of(tokens_KND, asked.grid).cpu()

@@ -1,7 +1,7 @@
 """The objective of a training step (METHOD section 8).
 
     L = smoothL1(q, y) + w_qcc * ramp * L_qcc(rated)
-        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ]
+        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_hint
 
 Rated crops come with people's labels, unrated ones (DLE) with a teacher's. One module whose
 forward is a whole training step, so that data-parallel wrappers see every use of the network's
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.consistency import consistency, perturb
+from qfm_iqm.method.hints import Hints
 from qfm_iqm.method.matching import (
     Matches,
     gaussian_like,
@@ -37,6 +38,7 @@ class Objective(nn.Module):
         config: the method.
         teacher: scores unrated crops as they come, in place of their pseudo-labels; frozen, and
             no part of this module's parameters.
+        hint_width: width of the teacher's tokens that steps come with; None for none.
 
     Attributes:
         memory: the temporary memory; None for the baseline.
@@ -48,9 +50,11 @@ class Objective(nn.Module):
         config: MethodConfig,
         *,
         teacher: QualityNetwork | None = None,
+        hint_width: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.hints = None if hint_width is None else Hints(network.encoder.width, hint_width)
         self.config = config
         self.memory = FeatureMemory(config.memory) if config.kind == "qfm" else None
         self._teacher = (teacher,)  # in a tuple, where torch does not look for parameters
@@ -63,6 +67,7 @@ class Objective(nn.Module):
         epoch: float,
         *,
         rated_B: Tensor | None = None,
+        hints_BND: Tensor | None = None,
         draw: int = 0,
     ) -> dict[str, Tensor]:
         """One step.
@@ -73,6 +78,7 @@ class Objective(nn.Module):
             contents_B: content ids (B,).
             epoch: epochs done so far, with fraction.
             rated_B: (B,) whether a crop's label is people's; None for all.
+            hints_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
             draw: seed of what this step draws.
 
         Returns:
@@ -98,6 +104,10 @@ class Objective(nn.Module):
                 regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
                 loss = loss + weight * regression
                 parts[name] = regression.detach()
+        if self.hints is not None and hints_BND is not None:
+            parts["tokens"] = self.hints(tokens_BND, hints_BND)
+            loss = loss + config.w_tokens * parts["tokens"]
+            parts["tokens"] = parts["tokens"].detach()
         if self.memory is None or config.matching == "off":
             return {"loss": loss, **parts}
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.network.meaning import Curve, Meaning
 from qfm_iqm.network.quality import NetworkConfig
 from qfm_iqm.network.units import LabelUnits
 
@@ -30,6 +31,20 @@ class ResultRow(BaseModel):
     ci_high: float
 
 
+class BaseWeights(BaseModel):
+    """The public weights that a packed model is put upon; part of its card.
+
+    Attributes:
+        name: timm's, with tag.
+        sha256: of their content (`packing.content_hash`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sha256: str
+
+
 class ModelCard(BaseModel):
     """What a model is, what it was trained on, and how good it is.
 
@@ -40,9 +55,15 @@ class ModelCard(BaseModel):
         license: terms of the weights, and of what they were made from.
         network: the network's constructor arguments.
         preprocessing: how an image becomes crops.
-        label: units and direction of its scores.
+        label: units and direction of its scores; people are shown these as 0 to 100
+            (`LabelUnits.show`).
+        calibration: from the network's answers to label units, by `qfm calibrate`; None takes
+            them as they are.
+        meaning: reference population, interval and what is unusual, by `qfm finish`.
         training: data, its terms, split hash, recipe, versions: free-form, for people and checks.
         results: measured figures.
+        base: the public backbone weights that `model.safetensors` is put upon at loading; None for
+            a file that holds the whole network.
         weights_sha256: of `model.safetensors`.
         version: of qfm-iqm that wrote it.
     """
@@ -56,8 +77,11 @@ class ModelCard(BaseModel):
     network: NetworkConfig
     preprocessing: Preprocessing
     label: LabelUnits = LabelUnits()
+    calibration: Curve | None = None
+    meaning: Meaning | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     results: list[ResultRow] = Field(default_factory=list)
+    base: BaseWeights | None = None
     weights_sha256: str = ""
     version: str = ""
 

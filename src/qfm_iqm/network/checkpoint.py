@@ -4,6 +4,8 @@ Design choices:
 * Nothing is unpickled, nothing is fetched unless the name starts with `hub:`.
 * The card holds the weights' SHA-256: a damaged or exchanged file is noticed.
 * Weights may be stored in half precision; they are always computed in full.
+* A packed model (`network.packing`) holds only what was trained upon a public backbone; that one
+  comes from `QFM_BACKBONE_DIR` or timm's hub, and is checked by hash.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata, resources
 from pathlib import Path
 from textwrap import shorten
@@ -22,10 +25,11 @@ from torch import Tensor
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.network.adapters import merged
-from qfm_iqm.network.card import read_card
+from qfm_iqm.network.card import BaseWeights, ModelCard, read_card
 from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.packing import check_loss, content_hash, pack, unpack
 from qfm_iqm.network.quality import QualityNetwork
-from qfm_iqm.network.weights import read_safetensors
+from qfm_iqm.network.weights import BACKBONE_DIR, backbone_state, read_safetensors
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
@@ -51,21 +55,58 @@ def save_model(
         folder: made if it is not there; an earlier model in it is replaced.
         dtype: precision of the floating-point weights in the file.
     """
-    state = {
-        key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
-        for key, value in merged(model.network.state_dict()).items()
-    }
-    content = save({key: value.contiguous() for key, value in state.items()})
-    card = model.card.model_copy(
-        update={
-            "weights_sha256": hashlib.sha256(content).hexdigest(),
-            "version": metadata.version("qfm-iqm"),
-        }
-    )
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    card_content = (card.model_dump_json(indent=2) + "\n").encode()
-    _replace({target / WEIGHTS_FILE: content, target / CARD_FILE: card_content})
+    state = merged(model.network.state_dict())
+    _write(model.card.model_copy(update={"base": None}), _content(state, dtype), Path(folder))
+
+
+def save_packed(
+    name: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    rank: int = 16,
+    lossy: bool = False,
+    dtype: torch.dtype = torch.float16,
+) -> float:
+    """Writes a model as the part that was trained upon a public backbone (`network.packing`).
+
+    Args:
+        name: of a model as `load_model` takes it, whose backbone's name has timm's tag of the
+            weights that it was tuned from.
+        folder: made if it is not there; an earlier model in it is replaced.
+        rank: of the factors that are kept of each layer's change.
+        lossy: whether more than rounding may be left out of a change.
+        dtype: precision of the weights in the file.
+
+    Returns:
+        The largest share that was left out of a layer's change.
+
+    Raises:
+        ModelError: no such model, no public weights, or a change of higher rank.
+    """
+    model = load_model(name)
+    network, base = _upon_public_weights(model.card)
+    packed, left_out = pack(model.network.state_dict(), network.state_dict(), rank)
+    if not lossy:
+        check_loss(left_out, rank)
+    card = model.card.model_copy(update={"base": base})
+    _write(card, _content(packed, dtype), Path(folder))
+    return left_out
+
+
+def save_with_card(
+    name: str | os.PathLike[str], card: ModelCard, folder: str | os.PathLike[str]
+) -> None:
+    """Writes a model folder of the same weights, to the byte, with another card.
+
+    Args:
+        name: of the model as `load_model` takes it.
+        card: the new one.
+        folder: made if it is not there; an earlier model in it is replaced.
+
+    Raises:
+        ModelError: no such model, or a folder that cannot be written.
+    """
+    _write(card, (_find(os.fspath(name)) / WEIGHTS_FILE).read_bytes(), Path(folder))
 
 
 def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
@@ -89,9 +130,74 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
             f"{weights} is not the file its card describes (SHA-256 {found[:12]}..., the card says "
             f"{card.weights_sha256[:12]}...): it is damaged or was exchanged."
         )
-    network = QualityNetwork(**card.network.model_dump())
+    if card.base is None:
+        network = QualityNetwork(**card.network.model_dump())
+    else:
+        network, _ = _upon_public_weights(card)
+        state = unpack(state, network.state_dict())
     _load_strictly(network, state, weights)
     return QualityModel(network, card).eval()
+
+
+def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:
+    """Reads the card of a model alone; names as in `load_model`.
+
+    Raises:
+        ModelError: no such model, or a card that is missing, damaged or later.
+    """
+    return read_card(_find(os.fspath(name)) / CARD_FILE)
+
+
+def _upon_public_weights(card: ModelCard) -> tuple[QualityNetwork, BaseWeights]:
+    """A card's network with the public weights of its backbone, checked if the card knows them.
+
+    Raises:
+        ModelError: they cannot be had, or are others.
+    """
+    name = card.base.name if card.base else card.network.backbone
+    try:
+        public = backbone_state(None, name)
+    except ModelError as error:
+        raise ModelError(
+            f"The model '{card.name}' is put upon public weights that are not here (the default "
+            f"model needs none): {error}"
+        ) from error
+    assert public is not None
+    found = BaseWeights(name=name, sha256=content_hash(public))
+    if card.base is not None and found != card.base:
+        raise ModelError(
+            f"The weights '{name}' are not those that '{card.name}' was tuned from (content "
+            f"{found.sha256[:12]}..., the card says {card.base.sha256[:12]}...): remove them from "
+            f"{BACKBONE_DIR} or the hub's cache, and get timm's own."
+        )
+    return QualityNetwork(**card.network.model_dump(), backbone_state=public), found
+
+
+def _content(state: Mapping[str, Tensor], dtype: torch.dtype) -> bytes:
+    """A state as a safetensors file, its floating-point numbers in a precision."""
+    return save(
+        {
+            key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
+            .contiguous()
+            for key, value in state.items()
+        }
+    )  # fmt: skip
+
+
+def _write(card: ModelCard, content: bytes, folder: Path) -> None:
+    """Writes both files of a model folder; the card is completed."""
+    card = card.model_copy(
+        update={
+            "weights_sha256": hashlib.sha256(content).hexdigest(),
+            "version": metadata.version("qfm-iqm"),
+        }
+    )
+    card_content = (card.model_dump_json(indent=2) + "\n").encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace({folder / WEIGHTS_FILE: content, folder / CARD_FILE: card_content})
+    except OSError as error:
+        raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
 
 
 def _find(name: str) -> Path:

@@ -13,6 +13,7 @@ registers), D token width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from textwrap import shorten
@@ -40,6 +41,7 @@ class Encoder(nn.Module):
     Attributes:
         width: D of the tokens that come out.
         backbone_width: D of the backbone's own features.
+        patches: of a crop side by side: as fine as a map of it can be.
         frozen: modules of the backbone that `freeze` has fixed.
 
     Raises:
@@ -69,11 +71,12 @@ class Encoder(nn.Module):
         self.register_buffer("mean", _channels(config["mean"]), persistent=False)
         self.register_buffer("std", _channels(config["std"]), persistent=False)
         self.backbone_width = int(self.backbone.num_features)
-        _check_features(backbone, self.backbone, crop)
+        features = _check_features(backbone, self.backbone, crop)
         self.width = width or self.backbone_width
         self.project = nn.Linear(self.backbone_width, width) if width else nn.Identity()
         self._prefix_tokens = int(getattr(self.backbone, "num_prefix_tokens", 0))
         self._has_class_token = getattr(self.backbone, "cls_token", None) is not None
+        self.patches = math.isqrt(self._arranged(features).shape[1] - 1)
 
     def freeze(self, blocks: int | None = None) -> None:
         """Fixes the stem: its weights are trained no more, and it stays in evaluation mode.
@@ -230,7 +233,7 @@ def _attention_biases(module: Any, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def _check_features(name: str, backbone: Any, crop: int) -> None:
+def _check_features(name: str, backbone: Any, crop: int) -> Tensor:
     """Runs one black crop through, to refuse now what would fail at the first real one."""
     try:
         features = backbone.eval().forward_features(torch.zeros(1, 3, crop, crop))
@@ -242,6 +245,8 @@ def _check_features(name: str, backbone: Any, crop: int) -> None:
     shape = tuple(getattr(features, "shape", ()))
     if len(shape) not in (3, 4) or backbone.num_features not in shape[1:]:
         raise ModelError(f"Backbone '{name}' gives no grid of tokens but features {shape}.")
+    found: Tensor = features
+    return found
 
 
 def _check_complete(name: str, state: Mapping[str, Tensor]) -> None:

@@ -5,35 +5,22 @@ Shapes: B images, C channels, H and W pixels, K crops per image, S crop size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from qfm_iqm.image.cropping import covering_crops, fit
+from qfm_iqm.image.cropping import covering_crops, fit, working_size
 from qfm_iqm.image.reading import Source, read_image
+from qfm_iqm.image.statistics import pixel_statistics
 from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.explaining import QualityMap, cells, regions
+from qfm_iqm.network.meaning import Curve
 from qfm_iqm.network.quality import QualityNetwork
-
-
-@dataclass(frozen=True)
-class QualityScore:
-    """How good an image looks.
-
-    Attributes:
-        value: the score, in the model's label units: the mean over the covering crops.
-        spread: standard deviation of the crops' scores (0 for a single crop).
-        n_crops: how many crops cover the image.
-        width: of the image in pixels, upright.
-        height: of the image in pixels, upright.
-    """
-
-    value: float
-    spread: float
-    n_crops: int
-    width: int
-    height: int
+from qfm_iqm.network.score import QualityScore, score_of
 
 
 class QualityModel(nn.Module):
@@ -59,17 +46,27 @@ class QualityModel(nn.Module):
             images_BCHW: RGB images (B, 3, H, W) in [0, 1].
 
         Returns:
-            Scores (B,) in label units: each the mean over the image's covering crops.
+            Scores (B,) in label units: each the mean over the image's covering crops, through the
+            card's calibration if it has one.
         """
         _check_pixels(images_BCHW, "images", "a batch (B, 3, H, W)", dimensions=4)
         crops_KBCSS = torch.stack(list(self.crops(images_BCHW)))
         scores: Tensor = self.network(crops_KBCSS.flatten(0, 1))
-        return scores.reshape(crops_KBCSS.shape[:2]).mean(0)
+        scores = scores.reshape(crops_KBCSS.shape[:2]).mean(0)
+        calibration = self.card.calibration
+        return scores if calibration is None else _bent(scores, calibration)
 
     def crops(self, image_CHW: Tensor) -> Iterator[Tensor]:
         """The crops that cover an image (or a batch of equally large ones), one by one."""
         fitted = fit(image_CHW, self.card.preprocessing)
         return covering_crops(fitted, self.card.preprocessing.crop)
+
+    def statistics(self, fitted_CHW: Tensor) -> npt.NDArray[np.float64] | None:
+        """A fitted image's pixel statistics, if the card asks for them."""
+        meaning = self.card.meaning
+        if meaning is None or meaning.usual is None:
+            return None
+        return pixel_statistics(fitted_CHW).numpy()
 
     @torch.inference_mode()
     def score(self, image: Source | Tensor, *, batch_size: int = 32) -> QualityScore:
@@ -83,27 +80,83 @@ class QualityModel(nn.Module):
             ImageError: the image cannot be read.
             ValueError: the tensor is not of that shape, or holds no floating-point numbers.
         """
-        image_CHW = image if isinstance(image, Tensor) else read_image(image)
-        _check_pixels(image_CHW, "image", "an RGB tensor (3, H, W)", dimensions=3)
-        crops = list(self.crops(image_CHW))  # views: no pixel is copied yet
+        image_CHW = _pixels(image)
+        height, width = image_CHW.shape[-2:]
+        preprocessing = self.card.preprocessing
+        fitted_CHW = fit(image_CHW, preprocessing)
+        crops = covering_crops(fitted_CHW, preprocessing.crop)
+        return score_of(
+            self.card,
+            self._answers(crops, batch_size),
+            width=width,
+            height=height,
+            statistics=self.statistics(fitted_CHW),
+        )
+
+    @torch.inference_mode()
+    def explain(self, image: Source | Tensor, *, batch_size: int = 32) -> QualityMap:
+        """Says where one image is good and where it is bad (`network.explaining`).
+
+        Args:
+            image: a path, bytes, file object or PIL image, or an RGB tensor (3, H, W) in [0, 1].
+            batch_size: crops that go through the network at once; does not change the map.
+
+        Raises:
+            ImageError: the image cannot be read.
+            ValueError: the tensor is not of that shape, or holds no floating-point numbers.
+        """
+        image_CHW = _pixels(image)
+        height, width = image_CHW.shape[-2:]
+        preprocessing = self.card.preprocessing
+        fitted_CHW, size = fit(image_CHW, preprocessing), preprocessing.crop
+        length = working_size(height, width, preprocessing)
+        parts = regions(*length, size)
+        values_K = self._answers(covering_crops(fitted_CHW, size), batch_size)
+        values_TL = self._answers(parts.crops(fitted_CHW, size), batch_size)
+        values_RC = parts.spread(
+            values_TL.reshape(len(parts.tops), len(parts.lefts)),
+            length,
+            (
+                cells(length[0], size, self.network.encoder.patches),
+                cells(length[1], size, self.network.encoder.patches),
+            ),
+        )
+        values_RC += values_K.mean() - values_RC.mean()
+        calibration, label = self.card.calibration, self.card.label
+        if calibration is not None:
+            values_RC = calibration(values_RC)
+        score = score_of(self.card, values_K, width=width, height=height).value
+        shown_RC = np.vectorize(label.show, otypes=[np.float32])(values_RC)
+        return QualityMap(shown_RC, score, width, height)
+
+    def _answers(self, crops: Iterable[Tensor], batch_size: int) -> npt.NDArray[np.float64]:
+        """The network's answers (K,) for crops, batch by batch, in evaluation mode."""
+        coming = iter(crops)
         device = self.network.scale.mean.device
         training = self.training
         self.eval()
-        values = torch.cat(
-            [
-                self.network(torch.stack(crops[i : i + batch_size]).to(device)).cpu()
-                for i in range(0, len(crops), batch_size)
-            ]
-        ).double()
+        values = []
+        while batch := list(islice(coming, batch_size)):
+            values.append(self.network(torch.stack(batch).to(device)).cpu())
         self.train(training)
-        height, width = image_CHW.shape[-2:]
-        return QualityScore(
-            value=values.mean().item(),
-            spread=values.std(correction=0).item(),
-            n_crops=len(values),
-            width=width,
-            height=height,
-        )
+        return np.asarray(torch.cat(values).double().numpy())
+
+
+def _pixels(image: Source | Tensor) -> Tensor:
+    """An image from anywhere as an RGB tensor (3, H, W)."""
+    image_CHW = image if isinstance(image, Tensor) else read_image(image)
+    _check_pixels(image_CHW, "image", "an RGB tensor (3, H, W)", dimensions=3)
+    return image_CHW
+
+
+def _bent(values_B: Tensor, curve: Curve) -> Tensor:
+    """A calibration curve at values (B,), with gradients."""
+    x, y = (torch.tensor(knots).to(values_B) for knots in (curve.x, curve.y))
+    if len(x) == 1:
+        return y + 0 * values_B
+    place_B = torch.searchsorted(x, values_B.detach()).clamp(1, len(x) - 1)
+    share_B = ((values_B - x[place_B - 1]) / (x[place_B] - x[place_B - 1])).clamp(0, 1)
+    return y[place_B - 1] + share_B * (y[place_B] - y[place_B - 1])
 
 
 def _check_pixels(pixels: Tensor, name: str, wanted: str, *, dimensions: int) -> None:

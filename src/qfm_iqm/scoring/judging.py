@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation, evaluate
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
@@ -88,8 +89,9 @@ def judge(
     device: str | torch.device | None = None,
     progress: Progress | None = None,
     source: Callable[[str], Crops] | None = None,
+    metrics: Sequence[str] = tuple(METRICS),
 ) -> tuple[Evaluation, JudgedImages]:
-    """Scores rated images and evaluates the scores.
+    """Scores rated images, in label units, and evaluates the scores.
 
     Args:
         model: the model.
@@ -100,6 +102,7 @@ def judge(
         device: torch's name; None takes a GPU if there is one.
         progress: wraps the rows as they come, given their number.
         source: gives the crops of a file in place of reading it.
+        metrics: which; see `evaluate`.
 
     Raises:
         TableError: no labels, names that match no file, images that cannot be read, or scores
@@ -108,14 +111,43 @@ def judge(
     if table.mos is None:
         raise TableError(f"{table.source} has no labels to evaluate against.")
     groups = None if by is None else table.group(by)
+    rows = score_rated(model, table, root, device=device, progress=progress, source=source)
+    scores = [row.score for row in rows if row.score is not None]
+    found = evaluate(scores, table.mos, groups=groups, n_boot=n_boot, metrics=metrics)
+    return found, JudgedImages(table, rows, by)
+
+
+def score_rated(
+    model: QualityModel,
+    table: RatedTable,
+    root: Path,
+    *,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+    source: Callable[[str], Crops] | None = None,
+) -> list[ScoreRow]:
+    """Scores rated images in label units, all of them or none.
+
+    Args:
+        model: the model.
+        table: rated images.
+        root: folder that their names are relative to.
+        device: torch's name; None takes a GPU if there is one.
+        progress: wraps the rows as they come, given their number.
+        source: gives the crops of a file in place of reading it.
+
+    Raises:
+        TableError: no labels, names that match no file, or images that cannot be read.
+    """
+    if table.mos is None:
+        raise TableError(f"{table.source} has no labels: a column mos is needed.")
     paths = table.paths(root)
-    rows_coming = Scorer(model, device=device, source=source).score_paths(paths)
-    rows = list(progress(rows_coming, len(paths)) if progress else rows_coming)
+    coming = Scorer(model, device=device, source=source, shown=False).score_paths(paths)
+    rows = list(progress(coming, len(paths)) if progress else coming)
     broken = [row for row in rows if row.score is None]
     if broken:
         raise TableError(
             f"{len(broken)} of {len(rows)} rated images cannot be read, the first: "
             f"{broken[0].error}"
         )
-    scores = [row.score for row in rows if row.score is not None]
-    return evaluate(scores, table.mos, groups=groups, n_boot=n_boot), JudgedImages(table, rows, by)
+    return rows

@@ -20,13 +20,19 @@ class ScoreRow:
 
     Attributes:
         path: the file, as found under the argument given.
-        score: in the model's label units; None where there is none.
+        score: 0 (worst) to 100 (best), or in label units if these have no range; None where there
+            is none.
         spread: standard deviation of the crops' scores.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
         status: "ok" or "error".
         error: one sentence that says why there is no score; empty if there is one.
         model: the model's name.
+        percentile: share in % of the model's reference population that scores lower. This and
+            what follows is None where the model's card does not say what scores mean.
+        low: lower end of the interval in which people's mean opinion is expected.
+        high: upper end.
+        unusual: whether the image is unlike the photos that the model has learned from.
     """
 
     path: str
@@ -37,6 +43,10 @@ class ScoreRow:
     status: Literal["ok", "error"]
     error: str
     model: str
+    percentile: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unusual: bool | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(ScoreRow))
@@ -113,7 +123,9 @@ def _write_parquet(rows: list[ScoreRow], path: Path) -> None:
     import pyarrow.parquet as pq
 
     text, number, count = pa.string(), pa.float64(), pa.int64()
-    types = (text, number, number, count, count, text, text, text)
+    types = (
+        text, number, number, count, count, text, text, text, number, number, number, pa.bool_(),
+    )  # fmt: skip
     columns = {
         name: pa.array([_valid(getattr(row, name)) for row in rows], kind)
         for name, kind in zip(COLUMNS, types, strict=True)

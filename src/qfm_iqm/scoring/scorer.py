@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import covering_crops, fit
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.score import score_of
 from qfm_iqm.scoring.rows import ScoreRow
 
 
@@ -37,11 +40,13 @@ class Crops:
         pixels: of each, (3, S, S) in [0, 1]; or what the network takes in its place.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
+        statistics: of its pixels, if the model's card asks for them.
     """
 
     pixels: list[Tensor]
     width: int
     height: int
+    statistics: npt.NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -53,6 +58,7 @@ class _Pending:
     height: int = 0
     crops: int = 0
     error: str = ""
+    statistics: npt.NDArray[np.float64] | None = None
     values: list[Tensor] = field(default_factory=list)
     done: int = 0
 
@@ -68,6 +74,8 @@ class Scorer:
         max_pixels: larger images are refused.
         allow_truncated: score the part of a truncated file that is there.
         source: gives the crops of a file in place of reading it.
+        shown: scores on the scale that people are shown; False keeps them in label units, to be
+            compared with labels.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class Scorer:
         max_pixels: int = 250_000_000,
         allow_truncated: bool = False,
         source: Callable[[str], Crops] | None = None,
+        shown: bool = True,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
@@ -87,6 +96,7 @@ class Scorer:
         self.readers = readers or min(8, os.cpu_count() or 1)
         self.max_pixels = max_pixels
         self.allow_truncated = allow_truncated
+        self.shown = shown
         self._source = source or self._covering
 
     def score_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[ScoreRow]:
@@ -134,16 +144,21 @@ class Scorer:
             crops = self._source(path)
         except ImageError as error:
             return _Pending(path, error=str(error)), []
-        return _Pending(path, crops.width, crops.height, len(crops.pixels)), crops.pixels
+        pending = _Pending(
+            path, crops.width, crops.height, len(crops.pixels), statistics=crops.statistics
+        )
+        return pending, crops.pixels
 
     def _covering(self, path: str) -> Crops:
         image_CHW = read_image(
             path, max_pixels=self.max_pixels, allow_truncated=self.allow_truncated
         )
         preprocessing = self.model.card.preprocessing
-        crops = list(covering_crops(fit(image_CHW, preprocessing), preprocessing.crop))
+        fitted_CHW = fit(image_CHW, preprocessing)
+        crops = list(covering_crops(fitted_CHW, preprocessing.crop))
         height, width = image_CHW.shape[-2:]
-        return Crops(crops, width, height)
+        statistics = self.model.statistics(fitted_CHW) if self.shown else None
+        return Crops(crops, width, height, statistics)
 
     @torch.inference_mode()
     def _run(self, crops: list[Tensor], owners: list[_Pending]) -> None:
@@ -161,13 +176,29 @@ class Scorer:
         if not values.isfinite().all():
             reason = f"The model's scores of {pending.path} are not finite numbers."
             return ScoreRow(pending.path, None, None, None, None, "error", reason, name)
-        return ScoreRow(
-            path=pending.path,
-            score=round(values.mean().item(), 6),
-            spread=round(values.std(correction=0).item(), 6),
+        score = score_of(
+            self.model.card,
+            values.numpy(),
             width=pending.width,
             height=pending.height,
+            statistics=pending.statistics,
+            shown=self.shown,
+        )
+        return ScoreRow(
+            path=pending.path,
+            score=round(score.value, 6),
+            spread=round(score.spread, 6),
+            width=score.width,
+            height=score.height,
             status="ok",
             error="",
             model=name,
+            percentile=_rounded(score.percentile, 1),
+            low=_rounded(score.low, 3),
+            high=_rounded(score.high, 3),
+            unusual=score.unusual,
         )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

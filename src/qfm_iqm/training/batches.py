@@ -14,15 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from qfm_iqm.image.cropping import Preprocessing, fit
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.method.distillation import PseudoLabel
+from qfm_iqm.method.hints import TeacherTokens
 from qfm_iqm.training.stems import StemStore, drawn_crop, fixed_crop
 
 
@@ -35,6 +37,7 @@ class Sample:
         label: in label units.
         content: id of the content, the same for near-identical images.
         fixed: the crop a teacher scored; None draws one at random each epoch.
+        hint: table and row of the teacher's tokens of that crop; None without.
         rated: whether the label is people's, or may be learned as if it were; False for the
             unrated images of DLE, which have terms of their own in the objective.
     """
@@ -43,7 +46,41 @@ class Sample:
     label: float
     content: int
     fixed: PseudoLabel | None = None
+    hint: tuple[TeacherTokens, int] | None = None
     rated: bool = True
+
+
+class Drawn(NamedTuple):
+    """One crop as it is learned from.
+
+    Attributes:
+        crop: (3, S, S) uint8, or a stem's tokens.
+        label: in label units.
+        content: id.
+        rated: whether people rated it.
+        hint: the teacher's tokens (N, D), standardised; NaN without, and empty if none has any.
+    """
+
+    crop: Tensor
+    label: float
+    content: int
+    rated: bool
+    hint: Tensor
+
+
+class Batch(NamedTuple):
+    """Crops that a step learns from; as in `Drawn`, with a dimension before the others."""
+
+    crop: Tensor
+    label: Tensor
+    content: Tensor
+    rated: Tensor
+    hint: Tensor
+
+
+def collate(drawn: Sequence[Drawn]) -> Batch:
+    """Stacks crops to a batch."""
+    return Batch(*default_collate([tuple(one) for one in drawn]))
 
 
 class ImageStore:
@@ -63,8 +100,8 @@ class ImageStore:
         return image
 
 
-class CropDataset(Dataset[tuple[Tensor, float, int, bool]]):
-    """Crops (3, S, S) uint8 with label, content id, and whether people rated it.
+class CropDataset(Dataset[Drawn]):
+    """Crops as they are drawn in an epoch.
 
     Args:
         samples: what to learn from.
@@ -100,19 +137,29 @@ class CropDataset(Dataset[tuple[Tensor, float, int, bool]]):
         self._fixed_crops = fixed_crops
         self._stems = stems
         self._store = ImageStore(preprocessing, keep=cache)
+        shapes = {sample.hint[0].shape for sample in samples if sample.hint is not None}
+        self._no_hint = torch.full(max(shapes, default=(0, 0)), torch.nan)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, float, int, bool]:
+    def __getitem__(self, index: int) -> Drawn:
         sample = self.samples[index]
-        return self._crop(sample, index), sample.label, sample.content, sample.rated
-
-    def _crop(self, sample: Sample, index: int) -> Tensor:
         draw = np.random.default_rng([self._seed, self.epoch, index])
-        if sample.fixed is not None:
+        if sample.fixed is None:
+            crop, hint_ND = self._drawn(sample, draw), self._no_hint
+        else:
+            flip = self._flip and draw.random() < 0.5
             crop = sample.fixed.pixels(self._store.get(sample.path), self._size)
-            return crop.flip(-1) if self._flip and draw.random() < 0.5 else crop
+            crop = crop.flip(-1) if flip else crop
+            hint_ND = self._no_hint
+            if sample.hint is not None:
+                table, row = sample.hint
+                hint_ND = table.get(row, flip=flip)
+        return Drawn(crop, sample.label, sample.content, sample.rated, hint_ND)
+
+    def _drawn(self, sample: Sample, draw: np.random.Generator) -> Tensor:
+        """A crop of the image at a drawn place, or what the stem gives for it."""
         if self._fixed_crops is None:
             return drawn_crop(self._store.get(sample.path), self._size, draw, flip=self._flip)
         place = int(draw.integers(self._fixed_crops))

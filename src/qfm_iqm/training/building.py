@@ -7,10 +7,11 @@ import json
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from qfm_iqm.errors import RecipeError
+from qfm_iqm.errors import ModelError, RecipeError
 from qfm_iqm.method.memory import memory_bytes
 from qfm_iqm.network.adapters import add_adapters
 from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.checkpoint import load_model, packaged_models
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import backbone_state
@@ -26,7 +27,8 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
         ModelError: backbone or weights that cannot be had, or a backbone that cannot be tuned as
             the recipe says.
     """
-    section = recipe.network
+    section, weights = recipe.network, recipe.backbone.weights
+    packaged = weights in packaged_models()
     network = QualityNetwork(
         recipe.backbone.name,
         crop=section.crop,
@@ -35,12 +37,32 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
         panel=section.panel,
         label_mean=data.label_mean,
         label_std=data.label_std,
-        backbone_state=backbone_state(recipe.backbone.weights, recipe.backbone.name),
+        backbone_state=None if packaged else backbone_state(weights, recipe.backbone.name),
     )
+    if packaged and weights is not None:
+        start_from(network, weights)
     freeze(network, recipe)
     if recipe.backbone.tune == "adapters":
         add_adapters(network.encoder.backbone, recipe.backbone.rank)
     return QualityModel(network, _card(recipe, data, network))
+
+
+def start_from(network: QualityNetwork, name: str) -> None:
+    """Copies encoder and decoder of a model of the package; the label scale stays the data's own.
+
+    Raises:
+        ModelError: the model's network is another.
+    """
+    start = load_model(name).network
+    wanted, found = start.config.model_dump(), network.config.model_dump()
+    other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
+    if other:
+        raise ModelError(
+            f"backbone.weights = '{name}' starts from the package's model, and so the recipe must "
+            f"say {', '.join(other)}."
+        )
+    network.encoder.load_state_dict(start.encoder.state_dict())
+    network.decoder.load_state_dict(start.decoder.state_dict())
 
 
 def freeze(network: QualityNetwork, recipe: Recipe) -> None:
@@ -86,6 +108,33 @@ def check_memory(recipe: Recipe, network: QualityNetwork) -> int:
     return needed
 
 
+@torch.no_grad()
+def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> int | None:
+    """The width of the teacher's tokens that a recipe learns from; None if from none.
+
+    Raises:
+        RecipeError: the pseudo-labels hold no tokens, or as many as the network has not.
+    """
+    if not recipe.method.w_tokens:
+        return None
+    shapes = {sample.hint[0].shape for sample in data.samples if sample.hint is not None}
+    if not shapes:
+        raise RecipeError(
+            "method.w_tokens needs data.pseudo_labels with the teacher's tokens: "
+            "qfm pseudo-label --tokens."
+        )
+    ((tokens, width),) = shapes
+    crop = recipe.network.crop
+    own = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape[1] - 1
+    network.train()
+    if own != tokens:
+        raise RecipeError(
+            f"The pseudo-labels hold {tokens} tokens of a crop, and {recipe.backbone.name} has "
+            f"{own}: make them with qfm pseudo-label --tokens {round(own**0.5)}."
+        )
+    return width
+
+
 def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
     """Everything about the model that is known before it is trained."""
     parts = ("train", "validation", "test")
@@ -107,7 +156,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
         training={
             "data": recipe.data.name,
             "terms": recipe.data.terms,
-            "backbone_weights": "random" if recipe.backbone.weights == "random" else "pretrained",
+            "backbone_weights": _origin(recipe.backbone.weights),
             "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
             "images": {part: len(data.split.part(part)) for part in parts},
             "samples": data.rated,
@@ -118,3 +167,9 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "recipe": json.loads(told),
         },
     )
+
+
+def _origin(weights: str | None) -> str:
+    """Where the first weights came from, without the place where they lay."""
+    known = ("random", *packaged_models())
+    return weights if weights is not None and weights in known else "pretrained"

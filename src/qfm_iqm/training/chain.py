@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from accelerate import PartialState
+
 from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse_leaks
 from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.network.checkpoint import CARD_FILE, load_model
@@ -46,17 +48,24 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> T
         return Trainer(recipe, out, resume=resume, reporter=reporter)
     # Whatever can be refused is refused now, not after hours of teaching.
     data = Trainer(recipe, out, resume=resume).data
-    pool = without_leaks(find_pool(recipe), data, recipe, out, reporter)
+    # Of several processes the first writes the files of a stage, and the others read them.
+    processes = PartialState()
+    reporter = reporter if processes.is_main_process else Reporter(None)
+    with processes.main_process_first():
+        pool = without_leaks(find_pool(recipe), data, recipe, out, reporter)
     teacher = _teacher(recipe, out, resume=resume, reporter=reporter)
     device = "cpu" if recipe.train.device == "cpu" else None
-    source = None
+    store, source = None, None
     if recipe.train.stems is not None and teacher.card.network.backbone == recipe.backbone.name:
         freeze(teacher.network, recipe)
         store = stem_store(teacher, recipe)
         assert store is not None
-        store.fill([], pool.paths, reporter.scoring)
         source = store.covering
-    unrated = expand(pool, teacher, out / "expansion.csv", reporter, device=device, source=source)
+    with processes.main_process_first():
+        if store is not None:
+            store.fill([], pool.paths, reporter.scoring)
+        cache = out / "expansion.csv"
+        unrated = expand(pool, teacher, cache, reporter, device=device, source=source)
     return Trainer(
         recipe,
         out,

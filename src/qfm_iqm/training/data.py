@@ -15,7 +15,8 @@ from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.method.distillation import read_pseudo_labels
+from qfm_iqm.method.hints import TeacherTokens, standardise
+from qfm_iqm.method.pseudo_table import read_pseudo_labels
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
 
@@ -102,10 +103,13 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     held = {*validation.contents, *test.contents, *validation.names, *test.names}
     left_out = 0
     preprocessing = recipe.network.preprocessing
+    hints: list[TeacherTokens] = []
     for path in data.pseudo_labels:
-        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, preprocessing)
+        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, preprocessing, hints)
         samples += more
         left_out += leaks
+    if hints:
+        standardise(hints)
     if not samples:
         raise TableError(
             f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
@@ -186,20 +190,32 @@ def _pseudo_labelled(
     held: set[str],
     content_ids: dict[str, int],
     preprocessing: Preprocessing,
+    hints: list[TeacherTokens],
 ) -> tuple[list[Sample], int]:
-    """Reads crops scored by a teacher; gives the samples, and how many were left out."""
+    """Reads crops scored by a teacher; gives the samples, and how many were left out.
+
+    The teacher's tokens, where the recipe learns from them, are added to `hints`.
+    """
     pseudo = read_pseudo_labels(recipe.table(path))
     if pseudo.preprocessing != preprocessing:
         raise RecipeError(
             f"The pseudo-labels {path} were made with {pseudo.preprocessing!r}, and the recipe "
             f"trains with {preprocessing!r}: make them again, or change the recipe's network."
         )
-    kept = [row for row in pseudo.rows if row.content not in held and row.name not in held]
-    names = tuple(dict.fromkeys(row.name for row in kept))
+    tokens = pseudo.tokens if recipe.method.w_tokens else None
+    if tokens is not None:
+        hints.append(tokens)
+    kept = [
+        (place, row)
+        for place, row in enumerate(pseudo.rows)
+        if row.content not in held and row.name not in held
+    ]
+    names = tuple(dict.fromkeys(row.name for _, row in kept))
     images = RatedTable(names, source=str(path)).paths(recipe.data.root) if names else []
     files = dict(zip(names, images, strict=True))
     samples = []
-    for row in kept:
+    for place, row in kept:
         content = content_ids.setdefault(row.content, len(content_ids))
-        samples.append(Sample(files[row.name], row.score, content, row))
+        hint = None if tokens is None else (tokens, place)
+        samples.append(Sample(files[row.name], row.score, content, row, hint))
     return samples, len(pseudo.rows) - len(kept)

@@ -114,7 +114,7 @@ def expand(
     groups = [places[first : first + GROUP] for first in places[::GROUP]]
     missing = [group for group in groups if any(pool.names[i] not in known for i in group)]
     if missing:
-        scorer = Scorer(teacher, device=device, source=source)
+        scorer = Scorer(teacher, device=device, source=source, shown=False)
         scored = [i for group in missing for i in group]
         rows = (
             row for group in missing for row in scorer.score_paths([pool.paths[i] for i in group])

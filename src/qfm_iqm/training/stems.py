@@ -133,11 +133,16 @@ class StemStore:
         with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
             for first in range(0, len(paths), _GROUP):
                 group = paths[first : first + _GROUP]
-                found = list(pool.map(lambda path: self._crops(path, kind), group))
+                # Another run may have been at the same images meanwhile.
+                missing = [path for path in group if not self._holds(path, kind)]
+                yield from (path for path in group if path not in missing)
+                if not missing:
+                    continue
+                found = list(pool.map(lambda path: self._crops(path, kind), missing))
                 crops_BCSS = torch.stack([crop for crops in found for crop in crops.pixels])
                 stem_BND = encoder.stem(crops_BCSS.to(encoder.mean.device)).cpu().half()
                 parts = torch.split(stem_BND, [len(crops.pixels) for crops in found])
-                for path, crops, tokens_KND in zip(group, found, parts, strict=True):
+                for path, crops, tokens_KND in zip(missing, found, parts, strict=True):
                     size = {"width": str(crops.width), "height": str(crops.height)}
                     file = self._file(path, kind)
                     partial = file.with_suffix(f".{os.getpid()}.partial")  # others may write it too

@@ -20,11 +20,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, RecipeError, TableError
+from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.card import ResultRow
@@ -34,8 +36,14 @@ from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.scoring.judging import JudgedImages, judge
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.scorer import Crops
-from qfm_iqm.training.batches import CropDataset, EpochOrder
-from qfm_iqm.training.building import build_model, check_memory, freeze, stem_store
+from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
+from qfm_iqm.training.building import (
+    build_model,
+    check_memory,
+    freeze,
+    hint_width_of,
+    stem_store,
+)
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.paper import random_crops
@@ -46,6 +54,7 @@ from qfm_iqm.training.state import load_state, random_state, restore_random_stat
 from qfm_iqm.training.stopping import InterruptedRunError, StopRequest
 
 LOG_EVERY = 10  # steps
+LOGGED = ("srcc", "plcc")  # of each epoch
 
 
 class Trainer:
@@ -77,7 +86,6 @@ class Trainer:
     ) -> None:
         self.recipe = recipe
         self.folder = RunFolder(out, recipe, resume=resume)
-        self.reporter = reporter or Reporter(None)
         config = recipe.train
         self.data = load_data(recipe, unrated)
         torch.manual_seed(config.seed)
@@ -85,12 +93,20 @@ class Trainer:
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             cpu=config.device == "cpu",
         )
+        spoken = reporter if self.accelerator.is_main_process else None
+        self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network)
+        hint_width = hint_width_of(recipe, self.data, self.model.network)
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
-        self.objective = Objective(self.model.network, recipe.method, teacher=teacher)
-        optimizer = build_optimizer(self.model.network, config)
+        self.objective = Objective(
+            self.model.network,
+            recipe.method,
+            teacher=teacher,
+            hint_width=hint_width,
+        )
+        optimizer = build_optimizer(self.objective, config)
         self.stems = stem_store(self.model, recipe)
         self.dataset = CropDataset(
             self.data.samples,
@@ -111,6 +127,7 @@ class Trainer:
         loader = DataLoader(
             self.dataset,
             batch_sampler=self.order,
+            collate_fn=collate,
             num_workers=config.workers,
             # Of its own: each pass draws a seed for its readers, and must not draw it from the
             # generator of the layers, which a resume in mid-epoch would set out of step.
@@ -178,11 +195,11 @@ class Trainer:
         config = self.recipe.train
         self.epoch = epoch
         self.dataset.epoch = self.order.epoch = epoch
-        self.order.start = self.step
-        steps = self.step + len(self.order)
+        self.order.start = self.step * self.accelerator.num_processes
+        steps = self.step + len(self.loader)
         self.step_module.train()
         self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
-        for crops_BCSS, labels_B, contents_B, rated_B in self._batches():
+        for batch in self._batches():
             began = time.perf_counter()
             progress = epoch + self.step / steps
             factor = rate_factor(progress, config)
@@ -190,11 +207,12 @@ class Trainer:
                 group["lr"] = config.lr * factor
             with self.accelerator.autocast():
                 losses = self.step_module(
-                    _in_unit_range(crops_BCSS),
-                    labels_B.float(),
-                    contents_B,
+                    _in_unit_range(batch.crop),
+                    batch.label.float(),
+                    batch.content,
                     progress,
-                    rated_B=rated_B,
+                    rated_B=batch.rated,
+                    hints_BND=batch.hint,
                     draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
@@ -208,7 +226,7 @@ class Trainer:
                     f"The loss is no number any more in step {self.step} of epoch {epoch + 1}, "
                     f"and does not recover from that: lower train.lr (it is {config.lr:g})."
                 )
-            self.reporter.step(values["loss"], len(labels_B))
+            self.reporter.step(values["loss"], len(batch.label))
             if self.step % LOG_EVERY == 0 or self.step == steps:
                 seconds = time.perf_counter() - began
                 self._log(
@@ -219,7 +237,7 @@ class Trainer:
                 self._save_state()
                 raise InterruptedRunError
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def _batches(self) -> Iterator[Batch]:
         """The epoch's batches; an image that cannot be read ends them with its sentence."""
         try:
             yield from self.loader
@@ -233,14 +251,13 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         try:
-            rows = self._judge(self.model, self.data.validation, n_boot=0)[0].rows
+            judged = self._judge(self.model, self.data.validation, n_boot=0, metrics=LOGGED)
+            rows = judged[0].rows
         except TableError as error:
             # A collapsed network has no correlation; a later epoch may still recover.
             rows = ()
             self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
-        figures = {
-            f"{row.part}/{row.metric}": row.value for row in rows if row.metric in ("srcc", "plcc")
-        }
+        figures = {f"{row.part}/{row.metric}": row.value for row in rows}
         srcc = figures.get("whole/srcc")
         if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
             self.best = {"epoch": epoch, "srcc": srcc}
@@ -267,12 +284,22 @@ class Trainer:
         self._log(kind="paper", epoch=epoch, **{f"{r.part}/{r.metric}": r.value for r in rows})
 
     def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
-        """Judges the best epoch's model by a part, and writes the model folder."""
+        """Has the first process judge and write the model, and tells the others what it found."""
+        told = [self.best]
+        broadcast_object_list(told)  # the first process alone has validated
+        self.best = told[0]
         if self.best["epoch"] is None:
             raise TableError(
                 "No epoch gave scores that differ between validation images, so there is no model "
                 "to test: lower train.lr, or look at the labels."
             )
+        found = [self._written(part) if self.accelerator.is_main_process else None]
+        broadcast_object_list(found)
+        assert found[0] is not None
+        return found[0]
+
+    def _written(self, part: Literal["validation", "test"]) -> Evaluation:
+        """Judges the best epoch's model by a part, and writes the model folder."""
         model = load_model(self.folder.best)
         freeze(model.network, self.recipe)
         table = self.data.test if part == "test" else self.data.validation
@@ -307,6 +334,7 @@ class Trainer:
         *,
         n_boot: int,
         source: Callable[[str], Crops] | None = None,
+        metrics: Sequence[str] = tuple(METRICS),
     ) -> tuple[Evaluation, JudgedImages]:
         if source is None and self.stems is not None:
             source = self.stems.covering
@@ -319,6 +347,7 @@ class Trainer:
             device=self.accelerator.device,
             progress=self._stoppable,
             source=source,
+            metrics=metrics,
         )
 
     def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
@@ -335,13 +364,14 @@ class Trainer:
 
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
-            memory = self.objective.memory
+            memory, hints = self.objective.memory, self.objective.hints
             state = {
                 "epoch": self.epoch,
                 "step": self.step,
                 "best": self.best,
                 "network": self.model.network.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
+                "hints": None if hints is None else hints.state_dict(),
                 "memory": None if memory is None else memory.state_dict(),
                 "random": random_state(),
             }
@@ -352,6 +382,8 @@ class Trainer:
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        if self.objective.hints is not None:
+            self.objective.hints.load_state_dict(state["hints"])
         if self.objective.memory is not None:
             self.objective.memory.load_state_dict(state["memory"])
         restore_random_state(state["random"])

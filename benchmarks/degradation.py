@@ -1,0 +1,155 @@
+"""Does a model see degradation? L-test, D-test, flips and a shift by one pixel.
+
+    python benchmarks/degradation.py --kodak ../shared/data/kodak --root ../shared/data/biq2021
+
+On the Kodak photos and on the best-rated photos of BIQ2021, degraded in six ways at five levels:
+
+* L-test: of two adjacent levels (the clean photo counts as level 0 for the second figure), how
+  often the stronger one has the lower score; ties count as wrong.
+* D-test: how well the scores of clean photos are told from those of degraded ones (area under the
+  ROC curve over all pairs), and by the best threshold (balanced share told apart).
+* flips and a shift by one pixel: change of the score in % of the scale, 95th percentile and most.
+
+`--photos 50` takes fewer of BIQ2021's best, `--model` another model. What was measured is kept in
+`cache/degradation/` and not measured again. Writes benchmarks/results/degradation.csv and
+degradation.svg (mean score by level).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from qfm_iqm import load_model, read_image
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.evaluation.degradation import curve_of, detection, level_order
+from qfm_iqm.image.distorting import DISTORTIONS, distort
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.report.degradation_figure import draw_degradation
+
+RESULTS = Path(__file__).parent / "results" / "degradation.csv"
+CACHE = Path("cache") / "degradation"
+JPEG2000 = (30, 60, 100, 180, 320)  # compression ratios of levels 1 to 5
+SHIFTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "flip left-right": lambda image: image.flip(-1),
+    "shift by one pixel": lambda image: image[:, 1:, 1:],
+}
+
+
+def main() -> None:
+    """Measures both sets of photos, prints, writes and draws the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kodak", type=Path)
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--photos", type=int, default=500)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    model = load_model(arguments.model)
+    sets = {}
+    if arguments.kodak:
+        sets["Kodak"] = sorted(arguments.kodak.glob("*.png"))
+    if arguments.root:
+        sets["BIQ2021, best"] = best_photos(arguments.root, arguments.photos)
+    curves, figures = {}, []
+    for name, paths in sets.items():
+        measured = [measure(model, path) for path in paths]
+        curves[name] = {
+            kind: curve_of([one[kind] for one in measured]) for kind in ("jpeg2000", *DISTORTIONS)
+        }
+        figures += list(judge(name, measured))
+    with arguments.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "photos", "n", "degradation", "figure", "value"])
+        for row in figures:
+            writer.writerow([model.card.name, *row[:-1], round(row[-1], 4)])
+            print(*row)
+        for name, by_kind in curves.items():
+            for kind, means in by_kind.items():
+                for level, mean in enumerate(means):
+                    n = len(sets[name])
+                    figure = f"mean score, level {level}"
+                    writer.writerow([model.card.name, name, n, kind, figure, round(mean, 3)])
+    draw_degradation(curves, model.card.name, arguments.out.with_suffix(".svg"))
+
+
+def best_photos(root: Path, count: int) -> list[Path]:
+    """The photos that people rated best."""
+    table = read_table(root / "labelled.csv")
+    assert table.mos is not None
+    return table.select(np.argsort(-table.mos, kind="stable")[:count]).paths(root)
+
+
+def measure(model: QualityModel, path: Path) -> dict[str, list[float]]:
+    """Scores of a photo at level 0 to 5 of each degradation, and of the photo moved; cached."""
+    weights = model.card.weights_sha256[:16]
+    file = CACHE / weights / f"{path.stem}.json"
+    if file.is_file():
+        found: dict[str, list[float]] = json.loads(file.read_text("utf-8"))
+        return found
+    image = read_image(path)
+    clean = model.score(image).value
+    scores = {
+        kind: [clean, *(model.score(one).value for one in levels(image, kind))]
+        for kind in ("jpeg2000", *DISTORTIONS)
+    }
+    for name, move in SHIFTS.items():
+        scores[name] = [clean, model.score(move(image)).value]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(scores), "utf-8")
+    return scores
+
+
+def levels(image: torch.Tensor, kind: str) -> Iterator[torch.Tensor]:
+    """A photo degraded at level 1 to 5."""
+    for level in range(1, 6):
+        yield jpeg2000(image, level) if kind == "jpeg2000" else distort(image, kind, level)
+
+
+def jpeg2000(image: torch.Tensor, level: int) -> torch.Tensor:
+    """Encodes as JPEG 2000 at a compression ratio, and decodes again."""
+    pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    content = io.BytesIO()
+    rates = [JPEG2000[level - 1]]
+    Image.fromarray(pixels).save(
+        content, "JPEG2000", quality_mode="rates", quality_layers=rates, irreversible=True
+    )
+    return read_image(content.getvalue())
+
+
+def judge(
+    name: str, measured: list[dict[str, list[float]]]
+) -> Iterator[tuple[str, int, str, str, float]]:
+    """L-test, D-test and moves of one set of photos."""
+    n, pooled = len(measured), []
+    for kind in ("jpeg2000", *DISTORTIONS):
+        scores = np.array([one[kind] for one in measured])
+        pooled.append(scores)
+        yield name, n, kind, "L-test, levels 1 to 5", level_order(scores[:, 1:])
+        yield name, n, kind, "L-test, clean to 5", level_order(scores)
+        area, balanced = detection(scores[:, 0], scores[:, 1:].ravel())
+        yield name, n, kind, "D-test, area under ROC", area
+        yield name, n, kind, "D-test, best threshold", balanced
+    everything = np.concatenate(pooled)
+    yield name, n, "all", "L-test, levels 1 to 5", level_order(everything[:, 1:])
+    yield name, n, "all", "L-test, clean to 5", level_order(everything)
+    clean = np.array([one["jpeg2000"][0] for one in measured])
+    area, balanced = detection(clean, everything[:, 1:].ravel())
+    yield name, n, "all", "D-test, area under ROC", area
+    yield name, n, "all", "D-test, best threshold", balanced
+    for move in SHIFTS:
+        change = np.abs([one[move][1] - one[move][0] for one in measured])
+        yield name, n, move, "change, 95th percentile", float(np.quantile(change, 0.95))
+        yield name, n, move, "change, most", float(change.max())
+
+
+if __name__ == "__main__":
+    main()

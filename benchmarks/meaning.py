@@ -1,0 +1,100 @@
+"""Do scores mean what they say? Coverage of intervals, false alarms, and what is found unusual.
+
+    python benchmarks/meaning.py --root ../shared/data/biq2021 [--model default] [--kodak DIR]
+
+The model's meaning was found on the validation part (`qfm finish`); here it is held against the
+test part, which it has not seen: share of MOS inside the interval, whole and per subset, mean width
+of the interval, and share of photos called unusual; then the share called unusual of text pages,
+flat colours, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak photos, and of these
+degraded at level 3. Writes benchmarks/results/meaning.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drawn import KINDS
+from qfm_iqm import load_model, read_image
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.evaluation.conformal import coverage
+from qfm_iqm.image.cropping import fit
+from qfm_iqm.image.distorting import DISTORTIONS, distort
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.scoring.scorer import Scorer
+
+RESULTS = Path(__file__).parent / "results" / "meaning.csv"
+DRAWN = 40  # of each kind
+Row = tuple[str, str, int, float]
+
+
+def main() -> None:
+    """Measures, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--kodak", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    model = load_model(arguments.model)
+    rows = [*on_test_part(model, arguments.root), *on_drawn(model)]
+    if arguments.kodak:
+        rows += on_kodak(model, arguments.kodak)
+    with arguments.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["images", "figure", "n", "value"])
+        for name, figure, n, value in rows:
+            writer.writerow([name, figure, n, round(value, 4)])
+            print(f"{name}, {figure}: {value:.4f} ({n})")
+
+
+def on_test_part(model: QualityModel, root: Path) -> Iterator[Row]:
+    """Coverage, width and false alarms on photos that meaning and model have not seen."""
+    table = recorded_part(model.card, read_table(root / "labelled.csv"), "test")
+    assert table.mos is not None
+    rows = list(Scorer(model).score_paths(table.paths(root)))
+    low, high = (np.array([getattr(row, end) for row in rows]) for end in ("low", "high"))
+    shown = np.array([model.card.label.show(mos) for mos in table.mos])
+    groups = np.array(table.group("subset"))
+    for name in ("whole", *sorted(set(groups))):
+        chosen = groups == name if name != "whole" else np.ones(len(rows), dtype=bool)
+        held, width = coverage(shown[chosen], low[chosen], high[chosen])
+        yield f"test part, {name}", "coverage", int(chosen.sum()), held
+        yield f"test part, {name}", "width", int(chosen.sum()), width
+        alarms = float(np.mean([row.unusual for row in np.array(rows, dtype=object)[chosen]]))
+        yield f"test part, {name}", "unusual", int(chosen.sum()), alarms
+
+
+def on_drawn(model: QualityModel) -> Iterator[Row]:
+    """What is called unusual of images that are no photos."""
+    for kind, draw in KINDS.items():
+        images = (read_image(draw(np.random.default_rng(seed))) for seed in range(DRAWN))
+        yield kind, "unusual", DRAWN, share_unusual(model, images)
+
+
+def on_kodak(model: QualityModel, folder: Path) -> Iterator[Row]:
+    """The same of real photos of another source, and of these degraded."""
+    photos = [read_image(path) for path in sorted(folder.glob("*.png"))]
+    yield "Kodak", "unusual", len(photos), share_unusual(model, photos)
+    for kind in DISTORTIONS:
+        degraded = (distort(photo, kind, 3) for photo in photos)
+        yield f"Kodak, {kind} 3", "unusual", len(photos), share_unusual(model, degraded)
+
+
+def share_unusual(model: QualityModel, images: Iterable[torch.Tensor]) -> float:
+    """Share of images that a model's card calls unusual, from their pixels alone."""
+    assert model.card.meaning is not None
+    usual = model.card.meaning.usual
+    assert usual is not None
+    found = [model.statistics(fit(image, model.card.preprocessing)) for image in images]
+    return float(np.mean([usual.distance(one) > usual.limit for one in found]))
+
+
+if __name__ == "__main__":
+    main()

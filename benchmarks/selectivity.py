@@ -1,0 +1,106 @@
+"""What variants of the method answer to: quality, or semantics (METHOD section 9).
+
+    python benchmarks/selectivity.py runs/ablation/biq2021_100 --labels BIQ2021/labelled.csv
+
+Diagnoses every variant and seed of one setting of an ablation, as `qfm diagnose` does, on images
+of its own test part, the same for all variants of a seed. The backbone of these runs is frozen and
+the same for all: what it gives for a crop is computed once. Writes selectivity_runs.csv, a row per
+run, and selectivity_summary.csv, the paired differences to baseline, random and gaussian, under
+benchmarks/results/. Ratios are compared by their logarithm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.evaluation.paired import Run, compare, write_comparisons
+from qfm_iqm.method.diagnosis import diagnose, sample
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.network.encoder import Encoder
+from qfm_iqm.scoring.judging import recorded_part
+
+RESULTS = Path(__file__).parent / "results"
+FIGURES = ("noise_sensitivity", "quality_sensitivity", "selectivity")
+REFERENCES = ("baseline", "random", "gaussian")
+
+
+class Remembering(nn.Module):
+    """A frozen encoder that computes nothing twice."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.mean = encoder.mean
+        self._known: dict[bytes, Tensor] = {}
+
+    def forward(self, crops_BCSS: Tensor) -> Tensor:
+        """Tokens of crops, as the encoder gives them."""
+        keys = [hashlib.sha256(crop.numpy().tobytes()).digest() for crop in crops_BCSS]
+        missing = [i for i, key in enumerate(keys) if key not in self._known]
+        if missing:
+            self._known |= zip(
+                (keys[i] for i in missing), self.encoder(crops_BCSS[missing]), strict=True
+            )
+        return torch.stack([self._known[key] for key in keys])
+
+
+def main() -> None:
+    """Diagnoses, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, help="a setting's folder: seedN/VARIANT/model")
+    parser.add_argument("--labels", type=Path, required=True, help="table of rated images")
+    parser.add_argument("--images", type=int, default=150, help="of each test part")
+    parser.add_argument("--alpha", type=float, default=0.1)
+    options = parser.parse_args()
+    table = read_table(options.labels)
+    rows: list[dict[str, object]] = []
+    for seed_folder in sorted(options.runs.glob("seed*")):
+        encoder: Remembering | None = None
+        for folder in sorted(path.parent for path in seed_folder.glob("*/model")):
+            model = load_model(folder / "model")
+            if encoder is None:
+                encoder = Remembering(model.network.encoder)
+            elif any(
+                not torch.equal(mine, first)
+                for mine, first in zip(
+                    model.network.encoder.parameters(), encoder.encoder.parameters(), strict=True
+                )
+            ):
+                parser.error(f"{folder} has an encoder of its own: it was not frozen")
+            model.network.encoder = encoder  # type: ignore[assignment]
+            images = sample(recorded_part(model.card, table, "test"), options.images)
+            found = diagnose(
+                model, images, options.labels.parent, alpha=options.alpha, backbone=False
+            )
+            row = {"variant": folder.name, "seed": int(seed_folder.name.removeprefix("seed"))}
+            row |= {"images": len(images), "alpha": options.alpha, "aliasing": found.trained.rate}
+            row |= {name: getattr(found, name) for name in FIGURES}
+            rows.append(row)
+            print(
+                *(f"{value:.4f}" if isinstance(value, float) else value for value in row.values())
+            )
+    if not rows:
+        parser.error(f"there is no seedN/VARIANT/model below {options.runs}")
+    with (RESULTS / "selectivity_runs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    runs = [
+        Run(options.runs.name, row["variant"], row["seed"], f"log_{name}", "test", math.log(value))
+        for row in rows
+        for name in FIGURES
+        if (value := row[name])
+    ]
+    write_comparisons(compare(runs, REFERENCES), RESULTS / "selectivity_summary.csv")
+
+
+if __name__ == "__main__":
+    main()

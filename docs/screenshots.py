@@ -1,0 +1,111 @@
+"""Takes the README's screenshots from a real run: photos scored, report and page opened.
+
+    make screenshots     (or: python docs/screenshots.py, with Chromium, extras browser and demo)
+
+Photographs come inside scikit-image's wheel; they are degraded as in `make demo`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import skimage
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from qfm_iqm import read_image
+from qfm_iqm.image.distorting import distort
+
+OUT = Path(__file__).parent / "images"
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+QFM = [sys.executable, "-m", "qfm_iqm"]
+
+
+def main() -> None:
+    """Writes docs/images/*.png."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("There is no chromium: apt-get install chromium")
+    OUT.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        work = Path(name)
+        write_photos(work / "photos")
+        run(work, "score", "photos", "--out", "scores.csv")
+        run(work, "report", "scores.csv", "--out", "report.html", "--title", "Holiday photos")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+        def page(url: str, width: int, height: int, scheme: str = "light") -> Page:
+            viewport = {"width": width, "height": height}
+            context = browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+            opened = context.new_page()
+            opened.goto(url)
+            return opened
+
+        report = (work / "report.html").as_uri()
+        shot = page(report, 1180, 1240)
+        shot.locator("#grid img").first.wait_for()
+        settle(shot, "report")
+        shot.locator("#grid .card").nth(0).click()
+        shot.keyboard.press("m")
+        shot.set_viewport_size({"width": 1180, "height": 760})
+        settle(shot, "report_image")
+        settle(page(report, 390, 844, "dark"), "report_phone_dark")
+
+        service = subprocess.Popen(
+            [*QFM, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert service.stderr is not None
+            url = re.search(r"http://\S+", service.stderr.readline())
+            assert url is not None
+            shot = page(url.group(), 1180, 760)
+            chosen = sorted((work / "photos").rglob("*.jpg"))[::4]
+            shot.set_input_files("#files", [str(path) for path in chosen])
+            shot.locator("#progress", has_text="scored").wait_for(timeout=300_000)
+            settle(shot, "page")
+        finally:
+            service.send_signal(signal.SIGTERM)
+            service.wait(60)
+        browser.close()
+    print(f"Written to {OUT}")
+
+
+def settle(page: Page, name: str) -> None:
+    """Waits for pictures, and takes one of the page; in 256 colours, which keeps the file small."""
+    page.wait_for_timeout(1500)
+    path = OUT / f"{name}.png"
+    page.screenshot(path=path)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+
+
+def run(folder: Path, *arguments: str) -> None:
+    """Runs `qfm` in a folder."""
+    print("$ qfm", *arguments, flush=True)
+    subprocess.run([*QFM, *arguments], cwd=folder, check=True)
+
+
+def write_photos(folder: Path) -> None:
+    """Photos as they are and degraded, each kind in a folder of its own."""
+    source = Path(skimage.__file__).parent / "data"
+    for photo in PHOTOS:
+        image = read_image(source / photo)
+        kinds = [("original", image)] + [
+            (f"{kind}", distort(image, kind, level))
+            for kind in ("blur", "jpeg", "noise")
+            for level in (2, 4)
+        ]
+        for number, (kind, pixels) in enumerate(kinds):
+            path = folder / kind / f"{Path(photo).stem.removesuffix('_left')}_{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            values = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+            Image.fromarray(values).save(path, quality=92)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""`qfm calibrate`: bring a model's scores to one's own ratings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import Device, Root, check_device, messages, with_progress
+
+if TYPE_CHECKING:
+    from qfm_iqm.evaluation.calibration import Figure
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A model as in qfm score --model.")],
+    ratings: Annotated[Path, typer.Argument(help="Table name,mos of 30 to 200 photos you rated.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
+    root: Root = None,
+    scale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Ends of the scale rated on, e.g. 1 5. Default: the model's own scale."),
+    ] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Low ratings mean good photos.")
+    ] = False,
+    curve: Annotated[
+        Literal["isotonic", "logistic"],
+        typer.Option(help="Any rising curve, or VQEG's logistic of four parameters."),
+    ] = "isotonic",
+    device: Device = None,
+) -> None:
+    """Calibrate a model by your own ratings; says by cross-validation whether that helps."""
+    from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.network.checkpoint import load_model, save_with_card
+    from qfm_iqm.scoring.calibrating import calibrated_card
+
+    console = messages()
+    check_device(device)
+    table = read_table(ratings)
+    loaded = load_model(model)
+    card, found = calibrated_card(
+        loaded,
+        table,
+        root if root is not None else ratings.parent,
+        ends=scale,
+        higher_is_better=not lower_is_better,
+        kind=curve,
+        device=device,
+        progress=lambda rows, total: with_progress(rows, total, "scoring", console),
+    )
+    save_with_card(model, card, out)
+    typer.echo(f"{found.ratings} ratings, SRCC with the scores {found.srcc:.3f}.")
+    typer.echo(f"RMSE before: {_shown(found.before)}")
+    typer.echo(f"RMSE after, cross-validated: {_shown(found.after)}")
+    better, worse = found.gain.low > 0, found.gain.high < 0
+    verdict = "better" if better else "worse" if worse else "no clear difference"
+    typer.echo(f"Gain: {_shown(found.gain)}: {verdict}. Model: {out}")
+
+
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:.3g} (95 % interval {figure.low:.3g} to {figure.high:.3g})"

@@ -1,0 +1,39 @@
+"""`qfm card`: a model's card as a page in Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def card(
+    model: Annotated[str, typer.Argument(help="A model as in qfm score --model.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write it to this .md file.")
+    ] = None,
+    degradation: Annotated[
+        Path | None, typer.Option(help="Results of benchmarks/degradation.py.")
+    ] = None,
+    speed: Annotated[Path | None, typer.Option(help="Results of benchmarks/speed.py.")] = None,
+) -> None:
+    """Print a model's card: scale, accuracy per subset, degradation, training, limits, speed."""
+    from qfm_iqm.network.checkpoint import load_card
+    from qfm_iqm.report.model_card import model_card
+    from qfm_iqm.scoring.rows import check_output
+
+    if out is not None:
+        check_output(out, only=".md")
+    page = model_card(
+        load_card(model),
+        degradation=degradation,
+        speed=speed,
+        beside=None if out is None else out.parent,
+    )
+    if out is None:
+        typer.echo(page, nl=False)
+    else:
+        partial = out.with_name(f".{out.name}.partial")
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(out)

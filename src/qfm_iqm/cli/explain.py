@@ -1,0 +1,44 @@
+"""`qfm explain`: where a photo is good, and where it is bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qfm_iqm.cli.options import Device, Model, check_device, extra
+
+
+def explain(
+    image: Annotated[Path, typer.Argument(help="One image.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Figure to write: .png or .svg (needs matplotlib).")
+    ],
+    model: Model = "default",
+    device: Device = None,
+) -> None:
+    """Draw a photo's quality map: photo, map and scale side by side."""
+    import torch
+
+    from qfm_iqm.image.reading import read_image
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.scoring.rows import check_output
+
+    with extra("figures", "A quality map"):
+        from qfm_iqm.report.drawing import ENDINGS
+        from qfm_iqm.report.map_figure import draw_map
+    ending = out.suffix.lower()
+    check_output(out, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
+    check_device(device)
+    loaded = load_model(model)
+    loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    image_CHW = read_image(image)
+    found = loaded.explain(image_CHW)
+    label = loaded.card.label.shown
+    draw_map(found, image_CHW, label, out)
+    rows, columns = found.values.shape
+    typer.echo(
+        f"{image}: {found.score:.4g} ({label.name}), "
+        f"{found.values.min():.4g} to {found.values.max():.4g} in {columns} x {rows} patches: {out}"
+    )

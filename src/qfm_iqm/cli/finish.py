@@ -1,0 +1,70 @@
+"""`qfm finish`: from held-out photos to what a model's scores mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import Device, Root, check_device, messages, with_progress
+
+
+def finish(
+    model: Annotated[str, typer.Argument(help="A model as in qfm score --model.")],
+    labels: Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
+    root: Root = None,
+    part: Annotated[
+        Literal["validation", "test"] | None,
+        typer.Option(
+            help="Only this part of the split that the model's card records; what photos are "
+            "like is then learned from the train part. Default: the whole table, which the model "
+            "must not have been trained on."
+        ),
+    ] = None,
+    level: Annotated[
+        float, typer.Option(help="Share of photos whose MOS the interval holds.", min=0.5, max=0.99)
+    ] = 0.9,
+    population: Annotated[
+        str | None, typer.Option(help="What the photos are, in words, for the card.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Find what a model's scores mean: percentile, interval, and which images are unusual."""
+    from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.network.checkpoint import load_model, save_with_card
+    from qfm_iqm.scoring.finishing import find_meaning
+    from qfm_iqm.scoring.judging import recorded_part
+
+    console = messages()
+    check_device(device)
+    table = read_table(labels)
+    loaded = load_model(model)
+    seen = None
+    if part is not None:
+        seen = recorded_part(loaded.card, table, "train")
+        table = recorded_part(loaded.card, table, part)
+    if population is None:
+        name = loaded.card.training.get("data") or labels.name
+        population = f"{name} ({part} part)" if part else labels.name
+    meaning = find_meaning(
+        loaded,
+        table,
+        root if root is not None else labels.parent,
+        seen=seen,
+        population=population,
+        level=level,
+        device=device,
+        progress=lambda rows, total: with_progress(rows, total, "scoring", console),
+        watch=lambda found, total: with_progress(found, total, "looking", console),
+    )
+    save_with_card(model, loaded.card.model_copy(update={"meaning": meaning}), out)
+    assert meaning.interval is not None
+    assert meaning.usual is not None
+    reach = loaded.card.label.show_width(meaning.interval.reach)
+    typer.echo(
+        f"{meaning.images} photos. A score means the mean opinion within ± {reach:.3g} for "
+        f"{level:.0%} of photos like these; {meaning.usual.false_alarms:.1%} of them are called "
+        f"unusual. Model: {out}"
+    )

@@ -1,0 +1,135 @@
+"""`qfm gate`: are these images good enough? An exit code for pipelines."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qfm_iqm.cli.options import Device, Model, check_device, messages, with_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from qfm_iqm.scoring.gate import Verdict
+
+SHOWN = 20  # images of each outcome that are named on the terminal
+
+
+def gate(
+    paths: Annotated[list[str], typer.Argument(help="Images, and folders of images.")],
+    minimum: Annotated[
+        float | None, typer.Option("--min", help="The score that an image must reach.")
+    ] = None,
+    maximum: Annotated[
+        float | None,
+        typer.Option("--max", help="The same for models whose scores are better when lower."),
+    ] = None,
+    review: Annotated[
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Scores that people are to look at: no failure."),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Earlier scores of the same images, by qfm score.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="How much worse than the baseline an image may be.", min=0)
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="JUnit XML to write.")] = None,
+    json: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    model: Model = "default",
+    all_files: Annotated[
+        bool, typer.Option(help="Take every file in folders, whatever it is called.")
+    ] = False,
+    max_megapixels: Annotated[float, typer.Option(help="Larger images are refused.", min=0)] = 250,
+    device: Device = None,
+) -> None:
+    """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be judged."""
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.report.gate_files import gate_json, junit_xml
+    from qfm_iqm.report.writing import write_whole
+    from qfm_iqm.scoring.files import find_images
+    from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
+    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.scorer import Scorer
+    from qfm_iqm.scoring.tables import read_scores
+
+    console = messages()
+    for path, ending in ((junit, ".xml"), (json, ".json")):
+        if path is not None:
+            check_output(path, only=ending)
+    if (baseline is None) != (max_drop is None):
+        raise QFMError("--baseline and --max-drop belong together: give both or neither.")
+    check_device(device)
+    loaded = load_model(model)
+    higher = loaded.card.label.shown.higher_is_better
+    if (maximum if higher else minimum) is not None:
+        right, wrong = ("--min", "--max") if higher else ("--max", "--min")
+        better = "higher" if higher else "lower"
+        raise QFMError(f"Scores of '{model}' are better when {better}: give {right}, not {wrong}.")
+    rule = Rule(
+        minimum if higher else maximum,
+        _band(review) if review is not None else None,
+        max_drop,
+        higher,
+    )
+    earlier = None if baseline is None else read_scores(baseline)
+    found = find_images(paths, all_files=all_files)
+    if found.unreadable:
+        raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
+    if not found.files:
+        raise QFMError(f"There is no image in {', '.join(paths)}.")
+    scorer = Scorer(loaded, device=device, max_pixels=round(max_megapixels * 1e6))
+    began = time.perf_counter()
+    coming = scorer.score_paths(found.files)
+    rows = list(with_progress(coming, len(found.files), "scoring", console))
+    seconds = time.perf_counter() - began
+    verdicts = judge_rows(rows, rule, earlier)
+    facts = (verdicts, rule, loaded.card.name, seconds)
+    if junit is not None:
+        write_whole(junit_xml(*facts), junit)
+    if json is not None:
+        write_whole(gate_json(*facts), json)
+    _say(verdicts, rule.describe(), console)
+    raise typer.Exit(exit_code(verdicts))
+
+
+def _band(text: str) -> tuple[float, float]:
+    """LOW:HIGH as two numbers."""
+    from qfm_iqm.errors import QFMError
+
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise QFMError(f"'{text}' is no review band: give it as LOW:HIGH, e.g. 50:60.") from None
+    return low, high
+
+
+def _say(verdicts: Sequence[Verdict], rule: str, console: Console) -> None:
+    """What did not pass, the worst kind last, and one line of counts."""
+    from qfm_iqm.report.gate_files import counts
+
+    number = counts(verdicts)
+    for outcome, style in (("review", "yellow"), ("fail", "red"), ("error", "red")):
+        named = [verdict for verdict in verdicts if verdict.outcome == outcome]
+        for verdict in named[:SHOWN]:
+            line = f"{outcome:6}  {verdict.path}: {verdict.reason}"
+            console.print(line, style=style, markup=False, soft_wrap=True)
+        if len(named) > SHOWN:
+            console.print(f"{outcome:6}  ... and {len(named) - SHOWN} more", style=style)
+    said = ", ".join(
+        f"{number[outcome]} {word}"
+        for outcome, word in (
+            ("pass", "passed"),
+            ("review", "to be reviewed"),
+            ("fail", "failed"),
+            ("error", "could not be judged"),
+        )
+        if number[outcome] or outcome == "pass"
+    )
+    console.print(f"{said} ({rule}).", markup=False, soft_wrap=True)

@@ -1,0 +1,125 @@
+"""`qfm report`: score tables as one page to look at, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from qfm_iqm.cli.options import messages, with_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.scoring.rows import ScoreRow
+    from qfm_iqm.scoring.tables import ScoreTable
+
+T = TypeVar("T")
+
+
+def report(
+    tables: Annotated[
+        list[Path], typer.Argument(help="A score table; or two, of the same images, to compare.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that the tables' paths are relative to. Default: this one."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Where the handle stands at first. Default: worst tenth.")
+    ] = None,
+    thumbnails: Annotated[
+        int, typer.Option(help="How many images the page carries small copies of.", min=0)
+    ] = 500,
+    maps: Annotated[
+        int,
+        typer.Option(help="Of how many of the worst images a quality map is computed.", min=0),
+    ] = 24,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="The model that scored, for scale and direction of the scores."
+        ),
+    ] = None,
+) -> None:
+    """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.network.checkpoint import load_card, load_model
+    from qfm_iqm.network.units import LabelUnits
+    from qfm_iqm.report.comparison import comparison_page
+    from qfm_iqm.report.scores import Place, scores_page
+    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.tables import read_scores
+
+    if len(tables) > 2:
+        raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
+    check_output(out, only=".html")
+    console = messages()
+    read = [read_scores(path) for path in tables]
+    named = model or model_of(read)
+    label = load_card(named).label.shown if named else LabelUnits()
+    place = Place(out, root or Path())
+
+    progress = partial(_progress, console)
+    if len(read) == 2:
+        page = comparison_page(
+            *read, place, label, title=title or "Two scores compared", count=thumbnails,
+            progress=progress,
+        )  # fmt: skip
+    else:
+        page = scores_page(
+            *read, place, label, title=title or "Image quality", threshold=threshold,
+            count=thumbnails, explainer=load_model(named) if named and maps else None, maps=maps,
+            progress=progress,
+        )  # fmt: skip
+    _write(page, out, console)
+
+
+def report_rows(
+    rows: Iterable[ScoreRow], source: str, out: Path, model: QualityModel, console: Console
+) -> None:
+    """The page of scores that were just made, images found from where one is.
+
+    Args:
+        rows: of the images.
+        source: where they come from, for people.
+        out: HTML file to write.
+        model: that scored.
+        console: for people.
+    """
+    from qfm_iqm.report.scores import Place, scores_page
+    from qfm_iqm.scoring.tables import table_of
+
+    page = scores_page(
+        table_of(rows, source), Place(out, Path()), model.card.label.shown, explainer=model,
+        progress=partial(_progress, console),
+    )  # fmt: skip
+    _write(page, out, console)
+
+
+def _progress(console: Console, items: Iterator[T], total: int, what: str) -> Iterator[T]:
+    return with_progress(items, total, what, console)
+
+
+def _write(page: str, out: Path, console: Console) -> None:
+    from qfm_iqm.report.writing import write_whole
+
+    write_whole(page, out)
+    console.print(f"Written to {out} ({len(page) / 1e6:.1f} MB).", markup=False, soft_wrap=True)
+
+
+def model_of(tables: list[ScoreTable]) -> str | None:
+    """The one model that scored, if the package has it.
+
+    Of a model that is not at hand the scale stays open, and higher is taken as better.
+    """
+    from qfm_iqm.network.checkpoint import packaged_models
+
+    names = {name for table in tables for name in table.models}
+    return names.pop() if len(names) == 1 and names <= set(packaged_models()) else None

@@ -1,0 +1,78 @@
+"""`qfm serve`: scores over HTTP, and a page for people."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qfm_iqm.cli.options import Device, Model, check_device, extra, messages
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    model: Model = "default",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="QFM_TOKEN",
+            help="Asked of clients; needed where others than this machine can reach the service.",
+        ),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let anybody who reaches the service use it.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that decode. Default: one per core.", min=1)
+    ] = None,
+    max_megapixels: Annotated[float, typer.Option(help="Of one image.", min=0.001)] = 50,
+    max_file_mb: Annotated[float, typer.Option(help="Of one image.", min=0.001)] = 50,
+    max_request_mb: Annotated[float, typer.Option(help="Of one request.", min=0.001)] = 200,
+    device: Device = None,
+) -> None:
+    """Serve scores over HTTP, with a page at / and a description at /docs."""
+    from dataclasses import replace
+
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.network.checkpoint import load_model
+
+    with extra("serve", "The service"):
+        from qfm_iqm.serve.app import create_app
+        from qfm_iqm.serve.guard import LOOPBACK
+        from qfm_iqm.serve.limits import Limits
+        from qfm_iqm.serve.running import listen, run
+
+    local = host in LOOPBACK
+    if token is not None and (not token.isascii() or len(token) < 8):
+        raise QFMError("A token has at least 8 characters, all of them ASCII.")
+    if not local and token is None and not no_token:
+        raise QFMError(
+            f"On {host} others can reach the service: give --token (or QFM_TOKEN), or --no-token "
+            "to let anybody use it."
+        )
+    check_device(device)
+    limits = Limits(
+        pixels=round(max_megapixels * 1e6),
+        file_bytes=round(max_file_mb * 1e6),
+        request_bytes=round(max_request_mb * 1e6),
+    )
+    if workers is not None:
+        limits = replace(limits, workers=workers)
+    listener = listen(host, port)
+    app = create_app(
+        load_model(model),
+        limits=limits,
+        token=token,
+        hosts=LOOPBACK if local else None,
+        device=device,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    console = messages()
+
+    def ready() -> None:
+        console.print(f"Serving {model} at {url}  (Ctrl-C ends it)", markup=False, soft_wrap=True)
+
+    run(app, listener, ready)
+    console.print("Ended.")

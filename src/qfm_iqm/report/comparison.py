@@ -1,0 +1,111 @@
+"""The report on two tables of the same images: two models, or two versions of the photos."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from scipy.stats import rankdata
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.versus import versus
+from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.page import render
+from qfm_iqm.report.scores import Place, Progress, silent, table_data
+from qfm_iqm.report.thumbnails import thumbnails
+from qfm_iqm.scoring.pairing import pair
+from qfm_iqm.scoring.tables import ScoreTable
+
+
+def comparison_page(
+    first: ScoreTable,
+    second: ScoreTable,
+    place: Place,
+    label: LabelUnits,
+    *,
+    title: str = "Two scores compared",
+    count: int = 500,
+    progress: Progress = silent,
+) -> str:
+    """The comparison as the text of one HTML file.
+
+    Scores of one model are compared as they are. Of different models, whose scales may differ,
+    the disagreement of a pair is the difference of its ranks, in percent.
+
+    Args:
+        first: the scores compared with.
+        second: the scores compared.
+        place: where the page will lie, and where the images are.
+        label: scale and direction of the scores.
+        title: its heading.
+        count: thumbnails that it carries, of the images that differ most.
+        progress: wraps the thumbnails as they come.
+
+    Raises:
+        TableError: fewer than two images have scores in both tables.
+    """
+    pairs = pair(first, second)
+    both = [
+        (a, b)
+        for a, b in pairs.rows
+        if first.scores[a] is not None and second.scores[b] is not None
+    ]
+    if len(both) < 2:
+        raise TableError(
+            f"{first.source} and {second.source} have {len(both)} scored images in common: "
+            "there is nothing to compare."
+        )
+    a_N = [first.scores[a] for a, _ in both]
+    b_N = [second.scores[b] for _, b in both]
+    same_model = first.models == second.models
+    change_N = _changes(a_N, b_N, same_model)
+    if not label.higher_is_better:
+        change_N = [-value for value in change_N]
+    result = versus(a_N, b_N, higher_is_better=label.higher_is_better)  # type: ignore[arg-type]
+
+    order = sorted(range(len(both)), key=lambda i: -abs(change_N[i]))[:count]
+    sides = (first, second)
+    files = [place.file(sides[k].paths[both[i][k]]) for i in order for k in (0, 1)]
+    # Two models on the same files: one picture serves both sides.
+    needed = list(dict.fromkeys(files))
+    coming = thumbnails(needed)
+    pictures = dict(zip(needed, progress(coming, len(needed), "thumbnails"), strict=True))
+    tables = [table_data(table, place) for table in sides]
+    shown: list[dict[int, str]] = [{}, {}]
+    for i in order:
+        for k in (0, 1):
+            picture = pictures[place.file(sides[k].paths[both[i][k]])]
+            if picture is not None:
+                shown[k][both[i][k]] = picture
+    data: dict[str, Any] = {
+        "label": label.model_dump(),
+        "same_model": same_model,
+        "same_files": all(first.paths[a] == second.paths[b] for a, b in both),
+        "rule": pairs.rule,
+        "names": [table.source for table in sides],
+        "models": [", ".join(table.models) for table in sides],
+        "tables": tables,
+        "thumbnails": shown,
+        "pairs": both,
+        "changes": [round(value, 6) for value in change_N],
+        "unscored": [
+            p for p in pairs.rows if first.scores[p[0]] is None or second.scores[p[1]] is None
+        ],
+        "only": [pairs.only_first, pairs.only_second],
+        "versus": asdict(result),
+    }
+    return render(
+        "compare.html",
+        title=title,
+        styles=["base.css", "report.css"],
+        scripts=["common.js", "detail.js", "gallery.js", "compare.js"],
+        data=data,
+    )
+
+
+def _changes(a_N: list[Any], b_N: list[Any], same_model: bool) -> list[float]:
+    """How far each pair moved: in units of the score, or in percent of ranks."""
+    if same_model:
+        return [b - a for a, b in zip(a_N, b_N, strict=True)]
+    ranks = (rankdata(b_N) - rankdata(a_N)) * (100 / max(1, len(a_N) - 1))
+    return [float(value) for value in ranks]

@@ -1,0 +1,82 @@
+"""A gate's verdicts as files that other programs read: JUnit XML and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+from xml.etree import ElementTree
+
+from qfm_iqm.report.scores import split_path
+from qfm_iqm.scoring.gate import OUTCOMES, Rule, Verdict, exit_code
+
+# What XML 1.0 cannot hold, not even as a reference.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """How many images had each outcome."""
+    found = Counter(verdict.outcome for verdict in verdicts)
+    return {outcome: found[outcome] for outcome in OUTCOMES}
+
+
+def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: float) -> str:
+    """JUnit XML: an image is a test case; one to be reviewed counts as skipped.
+
+    Args:
+        verdicts: of the images.
+        rule: what they were held against.
+        model: the model's name.
+        seconds: that scoring took.
+    """
+    number = counts(verdicts)
+    totals = {
+        "tests": str(len(verdicts)),
+        "failures": str(number["fail"]),
+        "errors": str(number["error"]),
+        "skipped": str(number["review"]),
+        "time": f"{seconds:.3f}",
+    }
+    root = ElementTree.Element("testsuites", name="qfm gate", **totals)
+    suite = ElementTree.SubElement(root, "testsuite", name="qfm gate", **totals)
+    facts = ElementTree.SubElement(suite, "properties")
+    for name, value in (("model", model), ("rule", rule.describe())):
+        ElementTree.SubElement(facts, "property", name=name, value=_xml_text(value))
+    each = seconds / max(1, len(verdicts))
+    for verdict in verdicts:
+        folder, name = split_path(verdict.path)
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=_xml_text(folder.rstrip("/") or "."),
+            name=_xml_text(name),
+            time=f"{each:.3f}",
+        )
+        kind = {"fail": "failure", "error": "error", "review": "skipped"}.get(verdict.outcome)
+        if kind is not None:
+            ElementTree.SubElement(case, kind, message=_xml_text(verdict.reason))
+        if verdict.score is not None:
+            ElementTree.SubElement(case, "system-out").text = f"score {verdict.score:g}"
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+def gate_json(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: float) -> str:
+    """JSON: the rule, the counts, the exit code and a verdict for each image."""
+    content: dict[str, Any] = {
+        "model": model,
+        "rule": asdict(rule),
+        "counts": counts(verdicts),
+        "exit_code": exit_code(verdicts),
+        "seconds": round(seconds, 3),
+        "images": [asdict(verdict) for verdict in verdicts],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _xml_text(text: str) -> str:
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,93 @@
+"""A quality map to look at: the photo, the map over the same pixels, and its scale.
+
+Design choices:
+* Cells are drawn as they are, not smoothed: the map is no finer than its patches.
+* Colours are cividis, which reads the same for every colour vision: dark is bad.
+* The colours span the map's own values, but never less than a tenth of the label's range:
+  an even photo looks even.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional
+
+from qfm_iqm.network.explaining import QualityMap
+from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.drawing import INK, QUIET, VERMILION, save
+
+_LONG = 1000  # pixels of the photo's longer side in the figure
+_PICTURE, _MARGIN, _GAP, _BAR, _HEAD = 4.6, 0.3, 0.25, 0.22, 0.75  # inches
+_LEAST = 0.1  # of the label's range that the colours span
+
+
+def draw_map(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits, out: Path) -> None:
+    """Draws photo, map and scale side by side, as SVG or PNG by the name's ending.
+
+    Args:
+        quality_map: of the image.
+        image_CHW: the image (3, H, W) in [0, 1], upright.
+        label: the units of the map: those that people are shown.
+        out: file to write; replaced only when the new one is complete.
+
+    Raises:
+        TableError: another ending, or a place that cannot be written to.
+    """
+    save(lambda: _figure(quality_map, image_CHW, label), out, title="Quality map")
+
+
+def _figure(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits) -> Figure:
+    aspect = quality_map.width / quality_map.height
+    wide, high = (_PICTURE, _PICTURE / aspect) if aspect >= 1 else (_PICTURE * aspect, _PICTURE)
+    width = 2 * _MARGIN + 2 * wide + 2 * _GAP + _BAR + 0.75
+    height = _HEAD + high + _MARGIN
+    figure = Figure(figsize=(width, height), facecolor="white")
+    low, high_value = colour_span(quality_map, label)
+    boxes = (_MARGIN, _MARGIN + wide + _GAP)
+    for left, title in zip(boxes, ("photo", "where it is good, where bad"), strict=True):
+        axes = figure.add_axes((left / width, _MARGIN / height, wide / width, high / height))
+        axes.set_axis_off()
+        axes.set_title(title, loc="left", fontsize=9.5, color=QUIET, pad=5)
+        if left == _MARGIN:
+            axes.imshow(_reduced(image_CHW))
+        else:
+            shown = axes.imshow(
+                quality_map.values, cmap="cividis" if label.higher_is_better else "cividis_r",
+                vmin=low, vmax=high_value, interpolation="nearest", aspect="auto",
+            )  # fmt: skip
+    left = boxes[1] + wide + _GAP
+    bar = figure.add_axes((left / width, _MARGIN / height, _BAR / width, high / height))
+    figure.colorbar(shown, cax=bar)
+    bar.axhline(quality_map.score, color=VERMILION, linewidth=2)
+    bar.set_title(label.name, loc="left", fontsize=9.5, color=QUIET, pad=5)
+    bar.tick_params(labelcolor=INK)
+    title = f"{label.name} {quality_map.score:.3g}: the mean of the map, marked on its scale"
+    figure.text(_MARGIN / width, 1 - 0.27 / height, title, fontsize=12, fontweight="bold",
+                va="center")  # fmt: skip
+    return figure
+
+
+def colour_span(quality_map: QualityMap, label: LabelUnits) -> tuple[float, float]:
+    """The values between which colours run: the map's own, widened to a least span about it."""
+    low, high = float(quality_map.values.min()), float(quality_map.values.max())
+    least = 1e-6 if label.span is None else _LEAST * label.span
+    more = max(0.0, least - (high - low)) / 2
+    return low - more, high + more
+
+
+def _reduced(image_CHW: Tensor) -> npt.NDArray[np.uint8]:
+    """The photo as (H, W, 3) pixels, no larger than a figure shows."""
+    scale = min(1.0, _LONG / max(image_CHW.shape[-2:]))
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in image_CHW.shape[-2:]]
+        image_CHW = functional.interpolate(image_CHW[None], size, mode="area")[0]
+    pixels: npt.NDArray[np.uint8] = (
+        image_CHW.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    )
+    return pixels

@@ -1,0 +1,41 @@
+"""Quality maps as plain data, for report and page to draw over a photo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qfm_iqm.network.explaining import QualityMap
+from qfm_iqm.network.units import LabelUnits
+
+STEPS = 255
+LEAST = 0.1  # of the scale: below this much, differences are not blown up to full colour
+
+
+def map_data(found: QualityMap, label: LabelUnits) -> dict[str, Any]:
+    """A map in steps about the image's own score, which is drawn white.
+
+    Args:
+        found: the map.
+        label: the scale, which sets the least difference that gets full colour.
+
+    Returns:
+        `rows`, `columns`, `values` row by row in 0..255, which stand for `low`..`high`.
+    """
+    values_RC = found.values.astype(np.float64)
+    length = (
+        label.maximum - label.minimum
+        if label.maximum is not None and label.minimum is not None
+        else float(np.ptp(values_RC)) or 1.0
+    )
+    reach = max(float(np.abs(values_RC - found.score).max()), LEAST * length)
+    steps_RC = np.rint((values_RC - (found.score - reach)) / (2 * reach) * STEPS)
+    rows, columns = values_RC.shape
+    return {
+        "rows": rows,
+        "columns": columns,
+        "values": steps_RC.clip(0, STEPS).astype(int).ravel().tolist(),
+        "low": round(found.score - reach, 4),
+        "high": round(found.score + reach, 4),
+    }

@@ -1,0 +1,229 @@
+"""A model's card to be read: Markdown, generated from its `card.json` and measured tables.
+
+Nothing is written here by hand: every figure stands in the card or in a results file, and what was
+not measured is said to be missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.network.card import ModelCard
+
+PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
+METRICS = ("srcc", "plcc", "krcc", "rmse")
+Table = list[dict[str, str]]
+
+
+def model_card(
+    card: ModelCard,
+    *,
+    degradation: Path | None = None,
+    speed: Path | None = None,
+    beside: Path | None = None,
+) -> str:
+    """A model card as Markdown.
+
+    Args:
+        card: of the model.
+        degradation: results of `benchmarks/degradation.py`; the figure beside it is shown.
+        speed: results of `benchmarks/speed.py`.
+        beside: folder of the page, from which links lead to the figure.
+
+    Raises:
+        TableError: a results file that cannot be read, or lacks its columns.
+    """
+    parts = [
+        _head(card),
+        _scale(card),
+        _accuracy(card),
+        _degradation(card, degradation, beside or Path()),
+        _training(card),
+        _limits(card),
+        _speed(card, speed),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _head(card: ModelCard) -> Iterator[str]:
+    yield f"# {card.name}"
+    yield ""
+    yield card.description or "No description."
+    yield ""
+    yield f"* **Network**: {card.network.backbone} and the attention-panel decoder; crops of "
+    yield f"  {card.network.crop} pixels that cover the photo" + (
+        f", its shorter side reduced to {card.preprocessing.shorter_side} at most."
+        if card.preprocessing.shorter_side
+        else " at its own size."
+    )
+    if card.base is not None:
+        yield f"* **Public weights**: put upon timm's `{card.base.name}`, which is checked by hash."
+    yield f"* **License**: {card.license or 'not stated'}"
+    yield f"* **Weights**: SHA-256 `{card.weights_sha256}`, written by qfm-iqm {card.version}"
+
+
+def _scale(card: ModelCard) -> Iterator[str]:
+    label, meaning = card.label, card.meaning
+    yield "## What a score means"
+    yield ""
+    if label.span is None:
+        yield f"Scores are in the label's units ({label.name}), which have no fixed ends."
+    else:
+        worst, best = label.minimum, label.maximum
+        if not label.higher_is_better:
+            worst, best = best, worst
+        yield f"0 (worst) to 100 (best): {label.name} from {worst:g} to {best:g}, mapped linearly."
+    if card.calibration is not None:
+        yield f"Calibrated to ratings by a curve ({card.calibration.kind})."
+    if meaning is None:
+        yield "This card does not say more: `qfm finish` finds percentile and interval."
+        return
+    yield ""
+    yield f"* **Percentile**: among {meaning.images} photos: {meaning.population}."
+    middle = [meaning.quantiles[round(q * (len(meaning.quantiles) - 1))] for q in (0.1, 0.5, 0.9)]
+    low, mid, high = sorted(label.show(value) for value in middle)
+    yield f"  A tenth scores below {low:.0f}, half below {mid:.0f}, a tenth above {high:.0f}."
+    if meaning.interval is not None:
+        reach = label.show_width(meaning.interval.reach)
+        level = meaning.interval.level
+        yield f"* **Interval**: ± {reach:.1f} holds the mean opinion for {level:.0%}"
+        yield f"  of photos like these (conformal, from {meaning.interval.images} held-out photos)."
+    if meaning.usual is not None:
+        yield "* **Unusual**: pixel statistics unlike those of the training photos; "
+        yield f"  {meaning.usual.false_alarms:.1%} of held-out photos are called so."
+
+
+def _accuracy(card: ModelCard) -> Iterator[str]:
+    yield "## Accuracy"
+    yield ""
+    found = {(row.part, row.metric): row for row in card.results}
+    metrics = [metric for metric in METRICS if any(key[1] == metric for key in found)]
+    if not metrics:
+        yield "Not measured."
+        return
+    data = dict.fromkeys(row.data for row in card.results)
+    yield f"{'; '.join(data)}. Value and 95 % interval."
+    yield ""
+    yield from _table(
+        ["part", "images", *(metric.upper() for metric in metrics)],
+        (
+            [
+                PARTS.get(part, part),
+                str(max(row.images for key, row in found.items() if key[0] == part)),
+                *(_value(found.get((part, metric))) for metric in metrics),
+            ]
+            for part in dict.fromkeys(row.part for row in card.results)
+        ),
+    )
+
+
+def _value(row: Any) -> str:
+    return "–" if row is None else f"{row.value:.3f} ({row.ci_low:.3f}–{row.ci_high:.3f})"
+
+
+def _degradation(card: ModelCard, results: Path | None, beside: Path) -> Iterator[str]:
+    yield "## Degradation"
+    yield ""
+    columns = ("model", "photos", "n", "degradation", "figure", "value")
+    rows = [r for r in _read(results, columns) if r["model"] == card.name] if results else []
+    if results is None or not rows:
+        yield "Not measured (`benchmarks/degradation.py`)."
+        return
+    yield "L-test: share of adjacent levels in the right order. D-test: clean photos told from"
+    yield "degraded ones. Moves: change of the score in points of 100."
+    yield ""
+    figures = dict.fromkeys(r["figure"] for r in rows if not r["figure"].startswith("mean score"))
+    by_place: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        place = (f"{row['photos']} ({row['n']})", row["degradation"])
+        by_place.setdefault(place, {})[row["figure"]] = row["value"]
+    yield from _table(
+        ["photos", "degradation", *figures],
+        (
+            [*place, *(values.get(figure, "–") for figure in figures)]
+            for place, values in by_place.items()
+        ),
+    )
+    drawn = results.with_suffix(".svg")
+    if drawn.is_file():
+        link = Path(os.path.relpath(drawn, beside)).as_posix()
+        yield ""
+        yield f"![Mean score by level of degradation]({link})"
+
+
+def _training(card: ModelCard) -> Iterator[str]:
+    told = card.training
+    yield "## Training"
+    yield ""
+    yield f"* **Data**: {told.get('data') or 'not stated'}"
+    yield f"* **Terms**: {told.get('terms') or 'not stated'}"
+    if "images" in told:
+        counts = ", ".join(f"{part} {count}" for part, count in told["images"].items())
+        yield f"* **Photos**: {counts} (split SHA-256 `{told.get('split_sha256', '')[:16]}…`)"
+    if "backbone_weights" in told:
+        yield f"* **First weights of the backbone**: {told['backbone_weights']}"
+    if "recipe" in told:
+        yield ""
+        yield "Recipe:"
+        yield ""
+        yield "```json"
+        yield json.dumps({k: told["recipe"][k] for k in told["recipe"] if k != "model"}, indent=1)
+        yield "```"
+
+
+def _limits(card: ModelCard) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    data = card.training.get("data") or "its training photos"
+    yield f"* It has learned the taste of the raters of {data}, and no other."
+    yield "* It was trained on photos. Text pages, charts, drawings, medical or satellite images"
+    yield "  are none; scores of these mean nothing" + (
+        ", and `unusual` says so only where the pixels betray it."
+        if card.meaning is not None and card.meaning.usual is not None
+        else "."
+    )
+    if card.preprocessing.shorter_side:
+        yield f"* Photos are judged at a shorter side of {card.preprocessing.shorter_side} pixels: "
+        yield "  faults that vanish when a photo is reduced to that size are not seen."
+    groups = [row for row in card.results if row.metric == "srcc" and row.part not in PARTS]
+    if len(groups) > 1:
+        worst = min(groups, key=lambda row: row.value)
+        yield f"* Within the subset {worst.part} its order is weakest: SRCC {worst.value:.2f}."
+
+
+def _speed(card: ModelCard, results: Path | None) -> Iterator[str]:
+    yield "## Speed"
+    yield ""
+    rows = _read(results, ("figure", "value", "model", "cores")) if results else []
+    rows = [row for row in rows if row["model"] == card.name]
+    if not rows:
+        yield "Not measured (`benchmarks/speed.py`)."
+        return
+    head = ["figure", "value", "cores"]
+    yield from _table(head, ([row[name].replace("_", " ") for name in head] for row in rows))
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _read(path: Path, columns: Iterable[str]) -> Table:
+    """A results file; it must have these columns."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise TableError(f"The results {path} cannot be read: {error.strerror}.") from error
+    missing = [name for name in columns if rows and name not in rows[0]]
+    if missing:
+        raise TableError(f"{path} has no column {', '.join(missing)}: it is not that table.")
+    return rows

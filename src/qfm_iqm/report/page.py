@@ -1,0 +1,74 @@
+"""A page in one file: template, styles, scripts and data put together, readable offline.
+
+Design choices:
+* HTML, CSS and JavaScript are real files in `static/`; scripts are plain ones that share a scope,
+  so that they can be put one after another without a bundler.
+* A Content Security Policy names the hashes of exactly these styles and scripts: even if a file's
+  name found its way into the markup, nothing in it would run, and nothing is fetched by network.
+* Data are JSON in a block that no browser executes, with every `<` written as an escape.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata, resources
+from typing import Any
+
+_SLOT = re.compile(r"\{\{(\w+)\}\}")
+
+
+def asset(name: str) -> str:
+    """The text of a file in `static/`."""
+    return (resources.files("qfm_iqm.report") / "static" / name).read_text("utf-8")
+
+
+def render(
+    template: str,
+    *,
+    title: str,
+    styles: Sequence[str],
+    scripts: Sequence[str],
+    data: Mapping[str, Any],
+) -> str:
+    """A page as text.
+
+    Args:
+        template: name of the HTML file.
+        title: of the page.
+        styles: names of the CSS files, in order.
+        scripts: names of the JavaScript files, in order.
+        data: what the scripts draw; JSON.
+    """
+    style = "\n".join(asset(name) for name in styles)
+    script = "\n".join(asset(name) for name in scripts)
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "img-src 'self' file: data: blob:"
+    )
+    slots = {
+        "title": html.escape(title),
+        "policy": policy,
+        "style": style,
+        "script": script,
+        "data": inline_json(data),
+        "made": f"Made by qfm-iqm {metadata.version('qfm-iqm')}.",
+    }
+    # One pass: what is put in is not looked through for slots again.
+    return _SLOT.sub(lambda slot: slots[slot.group(1)], asset(template))
+
+
+def inline_json(data: Mapping[str, Any]) -> str:
+    """JSON that can stand inside a script block: ASCII alone, and no `<`."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

@@ -1,0 +1,157 @@
+"""The report on one table of scores: what stands in it, as plain data, and the page.
+
+Only names, numbers and small pictures go into the page. Photos stay where they are: the page
+finds them by their place relative to its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from qfm_iqm.errors import QFMError
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.maps import map_data
+from qfm_iqm.report.page import render
+from qfm_iqm.report.thumbnails import thumbnails, worth_showing
+from qfm_iqm.scoring.tables import ScoreTable
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Passes items on and shows how far they are: `(items, how many, of what)`."""
+
+    def __call__(self, items: Iterator[T], total: int, what: str, /) -> Iterator[T]:
+        """Yields the items."""
+
+
+def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
+    """Shows nothing."""
+    return items
+
+
+_CARRIED = ("score", "spread", "percentile", "low", "high", "unusual", "width", "height", "model")
+_CONSTANT = ("weights", "runtime", "precision")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a report will lie, and where the images are.
+
+    Attributes:
+        report: the HTML file.
+        root: folder that the images' paths are relative to.
+    """
+
+    report: Path
+    root: Path
+
+    def file(self, path: str) -> str:
+        """An image's path as this process can open it."""
+        return os.path.join(self.root, path)  # noqa: PTH118 - keeps names as they are
+
+    def url(self, folder: str) -> str:
+        """A folder as a URL relative to the report, with a slash at its end."""
+        target = os.path.abspath(self.file(folder))  # noqa: PTH100 - as above
+        try:
+            relative = os.path.relpath(target, os.path.abspath(self.report.parent))  # noqa: PTH100
+        except ValueError:  # another drive
+            return Path(target).as_uri() + "/"
+        return quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """A path as its folder, slash included, and its name."""
+    cut = max(path.rfind("/"), path.rfind(os.sep)) + 1
+    return path[:cut], path[cut:]
+
+
+def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
+    """A table as the page takes it: columns, folders once each, errors by row."""
+    folders: dict[str, int] = {}
+    parts = [split_path(path) for path in table.paths]
+    of_row = [folders.setdefault(folder, len(folders)) for folder, _ in parts]
+    columns: dict[str, list[Any]] = {"folder": of_row, "name": [name for _, name in parts]}
+    carried = _CARRIED + tuple(name for name in _CONSTANT if name in table.columns)
+    for name in carried:
+        if name in table.columns:
+            columns[name] = table.columns[name]
+    return {
+        "columns": columns,
+        "order": [name for name in table.columns if name in ("path", "error", "status", *carried)],
+        "folders": [{"name": name, "url": place.url(name)} for name in folders],
+        "errors": {row: error for row, error in enumerate(table.columns["error"]) if error},
+    }
+
+
+def scores_page(
+    table: ScoreTable,
+    place: Place,
+    label: LabelUnits,
+    *,
+    title: str = "Image quality",
+    threshold: float | None = None,
+    count: int = 500,
+    explainer: QualityModel | None = None,
+    maps: int = 24,
+    progress: Progress = silent,
+) -> str:
+    """The report as the text of one HTML file.
+
+    Args:
+        table: the scores.
+        place: where it will lie, and where the images are.
+        label: scale and direction of the scores.
+        title: its heading.
+        threshold: where the handle stands at first; None puts it at the worst tenth.
+        count: thumbnails that it carries, of the worst images and a cross-section of the others.
+        explainer: the model that scored, which then draws quality maps; None for no maps.
+        maps: how many of the worst images get one.
+        progress: wraps what takes long as it comes.
+    """
+    shown = worth_showing(table.scores, count, higher_is_better=label.higher_is_better)
+    coming = thumbnails([place.file(table.paths[row]) for row in shown])
+    pictures = progress(coming, len(shown), "thumbnails")
+    models = table.models
+    scale = (
+        ""
+        if label.minimum is None or label.maximum is None
+        else (f"{label.name}, {label.minimum:g} to {label.maximum:g}")
+    )
+    scored_by = f"scored by {', '.join(models)}" if models else ""
+    data = table_data(table, place) | {
+        "meta": [part for part in (table.source, scored_by, scale) if part],
+        "label": label.model_dump(),
+        "threshold": threshold,
+        "thumbnails": {
+            row: picture for row, picture in zip(shown, pictures, strict=True) if picture
+        },
+        "maps": {} if explainer is None else _maps(explainer, table, place, maps, progress),
+    }
+    return render(
+        "report.html",
+        title=title,
+        styles=["base.css", "report.css"],
+        scripts=["common.js", "detail.js", "gallery.js", "report.js"],
+        data=data,
+    )
+
+
+def _maps(
+    model: QualityModel, table: ScoreTable, place: Place, count: int, progress: Progress
+) -> dict[int, dict[str, Any]]:
+    """Quality maps of the worst images, by row; files that are gone have none."""
+    label = model.card.label.shown
+    order = worth_showing(table.scores, len(table), higher_is_better=label.higher_is_better)[:count]
+    found = {}
+    for row in progress(iter(order), len(order), "quality maps"):
+        with suppress(QFMError):  # also of a model whose tokens make no map
+            found[row] = map_data(model.explain(place.file(table.paths[row])), label)
+    return found

@@ -1,0 +1,181 @@
+// The report on two tables of the same images.
+"use strict";
+
+const data = JSON.parse($("#data").textContent);
+const { pairs, changes, versus, tables, label } = data;
+const better = label.higher_is_better ? 1 : -1;
+const score = (p, side) => tables[side].columns.score[pairs[p][side]];
+const axis = axisOf(label, pairs.flatMap((_, p) => [score(p, 0), score(p, 1)]));
+const decimals = decimalsOf(axis.high - axis.low);
+const say = (value) => value.toFixed(decimals);
+const signed = (value, digits = decimals) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
+const pathIn = (table, row) => table.folders[table.columns.folder[row]].name + table.columns.name[row];
+const pathOf = (p, side) => pathIn(tables[side], pairs[p][side]);
+const nameOf = (p) => tables[0].columns.name[pairs[p][0]];
+const difference = (p) => (data.same_model ? signed(better * changes[p]) : `${signed(changes[p], 0)} %`);
+
+// ---- overview ----
+
+["a", "b"].forEach((side, k) => {
+  $(`#name-${side}`).textContent = data.names[k] + (data.models[k] ? ` · scored by ${data.models[k]}` : "");
+});
+const rate = versus.win_rate === null ? null : 100 * versus.win_rate;
+const figures = [
+  ["Images compared", whole(versus.n), `by ${data.rule}`],
+  ["B better in", rate === null ? "–" : `${rate.toFixed(1)} %`, rate === null ? "" : `${(100 * versus.win_low).toFixed(1)} to ${(100 * versus.win_high).toFixed(1)}`],
+  ["Mean of B − A", signed(versus.mean), `${signed(versus.mean_low)} to ${signed(versus.mean_high)}`],
+  ["Rank correlation", versus.srcc === null ? "–" : versus.srcc.toFixed(3), "SRCC"],
+];
+$("#figures").append(...figures.map(([name, value, small]) =>
+  el("div", {}, el("dt", {}, name), el("dd", {}, value, " ", el("small", {}, small)))));
+
+const bar = (count, side) => {
+  const node = el("span", { className: side });
+  node.style.width = `${(100 * count) / versus.n}%`;
+  return node;
+};
+$("#wins").append(bar(versus.wins, "b"), bar(versus.losses, "a"));
+const ties = versus.n - versus.wins - versus.losses;
+$("#wins-text").textContent = `B scores better in ${plural(versus.wins, "image")}, A in ${whole(versus.losses)}${ties ? `; ${whole(ties)} score the same` : ""}.`;
+$("#note").textContent = (rate === null ? "" : "The win rate is over the pairs that differ; intervals are 95 %. ")
+  + (data.same_model ? "" : "Two models scored: their scales may differ, so differences below are between ranks, in percent of the images.");
+
+// ---- scatter ----
+
+const scatter = $("#scatter");
+const along = (value) => (value - axis.low) / (axis.high - axis.low);
+
+function drawScatter() {
+  const canvas = $("canvas", scatter), size = scatter.clientWidth, ratio = devicePixelRatio || 1;
+  canvas.width = canvas.height = size * ratio;
+  const context = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+  context.scale(ratio, ratio);
+  context.strokeStyle = style.getPropertyValue("--line");
+  context.beginPath();
+  context.moveTo(0, size);
+  context.lineTo(size, 0);
+  context.stroke();
+  context.globalAlpha = pairs.length > 5000 ? 0.15 : pairs.length > 500 ? 0.35 : 0.6;
+  const radius = pairs.length > 5000 ? 1.2 : pairs.length > 500 ? 2 : 3;
+  for (let p = 0; p < pairs.length; p += 1) {
+    context.fillStyle = style.getPropertyValue(changes[p] > 0 ? "--accent" : "--quiet");
+    context.beginPath();
+    context.arc(along(score(p, 0)) * size, (1 - along(score(p, 1))) * size, radius, 0, 7);
+    context.fill();
+  }
+}
+
+for (const [kind, place] of [["x", "left"], ["y", "bottom"]]) {
+  for (const [at, text] of [[0, String(Number(axis.low.toPrecision(6)))], [50, kind === "x" ? "A" : "B"], [100, String(Number(axis.high.toPrecision(6)))]]) {
+    const node = el("span", { className: kind, "aria-hidden": "true" }, text);
+    node.style[place] = `${at}%`;
+    node.style.transform = `translate(${kind === "x" ? "-50%, 0" : "0, 50%"})`;
+    scatter.append(node);
+  }
+}
+const mark = el("span", { className: "mark", hidden: true });
+scatter.append(mark);
+
+/** The pair nearest to a place in the scatter, within a few pixels. */
+function nearest(event) {
+  const box = scatter.getBoundingClientRect();
+  const x = (event.clientX - box.left) / box.width, y = 1 - (event.clientY - box.top) / box.height;
+  let best = null, least = (14 / box.width) ** 2;
+  for (let p = 0; p < pairs.length; p += 1) {
+    const d = (along(score(p, 0)) - x) ** 2 + (along(score(p, 1)) - y) ** 2;
+    if (d < least) [best, least] = [p, d];
+  }
+  return best;
+}
+scatter.addEventListener("pointermove", (event) => {
+  const p = nearest(event);
+  mark.hidden = p === null;
+  scatter.style.cursor = p === null ? "" : "pointer";
+  if (p === null) return;
+  scatter.title = `${nameOf(p)}: ${say(score(p, 0))} and ${say(score(p, 1))}`;
+  mark.style.left = `${100 * along(score(p, 0))}%`;
+  mark.style.top = `${100 * (1 - along(score(p, 1)))}%`;
+});
+scatter.addEventListener("pointerleave", () => { mark.hidden = true; });
+scatter.addEventListener("click", (event) => {
+  const p = nearest(event);
+  if (p === null) return;
+  if (!chosen.includes(p)) { $("#search").value = ""; $("#side").value = "all"; select(); }
+  detail.open(chosen.indexOf(p));
+});
+new ResizeObserver(drawScatter).observe(scatter);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawScatter);
+
+// ---- gallery ----
+
+let chosen = [];
+const photosOf = (p, side) => {
+  const table = tables[side], row = pairs[p][side];
+  return urlsOf(table.folders[table.columns.folder[row]], table.columns.name[row], data.thumbnails[side][row]);
+};
+const gallery = new Gallery({
+  grid: $("#grid"), more: $("#more"), open: (place) => detail.open(place),
+  card(place) {
+    const p = chosen[place];
+    const sides = data.same_files ? [0] : [0, 1];
+    return { title: pathOf(p, 0), below: changes[p] > 0, pictures: sides.map((side) => preview(photosOf(p, side))), name: nameOf(p), score: difference(p), kind: "pair" };
+  },
+});
+const detail = new Detail($("#detail"), {
+  count: () => chosen.length, higherIsBetter: label.higher_is_better, onclose: (place) => gallery.focus(place),
+  describe(place) {
+    const p = chosen[place];
+    const facts = [["A", say(score(p, 0))], ["B", say(score(p, 1))], ["Path in A", pathOf(p, 0)], ["Path in B", data.same_files ? null : pathOf(p, 1)]];
+    const photos = (data.same_files ? [0] : [0, 1]).map((side) => ({
+      urls: photosOf(p, side), alt: `Photo ${nameOf(p)}${data.same_files ? "" : side ? ", B" : ", A"}`,
+      caption: data.same_files ? null : `${side ? "B" : "A"}: ${say(score(p, side))}`,
+    }));
+    return { name: nameOf(p), score: difference(p), below: changes[p] > 0, facts, photos };
+  },
+});
+
+function select() {
+  const text = $("#search").value.toLowerCase(), side = $("#side").value;
+  chosen = order.filter((p) => (side === "all" || (side === "b" ? changes[p] > 0 : changes[p] < 0))
+    && (!text || pathOf(p, 0).toLowerCase().includes(text) || pathOf(p, 1).toLowerCase().includes(text)));
+  $("#shown").textContent = chosen.length === pairs.length ? plural(pairs.length, "image") : `${whole(chosen.length)} of ${plural(pairs.length, "image")}`;
+  $("#nothing").hidden = chosen.length > 0;
+  $("#export").disabled = chosen.length === 0;
+  gallery.fill(chosen.length);
+}
+
+// ---- what could not be compared ----
+
+const left = [];
+for (const [a, b] of data.unscored) {
+  const side = tables[0].errors[a] ? 0 : 1;
+  left.push([pathIn(tables[side], [a, b][side]), tables[side].errors[[a, b][side]]]);
+}
+data.only.forEach((rows, side) => rows.forEach((row) => left.push([pathIn(tables[side], row), `only in ${side ? "B" : "A"}`])));
+let leftShown = 0;
+function showLeft() {
+  for (const until = Math.min(left.length, leftShown + 100); leftShown < until; leftShown += 1) {
+    $("#left-rows").append(el("tr", {}, ...left[leftShown].map((text) => el("td", { className: "name" }, text))));
+  }
+  $("#more-left").parentElement.hidden = leftShown >= left.length;
+}
+
+// ---- beginning ----
+
+const order = pairs.map((_, p) => p).sort((p, q) => Math.abs(changes[q]) - Math.abs(changes[p]) || p - q);
+$("#left").hidden = left.length === 0;
+$("#search").addEventListener("input", select);
+$("#side").addEventListener("change", select);
+$("#more-left").addEventListener("click", showLeft);
+$("#export").addEventListener("click", () => {
+  const columns = ["path_a", "path_b", "score_a", "score_b", data.same_model ? "difference" : "rank_difference_percent"];
+  const rows = chosen.map((p) => ({ path_a: pathOf(p, 0), path_b: pathOf(p, 1), score_a: score(p, 0), score_b: score(p, 1), [columns[4]]: data.same_model ? better * changes[p] : changes[p] }));
+  saveAs("comparison.csv", csvOf(columns, rows), "text/csv");
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target.matches("input, select") || $("#detail").open) return;
+  event.preventDefault();
+  $("#search").focus();
+});
+select();
+showLeft();

@@ -1,0 +1,99 @@
+// A grid of cards that grows as one goes on, moved through by arrow keys. Shared by both reports.
+"use strict";
+
+const PAGE = 60;
+
+/** A file name as a part of a URL; bytes that are no text come as lone surrogates. */
+function urlPath(name) {
+  return Array.from(name, (character) => {
+    const code = character.codePointAt(0);
+    if (code >= 0xdc80 && code <= 0xdcff) return `%${(code - 0xdc00).toString(16).toUpperCase()}`;
+    return code >= 0xd800 && code <= 0xdfff ? "%EF%BF%BD" : encodeURIComponent(character);
+  }).join("");
+}
+
+/** Where an image can be seen: the photo beside the report, then the small copy inside it. */
+function urlsOf(folder, name, thumbnail) {
+  const urls = [{ href: folder.url + urlPath(name) }];
+  if (thumbnail) {
+    urls.push({ href: `data:image/webp;base64,${thumbnail}`, note: "The photo itself cannot be shown from here: this is the report's small copy of it." });
+  }
+  return urls;
+}
+
+/** A picture for a card: the small copy if there is one, or else the photo. */
+function preview(urls) {
+  const left = [...urls].reverse();
+  const image = el("img", { alt: "", loading: "lazy", decoding: "async", draggable: false });
+  const next = () => {
+    const url = left.shift();
+    if (url) image.src = url.href;
+    else image.replaceWith(el("span", { className: "none" }, "No preview"));
+  };
+  image.addEventListener("error", next);
+  next();
+  return image;
+}
+
+class Gallery {
+  /** `card(place)` gives {title, below, pictures, name, score}. */
+  constructor({ grid, more, card, open }) {
+    Object.assign(this, { grid, more, card, open, count: 0, visible: 0 });
+    grid.addEventListener("keydown", (event) => this.move(event));
+    more.addEventListener("click", () => {
+      const place = this.visible;
+      this.grow();
+      this.focus(place);
+    });
+  }
+
+  /** Begins anew with so many cards to come; `keep` leaves as many on the page as there were. */
+  fill(count, keep = false) {
+    const first = keep ? Math.max(PAGE, this.visible) : PAGE;
+    Object.assign(this, { count, visible: 0 });
+    this.grid.replaceChildren();
+    this.grow(first);
+  }
+
+  grow(by = PAGE) {
+    const cards = document.createDocumentFragment();
+    for (const until = Math.min(this.count, this.visible + by); this.visible < until; this.visible += 1) {
+      const place = this.visible, { title, below, pictures, name, score, kind = "" } = this.card(place);
+      cards.append(el("li", {}, el(
+        "button", {
+          type: "button", className: `card${below ? " below" : ""} ${kind}`, tabIndex: place === 0 ? 0 : -1,
+          title, "data-place": place, onclick: () => this.open(place),
+        },
+        el("span", { className: "picture" }, ...pictures),
+        el("span", { className: "caption" }, el("span", { className: "name" }, name), el("span", { className: "score" }, score)),
+      )));
+    }
+    this.grid.append(cards);
+    this.more.parentElement.hidden = this.visible >= this.count;
+  }
+
+  /** Tells again which of the cards on the page are below the threshold. */
+  mark(isBelow) {
+    for (const card of this.grid.querySelectorAll(".card")) card.classList.toggle("below", isBelow(Number(card.dataset.place)));
+  }
+
+  focus(place) {
+    while (place >= this.visible && this.visible < this.count) this.grow();
+    const target = $(`[data-place="${place}"]`, this.grid);
+    if (!target) return;
+    const current = $('[tabindex="0"]', this.grid);
+    if (current) current.tabIndex = -1;
+    target.tabIndex = 0;
+    target.focus();
+  }
+
+  move(event) {
+    const place = Number(event.target.dataset.place);
+    if (Number.isNaN(place)) return;
+    const perRow = getComputedStyle(this.grid).gridTemplateColumns.split(" ").length;
+    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: perRow, ArrowUp: -perRow, Home: -place, End: this.visible - 1 - place }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    if (place + by >= 0 && place + by < this.count) this.focus(place + by);
+  }
+}

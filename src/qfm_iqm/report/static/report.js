@@ -1,0 +1,247 @@
+// The report on one table of scores.
+"use strict";
+
+const data = JSON.parse($("#data").textContent);
+const { columns, label } = data;
+const total = columns.score.length;
+const better = label.higher_is_better ? 1 : -1;
+const axis = axisOf(label, columns.score);
+const decimals = decimalsOf(axis.high - axis.low);
+const folderOf = (i) => data.folders[columns.folder[i]];
+const common = commonFolder(data.folders.map((folder) => folder.name));
+const folderName = (folder) => folder.name.slice(common.length) || folder.name || "(no folder)";
+const pathOf = (i) => folderOf(i).name + columns.name[i];
+const say = (score) => score.toFixed(decimals);
+
+// ---- once: what is scored, in order of quality ----
+
+const scored = [], failed = [];
+for (let i = 0; i < total; i += 1) (columns.score[i] === null ? failed : scored).push(i);
+scored.sort((a, b) => better * (columns.score[a] - columns.score[b]) || a - b);
+const ascending = Float64Array.from(scored, (i) => columns.score[i]).sort();
+const rankOf = new Map(scored.map((i, rank) => [i, rank]));
+const worstTenth = ascending[Math.floor(ascending.length * (better > 0 ? 0.1 : 0.9))];
+let threshold = data.threshold ?? worstTenth ?? axis.low;
+threshold = Number(threshold.toFixed(decimals));
+
+const isBelow = (i) => better * (columns.score[i] - threshold) < 0;
+
+/** How many scored images are worse than the threshold. */
+function below(sorted) {
+  if (better > 0) return countBelow(sorted, threshold);
+  let first = countBelow(sorted, threshold);
+  while (first < sorted.length && sorted[first] === threshold) first += 1;
+  return sorted.length - first;
+}
+
+function medianOf(sorted) {
+  if (!sorted.length) return null;
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+// ---- overview ----
+
+$("#meta").textContent = data.meta.join(" · ");
+
+function drawFigures() {
+  const count = below(ascending);
+  const median = medianOf(ascending);
+  const figures = [
+    ["Images", whole(total)],
+    ["Median", median === null ? "–" : say(median)],
+    [better > 0 ? "Below threshold" : "Above threshold", whole(count), share(count, ascending.length)],
+    ["Not scored", whole(failed.length)],
+  ];
+  $("#figures").replaceChildren(...figures.map(([name, value, small]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, ` ${small}`) : null))));
+  const where = better > 0 ? "below" : "above";
+  $("#verdict").replaceChildren(
+    el("strong", {}, whole(count)), ` of ${plural(ascending.length, "image")} (${share(count, ascending.length)}) score ${where} ${say(threshold)}`,
+  );
+}
+
+const histogram = new Histogram($("#histogram"), ascending, axis, decimals, (value) => setThreshold(value));
+const thresholdField = $("#threshold");
+Object.assign(thresholdField, { min: axis.low, max: axis.high, step: 10 ** -decimals });
+thresholdField.addEventListener("change", () => {
+  if (thresholdField.value !== "") histogram.set(Number(thresholdField.value));
+});
+
+let waiting = 0;
+function setThreshold(value) {
+  threshold = value;
+  thresholdField.value = say(threshold);
+  drawFigures();
+  cancelAnimationFrame(waiting);
+  waiting = requestAnimationFrame(() => { drawFolders(); select(false); });
+}
+
+// ---- folders ----
+
+const byFolder = data.folders.map(() => ({ scores: [], failed: 0 }));
+for (const i of scored) byFolder[columns.folder[i]].scores.push(columns.score[i]);
+for (const i of failed) byFolder[columns.folder[i]].failed += 1;
+for (const folder of byFolder) folder.scores = Float64Array.from(folder.scores).sort();
+
+function drawFolders() {
+  if (data.folders.length < 2) return;
+  const rows = data.folders.map((folder, f) => {
+    const { scores, failed: broken } = byFolder[f];
+    const count = below(scores), median = medianOf(scores);
+    const meter = el("span", { className: "meter", "aria-hidden": "true" }, el("span"));
+    meter.firstChild.style.width = `${scores.length ? (100 * count) / scores.length : 0}%`;
+    return { folder, f, scores, broken, count, median, meter };
+  });
+  rows.sort((a, b) => better * ((a.median ?? Infinity * better) - (b.median ?? Infinity * better)) || a.f - b.f);
+  $("#folder-rows").replaceChildren(...rows.slice(0, 200).map((row) => el(
+    "tr", {},
+    el("td", {}, el("button", { type: "button", className: "link", onclick: () => pickFolder(row.f) }, folderName(row.folder))),
+    el("td", { className: "number" }, whole(row.scores.length + row.broken)),
+    el("td", { className: "number" }, row.median === null ? "–" : say(row.median)),
+    el("td", { className: "number" }, `${whole(row.count)} (${share(row.count, row.scores.length)})`, row.meter),
+    el("td", { className: "number" }, row.broken ? whole(row.broken) : "–"),
+  )));
+}
+
+function pickFolder(f) {
+  $("#folder").value = String(f);
+  select();
+  $("#gallery").scrollIntoView();
+  $("#folder").focus({ preventScroll: true });
+}
+
+// ---- gallery ----
+
+let chosen = [];
+const gallery = new Gallery({
+  grid: $("#grid"), more: $("#more"), open: (place) => detail.open(place),
+  card(place) {
+    const i = chosen[place];
+    return { title: pathOf(i), below: isBelow(i), pictures: [preview(photosOf(i))], name: columns.name[i], score: say(columns.score[i]) };
+  },
+});
+const photosOf = (i) => urlsOf(folderOf(i), columns.name[i], data.thumbnails[i]);
+
+function select(rewind = true) {
+  const text = $("#search").value.toLowerCase(), folder = $("#folder").value, status = $("#status").value;
+  const number = (id) => ($(id).value === "" ? null : Number($(id).value));
+  const from = number("#from"), to = number("#to");
+  const before = chosen;
+  chosen = scored.filter((i) => {
+    if (folder !== "" && columns.folder[i] !== Number(folder)) return false;
+    if (status === "below" && !isBelow(i)) return false;
+    if (status === "above" && isBelow(i)) return false;
+    if (status === "unusual" && !columns.unusual[i]) return false;
+    if (from !== null && columns.score[i] < from) return false;
+    if (to !== null && columns.score[i] > to) return false;
+    return !text || pathOf(i).toLowerCase().includes(text);
+  });
+  const order = $("#order").value;
+  if (order === "best") chosen.reverse();
+  if (order === "spread") chosen.sort((a, b) => (columns.spread[b] ?? -1) - (columns.spread[a] ?? -1));
+  if (order === "name") chosen.sort((a, b) => (pathOf(a) < pathOf(b) ? -1 : 1));
+  $("#shown").textContent = chosen.length === scored.length
+    ? plural(chosen.length, "image") : `${whole(chosen.length)} of ${plural(scored.length, "image")}`;
+  const filtered = chosen.length < scored.length;
+  $("#nothing").hidden = chosen.length > 0;
+  $("#nothing").firstChild.textContent = filtered ? "No image matches these filters. " : "No image has a score. ";
+  $("#reset").hidden = !filtered;
+  $("#export").disabled = chosen.length === 0;
+  // While the handle moves, cards that stay are not drawn anew.
+  if (!rewind && chosen.length === before.length && chosen.every((i, place) => i === before[place])) gallery.mark((place) => isBelow(chosen[place]));
+  else gallery.fill(chosen.length, !rewind);
+}
+
+// ---- one image ----
+
+const range = (a, b) => (a === null || a === undefined || b === null || b === undefined ? null : `${say(a)} to ${say(b)}`);
+const valueOf = (name, i) => (columns[name] ? columns[name][i] : null);
+
+function describe(place) {
+  const i = chosen[place];
+  const rank = rankOf.get(i);
+  const percentile = valueOf("percentile", i);
+  const width = valueOf("width", i), spread = valueOf("spread", i);
+  const facts = [
+    ["Rank, worst first", `${whole(rank + 1)} of ${whole(scored.length)}`],
+    ["Percentile", percentile === null ? null : `${percentile.toFixed(0)} of 100`],
+    ["90 % interval", range(valueOf("low", i), valueOf("high", i))],
+    ["Spread over crops", spread === null ? null : say(spread)],
+    ["Size", width ? `${whole(width)} × ${whole(columns.height[i])} px` : null],
+    ["Unusual image", valueOf("unusual", i) ? "yes: take the score with care" : null],
+    ["Folder", folderOf(i).name || "(no folder)"],
+    ["Model", valueOf("model", i)],
+    ["Precision", valueOf("precision", i) || null],
+  ];
+  return {
+    name: columns.name[i], score: say(columns.score[i]), below: isBelow(i), facts,
+    photos: [{ urls: photosOf(i), alt: `Photo ${columns.name[i]}` }], map: data.maps[i],
+  };
+}
+
+const detail = new Detail($("#detail"), {
+  describe, count: () => chosen.length, higherIsBetter: label.higher_is_better, onclose: (place) => gallery.focus(place),
+});
+
+// ---- errors ----
+
+let errorsShown = 0;
+function showErrors() {
+  const until = Math.min(failed.length, errorsShown + 100);
+  for (; errorsShown < until; errorsShown += 1) {
+    const i = failed[errorsShown];
+    $("#error-rows").append(el("tr", {}, el("td", { className: "name" }, pathOf(i)), el("td", { className: "name" }, data.errors[i])));
+  }
+  $("#more-errors").parentElement.hidden = errorsShown >= failed.length;
+}
+
+// ---- export ----
+
+function rowOf(i) {
+  const row = { path: pathOf(i), error: data.errors[i] ?? "", status: columns.score[i] === null ? "error" : "ok" };
+  for (const [name, values] of Object.entries(columns)) if (name !== "folder" && name !== "name") row[name] = values[i];
+  return row;
+}
+
+function exportSelection() {
+  saveAs("selection.csv", csvOf(data.order, chosen.map(rowOf)), "text/csv");
+}
+
+// ---- beginning ----
+
+const picker = $("#folder");
+picker.append(el("option", { value: "" }, "All folders"));
+data.folders.forEach((folder, f) => picker.append(el("option", { value: String(f) }, folderName(folder))));
+$("#folder-filter").hidden = $("#folders").hidden = data.folders.length < 2;
+$("#errors").hidden = failed.length === 0;
+$("#overview .panel").hidden = scored.length === 0;
+if (!columns.unusual) $('#status option[value="unusual"]').remove();
+if (!columns.spread) $('#order option[value="spread"]').remove();
+if (better < 0) {
+  $('#status option[value="below"]').textContent = "Above threshold (worse)";
+  $('#status option[value="above"]').textContent = "At or below threshold";
+  $("#folders-below").textContent = "Above threshold";
+}
+for (const id of ["#search", "#from", "#to"]) $(id).addEventListener("input", () => select());
+for (const id of ["#folder", "#status", "#order"]) $(id).addEventListener("change", () => select());
+for (const id of ["#from", "#to"]) $(id).step = 10 ** -decimals;
+$("#more-errors").addEventListener("click", showErrors);
+$("#export").addEventListener("click", exportSelection);
+$("#reset").addEventListener("click", () => {
+  for (const id of ["#search", "#from", "#to", "#folder"]) $(id).value = "";
+  $("#status").value = "scored";
+  select();
+  $("#search").focus();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target.matches("input, select") || $("#detail").open) return;
+  event.preventDefault();
+  $("#search").focus();
+});
+histogram.set(threshold, true);
+thresholdField.value = say(threshold);
+drawFigures();
+drawFolders();
+select();
+showErrors();

@@ -1,0 +1,63 @@
+"""Small copies of photos, to be carried inside a report."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.reading import read_image_uint8
+
+SIDE = 240  # twice what a card takes on the page, for sharp screens
+QUALITY = 62
+WORST_SHARE = 0.6
+
+
+def worth_showing(
+    scores: Sequence[float | None], count: int, *, higher_is_better: bool
+) -> list[int]:
+    """Which images get a thumbnail: most of them the worst, the others spread evenly over the rest.
+
+    Args:
+        scores: of all images; None for those without.
+        count: how many at most.
+        higher_is_better: the direction of the scores.
+
+    Returns:
+        Their places, worst first.
+    """
+    scored = [(score, place) for place, score in enumerate(scores) if score is not None]
+    scored.sort(key=lambda pair: (pair[0] if higher_is_better else -pair[0], pair[1]))
+    order = [place for _, place in scored]
+    if count >= len(order):
+        return order
+    worst = round(count * WORST_SHARE)
+    rest, left = order[worst:], count - worst
+    # The last of the rest, the best image, is always among them.
+    return order[:worst] + [rest[(i + 1) * len(rest) // left - 1] for i in range(left)]
+
+
+def thumbnails(paths: Sequence[str]) -> Iterator[str | None]:
+    """Thumbnails of files in the order given, as base64 of WebP; None where a file cannot be read.
+
+    Read by the one decoder: upright, and in sRGB.
+    """
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="thumbnail") as pool:
+        yield from pool.map(_thumbnail, paths)
+
+
+def _thumbnail(path: str) -> str | None:
+    try:
+        pixels_CHW = read_image_uint8(path)
+    except ImageError:
+        return None
+    image = Image.fromarray(pixels_CHW.permute(1, 2, 0).contiguous().numpy())
+    image.thumbnail((SIDE, SIDE), reducing_gap=3.0)
+    encoded = io.BytesIO()
+    image.save(encoded, "WEBP", quality=QUALITY, method=2)
+    return base64.b64encode(encoded.getvalue()).decode()

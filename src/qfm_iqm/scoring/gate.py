@@ -1,0 +1,144 @@
+"""A gate: which images are good enough to go on, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qfm_iqm.errors import QFMError, TableError
+from qfm_iqm.scoring.pairing import pair
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.tables import ScoreTable, table_of
+
+Outcome = Literal["pass", "review", "fail", "error"]
+OUTCOMES: tuple[Outcome, ...] = ("pass", "review", "fail", "error")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is asked of an image.
+
+    Attributes:
+        limit: the score it must reach; None asks for none.
+        review: scores from the first to below the second go to people instead of failing or
+            passing; None for no such band.
+        max_drop: how much worse than in the baseline it may be; None asks for nothing.
+        higher_is_better: the direction of the scores.
+
+    Raises:
+        QFMError: nothing is asked for, or a band or a drop that makes no sense.
+    """
+
+    limit: float | None = None
+    review: tuple[float, float] | None = None
+    max_drop: float | None = None
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if self.limit is None and self.max_drop is None:
+            raise QFMError("A gate needs something to ask for: give --min, --max or --max-drop.")
+        if self.review is not None and not self.review[0] < self.review[1]:
+            low, high = self.review
+            raise QFMError(f"The review band {low:g}:{high:g} is empty: give it as LOW:HIGH.")
+        if self.max_drop is not None and self.max_drop < 0:
+            raise QFMError(f"A drop is 0 or more, but {self.max_drop:g} was asked for.")
+
+    def describe(self) -> str:
+        """The rule in words."""
+        parts = []
+        if self.limit is not None:
+            parts.append(f"score {'>=' if self.higher_is_better else '<='} {self.limit:g}")
+        if self.review is not None:
+            parts.append(f"{self.review[0]:g} to {self.review[1]:g} to be reviewed")
+        if self.max_drop is not None:
+            parts.append(f"at most {self.max_drop:g} worse than the baseline")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of one image.
+
+    Attributes:
+        path: the image.
+        outcome: "pass", "review", "fail", or "error" where it could not be scored.
+        score: None where there is none.
+        baseline: its score in the baseline; None where there is none.
+        reason: one sentence; empty for a pass.
+    """
+
+    path: str
+    outcome: Outcome
+    score: float | None
+    baseline: float | None
+    reason: str
+
+
+def judge_rows(
+    rows: Sequence[ScoreRow], rule: Rule, baseline: ScoreTable | None = None
+) -> list[Verdict]:
+    """Holds scores against a rule.
+
+    Args:
+        rows: of the images, as scored.
+        rule: what is asked.
+        baseline: earlier scores of the same images; those it does not hold are held against
+            the limit alone.
+
+    Returns:
+        A verdict for each row, in order.
+
+    Raises:
+        TableError: the baseline is by another model, or of other images altogether.
+    """
+    before = {} if baseline is None else _baseline_scores(rows, baseline)
+    return [_verdict(row, rule, before.get(place)) for place, row in enumerate(rows)]
+
+
+def _baseline_scores(rows: Sequence[ScoreRow], baseline: ScoreTable) -> dict[int, float]:
+    now = table_of(rows, "these images")
+    for column in ("model", "weights"):
+        names = [set(table.columns.get(column, [])) - {""} for table in (now, baseline)]
+        if all(names) and names[0] != names[1]:
+            raise TableError(
+                f"The baseline {baseline.source} was scored with {column} "
+                f"{', '.join(sorted(names[1]))} and these images with "
+                f"{', '.join(sorted(names[0]))}: score both with one model."
+            )
+    pairs = pair(now, baseline)
+    if not pairs.rows:
+        raise TableError(f"The baseline {baseline.source} holds none of these images.")
+    scores = ((place, baseline.scores[earlier]) for place, earlier in pairs.rows)
+    return {place: score for place, score in scores if score is not None}
+
+
+def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
+    if row.score is None:
+        return Verdict(row.path, "error", None, before, row.error)
+    sign = 1 if rule.higher_is_better else -1
+    score = row.score
+    drop = None if before is None else sign * (before - score)
+    outcome: Outcome = "pass"
+    reason = ""
+    if rule.review is not None and rule.review[0] <= score < rule.review[1]:
+        outcome = "review"
+        reason = f"{score:g} is within the review band {rule.review[0]:g} to {rule.review[1]:g}"
+    elif rule.limit is not None and sign * (score - rule.limit) < 0:
+        outcome = "fail"
+        reason = f"{score:g} is {'below' if sign > 0 else 'above'} the limit of {rule.limit:g}"
+    # A drop fails whatever the score: what came out worse than it went in is a defect.
+    if rule.max_drop is not None and drop is not None and drop > rule.max_drop:
+        fallen = (
+            f"{score:g} is {drop:.4g} worse than {before:g} in the baseline, "
+            f"and {rule.max_drop:g} is allowed"
+        )
+        reason = f"{reason}; {fallen}" if outcome == "fail" else fallen
+        outcome = "fail"
+    return Verdict(row.path, outcome, score, before, f"{reason}." if reason else "")
+
+
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """0 all good enough or to be reviewed; 1 some fail; 2 some could not be judged."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    return 2 if "error" in outcomes else 1 if "fail" in outcomes else 0

@@ -1,0 +1,189 @@
+"""The application: routes, and how they fit together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib import metadata, resources
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+from qfm_iqm.errors import ModelError
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.report.page import asset
+from qfm_iqm.serve.answers import ImageMap, Mistake, ModelFacts, Scores
+from qfm_iqm.serve.decoding import RefusedError
+from qfm_iqm.serve.guard import Guard
+from qfm_iqm.serve.limits import Limits
+from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
+from qfm_iqm.serve.receiving import RETRY_AFTER, Admission, RequestError, declared_size, receive
+from qfm_iqm.serve.scoring import ScoringService
+
+_SHARED = ("base.css", "common.js", "detail.js")
+_OWN = ("page.css", "page.js", "docs.js")
+_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+_MISTAKES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Mistake, "description": "No image in the request."},
+    408: {"model": Mistake, "description": "The request did not arrive in time."},
+    413: {"model": Mistake, "description": "Too many bytes, pixels or files."},
+    415: {"model": Mistake, "description": "Not an image that can be read."},
+    429: {"model": Mistake, "description": "Too much to do: see Retry-After."},
+}
+
+
+def create_app(
+    model: QualityModel,
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    hosts: frozenset[str] | None = None,
+    device: str | None = None,
+) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        model: the model that scores.
+        limits: bounds; None for the defaults.
+        token: asked of every request but those for the page, if given.
+        hosts: names that requests may be for; None for any.
+        device: torch's name; None takes a GPU if there is one.
+    """
+    bounds = limits or Limits()
+    metrics = Metrics()
+    admission = Admission(bounds)
+    metrics.watch("qfm_pending_images", "Images being served.", lambda: float(admission.images))
+    metrics.watch("qfm_pending_bytes", "Bytes being served.", lambda: float(admission.bytes))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        service = await asyncio.to_thread(ScoringService, model, bounds, metrics, device)
+        app.state.service = service
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="QFM-IQM",
+        version=metadata.version("qfm-iqm"),
+        description="How good does a photo look to people? One number, without a reference.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+
+    @app.middleware("http")
+    async def count(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        began = time.perf_counter()
+        response = await answer(request)
+        route = getattr(request.scope.get("route"), "path", "other")
+        metrics.requests.labels(route, str(response.status_code)).inc()
+        metrics.seconds.labels(route).observe(time.perf_counter() - began)
+        return response
+
+    @app.exception_handler(RequestError)
+    @app.exception_handler(RefusedError)
+    async def mistake(_request: Request, error: RequestError | RefusedError) -> Response:
+        headers = {"Retry-After": str(RETRY_AFTER)} if error.code == 429 else {}
+        if error.code in (408, 413):
+            headers["Connection"] = "close"  # what else it sends is not read
+        return JSONResponse({"error": str(error)}, error.code, headers)
+
+    @app.exception_handler(ModelError)
+    async def unable(_request: Request, error: ModelError) -> Response:
+        return JSONResponse({"error": str(error)}, 422)
+
+    @app.post("/v1/score", openapi_extra=_BODY, responses=_MISTAKES, response_model=Scores)
+    async def score(request: Request) -> Response:
+        """Score images: multipart files, or one image as the body.
+
+        One image that is refused sets the answer's code; among several each has its own.
+        """
+        service: ScoringService = request.app.state.service
+        async with admission.request(declared_size(request, bounds)):
+            uploads = await receive(request, bounds)
+            async with admission.uploads(len(uploads)):
+                scored = await asyncio.gather(*(service.score(upload) for upload in uploads))
+        results = [row for _, row in scored]
+        if len(scored) == 1 and scored[0][0] != 200:
+            code = scored[0][0]
+            return JSONResponse({"error": results[0]["error"], "results": results}, code)
+        return JSONResponse({"results": results})
+
+    @app.post("/v1/map", openapi_extra=_BODY, responses=_MISTAKES, response_model=ImageMap)
+    async def quality_map(request: Request) -> Response:
+        """Where one image is better and worse."""
+        service: ScoringService = request.app.state.service
+        async with admission.request(declared_size(request, bounds)):
+            uploads = await receive(request, bounds)
+            if len(uploads) != 1:
+                raise RequestError(400, "A map is of one image.")
+            async with admission.uploads(1):
+                return JSONResponse(await service.explain(uploads[0]))
+
+    @app.get("/v1/model", response_model=ModelFacts)
+    async def facts() -> dict[str, Any]:
+        """The model that scores, and the limits."""
+        card = model.card.model_dump()
+        shown = ("name", "description", "license", "results", "weights_sha256", "version")
+        named = ("file_bytes", "request_bytes", "files", "pixels")
+        return {name: card[name] for name in shown} | {
+            "label": model.card.label.shown.model_dump(),
+            "limits": {name: getattr(bounds, name) for name in named},
+        }
+
+    @app.get("/healthz", response_class=PlainTextResponse)
+    async def healthy() -> str:
+        """Whether the service is there."""
+        return "ok"
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def figures() -> Response:
+        """Figures for Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    _add_pages(app)
+    app.add_middleware(Guard, hosts=hosts, token=token)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    """The page for people and what it is made of, all of it from this package."""
+    own = resources.files("qfm_iqm.serve") / "static"
+    files = {name: asset(name) for name in _SHARED}
+    files |= {name: (own / name).read_text("utf-8") for name in _OWN}
+    pages = {
+        path: (own / name).read_text("utf-8")
+        for path, name in (("/", "page.html"), ("/docs", "docs.html"))
+    }
+
+    def give(content: str, kind: str) -> Callable[[], Awaitable[Response]]:
+        async def answer() -> Response:
+            return Response(content, media_type=_TYPES[kind])
+
+        return answer
+
+    for path, content in pages.items():
+        app.add_api_route(path, give(content, "html"), include_in_schema=False)
+    for name, content in files.items():
+        kind = name.rpartition(".")[2]
+        app.add_api_route(f"/static/{name}", give(content, kind), include_in_schema=False)
+    app.add_api_route("/favicon.ico", lambda: Response(status_code=204), include_in_schema=False)

@@ -1,0 +1,122 @@
+"""Micro-batching: images of all clients go through the network together, in order of arrival.
+
+One thread owns the model. It takes whatever images wait, and gives them to the very engine of
+`qfm score`, which fills its batches across images: a score does not depend on the company, and is
+the one that `qfm score` gives.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from qfm_iqm.image.cropping import covering_crops, fit
+from qfm_iqm.network.explaining import QualityMap
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.serve.decoding import Decoded
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An image and what is wanted of it: a row or a map."""
+
+    image: Decoded
+    future: Future[Any]
+    explain: bool
+
+
+class Batcher:
+    """The thread that runs the model.
+
+    Args:
+        model: the model.
+        device: torch's name; None takes a GPU if there is one.
+        together: images that go into the engine at once, at most.
+        observe: is told how many images went in together.
+    """
+
+    def __init__(
+        self,
+        model: QualityModel,
+        *,
+        device: str | None = None,
+        together: int = 64,
+        observe: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._together = together
+        self._observe = observe
+        self._current: dict[str, Crops] = {}
+        self._model = model
+        self._scorer = Scorer(model, device=device, readers=1, source=self._current.__getitem__)
+        self._waiting: queue.Queue[_Waiting | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
+        self._thread.start()
+
+    def score(self, image: Decoded) -> Future[ScoreRow]:
+        """Has an image scored; its row has an empty path."""
+        return self._put(image, explain=False)
+
+    def explain(self, image: Decoded) -> Future[QualityMap]:
+        """Has an image's quality map drawn."""
+        return self._put(image, explain=True)
+
+    def close(self) -> None:
+        """Ends the thread when all that waits is done."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _put(self, image: Decoded, *, explain: bool) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._waiting.put(_Waiting(image, future, explain))
+        return future
+
+    def _serve(self) -> None:
+        ended = False
+        while not ended:
+            taken = [self._waiting.get()]
+            while len(taken) < self._together:
+                try:
+                    taken.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            ended = None in taken
+            # A client that has gone cancels its future: nothing is spent on it.
+            live = [w for w in taken if w is not None and w.future.set_running_or_notify_cancel()]
+            self._score([waiting for waiting in live if not waiting.explain])
+            for waiting in live:
+                if waiting.explain:
+                    self._explain(waiting)
+
+    def _score(self, group: list[_Waiting]) -> None:
+        if not group:
+            return
+        self._observe(len(group))
+        try:
+            for number, waiting in enumerate(group):
+                self._current[str(number)] = self._crops(waiting.image)
+            for waiting, row in zip(group, self._scorer.score_paths(self._current), strict=True):
+                waiting.future.set_result(row)
+        except Exception as error:  # whatever it is, nobody may wait for ever
+            for waiting in group:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+        finally:
+            self._current.clear()
+
+    def _explain(self, waiting: _Waiting) -> None:
+        try:
+            waiting.future.set_result(self._model.explain(waiting.image.pixels))
+        except Exception as error:
+            waiting.future.set_exception(error)
+
+    def _crops(self, image: Decoded) -> Crops:
+        preprocessing = self._model.card.preprocessing
+        fitted_CHW = fit(image.pixels, preprocessing)
+        crops = list(covering_crops(fitted_CHW, preprocessing.crop))
+        return Crops(crops, image.width, image.height, self._model.statistics(fitted_CHW))

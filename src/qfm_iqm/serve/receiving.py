@@ -1,0 +1,168 @@
+"""What a request brings: its images as bytes in memory, within the limits.
+
+Bytes alone are taken: no path and no URL of a client's is ever opened, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from qfm_iqm.errors import QFMError
+from qfm_iqm.serve.limits import Limits
+
+RETRY_AFTER = 1  # seconds
+
+
+class RequestError(QFMError):
+    """A request that is refused as a whole.
+
+    Attributes:
+        code: the HTTP code.
+    """
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One image of a request.
+
+    Attributes:
+        name: as the client calls it: for people, never a path to open.
+        content: its bytes.
+    """
+
+    name: str
+    content: bytes
+
+
+class Admission:
+    """How much is being served; lets a request in while it fits.
+
+    Used from one event loop alone.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.bytes = 0
+        self.images = 0
+
+    @asynccontextmanager
+    async def request(self, size: int) -> AsyncGenerator[None]:
+        """Counts a request's bytes while it is served.
+
+        Raises:
+            RequestError: 429, too much is being served already.
+        """
+        # A service with nothing to do takes any request that is within the limits.
+        if self.bytes and self.bytes + size > self.limits.pending_bytes:
+            raise _busy()
+        self.bytes += size
+        try:
+            yield
+        finally:
+            self.bytes -= size
+
+    @asynccontextmanager
+    async def uploads(self, count: int) -> AsyncGenerator[None]:
+        """Counts images while they are scored.
+
+        Raises:
+            RequestError: 429, too many are being scored already.
+        """
+        if self.images and self.images + count > self.limits.pending_images:
+            raise _busy()
+        self.images += count
+        try:
+            yield
+        finally:
+            self.images -= count
+
+
+def _busy() -> RequestError:
+    return RequestError(429, "The service has as much to do as it can: try again in a moment.")
+
+
+def declared_size(request: Request, limits: Limits) -> int:
+    """Bytes that a request says it brings; the most there may be, if it does not say.
+
+    Raises:
+        RequestError: 413, more than a request may bring; 400, no number.
+    """
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return limits.request_bytes
+    if not declared.isdecimal():
+        raise RequestError(400, "The Content-Length is no number.")
+    if int(declared) > limits.request_bytes:
+        raise _too_large("request", limits.request_bytes)
+    return int(declared)
+
+
+async def receive(request: Request, limits: Limits) -> list[Upload]:
+    """Reads a request's images: multipart files, or the body as one image.
+
+    Raises:
+        RequestError: 400 no images or no multipart; 408 too slow; 413 too large.
+    """
+    try:
+        async with asyncio.timeout(limits.receive_seconds):
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind == "multipart/form-data":
+                return await _files(request, limits)
+            content = b"".join([piece async for piece in _bounded(request, limits.file_bytes)])
+    except TimeoutError:
+        raise RequestError(408, "The request did not arrive in time.") from None
+    if not content:
+        raise RequestError(400, "There is no image in the request.")
+    return [Upload(request.headers.get("x-file-name", "image"), content)]
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = 1 << 40  # no part is ever written to disk; the stream is bounded
+
+
+async def _files(request: Request, limits: Limits) -> list[Upload]:
+    parser = _InMemory(
+        request.headers,
+        _bounded(request, limits.request_bytes),
+        max_files=limits.files,
+        max_fields=16,
+        max_part_size=4096,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        code = 413 if error.message.startswith("Too many files") else 400
+        raise RequestError(code, f"The request cannot be taken: {error.message}") from None
+    except KeyError:
+        raise RequestError(400, "The multipart request names no boundary.") from None
+    try:
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not files:
+            raise RequestError(400, "There is no image in the request.")
+        return [Upload(file.filename or "image", await file.read()) for file in files]
+    finally:
+        await form.close()
+
+
+async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes]:
+    received = 0
+    async for piece in request.stream():
+        received += len(piece)
+        if received > most:
+            raise _too_large("request", most)
+        yield piece
+
+
+def _too_large(what: str, most: int) -> RequestError:
+    return RequestError(413, f"The {what} has more than the {most / 1e6:g} MB that are allowed.")

@@ -1,0 +1,75 @@
+"""The service as a process: its socket, its signals, its end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from qfm_iqm.errors import QFMError
+
+GRACE_SECONDS = 60
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that ends with code 0 when it is told to end, and says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Takes the signals without raising them again at the end: it has ended as asked."""
+        named = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in named}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        QFMError: the address is taken, or not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise QFMError(f"The service cannot listen on {host} port {port}: {reason}.") from error
+
+
+def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serves until SIGINT or SIGTERM; what has been begun is then finished.
+
+    Args:
+        app: the application.
+        listener: its socket.
+        ready: called once it answers.
+    """
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _Server(config, ready)
+    server.run(sockets=[listener])
+    if not server.started:  # its own log says why
+        raise QFMError("The service did not start: the lines above say why.")

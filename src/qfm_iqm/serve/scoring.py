@@ -1,0 +1,107 @@
+"""From a client's bytes to a score: decoded in a worker, scored with everybody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.report.maps import map_data
+from qfm_iqm.serve.batching import Batcher
+from qfm_iqm.serve.decoding import Decoded, Decoder, RefusedError
+from qfm_iqm.serve.limits import Limits
+from qfm_iqm.serve.metrics import Metrics
+from qfm_iqm.serve.receiving import Upload
+
+AHEAD = 16  # decoded images that may wait for the model, for each worker: bounds memory
+
+
+class ScoringService:
+    """Decoder and batcher, started and stopped together.
+
+    Args:
+        model: the model.
+        limits: bounds.
+        metrics: is told what happens.
+        device: torch's name; None takes a GPU if there is one.
+
+    Raises:
+        QFMError: a decoding worker does not start.
+    """
+
+    def __init__(
+        self, model: QualityModel, limits: Limits, metrics: Metrics, device: str | None = None
+    ) -> None:
+        self.model = model
+        self.limits = limits
+        self._metrics = metrics
+        self._decoder = Decoder(model.card.preprocessing, limits)
+        self._batcher = Batcher(model, device=device, observe=metrics.together.observe)
+        self._threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="decode")
+        self._ahead = asyncio.Semaphore(limits.workers * AHEAD)
+        metrics.watch(
+            "qfm_decoder_restarts",
+            "Decoding workers that were replaced.",
+            lambda: float(self._decoder.restarts),
+        )
+
+    def close(self) -> None:
+        """Stops, when all that was begun is done."""
+        self._threads.shutdown()
+        self._batcher.close()
+        self._decoder.close()
+
+    async def score(self, upload: Upload) -> tuple[int, dict[str, Any]]:
+        """An image's row, and the HTTP code that it would have alone."""
+        try:
+            async with self._ahead:
+                image = await self._decode(upload)
+                row = asdict(await asyncio.wrap_future(self._batcher.score(image)))
+        except RefusedError as error:
+            self._metrics.images.labels("refused").inc()
+            return error.code, self._refused(upload, error)
+        self._metrics.images.labels(row["status"]).inc()
+        del row["path"]
+        return 200, {"name": upload.name} | row
+
+    async def explain(self, upload: Upload) -> dict[str, Any]:
+        """An image's quality map.
+
+        Raises:
+            RefusedError: it cannot be read.
+            ModelError: the model draws no maps.
+        """
+        async with self._ahead:
+            image = await self._decode(upload)
+            found = await asyncio.wrap_future(self._batcher.explain(image))
+        return {"name": upload.name} | map_data(found, self.model.card.label.shown)
+
+    async def _decode(self, upload: Upload) -> Decoded:
+        most = self.limits.file_bytes
+        if len(upload.content) > most:
+            raise RefusedError(
+                413, f"cannot read {upload.name!r}: it has more than {most / 1e6:g} MB"
+            )
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, self._decoder.decode, upload.content)
+        except RefusedError as error:
+            sentence = str(error).replace(
+                "cannot read the bytes", f"cannot read {upload.name!r}", 1
+            )
+            raise RefusedError(error.code, sentence) from None
+
+    def _refused(self, upload: Upload, error: RefusedError) -> dict[str, Any]:
+        return {
+            "name": upload.name,
+            "score": None,
+            "spread": None,
+            "width": None,
+            "height": None,
+            "status": "error",
+            "error": str(error),
+            "model": self.model.card.name,
+            "code": error.code,
+        }

@@ -1,0 +1,90 @@
+"""A decoding worker: a process that turns encoded bytes into pixels, within its limits.
+
+    python -m qfm_iqm.serve.worker        (started by `serve.decoding`, not by people)
+
+It reads frames on stdin and answers on stdout. Hostile bytes meet the decoders here, in a process
+that may neither grow without bound nor write a file, and whose death costs one image.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.cropping import Preprocessing, fit, working_size
+from qfm_iqm.image.reading import read_image
+from qfm_iqm.serve.frames import packed, read_frame
+
+MEMORY = "decoding it needs more memory than is allowed"
+
+
+def main() -> None:
+    """Serves frames until stdin ends."""
+    # Libraries that print must not print into the answers, nor fill a log with damaged files.
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    torch.set_num_threads(1)
+    first = read_frame(sys.stdin.buffer)
+    if first is None:
+        return
+    settings, _ = first
+    preprocessing = Preprocessing.model_validate(settings["preprocessing"])
+    _limit(settings["decode_bytes"])
+    _send(answers, {"ready": True}, b"")
+    os.dup2(nowhere, 2)
+    while (frame := read_frame(sys.stdin.buffer)) is not None:
+        _header, content = frame
+        _send(answers, *_decoded(content, settings["pixels"], preprocessing))
+
+
+def _decoded(
+    content: bytes, pixels: int, preprocessing: Preprocessing
+) -> tuple[dict[str, Any], bytes | memoryview]:
+    """An image at its working size as float32 bytes, or what is wrong with it."""
+    try:
+        image_CHW = read_image(content, max_pixels=pixels)
+        height, width = image_CHW.shape[-2:]
+        rows, columns = working_size(height, width, preprocessing)
+        # What fitting mirrors onto small images costs nothing to make again.
+        fitted_CHW = fit(image_CHW, preprocessing)[:, :rows, :columns].contiguous()
+    except ImageTooLargeError as error:
+        return {"code": 413, "error": str(error)}, b""
+    except ImageError as error:
+        lacking = isinstance(error.__cause__, MemoryError)
+        reason = f"cannot read the bytes: {MEMORY}" if lacking else str(error)
+        return {"code": 413 if lacking else 415, "error": reason}, b""
+    except (MemoryError, RuntimeError):  # torch's word for no memory
+        return {"code": 413, "error": f"cannot read the bytes: {MEMORY}"}, b""
+    header = {"shape": list(fitted_CHW.shape), "width": width, "height": height}
+    values: np.ndarray[Any, np.dtype[np.float32]] = fitted_CHW.numpy()
+    return header, values.reshape(-1).data.cast("B")
+
+
+def _send(answers: Any, header: dict[str, Any], body: bytes | memoryview) -> None:
+    answers.write(packed(header, len(body)))
+    left = memoryview(body)
+    while left:
+        left = left[answers.write(left) :]
+
+
+def _limit(decode_bytes: int) -> None:
+    """Bounds what this process may take on from here, where the system can."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no Path needed
+            mapped = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + decode_bytes,) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+import csv
+import json
+import shutil
+from xml.etree import ElementTree
+
+import pytest
+
+
+@pytest.fixture
+def scored(qfm, photo_folder, tiny_model_folder, tmp_path):
+    """A folder of photos, their scores, and the middle one of these."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photo_folder, folder)
+    qfm("score", folder, "-m", tiny_model_folder, "-o", tmp_path / "before.csv")
+    with (tmp_path / "before.csv").open() as file:
+        scores = sorted(float(row["score"]) for row in csv.DictReader(file))
+    return folder, scores
+
+
+def test_codes_and_files(qfm, scored, tiny_model_folder, tmp_path):
+    folder, scores = scored
+    options = [
+        "-m",
+        tiny_model_folder,
+        "--junit",
+        tmp_path / "t.xml",
+        "--json",
+        tmp_path / "t.json",
+    ]
+    answer = qfm("gate", folder, "--min", scores[0], *options)
+    assert answer.code == 0
+    assert "12 passed (score >= " in answer.err
+    limit = (scores[3] + scores[4]) / 2
+    answer = qfm("gate", folder, "--min", limit, *options)
+    assert answer.code == 1
+    assert "8 passed, 4 failed" in answer.err
+    assert answer.err.count("is below the limit of") == 4
+    suite = ElementTree.parse(tmp_path / "t.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("12", "4")
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert sorted(image["score"] for image in found["images"]) == scores
+    assert found["exit_code"] == 1
+
+    low = (scores[1] + scores[2]) / 2
+    answer = qfm("gate", folder, "--min", limit, "--review", f"{low}:{limit}", *options)
+    assert answer.code == 1
+    assert "8 passed, 2 to be reviewed, 2 failed" in answer.err
+
+    (folder / "broken.jpg").write_text("no image")
+    answer = qfm("gate", folder, "--min", scores[0], *options)
+    assert answer.code == 2
+    assert "1 could not be judged" in answer.err
+
+
+def test_a_baseline(qfm, scored, tiny_model_folder, tmp_path):
+    folder, _scores = scored
+    options = ["-m", tiny_model_folder, "--baseline", tmp_path / "before.csv", "--max-drop"]
+    assert qfm("gate", folder, *options, 0).code == 0
+    lines = (tmp_path / "before.csv").read_text().splitlines()
+    name, score, rest = lines[1].split(",", 2)
+    lines[1] = f"{name},{float(score) + 3},{rest}"
+    (tmp_path / "before.csv").write_text("\n".join(lines) + "\n")
+    answer = qfm("gate", folder, *options, 2)
+    assert answer.code == 1
+    assert "is 3 worse than" in answer.err
+    assert qfm("gate", folder, *options, 4).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "give --min, --max or --max-drop"),
+        (["--max", 3], "better when higher: give --min, not --max"),
+        (["--min", 3, "--review", "5"], "'5' is no review band"),
+        (["--min", 3, "--review", "5:4"], "The review band 5:4 is empty"),
+        (["--max-drop", 1], "--baseline and --max-drop belong together"),
+        (["--min", 3, "--junit", "a.json"], r"must end in .xml"),
+        (["--baseline", "gone.csv", "--max-drop", 1], "There is no score table gone.csv"),
+    ],
+)
+def test_mistakes_are_one_sentence(qfm, photo_folder, tiny_model_folder, options, sentence):
+    answer = qfm("gate", photo_folder, "-m", tiny_model_folder, *options)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_an_empty_folder_is_a_mistake(qfm, tmp_path, tiny_model_folder):
+    answer = qfm("gate", tmp_path, "--min", 1, "-m", tiny_model_folder)
+    assert answer.code == 2
+    assert "There is no image in" in answer.err

@@ -1,0 +1,155 @@
+"""`qfm finish`, `qfm calibrate` and `qfm pack`: a new model folder each, and clear refusals."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.network.units import LabelUnits
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory, build_model):
+    """A model on a scale of 0 to 100, and 110 small images rated 1 to 5 along its scores."""
+    root = tmp_path_factory.mktemp("rated")
+    model = build_model()
+    model.card.label = LabelUnits(minimum=0, maximum=100)
+    save_model(model, root / "model")
+    draw = np.random.default_rng(3)
+    values = {}
+    for number in range(110):
+        cells = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(cells).resize((48, 48), Image.Resampling.BICUBIC)
+        image.save(root / f"{number:03d}.png")
+        values[f"{number:03d}.png"] = model.score(root / f"{number:03d}.png").value
+    low, high = min(values.values()), max(values.values())
+    write(root / "mos.csv", {name: v + draw.uniform(-1, 1) for name, v in values.items()})
+    stars = {n: 1 + 4 * ((v - low) / (high - low)) ** 2 for n, v in values.items()}
+    noisy = {n: float(np.clip(v + draw.normal(0, 0.2), 1, 5)) for n, v in stars.items()}
+    write(root / "stars.csv", noisy)
+    write(root / "few.csv", dict(list(noisy.items())[:20]))
+    write(root / "reversed.csv", {n: 6 - v for n, v in noisy.items()})
+    write(root / "same.csv", dict.fromkeys(noisy, 3))
+    return root
+
+
+def write(path, ratings):
+    path.write_text("name,mos\n" + "".join(f"{n},{v}\n" for n, v in ratings.items()))
+
+
+def test_finish_then_score_says_what_scores_mean(qfm, rated, tmp_path):
+    out = tmp_path / "finished"
+    answer = qfm("finish", rated / "model", rated / "mos.csv", "--out", out, "--level", 0.8)
+    assert answer.code == 0, answer.err
+    assert "80%" in answer.out
+    before, after = (load_model(folder).card for folder in (rated / "model", out))
+    assert after.weights_sha256 == before.weights_sha256
+    assert after.meaning.population == "mos.csv"
+    assert after.meaning.interval.level == 0.8
+    scores = qfm("score", rated / "000.png", rated / "001.png", "-m", out)
+    assert scores.code == 0, scores.err
+    for row in csv.DictReader(scores.out.splitlines()):
+        assert float(row["low"]) < float(row["score"]) < float(row["high"])
+        assert 0 <= float(row["percentile"]) <= 100
+        assert row["unusual"] in ("True", "False")
+
+
+def test_scores_are_shown_from_0_to_100(qfm, rated, tmp_path):
+    card = json.loads((rated / "model" / "card.json").read_text())
+    card["label"] |= {"maximum": 200.0}
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    (wide / "card.json").write_text(json.dumps(card))
+    (wide / "model.safetensors").write_bytes((rated / "model" / "model.safetensors").read_bytes())
+    values = []
+    for model in (rated / "model", wide):
+        (row,) = csv.DictReader(qfm("score", rated / "005.png", "-m", model).out.splitlines())
+        assert row["percentile"] == row["low"] == row["high"] == row["unusual"] == ""
+        values.append(float(row["score"]))
+    assert values[0] == pytest.approx(2 * values[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("curve", ["isotonic", "logistic"])
+def test_calibrate_to_stars(qfm, rated, tmp_path, curve):
+    finished, out = tmp_path / "finished", tmp_path / "stars"
+    assert qfm("finish", rated / "model", rated / "mos.csv", "--out", finished).code == 0
+    answer = qfm(
+        "calibrate", finished, rated / "stars.csv", "--scale", 1, 5, "--curve", curve, "--out", out
+    )
+    assert answer.code == 0, answer.err
+    assert "110 ratings" in answer.out
+    assert ": better." in answer.out
+    card = load_model(out).card
+    assert card.label == LabelUnits(name="rating", minimum=1, maximum=5)
+    assert card.calibration.kind == curve
+    assert card.meaning.interval.images == 110
+    assert card.meaning.interval.reach < 0.8
+    ratings = {
+        row["name"]: float(row["mos"]) for row in csv.DictReader((rated / "stars.csv").open())
+    }
+    rows = list(csv.DictReader(qfm("score", rated, "-m", out).out.splitlines()))
+    errors = [
+        1 + float(row["score"]) / 25 - ratings[row["path"].rpartition("/")[2]] for row in rows
+    ]
+    assert len(errors) == 110
+    assert np.sqrt(np.mean(np.square(errors))) < 0.3
+    again = qfm("calibrate", out, rated / "stars.csv", "--out", tmp_path / "twice")
+    assert again.code == 2
+    assert "calibrated already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["few.csv", "--scale", 1, 5], "at least 30 ratings, and there are 20"),
+        (["same.csv"], "are equal"),
+        (["reversed.csv"], "fall as the scores rise"),
+        (["stars.csv", "--scale", 1, 3], "lie beyond the scale from 1 to 3"),
+        (["stars.csv", "--scale", 5, 1], "must name the lower end first"),
+        (["gone.csv"], "gone.csv"),
+    ],
+)
+def test_ratings_that_cannot_be_used_are_one_sentence(qfm, rated, tmp_path, arguments, sentence):
+    table, *more = arguments
+    answer = qfm("calibrate", rated / "model", rated / table, *more, "--out", tmp_path / "new")
+    assert answer.code == 2
+    assert answer.err.startswith("qfm: ")
+    assert sentence in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_low_ratings_may_be_the_good_ones(qfm, rated, tmp_path):
+    out = tmp_path / "new"
+    answer = qfm(
+        "calibrate", rated / "model", rated / "reversed.csv", "--lower-is-better", "--scale", 1, 5,
+        "--out", out,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    plain, calibrated = load_model(rated / "model"), load_model(out)
+    assert not calibrated.card.label.higher_is_better
+    for one, other in (("000.png", "001.png"), ("002.png", "003.png")):
+        apart = [m.score(rated / one).value - m.score(rated / other).value
+                 for m in (plain, calibrated)]  # fmt: skip
+        assert apart[0] * apart[1] >= 0
+
+
+def test_finish_without_enough_photos(qfm, rated, tmp_path):
+    answer = qfm("finish", rated / "model", rated / "few.csv", "--out", tmp_path / "new")
+    assert answer.code == 2
+    assert "at least 100 held-out photos" in answer.err
+
+
+def test_pack_needs_the_public_weights(qfm, rated, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("no hub here")
+
+    monkeypatch.setattr("qfm_iqm.network.weights.load_state_dict_from_hf", refuse)
+    monkeypatch.delenv("QFM_BACKBONE_DIR", raising=False)
+    answer = qfm("pack", rated / "model", "--out", tmp_path / "new")
+    assert answer.code == 2
+    assert "QFM_BACKBONE_DIR" in answer.err
+    assert not (tmp_path / "new").exists()

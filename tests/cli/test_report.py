@@ -1,0 +1,74 @@
+import csv
+import json
+import shutil
+
+import pytest
+
+
+def inlined(path):
+    text = path.read_text(encoding="utf-8")
+    block = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    return json.loads(block)
+
+
+@pytest.fixture
+def scored(qfm, photo_folder, tiny_model_folder, tmp_path, monkeypatch):
+    """Photos and a broken file, scored into scores.csv of the working folder."""
+    shutil.copytree(photo_folder, tmp_path / "photos")
+    (tmp_path / "photos" / "broken.jpg").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    qfm("score", "photos", "-m", tiny_model_folder, "-o", "scores.csv")
+    return tmp_path
+
+
+def test_a_table_becomes_a_page(qfm, scored, tiny_model_folder):
+    (scored / "pages").mkdir()
+    answer = qfm("report", "scores.csv", "-o", "pages/r.html", "--maps", 2, "-m", tiny_model_folder)
+    assert answer.code == 0, answer.err
+    assert "Written to pages/r.html" in answer.err
+    data = inlined(scored / "pages" / "r.html")
+    with (scored / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [str(score or "") for score in data["columns"]["score"]] == [r["score"] for r in rows]
+    assert data["folders"] == [{"name": "photos/", "url": "../photos/"}]
+    assert len(data["thumbnails"]) == 12
+    worst = sorted((float(r["score"]), i) for i, r in enumerate(rows) if r["score"])[:2]
+    assert set(data["maps"]) == {str(i) for _, i in worst}
+    assert list(data["errors"]) == ["0"]
+
+
+def test_two_tables_become_a_comparison(qfm, scored):
+    lines = (scored / "scores.csv").read_text().splitlines()
+    (scored / "later.csv").write_text("\n".join([*lines[:1], *reversed(lines[1:])]) + "\n")
+    answer = qfm("report", "scores.csv", "later.csv", "-o", "c.html", "--thumbnails", 0)
+    assert answer.code == 0, answer.err
+    data = inlined(scored / "c.html")
+    assert data["versus"]["n"] == 12
+    assert set(data["changes"]) == {0}
+
+
+def test_scoring_reports_at_once(qfm, scored, tiny_model_folder):
+    options = ["-m", tiny_model_folder, "-o", "s.parquet", "--report", "r.html"]
+    answer = qfm("score", "photos", *options)
+    assert answer.code == 1  # one is broken
+    data = inlined(scored / "r.html")
+    assert data["meta"] == ["photos", "scored by tiny-test_vit"]
+    assert len(data["maps"]) == len(data["thumbnails"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["gone.csv", "-o", "r.html"], "There is no score table gone.csv"),
+        (["scores.csv", "-o", "r.pdf"], "its name must end in .html"),
+        (["scores.csv", "-o", "gone/r.html"], "there is no folder gone"),
+        (["scores.csv"] * 3 + ["-o", "r.html"], "one score table or two, but 3 were given"),
+        (["scores.csv", "-o", "r.html", "-m", "gone"], "There is no model 'gone'"),
+    ],
+)
+def test_mistakes_are_one_sentence(qfm, scored, arguments, sentence):
+    answer = qfm("report", *arguments)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert not (scored / "r.html").exists()

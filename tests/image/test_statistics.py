@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+
+from qfm_iqm.image.statistics import NAMES, pixel_statistics
+
+
+def by_name(image):
+    return dict(zip(NAMES, pixel_statistics(image).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (40, 30)])
+@pytest.mark.parametrize("fill", ["flat", "random"])
+def test_every_image_has_finite_statistics(size, fill):
+    image = torch.rand(3, *size) if fill == "random" else torch.full((3, *size), 0.3)
+    found = pixel_statistics(image)
+    assert found.shape == (len(NAMES),)
+    assert found.dtype == torch.float64
+    assert found.isfinite().all()
+
+
+def test_against_a_slow_count():
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 256, (3, 12, 10)).astype(np.float32) / 255
+    image[:, :, 4:7] = image[:, :, 4:5]  # equal side by side
+    image[:, 3] = image[:, 2]  # equal one above the other
+    image[:, 0, 0], image[:, 1, 1] = 0, 1
+    found = by_name(torch.from_numpy(image))
+    grey = image.mean(0)
+    across = [(image[:, y, x] == image[:, y, x + 1]).all() for y in range(12) for x in range(9)]
+    down = [(image[:, y, x] == image[:, y + 1, x]).all() for y in range(11) for x in range(10)]
+    assert found["equal_across"] == pytest.approx(np.mean(across))
+    assert found["equal_down"] == pytest.approx(np.mean(down))
+    assert found["brightness"] == pytest.approx(grey.mean(), rel=1e-5)
+    assert found["contrast"] == pytest.approx(np.log(grey.std() + 0.25 / 255), rel=1e-5)
+    assert found["dark"] == pytest.approx((grey < 1 / 255).mean())
+    assert found["bright"] == pytest.approx((grey > 254 / 255).mean())
+    assert found["chroma"] == pytest.approx((image.max(0) - image.min(0)).mean(), rel=1e-5)
+    steps = np.abs(np.concatenate([np.diff(grey, axis=1).ravel(), np.diff(grey, axis=0).ravel()]))
+    assert found["gradient"] == pytest.approx(np.log(steps.mean() + 0.25 / 255), rel=1e-4)
+    small = grey.reshape(6, 2, 5, 2).mean((1, 3))
+    coarse = np.abs(np.concatenate([np.diff(small, axis=k).ravel() for k in (0, 1)])).mean()
+    expected = np.log(coarse + 0.25 / 255) - np.log(steps.mean() + 0.25 / 255)
+    assert found["coarser"] == pytest.approx(expected, rel=1e-3)
+    colours = {tuple(np.floor(image[:, y, x] * 15 + 0.5)) for y in range(12) for x in range(10)}
+    assert found["colours"] == pytest.approx(np.log(len(colours)))
+
+
+def test_noise_is_rough_and_a_slope_is_not():
+    slope = torch.linspace(0, 1, 64).expand(3, 64, 64)
+    grain = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert by_name(grain)["roughness"] > by_name(slope)["roughness"] + 2
+    assert by_name(grain)["coarser"] < by_name(slope)["coarser"] - 0.5
+
+
+def test_a_flat_colour_is_one_colour():
+    found = by_name(torch.full((3, 20, 20), 0.5))
+    assert (found["equal_across"], found["colours"], found["commonest"]) == (1, 0, 1)

@@ -1,0 +1,83 @@
+import json
+
+import pytest
+from scipy.stats import rankdata
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.comparison import comparison_page
+from qfm_iqm.report.scores import Place
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.tables import table_of
+
+
+def table(scores, model="m", folder=""):
+    rows = [
+        ScoreRow(
+            path=folder + name,
+            score=score,
+            spread=0.0,
+            width=1,
+            height=1,
+            status="ok" if score else "error",
+            error="" if score else "no",
+            model=model,
+        )
+        for name, score in scores.items()
+    ]
+    return table_of(rows, f"{folder}{model}")
+
+
+def inlined(page):
+    block = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    return json.loads(block)
+
+
+@pytest.fixture
+def place(tmp_path, photo_folder):
+    return Place(tmp_path / "r.html", photo_folder)
+
+
+A = {
+    "photo_00.jpg": 10.0,
+    "photo_01.jpg": 20.0,
+    "photo_02.jpg": 30.0,
+    "photo_03.jpg": None,
+    "x": 1.0,
+}
+B = {"photo_01.jpg": 26.0, "photo_00.jpg": 9.0, "photo_02.jpg": 30.0, "photo_03.jpg": 5.0, "y": 2.0}
+
+
+def test_one_model_is_compared_in_its_units(place):
+    data = inlined(comparison_page(table(A), table(B), place, LabelUnits(), count=2))
+    assert data["pairs"] == [[0, 1], [1, 0], [2, 2]]
+    assert data["changes"] == [-1, 6, 0]
+    assert (data["versus"]["wins"], data["versus"]["losses"], data["versus"]["n"]) == (1, 1, 3)
+    assert data["unscored"] == [[3, 3]]
+    assert data["only"] == [[4], [4]]
+    assert data["same_model"]
+    assert data["same_files"]
+    assert [sorted(side) for side in data["thumbnails"]] == [["0", "1"], ["0", "1"]]
+    assert data["thumbnails"][0]["1"] == data["thumbnails"][1]["0"]  # the same file
+
+
+def test_two_models_are_compared_by_rank(place):
+    first = {name: score for name, score in A.items() if score}
+    second = dict(zip(first, (4.0, 3.0, 2.0, 1.0), strict=True))
+    page = comparison_page(table(first), table(second, "other"), place, LabelUnits(), count=0)
+    data = inlined(page)
+    assert not data["same_model"]
+    ranks = rankdata([4, 3, 2, 1]) - rankdata(list(first.values()))
+    assert data["changes"] == pytest.approx([100 * r / 3 for r in ranks], abs=1e-5)
+
+
+def test_lower_may_be_better(place):
+    units = LabelUnits(higher_is_better=False)
+    data = inlined(comparison_page(table(A), table(B), place, units, count=0))
+    assert data["changes"] == [1, -6, 0]
+    assert (data["versus"]["wins"], data["versus"]["losses"]) == (1, 1)
+
+
+def test_nothing_in_common_is_a_mistake(place):
+    with pytest.raises(TableError, match="have 0 scored images in common"):
+        comparison_page(table({"a": 1.0, "b": 2.0}), table({"c": 1.0}), place, LabelUnits())

@@ -1,0 +1,92 @@
+"""The model card as a page: what stands in the card and the results, and nothing else."""
+
+import csv
+
+import pytest
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.network.card import ModelCard, ResultRow
+from qfm_iqm.network.meaning import Interval, Meaning
+from qfm_iqm.network.quality import NetworkConfig
+from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.model_card import model_card
+
+
+def row(part, value, metric="srcc", images=100):
+    return ResultRow(
+        data="photos (test part)", part=part, metric=metric, images=images, value=value,
+        ci_low=value - 0.05, ci_high=value + 0.05,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def card():
+    return ModelCard(
+        name="mine",
+        description="A model.",
+        network=NetworkConfig(backbone="test_vit", crop=48),
+        preprocessing=Preprocessing(crop=48, shorter_side=64),
+        label=LabelUnits(minimum=1, maximum=5),
+        training={"data": "a set", "terms": "free", "images": {"train": 7, "test": 2}},
+        results=[row("whole", 0.8), row("one", 0.7), row("two", 0.3), row("whole", 0.9, "plcc")],
+        weights_sha256="abc",
+    )
+
+
+def test_accuracy_per_subset_with_intervals(card):
+    page = model_card(card)
+    assert "| part | images | SRCC | PLCC |" in page
+    assert "| whole | 100 | 0.800 (0.750–0.850) | 0.900 (0.850–0.950) |" in page
+    assert "| two | 100 | 0.300 (0.250–0.350) | – |" in page
+    assert "Within the subset two its order is weakest: SRCC 0.30." in page
+    assert "train 7, test 2" in page
+
+
+def test_what_was_not_measured_is_said_to_be_missing(card):
+    page = model_card(card.model_copy(update={"results": []}))
+    assert page.count("Not measured") == 3
+    assert "This card does not say more" in page
+
+
+def test_the_scale_and_its_meaning(card):
+    meaning = Meaning(
+        population="photos of a set",
+        images=50,
+        quantiles=tuple(1 + 4 * i / 100 for i in range(101)),
+        interval=Interval(level=0.9, images=50, reach=0.4),
+    )
+    page = model_card(card.model_copy(update={"meaning": meaning}))
+    assert "0 (worst) to 100 (best): MOS from 1 to 5, mapped linearly." in page
+    assert "among 50 photos: photos of a set." in page
+    assert "A tenth scores below 10, half below 50, a tenth above 90." in page
+    assert "± 10.0 holds the mean opinion for 90%" in page
+    assert "Unusual" not in page
+
+
+def test_degradation_and_speed_are_those_of_this_model(card, tmp_path):
+    results = tmp_path / "results" / "degradation.csv"
+    results.parent.mkdir()
+    head = ["model", "photos", "n", "degradation", "figure", "value"]
+    rows = [
+        ["mine", "Kodak", 24, "blur", "L-test", 0.97],
+        ["mine", "Kodak", 24, "blur", "D-test", 0.91],
+        ["mine", "Kodak", 24, "all", "L-test", 0.95],
+        ["mine", "Kodak", 24, "blur", "mean score, level 0", 70],
+        ["other", "Kodak", 24, "blur", "L-test", 0.11],
+    ]
+    with results.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    results.with_suffix(".svg").write_text("<svg/>")
+    speed = tmp_path / "speed.csv"
+    speed.write_text("figure,value,model,cores\ncrops_per_second,374.1,mine,2\nx,1,other,2\n")
+    page = model_card(card, degradation=results, speed=speed, beside=tmp_path / "docs")
+    assert "| photos | degradation | L-test | D-test |" in page
+    assert "| Kodak (24) | blur | 0.97 | 0.91 |" in page
+    assert "| Kodak (24) | all | 0.95 | – |" in page
+    assert "0.11" not in page
+    assert "(../results/degradation.svg)" in page
+    assert "| crops per second | 374.1 | 2 |" in page
+    speed.write_text("model,photos\nmine,1\n")
+    with pytest.raises(TableError, match="has no column n, degradation, figure, value"):
+        model_card(card, degradation=speed)

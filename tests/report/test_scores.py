@@ -1,0 +1,106 @@
+import json
+import os
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import pytest
+
+from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.scores import Place, scores_page, split_path, table_data
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.tables import ScoreTable, table_of
+
+UNITS = LabelUnits(minimum=0, maximum=100)
+
+
+def row(path, score=50.0, error=""):
+    status = "error" if error else "ok"
+    return ScoreRow(
+        path=path,
+        score=None if error else score,
+        spread=1.0,
+        width=8,
+        height=6,
+        status=status,
+        error=error,
+        model="m",
+    )
+
+
+def inlined(page):
+    block = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    return json.loads(block)
+
+
+def test_columns_folders_and_errors():
+    table = table_of([row("a/1.jpg"), row("b/1.jpg", error="broken"), row("a/2.jpg", 3.0)], "t")
+    data = table_data(table, Place(Path("r.html"), Path()))
+    assert data["columns"]["folder"] == [0, 1, 0]
+    assert data["columns"]["name"] == ["1.jpg", "1.jpg", "2.jpg"]
+    assert data["columns"]["score"] == [50.0, None, 3.0]
+    assert [folder["name"] for folder in data["folders"]] == ["a/", "b/"]
+    assert data["errors"] == {1: "broken"}
+    assert data["order"] == [
+        "path",
+        "score",
+        "spread",
+        "width",
+        "height",
+        "status",
+        "error",
+        "model",
+    ]
+
+
+@pytest.mark.parametrize("path", ["a.jpg", "/x/a.jpg", "x/y z/é.jpg", "./a.jpg", "../a", "x/"])
+def test_a_path_is_its_two_parts(path):
+    folder, name = split_path(path)
+    assert folder + name == path
+    assert "/" not in name
+
+
+@pytest.mark.parametrize("folder", ["", "photos/", "../up/", "with space #?%/", "é/"])
+def test_photos_are_found_from_where_the_report_lies(tmp_path, folder, monkeypatch):
+    work = tmp_path / "work"
+    out = tmp_path / "out" / "reports"
+    work.mkdir()
+    out.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    place = Place(Path(os.path.relpath(out / "r.html")), Path())
+    url = urlsplit(place.url(folder))
+    assert not url.scheme
+    assert not url.query
+    assert not url.fragment
+    found = os.path.normpath(os.fsencode(out) + b"/" + unquote_to_bytes(url.path))
+    assert found == os.fsencode(os.path.normpath(work / folder))
+    absolute = Place(out / "r.html", Path()).url(str(work) + "/")
+    assert os.path.normpath(out / absolute) == str(work)
+
+
+def test_names_that_are_no_text_have_a_url(tmp_path):
+    folder = os.fsdecode(b"caf\xe9/")
+    assert Place(tmp_path / "r.html", tmp_path).url(folder) == "caf%E9/"
+
+
+def test_the_page_holds_thumbnails_of_what_can_be_read(photo_folder, tmp_path):
+    names = sorted(path.name for path in photo_folder.iterdir())
+    rows = [row(name, float(i)) for i, name in enumerate(names)] + [row("gone.jpg", 0.5)]
+    place = Place(tmp_path / "r.html", photo_folder)
+    page = scores_page(table_of(rows, "t"), place, UNITS, count=6)
+    data = inlined(page)
+    # Four of six for the worst, of which one is no longer there; two across the rest.
+    assert list(map(int, data["thumbnails"])) == [0, 1, 2, 6, 11]
+    assert data["label"]["maximum"] == 100
+    assert data["meta"] == ["t", "scored by m", "MOS, 0 to 100"]
+
+
+def test_ten_thousand_rows_are_compact(tmp_path):
+    rows = [row(f"folder {i % 9}/photograph_{i:06}.jpg", i / 77) for i in range(10_000)]
+    page = scores_page(table_of(rows, "t"), Place(tmp_path / "r.html", tmp_path), UNITS, count=0)
+    assert len(page) < 1_000_000
+
+
+def test_a_table_without_rows_or_options(tmp_path):
+    table = ScoreTable("t", {"path": [], "score": [], "error": []})
+    page = scores_page(table, Place(tmp_path / "r.html", tmp_path), LabelUnits())
+    assert inlined(page)["columns"] == {"folder": [], "name": [], "score": []}

@@ -1,0 +1,105 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qfm_iqm.errors import QFMError, TableError
+from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.tables import ScoreTable
+
+
+def row(score, path="a.jpg", model="m"):
+    if score is None:
+        return ScoreRow(
+            path=path,
+            score=None,
+            spread=None,
+            width=None,
+            height=None,
+            status="error",
+            error="cannot read a.jpg: empty",
+            model=model,
+        )
+    return ScoreRow(
+        path=path, score=score, spread=0.0, width=1, height=1, status="ok", error="", model=model
+    )
+
+
+def earlier(scores, model="m", **more):
+    columns = {"path": list(scores), "score": list(scores.values()), "error": [""] * len(scores)}
+    return ScoreTable("before.csv", columns | {"model": [model] * len(scores)} | more)
+
+
+@pytest.mark.parametrize(
+    ("score", "rule", "outcome", "says"),
+    [
+        (60.0, Rule(60), "pass", ""),
+        (59.9, Rule(60), "fail", "59.9 is below the limit of 60."),
+        (59.9, Rule(60, (50, 60)), "review", "within the review band 50 to 60."),
+        (50.0, Rule(60, (50, 60)), "review", "within"),
+        (49.9, Rule(60, (50, 60)), "fail", "below the limit"),
+        (60.0, Rule(60, (50, 60)), "pass", ""),
+        (62.0, Rule(60, (60, 65)), "review", "within"),
+        (30.0, Rule(40, higher_is_better=False), "pass", ""),
+        (41.0, Rule(40, higher_is_better=False), "fail", "41 is above the limit of 40."),
+        (None, Rule(60), "error", "cannot read a.jpg: empty"),
+    ],
+)
+def test_an_image_against_a_rule(score, rule, outcome, says):
+    (verdict,) = judge_rows([row(score)], rule)
+    assert (verdict.outcome, verdict.score) == (outcome, score)
+    assert says in verdict.reason
+    assert bool(verdict.reason) == (outcome != "pass")
+
+
+@pytest.mark.parametrize(
+    ("score", "before", "rule", "outcome"),
+    [
+        (70.0, 72.0, Rule(max_drop=2), "pass"),
+        (70.0, 72.5, Rule(max_drop=2), "fail"),
+        (80.0, 72.5, Rule(max_drop=2), "pass"),
+        (70.0, 75.0, Rule(60, max_drop=2), "fail"),
+        (55.0, 60.0, Rule(60, (50, 60), max_drop=2), "fail"),  # a drop is not for review
+        (30.0, 27.0, Rule(max_drop=2, higher_is_better=False), "fail"),
+        (27.0, 30.0, Rule(max_drop=2, higher_is_better=False), "pass"),
+    ],
+)
+def test_an_image_against_what_it_was(score, before, rule, outcome):
+    (verdict,) = judge_rows([row(score)], rule, earlier({"a.jpg": before}))
+    assert verdict.outcome == outcome
+    assert verdict.baseline == before
+
+
+def test_images_that_the_baseline_lacks_are_held_against_the_limit_alone():
+    rows = [row(50.0, "old.jpg"), row(50.0, "new.jpg")]
+    verdicts = judge_rows(rows, Rule(40, max_drop=2), earlier({"old.jpg": 60.0}))
+    assert [v.outcome for v in verdicts] == ["fail", "pass"]
+
+
+def test_a_baseline_that_says_nothing_of_these_images_is_refused():
+    with pytest.raises(TableError, match="holds none of these images"):
+        judge_rows([row(1.0)], Rule(max_drop=1), earlier({"b/other.jpg": 1.0}))
+    with pytest.raises(TableError, match="was scored with model other and these images with m"):
+        judge_rows([row(1.0)], Rule(max_drop=1), earlier({"a.jpg": 1.0}, model="other"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({}, "give --min, --max or --max-drop"),
+        ({"limit": 1, "review": (3, 3)}, "The review band 3:3 is empty"),
+        ({"max_drop": -1}, "A drop is 0 or more"),
+    ],
+)
+def test_a_rule_that_makes_no_sense(arguments, says):
+    with pytest.raises(QFMError, match=says):
+        Rule(**arguments)
+
+
+@given(st.lists(st.none() | st.floats(0, 100), max_size=6), st.floats(0, 100))
+def test_the_exit_code_is_the_worst_of_all(scores, limit):
+    code = exit_code(judge_rows([row(score) for score in scores], Rule(limit)))
+    if None in scores:
+        assert code == 2
+    else:
+        assert code == int(any(score < limit for score in scores))

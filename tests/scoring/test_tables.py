@@ -1,0 +1,158 @@
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.scoring.rows import ScoreRow, write_rows
+from qfm_iqm.scoring.tables import read_scores, table_of
+
+ENDINGS = ("csv", "jsonl", "parquet")
+ROWS = [
+    ScoreRow(
+        path="a/1.jpg",
+        score=61.25,
+        spread=2.5,
+        width=640,
+        height=480,
+        status="ok",
+        error="",
+        model="m",
+    ),
+    ScoreRow(
+        path='b/odd "name",\r\n.png',
+        score=12.0,
+        spread=0.0,
+        width=1,
+        height=2,
+        status="ok",
+        error="",
+        model="m",
+    ),
+    ScoreRow(
+        path="b/тень.png",
+        score=None,
+        spread=None,
+        width=None,
+        height=None,
+        status="error",
+        error="cannot read it: it is empty",
+        model="m",
+    ),
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_was_written_is_read_back(tmp_path, ending):
+    path = tmp_path / f"scores.{ending}"
+    write_rows(ROWS, path)
+    table = read_scores(path)
+    assert table.source == str(path)
+    assert dict(table.columns) == dict(table_of(ROWS, "").columns)
+    assert table.paths == [row.path for row in ROWS]
+    assert table.scores == [61.25, 12.0, None]
+    assert table.columns["width"] == [640, 1, None]
+    assert table.columns["error"] == ["", "", "cannot read it: it is empty"]
+    assert table.models == ["m"]
+    assert len(table) == 3
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.text(min_size=1), st.none() | finite), max_size=5))
+def test_csv_keeps_any_name_and_number(tmp_path_factory, pairs):
+    path = tmp_path_factory.mktemp("tables") / "t.csv"
+    pairs = [(name.replace("\x00", "0"), score) for name, score in pairs]
+    pairs = [(name, score) for name, score in pairs if name.isprintable()] or [("x", 1.0)]
+    write_rows(
+        [
+            ScoreRow(
+                path=name,
+                score=score,
+                spread=None,
+                width=None,
+                height=None,
+                status="ok",
+                error="",
+                model="m",
+            )
+            for name, score in pairs
+        ],
+        path,
+    )
+    table = read_scores(path)
+    assert list(zip(table.paths, table.scores, strict=True)) == pairs
+
+
+def test_a_name_that_is_no_text_survives_csv(tmp_path):
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    write_rows(
+        [
+            ScoreRow(
+                path=name,
+                score=1.0,
+                spread=0.0,
+                width=1,
+                height=1,
+                status="ok",
+                error="",
+                model="m",
+            )
+        ],
+        tmp_path / "t.csv",
+    )
+    assert read_scores(tmp_path / "t.csv").paths == [name]
+
+
+def test_columns_of_other_versions_are_taken_and_others_left(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("note,path,score,low,high,unusual\nx,a.jpg,1,0.5,1.5,True\ny,b.jpg,nan,,,\n")
+    table = read_scores(path)
+    assert list(table.columns) == ["path", "score", "low", "high", "unusual", "error"]
+    assert table.columns["unusual"] == [True, None]
+    assert table.scores == [1.0, None]  # not a number is no score
+    assert table.columns["error"] == ["", "There is no score."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.txt", "", r"must end in \.csv, \.jsonl, \.parquet"),
+        ("t.csv", "", "is empty"),
+        ("t.csv", "path,mos\na,1\n", "has no column 'score'"),
+        ("t.csv", "path,score\na,1,2\n", "Row 2 .* has 3 values for 2 columns"),
+        ("t.csv", "path,score\na,good\n", "Row 1 .* has 'good' in the column 'score'"),
+        ("t.csv", "path,score\n,1\n", "a row without a path"),
+        ("t.jsonl", "{", "Line 1 .* is no JSON object"),
+        ("t.jsonl", json.dumps({"path": "a", "score": 1}) + "\n[]\n", "Line 2"),
+        ("t.jsonl", "", "has no column 'path'"),
+        ("t.parquet", "PAR1 no", "is no Parquet file"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_one_sentence(tmp_path, name, content, sentence):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(TableError, match=sentence):
+        read_scores(tmp_path / name)
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    with pytest.raises(TableError, match=r"There is no score table .*gone\.csv"):
+        read_scores(tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_random_bytes_never_escape_as_another_error(tmp_path, ending):
+    draw = random.Random(3)
+    path = tmp_path / f"t.{ending}"
+    for _ in range(50):
+        path.write_bytes(draw.randbytes(draw.randrange(200)))
+        with pytest.raises(TableError):
+            read_scores(path)
+
+
+def test_no_rows_are_a_table():
+    assert len(table_of([], "nothing")) == 0

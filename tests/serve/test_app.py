@@ -1,0 +1,205 @@
+"""The service as clients see it: a real process, over HTTP."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.report.maps import map_data
+
+
+def png(side=40, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def scored_by_command(folder, model, tmp_path):
+    out = tmp_path / "scores.jsonl"
+    command = [sys.executable, "-m", "qfm_iqm", "score", folder, "-m", model, "-o", out]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=120)
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_scores_are_those_of_the_command_to_the_last_digit(
+    service, photo_folder, tiny_model_folder, tmp_path
+):
+    expected = scored_by_command(photo_folder, tiny_model_folder, tmp_path)
+    photos = sorted(photo_folder.iterdir(), reverse=True)  # in another order, and company
+    with service.client() as client:
+        files = [("files", (photo.name, photo.read_bytes())) for photo in photos]
+        together = client.post("/v1/score", files=files)
+        alone = client.post("/v1/score", content=photos[0].read_bytes())
+    assert together.status_code == 200
+    results = together.json()["results"]
+    assert [row["name"] for row in results] == [photo.name for photo in photos]
+    by_name = {row.pop("path").rpartition("/")[2]: row for row in expected}
+    for row in results:
+        name = row.pop("name")
+        assert {k: v for k, v in row.items() if k != "seconds"} == {
+            k: v for k, v in by_name[name].items() if k in row and k != "seconds"
+        }
+    assert alone.json()["results"][0]["score"] == by_name[photos[0].name]["score"]
+
+
+def test_a_map_is_that_of_the_model(service, photo_folder, tiny_model_folder):
+    photo = photo_folder / "photo_01.jpg"
+    model = load_model(tiny_model_folder)
+    with service.client() as client:
+        answer = client.post("/v1/map", content=photo.read_bytes())
+        assert client.post("/v1/map", content=b"no image").status_code == 415
+    assert answer.status_code == 200
+    found = answer.json()
+    expected = map_data(model.explain(photo), model.card.label.shown)
+    assert (found["rows"], found["columns"]) == (expected["rows"], expected["columns"])
+    assert np.allclose(found["values"], expected["values"], atol=1)
+    assert found["low"] == pytest.approx(expected["low"], abs=2e-3)
+
+
+def test_a_broken_file_among_good_ones(service):
+    files = [
+        ("files", ("a.png", png())),
+        ("files", ("../../b.png", b"no image")),
+        ("files", ("c.png", png(seed=1))),
+    ]
+    with service.client() as client:
+        answer = client.post("/v1/score", files=files)
+    assert answer.status_code == 200
+    rows = answer.json()["results"]
+    assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+    assert [row.get("code") for row in rows] == [None, 415, None]
+    assert rows[1]["error"].startswith("cannot read '../../b.png': it is not an image")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b"plain text", 415, "not an image of a known format"),
+        (b"", 400, "There is no image in the request"),
+        (png()[:-40], 415, "truncated|damaged"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(2_999_000), 415, "damaged"),
+        (bytes(3_100_000), 413, "more than the 3 MB"),
+        (bytes(6_000_000), 413, "more than the 5 MB"),
+    ],
+    ids=["text", "empty", "cut", "damaged", "too large a file", "too large a request"],
+)
+def test_what_is_refused(service, content, code, says):
+    with service.client() as client:
+        answer = client.post("/v1/score", content=content)
+        assert answer.status_code == code
+        assert re.search(says, answer.json()["error"])
+        assert client.get("/healthz").text == "ok"
+
+
+def test_too_many_pixels_are_refused_by_the_header(service):
+    bomb = io.BytesIO()
+    Image.new("1", (8000, 8000)).save(bomb, "PNG")
+    with service.client() as client:
+        answer = client.post("/v1/score", content=bomb.getvalue())
+    assert answer.status_code == 413
+    assert "8000 x 8000 pixels exceed the limit of 1000000" in answer.json()["error"]
+
+
+def test_too_many_files_and_odd_requests(service):
+    with service.client() as client:
+        many = client.post("/v1/score", files=[("files", (f"{i}.png", b"x")) for i in range(65)])
+        assert many.status_code == 413
+        fields = client.post("/v1/score", data={"path": "/etc/passwd"}, files={"x": ("", b"")})
+        assert fields.status_code == 400
+        bare = client.post(
+            "/v1/score", content=b"x", headers={"Content-Type": "multipart/form-data"}
+        )
+        assert bare.status_code == 400
+        assert client.get("/v1/score").status_code == 405
+        assert (
+            client.post("/v1/map", files=[("f", ("a", png())), ("f", ("b", png()))]).status_code
+            == 400
+        )
+
+
+def test_a_body_without_a_length_is_counted(service):
+    def pieces():
+        for _ in range(60):
+            yield bytes(100_000)
+
+    with service.client() as client:
+        assert client.post("/v1/score", content=pieces()).status_code == 413
+
+
+def test_the_model_says_what_it_is(service):
+    with service.client() as client:
+        facts = client.get("/v1/model").json()
+    assert facts["name"] == "tiny-test_vit"
+    assert facts["label"]["higher_is_better"] is True
+    assert facts["limits"] == {
+        "file_bytes": 3_000_000,
+        "request_bytes": 5_000_000,
+        "files": 64,
+        "pixels": 1_000_000,
+    }
+
+
+def test_metrics_count(service):
+    def figure(text, name):
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+    with service.client() as client:
+        before = client.get("/metrics").text
+        client.post("/v1/score", content=png())
+        client.post("/v1/score", content=b"none")
+        after = client.get("/metrics").text
+    for name in (
+        'qfm_images_total{outcome="ok"}',
+        'qfm_images_total{outcome="refused"}',
+        'qfm_requests_total{code="415",route="/v1/score"}',
+    ):
+        assert figure(after, name) - figure(before, name) == 1, name
+    assert figure(after, "qfm_pending_images") == 0
+    assert figure(after, "process_resident_memory_bytes") > 0
+
+
+def test_pages_come_from_here_and_carry_the_headers(service):
+    with service.client() as client:
+        for path in ("/", "/docs"):
+            page = client.get(path)
+            assert page.status_code == 200
+            policy = page.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert page.headers["x-content-type-options"] == "nosniff"
+            assert page.headers["referrer-policy"] == "no-referrer"
+            assert "server" not in page.headers
+            linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+            assert "/static/common.js" in linked
+            for target in linked:
+                assert target.startswith(("/", "data:,"))
+                if target.startswith("/"):
+                    assert client.get(target).status_code == 200
+        described = client.get("/openapi.json").json()["paths"]
+        assert {"/v1/score", "/v1/map", "/v1/model", "/healthz", "/metrics"} == set(described)
+        assert client.get("/static/../app.py").status_code == 404
+        assert client.get("/static/page.html").status_code == 404
+
+
+def test_requests_from_elsewhere_are_refused(service):
+    with service.client() as client:
+        own = client.post("/v1/score", content=png(), headers={"Origin": service.url})
+        assert own.status_code == 200
+        for headers, code in (
+            ({"Origin": "https://elsewhere.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Host": "elsewhere.example"}, 421),
+            ({"Host": "127.0.0.1.elsewhere.example:80"}, 421),
+        ):
+            answer = client.post("/v1/score", content=png(), headers=headers)
+            assert answer.status_code == code, headers
+            assert answer.json()["error"]
+        assert client.get("/healthz", headers={"Host": "localhost"}).status_code == 200

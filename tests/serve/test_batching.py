@@ -1,0 +1,63 @@
+"""Micro-batching: the scores of the engine, whoever asks, and never a request left waiting."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from qfm_iqm.image.reading import read_image
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.serve.batching import Batcher
+from qfm_iqm.serve.decoding import Decoded
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder):
+    return load_model(tiny_model_folder)
+
+
+def decoded(path):
+    image = read_image(path)
+    return Decoded(image, image.shape[2], image.shape[1])
+
+
+def test_scores_of_many_clients_are_the_engines(model, photo_folder):
+    photos = sorted(photo_folder.iterdir())
+    expected = [row.score for row in Scorer(model, device="cpu").score_paths(photos)]
+    together = []
+    batcher = Batcher(model, device="cpu", observe=together.append)
+    try:
+        images = [decoded(photo) for photo in photos]
+        with ThreadPoolExecutor(8) as clients:
+            places = [i for _ in range(5) for i in range(len(photos))]
+            rows = list(clients.map(lambda i: batcher.score(images[i]).result(60), places))
+    finally:
+        batcher.close()
+    assert [row.score for row in rows] == [expected[i] for i in places]
+    assert sum(together) == len(places)
+    assert len(together) < len(places)  # some did go together
+
+
+def test_what_fails_fails_alone_and_the_thread_goes_on(model, photo_folder):
+    image = decoded(sorted(photo_folder.iterdir())[0])
+    batcher = Batcher(model, device="cpu")
+    try:
+        broken = Decoded(torch.zeros(2, 60, 60), 60, 60)  # not RGB
+        with pytest.raises(RuntimeError):
+            batcher.score(broken).result(60)
+        with pytest.raises(ValueError, match="RGB"):
+            batcher.explain(broken).result(60)
+        cancelled = batcher.score(image)
+        cancelled.cancel()
+        assert batcher.score(image).result(60).status == "ok"
+    finally:
+        batcher.close()
+
+
+def test_closing_finishes_what_waits(model, photo_folder):
+    image = decoded(sorted(photo_folder.iterdir())[0])
+    batcher = Batcher(model, device="cpu", together=2)
+    waiting = [batcher.score(image) for _ in range(7)]
+    batcher.close()
+    assert {future.result(0).status for future in waiting} == {"ok"}
