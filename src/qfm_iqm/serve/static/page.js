@@ -162,8 +162,8 @@ function update(card, item) {
     const axis = scale(), meter = el("span", { className: "meter", "aria-hidden": "true" }, el("span"));
     meter.firstChild.style.width = `${(100 * (row.score - axis.low)) / (axis.high - axis.low)}%`;
     parts.push(el("span", { className: "score" }, say(row.score)), meter);
-    const about = [percentile(row), interval(row)].filter(Boolean).join(" · ");
-    if (about) parts.push(el("span", { className: "more-text" }, about));
+    const about = [percentile(row), interval(row)].filter(Boolean);
+    parts.push(...about.map((text) => el("span", { className: "more-text" }, text)));
   } else if (item.state === "error") {
     parts.push(el("span", { className: "score" }, "–"), el("span", { className: "more-text" }, reasonOf(item)));
     if (item.again) parts.push(el("span", { className: "more-text" }, "Press to try again."));
