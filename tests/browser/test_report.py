@@ -180,7 +180,7 @@ def test_a_phone(open_page, folder, check_accessibility, scheme):
 def test_ten_thousand_rows_open_soon(open_page, tmp_path):
     draw = np.random.default_rng(0)
     rows = [
-        row(f"folder {i % 7}/photo {i:05}.jpg", float(draw.normal(60, 12).clip(0, 100)))
+        row(f"folder {i % 7}/photo {i:05}.jpg", float(np.clip(draw.normal(60, 12), 0, 100)))
         for i in range(10_000)
     ]
     out = tmp_path / "many.html"
@@ -229,7 +229,8 @@ def test_a_comparison(open_page, folder, check_accessibility):
     cards(page).first.click()
     assert page.locator("dialog .big").inner_text() == "+10.0"
     page.keyboard.press("Escape")
-    box = page.locator("#scatter").bounding_box()
-    at = (box["x"] + 0.51 * box["width"], box["y"] + (1 - 0.41) * box["height"])
-    page.mouse.click(*at)  # the one that B made worse: the filter gives way
+    scatter = page.locator("#scatter")
+    side = scatter.bounding_box()["width"]
+    # The one that B made worse: the filter gives way.
+    scatter.click(position={"x": 0.51 * side, "y": (1 - 0.41) * side})
     assert page.locator("dialog .big").inner_text() == "−10.0"

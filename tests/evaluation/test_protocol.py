@@ -72,6 +72,17 @@ def test_without_resamples_there_are_no_intervals():
     assert all(row.value is not None and row.ci_low is None for row in evaluation.rows)
 
 
+def test_some_metrics_alone_are_those_of_all():
+    scores, labels, groups = rated()
+    whole = evaluate(scores, labels, groups=groups, n_boot=20)
+    for some in (("srcc", "plcc"), ("rmse_logistic",)):
+        found = evaluate(scores, labels, groups=groups, n_boot=20, metrics=some)
+        assert found.rows == tuple(row for row in whole.rows if row.metric in some)
+    # Too few images for a logistic curve do not matter to the others.
+    few = evaluate([1, 2, 4], [1, 3, 2], n_boot=0, metrics=("srcc",))
+    assert few.value("whole", "srcc") == pytest.approx(0.5)
+
+
 def test_a_group_without_an_answer_is_listed_with_the_reason():
     scores, labels, groups = rated()
     scores[groups["b"]] = 0.25

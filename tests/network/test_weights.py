@@ -91,7 +91,9 @@ except ModelError as error:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("The backbone weights 'test_vit' are QFM_BACKBONE_DIR is not set")
+    assert done.stdout.startswith(
+        "The backbone weights 'test_vit' are not here (QFM_BACKBONE_DIR is not set)"
+    )
     assert len(done.stdout.splitlines()) == 1
 
 

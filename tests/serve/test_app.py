@@ -57,7 +57,7 @@ def test_a_map_is_that_of_the_model(service, photo_folder, tiny_model_folder):
         assert client.post("/v1/map", content=b"no image").status_code == 415
     assert answer.status_code == 200
     found = answer.json()
-    expected = map_data(model.explain(photo), model.card.label)
+    expected = map_data(model.explain(photo), model.card.label.shown)
     assert (found["rows"], found["columns"]) == (expected["rows"], expected["columns"])
     assert np.allclose(found["values"], expected["values"], atol=1)
     assert found["low"] == pytest.approx(expected["low"], abs=2e-3)

@@ -5,7 +5,7 @@ whole: the mean over groups (`subset_mean`) shows what is left within them.
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,9 @@ def evaluate(
     groups: Mapping[str, npt.NDArray[np.integer]] | None = None,
     n_boot: int = 1000,
     seed: int = 0,
+    metrics: Sequence[str] = tuple(METRICS),
 ) -> Evaluation:
-    """All metrics on the whole, on each group, and their mean over groups.
+    """Metrics on the whole, on each group, and their mean over groups.
 
     A metric that does not exist on a group (fewer than 3 images, 5 for the logistic ones; all
     scores or labels equal) is listed without a value and with the reason, and so is then its mean
@@ -125,6 +126,7 @@ def evaluate(
         groups: row indices by group name; they may overlap and need not cover all rows.
         n_boot: resamples per part, shared by all metrics; 0 leaves the intervals out.
         seed: of the resamples.
+        metrics: keys of `METRICS`; the logistic ones cost the most.
 
     Raises:
         TableError: a metric that does not exist on the whole; a group whose name is taken or whose
@@ -139,20 +141,20 @@ def evaluate(
         name: _checked_rows(name, (groups or {})[name], s.size) for name in sorted(groups or {})
     }
 
-    whole = _measure(s, y, n_boot, (seed,))
+    whole = _measure(s, y, metrics, n_boot, (seed,))
     for metric, reason in whole.notes.items():
         raise TableError(f"The metric '{metric}' does not exist on the whole: {reason}")
     # Each group has a stream of its own: with a shared one, groups of equal size would draw the
     # same rows, and their mean would vary too much wherever tables are sorted alike.
     parts = {
-        name: _measure(s[rows], y[rows], n_boot, (seed, number))
+        name: _measure(s[rows], y[rows], metrics, n_boot, (seed, number))
         for number, (name, rows) in enumerate(rows_of.items(), start=1)
     }
-    table = [whole.row(WHOLE, metric) for metric in METRICS]
-    table += [part.row(name, metric) for name, part in parts.items() for metric in METRICS]
+    table = [whole.row(WHOLE, metric) for metric in metrics]
+    table += [part.row(name, metric) for name, part in parts.items() for metric in metrics]
     if parts:
-        mean = _mean(parts)
-        table += [mean.row(SUBSET_MEAN, metric) for metric in METRICS]
+        mean = _mean(parts, metrics)
+        table += [mean.row(SUBSET_MEAN, metric) for metric in metrics]
     return Evaluation(rows=tuple(table), n_boot=n_boot, seed=seed)
 
 
@@ -176,18 +178,22 @@ class _Measured:
         )
 
 
-def _measure(s: FloatArray, y: FloatArray, n_boot: int, seed: tuple[int, ...]) -> _Measured:
+def _measure(
+    s: FloatArray, y: FloatArray, metrics: Sequence[str], n_boot: int, seed: tuple[int, ...]
+) -> _Measured:
     try:
         check_pair(s, y)
     except TableError as error:
-        return _Measured(s.size, {}, {}, dict.fromkeys(METRICS, str(error)))
+        return _Measured(s.size, {}, {}, dict.fromkeys(metrics, str(error)))
     notes: dict[str, str] = {}
     curve: Logistic4 | None = None
-    try:
-        curve = fit_logistic(s, y)
-    except TableError as error:
-        notes = {metric: str(error) for metric in METRICS if metric.endswith("_logistic")}
-    possible = [metric for metric in METRICS if metric not in notes]
+    logistic = [metric for metric in metrics if metric.endswith("_logistic")]
+    if logistic:
+        try:
+            curve = fit_logistic(s, y)
+        except TableError as error:
+            notes = dict.fromkeys(logistic, str(error))
+    possible = [metric for metric in metrics if metric not in notes]
     values = {metric: METRICS[metric](s, y) for metric in possible}
     replicates = (
         bootstrap_replicates(s, y, metrics=possible, n_boot=n_boot, seed=seed, curve=curve)
@@ -197,12 +203,12 @@ def _measure(s: FloatArray, y: FloatArray, n_boot: int, seed: tuple[int, ...]) -
     return _Measured(s.size, values, replicates, notes)
 
 
-def _mean(parts: Mapping[str, _Measured]) -> _Measured:
+def _mean(parts: Mapping[str, _Measured], metrics: Sequence[str]) -> _Measured:
     """The mean over parts of each metric, value by value and resample by resample."""
     values: dict[str, float] = {}
     replicates: dict[str, FloatArray] = {}
     notes: dict[str, str] = {}
-    for metric in METRICS:
+    for metric in metrics:
         lacking = [name for name, part in parts.items() if metric in part.notes]
         if lacking:
             notes[metric] = f"It does not exist in the group {', '.join(lacking)}."

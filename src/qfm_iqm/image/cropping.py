@@ -58,8 +58,9 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         The image squeezed, or reduced to `shorter_side` where it is larger, then continued by
         mirroring at the bottom and right where a side is shorter than a crop.
     """
-    height, width = working_size(*image_CHW.shape[-2:], preprocessing)
-    if (height, width) != tuple(image_CHW.shape[-2:]):
+    given = image_CHW.shape[-2:]
+    height, width = working_size(given[0], given[1], preprocessing)
+    if (height, width) != tuple(given):
         batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
         resized = functional.interpolate(batched, (height, width), mode="bicubic", antialias=True)
         image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], height, width)

@@ -75,7 +75,9 @@ def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:
             f"There are no public weights '{name}' in timm {timm.__version__}, and no file of "
             f"that name with .safetensors: timm.list_pretrained() lists the names."
         )
-    looked = f"not in {BACKBONE_DIR}={folder}" if folder else f"{BACKBONE_DIR} is not set"
+    looked = (
+        f"not in {BACKBONE_DIR}={folder}" if folder else f"not here ({BACKBONE_DIR} is not set)"
+    )
     try:
         state: dict[str, Tensor] = load_state_dict_from_hf(config.hf_hub_id, weights_only=True)
     except Exception as error:  # the hub's client raises many kinds: none is ours to mend

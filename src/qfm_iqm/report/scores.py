@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import QFMError
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.report.maps import map_data
@@ -38,6 +38,7 @@ def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
 
 
 _CARRIED = ("score", "spread", "percentile", "low", "high", "unusual", "width", "height", "model")
+_MEANING = ("percentile", "low", "high", "unusual")  # not every model's card says these
 _CONSTANT = ("weights", "runtime", "precision")
 
 
@@ -79,7 +80,8 @@ def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
     parts = [split_path(path) for path in table.paths]
     of_row = [folders.setdefault(folder, len(folders)) for folder, _ in parts]
     columns: dict[str, list[Any]] = {"folder": of_row, "name": [name for _, name in parts]}
-    carried = _CARRIED + tuple(name for name in _CONSTANT if name in table.columns)
+    silent_on = {n for n in _MEANING if all(v is None for v in table.columns.get(n, []))}
+    carried = tuple(name for name in _CARRIED + _CONSTANT if name not in silent_on)
     for name in carried:
         if name in table.columns:
             columns[name] = table.columns[name]
@@ -152,6 +154,6 @@ def _maps(
     order = worth_showing(table.scores, len(table), higher_is_better=label.higher_is_better)[:count]
     found = {}
     for row in progress(iter(order), len(order), "quality maps"):
-        with suppress(ImageError):
+        with suppress(QFMError):  # also of a model whose tokens make no map
             found[row] = map_data(model.explain(place.file(table.paths[row])), label)
     return found

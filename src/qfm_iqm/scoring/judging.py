@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation, evaluate
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
@@ -88,6 +89,7 @@ def judge(
     device: str | torch.device | None = None,
     progress: Progress | None = None,
     source: Callable[[str], Crops] | None = None,
+    metrics: Sequence[str] = tuple(METRICS),
 ) -> tuple[Evaluation, JudgedImages]:
     """Scores rated images, in label units, and evaluates the scores.
 
@@ -100,6 +102,7 @@ def judge(
         device: torch's name; None takes a GPU if there is one.
         progress: wraps the rows as they come, given their number.
         source: gives the crops of a file in place of reading it.
+        metrics: which; see `evaluate`.
 
     Raises:
         TableError: no labels, names that match no file, images that cannot be read, or scores
@@ -110,7 +113,8 @@ def judge(
     groups = None if by is None else table.group(by)
     rows = score_rated(model, table, root, device=device, progress=progress, source=source)
     scores = [row.score for row in rows if row.score is not None]
-    return evaluate(scores, table.mos, groups=groups, n_boot=n_boot), JudgedImages(table, rows, by)
+    found = evaluate(scores, table.mos, groups=groups, n_boot=n_boot, metrics=metrics)
+    return found, JudgedImages(table, rows, by)
 
 
 def score_rated(

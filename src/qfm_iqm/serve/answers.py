@@ -14,7 +14,7 @@ class ScoredImage(BaseModel):
 
     name: str = Field(description="As the client called it.")
     score: float | None = Field(
-        description="On the scale that /v1/model calls label; null where there is none."
+        description="0 to 100, or in label units without a range; null for none."
     )
     spread: float | None = Field(description="Standard deviation of the crops' scores.")
     percentile: float | None = Field(default=None, description="Share in % that scores lower.")
@@ -42,8 +42,8 @@ class ImageMap(BaseModel):
     rows: int
     columns: int
     values: list[int] = Field(description="Row by row, 0 to 255, standing for low to high.")
-    low: float = Field(description="On the scale of the scores.")
-    high: float = Field(description="On the scale of the scores.")
+    low: float = Field(description="In the units of the scores.")
+    high: float = Field(description="In the units of the scores.")
 
 
 class Mistake(BaseModel):
@@ -58,7 +58,7 @@ class ModelFacts(BaseModel):
     name: str
     description: str
     license: str
-    label: dict[str, Any] = Field(description="Name, ends and direction of the scores' scale.")
+    label: dict[str, Any] = Field(description="Name, ends and direction of the scores.")
     results: list[dict[str, Any]]
     weights_sha256: str
     version: str

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, RecipeError, TableError
+from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.card import ResultRow
@@ -53,6 +54,7 @@ from qfm_iqm.training.state import load_state, random_state, restore_random_stat
 from qfm_iqm.training.stopping import InterruptedRunError, StopRequest
 
 LOG_EVERY = 10  # steps
+LOGGED = ("srcc", "plcc")  # of each epoch
 
 
 class Trainer:
@@ -91,8 +93,8 @@ class Trainer:
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             cpu=config.device == "cpu",
         )
-        silent = reporter is None or not self.accelerator.is_main_process
-        self.reporter = Reporter(None) if silent else reporter
+        spoken = reporter if self.accelerator.is_main_process else None
+        self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network)
         hint_width = hint_width_of(recipe, self.data, self.model.network)
@@ -249,14 +251,13 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         try:
-            rows = self._judge(self.model, self.data.validation, n_boot=0)[0].rows
+            judged = self._judge(self.model, self.data.validation, n_boot=0, metrics=LOGGED)
+            rows = judged[0].rows
         except TableError as error:
             # A collapsed network has no correlation; a later epoch may still recover.
             rows = ()
             self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
-        figures = {
-            f"{row.part}/{row.metric}": row.value for row in rows if row.metric in ("srcc", "plcc")
-        }
+        figures = {f"{row.part}/{row.metric}": row.value for row in rows}
         srcc = figures.get("whole/srcc")
         if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
             self.best = {"epoch": epoch, "srcc": srcc}
@@ -333,6 +334,7 @@ class Trainer:
         *,
         n_boot: int,
         source: Callable[[str], Crops] | None = None,
+        metrics: Sequence[str] = tuple(METRICS),
     ) -> tuple[Evaluation, JudgedImages]:
         if source is None and self.stems is not None:
             source = self.stems.covering
@@ -345,6 +347,7 @@ class Trainer:
             device=self.accelerator.device,
             progress=self._stoppable,
             source=source,
+            metrics=metrics,
         )
 
     def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:

@@ -72,6 +72,11 @@ class Gallery {
     this.more.parentElement.hidden = this.visible >= this.count;
   }
 
+  /** Tells again which of the cards on the page are below the threshold. */
+  mark(isBelow) {
+    for (const card of this.grid.querySelectorAll(".card")) card.classList.toggle("below", isBelow(Number(card.dataset.place)));
+  }
+
   focus(place) {
     while (place >= this.visible && this.visible < this.count) this.grow();
     const target = $(`[data-place="${place}"]`, this.grid);

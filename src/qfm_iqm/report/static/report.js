@@ -20,7 +20,8 @@ for (let i = 0; i < total; i += 1) (columns.score[i] === null ? failed : scored)
 scored.sort((a, b) => better * (columns.score[a] - columns.score[b]) || a - b);
 const ascending = Float64Array.from(scored, (i) => columns.score[i]).sort();
 const rankOf = new Map(scored.map((i, rank) => [i, rank]));
-let threshold = data.threshold ?? ascending[Math.floor(ascending.length / 10)] ?? axis.low;
+const worstTenth = ascending[Math.floor(ascending.length * (better > 0 ? 0.1 : 0.9))];
+let threshold = data.threshold ?? worstTenth ?? axis.low;
 threshold = Number(threshold.toFixed(decimals));
 
 const isBelow = (i) => better * (columns.score[i] - threshold) < 0;
@@ -126,6 +127,7 @@ function select(rewind = true) {
   const text = $("#search").value.toLowerCase(), folder = $("#folder").value, status = $("#status").value;
   const number = (id) => ($(id).value === "" ? null : Number($(id).value));
   const from = number("#from"), to = number("#to");
+  const before = chosen;
   chosen = scored.filter((i) => {
     if (folder !== "" && columns.folder[i] !== Number(folder)) return false;
     if (status === "below" && !isBelow(i)) return false;
@@ -146,7 +148,9 @@ function select(rewind = true) {
   $("#nothing").firstChild.textContent = filtered ? "No image matches these filters. " : "No image has a score. ";
   $("#reset").hidden = !filtered;
   $("#export").disabled = chosen.length === 0;
-  gallery.fill(chosen.length, !rewind);
+  // While the handle moves, cards that stay are not drawn anew.
+  if (!rewind && chosen.length === before.length && chosen.every((i, place) => i === before[place])) gallery.mark((place) => isBelow(chosen[place]));
+  else gallery.fill(chosen.length, !rewind);
 }
 
 // ---- one image ----

@@ -1,0 +1,153 @@
+import csv
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+from qfm_iqm.datasets.splits import Split
+from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.network.card import read_card
+from qfm_iqm.training.benchmark import check_leaks, plan_benchmark, run_benchmark, write_tables
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.reporting import Reporter
+
+SILENT = Reporter(None)
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory, recipe_content, write_recipe):
+    content = recipe_content(train__epochs=2, train__crops_per_image=2, data__group="subset")
+    return write_recipe(content, tmp_path_factory.mktemp("recipes") / "scenes.toml")
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_folds_are_numbered_splits_and_seeds(recipe_file, tmp_path):
+    plan = plan_benchmark(
+        recipe_file,
+        tmp_path,
+        protocol="paper",
+        folds=3,
+        shares=(0.5, 1.0),
+        changes=["train.lr=1e-3"],
+    )
+    assert [(fold.setting, fold.number) for fold in plan] == [
+        (setting, number) for setting in ("50%", "all") for number in range(3)
+    ]
+    for fold in plan:
+        assert fold.recipe.data.split_seed == fold.recipe.train.seed == fold.number
+        assert fold.recipe.data.train_share == (0.5 if fold.setting == "50%" else 1)
+        assert fold.recipe.protocol == "paper"
+        assert not fold.recipe.train.warmup_prefix
+        assert fold.recipe.train.lr == 1e-3
+    assert len({fold.folder for fold in plan}) == 6
+    assert len(plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=None)) == 10
+
+
+def test_the_authors_split_is_one_run_unless_folds_are_asked_for(
+    official_trees, recipe_content, write_recipe, tmp_path
+):
+    content = recipe_content()
+    content["data"] = {"root": str(official_trees["koniq10k"][0]), "dataset": "koniq10k"}
+    file = write_recipe(content, tmp_path / "koniq.toml")
+    (only,) = plan_benchmark(file, tmp_path / "out", protocol="paper", folds=None)
+    assert only.recipe.data.split == "official"
+    assert only.recipe.network.squeeze == (512, 384)
+    folds = plan_benchmark(file, tmp_path / "out", protocol="honest", folds=2)
+    assert [fold.recipe.data.split for fold in folds] == ["content"] * 2
+    assert folds[0].recipe.network.squeeze is None
+    split = tmp_path / "split.txt"
+    split.write_text(Split(("a",), ("b",), ("c",), "by hand").to_text())
+    changes = ['data.split="file"', f'data.split_file="{split}"']
+    assert len(plan_benchmark(file, tmp_path, protocol="honest", folds=None, changes=changes)) == 1
+    with pytest.raises(RecipeError, match="one fold: leave --folds out"):
+        plan_benchmark(file, tmp_path, protocol="honest", folds=2, changes=changes)
+
+
+def test_impossible_folds_and_shares_are_refused(recipe_file, tmp_path):
+    with pytest.raises(RecipeError, match="at least 1, but 0"):
+        plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=0)
+    for shares in ((0.0, 1.0), (1.2,), (0.5, 0.5)):
+        with pytest.raises(RecipeError, match="above 0 up to 1, each once"):
+            plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=1, shares=shares)
+
+
+def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    plan = plan_benchmark(recipe_file, out, protocol="paper", folds=2)
+    summaries = run_benchmark(plan, out, SILENT)
+    figures = rows_of(out / "figures.csv")
+    for fold in plan:
+        card = read_card(fold.folder / "model/card.json")
+        digest = card.training["split_sha256"]
+        assert Split.from_text((fold.folder / "split.txt").read_text()).sha256 == digest
+        own = [row for row in figures if row["fold"] == str(fold.number)]
+        assert {row["split_sha256"] for row in own} == {digest}
+        results = {
+            (r["part"], r["metric"]): r["value"] for r in rows_of(fold.folder / "results.csv")
+        }
+        honest = {
+            (row["part"], row["metric"]): row["value"] for row in own if row["protocol"] == "honest"
+        }
+        assert honest == {key: value for key, value in results.items() if value}
+        log = [json.loads(line) for line in (fold.folder / "log.jsonl").read_text().splitlines()]
+        best = max(entry["whole/srcc"] for entry in log if entry["kind"] == "paper")
+        (paper,) = [
+            row for row in own
+            if (row["protocol"], row["part"], row["metric"]) == ("paper", "whole", "srcc")
+        ]  # fmt: skip
+        assert float(paper["value"]) == best
+        assert paper["images"] == str(card.training["images"]["test"])
+    digests = {row["split_sha256"] for row in figures}
+    assert len(digests) == 2
+    assert {(one.protocol, one.folds) for one in summaries} == {("honest", 2), ("paper", 2)}
+    text = (out / "summary.md").read_text()
+    assert "| all | paper (optimistic) | whole | 2 |" in text
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("model/*")}
+    run_benchmark(plan, out, SILENT)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("model/*")} == before
+    # A fold that is lost is made again, to the same figures on a CPU.
+    shutil.rmtree(plan[1].folder)
+    assert len({row["fold"] for row in _written(plan, out)}) == 1
+    run_benchmark(plan, out, SILENT)
+    assert rows_of(out / "figures.csv") == figures
+
+
+def _written(plan, out):
+    write_tables(plan, out)
+    return rows_of(out / "figures.csv")
+
+
+def test_leaks_stop_a_benchmark_before_it_trains(
+    rated_set, recipe_content, write_recipe, tmp_path, capsys
+):
+    root = tmp_path / "leaky"
+    shutil.copytree(rated_set, root)
+    content = recipe_content()
+    content["data"]["root"] = str(root)
+    file = write_recipe(content, tmp_path / "leaky.toml")
+    out = tmp_path / "out"
+    plan = plan_benchmark(file, out, protocol="honest", folds=2)
+    assert check_leaks(plan, out, SILENT, allow=False) == []
+    split = Split.from_text(_split_text(plan[0].recipe))
+    shutil.copy(root / split.train[0], root / split.test[0])
+    # What was looked at is not looked at again: a benchmark that goes on loses no time.
+    assert check_leaks(plan, out, SILENT, allow=False) == []
+    (out / "leaks.checked").unlink()
+    with pytest.raises(TableError, match=r"leak between parts .*leaks\.csv"):
+        check_leaks(plan, out, SILENT, allow=False)
+    assert "file" in {row["reason"] for row in rows_of(out / "leaks.csv")}
+    leaks = check_leaks(plan, out, Reporter(Console(stderr=True)), allow=True)
+    assert len(leaks) == len(rows_of(out / "leaks.csv"))
+    assert f"{len(leaks)} pairs of images leak" in capsys.readouterr().err
+
+
+def _split_text(recipe: Recipe) -> str:
+    from qfm_iqm.training.data import rated_split
+
+    return rated_split(recipe)[1].to_text()

@@ -1,0 +1,115 @@
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from qfm_iqm.evaluation.correlation import srcc
+from qfm_iqm.image.cropping import Preprocessing, fit
+from qfm_iqm.image.reading import read_image
+from qfm_iqm.training.paper import best_test_epoch, habits, random_crops
+from qfm_iqm.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, make_recipe):
+    """A short run by the literature's protocol, and its folder."""
+    out = tmp_path_factory.mktemp("paper") / "run"
+    recipe = make_recipe(
+        train__epochs=3, train__crops_per_image=2, data__group="subset", train__schedule="step"
+    ).model_copy(update={"protocol": "paper"})
+    return Trainer(recipe, out), out
+
+
+def entries(out, kind):
+    lines = (out / "log.jsonl").read_text().splitlines()
+    return [entry for line in lines if (entry := json.loads(line))["kind"] == kind]
+
+
+def test_habits_are_keys_of_recipes_and_squeeze_two_datasets(make_recipe):
+    assert habits(None) == {"protocol": "paper", "train.warmup_prefix": False}
+    for name in ("koniq10k", "spaq"):
+        assert habits(name)["network.squeeze"] == [512, 384]
+        assert habits(name)["network.shorter_side"] is None
+    assert "network.squeeze" not in habits("livec")
+
+
+def test_test_crops_are_ten_of_the_image_seeded_by_run_epoch_and_name(photo_folder):
+    preprocessing = Preprocessing(crop=32)
+    path = photo_folder / "photo_05.png"
+
+    def drawn(path=path, **options):
+        told = {"seed": 3, "epoch": 2, "flip": True, "stems": None} | options
+        return random_crops(preprocessing, **told)(str(path))
+
+    crops = drawn()
+    assert [crop.shape for crop in crops.pixels] == [(3, 32, 32)] * 10
+    again = drawn()
+    assert all(torch.equal(a, b) for a, b in zip(crops.pixels, again.pixels, strict=True))
+    for other in (drawn(seed=4), drawn(epoch=3), drawn(photo_folder / "photo_06.png")):
+        assert not all(torch.equal(a, b) for a, b in zip(crops.pixels, other.pixels, strict=True))
+    # By hand: places and mirroring out of one stream.
+    image = fit(read_image(path), preprocessing)
+    draw = np.random.default_rng([3, 2, zlib.crc32(path.name.encode())])
+    for crop in crops.pixels:
+        top = int(draw.integers(image.shape[1] - 31))
+        left = int(draw.integers(image.shape[2] - 31))
+        expected = image[:, top : top + 32, left : left + 32]
+        assert torch.equal(crop, expected.flip(-1) if draw.random() < 0.5 else expected)
+
+
+def test_a_run_logs_the_test_part_after_every_epoch_and_still_tests_once(run):
+    trainer, out = run
+    evaluation = trainer.run()
+    judged = entries(out, "paper")
+    assert [entry["epoch"] for entry in judged] == [0, 1, 2]
+    assert len(entries(out, "test")) == 1
+    # The figures are those of scores by random crops.
+    last = trainer.model.eval()
+    source = random_crops(
+        last.card.preprocessing, seed=trainer.recipe.train.seed, epoch=2, flip=True, stems=None
+    )
+    test = trainer.data.test
+    scores = [
+        last.network(torch.stack(source(str(path)).pixels)).mean().item()
+        for path in test.paths(trainer.data.root)
+    ]
+    assert judged[-1]["whole/srcc"] == pytest.approx(srcc(scores, test.mos), abs=1e-6)
+    epoch, figures = best_test_epoch(out / "log.jsonl")
+    assert figures["whole/srcc"] == max(entry["whole/srcc"] for entry in judged)
+    assert judged[epoch]["whole/srcc"] == figures["whole/srcc"]
+    assert {"whole/plcc", "even/srcc", "subset_mean/srcc"} <= figures.keys()
+    # The honest figure is that of the epoch that validation chose, by covering crops.
+    assert trainer.best["epoch"] == max(
+        range(3), key=lambda e: entries(out, "validation")[e]["whole/srcc"]
+    )
+    assert evaluation.value("whole", "srcc") == entries(out, "test")[0]["whole/srcc"]
+
+
+def test_the_protocol_does_not_change_what_is_trained(run, tmp_path):
+    trainer, out = run
+    if not (out / "model").is_dir():
+        trainer.run()
+    honest = Trainer(trainer.recipe.model_copy(update={"protocol": "honest"}), tmp_path / "run")
+    honest.run()
+    assert entries(tmp_path / "run", "paper") == []
+    steps = [
+        [(entry["epoch"], entry["loss"]) for entry in entries(folder, "step")]
+        for folder in (out, tmp_path / "run")
+    ]
+    assert steps[0] == steps[1]
+
+
+def test_an_epoch_judged_twice_counts_as_the_last_time(tmp_path):
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"kind": "step", "epoch": 0, "loss": 1.0},
+        {"kind": "paper", "epoch": 0, "whole/srcc": 0.9, "whole/plcc": 0.1},
+        {"kind": "paper", "epoch": 1, "whole/srcc": 0.6, "whole/plcc": None},
+        {"kind": "paper", "epoch": 0, "whole/srcc": 0.5, "whole/plcc": 0.2},
+    ]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    assert best_test_epoch(log) == (1, {"whole/srcc": 0.6})
+    log.write_text(json.dumps(lines[0]))
+    assert best_test_epoch(log) is None
