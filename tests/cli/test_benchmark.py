@@ -142,7 +142,8 @@ def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
 
 def test_the_authors_split_is_used_where_there_is_one(qfm, official_trees, tmp_path):
     root, out = official_trees["biq2021"][0], tmp_path / "out"
-    answer = qfm("benchmark", recipe_of("biq2021"), "--out", out, *tiny(root))
+    command = ["benchmark", recipe_of("biq2021"), "--out", out, *tiny(root)]
+    answer = qfm(*command, "--set", "data.validation=0.3")
     assert answer.code == 0, answer.err
     split = Split.from_text((out / "all/fold0/split.txt").read_text())
     table = DATASETS["biq2021"].load(root)
