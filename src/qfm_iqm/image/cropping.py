@@ -58,12 +58,18 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         The image squeezed, or reduced to `shorter_side` where it is larger, then continued by
         mirroring at the bottom and right where a side is shorter than a crop.
     """
-    height, width = working_size(*image_CHW.shape[-2:], preprocessing)
-    if (height, width) != tuple(image_CHW.shape[-2:]):
+    height, width = image_CHW.shape[-2:]
+    size = working_size(height, width, preprocessing)
+    if size != (height, width):
         batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
-        resized = functional.interpolate(batched, (height, width), mode="bicubic", antialias=True)
-        image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], height, width)
-    crop = preprocessing.crop
+        resized = functional.interpolate(batched, size, mode="bicubic", antialias=True)
+        image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], *size)
+    return continued(image_CHW, preprocessing.crop)
+
+
+def continued(image_CHW: Tensor, crop: int) -> Tensor:
+    """An image whose sides shorter than a crop are continued by mirroring."""
+    height, width = image_CHW.shape[-2:]
     if height < crop:
         image_CHW = image_CHW[..., _mirrored(height, crop, image_CHW.device), :]
     if width < crop:
