@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-browser screenshots lint types format bench default-model clean
+.PHONY: help demo test test-browser screenshots lint types format bench export-check default-model clean
 .DEFAULT_GOAL := help
 
 help:            ## This menu
@@ -32,9 +32,15 @@ format: $(VENV)/dev.stamp       ## Bring the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp        ## Measure speed; writes benchmarks/results/
+bench: $(VENV)/bench.stamp      ## Measure speed; writes benchmarks/results/
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/service_load.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/toolbox.py
+
+export-check: $(VENV)/dev.stamp  ## What other runtimes and int8 do to the scores; writes benchmarks/results/
+	$(BIN)/python benchmarks/export.py --data $(DATA)
 
 # The default model, from its teacher to the package: hours. DATA is BIQ2021 with labelled.csv.
 DATA ?= ../shared/data/biq2021
@@ -60,6 +66,12 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/pip.stamp
 $(VENV)/browser.stamp: pyproject.toml $(VENV)/dev.stamp
 	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium) || sudo sh -c 'apt-get update && apt-get install -y chromium'
 	$(BIN)/pip install --quiet -e '.[dev,browser]'
+	@touch $@
+
+# The toolbox that we are measured against; its list of dependencies pins old versions of ours.
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --no-deps pyiqa
+	$(BIN)/pip install --quiet -e '.[bench]'
 	@touch $@
 
 $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pip.stamp

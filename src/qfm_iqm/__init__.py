@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     from qfm_iqm.network.explaining import QualityMap
     from qfm_iqm.network.model import QualityModel
     from qfm_iqm.network.score import QualityScore
+    from qfm_iqm.scoring.metric import QualityMetric
+    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.scoring.scorer import Scorer
 
 __all__ = [
     "QFMError",
     "QualityMap",
+    "QualityMetric",
     "QualityModel",
     "QualityScore",
+    "Scorer",
     "load_model",
+    "load_runtime",
     "read_image",
     "save_model",
 ]
@@ -31,9 +37,12 @@ __all__ = [
 _HOMES = {
     "QFMError": "qfm_iqm.errors",
     "QualityMap": "qfm_iqm.network.explaining",
+    "QualityMetric": "qfm_iqm.scoring.metric",
     "QualityModel": "qfm_iqm.network.model",
     "QualityScore": "qfm_iqm.network.score",
+    "Scorer": "qfm_iqm.scoring.scorer",
     "load_model": "qfm_iqm.network.checkpoint",
+    "load_runtime": "qfm_iqm.scoring.runtimes.loading",
     "read_image": "qfm_iqm.image.reading",
     "save_model": "qfm_iqm.network.checkpoint",
 }

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.network.card import CARD_FORMAT, ModelCard, ResultRow, read_card
-from qfm_iqm.network.quality import NetworkConfig
+from qfm_iqm.network.config import NetworkConfig
 from qfm_iqm.network.units import LabelUnits
 
 

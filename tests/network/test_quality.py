@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.network.checkpoint import load_model, save_model
-from qfm_iqm.network.quality import NetworkConfig, QualityNetwork
+from qfm_iqm.network.config import NetworkConfig
+from qfm_iqm.network.quality import QualityNetwork
 
 ARCHITECTURES = {
     "test_vit": {},

@@ -1,9 +1,11 @@
+import io
 import os
 from pathlib import Path
 
 import pytest
 
-from qfm_iqm.scoring.files import find_images
+from qfm_iqm.errors import QFMError
+from qfm_iqm.scoring.files import find_images, list_url, read_list
 
 
 @pytest.fixture
@@ -118,3 +120,38 @@ def test_a_folder_that_vanishes_is_reported(tree, monkeypatch):
     found = find_images(["photos"])
     assert found.unreadable == ("photos/sub/deep",)
     assert len(found.files) == 5
+
+
+def test_patterns_take_and_leave(tree):
+    assert find_images(["photos"], include=["*.txt", "d.*"]).files == (
+        "photos/notes.txt",
+        "photos/sub/deep/d.avif",
+    )
+    everything = find_images(["photos"])
+    without = find_images(["photos"], exclude=["sub/*", "*.JPG"])
+    assert set(without.files) < set(everything.files)
+    assert not any(path.startswith("photos/sub/") for path in without.files)
+    assert without.skipped > everything.skipped
+    assert find_images(["photos/notes.txt"], exclude=["*"]).files == ("photos/notes.txt",)
+
+
+def test_lists_of_files():
+    assert read_list(io.BytesIO(b"a.jpg\n\nb c.jpg\r\n"), "x") == ["a.jpg", "b c.jpg"]
+    assert read_list(io.BytesIO(b"a\nb.jpg\0caf\xe9\0"), "x") == ["a\nb.jpg", "caf\udce9"]
+    with pytest.raises(QFMError, match=r"The list x names no file\."):
+        read_list(io.BytesIO(b"\n\n"), "x")
+
+
+def test_what_is_at_a_url(tree):
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    for name in ("b.jpg", "a.png", "notes.txt", "deep/c.webp"):
+        system.pipe(f"/listed/{name}", b"x")
+    assert list_url("memory://listed") == [
+        "memory:///listed/a.png",
+        "memory:///listed/b.jpg",
+        "memory:///listed/deep/c.webp",
+    ]
+    assert list_url("memory://listed/notes.txt", all_files=True) == ["memory:///listed/notes.txt"]
+    with pytest.raises(QFMError, match="cannot be listed"):
+        list_url("nothing-known://x")

@@ -9,50 +9,55 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.scoring.rows import COLUMNS, ScoreRow, check_output, print_csv, write_rows
+from qfm_iqm.scoring.rows import COLUMNS, ScoreRow, check_output, print_csv, read_rows, write_rows
 
-GOOD = ScoreRow("a/b.jpg", 61.234567, 0.5, 640, 480, "ok", "", "default")
-BAD = ScoreRow("a/c.jpg", None, None, None, None, "error", "'a/c.jpg' is empty.", "default")
+HASH = "ab" * 32
+FACTS = {"model": "default", "weights": HASH, "runtime": "torch", "precision": "fp32"}
+
+
+def good(path, score=61.234567, spread=0.5, **more):
+    return ScoreRow(path, HASH, 640, 480, score, spread, seconds=0.25, **FACTS, **more)
+
+
+GOOD = good("a/b.jpg")
+BAD = ScoreRow("a/c.jpg", status="error", error="'a/c.jpg' is empty.", **FACTS)
 ROWS = [
     GOOD,
     BAD,
-    ScoreRow("with space, comma and \"quotes\".png", -1e-06, 0.0, 1, 1, "ok", "", "m"),
-    ScoreRow("line\nbreak.png", 1e300, 2.5, 3, 4, "ok", "", "m"),
-    ScoreRow(
-        "carriage\rreturn.png", 0.1 + 0.2, 2.5, 3, 4, "ok", "", "m",
-        percentile=62.5, low=51.25, high=70.5, unusual=True,
+    good('with space, comma and "quotes".png', -1e-06, 0.0),
+    good("line\nbreak.png", 1e300, 2.5),
+    good(
+        "carriage\rreturn.png",
+        0.1 + 0.2,
+        2.5,
+        percentile=62.5,
+        low=51.25,
+        high=70.5,
+        unusual=True,
     ),
-    ScoreRow("plain.png", 1.0, 2.5, 3, 4, "ok", "", "m", unusual=False),
-    ScoreRow("тень 影 🙂.png", 5.0, 0.0, 3, 4, "ok", "", "m"),
-]  # fmt: skip
+    good("plain.png", 1.0, 2.5, unusual=False),
+    good("тень 影 🙂.png", 5.0, 0.0),
+]
 
 
 def read_csv(path_or_text):
+    """Read without our reader."""
     text = path_or_text if isinstance(path_or_text, str) else path_or_text.read_bytes().decode(
         "utf-8", "surrogateescape"
     )  # fmt: skip
-
-    def number(value, kind):
-        return kind(value) if value else None
-
+    numbers = {"width": int, "height": int, "unusual": lambda text: text == "True"}
+    numbers |= dict.fromkeys(("score", "spread", "percentile", "low", "high", "seconds"), float)
     return [
-        ScoreRow(
-            row["path"],
-            number(row["score"], float),
-            number(row["spread"], float),
-            number(row["width"], int),
-            number(row["height"], int),
-            row["status"],
-            row["error"],
-            row["model"],
-            *(number(row[name], float) for name in ("percentile", "low", "high")),
-            number(row["unusual"], lambda text: text == "True"),
-        )
+        ScoreRow(**{
+            name: (numbers[name](value) if value else None) if name in numbers else value
+            for name, value in row.items()
+        })
         for row in csv.DictReader(io.StringIO(text, newline=""))
-    ]
+    ]  # fmt: skip
 
 
 def read(path):
+    """Read without our reader."""
     if path.suffix == ".csv":
         return read_csv(path)
     if path.suffix == ".jsonl":
@@ -67,14 +72,16 @@ def test_every_format_holds_the_same(tmp_path, suffix, rows):
     write_rows(iter(rows), path)
     read_back = read(path) if suffix != ".CSV" else read_csv(path)
     assert read_back == rows
+    assert [row.seconds for row in read_back] == [row.seconds for row in rows]
+    assert list(read_rows(path)) == rows
     assert list(tmp_path.iterdir()) == [path]
     assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_columns_and_types():
     assert COLUMNS == (
-        "path", "score", "spread", "width", "height", "status", "error", "model",
-        "percentile", "low", "high", "unusual",
+        "path", "sha256", "width", "height", "score", "spread", "percentile", "low", "high",
+        "unusual", "status", "error", "model", "weights", "runtime", "precision", "seconds",
     )  # fmt: skip
 
 
@@ -82,16 +89,16 @@ def test_a_parquet_table_keeps_its_types_without_rows(tmp_path):
     for rows in ([], [BAD], [GOOD]):
         write_rows(rows, tmp_path / "t.parquet")
         types = [str(field.type) for field in pq.read_schema(tmp_path / "t.parquet")]
-        expected = ["string", "double", "double", "int64", "int64", *["string"] * 3]
-        assert types == [*expected, "double", "double", "double", "bool"]
+        numbers = ["int64", "int64", *["double"] * 5, "bool"]
+        assert types == ["string"] * 2 + numbers + ["string"] * 6 + ["double"]
 
 
 def test_plain_names_make_a_plain_csv(tmp_path):
     write_rows([GOOD, BAD], tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_bytes().decode().splitlines() == [
-        "path,score,spread,width,height,status,error,model,percentile,low,high,unusual",
-        "a/b.jpg,61.234567,0.5,640,480,ok,,default,,,,",
-        "a/c.jpg,,,,,error,'a/c.jpg' is empty.,default,,,,",
+        ",".join(COLUMNS),
+        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,ok,,default,{HASH},torch,fp32,0.25",
+        f"a/c.jpg,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
     ]
 
 
@@ -100,7 +107,7 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/
 
 @given(st.lists(names, min_size=1, max_size=4))
 def test_any_name_survives_csv(paths):
-    rows = [ScoreRow(path, 1.0, 0.0, 2, 3, "ok", "", "m") for path in paths]
+    rows = [good(path) for path in paths]
     file = io.StringIO(newline="")
     print_csv(rows, file)
     assert read_csv(file.getvalue()) == rows
@@ -108,7 +115,7 @@ def test_any_name_survives_csv(paths):
 
 def test_names_that_are_no_text(tmp_path):
     path = os.fsdecode(b"caf\xe9.jpg")
-    row = ScoreRow(path, 1.0, 0.0, 2, 3, "ok", "", "m")
+    row = good(path)
     for suffix in (".csv", ".jsonl", ".parquet"):
         write_rows([row], tmp_path / f"t{suffix}")
     assert b"\ncaf\xe9.jpg," in (tmp_path / "t.csv").read_bytes()
@@ -170,3 +177,27 @@ def test_a_failed_write_keeps_the_earlier_table(tmp_path, monkeypatch):
         write_rows([BAD], path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_long_tables_are_written_group_by_group(tmp_path, monkeypatch):
+    monkeypatch.setattr("qfm_iqm.scoring.rows.ROW_GROUP", 10)
+    rows = [good(f"{number}.jpg", number / 7) for number in range(35)]
+    write_rows(iter(rows), tmp_path / "t.parquet")
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 4
+    assert read(tmp_path / "t.parquet") == rows == list(read_rows(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.csv", b"path,score\na.jpg,1\n", "row 1 has not the columns path, sha256"),
+        ("t.jsonl", b"{]\n", "cannot be read as a table of scores"),
+        ("t.jsonl", b"[1]\n", "row 1 has not the columns"),
+        ("t.parquet", b"PAR1 no", "cannot be read as a table of scores"),
+        ("t.txt", b"", "its name must end in"),
+    ],
+)
+def test_what_is_no_table_of_scores_is_refused(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TableError, match=sentence):
+        list(read_rows(tmp_path / name))

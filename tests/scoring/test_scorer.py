@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import os
 import random
@@ -8,6 +9,9 @@ import torch
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.reading import read_image
+from qfm_iqm.scoring.runtimes.base import TOLERANCE as RUNTIME_TOLERANCE
+from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 from qfm_iqm.scoring.scorer import Scorer
 
 TOLERANCE = 1e-5 * 10 + 1e-6  # of the label's standard deviation, and the rounding of a row
@@ -40,9 +44,10 @@ def assert_same(rows, alone):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 32, 1000])
-@pytest.mark.parametrize("readers", [1, 5])
-def test_scores_are_those_of_each_image_alone(model, paths, alone, batch_size, readers):
-    rows = list(Scorer(model, batch_size=batch_size, readers=readers).score_paths(paths))
+@pytest.mark.parametrize(("readers", "processes"), [(1, False), (5, False), (1, True), (3, True)])
+def test_scores_are_those_of_each_image_alone(model, paths, alone, batch_size, readers, processes):
+    scorer = Scorer(model, batch_size=batch_size, readers=readers, processes=processes)
+    rows = list(scorer.score_paths(paths))
     assert [row.path for row in rows] == paths
     assert_same(rows, alone)
 
@@ -57,8 +62,67 @@ def test_order_and_neighbours_do_not_matter(model, paths, alone, seed):
 
 
 def test_the_same_run_gives_the_same_bits(model, paths):
-    runs = [list(Scorer(model, readers=n).score_paths(paths)) for n in (1, 4, 4)]
-    assert runs[0] == runs[1] == runs[2]
+    ways = [(1, False), (4, False), (4, False), (1, True), (2, True)]
+    runs = [
+        list(Scorer(model, readers=n, processes=p, batch_size=5).score_paths(paths))
+        for n, p in ways
+    ]
+    assert all(run == runs[0] for run in runs)
+
+
+def test_a_row_says_what_was_scored_and_how(model, paths, tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    rows = list(Scorer(model).score_paths([*paths, tmp_path / "text.jpg", tmp_path / "gone.jpg"]))
+    for row in rows[:-1]:
+        assert row.sha256 == hashlib.sha256(Path(row.path).read_bytes()).hexdigest()
+    assert rows[-1].sha256 == ""
+    for row in rows:
+        assert (row.model, row.runtime, row.precision) == ("tiny-test_vit", "torch", "fp32")
+        assert 0 < row.seconds < 60
+    assert {row.weights for row in rows} == {model.card.weights_sha256}
+
+
+def test_groups_are_scored_as_each_alone(model, paths):
+    groups = [paths[:5], [], paths[5:6], paths[6:], []]
+    together = list(Scorer(model, batch_size=4).score_groups(iter(groups)))
+    apart = [list(Scorer(model, batch_size=4).score_paths(group)) for group in groups if group]
+    assert together == apart  # to the bit
+
+
+def test_files_of_the_next_group_are_read_while_the_last_is_on_its_way(model, paths):
+    asked = []
+
+    def groups():
+        for number in range(3):
+            asked.append(number)
+            yield paths[:2]
+
+    rows = Scorer(model, readers=4).score_groups(groups())
+    next(rows)
+    assert len(asked) > 1
+    rows.close()
+
+
+def test_images_in_memory_are_scored_like_files(model, paths, alone):
+    images = [read_image(path) for path in paths]
+    scorer = Scorer(model, batch_size=7)
+    assert scorer.score_batch(images).tolist() == pytest.approx(
+        [alone[path].value for path in paths], abs=TOLERANCE
+    )
+    batch = torch.rand(3, 3, 60, 70)
+    assert torch.allclose(scorer.score_batch(batch), model(batch).double(), atol=TOLERANCE)
+    assert scorer.score_batch([]).shape == (0,)
+    for wrong in (torch.rand(2, 60, 70), torch.rand(1, 1, 60, 70), torch.ones(1, 3, 9, 9).int()):
+        with pytest.raises(ValueError, match=r"RGB tensors \(3, H, W\)"):
+            scorer.score_batch(wrong)
+
+
+def test_bf16_stays_within_its_tolerance(model, paths, alone):
+    rows = list(Scorer(TorchRuntime(model, precision="bf16")).score_paths(paths))
+    for row in rows:
+        assert row.precision == "bf16"
+        assert abs(row.score - alone[row.path].value) < RUNTIME_TOLERANCE["bf16"] * 10
+    assert any(abs(row.score - alone[row.path].value) > 1e-4 for row in rows)
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
@@ -132,14 +196,14 @@ def test_a_defect_in_reading_is_not_hidden(model, paths, monkeypatch):
     def defect(*_, **__):
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("qfm_iqm.scoring.scorer.read_image", defect)
+    monkeypatch.setattr("qfm_iqm.scoring.reading.read_fitted", defect)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         list(Scorer(model).score_paths(paths))
 
-    def refuse(path, **_):
-        raise ImageError(f"{path} is refused.")
+    def refuse(_, __, name, **___):
+        raise ImageError(f"{name} is refused.")
 
-    monkeypatch.setattr("qfm_iqm.scoring.scorer.read_image", refuse)
+    monkeypatch.setattr("qfm_iqm.scoring.reading.read_fitted", refuse)
     assert {row.status for row in Scorer(model).score_paths(paths)} == {"error"}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import Device, Root, check_device, messages, with_progress
+from qfm_iqm.cli.options import Device, Root, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,9 +38,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.scoring.judging import judge, recorded_part
     from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.runtimes.loading import load_runtime
 
     console = messages()
     for path in (out, per_image):
@@ -48,7 +48,8 @@ def evaluate(
             check_output(path, only=".csv")
     check_device(device)
     table = read_table(labels)
-    loaded = load_model(model)
+    with extra("runtimes", f"The runtime of '{model}'"):
+        loaded = load_runtime(model, device=device)
     if part is not None:
         table = recorded_part(loaded.card, table, part)
     evaluation, judged = judge(
@@ -57,7 +58,6 @@ def evaluate(
         root if root is not None else labels.parent,
         by=by,
         n_boot=bootstrap,
-        device=device,
         progress=lambda rows, total: with_progress(rows, total, "scoring", console),
     )
     if out is not None:

@@ -23,6 +23,7 @@ from qfm_iqm.cli import (
     diagnose,
     evaluate,
     explain,
+    export,
     finish,
     gate,
     pack,
@@ -46,6 +47,7 @@ app.command("score")(score.score)
 app.command("report")(report.report)
 app.command("gate")(gate.gate)
 app.command("serve")(serve.serve)
+app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)

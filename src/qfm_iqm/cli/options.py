@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,27 @@ Root = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
 ]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        help="torch, onnx, openvino, or auto for the fastest that is installed. Default: the "
+        "model's own. Another one is converted to once and kept."
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="fp32, or bf16 by torch. Default: the model's own; see also qfm export."),
+]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_bytes(text: str) -> int:
+    """An amount of memory, like 2GB, 800M or 1.5 G."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"'{text}' is no amount of memory: say it like 2GB or 800MB.")
+    return round(float(found[1]) * _UNITS[found[2]])
 
 
 @contextmanager

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.network.units import LabelUnits
     from qfm_iqm.scoring.rows import ScoreRow
     from qfm_iqm.scoring.tables import ScoreTable
 
@@ -67,14 +68,15 @@ def report(
     place = Place(out, root or Path())
 
     progress = partial(_progress, console)
-    if len(read) == 2:
+    first, *others = read
+    if others:
         page = comparison_page(
-            *read, place, label, title=title or "Two scores compared", count=thumbnails,
+            first, others[0], place, label, title=title or "Two scores compared", count=thumbnails,
             progress=progress,
         )  # fmt: skip
     else:
         page = scores_page(
-            *read, place, label, title=title or "Image quality", threshold=threshold,
+            first, place, label, title=title or "Image quality", threshold=threshold,
             count=thumbnails, explainer=load_model(named) if named and maps else None, maps=maps,
             progress=progress,
         )  # fmt: skip
@@ -82,7 +84,12 @@ def report(
 
 
 def report_rows(
-    rows: Iterable[ScoreRow], source: str, out: Path, model: QualityModel, console: Console
+    rows: Iterable[ScoreRow],
+    source: str,
+    out: Path,
+    label: LabelUnits,
+    explainer: QualityModel | None,
+    console: Console,
 ) -> None:
     """The page of scores that were just made, images found from where one is.
 
@@ -90,14 +97,15 @@ def report_rows(
         rows: of the images.
         source: where they come from, for people.
         out: HTML file to write.
-        model: that scored.
+        label: units of the scores.
+        explainer: draws maps of quality; None leaves them out.
         console: for people.
     """
     from qfm_iqm.report.scores import Place, scores_page
     from qfm_iqm.scoring.tables import table_of
 
     page = scores_page(
-        table_of(rows, source), Place(out, Path()), model.card.label.shown, explainer=model,
+        table_of(rows, source), Place(out, Path()), label.shown, explainer=explainer,
         progress=partial(_progress, console),
     )  # fmt: skip
     _write(page, out, console)
@@ -119,7 +127,7 @@ def model_of(tables: list[ScoreTable]) -> str | None:
 
     Of a model that is not at hand the scale stays open, and higher is taken as better.
     """
-    from qfm_iqm.network.checkpoint import packaged_models
+    from qfm_iqm.network.finding import packaged_models
 
     names = {name for table in tables for name in table.models}
     return names.pop() if len(names) == 1 and names <= set(packaged_models()) else None

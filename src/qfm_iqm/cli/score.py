@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from pathlib import Path
@@ -10,17 +9,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, messages, with_progress
+from qfm_iqm.cli.options import (
+    Device,
+    Model,
+    Precision,
+    Runtime,
+    check_device,
+    extra,
+    messages,
+    parse_bytes,
+    with_progress,
+)
 from qfm_iqm.cli.report import report_rows
+from qfm_iqm.cli.showing import show_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from qfm_iqm.scoring.files import FoundFiles
+    from qfm_iqm.scoring.job import Job, Outcome
     from qfm_iqm.scoring.rows import ScoreRow
+    from qfm_iqm.scoring.scorer import Scorer
+
+_MANY = 200  # files: from here on it pays to start processes that read them
 
 
 def score(
-    paths: Annotated[list[str], typer.Argument(help="Images, and folders of images.")],
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Images, and folders of images.")
+    ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             "-o",
@@ -31,7 +52,24 @@ def score(
     report: Annotated[
         Path | None, typer.Option(help="HTML page of the scores to write, as by qfm report.")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            help="Go on where an earlier run of this table was ended, or help one that is running."
+        ),
+    ] = False,
     model: Model = "default",
+    list_file: Annotated[
+        str | None,
+        typer.Option("--list", help="File with one path a line; - reads it from stdin."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the files in folders, take those that match, like '*.png'."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
+    ] = None,
     all_files: Annotated[
         bool, typer.Option(help="Take every file in folders, whatever it is called.")
     ] = False,
@@ -39,44 +77,138 @@ def score(
         bool, typer.Option(help="Score what is there of images that break off.")
     ] = False,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused.", min=0)] = 250,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(help="Memory for everything, like 2GB. Default: half of what is free."),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Crops per pass; does not change scores.", min=1)
     ] = 32,
     readers: Annotated[
-        int | None, typer.Option(help="Threads that read images. Default: one per core.", min=1)
+        int | None,
+        typer.Option(help="Processes that read images. Default: one per core.", min=1),
     ] = None,
+    runtime: Runtime = None,
+    precision: Precision = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Let torch compile the network: pays for many images.")
+    ] = False,
     device: Device = None,
+    engine: Annotated[
+        str,
+        typer.Option(help="local; or ray: many machines, into a folder or URL of Parquet files."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster. Default: Ray on this machine alone.")
+    ] = None,
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.scoring.files import find_images
-    from qfm_iqm.scoring.rows import check_output, write_rows
-    from qfm_iqm.scoring.scorer import Scorer
+    from qfm_iqm.scoring.rows import check_output, read_rows
 
     console = messages()
-    if out is not None:
-        check_output(out)
+    if engine not in ("local", "ray"):
+        raise QFMError(f"There is no engine '{engine}': choose local or ray.")
+    if out is None and (resume or engine == "ray"):
+        what = "--resume goes on with" if resume else "--engine ray writes"
+        raise QFMError(f"{what} a table: name it with --out.")
+    if out is not None and engine == "local":
+        check_output(Path(out))
     if report is not None:
         check_output(report, only=".html")
+        if engine == "ray":
+            raise QFMError("--report is written of a local table: use qfm report on the parts.")
     check_device(device)
-    found = find_images(paths, all_files=all_files)
+    memory = None if max_memory is None else parse_bytes(max_memory)
+    found = _found(paths or [], list_file, all_files, include or [], exclude or [])
     for folder in found.unreadable:
         console.print(f"The folder {folder} cannot be listed.", markup=False, soft_wrap=True)
-    if not found.files:
-        skipped = f" ({found.skipped} files have other names; see --all-files)"
-        raise QFMError(
-            f"There is no image in {', '.join(paths)}{skipped if found.skipped else ''}."
-        )
-    loaded = load_model(model)
+
+    from qfm_iqm.scoring.memory import keep_freed_memory
+    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.scoring.scorer import Scorer
+
+    choice = {
+        "runtime": runtime,
+        "precision": precision,
+        "device": device,
+        "compiled": compiled,
+    }
+    policy = {
+        "batch_size": batch_size,
+        "max_pixels": round(max_megapixels * 1e6),
+        "allow_truncated": allow_truncated,
+    }
+    with extra("runtimes", f"The runtime of '{model}'"):
+        if engine == "ray":
+            from qfm_iqm.cli.score_on_ray import score_on_ray
+
+            code = score_on_ray(
+                str(out), found, model, choice, policy, resume, ray_address, console
+            )
+            raise typer.Exit(code or int(bool(found.unreadable)))
+        loaded = load_runtime(model, say=console.print, **choice)
+    keep_freed_memory()
     scorer = Scorer(
         loaded,
-        batch_size=batch_size,
         readers=readers,
-        device=device,
-        max_pixels=round(max_megapixels * 1e6),
-        allow_truncated=allow_truncated,
+        processes=len(found.files) > _MANY or memory is not None,
+        max_memory=memory,
+        **policy,
     )
+    rows: Iterable[ScoreRow]
+    if out is None:
+        code, rows = _score_and_show(scorer, found, console)
+    else:
+        code = _score_into(Path(out), scorer, found, resume, console)
+        rows = read_rows(Path(out)) if code != 130 else ()
+    if report is not None and code != 130:
+        source = ", ".join((paths or [str(list_file)])[:5])
+        explainer = getattr(loaded, "model", None)  # torch's: other runtimes draw no maps
+        report_rows(rows, source, report, loaded.card.label, explainer, console)
+    if code or found.unreadable:
+        raise typer.Exit(code or 1)
+
+
+def _found(
+    paths: list[str],
+    list_file: str | None,
+    all_files: bool,
+    include: list[str],
+    exclude: list[str],
+) -> FoundFiles:
+    """The files that are meant, at least one."""
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.scoring.files import find_images, list_url, read_list
+
+    if list_file == "-":
+        paths = [*paths, *read_list(sys.stdin.buffer, "on stdin")]
+    elif list_file is not None:
+        try:
+            with Path(list_file).open("rb") as file:
+                paths = [*paths, *read_list(file, list_file)]
+        except OSError as error:
+            raise QFMError(f"The list {list_file} cannot be read: {error.strerror}.") from error
+    if not paths:
+        raise QFMError("Nothing to score: name images or folders, or a list of them by --list.")
+    urls = [path for path in paths if "://" in path]
+    if urls:
+        paths = [path for path in paths if path not in urls]
+        paths += [file for url in urls for file in list_url(url, all_files=all_files)]
+    found = find_images(paths, all_files=all_files, include=include, exclude=exclude)
+    if not found.files:
+        hint = "" if include or exclude else "; see --all-files"
+        skipped = f" ({found.skipped} files have other names{hint})"
+        raise QFMError(
+            f"There is no image in {', '.join(paths[:5])}{skipped if found.skipped else ''}."
+        )
+    return found
+
+
+def _score_and_show(
+    scorer: Scorer, found: FoundFiles, console: Console
+) -> tuple[int, list[ScoreRow]]:
+    """Scores for the terminal or a pipe; gives the exit code and the rows."""
     began = time.perf_counter()
     rows: list[ScoreRow] = []
     interrupted = False
@@ -86,79 +218,65 @@ def score(
     except KeyboardInterrupt:
         interrupted = True
     seconds = time.perf_counter() - began
-    if out is not None:
-        write_rows(rows, out)
-    else:
-        _show(rows)
-    if report is not None:
-        report_rows(rows, ", ".join(paths), report, loaded, console)
-    errors = [row for row in rows if row.status == "error"]
-    if out is not None:
-        for row in errors[:5]:
-            console.print(row.error, style="red", markup=False, soft_wrap=True)
-        if len(errors) > 5:
-            console.print(f"... and {len(errors) - 5} more, in {out}.", markup=False)
-    console.print(
-        _summary(rows, len(errors), found.skipped, seconds, out), markup=False, soft_wrap=True
-    )
+    show_rows(rows)
+    errors = sum(row.status == "error" for row in rows)
+    summary = _summary(len(rows), errors, seconds, found.skipped)
+    console.print(f"{summary}.", markup=False, soft_wrap=True)
     if interrupted:
         left = len(found.files) - len(rows)
         console.print(f"Interrupted: {left} images were not scored.", markup=False)
-        raise typer.Exit(130)
-    if errors or found.unreadable:
-        raise typer.Exit(1)
+        return 130, rows
+    return int(errors > 0), rows
 
 
-def _summary(
-    rows: list[ScoreRow], errors: int, skipped: int, seconds: float, out: Path | None
-) -> str:
-    images = f"{len(rows) - errors} image{'s' if len(rows) - errors != 1 else ''}"
-    text = f"Scored {images} in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f} images/s)"
+def _score_into(
+    out: Path, scorer: Scorer, found: FoundFiles, resume: bool, console: Console
+) -> int:
+    """Scores into a table, as a job that can go on; gives the exit code."""
+    from qfm_iqm.scoring.job import Job
+
+    job = Job(out, found.files, scorer, resume=resume)
+    try:
+        return _run(job, found, console)
+    finally:
+        job.close()
+
+
+def _run(job: Job, found: FoundFiles, console: Console) -> int:
+    if job.kept:
+        console.print(f"{job.kept} files have their row already.", markup=False)
+    began = time.perf_counter()
+    scored = errors = 0
+    try:
+        for row in with_progress(job.run(), job.left, "scoring", console):
+            scored += 1
+            errors += row.status == "error"
+        seconds = time.perf_counter() - began
+        outcome: Outcome = job.finish()
+    except KeyboardInterrupt:
+        left = job.left - scored
+        console.print(
+            f"Interrupted: {left} images were not scored. Go on with the same command and "
+            f"--resume; what was scored is in {job.folder}.",
+            markup=False,
+            soft_wrap=True,
+        )
+        return 130
+    for error in outcome.first_errors:
+        console.print(error, style="red", markup=False, soft_wrap=True)
+    if outcome.errors > len(outcome.first_errors):
+        more = outcome.errors - len(outcome.first_errors)
+        console.print(f"... and {more} more, in {job.out}.", markup=False)
+    summary = _summary(scored, errors, seconds, found.skipped)
+    console.print(f"{summary}: {job.out}", markup=False, soft_wrap=True)
+    return int(outcome.errors > 0)
+
+
+def _summary(rows: int, errors: int, seconds: float, skipped: int) -> str:
+    images = f"{rows - errors} image{'s' if rows - errors != 1 else ''}"
+    text = f"Scored {images} in {seconds:.1f} s ({rows / max(seconds, 1e-9):.1f} images/s)"
     if errors:
         text += f", {errors} could not be scored"
     if skipped:
         text += f", {skipped} other file{'s' if skipped != 1 else ''} passed over"
-    return text + (f": {out}" if out is not None else ".")
-
-
-def _show(rows: list[ScoreRow]) -> None:
-    """A table for people on a terminal, CSV for the next program."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from qfm_iqm.scoring.rows import print_csv
-
-    terminal = sys.stdout.isatty()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no valid text must not stop us
-        if terminal:
-            sys.stdout.reconfigure(errors="replace")
-        else:  # the same bytes as in a file
-            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
-    if not terminal:
-        print_csv(rows, sys.stdout)
-        sys.stdout.flush()
-        return
-    explained = any(row.percentile is not None for row in rows)
-    names = ["score", *(["interval", "percentile"] if explained else []), "spread", "size"]
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("path", overflow="fold")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        if row.score is None or row.spread is None:
-            table.add_row(Text(row.path), Text("error", style="red"))
-            table.add_row(Text(f"  {row.error}", style="red"))
-            continue
-        cells = {
-            "score": f"{row.score:.2f}",
-            "interval": "" if row.low is None else f"{row.low:.0f}–{row.high:.0f}",
-            "percentile": "" if row.percentile is None else f"{row.percentile:.0f}",
-            "spread": f"{row.spread:.2f}",
-            "size": f"{row.width} x {row.height}",
-        }
-        table.add_row(Text(row.path), *(cells[name] for name in names))
-        if row.unusual:
-            table.add_row(Text("  unlike the photos the model knows", style="yellow"))
-    Console().print(table)
+    return text

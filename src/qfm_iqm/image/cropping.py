@@ -36,7 +36,7 @@ class Preprocessing(BaseModel):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
-    squeeze: tuple[int, int] | None = None
+    squeeze: tuple[int, int] | None = Field(default=None, strict=False)  # a list in JSON
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -58,13 +58,18 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         The image squeezed, or reduced to `shorter_side` where it is larger, then continued by
         mirroring at the bottom and right where a side is shorter than a crop.
     """
-    given = image_CHW.shape[-2:]
-    height, width = working_size(given[0], given[1], preprocessing)
-    if (height, width) != tuple(given):
+    height, width = image_CHW.shape[-2:]
+    size = working_size(height, width, preprocessing)
+    if size != (height, width):
         batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
-        resized = functional.interpolate(batched, (height, width), mode="bicubic", antialias=True)
-        image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], height, width)
-    crop = preprocessing.crop
+        resized = functional.interpolate(batched, size, mode="bicubic", antialias=True)
+        image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], *size)
+    return continued(image_CHW, preprocessing.crop)
+
+
+def continued(image_CHW: Tensor, crop: int) -> Tensor:
+    """An image whose sides shorter than a crop are continued by mirroring."""
+    height, width = image_CHW.shape[-2:]
     if height < crop:
         image_CHW = image_CHW[..., _mirrored(height, crop, image_CHW.device), :]
     if width < crop:

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -99,25 +100,83 @@ def read_image_uint8(
 
 def _as_tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) pixels, possibly a flipped view, as a contiguous (3, H, W) tensor."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
 def _read(
     source: Source, max_pixels: int, background: tuple[int, int, int], allow_truncated: bool
 ) -> Pixels:
     """Source -> upright sRGB pixels (H, W, 3), every failure an `ImageError`."""
-    if max_pixels < 1:
-        raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
     if len(background) != 3 or not all(0 <= value <= 255 for value in background):
         raise ValueError(f"background must be three values in 0..255, not {background}")
-    name = _name(source)
+    with opened(source, max_pixels=max_pixels, allow_truncated=allow_truncated) as picture:
+        picture.load()
+        return upright(picture.pixels(background=background), picture.orientation())
+
+
+@dataclass
+class Picture:
+    """An image whose header is parsed and whose pixels may not be decoded yet.
+
+    Attributes:
+        image: Pillow's.
+        packing: how its file packs the pixels, see `image.formats.rawmode`.
+        allow_truncated: see `read_image`.
+    """
+
+    image: Image.Image
+    packing: str
+    allow_truncated: bool
+
+    def load(self) -> None:
+        """Decodes the pixels."""
+        load(self.image, self.allow_truncated)
+
+    def pixels(
+        self, top: int = 0, bottom: int | None = None, *, background: tuple[int, int, int] = WHITE
+    ) -> Pixels:
+        """The loaded image, or some of its rows, as sRGB pixels (H, W, 3), not yet upright."""
+        image = self.image
+        if bottom is not None and (top, bottom) != (0, image.height):
+            image = image.crop((0, top, image.width, bottom))
+        return srgb_pixels(image, self.packing, background)
+
+    def orientation(self) -> int:
+        """EXIF (or XMP) orientation 1..8; 1 where there is none or it cannot be parsed."""
+        try:
+            value = self.image.getexif().get(_ORIENTATION_TAG, 1)
+        except Exception:  # damaged metadata say nothing against the pixels
+            return 1
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+@contextmanager
+def opened(
+    source: Source,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    allow_truncated: bool = False,
+) -> Iterator[Picture]:
+    """Opens an image and makes an `ImageError` of whatever goes wrong while it is open.
+
+    Args:
+        source: see `read_image`.
+        name: what to call it in an error; None takes the source's own name.
+        max_pixels: see `read_image`.
+        allow_truncated: see `read_image`.
+
+    Raises:
+        ImageError: the source cannot be read or is refused; one sentence says why.
+        ValueError: `max_pixels` is out of range.
+    """
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
+    name = name_of(source) if name is None else name_of(name)
     try:
         with quiet_pillow, _opened(source, allow_truncated) as image:
             check_size(image, max_pixels)
-            packing = rawmode(image)
-            load(image, allow_truncated)
-            pixels = srgb_pixels(image, packing, background)
-            return _upright(pixels, _orientation(image))
+            yield Picture(image, rawmode(image), allow_truncated)
     except ImageError as refusal:  # the reason alone
         raise type(refusal)(f"cannot read {name}: {refusal}") from refusal.__cause__
     except MemoryError as error:
@@ -132,7 +191,7 @@ def _read(
 # ---- where the bytes come from ----
 
 
-def _name(source: object) -> str:
+def name_of(source: object) -> str:
     """The source as a sentence names it; quoting keeps odd path characters harmless."""
     if isinstance(source, str | os.PathLike):
         return repr(os.fsdecode(source))
@@ -155,7 +214,7 @@ def _opened(source: Source, allow_truncated: bool) -> Iterator[Image.Image]:
 
 def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     if isinstance(source, str | os.PathLike):
-        return _open_file(os.fsdecode(source))
+        return open_file(os.fsdecode(source))
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     if not hasattr(source, "read"):
@@ -167,7 +226,8 @@ def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     return io.BytesIO(content)
 
 
-def _open_file(path: str) -> BinaryIO:
+def open_file(path: str) -> BinaryIO:
+    """Opens a regular file, or raises an `ImageError` that holds the reason alone."""
     try:
         kind = os.stat(path).st_mode  # noqa: PTH116 - a str keeps names that Path would rewrite
         if stat.S_ISDIR(kind):
@@ -188,16 +248,7 @@ def _open_file(path: str) -> BinaryIO:
 # ---- orientation ----
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF (or XMP) orientation 1..8; 1 where there is none or it cannot be parsed."""
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # damaged metadata say nothing against the pixels
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Undoes an EXIF orientation with views: 5..8 swap the axes first, then the sides flip."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)

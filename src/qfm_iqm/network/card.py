@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.network.config import NetworkConfig
 from qfm_iqm.network.meaning import Curve, Meaning
-from qfm_iqm.network.quality import NetworkConfig
 from qfm_iqm.network.units import LabelUnits
 
 CARD_FORMAT = 1

@@ -14,34 +14,22 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
 
 import torch
-from huggingface_hub import hf_hub_download
 from safetensors.torch import save
 from torch import Tensor
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.network.adapters import merged
 from qfm_iqm.network.card import BaseWeights, ModelCard, read_card
+from qfm_iqm.network.finding import CARD_FILE, WEIGHTS_FILE, find_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.packing import check_loss, content_hash, pack, unpack
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import BACKBONE_DIR, backbone_state, read_safetensors
-
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "card.json"
-HUB_PREFIX = "hub:"
-
-
-def packaged_models() -> list[str]:
-    """Names of the models that come with the package."""
-    folder = resources.files("qfm_iqm") / "models"
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / CARD_FILE).is_file())
 
 
 def save_model(
@@ -111,7 +99,7 @@ def save_with_card(
     Raises:
         ModelError: no such model, or a folder that cannot be written.
     """
-    _write(card, (_find(os.fspath(name)) / WEIGHTS_FILE).read_bytes(), Path(folder))
+    _write(card, (find_model(os.fspath(name)) / WEIGHTS_FILE).read_bytes(), Path(folder))
 
 
 def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
@@ -125,7 +113,7 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
         ModelError: no such model; a missing, damaged or later card; weights that are missing,
             damaged, or not the card's.
     """
-    folder = _find(os.fspath(name))
+    folder = find_model(os.fspath(name))
     card = read_card(folder / CARD_FILE)
     weights = folder / WEIGHTS_FILE
     state = read_safetensors(weights)
@@ -150,7 +138,7 @@ def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:
     Raises:
         ModelError: no such model, or a card that is missing, damaged or later.
     """
-    return read_card(_find(os.fspath(name)) / CARD_FILE)
+    return read_card(find_model(os.fspath(name)) / CARD_FILE)
 
 
 def _upon_public_weights(card: ModelCard) -> tuple[QualityNetwork, BaseWeights]:
@@ -203,31 +191,6 @@ def _write(card: ModelCard, content: bytes, folder: Path) -> None:
         _replace({folder / WEIGHTS_FILE: content, folder / CARD_FILE: card_content})
     except OSError as error:
         raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
-
-
-def _find(name: str) -> Path:
-    """The folder of a model, wherever it is."""
-    if name.startswith(HUB_PREFIX):
-        return _from_hub(name.removeprefix(HUB_PREFIX))
-    packaged = packaged_models()
-    if name in packaged:  # first: somebody's folder of that name need not be a model
-        return Path(str(resources.files("qfm_iqm") / "models" / name))
-    if Path(name).is_dir():
-        return Path(name)
-    raise ModelError(
-        f"There is no model '{name}': give a model folder, one of the package's models "
-        f"({', '.join(packaged) or 'none installed'}), or hub:owner/name."
-    )
-
-
-def _from_hub(repository: str) -> Path:
-    """Downloads the two files of a model folder, through the hub's own cache."""
-    try:
-        files = [hf_hub_download(repository, file) for file in (CARD_FILE, WEIGHTS_FILE)]
-    except Exception as error:  # the hub's client raises many kinds: none is ours to mend
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The hub did not give the model '{repository}': {reason}") from error
-    return Path(files[0]).parent
 
 
 def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Path) -> None:

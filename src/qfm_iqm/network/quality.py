@@ -7,32 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from qfm_iqm.network.config import NetworkConfig
 from qfm_iqm.network.decoder import AttentionPanelDecoder
 from qfm_iqm.network.encoder import Encoder
 from qfm_iqm.network.scale import LabelScale
-
-
-class NetworkConfig(BaseModel):
-    """The constructor's arguments, as a model's card keeps them.
-
-    Attributes:
-        backbone: timm's name of the encoder.
-        crop: side of the crops in pixels.
-        width: token width after a linear projection; None keeps the backbone's.
-        heads: attention heads of the decoder; None takes one per 64 channels.
-        panel: learned queries of the decoder.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    backbone: str
-    crop: int = Field(default=224, ge=16)
-    width: int | None = Field(default=None, ge=1)
-    heads: int | None = Field(default=None, ge=1)
-    panel: int = Field(default=6, ge=1)
 
 
 class QualityNetwork(nn.Module):

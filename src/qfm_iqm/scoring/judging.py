@@ -17,6 +17,7 @@ from qfm_iqm.evaluation.protocol import Evaluation, evaluate
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Crops, Scorer
 
 Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
@@ -80,7 +81,7 @@ def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
 
 
 def judge(
-    model: QualityModel,
+    model: QualityModel | Runtime,
     table: RatedTable,
     root: Path,
     *,
@@ -94,7 +95,7 @@ def judge(
     """Scores rated images, in label units, and evaluates the scores.
 
     Args:
-        model: the model.
+        model: the model, also one loaded by another runtime than torch.
         table: rated images.
         root: folder that their names are relative to.
         by: column whose groups are reported beside the whole.
@@ -118,7 +119,7 @@ def judge(
 
 
 def score_rated(
-    model: QualityModel,
+    model: QualityModel | Runtime,
     table: RatedTable,
     root: Path,
     *,

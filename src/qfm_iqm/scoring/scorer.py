@@ -4,8 +4,8 @@ Design choices:
 * The crops of all images flow through the network in one stream of full batches, so that small
   and large images cost what their pixels cost. A score does not depend on the batch size, the
   order or the neighbours (within 1e-5 of the label's standard deviation in fp32).
-* Reading happens in threads: Pillow decodes outside Python's lock. Few images are read ahead,
-  so memory stays bounded by the images in flight.
+* Reading happens ahead, in threads for a few files or in processes for many (`scoring.readers`);
+  memory stays bounded by the images in flight.
 * Validation and test score through this same engine: what is measured is what users get.
 
 Shapes: K crops of an image, B crops in a batch, S crop size.
@@ -14,10 +14,11 @@ Shapes: K crops of an image, B crops in a batch, S crop size.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +27,17 @@ from torch import Tensor
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import covering_crops, fit
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.score import score_of
+from qfm_iqm.image.reading import MAX_PIXELS
+from qfm_iqm.network.score import QualityScore, score_of
+from qfm_iqm.scoring.budget import images_share
+from qfm_iqm.scoring.reading import Fetch, Reading, ReadingPolicy, read
 from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.runtimes.base import Runtime
+
+if TYPE_CHECKING:
+    from qfm_iqm.network.model import QualityModel
+
+_KEPT = 2 << 20  # bytes: a larger image is not kept for the crops that wait for a full batch
 
 
 @dataclass(frozen=True)
@@ -53,26 +61,30 @@ class Crops:
 class _Pending:
     """An image on its way: its crops' scores as they come in."""
 
-    path: str
-    width: int = 0
-    height: int = 0
-    crops: int = 0
-    error: str = ""
-    statistics: npt.NDArray[np.float64] | None = None
+    reading: Reading
+    crops: int
     values: list[Tensor] = field(default_factory=list)
-    done: int = 0
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return len(self.values) == self.crops
 
 
 class Scorer:
     """Scores many images with one model.
 
     Args:
-        model: moved to `device`, set to evaluation.
+        model: a quality model, computed by torch, or a model loaded by another runtime.
         batch_size: crops that go through the network at once.
-        readers: threads that read images; None takes one per core, at most 8.
-        device: torch's name; None takes a GPU if there is one.
+        readers: threads, or processes, that read images; None takes one per core, at most 8.
+        processes: read in processes of their own, not in threads of this one.
+        device: of a quality model: torch's name; None takes a GPU if there is one.
         max_pixels: larger images are refused.
         allow_truncated: score the part of a truncated file that is there.
+        max_memory: bytes that the program may take, kept where `processes` read; None takes half
+            of what the machine has free for the images on their way.
+        fetch: gives the content of a file; None reads local files and URLs.
         source: gives the crops of a file in place of reading it.
         shown: scores on the scale that people are shown; False keeps them in label units, to be
             compared with labels.
@@ -80,24 +92,34 @@ class Scorer:
 
     def __init__(
         self,
-        model: QualityModel,
+        model: QualityModel | Runtime,
         *,
         batch_size: int = 32,
         readers: int | None = None,
+        processes: bool = False,
         device: str | torch.device | None = None,
-        max_pixels: int = 250_000_000,
+        max_pixels: int = MAX_PIXELS,
         allow_truncated: bool = False,
+        max_memory: int | None = None,
+        fetch: Fetch | None = None,
         source: Callable[[str], Crops] | None = None,
         shown: bool = True,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = model.to(self.device).eval()
+        self.runtime = runtime = _runtime_of(model, device)
         self.batch_size = batch_size
         self.readers = readers or min(8, os.cpu_count() or 1)
-        self.max_pixels = max_pixels
-        self.allow_truncated = allow_truncated
+        self.processes = processes
+        self.max_memory = max_memory
         self.shown = shown
-        self._source = source or self._covering
+        meaning = runtime.card.meaning
+        self.policy = ReadingPolicy(
+            runtime.card.preprocessing,
+            max_pixels,
+            allow_truncated,
+            statistics=shown and meaning is not None and meaning.usual is not None,
+            fetch=fetch,
+        )
+        self._source = source
 
     def score_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[ScoreRow]:
         """Scores files; a file that cannot be read becomes a row with its error.
@@ -105,94 +127,181 @@ class Scorer:
         Yields:
             One row per path, in the order given.
         """
+        yield from self._stream(os.fspath(path) for path in paths)
+
+    def score_groups(self, groups: Iterable[Sequence[str]]) -> Iterator[list[ScoreRow]]:
+        """Scores groups of files, one after the other and without a pause between them.
+
+        No batch holds crops of two groups: to the bit, a group's scores are those of the group
+        alone. The next group is asked for while the one before is still on its way.
+
+        Yields:
+            The rows of each group that is not empty.
+        """
+        sizes: deque[int] = deque()
+
+        def items() -> Iterator[str | None]:
+            for group in groups:
+                sizes.append(len(group))
+                yield from group
+                yield None
+
+        rows: list[ScoreRow] = []
+        for row in self._stream(items()):
+            rows.append(row)
+            while sizes and sizes[0] == 0:
+                sizes.popleft()
+            if len(rows) == sizes[0]:
+                sizes.popleft()
+                yield rows
+                rows = []
+
+    def score_batch(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """Scores images that are in memory, without gradients.
+
+        Args:
+            images: RGB in [0, 1], (B, 3, H, W), or one (3, H, W) for each image.
+
+        Returns:
+            Scores (B,), float64: those of rows.
+
+        Raises:
+            ValueError: a tensor is of another shape, or holds no floating-point numbers.
+        """
+        preprocessing = self.runtime.card.preprocessing
+        crops: list[Tensor] = []
+        counts: list[int] = []
+        for image_CHW in images:
+            shape = tuple(image_CHW.shape)
+            if len(shape) != 3 or shape[0] != 3 or 0 in shape or not image_CHW.is_floating_point():
+                raise ValueError(
+                    "images must be RGB tensors (3, H, W) of floating-point numbers in [0, 1], "
+                    f"not {shape} of {image_CHW.dtype}"
+                )
+            fitted_CHW = fit(image_CHW.detach().cpu().float(), preprocessing)
+            covering = list(covering_crops(fitted_CHW, preprocessing.crop))
+            crops.extend(covering)
+            counts.append(len(covering))
+        size = self.batch_size
+        values = [self._run(crops[i : i + size]) for i in range(0, len(crops), size)]
+        if not values:
+            return torch.empty(0, dtype=torch.float64)
+        parts = torch.cat(values).split(counts)
+        return torch.tensor([self._score(part).value for part in parts], dtype=torch.float64)
+
+    # ---- the stream ----
+
+    def _stream(self, items: Iterable[str | None]) -> Iterator[ScoreRow]:
+        """Scores what comes, in order; at a None what is waiting goes through in a last batch."""
         waiting: deque[_Pending] = deque()
         crops: list[Tensor] = []
         owners: list[_Pending] = []
-        for pending, crops_KCSS in self._read_ahead(paths):
-            waiting.append(pending)
-            crops.extend(crops_KCSS)
-            owners.extend([pending] * pending.crops)
-            while len(crops) >= self.batch_size:
-                self._run(crops[: self.batch_size], owners[: self.batch_size])
-                del crops[: self.batch_size], owners[: self.batch_size]
-            while waiting and waiting[0].done == waiting[0].crops:
+
+        def run(count: int) -> None:
+            began = time.perf_counter()
+            scores_B = self._run(crops[:count])
+            seconds = (time.perf_counter() - began) / count
+            for owner, score in zip(owners, scores_B.unbind(), strict=False):
+                owner.values.append(score)
+                owner.seconds += seconds
+            del crops[:count], owners[:count]
+
+        for found in self._read_ahead(items):
+            if found is None:
+                if crops:
+                    run(len(crops))
+            else:
+                reading, pixels = found
+                pending = _Pending(reading, len(pixels))
+                waiting.append(pending)
+                crops.extend(pixels)
+                owners.extend([pending] * len(pixels))
+                while len(crops) >= self.batch_size:
+                    run(self.batch_size)
+                left = pending.crops - len(pending.values)
+                if left and pixels[0].untyped_storage().nbytes() > _KEPT:
+                    crops[-left:] = [crop.clone() for crop in crops[-left:]]
+                del found, pixels
+            while waiting and waiting[0].complete:
                 yield self._row(waiting.popleft())
         if crops:
-            self._run(crops, owners)
+            run(len(crops))
         for pending in waiting:
             yield self._row(pending)
 
     def _read_ahead(
-        self, paths: Iterable[str | os.PathLike[str]]
-    ) -> Iterator[tuple[_Pending, list[Tensor]]]:
-        """Reads files in threads, a few ahead, and gives them back in order."""
-        with ThreadPoolExecutor(self.readers, thread_name_prefix="read") as pool:
-            ahead: deque[Future[tuple[_Pending, list[Tensor]]]] = deque()
-            try:
-                for path in paths:
-                    ahead.append(pool.submit(self._read, os.fspath(path)))
-                    if len(ahead) > 2 * self.readers:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        self, items: Iterable[str | None]
+    ) -> Iterator[tuple[Reading, list[Tensor]] | None]:
+        """Reads files ahead and gives what came of them, with their crops, in order."""
+        # Here, not above: the command line that scores one photo needs no processes.
+        from qfm_iqm.scoring import readers
 
-    def _read(self, path: str) -> tuple[_Pending, list[Tensor]]:
+        if self.processes and self._source is None:
+            memory = images_share(self.max_memory)
+            coming = readers.read_in_processes(items, self.policy, self.readers, memory)
+            yield from map(self._with_crops, coming)  # holds on to none of the images
+        else:
+            yield from readers.read_in_threads(items, self._read, self.readers)
+
+    def _read(self, path: str) -> tuple[Reading, list[Tensor]]:
         """Reads one file into the crops that cover it."""
+        if self._source is None:
+            found = self._with_crops(read(path, self.policy))
+            assert found is not None
+            return found
         try:
             crops = self._source(path)
         except ImageError as error:
-            return _Pending(path, error=str(error)), []
-        pending = _Pending(
-            path, crops.width, crops.height, len(crops.pixels), statistics=crops.statistics
-        )
-        return pending, crops.pixels
+            return Reading(path, error=str(error)), []
+        reading = Reading(path, width=crops.width, height=crops.height, statistics=crops.statistics)
+        return reading, crops.pixels
 
-    def _covering(self, path: str) -> Crops:
-        image_CHW = read_image(
-            path, max_pixels=self.max_pixels, allow_truncated=self.allow_truncated
-        )
-        preprocessing = self.model.card.preprocessing
-        fitted_CHW = fit(image_CHW, preprocessing)
-        crops = list(covering_crops(fitted_CHW, preprocessing.crop))
-        height, width = image_CHW.shape[-2:]
-        statistics = self.model.statistics(fitted_CHW) if self.shown else None
-        return Crops(crops, width, height, statistics)
+    def _with_crops(self, reading: Reading | None) -> tuple[Reading, list[Tensor]] | None:
+        """A reading, now without its pixels, and the crops of the image as views of them."""
+        if reading is None or reading.pixels is None:
+            return None if reading is None else (reading, [])
+        crops = covering_crops(reading.pixels, self.runtime.card.preprocessing.crop)
+        return replace(reading, pixels=None), list(crops)
 
-    @torch.inference_mode()
-    def _run(self, crops: list[Tensor], owners: list[_Pending]) -> None:
-        """Sends one batch of crops through the network and hands the scores out."""
-        scores_B = self.model.network(torch.stack(crops).to(self.device)).cpu().double()
-        for owner, score in zip(owners, scores_B.unbind(), strict=True):
-            owner.values.append(score)
-            owner.done += 1
+    def _run(self, crops: list[Tensor]) -> Tensor:
+        """Sends one batch of crops through the network: scores (B,), float64."""
+        return self.runtime.run(self.runtime.stacked(crops)).double()
 
-    def _row(self, pending: _Pending) -> ScoreRow:
-        name = self.model.card.name
-        if pending.error:
-            return ScoreRow(pending.path, None, None, None, None, "error", pending.error, name)
-        values = torch.stack(pending.values)
-        if not values.isfinite().all():
-            reason = f"The model's scores of {pending.path} are not finite numbers."
-            return ScoreRow(pending.path, None, None, None, None, "error", reason, name)
-        score = score_of(
-            self.model.card,
-            values.numpy(),
-            width=pending.width,
-            height=pending.height,
-            statistics=pending.statistics,
+    def _score(self, values_K: Tensor, reading: Reading | None = None) -> QualityScore:
+        """What the model's card makes of the crops' scores."""
+        return score_of(
+            self.runtime.card,
+            values_K.numpy(),
+            width=(reading and reading.width) or 0,
+            height=(reading and reading.height) or 0,
+            statistics=None if reading is None else reading.statistics,
             shown=self.shown,
         )
-        return ScoreRow(
-            path=pending.path,
+
+    def _row(self, pending: _Pending) -> ScoreRow:
+        reading = pending.reading
+        row = ScoreRow(
+            path=reading.path,
+            sha256=reading.sha256,
+            model=self.runtime.card.name,
+            weights=self.runtime.weights,
+            runtime=self.runtime.name,
+            precision=self.runtime.precision,
+            seconds=round(reading.seconds + pending.seconds, 6),
+        )
+        if reading.error:
+            return replace(row, status="error", error=reading.error)
+        values_K = torch.stack(pending.values)
+        if not values_K.isfinite().all():
+            error = f"The model's scores of {reading.path} are not finite numbers."
+            return replace(row, status="error", error=error)
+        score = self._score(values_K, reading)
+        return replace(
+            row,
+            width=reading.width,
+            height=reading.height,
             score=round(score.value, 6),
             spread=round(score.spread, 6),
-            width=score.width,
-            height=score.height,
-            status="ok",
-            error="",
-            model=name,
             percentile=_rounded(score.percentile, 1),
             low=_rounded(score.low, 3),
             high=_rounded(score.high, 3),
@@ -202,3 +311,12 @@ class Scorer:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
+
+
+def _runtime_of(model: QualityModel | Runtime, device: str | torch.device | None) -> Runtime:
+    if isinstance(model, Runtime):
+        return model
+    # Here, not above: an exported model is scored without the networks' libraries.
+    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime(model, device=device)

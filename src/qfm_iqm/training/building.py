@@ -11,7 +11,8 @@ from qfm_iqm.errors import ModelError, RecipeError
 from qfm_iqm.method.memory import memory_bytes
 from qfm_iqm.network.adapters import add_adapters
 from qfm_iqm.network.card import ModelCard
-from qfm_iqm.network.checkpoint import load_model, packaged_models
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.network.finding import packaged_models
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import backbone_state

@@ -15,7 +15,8 @@ from accelerate import PartialState
 
 from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse_leaks
 from qfm_iqm.errors import ImageError, RecipeError, TableError
-from qfm_iqm.network.checkpoint import CARD_FILE, load_model
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.network.finding import CARD_FILE
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.training.building import freeze, stem_store
 from qfm_iqm.training.data import TrainingData

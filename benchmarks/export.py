@@ -1,0 +1,80 @@
+"""What other runtimes and int8 do to the default model's scores, on rated photos.
+
+    python benchmarks/export.py --data DIR     (BIQ2021 with labelled.csv)
+
+Writes benchmarks/results/export.csv: for ONNX Runtime and OpenVINO, in fp32 and int8, SRCC on the
+validation part beside torch's, and by how much single scores differ. int8 is calibrated on photos
+of the training part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from photos import RESULTS, machine
+from qfm_iqm import load_model
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.errors import ModelError
+from qfm_iqm.scoring.judging import judge, recorded_part
+from qfm_iqm.scoring.runtimes import exporting
+from qfm_iqm.scoring.runtimes.loading import load_exported
+
+OUT = RESULTS / "export.csv"
+
+
+def main() -> None:
+    """Measures, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--calibrate", type=int, default=300)
+    options = parser.parse_args()
+    model = load_model(options.model)
+    labels = read_table(options.data / "labelled.csv")
+    photos = recorded_part(model.card, labels, "train").paths(options.data)
+    photos = [str(path) for path in photos[:: max(1, len(photos) // options.calibrate)]]
+    table = recorded_part(model.card, labels, "validation")
+    std = model.network.scale.std.item()
+
+    def scored(candidate: object) -> tuple[float, np.ndarray]:
+        evaluation, judged = judge(candidate, table, options.data, n_boot=0)
+        return evaluation.row("whole", "srcc").value, np.array([r.score for r in judged.rows])
+
+    torchs, expected = scored(model)
+    rows = [("torch", "fp32", torchs, 0.0, 0.0, 0.0)]
+    with tempfile.TemporaryDirectory() as place:
+        for target in ("onnx", "openvino"):
+            for precision in ("fp32", "int8"):
+                made = Path(place) / f"{target}-{precision}"
+                try:
+                    exporting.export(model, made, target, precision=precision, photos=photos)
+                except ModelError as error:
+                    print(error)
+                    continue
+                srcc, scores = scored(load_exported(made))
+                differences = np.abs(scores - expected) / std
+                rows.append(
+                    (target, precision, srcc, srcc - torchs, differences.mean(), differences.max())
+                )
+    facts = machine()
+    RESULTS.mkdir(exist_ok=True)
+    header = ["runtime", "precision", "srcc", "srcc_change", "mean_difference", "max_difference"]
+    with OUT.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*header, "model", "images", *facts])
+        for runtime, precision, *figures in rows:
+            values = [f"{value:.5f}" for value in figures]
+            writer.writerow(
+                [runtime, precision, *values, model.card.name, len(expected), *facts.values()]
+            )
+            print(f"{runtime:10} {precision:6}", *values)
+    print(f"Written to {OUT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Real photographs for benchmarks, cut from those inside scikit-image's wheel."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import skimage
+import torch
+from PIL import Image
+
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_photos(
+    folder: Path, count: int, *, size: tuple[int, int] = (512, 512), quality: int = 90
+) -> list[Path]:
+    """Writes JPEGs of `size` (width, height), each a different cut-out of a photograph."""
+    draw = np.random.default_rng(0)
+    source = Path(skimage.__file__).parent / "data"
+    photos = [Image.open(source / name).convert("RGB") for name in PHOTOS]
+    paths = []
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        side = int(draw.integers(256, min(photo.size) + 1))
+        left = int(draw.integers(0, photo.width - side + 1))
+        top = int(draw.integers(0, photo.height - side + 1))
+        cut = photo.crop((left, top, left + side, top + side)).resize(size)
+        paths.append(folder / f"{number:04}.jpg")
+        cut.save(paths[-1], quality=quality)
+    return paths
+
+
+def matrix_rate(size: int = 2048, repeats: int = 5) -> float:
+    """GFLOP/s of a plain fp32 matrix product in torch."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    a @ b
+    return repeats * 2 * size**3 / seconds(lambda: a @ b, repeats) / 1e9
+
+
+def seconds(work: object, repeats: int) -> float:
+    """How long it takes to call `work` so many times."""
+    assert callable(work)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return time.perf_counter() - began
+
+
+def machine() -> dict[str, object]:
+    """What a figure depends on apart from this code."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "vnni": "vnni" in flags,
+        "torch": torch.__version__,
+    }
+
+
+def peak_memory(code: str, *arguments: object) -> tuple[float, str]:
+    """Peak megabytes of a Python process and those it starts, and what it printed.
+
+    Memory that processes share is counted once (PSS), looked at every 20 ms.
+    """
+    import psutil
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+    most = 0.0
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        total = 0
+        try:
+            for one in [watched, *watched.children(recursive=True)]:
+                total += one.memory_full_info().pss
+        except psutil.Error:
+            pass  # one has just ended
+        most = max(most, total / 1e6)
+        time.sleep(0.02)
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    if process.returncode:
+        raise RuntimeError(f"the measured process ended with {process.returncode}")
+    return most, printed

@@ -1,0 +1,292 @@
+"""How fast the engine is against the machine: ratios measured in one run.
+
+    make bench           (or: python benchmarks/throughput.py [--images 500])
+
+Writes benchmarks/results/throughput.csv. What is measured, each in a process of its own:
+
+* `matrix_gflops`: a plain fp32 matrix product, the measure of the cores.
+* `<backbone>_<runtime>_share`: the encoder's and decoder's arithmetic (torch counts it) per second,
+  in batches of 32 crops of 224 pixels, as a share of that rate.
+* `<runtime>_crops_per_second`: the default model's network alone, by every runtime that is here.
+* `reading_images_per_second`: reading alone, in the engine's processes.
+* `network_images_per_second`: the network alone, for as many crops as an image has.
+* `engine_images_per_second`, and its share of the slower of those two.
+* `engine_speedup_2_cores`: from one core to two (Linux).
+* `first_score_seconds`: a cold `qfm score PHOTO`.
+* `cuda_...`: ViT-S in bf16 where there is a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from photos import RESULTS, machine, write_photos
+from qfm_iqm import load_model
+
+OUT = RESULTS / "throughput.csv"
+ENCODERS = ("vit_tiny_patch16_224", "deit3_small_patch16_224")
+
+
+def main() -> None:
+    """Measures, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--work", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        print(json.dumps(WORK[options.work[0]](Path(options.work[1]))))
+        return
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_photos(Path(folder), options.images)
+        for name in WORK:
+            if not name.startswith("one_core"):
+                figures |= measured(name, folder)
+        if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) >= 2:
+            figures |= measured("one_core_engine", folder, cores={0})
+            two = measured("engine", folder, cores={0, 1})["engine_images_per_second"]
+            figures["engine_speedup_2_cores"] = two / figures["one_core_engine_images_per_second"]
+        figures["first_score_seconds"] = first_score(folder)
+    slower = min(figures["reading_images_per_second"], figures["network_images_per_second"])
+    figures["engine_share_of_the_slower"] = figures["engine_images_per_second"] / slower
+    RESULTS.mkdir(exist_ok=True)
+    facts = machine()
+    with OUT.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["figure", "value", "images", *facts])
+        for name, value in figures.items():
+            writer.writerow([name, f"{value:.4g}", options.images, *facts.values()])
+            print(f"{name:50} {value:10.4g}")
+    print(f"Written to {OUT}")
+
+
+def measured(name: str, folder: str, cores: set[int] | None = None) -> dict[str, float]:
+    """Runs one piece of work in a process of its own, on these cores alone."""
+    environment = dict(os.environ)
+    if cores is not None:
+        environment["OMP_NUM_THREADS"] = str(len(cores))
+    command = [sys.executable, __file__, "--work", name, folder]
+    answer = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        env=environment,
+        preexec_fn=None if cores is None else (lambda: os.sched_setaffinity(0, cores)),
+    )
+    figures: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return figures
+
+
+# ---- pieces of work ----
+
+
+def arithmetic(_: Path) -> dict[str, float]:
+    """The networks' arithmetic against a plain matrix product."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from photos import matrix_rate, seconds
+    from qfm_iqm.network.quality import QualityNetwork
+    from qfm_iqm.scoring.memory import keep_freed_memory
+
+    keep_freed_memory()
+    rates = [matrix_rate()]
+    figures = {}
+    crops = torch.rand(32, 3, 224, 224)
+    for backbone in ENCODERS:
+        network = QualityNetwork(backbone).eval()
+        with torch.inference_mode():
+            # The fused attention kernel is counted on a CPU only in its plain form.
+            with (
+                torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+                FlopCounterMode(display=False) as counter,
+            ):
+                network(crops)
+            network(crops)
+            took = seconds(lambda network=network: network(crops), 5) / 5
+        rates.append(matrix_rate())
+        figures[f"{backbone}_torch_gflops"] = counter.get_total_flops() / took / 1e9
+    matrix = max(rates)
+    shares = {name.replace("gflops", "share"): value / matrix for name, value in figures.items()}
+    return {"matrix_gflops": matrix} | figures | shares
+
+
+def runtimes(folder: Path) -> dict[str, float]:
+    """The default model's network alone, by every runtime that is installed."""
+    from importlib.util import find_spec
+
+    import torch
+
+    from photos import seconds
+    from qfm_iqm.scoring.memory import keep_freed_memory
+    from qfm_iqm.scoring.runtimes.exporting import export
+    from qfm_iqm.scoring.runtimes.loading import load_exported
+    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
+
+    keep_freed_memory()
+    model = load_model()
+    ways = {"torch_fp32": TorchRuntime(model, device="cpu")}
+    photos = [str(path) for path in sorted(folder.iterdir())]
+    with tempfile.TemporaryDirectory() as place:
+        for target, module in (("onnx", "onnxruntime"), ("openvino", "openvino")):
+            for precision in ("fp32", "int8"):
+                if find_spec(module) and find_spec("nncf"):
+                    made = Path(place) / f"{target}_{precision}"
+                    export(model, made, target, precision=precision, photos=photos)
+                    ways[f"{target}_{precision}"] = load_exported(made)
+    crops = torch.rand(32, 3, 224, 224)
+    figures = {}
+    for name, runtime in ways.items():
+        for _ in range(3):
+            runtime.run(crops)
+        best = min(seconds(lambda runtime=runtime: runtime.run(crops), 5) for _ in range(3))
+        figures[f"{name}_crops_per_second"] = 160 / best
+    for target in ("onnx", "openvino"):
+        if f"{target}_int8" in ways:
+            figures[f"{target}_int8_over_fp32"] = (
+                figures[f"{target}_int8_crops_per_second"]
+                / figures[f"{target}_fp32_crops_per_second"]
+            )
+    return figures
+
+
+def reading(folder: Path) -> dict[str, float]:
+    """Reading alone, in as many processes as the engine uses."""
+    from qfm_iqm.scoring.budget import images_share
+    from qfm_iqm.scoring.readers import default_processes, read_in_processes
+    from qfm_iqm.scoring.reading import ReadingPolicy
+
+    policy = ReadingPolicy(load_model().card.preprocessing)
+    paths = [str(path) for path in sorted(folder.iterdir())]
+    warm = 50
+    coming = read_in_processes(
+        paths[:warm] + paths, policy, default_processes(), images_share(None)
+    )
+    for _ in range(warm):
+        next(coming)
+    began = time.perf_counter()
+    count = sum(1 for _ in coming)
+    return {"reading_images_per_second": count / (time.perf_counter() - began)}
+
+
+def network(folder: Path) -> dict[str, float]:
+    """The network alone, in images: as many crops as one of these has."""
+    import torch
+
+    from photos import seconds
+    from qfm_iqm.scoring.memory import keep_freed_memory
+    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
+
+    keep_freed_memory()
+    model = load_model()
+    crops_per_image = model.score(str(next(folder.iterdir()))).n_crops
+    runtime = TorchRuntime(model, device="cpu")
+    crops = torch.rand(32, 3, 224, 224)
+    runtime.run(crops)
+    best = min(seconds(lambda: runtime.run(crops), 5) for _ in range(3))
+    return {"network_images_per_second": 160 / best / crops_per_image}
+
+
+def engine(folder: Path) -> dict[str, float]:
+    """The engine end to end, once it runs."""
+    from qfm_iqm.scoring.readers import default_processes
+    from qfm_iqm.scoring.scorer import Scorer
+
+    paths = [str(path) for path in sorted(folder.iterdir())]
+    warm = 64
+    scorer = Scorer(load_model(), device="cpu", processes=True, readers=default_processes())
+    coming = scorer.score_paths(paths[:warm] + paths)
+    for _ in range(warm):
+        next(coming)
+    began = time.perf_counter()
+    rows = list(coming)
+    assert all(row.status == "ok" for row in rows)
+    return {"engine_images_per_second": len(rows) / (time.perf_counter() - began)}
+
+
+def one_core_engine(folder: Path) -> dict[str, float]:
+    """The same on one core."""
+    return {f"one_core_{name}": value for name, value in engine(folder).items()}
+
+
+def cuda(folder: Path) -> dict[str, float]:
+    """ViT-S in bf16 on a GPU, against a matrix product in bf16; nothing where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from qfm_iqm.image.cropping import Preprocessing
+    from qfm_iqm.network.card import ModelCard
+    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.network.quality import QualityNetwork
+    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
+    from qfm_iqm.scoring.scorer import Scorer
+
+    built = QualityNetwork("deit3_small_patch16_224")
+    card = ModelCard(name="vit_s", network=built.config, preprocessing=Preprocessing())
+    runtime = TorchRuntime(QualityModel(built, card), precision="bf16", compiled=True)
+    crops = torch.rand(256, 3, 224, 224)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        built(crops[:1].cuda())
+    a = torch.rand(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    on_gpu = crops.cuda()
+
+    def rate(work: object, repeats: int) -> float:
+        assert callable(work)
+        for _ in range(3):
+            work()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        torch.cuda.synchronize()
+        return repeats / (time.perf_counter() - began)
+
+    matrix = rate(lambda: a @ a, 20) * 2 * 8192**3
+    passes = rate(lambda: runtime.run(on_gpu), 20)
+    scorer = Scorer(runtime, batch_size=256, processes=True, readers=os.cpu_count())
+    paths = [str(path) for path in sorted(folder.iterdir())] * 4
+    began = time.perf_counter()
+    count = sum(1 for _ in scorer.score_paths(paths))
+    return {
+        "cuda_matrix_bf16_tflops": matrix / 1e12,
+        "cuda_vit_s_bf16_crops_per_second": passes * 256,
+        "cuda_vit_s_bf16_share": passes * 256 * counter.get_total_flops() / matrix,
+        "cuda_vit_s_bf16_engine_images_per_second": count / (time.perf_counter() - began),
+    }
+
+
+def first_score(folder: str) -> float:
+    """Seconds of a whole `qfm score PHOTO`: the best of three, files in the system's cache."""
+    photo = next(Path(folder).iterdir())
+    command = [sys.executable, "-m", "qfm_iqm", "score", str(photo)]
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+WORK = {
+    "arithmetic": arithmetic,
+    "runtimes": runtimes,
+    "reading": reading,
+    "network": network,
+    "engine": engine,
+    "one_core_engine": one_core_engine,
+    "cuda": cuda,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Our engine beside the field's toolbox, pyiqa, on the same photos in one run.
+
+    make bench           (or: python benchmarks/toolbox.py [--images 500] [--large 20])
+
+Writes benchmarks/results/toolbox.csv: images per second, the arithmetic that comes to (torch counts
+it; GFLOP/s), and the peak memory of all processes, for 512 x 512 JPEGs and for 12 megapixels.
+
+pyiqa's architectures have random weights: what is compared is speed, and none can be fetched
+everywhere; the download of their backbones' weights is switched off here. Its ways: `command` is
+what its command does, one image after the other; `batched` is a data loader with two processes and
+batches of eight, the best that can be made of it for images of one size. Loading the model is left
+out of all rates. Each measurement is ended after --seconds, and counts the images done by then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from photos import RESULTS, machine, peak_memory, write_photos
+
+OUT = RESULTS / "toolbox.csv"
+THEIRS = ("topiq_nr", "hyperiqa", "musiq", "cnniqa")
+OURS = ("default", "default_fastest", "vit_s")
+LARGE = (4000, 3000)
+
+
+def main() -> None:
+    """Measures, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--large", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60)
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
+        write_photos(Path(small), options.images)
+        write_photos(Path(large), options.large, size=LARGE)
+        for folder, size in ((small, "512x512"), (large, f"{LARGE[0]}x{LARGE[1]}")):
+            for name, way in [(n, "engine") for n in OURS] + [
+                (n, way) for n in THEIRS for way in ("command", "batched")
+            ]:
+                if size != "512x512" and way == "batched":
+                    continue  # 12 megapixels in batches of eight take more memory than there is
+                rows.append({"model": name, "way": way, "size": size})
+                rows[-1] |= measured(name, way, folder, options.seconds)
+                print({k: v for k, v in rows[-1].items() if v != ""}, flush=True)
+    topiq = {row["size"]: row for row in rows if (row["model"], row["way"]) == THEIRS_FIRST}
+    for row in rows:
+        first = topiq[row["size"]].get("images_per_second")
+        if first and row.get("images_per_second"):
+            row["times_topiq_nr_command"] = f"{row['images_per_second'] / first:.3g}"
+    RESULTS.mkdir(exist_ok=True)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    facts = machine()
+    with OUT.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*columns, *facts], lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(row | facts for row in rows)
+    print(f"Written to {OUT}")
+
+
+THEIRS_FIRST = ("topiq_nr", "command")
+
+
+def measured(name: str, way: str, folder: str, limit: float) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "from toolbox import work; work(*sys.argv[1:])"
+    )
+    try:
+        memory, printed = peak_memory(code, name, way, folder, limit)
+    except RuntimeError as error:
+        return {"failed": str(error)}
+    figures: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return figures | {"peak_mb": round(memory)}
+
+
+def work(name: str, way: str, folder: str, limit: str) -> None:
+    """What the measured process does."""
+    paths = [str(path) for path in sorted(Path(folder).iterdir())]
+    make = {"engine": _engine, "command": _command, "batched": _batched}[way]
+    run, flops = make(name, paths[0])
+    # An image of its own warms up, beyond which nothing is cached from image to image.
+    for _ in run(paths[:1]):
+        pass
+    began, done = time.perf_counter(), 0
+    for count in run(paths):
+        done += count
+        if time.perf_counter() - began > float(limit):
+            break
+    rate = done / (time.perf_counter() - began)
+    print(
+        json.dumps(
+            {
+                "images": done,
+                "images_per_second": round(rate, 4),
+                "gflops_per_second": round(rate * flops / 1e9, 2),
+            }
+        )
+    )
+    sys.stdout.flush()
+
+
+Run = Callable[[list[str]], Iterator[int]]
+
+
+def _engine(name: str, example: str) -> tuple[Run, float]:
+    """Our engine: the default model, it by the fastest runtime, or ViT-S on covering crops."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from qfm_iqm.image.cropping import Preprocessing
+    from qfm_iqm.network.card import ModelCard
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.network.quality import QualityNetwork
+    from qfm_iqm.scoring.memory import keep_freed_memory
+    from qfm_iqm.scoring.readers import default_processes
+    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
+    from qfm_iqm.scoring.scorer import Scorer
+
+    keep_freed_memory()
+    if name == "vit_s":
+        network = QualityNetwork("deit3_small_patch16_224")
+        card = ModelCard(name=name, network=network.config, preprocessing=Preprocessing())
+        model = QualityModel(network, card).eval()
+        runtime: Any = TorchRuntime(model, device="cpu")
+    else:
+        model = load_model()
+        runtime = load_runtime("default", "auto" if name == "default_fastest" else "torch")
+    crop = model.card.preprocessing.crop
+    with (
+        torch.inference_mode(),
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        model.network(torch.rand(1, 3, crop, crop))
+    flops = counter.get_total_flops() * model.score(example).n_crops
+    scorer = Scorer(runtime, processes=True, readers=default_processes())
+
+    def run(paths: list[str]) -> Iterator[int]:
+        for row in scorer.score_paths(paths):
+            assert row.status == "ok", row.error
+            yield 1
+
+    return run, flops
+
+
+def _metric(name: str) -> Any:
+    """One of pyiqa's architectures with random weights."""
+    import pyiqa
+    import timm
+
+    create = timm.create_model
+
+    def without_weights(*arguments: Any, **options: Any) -> Any:
+        return create(*arguments, **(options | {"pretrained": False}))
+
+    timm.create_model = without_weights
+    return pyiqa.create_metric(name, device="cpu", pretrained=None if name == "cnniqa" else False)
+
+
+def _flops(metric: Any, example: str) -> float:
+    from pyiqa.utils.img_util import imread2tensor
+
+    image = imread2tensor(example)[None]
+    # Counted on a part of a large one: it grows with the pixels.
+    part = image[..., :512, :512]
+    return _counted(metric, part) * image[0, 0].numel() / part[0, 0].numel()
+
+
+def _counted(metric: Any, image: Any) -> float:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        metric(image)
+    return float(counter.get_total_flops())
+
+
+def _command(name: str, example: str) -> tuple[Run, float]:
+    """One image after the other, as pyiqa's command scores a folder."""
+    import torch
+
+    metric = _metric(name)
+
+    def run(paths: list[str]) -> Iterator[int]:
+        with torch.inference_mode():
+            for path in paths:
+                float(metric(path))
+                yield 1
+
+    return run, _flops(metric, example)
+
+
+def _batched(name: str, example: str) -> tuple[Run, float]:
+    """A data loader beside the network."""
+    import torch
+    from pyiqa.utils.img_util import imread2tensor
+    from torch.utils.data import DataLoader
+
+    metric = _metric(name)
+
+    def run(paths: list[str]) -> Iterator[int]:
+        loader = DataLoader(
+            _Images(paths, imread2tensor),  # type: ignore[arg-type]
+            batch_size=8,
+            num_workers=2,
+        )
+        with torch.inference_mode():
+            for images in loader:
+                metric(images)
+                yield len(images)
+
+    return run, _flops(metric, example)
+
+
+class _Images:
+    def __init__(self, paths: list[str], read: Callable[[str], Any]) -> None:
+        self.paths, self.read = paths, read
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.read(self.paths[number])
+
+
+if __name__ == "__main__":
+    main()

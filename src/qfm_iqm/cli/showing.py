@@ -1,0 +1,53 @@
+"""Rows on stdout: a table for people on a terminal, CSV for the next program."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qfm_iqm.scoring.rows import ScoreRow
+
+
+def show_rows(rows: list[ScoreRow]) -> None:
+    """Shows rows as whoever reads stdout wants them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from qfm_iqm.scoring.rows import print_csv
+
+    terminal = sys.stdout.isatty()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no valid text must not stop us
+        if terminal:
+            sys.stdout.reconfigure(errors="replace")
+        else:  # the same bytes as in a file
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    if not terminal:
+        print_csv(rows, sys.stdout)
+        sys.stdout.flush()
+        return
+    explained = any(row.percentile is not None for row in rows)
+    names = ["score", *(["interval", "percentile"] if explained else []), "spread", "size"]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("path", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if row.score is None or row.spread is None:
+            table.add_row(Text(row.path), Text("error", style="red"))
+            table.add_row(Text(f"  {row.error}", style="red"))
+            continue
+        cells = {
+            "score": f"{row.score:.2f}",
+            "interval": "" if row.low is None else f"{row.low:.0f}–{row.high:.0f}",
+            "percentile": "" if row.percentile is None else f"{row.percentile:.0f}",
+            "spread": f"{row.spread:.2f}",
+            "size": f"{row.width} x {row.height}",
+        }
+        table.add_row(Text(row.path), *(cells[name] for name in names))
+        if row.unusual:
+            table.add_row(Text("  unlike the photos the model knows", style="yellow"))
+    Console().print(table)

@@ -1,0 +1,164 @@
+"""An encoded image -> its working size, in as little memory as that takes.
+
+`fit(read_image(x))` holds the whole image as floats, 12 bytes a pixel. Here an image is brought
+from the decoder's canvas to its working size some rows at a time:
+
+* What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
+  separable, and its order is the one in which torch does both.
+* What keeps its size stays in 8 bits. Crops become floats when they are cut.
+
+The pixels are those of `fit(read_image(x))`, to the bit where the image is upright as it is stored;
+one that must be turned is turned after it was reduced, which rounds differently (below 1e-5).
+
+Shapes: H and W pixels, 3 colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qfm_iqm.image.cropping import Preprocessing, continued, fit, working_size
+from qfm_iqm.image.reading import MAX_PIXELS, Picture, Source, opened, upright
+
+STRIP_PIXELS = 1 << 19  # pixels that are floats at once
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_DEEP = ("I", "F")  # first letters of modes with more than 8 bits: read whole
+
+# Bytes a pixel takes on Pillow's canvas, and at most in the decoder beside it.
+_CANVAS = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+_DECODER = {"WEBP": 8, "AVIF": 12, "HEIF": 12, "JPEG2000": 16, "GIF": 4, "TIFF": 4}
+
+
+@dataclass(frozen=True)
+class FittedImage:
+    """An image at the size at which it is cropped.
+
+    Attributes:
+        pixels: RGB (3, H, W), uint8, or float32 in [0, 1] of an image that was reduced or deep.
+        width: of the image in pixels, upright, before it was fitted.
+        height: of the image in pixels, upright, before it was fitted.
+    """
+
+    pixels: Tensor
+    width: int
+    height: int
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """Pixels in 8 bits as float32 in [0, 1], as `read_image` makes them; floats as they are."""
+    return pixels if pixels.is_floating_point() else pixels.to(torch.float32).div_(255)
+
+
+def read_fitted(
+    source: Source,
+    preprocessing: Preprocessing,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    allow_truncated: bool = False,
+    admit: Callable[[int], None] | None = None,
+    measured: bool = False,
+) -> FittedImage:
+    """Reads an image at the size at which a model crops it.
+
+    Args:
+        source: see `read_image`.
+        preprocessing: the model's.
+        name: what to call the source in an error.
+        max_pixels: see `read_image`.
+        allow_truncated: see `read_image`.
+        admit: called with the bytes that decoding will take at most, once the header is read; it
+            may wait until there is room, or raise an `ImageError`.
+        measured: whether the result will be measured (`image.statistics`), which takes memory.
+
+    Raises:
+        ImageError: the source cannot be read or is refused; one sentence says why.
+    """
+    with opened(
+        source, name=name, max_pixels=max_pixels, allow_truncated=allow_truncated
+    ) as picture:
+        turned = picture.orientation() in _TURNED
+        if admit is not None:
+            admit(decoding_bytes(picture, preprocessing, measured=measured))
+        picture.load()
+        width, height = picture.image.size
+        across, down = (height, width) if turned else (width, height)
+        target = working_size(down, across, preprocessing)
+        if picture.image.mode.startswith(_DEEP):
+            pixels = fit(_whole(picture), preprocessing)
+        elif target == (down, across):
+            pixels = _same_size(picture)
+        else:
+            pixels = _reduced(picture, target[::-1] if turned else target)
+    return FittedImage(continued(pixels, preprocessing.crop), across, down)
+
+
+def decoding_bytes(
+    picture: Picture, preprocessing: Preprocessing, *, measured: bool = False
+) -> int:
+    """The memory that reading an opened image takes at its peak, estimated from above."""
+    image = picture.image
+    width, height = image.size
+    canvas = _CANVAS.get(image.mode, 4)
+    decoder = _DECODER.get(image.format or "", 0)
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        decoder = 6  # libjpeg keeps all coefficients, 16 bits each
+    target_height, target_width = working_size(height, width, preprocessing)
+    if image.mode.startswith(_DEEP):
+        result = 32 * width * height  # whole, through 16-bit grey to floats
+    elif (target_height, target_width) == (height, width):
+        result = (3 if picture.orientation() == 1 else 6) * width * height
+    else:
+        result = 12 * (height * target_width + 2 * target_height * target_width)
+    strips = 64 * min(width * height, max(STRIP_PIXELS, width))
+    measuring = 64 * target_height * target_width if measured else 0
+    return max(width * height * (canvas + decoder) + result + strips, result + measuring)
+
+
+def _whole(picture: Picture) -> Tensor:
+    """The image as floats (3, H, W)."""
+    pixels = upright(picture.pixels(), picture.orientation())
+    scale = float(np.iinfo(pixels.dtype).max)
+    image_CHW = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+    return image_CHW.to(torch.float32).div_(scale)
+
+
+def _same_size(picture: Picture) -> Tensor:
+    """The image in 8 bits, rows beside each other in memory as they come."""
+    width, height = picture.image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top, bottom in _strips(width, height):
+        pixels[top:bottom] = picture.pixels(top, bottom)
+    orientation = picture.orientation()
+    if orientation != 1:
+        pixels = np.array(upright(pixels, orientation), order="C")
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _reduced(picture: Picture, target: tuple[int, int]) -> Tensor:
+    """The image reduced to (H, W), given as it is stored, and then turned upright."""
+    width, height = picture.image.size
+    narrow_CHW = torch.empty(3, height, target[1])
+    for top, bottom in _strips(width, height):
+        strip = np.ascontiguousarray(picture.pixels(top, bottom).transpose(2, 0, 1))
+        strip_CHW = torch.from_numpy(strip).to(torch.float32).div_(255)
+        narrow_CHW[:, top:bottom] = _interpolated(strip_CHW, (bottom - top, target[1]))
+    reduced_CHW = _interpolated(narrow_CHW, target).clamp_(0, 1)
+    turned = upright(reduced_CHW.permute(1, 2, 0).numpy(), picture.orientation())
+    return torch.from_numpy(np.array(turned.transpose(2, 0, 1), order="C"))
+
+
+def _interpolated(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(image_CHW[None], size, mode="bicubic", antialias=True)[0]
+
+
+def _strips(width: int, height: int) -> Iterator[tuple[int, int]]:
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)

@@ -1,0 +1,100 @@
+"""How much memory images on their way may take: who may decode now, who waits, who is refused.
+
+Every image on its way counts with a small fixed share from the moment it is handed to a reader.
+One that needs more asks, and is admitted when all before it have been and there is room. As the
+first image that is still waiting never waits for one behind it, nothing can wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Literal
+
+SHARE = 48 << 20  # bytes that an image may take without asking: about 4 megapixels, reduced
+LEAST = 256 << 20  # for images on their way, whatever the program itself takes
+
+Answer = Literal["go", "wait", "refuse"]
+
+
+class MemoryBudget:
+    """Accounts of the images on their way, by their number in the order they are read in.
+
+    Args:
+        total: bytes for all images on their way.
+        ahead: how many may be on their way at once.
+    """
+
+    def __init__(self, total: int, ahead: int) -> None:
+        self.total = total
+        self.share = min(SHARE, total // (4 * ahead))
+        self.largest = total - (ahead - 1) * self.share
+        self._held: dict[int, int] = {}
+        self._asking: dict[int, int] = {}
+
+    def enter(self, number: int) -> None:
+        """An image is handed to a reader."""
+        self._held[number] = self.share
+
+    def ask(self, number: int, needed: int) -> Answer:
+        """An image says, by its header, what decoding it takes."""
+        if needed <= self.share:
+            return "go"
+        if needed > self.largest:
+            return "refuse"
+        self._asking[number] = needed
+        return "wait"
+
+    def admitted(self) -> list[int]:
+        """The images that were waiting and may go on now."""
+        free = []
+        for number in sorted(self._asking):
+            needed = self._asking[number]
+            if sum(self._held.values()) - self._held[number] + needed > self.total:
+                break
+            self._held[number] = needed
+            del self._asking[number]
+            free.append(number)
+        return free
+
+    def settle(self, number: int, held: int) -> None:
+        """Reading is done: what is left of it is its pixels."""
+        self._asking.pop(number, None)
+        self._held[number] = max(self.share, held)
+
+    def leave(self, number: int) -> None:
+        """The pixels have gone through the network."""
+        self._held.pop(number, None)
+        self._asking.pop(number, None)
+
+
+def images_share(max_memory: int | None) -> int:
+    """Bytes that images on their way may take, when the model is loaded.
+
+    Args:
+        max_memory: bytes for the whole program; None takes half of what the machine has free.
+    """
+    used = resident()
+    if max_memory is None:
+        return max(LEAST, available() // 2)
+    return max(LEAST, max_memory - used)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has at the moment."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no file really
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux: the most it ever had, in bytes or kilobytes
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if os.uname().sysname == "Darwin" else most * 1024
+
+
+def available() -> int:
+    """Bytes of memory that the machine can still give."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

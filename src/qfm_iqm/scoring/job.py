@@ -1,0 +1,355 @@
+"""A job of scoring that outlives whatever ends it: killed at any moment and run again, it goes on.
+
+Beside the table that is to be written, `scores.csv`, lies a folder while the job is not done:
+
+    scores.csv.job/
+        job.json        what the rows depend on: the model, its runtime, how files are read
+        plan.jsonl      the files, one list a line: each line is a part
+        parts/N.jsonl   the rows of part N, written whole or not at all
+        lock            byte N is locked by the process that is scoring part N
+
+Design choices:
+* A part is scored by itself, to the bit (`Scorer.score_groups`), and is the unit of everything:
+  what is written, what is lost by a kill, what a process takes on. So the table does not depend
+  on how often and when the job was interrupted, nor on how many processes shared it.
+* Locks are those of the system: they end with the process, however that ends. They work between
+  the processes of one machine, and on file systems that share such locks between machines.
+* At the end the parts are put together in the plan's order, and the folder goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from qfm_iqm.errors import QFMError, TableError
+from qfm_iqm.scoring.locks import LockFile
+from qfm_iqm.scoring.rows import COLUMNS, ScoreRow, check_output, read_rows, write_rows
+from qfm_iqm.scoring.scorer import Scorer
+
+PART = 128  # files
+_PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges
+_POLL = 0.2  # seconds
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the rows of a job depend on, apart from the files.
+
+    Attributes:
+        model: its name.
+        weights: SHA-256 of its weights.
+        runtime: see `ScoreRow`.
+        precision: see `ScoreRow`.
+        batch_size: crops that went through the network at once: rounding depends on it.
+        max_pixels: larger images were refused.
+        allow_truncated: whether truncated files were taken.
+    """
+
+    model: str
+    weights: str
+    runtime: str
+    precision: str
+    batch_size: int
+    max_pixels: int
+    allow_truncated: bool
+
+    @classmethod
+    def of(cls, scorer: Scorer) -> Identity:
+        """What the rows of a scorer depend on."""
+        return cls(
+            model=scorer.runtime.card.name,
+            weights=scorer.runtime.weights,
+            runtime=scorer.runtime.name,
+            precision=scorer.runtime.precision,
+            batch_size=scorer.batch_size,
+            max_pixels=scorer.policy.max_pixels,
+            allow_truncated=scorer.policy.allow_truncated,
+        )
+
+    def wrote(self, row: ScoreRow) -> bool:
+        """Whether a row of an earlier table says what scoring its file again would say."""
+        ours = (self.model, self.weights, self.runtime, self.precision)
+        return row.status == "ok" and (row.model, row.weights, row.runtime, row.precision) == ours
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished job has come to.
+
+    Attributes:
+        rows: in the table.
+        errors: rows without a score.
+        first_errors: the sentences of the first few of them.
+    """
+
+    rows: int
+    errors: int
+    first_errors: tuple[str, ...]
+
+
+def folder_of(out: Path) -> Path:
+    """Where the job of a table keeps what it has done so far."""
+    return out.with_name(out.name + ".job")
+
+
+class Job:
+    """Scores files into one table.
+
+    Args:
+        out: the table: .csv, .jsonl or .parquet.
+        files: what to score. Files of an earlier run keep their places, and new ones come after.
+        scorer: scores them.
+        resume: go on with what an earlier run left, or join one that is running.
+
+    Attributes:
+        kept: files whose rows were there already.
+        left: files that had no row when the job was opened.
+
+    Raises:
+        QFMError: there is an unfinished job and `resume` is not set, or it is one of another model
+            or of other settings.
+        TableError: the place cannot be written to.
+    """
+
+    def __init__(self, out: Path, files: Sequence[str], scorer: Scorer, *, resume: bool) -> None:
+        check_output(out)
+        self.out = out
+        self.folder = folder_of(out)
+        self.scorer = scorer
+        self.identity = Identity.of(scorer)
+        with _writing(self.folder):
+            while not self._open(list(dict.fromkeys(files)), resume):
+                pass  # another process has just finished the job and removed its folder
+        left = [number for number in range(len(self.plan)) if not self._part(number).exists()]
+        self.left = sum(len(self.plan[number]) for number in left)
+        self.kept = sum(map(len, self.plan)) - self.left
+
+    def _open(self, files: Sequence[str], resume: bool) -> bool:
+        """Makes the job or finds it; False if it went meanwhile."""
+        if not self.folder.is_dir():
+            self._begin(files, resume)
+        elif not resume:
+            raise QFMError(
+                f"There is an unfinished job {self.folder}: go on with it by --resume, or remove "
+                "it to start anew."
+            )
+        try:
+            self.lock = LockFile(self.folder / "lock")
+        except FileNotFoundError:
+            return False
+        try:
+            with self.lock.held(_PLANNING):
+                if self.lock.current():
+                    self._check()
+                    self.plan = self._planned(files)
+                    return True
+        except BaseException:
+            self.lock.close()
+            raise
+        self.lock.close()
+        return False
+
+    def run(self) -> Iterator[ScoreRow]:
+        """Scores what is missing, sharing it with other processes on the same job.
+
+        Yields:
+            The rows that this process has scored, when they are safe on the disk.
+
+        Raises:
+            TableError: the rows cannot be written.
+        """
+        with _writing(self.folder):
+            yield from self._run(range(len(self.plan)))
+            # What others had taken is theirs, unless they have ended without finishing it.
+            while missing := self._missing():
+                if any(self._is_free(number) for number in missing):
+                    yield from self._run(missing)
+                else:
+                    time.sleep(_POLL)
+
+    def _run(self, numbers: Iterable[int]) -> Iterator[ScoreRow]:
+        taken: list[int] = []
+
+        def groups() -> Iterator[Sequence[str]]:
+            for number in numbers:
+                if self.plan[number] and self._take(number):
+                    taken.append(number)
+                    yield self.plan[number]
+
+        try:
+            for rows in self.scorer.score_groups(groups()):
+                if not self.lock.current():
+                    raise QFMError(f"The job {self.folder} was removed while it was running.")
+                self._write(rows, taken[0])
+                self.lock.release(taken.pop(0))
+                yield from rows
+        finally:
+            for number in taken:
+                self.lock.release(number)
+
+    def _write(self, rows: list[ScoreRow], number: int) -> None:
+        try:
+            write_rows(rows, self._part(number))
+        except TableError as error:
+            raise TableError(f"{error} What was scored is kept: go on by --resume.") from error
+
+    def _is_free(self, number: int) -> bool:
+        free = self._take(number)
+        if free:
+            self.lock.release(number)
+        return free
+
+    def _take(self, number: int) -> bool:
+        """Takes a part on; False where it is done, or another process has it."""
+        if self._part(number).exists() or not self.lock.try_acquire(number):
+            return False
+        if self._part(number).exists() or not self.lock.current():  # done in between
+            self.lock.release(number)
+            return False
+        return True
+
+    def _missing(self) -> list[int]:
+        """Parts without rows; none when another process has put the table together."""
+        if not self.lock.current():
+            return []
+        return [n for n, part in enumerate(self.plan) if part and not self._part(n).exists()]
+
+    def finish(self) -> Outcome:
+        """Puts the table together and removes the folder.
+
+        Raises:
+            TableError: the table cannot be written; the folder stays.
+        """
+        counted = _Counted()
+        with self.lock.held(_PLANNING):
+            if self.lock.current():
+                rows = (row for n in range(len(self.plan)) for row in self._rows_of(n))
+                write_rows(counted.passing(rows), self.out)
+                shutil.rmtree(self.folder, ignore_errors=True)
+            else:  # another process has done it
+                for _ in counted.passing(read_rows(self.out)):
+                    pass
+        self.close()
+        return counted.outcome()
+
+    def close(self) -> None:
+        """Lets go of the job, finished or not."""
+        self.lock.close()
+
+    # ---- the folder ----
+
+    def _part(self, number: int) -> Path:
+        return self.folder / "parts" / f"{number:06d}.jsonl"
+
+    def _rows_of(self, number: int) -> Iterator[ScoreRow]:
+        return read_rows(self._part(number)) if self.plan[number] else iter(())
+
+    def _begin(self, files: Sequence[str], resume: bool) -> None:
+        """Makes the folder, whole or not at all."""
+        known: list[ScoreRow] = []
+        if resume and self.out.exists():
+            wanted = set(files)
+            rows = {row.path: row for row in read_rows(self.out) if self.identity.wrote(row)}
+            known = [row for path, row in rows.items() if path in wanted]
+        have = {row.path for row in known}
+        plan = [[row.path for row in known]] if known else []
+        plan += in_parts([file for file in files if file not in have])
+        made = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+        try:
+            (made / "parts").mkdir()
+            (made / "lock").touch()
+            (made / "job.json").write_text(
+                json.dumps({"columns": COLUMNS, **asdict(self.identity)}, indent=1)
+            )
+            _write_plan(plan, made / "plan.jsonl")
+            if known:
+                write_rows(known, made / "parts" / "000000.jsonl")
+            made.chmod(0o755)
+            try:
+                made.rename(self.folder)
+            except OSError:
+                if not self.folder.is_dir():
+                    raise
+                if not resume:  # another process was faster
+                    raise QFMError(f"Another process is working on {self.out}.") from None
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _check(self) -> None:
+        """Refuses to go on with a job of other settings."""
+        try:
+            found = json.loads((self.folder / "job.json").read_text())
+        except ValueError as error:
+            raise QFMError(f"{self.folder} is no job of this version: remove it.") from error
+        for name, ours in {"columns": list(COLUMNS), **asdict(self.identity)}.items():
+            if found.get(name) != ours:
+                raise QFMError(
+                    f"The job {self.folder} was begun with {name} = {found.get(name)}, not {ours}: "
+                    "go on with the same, or write to another table."
+                )
+
+    def _planned(self, files: Sequence[str]) -> list[list[str]]:
+        """The plan, continued by the files that are not in it yet."""
+        path = self.folder / "plan.jsonl"
+        plan: list[list[str]] = [json.loads(line) for line in path.read_text("ascii").splitlines()]
+        have = {file for part in plan for file in part}
+        new = [file for file in files if file not in have]
+        if new:
+            plan += in_parts(new)
+            _write_plan(plan, path)
+        return plan
+
+
+def in_parts(files: Sequence[str]) -> list[list[str]]:
+    """Files in groups of `PART`."""
+    return [list(files[start : start + PART]) for start in range(0, len(files), PART)]
+
+
+def _write_plan(plan: list[list[str]], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="ascii") as file:
+        file.writelines(json.dumps(part) + "\n" for part in plan)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Says in one sentence why the job's folder cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        raise TableError(
+            f"The job {folder} cannot be written: {error.strerror}. What was scored is kept: go on "
+            "by --resume."
+        ) from error
+
+
+class _Counted:
+    """Counts rows that pass."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.errors: list[str] = []
+        self.bad = 0
+
+    def passing(self, rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
+        for row in rows:
+            self.rows += 1
+            if row.status == "error":
+                self.bad += 1
+                if len(self.errors) < 5:
+                    self.errors.append(row.error)
+            yield row
+
+    def outcome(self) -> Outcome:
+        return Outcome(self.rows, self.bad, tuple(self.errors))

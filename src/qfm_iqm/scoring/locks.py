@@ -1,0 +1,82 @@
+"""Locks between processes, as many as wanted in one file; they end with the process.
+
+POSIX record locks: one byte of the file is one lock. Within one process they hold nobody back, so
+that a process may open a file of locks once only, which is seen to here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from qfm_iqm.errors import QFMError
+
+_open: set[tuple[int, int]] = set()  # device and inode of the files that this process has open
+
+
+class LockFile:
+    """Locks by number.
+
+    Args:
+        path: of the file, which is there.
+
+    Raises:
+        QFMError: this process has it open already, or the system has no such locks.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import fcntl
+        except ModuleNotFoundError as error:
+            raise QFMError(
+                "Jobs need POSIX file locks, which this system does not have."
+            ) from error
+        self._fcntl = fcntl
+        self.path = path
+        status = path.stat()
+        self._identity = (status.st_dev, status.st_ino)
+        if self._identity in _open:
+            raise QFMError(f"The job {path.parent} is running in this process already.")
+        self._handle = os.open(path, os.O_RDWR)
+        _open.add(self._identity)
+
+    def try_acquire(self, number: int) -> bool:
+        """Takes a lock, unless another process has it."""
+        try:
+            self._fcntl.lockf(
+                self._handle, self._fcntl.LOCK_EX | self._fcntl.LOCK_NB, 1, number, os.SEEK_SET
+            )
+        except (BlockingIOError, PermissionError):  # the system may say either
+            return False
+        return True
+
+    def release(self, number: int) -> None:
+        """Gives a lock back."""
+        self._fcntl.lockf(self._handle, self._fcntl.LOCK_UN, 1, number, os.SEEK_SET)
+
+    @contextmanager
+    def held(self, number: int) -> Iterator[None]:
+        """Waits for a lock and holds it."""
+        self._fcntl.lockf(self._handle, self._fcntl.LOCK_EX, 1, number, os.SEEK_SET)
+        try:
+            yield
+        finally:
+            self.release(number)
+
+    def current(self) -> bool:
+        """Whether the file is still there, and not removed or exchanged meanwhile."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def close(self) -> None:
+        """Gives all locks back."""
+        if self._identity in _open:
+            _open.remove(self._identity)
+            with suppress(OSError):
+                os.close(self._handle)

@@ -1,0 +1,152 @@
+"""From a model's name to a loaded runtime.
+
+A model folder is computed by torch, an exported folder by what it was exported for. Where another
+runtime is asked for, the model is exported once and kept in a cache.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from qfm_iqm.errors import ModelError, QFMError
+from qfm_iqm.network.card import read_card
+from qfm_iqm.network.finding import CARD_FILE, find_model
+from qfm_iqm.scoring.runtimes.base import Precision, Runtime
+from qfm_iqm.scoring.runtimes.folder import FILES, is_exported, read_info
+
+CACHE_DIR = "QFM_CACHE_DIR"
+CHOICES = ("auto", "torch", "onnx", "openvino")
+
+
+def load_runtime(
+    name: str | os.PathLike[str] = "default",
+    runtime: str | None = None,
+    *,
+    precision: str | None = None,
+    device: str | None = None,
+    compiled: bool = False,
+    say: Callable[[str], object] = str,
+) -> Runtime:
+    """Loads a model into a runtime.
+
+    Args:
+        name: of a model, a model folder, an exported folder, or hub:owner/name.
+        runtime: "torch", "onnx", "openvino"; "auto" takes the fastest that is installed; None
+            takes the folder's own.
+        precision: "fp32", "bf16" (torch), or that of the exported folder; None takes the
+            folder's own.
+        device: for torch.
+        compiled: for torch, see `TorchRuntime`.
+        say: told when something takes long; nobody by default.
+
+    Raises:
+        ModelError: no such model, or one that is damaged.
+        QFMError: what was asked for does not go together.
+    """
+    if runtime not in (None, *CHOICES):
+        raise QFMError(f"There is no runtime '{runtime}': choose from {', '.join(CHOICES)}.")
+    folder = find_model(os.fspath(name))
+    if is_exported(folder):
+        found = read_info(folder)
+        if runtime not in (None, "auto", found.runtime):
+            raise QFMError(f"{folder} was exported for {found.runtime}, not for {runtime}.")
+        if precision not in (None, found.precision):
+            raise QFMError(f"{folder} was exported in {found.precision}, not in {precision}.")
+        return load_exported(folder)
+    if runtime == "auto":
+        runtime = _fastest(device, precision)
+    if precision == "int8":
+        raise QFMError(
+            "int8 is calibrated on photos: write it by qfm export --precision int8, and name that "
+            "folder by --model."
+        )
+    if runtime in (None, "torch"):
+        return _torch(name, precision, device, compiled)
+    if precision not in (None, "fp32"):
+        raise QFMError(f"{runtime} computes in fp32 or int8, not in {precision}.")
+    return load_exported(_cached(folder, name, str(runtime), say))
+
+
+def load_exported(folder: Path) -> Runtime:
+    """Loads an exported folder.
+
+    Raises:
+        ModelError: it is damaged.
+        ModuleNotFoundError: its runtime is not installed.
+    """
+    info = read_info(folder)
+    card = read_card(folder / CARD_FILE)
+    file = folder / FILES[info.runtime][0]
+    # An int8 network has weights of its own; one in fp32 has the model's.
+    weights = info.sha256[FILES[info.runtime][-1]]
+    weights = weights if info.precision == "int8" else card.weights_sha256
+    try:
+        if info.runtime == "onnx":
+            from qfm_iqm.scoring.runtimes.onnx_runtime import OnnxRuntime
+
+            return OnnxRuntime(card, file, info.precision, weights)
+        from qfm_iqm.scoring.runtimes.openvino_runtime import OpenvinoRuntime
+
+        return OpenvinoRuntime(card, file, info.precision, weights)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # each runtime has its own kinds of errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{info.runtime} cannot load {file}: {reason}") from error
+
+
+def _torch(
+    name: str | os.PathLike[str], precision: str | None, device: str | None, compiled: bool
+) -> Runtime:
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
+
+    wanted: Precision = "bf16" if precision == "bf16" else "fp32"
+    return TorchRuntime(load_model(name), device=device, precision=wanted, compiled=compiled)
+
+
+def _fastest(device: str | None, precision: str | None) -> str:
+    """The fastest runtime that is installed (benchmarks/throughput.py)."""
+    import torch
+
+    if device is not None or precision == "bf16" or torch.cuda.is_available():
+        return "torch"
+    for name, module in (("openvino", "openvino"), ("onnx", "onnxruntime")):
+        if find_spec(module) and find_spec("onnx") and find_spec("onnxscript"):
+            return name
+    return "torch"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `QFM_CACHE_DIR`, or the user's cache."""
+    named = os.environ.get(CACHE_DIR)
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qfm-iqm"
+
+
+def _cached(
+    folder: Path, name: str | os.PathLike[str], runtime: str, say: Callable[[str], object]
+) -> Path:
+    """The model in fp32 for a runtime, exported if it is not there."""
+    card = read_card(folder / CARD_FILE)
+    weights = card.weights_sha256
+    kept = cache_folder() / f"{card.name}-{weights[:16]}-{runtime}"
+    try:
+        if is_exported(kept) and read_card(kept / CARD_FILE) == card and read_info(kept):
+            return kept
+    except ModelError:
+        pass  # damaged or of another version: written anew
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.scoring.runtimes.exporting import export
+
+    say(f"Converting {card.name} for {runtime}, once; it is kept in {kept}.")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        export(load_model(name), kept, "onnx" if runtime == "onnx" else "openvino")
+    except OSError as error:
+        raise QFMError(f"The cache {kept.parent} cannot be written: {error.strerror}.") from error
+    return kept

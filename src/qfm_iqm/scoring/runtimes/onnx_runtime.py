@@ -1,0 +1,43 @@
+"""ONNX Runtime, on a CPU or on CUDA where its package has that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from qfm_iqm.network.card import ModelCard
+from qfm_iqm.scoring.runtimes.base import Name, Precision, Runtime
+
+INPUT, OUTPUT = "crops", "scores"
+
+
+class OnnxRuntime(Runtime):
+    """A network exported to ONNX.
+
+    Args:
+        card: the model's.
+        file: the network.
+        precision: in which it was exported.
+        weights: see `Runtime`.
+    """
+
+    name: ClassVar[Name] = "onnx"
+
+    def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
+        import onnxruntime
+
+        super().__init__(card, precision, weights)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+
+    def run(self, crops_BCSS: Tensor) -> Tensor:
+        """See `Runtime.run`."""
+        (scores_B,) = self._session.run([OUTPUT], {INPUT: crops_BCSS.numpy()})
+        return torch.from_numpy(scores_B)

@@ -1,0 +1,70 @@
+"""torch as a runtime: on any of its devices, in fp32 or bf16, compiled or as it is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.runtimes.base import Name, Precision, Runtime
+
+
+class TorchRuntime(Runtime):
+    """A quality model in torch.
+
+    Args:
+        model: moved to `device`, set to evaluation.
+        device: torch's name; None takes a GPU if there is one.
+        precision: "fp32" or "bf16". In bf16 the weights stay as they are and matrix products are
+            computed in half the bits; the scale back to label units is always fp32.
+        compiled: whether to let torch compile the network for batches of one size, which takes a
+            minute and pays for many images.
+    """
+
+    name: ClassVar[Name] = "torch"
+
+    def __init__(
+        self,
+        model: QualityModel,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision = "fp32",
+        compiled: bool = False,
+    ) -> None:
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"torch computes in fp32 or bf16, not in {precision}")
+        super().__init__(model.card, precision, model.card.weights_sha256)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.to(self.device).eval()
+        self._compiled: Any = torch.compile(self._forward) if compiled else None
+        self._size = 0
+
+    @property
+    def pins(self) -> bool:
+        """On CUDA."""
+        return self.device.type == "cuda"
+
+    @torch.inference_mode()
+    def run(self, crops_BCSS: Tensor) -> Tensor:
+        """See `Runtime.run`; takes what a frozen stem gave for crops (B, N, D) in their place."""
+        crops_BCSS = crops_BCSS.to(self.device, non_blocking=True)
+        if self._compiled is None:
+            return self._forward(crops_BCSS).cpu()
+        # One size of batch is one compilation: a last, smaller batch is filled up.
+        self._size = max(self._size, len(crops_BCSS))
+        missing = self._size - len(crops_BCSS)
+        filled_BCSS = functional.pad(crops_BCSS, (0, 0) * (crops_BCSS.ndim - 1) + (0, missing))
+        scores: Tensor = self._compiled(filled_BCSS)
+        return scores[: len(crops_BCSS)].cpu()
+
+    def _forward(self, crops_BCSS: Tensor) -> Tensor:
+        network = self.model.network
+        if self.precision == "fp32":
+            scores: Tensor = network(crops_BCSS)
+            return scores
+        with torch.autocast(self.device.type, torch.bfloat16):
+            standard_B = network.decoder(network.encode(crops_BCSS))
+        return network.scale.to_units(standard_B.float())

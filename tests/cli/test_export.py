@@ -1,0 +1,56 @@
+import csv
+import io
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def test_a_model_is_exported_and_scored(qfm, photo_folder, tiny_model_folder, tmp_path):
+    out = tmp_path / "exported"
+    answer = qfm("export", tiny_model_folder, "--to", "onnx", "--out", out)
+    assert answer.code == 0
+    assert "onnx in fp32; scores of 64 crops differ from torch's by up to" in answer.err
+    assert {path.name for path in out.iterdir()} == {"card.json", "runtime.json", "model.onnx"}
+    answer = qfm("score", photo_folder, "--model", out)
+    assert answer.code == 0
+    ours = list(csv.DictReader(io.StringIO(answer.out)))
+    assert {(row["runtime"], row["precision"]) for row in ours} == {("onnx", "fp32")}
+    theirs = list(
+        csv.DictReader(io.StringIO(qfm("score", photo_folder, "-m", tiny_model_folder).out))
+    )
+    for row, torchs in zip(ours, theirs, strict=True):
+        assert float(row["score"]) == pytest.approx(float(torchs["score"]), abs=0.01)
+        assert row["weights"] == torchs["weights"]
+
+
+def test_an_export_can_be_held_against_rated_photos(qfm, photo_folder, tiny_model_folder, tmp_path):
+    scores = list(
+        csv.DictReader(io.StringIO(qfm("score", photo_folder, "-m", tiny_model_folder).out))
+    )
+    table = tmp_path / "rated.csv"
+    lines = [f"{row['path'].rsplit('/', 1)[1]},{row['score']}" for row in scores]
+    table.write_text("name,mos\n" + "\n".join(lines) + "\n")
+    answer = qfm(
+        "export", tiny_model_folder, "--to", "onnx", "--out", tmp_path / "out",
+        "--table", table, "--root", photo_folder,
+    )  # fmt: skip
+    assert answer.code == 0
+    assert "SRCC moves by +0.0000" in answer.err or "SRCC moves by -0.0000" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--to", "abacus"], "A model is exported to onnx or openvino, not to 'abacus'"),
+        (["--to", "onnx", "--precision", "bf16"], "in fp32 or int8, not in 'bf16'"),
+        (["--to", "onnx", "--precision", "int8"], "int8 is calibrated on real photos"),
+    ],
+)
+def test_mistakes_are_sentences(qfm, tiny_model_folder, tmp_path, arguments, sentence):
+    answer = qfm("export", tiny_model_folder, "--out", tmp_path / "out", *arguments)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,121 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image import fitting
+from qfm_iqm.image.cropping import Preprocessing, fit
+from qfm_iqm.image.fitting import as_floats, decoding_bytes, read_fitted
+from qfm_iqm.image.reading import opened, read_image
+
+REDUCING = Preprocessing(crop=32, shorter_side=40)
+KEEPING = Preprocessing(crop=32)
+
+
+def encoded(width, height, *, mode="RGB", kind="PNG", orientation=1, seed=0, **options):
+    draw = np.random.default_rng(seed)
+    bands = {"L": (), "RGB": (3,), "RGBA": (4,), "CMYK": (4,), "LA": (2,)}
+    if mode == "I;16":
+        pixels = draw.integers(0, 65536, (height, width), dtype=np.uint16)
+        image = Image.fromarray(pixels)
+    elif mode == "P":
+        image = Image.fromarray(draw.integers(0, 256, (height, width, 3), np.uint8)).quantize(32)
+    else:
+        pixels = draw.integers(0, 256, (height, width, *bands[mode]), dtype=np.uint8)
+        image = Image.fromarray(pixels, mode)
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = io.BytesIO()
+    image.save(file, kind, exif=exif, **options)
+    return file.getvalue()
+
+
+def assert_as_read_whole(content, preprocessing, *, exact):
+    fitted = read_fitted(content, preprocessing)
+    image = read_image(content)
+    expected = fit(image, preprocessing)
+    assert (fitted.height, fitted.width) == image.shape[-2:]
+    difference = (as_floats(fitted.pixels) - expected).abs().max().item()
+    assert difference == 0 if exact else difference < 1e-5
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    width=st.integers(1, 150),
+    height=st.integers(1, 150),
+    orientation=st.integers(1, 8),
+    strip=st.sampled_from([1, 100, 777, 1 << 20]),
+    preprocessing=st.sampled_from([REDUCING, KEEPING]),
+)
+def test_strips_give_what_the_whole_image_gives(width, height, orientation, strip, preprocessing):
+    content = encoded(width, height, orientation=orientation)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "STRIP_PIXELS", strip)
+        exact = preprocessing is KEEPING or orientation == 1
+        assert_as_read_whole(content, preprocessing, exact=exact)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("L", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("P", "GIF"), ("I;16", "PNG"),
+     ("CMYK", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP"), ("I;16", "TIFF"), ("RGB", "TIFF")],
+)  # fmt: skip
+@pytest.mark.parametrize("preprocessing", [REDUCING, KEEPING])
+def test_every_mode(mode, kind, preprocessing, monkeypatch):
+    monkeypatch.setattr(fitting, "STRIP_PIXELS", 500)
+    assert_as_read_whole(encoded(90, 70, mode=mode, kind=kind), preprocessing, exact=True)
+
+
+def test_a_profile_is_applied_strip_by_strip(monkeypatch):
+    from PIL import ImageCms
+
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    monkeypatch.setattr(fitting, "STRIP_PIXELS", 500)
+    assert_as_read_whole(encoded(90, 70, icc_profile=lab), REDUCING, exact=True)
+
+
+def test_eight_bits_stay_eight_bits():
+    assert read_fitted(encoded(50, 60), KEEPING).pixels.dtype == torch.uint8
+    assert read_fitted(encoded(50, 60), REDUCING).pixels.dtype == torch.float32
+
+
+def test_admission_is_asked_before_the_pixels_are_decoded():
+    asked = []
+
+    def refuse(needed):
+        asked.append(needed)
+        raise ImageError("it is too much")
+
+    content = encoded(600, 500, kind="JPEG")
+    with pytest.raises(ImageError, match=r"cannot read 'a.jpg': it is too much"):
+        read_fitted(content[:-9000], KEEPING, name="a.jpg", admit=refuse)
+    assert asked[0] >= 600 * 500 * 7
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_the_estimate_grows_with_the_pixels(options, monkeypatch):
+    monkeypatch.setattr(fitting, "STRIP_PIXELS", 1)
+
+    def estimate(width, height, preprocessing):
+        content = encoded(width, height, kind="JPEG", **options)
+        with opened(content) as picture:
+            return decoding_bytes(picture, preprocessing)
+
+    fixed = 64 * 400
+    least = 4 + (6 if options else 0)
+    assert estimate(400, 300, REDUCING) - fixed >= 400 * 300 * least
+    assert estimate(400, 300, KEEPING) - fixed >= 400 * 300 * (least + 3)
+
+
+def test_damage_is_one_sentence():
+    with pytest.raises(ImageError, match=r"cannot read 'x.jpg': its data end too early"):
+        read_fitted(encoded(99, 99, kind="JPEG")[:-900], REDUCING, name="x.jpg")
+    fitted = read_fitted(
+        encoded(99, 99, kind="JPEG")[:-900], REDUCING, name="x.jpg", allow_truncated=True
+    )
+    assert (fitted.width, fitted.height) == (99, 99)

@@ -1,0 +1,184 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import ModelError, QFMError
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.scoring.judging import judge
+from qfm_iqm.scoring.runtimes import exporting
+from qfm_iqm.scoring.runtimes.base import TOLERANCE
+from qfm_iqm.scoring.runtimes.exporting import export
+from qfm_iqm.scoring.runtimes.folder import read_info
+from qfm_iqm.scoring.runtimes.loading import load_exported, load_runtime
+from qfm_iqm.scoring.scorer import Scorer
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+WAYS = [("onnx", "fp32"), ("openvino", "fp32"), ("onnx", "int8"), ("openvino", "int8")]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder):
+    return load_model(tiny_model_folder)
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder):
+    return sorted(str(path) for path in photo_folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def exported(model, photos, tmp_path_factory):
+    """Folders of each way, made when first asked for."""
+    place = tmp_path_factory.mktemp("exported")
+
+    def folder(target, precision):
+        pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
+        if precision == "int8":
+            pytest.importorskip("nncf")
+        made = place / f"{target}-{precision}"
+        if not made.exists():
+            export(model, made, target, precision=precision, photos=photos)
+        return made
+
+    return folder
+
+
+@pytest.mark.parametrize(("target", "precision"), WAYS)
+def test_scores_are_torchs(model, exported, photos, target, precision):
+    runtime = load_exported(exported(target, precision))
+    assert (runtime.name, runtime.precision) == (target, precision)
+    crops = torch.rand(7, 3, 48, 48)
+    with torch.inference_mode():
+        expected = model.network(crops)
+    std = model.network.scale.std.item()
+    for batch in (crops[:1], crops[:6], crops):
+        difference = (runtime.run(batch) - expected[: len(batch)]).abs().max().item()
+        assert difference <= TOLERANCE[precision] * std
+    rows = list(Scorer(runtime, batch_size=5).score_paths(photos))
+    theirs = list(Scorer(model, batch_size=5).score_paths(photos))
+    for ours, torchs in zip(rows, theirs, strict=True):
+        assert abs(ours.score - torchs.score) <= TOLERANCE[precision] * std
+        assert (ours.runtime, ours.precision) == (target, precision)
+        assert ours.model == torchs.model
+        assert (ours.weights == torchs.weights) == (precision == "fp32")
+    if precision == "int8":
+        assert any(abs(a.score - b.score) > 1e-4 for a, b in zip(rows, theirs, strict=True))
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_batches_and_neighbours_do_not_matter_in_fp32(exported, photos, target):
+    runtime = load_exported(exported(target, "fp32"))
+    alone = {row.path: row for row in Scorer(runtime, batch_size=1).score_paths(photos)}
+    for row in Scorer(runtime, batch_size=7).score_paths(photos[::-1]):
+        assert abs(row.score - alone[row.path].score) < 1e-5 * 10 + 1e-6
+
+
+def test_what_was_measured_is_kept(exported):
+    info = read_info(exported("openvino", "fp32"))
+    assert 0 <= info.max_difference < TOLERANCE["fp32"]
+    assert info.compared == min(exporting.COMPARED_CROPS, info.compared) > 10
+    assert info.calibrated == 0
+    assert read_info(exported("openvino", "int8")).calibrated == 12
+
+
+def test_an_export_that_says_something_else_is_refused(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(TOLERANCE, "fp32", 0.0)
+    monkeypatch.setattr(exporting, "max_difference", lambda *_: 0.5)
+    with pytest.raises(ModelError, match=r"differ from torch's by up to 0.5 standard deviations"):
+        export(model, tmp_path / "out", "onnx", photos=photos)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("after", "refused"), [(0.8029, False), (0.7969, True), (0.8031, True)])
+def test_an_export_that_moves_srcc_is_refused(model, photos, tmp_path, after, refused):
+    def rated(candidate):
+        return 0.8 if candidate is model else after
+
+    if refused:
+        with pytest.raises(ModelError, match=r"move SRCC by [+-]0.0031"):
+            export(model, tmp_path / "out", "onnx", photos=photos, rated=rated)
+    else:
+        info = export(model, tmp_path / "out", "onnx", photos=photos, rated=rated)
+        assert info.srcc_change == pytest.approx(0.0029)
+
+
+def test_a_runtime_is_judged_like_a_model(model, exported, photos, photo_folder):
+    names = [path.rsplit("/", 1)[1] for path in photos]
+    scores = [row.score for row in Scorer(model).score_paths(photos)]
+    table = RatedTable(names=tuple(names), mos=np.array(scores))
+    evaluation, _ = judge(load_exported(exported("onnx", "fp32")), table, photo_folder, n_boot=0)
+    assert evaluation.row("whole", "srcc").value == pytest.approx(1.0)
+
+
+def test_mistakes_are_sentences(model, photos, tmp_path):
+    with pytest.raises(ModelError, match="int8 is calibrated on real photos"):
+        export(model, tmp_path / "out", "onnx", precision="int8")
+    with pytest.raises(ModelError, match="in fp32 or int8, not in bf16"):
+        export(model, tmp_path / "out", "onnx", precision="bf16")
+    with pytest.raises(ModelError, match="there is no folder"):
+        export(model, tmp_path / "gone" / "out", "onnx")
+    with pytest.raises(ModelError, match="None of the photos given can be read"):
+        export(model, tmp_path / "out", "onnx", photos=["gone.jpg"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(ModelError, match="is there and is no exported model"):
+        export(model, tmp_path / "mine", "onnx")
+
+
+def test_damage_is_noticed(exported, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(exported("openvino", "fp32"), folder)
+    content = bytearray((folder / "model.bin").read_bytes())
+    content[100] ^= 1
+    (folder / "model.bin").write_bytes(content)
+    with pytest.raises(ModelError, match="is not the file that was exported"):
+        load_exported(folder)
+    (folder / "model.bin").unlink()
+    with pytest.raises(ModelError, match=r"lacks its model.bin"):
+        load_exported(folder)
+    info = json.loads((folder / "runtime.json").read_text())
+    (folder / "runtime.json").write_text(json.dumps(info | {"runtime": "abacus"}))
+    with pytest.raises(ModelError, match="does not describe an exported model"):
+        load_exported(folder)
+
+
+def test_another_runtime_is_converted_to_once(
+    model, tiny_model_folder, tmp_path, monkeypatch, photos
+):
+    monkeypatch.setenv("QFM_CACHE_DIR", str(tmp_path / "cache"))
+    said = []
+    first = load_runtime(tiny_model_folder, "onnx", say=said.append)
+    again = load_runtime(tiny_model_folder, "onnx", say=said.append)
+    assert len(said) == 1
+    assert "Converting tiny-test_vit for onnx, once" in said[0]
+    (kept,) = (tmp_path / "cache").iterdir()
+    crops = torch.rand(3, 3, 48, 48)
+    assert torch.equal(first.run(crops), again.run(crops))
+    (kept / "model.onnx").write_bytes(b"damaged")
+    assert load_runtime(tiny_model_folder, "onnx", say=said.append).name == "onnx"
+    assert len(said) == 2
+
+
+def test_what_does_not_go_together_is_refused(exported, tiny_model_folder, monkeypatch):
+    folder = exported("onnx", "fp32")
+    assert load_runtime(folder, "auto").name == "onnx"
+    with pytest.raises(QFMError, match="was exported for onnx, not for torch"):
+        load_runtime(folder, "torch")
+    with pytest.raises(QFMError, match="was exported in fp32, not in int8"):
+        load_runtime(folder, precision="int8")
+    with pytest.raises(QFMError, match="There is no runtime 'abacus'"):
+        load_runtime(folder, "abacus")
+    with pytest.raises(QFMError, match="qfm export --precision int8"):
+        load_runtime(tiny_model_folder, "onnx", precision="int8")
+    with pytest.raises(QFMError, match="computes in fp32 or int8, not in bf16"):
+        load_runtime(tiny_model_folder, "onnx", precision="bf16")
+    monkeypatch.setattr("qfm_iqm.scoring.runtimes.loading.find_spec", lambda _: None)
+    if not torch.cuda.is_available():
+        assert load_runtime(tiny_model_folder, "auto").name == "torch"
+    assert load_runtime(tiny_model_folder, precision="bf16").precision == "bf16"

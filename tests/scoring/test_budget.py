@@ -1,0 +1,62 @@
+import random
+
+import pytest
+
+from qfm_iqm.scoring import budget
+from qfm_iqm.scoring.budget import MemoryBudget, available, images_share, resident
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_images_on_their_way_never_take_more_and_none_waits_for_ever(seed):
+    """A slow simulation: images enter in order, decode, are settled, and leave in order."""
+    draw = random.Random(seed)
+    total, ahead = 1000, draw.randint(1, 8)
+    account = MemoryBudget(total, ahead)
+    sizes = [draw.choice([1, 5, 90, 300, 700, 990]) for _ in range(60)]
+    used = {}  # what is really in memory
+    refused, entered, given, decoding, settled = set(), 0, 0, [], set()
+    for _ in range(10_000):
+        if given == len(sizes):
+            break
+        if entered < len(sizes) and entered - given < ahead:
+            account.enter(entered)
+            used[entered] = 0
+            answer = account.ask(entered, sizes[entered])
+            if answer == "go":
+                decoding.append(entered)
+            elif answer == "refuse":
+                refused.add(entered)
+                account.settle(entered, 0)
+                settled.add(entered)
+            entered += 1
+        decoding += account.admitted()
+        for number in decoding:
+            used[number] = sizes[number]
+        assert sum(used.values()) <= total
+        if decoding and draw.random() < 0.5:
+            number = decoding.pop(draw.randrange(len(decoding)))
+            used[number] = sizes[number] // 3
+            account.settle(number, used[number])
+            settled.add(number)
+        if given in settled:
+            account.leave(given)
+            used.pop(given)
+            given += 1
+    assert given == len(sizes)
+    assert refused == {n for n, size in enumerate(sizes) if size > account.largest}
+
+
+def test_the_limit_is_for_the_whole_program(monkeypatch):
+    monkeypatch.setattr(budget, "resident", lambda: 500_000_000)
+    monkeypatch.setattr(budget, "available", lambda: 8_000_000_000)
+    assert images_share(2_000_000_000) == 1_500_000_000
+    assert images_share(400_000_000) == budget.LEAST
+    assert images_share(None) == 4_000_000_000
+
+
+def test_what_the_system_says():
+    before = resident()
+    block = bytearray(64 << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert resident() - before > 50 << 20
+    assert available() > 64 << 20

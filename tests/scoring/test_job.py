@@ -1,0 +1,293 @@
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qfm_iqm.errors import QFMError, TableError
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.scoring import job as job_module
+from qfm_iqm.scoring.job import Job, folder_of
+from qfm_iqm.scoring.rows import read_rows
+from qfm_iqm.scoring.scorer import Scorer
+
+# Loads the model once; then "go OUT" runs a job in a new process, and "wait PID" waits for it.
+PROGRAM = """
+import os, sys, torch
+from pathlib import Path
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.scoring import job as job_module
+from qfm_iqm.scoring.job import Job
+from qfm_iqm.scoring.scorer import Scorer
+torch.set_num_threads(1)
+job_module.PART = 3
+model, logs, *files = sys.argv[1:]
+loaded = load_model(model)
+print("loaded", flush=True)
+for line in sys.stdin:
+    verb, what = line.split()
+    if verb == "wait":
+        print(os.waitstatus_to_exitcode(os.waitpid(int(what), 0)[1]), flush=True)
+        continue
+    process = os.fork()
+    if process:
+        print(process, flush=True)
+        continue
+    try:
+        job = Job(Path(what), files, Scorer(loaded, batch_size=4, readers=1), resume=True)
+        scored = [row.path for row in job.run()]
+        job.finish()
+        Path(logs, str(os.getpid())).write_text("\\n".join(scored))
+        os._exit(0)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        os._exit(1)
+"""
+
+
+class Launcher:
+    """Runs jobs in processes of their own."""
+
+    def __init__(self, model, logs, files):
+        self.logs = logs
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(model), str(logs), *files],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert self.process.stdout.readline() == "loaded\n"
+
+    def ask(self, line):
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def go(self, out):
+        return self.ask(f"go {out}")
+
+    def wait(self, number):
+        return self.ask(f"wait {number}")
+
+    def scored(self, number):
+        return (self.logs / str(number)).read_text().split()
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(job_module, "PART", 3)
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_model_folder):
+    return Scorer(load_model(tiny_model_folder), batch_size=4, readers=2)
+
+
+@pytest.fixture(scope="module")
+def files(photo_folder, tmp_path_factory):
+    """Sixty names for twelve photos, and some that cannot be scored."""
+    folder = tmp_path_factory.mktemp("many")
+    photos = sorted(photo_folder.iterdir())
+    for number in range(60):
+        os.link(photos[number % 12], folder / f"{number:02d}{photos[number % 12].suffix}")
+    (folder / "31b.jpg").write_text("no image")
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def launcher(tiny_model_folder, files, tmp_path_factory):
+    running = Launcher(tiny_model_folder, tmp_path_factory.mktemp("logs"), files)
+    yield running
+    running.process.kill()
+    running.process.communicate()
+
+
+def done(out, files, scorer, *, resume=False):
+    job = Job(out, files, scorer, resume=resume)
+    rows = list(job.run())
+    return rows, job.finish()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_job_gives_the_rows_of_the_engine(small_parts, scorer, files, tmp_path, suffix):
+    out = tmp_path / f"scores{suffix}"
+    rows, outcome = done(out, files[:13], scorer)
+    assert rows == list(read_rows(out))
+    assert [row.path for row in rows] == files[:13]
+    alone = {row.path: row for row in Scorer(scorer.runtime).score_paths(files[:13])}
+    for row in rows:
+        assert row.score == pytest.approx(alone[row.path].score, abs=1e-3)
+        assert row.sha256 == alone[row.path].sha256
+    assert (outcome.rows, outcome.errors) == (13, 0)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_what_was_scored_is_kept_and_only_the_rest_is_scored(
+    small_parts, scorer, files, tmp_path, monkeypatch
+):
+    whole, ended = tmp_path / "whole.csv", tmp_path / "ended.csv"
+    done(whole, files, scorer)
+    job = Job(ended, files, scorer, resume=False)
+    coming = job.run()
+    kept = [next(coming) for _ in range(7)]
+    coming.close()
+    job.close()
+    assert not ended.exists()
+    with pytest.raises(QFMError, match=r"There is an unfinished job .*ended.csv.job"):
+        Job(ended, files, scorer, resume=False)
+    job = Job(ended, files, scorer, resume=True)
+    assert job.kept == 9  # whole parts
+    rest = list(job.run())
+    assert {row.path for row in kept}.isdisjoint(row.path for row in rest[2:])
+    assert len(rest) == len(files) - 9 == len(files) - job.kept
+    outcome = job.finish()
+    assert (outcome.rows, outcome.errors) == (61, 1)
+    assert "31b.jpg" in outcome.first_errors[0]
+    assert list(read_rows(ended)) == list(read_rows(whole))
+
+
+def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, files, tmp_path):
+    out = tmp_path / "t.parquet"
+    first, _ = done(out, files[:7], scorer)
+    again, outcome = done(out, files[:7], scorer, resume=True)
+    assert (again, outcome.rows) == ([], 7)
+    more, outcome = done(out, files[3:12], scorer, resume=True)
+    assert [row.path for row in more] == files[7:12]
+    assert list(read_rows(out)) == first[3:] + more
+    anew, _ = done(out, files[:2], scorer)  # without --resume the table is written anew
+    assert list(read_rows(out)) == anew == first[:2] or [r.path for r in anew] == files[:2]
+
+
+def test_files_that_come_later_are_scored_after_the_others(small_parts, scorer, files, tmp_path):
+    out = tmp_path / "t.csv"
+    job = Job(out, files[4:8], scorer, resume=False)
+    job.close()
+    done(out, files[:8], scorer, resume=True)
+    assert [row.path for row in read_rows(out)] == files[4:8] + files[:4]
+
+
+def test_a_job_of_another_model_or_setting_is_not_gone_on_with(
+    build_model, scorer, files, tmp_path
+):
+    out = tmp_path / "t.csv"
+    Job(out, files[:2], scorer, resume=False).close()
+    other = Scorer(build_model(seed=1))
+    with pytest.raises(QFMError, match=r"was begun with weights = \w+, not"):
+        Job(out, files[:2], other, resume=True)
+    strict = Scorer(scorer.runtime, batch_size=4, max_pixels=99)
+    with pytest.raises(QFMError, match="was begun with max_pixels = 250000000, not 99"):
+        Job(out, files[:2], strict, resume=True)
+    (folder_of(out) / "job.json").write_text("{")
+    with pytest.raises(QFMError, match="is no job of this version"):
+        Job(out, files[:2], scorer, resume=True)
+
+
+def test_a_job_that_is_removed_meanwhile_says_so(small_parts, scorer, files, tmp_path):
+    job = Job(tmp_path / "t.csv", files, scorer, resume=False)
+    coming = job.run()
+    next(coming)
+    shutil.rmtree(job.folder)
+    with pytest.raises(QFMError, match="was removed while it was running"):
+        list(coming)
+    job.close()
+
+
+def test_a_full_disk_loses_nothing(small_parts, scorer, files, tmp_path):
+    """The system refuses to write more than some bytes to a file, as it does on a full disk."""
+    out = tmp_path / "t.csv"
+    job = Job(out, files, scorer, resume=False)
+    rows = list(job.run())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(TableError, match="cannot be written: File too large"):
+            job.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    job.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv.job"]
+    again, outcome = done(out, files, scorer, resume=True)
+    assert (again, outcome.rows) == ([], 61)
+    assert list(read_rows(out)) == rows
+
+
+def test_a_part_that_cannot_be_written_loses_no_other(small_parts, scorer, files, tmp_path):
+    out = tmp_path / "t.csv"
+    job = Job(out, files, scorer, resume=False)
+    coming = job.run()
+    next(coming)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(TableError, match="What was scored is kept: go on by --resume"):
+            list(coming)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    job.close()
+    job = Job(out, files, scorer, resume=True)
+    assert job.kept == 3
+    job.close()
+
+
+def test_killed_at_random_moments_it_comes_to_the_same_table(files, tmp_path, launcher):
+    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
+    began = time.monotonic()
+    assert launcher.wait(launcher.go(whole)) == 0
+    seconds = time.monotonic() - began
+    draw = random.Random(5)
+    kills, rounds = 0, 0
+    while kills < 20:
+        process = launcher.go(killed)
+        time.sleep(draw.uniform(0, seconds * 0.4))
+        os.kill(process, signal.SIGKILL)
+        if launcher.wait(process) == -signal.SIGKILL:
+            kills += 1
+        if killed.exists():  # it was done before: another round
+            assert list(read_rows(killed)) == list(read_rows(whole))
+            shutil.rmtree(folder_of(killed), ignore_errors=True)
+            killed.unlink()
+            rounds += 1
+    last = launcher.go(killed)
+    assert launcher.wait(last) == 0
+    assert len(launcher.scored(last)) < len(files) or rounds
+    assert list(read_rows(killed)) == list(read_rows(whole))  # every bit, but the seconds
+    assert not folder_of(killed).exists()
+
+
+def test_two_processes_share_a_job_and_score_no_file_twice(files, tmp_path, launcher):
+    out, alone = tmp_path / "shared.csv", tmp_path / "alone.csv"
+    single, *both = launcher.go(alone), launcher.go(out), launcher.go(out)
+    assert [launcher.wait(process) for process in (single, *both)] == [0, 0, 0]
+    assert sorted(launcher.scored(both[0]) + launcher.scored(both[1])) == sorted(files)
+    assert list(read_rows(out)) == list(read_rows(alone))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.csv", "shared.csv"]
+
+
+def test_what_a_killed_process_had_taken_the_other_takes_over(files, tmp_path, launcher):
+    out = tmp_path / "t.csv"
+    first, second = launcher.go(out), launcher.go(out)
+    while not list(Path(f"{out}.job").glob("parts/*.jsonl")):
+        time.sleep(0.01)
+    os.kill(first, signal.SIGKILL)
+    launcher.wait(first)
+    assert launcher.wait(second) == 0
+    scored = launcher.scored(second)
+    assert len(scored) == len(set(scored))
+    assert [row.path for row in read_rows(out)] == files
+
+
+def test_plan_and_settings_can_be_read_by_people(scorer, files, tmp_path, small_parts):
+    job = Job(tmp_path / "t.csv", files[:4], scorer, resume=False)
+    lines = (job.folder / "plan.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [files[:3], files[3:4]]
+    assert json.loads((job.folder / "job.json").read_text())["model"] == "tiny-test_vit"
+    job.close()

@@ -1,0 +1,159 @@
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from qfm_iqm.errors import QFMError
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.scoring.readers import read_in_processes, read_in_threads
+from qfm_iqm.scoring.reading import ReadingPolicy, read
+
+POLICY = ReadingPolicy(Preprocessing(crop=48, shorter_side=64))
+KEEPING = ReadingPolicy(Preprocessing(crop=48))
+MEMORY = 1 << 30
+
+DEADLY = """
+import os, signal
+from pathlib import Path
+
+def fetch(path):
+    file = Path(path)
+    mark = file.with_suffix(".mark")
+    if file.stem == "always" or (file.stem.startswith("once") and not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return file.read_bytes()
+"""
+
+
+@pytest.fixture(scope="module")
+def paths(photo_folder):
+    return sorted(str(path) for path in photo_folder.iterdir())
+
+
+@pytest.fixture
+def deadly(tmp_path, monkeypatch):
+    """A way to fetch files that kills the process for some of them, as the system might."""
+    (tmp_path / "deadly_fetching.py").write_text(DEADLY)
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{before}" if before else str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    import deadly_fetching
+
+    return ReadingPolicy(POLICY.preprocessing, fetch=deadly_fetching.fetch)
+
+
+def assert_same(readings, expected):
+    assert len(readings) == len(expected)
+    for ours, theirs in zip(readings, expected, strict=True):
+        if theirs is None:
+            assert ours is None
+            continue
+        assert (ours.path, ours.sha256, ours.width, ours.height, ours.error) == (
+            theirs.path, theirs.sha256, theirs.width, theirs.height, theirs.error,
+        )  # fmt: skip
+        if theirs.pixels is None:
+            assert ours.pixels is None
+        else:
+            assert ours.pixels.dtype == theirs.pixels.dtype
+            assert torch.equal(ours.pixels, theirs.pixels)
+
+
+@pytest.mark.parametrize("policy", [POLICY, KEEPING])
+def test_processes_and_threads_give_what_reading_one_by_one_gives(paths, policy, tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    items = [None, *paths[:5], None, str(tmp_path / "text.jpg"), str(tmp_path / "gone"), *paths[5:]]
+    expected = [None if item is None else read(item, policy) for item in items]
+    assert_same(list(read_in_threads(items, partial(read, policy=policy), 3)), expected)
+    assert_same(list(read_in_processes(items, policy, 2, MEMORY)), expected)
+
+
+def test_a_file_that_kills_its_reader_is_tried_twice_and_takes_no_other_with_it(
+    deadly, paths, tmp_path
+):
+    for name in ("always.jpg", "once_1.jpg", "once_2.jpg"):
+        os.link(paths[0], tmp_path / name)
+    killers = [str(tmp_path / name) for name in ("always.jpg", "once_1.jpg", "once_2.jpg")]
+    items = [paths[0], killers[0], paths[1], killers[1], *paths[2:], killers[2]]
+    readings = list(read_in_processes(items, deadly, 2, MEMORY))
+    assert [reading.path for reading in readings] == items
+    by_path = {reading.path: reading for reading in readings}
+    assert by_path[killers[0]].error == (
+        f"cannot read '{killers[0]}': the process that read it was ended 2 times (signal 9)"
+    )
+    assert by_path[killers[0]].pixels is None
+    for item in items:
+        if item != killers[0]:
+            assert by_path[item].error == ""
+            assert torch.equal(by_path[item].pixels, read(item, POLICY).pixels)
+
+
+def test_idle_readers_that_are_killed_are_replaced(paths):
+    def items():
+        yield paths[0]
+        yield from paths[1:4]
+        for child in psutil.Process().children():
+            child.kill()
+        yield from paths[4:]
+
+    readings = list(read_in_processes(items(), POLICY, 1, MEMORY))
+    assert [reading.path for reading in readings] == paths
+    assert all(reading.pixels is not None for reading in readings)
+
+
+def test_readers_that_cannot_start_are_an_error(paths, monkeypatch):
+    monkeypatch.setattr("qfm_iqm.scoring.worker.sys.executable", "/bin/false")
+    with pytest.raises(QFMError, match=r"end by themselves \(exit code 1\)"):
+        list(read_in_processes(paths, POLICY, 1, MEMORY))
+
+
+def test_nothing_stays_behind(paths):
+    before = set(psutil.Process().children())
+    handles = len(list(Path("/proc/self/fd").iterdir()))
+    coming = read_in_processes(paths * 3, POLICY, 2, MEMORY)
+    next(coming)
+    workers = set(psutil.Process().children()) - before
+    assert len(workers) == 2
+    coming.close()
+    assert set(psutil.Process().children()) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_readers_end_with_the_process_they_read_for(paths, tmp_path):
+    process = os.fork()
+    if process == 0:
+        coming = read_in_processes(paths, POLICY, 1, MEMORY)
+        next(coming)
+        (child,) = psutil.Process().children()
+        (tmp_path / "child").write_text(str(child.pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(process, 0)
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_large_images_share_the_memory_and_the_largest_are_refused(tmp_path):
+    sizes = [(900, 700), (3000, 2000), (3000, 2000), (40, 30), (7000, 6000), (2000, 3000)]
+    for number, size in enumerate(sizes):
+        pixels = np.full((size[1], size[0], 3), number * 20, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png", compress_level=1)
+    items = [str(tmp_path / f"{number}.png") for number in range(len(sizes))]
+    readings = list(read_in_processes(items, KEEPING, 2, 150 << 20))
+    for reading, size in zip(readings, sizes, strict=True):
+        if size == (7000, 6000):  # 42 megapixels take 4 bytes each on the canvas, and 3 in the end
+            assert "decoding it takes about 0.3" in reading.error
+            assert "and the memory set for images is 0.1" in reading.error
+        else:
+            assert (reading.width, reading.height) == size
+            assert torch.equal(reading.pixels, read(reading.path, KEEPING).pixels)
