@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from qfm_iqm import load_model, read_image
 from qfm_iqm.datasets.reading import read_table
@@ -37,7 +35,6 @@ from qfm_iqm.report.degradation_figure import draw_degradation
 
 RESULTS = Path(__file__).parent / "results" / "degradation.csv"
 CACHE = Path("cache") / "degradation"
-JPEG2000 = (30, 60, 100, 180, 320)  # compression ratios of levels 1 to 5
 SHIFTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "flip left-right": lambda image: image.flip(-1),
     "shift by one pixel": lambda image: image[:, 1:, 1:],
@@ -62,9 +59,7 @@ def main() -> None:
     curves, figures = {}, []
     for name, paths in sets.items():
         measured = [measure(model, path) for path in paths]
-        curves[name] = {
-            kind: curve_of([one[kind] for one in measured]) for kind in ("jpeg2000", *DISTORTIONS)
-        }
+        curves[name] = {kind: curve_of([one[kind] for one in measured]) for kind in DISTORTIONS}
         figures += list(judge(name, measured))
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -98,8 +93,8 @@ def measure(model: QualityModel, path: Path) -> dict[str, list[float]]:
     image = read_image(path)
     clean = model.score(image).value
     scores = {
-        kind: [clean, *(model.score(one).value for one in levels(image, kind))]
-        for kind in ("jpeg2000", *DISTORTIONS)
+        kind: [clean, *(model.score(distort(image, kind, n)).value for n in range(1, 6))]
+        for kind in DISTORTIONS
     }
     for name, move in SHIFTS.items():
         scores[name] = [clean, model.score(move(image)).value]
@@ -108,29 +103,12 @@ def measure(model: QualityModel, path: Path) -> dict[str, list[float]]:
     return scores
 
 
-def levels(image: torch.Tensor, kind: str) -> Iterator[torch.Tensor]:
-    """A photo degraded at level 1 to 5."""
-    for level in range(1, 6):
-        yield jpeg2000(image, level) if kind == "jpeg2000" else distort(image, kind, level)
-
-
-def jpeg2000(image: torch.Tensor, level: int) -> torch.Tensor:
-    """Encodes as JPEG 2000 at a compression ratio, and decodes again."""
-    pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    content = io.BytesIO()
-    rates = [JPEG2000[level - 1]]
-    Image.fromarray(pixels).save(
-        content, "JPEG2000", quality_mode="rates", quality_layers=rates, irreversible=True
-    )
-    return read_image(content.getvalue())
-
-
 def judge(
     name: str, measured: list[dict[str, list[float]]]
 ) -> Iterator[tuple[str, int, str, str, float]]:
     """L-test, D-test and moves of one set of photos."""
     n, pooled = len(measured), []
-    for kind in ("jpeg2000", *DISTORTIONS):
+    for kind in DISTORTIONS:
         scores = np.array([one[kind] for one in measured])
         pooled.append(scores)
         yield name, n, kind, "L-test, levels 1 to 5", level_order(scores[:, 1:])
@@ -141,7 +119,7 @@ def judge(
     everything = np.concatenate(pooled)
     yield name, n, "all", "L-test, levels 1 to 5", level_order(everything[:, 1:])
     yield name, n, "all", "L-test, clean to 5", level_order(everything)
-    clean = np.array([one["jpeg2000"][0] for one in measured])
+    clean = np.array([one["blur"][0] for one in measured])
     area, balanced = detection(clean, everything[:, 1:].ravel())
     yield name, n, "all", "D-test, area under ROC", area
     yield name, n, "all", "D-test, best threshold", balanced

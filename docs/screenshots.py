@@ -37,7 +37,17 @@ def main() -> None:
         work = Path(name)
         write_photos(work / "photos")
         run(work, "score", "photos", "--out", "scores.csv")
-        run(work, "report", "scores.csv", "--out", "report.html", "--title", "Holiday photos")
+        run(
+            work,
+            "report",
+            "scores.csv",
+            "--out",
+            "report.html",
+            "--title",
+            "Holiday photos",
+            "--maps",
+            "6",
+        )
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
         def page(url: str, width: int, height: int, scheme: str = "light") -> Page:

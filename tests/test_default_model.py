@@ -1,15 +1,23 @@
 """The model that ships in the package: small, honest about itself, and right about degradation."""
 
+import runpy
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 import skimage
 
 from qfm_iqm import load_model, read_image
+from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.distorting import DISTORTIONS, distort
+from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.scoring.scorer import Scorer
 
+ROOT = Path(__file__).parents[1]
+BIQ2021 = ROOT.parent / "shared" / "data" / "biq2021"
+DRAWN = runpy.run_path(str(ROOT / "benchmarks" / "drawn.py"))["KINDS"]
 PHOTOS = ("astronaut.png", "chelsea.png")
 
 
@@ -65,3 +73,33 @@ def test_quality_falls_as_degradation_grows(model, photos, kind):
         mean_score(model, [distort(photo, kind, level) for photo in photos]) for level in (3, 5)
     )
     assert clean > weak > strong
+
+
+def test_a_score_has_a_percentile_and_an_interval(model, photos):
+    clean, bad = (model.score(image) for image in (photos[0], distort(photos[0], "blur", 5)))
+    assert 0 < clean.low < clean.value < clean.high <= 100
+    assert bad.value < bad.high < clean.high
+    assert bad.percentile < 15 < clean.percentile
+    assert model.card.meaning.interval.level == 0.9
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_what_is_no_photo_is_unusual(model, kind):
+    images = [DRAWN[kind](np.random.default_rng(seed)) for seed in range(8)]
+    assert sum(model.score(image).unusual for image in images) >= 7
+
+
+def test_photos_clean_or_degraded_are_usual(model, photos):
+    assert not any(model.score(photo).unusual for photo in photos)
+    degraded = [distort(photo, kind, 2) for photo in photos for kind in DISTORTIONS]
+    assert sum(model.score(image).unusual for image in degraded) <= 1
+
+
+@pytest.mark.skipif(not BIQ2021.is_dir(), reason="the photos of BIQ2021 are not at hand")
+def test_nine_tenths_of_unseen_opinions_lie_within_the_interval(model):
+    table = recorded_part(model.card, read_table(BIQ2021 / "labelled.csv"), "test")
+    table = table.select(np.random.default_rng(0).permutation(len(table))[:150])
+    rows = list(Scorer(model).score_paths(table.paths(BIQ2021)))
+    held = [row.low <= 100 * mos <= row.high for row, mos in zip(rows, table.mos, strict=True)]
+    assert 0.82 <= np.mean(held) <= 0.97
+    assert np.mean([row.unusual for row in rows]) <= 0.06

@@ -1,8 +1,11 @@
+import hashlib
 import shutil
 
+import numpy as np
 import pytest
 
 from qfm_iqm.datasets.catalogue import DATASETS
+from qfm_iqm.datasets.folds import read_split
 from qfm_iqm.datasets.reading import read_table
 
 
@@ -68,3 +71,55 @@ def test_mistakes_are_one_sentence(qfm, tmp_path, verb):
     answer = qfm("data", verb, "live", "--root", tmp_path, *more)
     assert answer.code == 2
     assert "holds no label file dmos_realigned.mat" in answer.err
+
+
+def test_split_writes_numbered_folds_and_finds_no_leak(qfm, official_trees, tmp_path):
+    root, out = official_trees["tid2013"][0], tmp_path / "folds"
+    answer = qfm("data", "split", "tid2013", "--root", root, "--out", out, "--folds", 3)
+    assert answer.code == 0, answer.err
+    digests = dict(line.split() for line in answer.out.splitlines())
+    for name, digest in digests.items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    assert len(digests) == 3
+    assert (out / "leaks.csv").read_text().count("\n") == 1
+
+
+def test_split_refuses_leaks_or_lists_them(qfm, official_trees, tmp_path):
+    root = tmp_path / "koniq10k"
+    shutil.copytree(official_trees["koniq10k"][0], root)
+    table = DATASETS["koniq10k"].load(root)
+    by_part = dict(zip(table.column("split"), table.names, strict=True))
+    shutil.copy(root / by_part["train"], root / by_part["test"])
+    command = ["data", "split", "koniq10k", "--root", root, "--official", "--out", tmp_path / "o"]
+    answer = qfm(*command)
+    assert answer.code == 2
+    assert "leak between parts (1 by file)" in answer.err
+    assert by_part["test"] in (tmp_path / "o/leaks.csv").read_text()
+    assert qfm(*command, "--leaks", "list").code == 0
+
+
+def test_split_takes_other_peoples_folds(qfm, official_trees, tmp_path):
+    root = official_trees["livec"][0]
+    table = DATASETS["livec"].load(root)
+    numbers = np.arange(len(table)).reshape(2, -1)
+    np.save(tmp_path / "train.npy", numbers)
+    np.save(tmp_path / "test.npy", numbers[::-1])
+    command = ["data", "split", "livec", "--root", root, "--folds", 2]
+    answer = qfm(*command, "--arniqa", tmp_path, "--out", tmp_path / "a")
+    assert answer.code == 0, answer.err
+    split = read_split(tmp_path / "a/fold1.txt")
+    assert set(split.test) == {table.names[i] for i in numbers[0]}
+    for number in (1, 2):
+        folder = tmp_path / "splits2" / str(number)
+        folder.mkdir(parents=True)
+        for part, rows in (("train", numbers[0]), ("test", numbers[1])):
+            lines = "".join(f"{table.names[i]}\t{table.mos[i]}\tblur\n" for i in rows)
+            (folder / f"clive_{part}_clip.txt").write_text(lines)
+    answer = qfm(*command, "--liqe", tmp_path / "splits2", "--out", tmp_path / "l")
+    assert answer.code == 0, answer.err
+    assert set(read_split(tmp_path / "l/fold0.txt").test) == {table.names[i] for i in numbers[1]}
+    answer = qfm(*command, "--liqe", tmp_path, "--official", "--out", tmp_path / "x")
+    assert "Give one of --official, --arniqa and --liqe" in answer.err
+    answer = qfm("data", "split", "livec", "--out", tmp_path / "x")
+    assert answer.code == 2
+    assert "Give --root" in answer.err

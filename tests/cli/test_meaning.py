@@ -143,6 +143,12 @@ def test_finish_without_enough_photos(qfm, rated, tmp_path):
     assert "at least 100 held-out photos" in answer.err
 
 
+def test_what_began_at_random_cannot_be_packed(qfm, tmp_path):
+    answer = qfm("pack", "default", "--out", tmp_path / "new")
+    assert answer.code == 2
+    assert "trained from random weights" in answer.err
+
+
 def test_pack_needs_the_public_weights(qfm, rated, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("no hub here")

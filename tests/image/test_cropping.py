@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -132,3 +133,30 @@ def test_gradients_reach_every_pixel_of_a_small_image():
 def test_impossible_preprocessing_is_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Preprocessing(**wrong)
+
+
+@given(height=st.integers(1, 90), width=st.integers(1, 90))
+def test_a_squeeze_gives_its_size_whatever_the_aspect(height, width):
+    image = torch.rand(3, height, width)
+    assert fit(image, Preprocessing(crop=16, squeeze=(40, 24))).shape == (3, 40, 24)
+    assert fit(image, Preprocessing(crop=32, squeeze=(40, 24))).shape == (3, 40, 32)  # mirrored
+
+
+def test_a_squeeze_is_pillows_bicubic():
+    draw = np.random.default_rng(2)
+    cells = draw.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    photo = Image.fromarray(cells).resize((160, 120), Image.Resampling.BICUBIC)
+    expected = np.asarray(photo.resize((48, 64), Image.Resampling.BICUBIC))
+    image = torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1) / 255
+    found = fit(image, Preprocessing(crop=16, squeeze=(64, 48))).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found * 255, expected, atol=2)
+
+
+def test_a_squeeze_comes_back_from_a_card():
+    squeezed = Preprocessing(crop=16, squeeze=(40, 24))
+    assert Preprocessing.model_validate(json.loads(squeezed.model_dump_json())) == squeezed
+    for wrong in ((8, 24), (40, 24, 3), 40):
+        with pytest.raises(ValidationError, match="squeeze"):
+            Preprocessing(crop=16, squeeze=wrong)
+    with pytest.raises(ValidationError, match="exclude each other"):
+        Preprocessing(crop=16, squeeze=(40, 24), shorter_side=64)

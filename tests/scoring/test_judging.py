@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from qfm_iqm.datasets.folds import official_fold
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
@@ -134,3 +135,16 @@ def test_a_card_without_split_is_refused(model, table, training):
     card = model.card.model_copy(update={"training": training})
     with pytest.raises(TableError, match="records no split to take the test part of"):
         recorded_part(card, table, "test")
+
+
+def test_the_part_of_an_official_split_is_recorded_too(model, table):
+    values = ("train",) * 6 + ("test",) * 6
+    official = RatedTable(table.names, table.mos, columns={"split": values})
+    split = official_fold(official, validation=0.34, fold=3)
+    _, card = carded(model, table, split="official", validation=0.34)
+    card.training["split_sha256"] = split.sha256
+    assert recorded_part(card, official, "test").names == tuple(sorted(table.names[6:]))
+    assert recorded_part(card, official, "validation").names == split.validation
+    card.training["recipe"]["data"]["split"] = "file"
+    with pytest.raises(TableError, match="a split from a file, which its card does not hold"):
+        recorded_part(card, official, "test")

@@ -84,3 +84,20 @@ def test_a_place_that_cannot_be_written_is_refused(make_recipe, tmp_path):
     below = RunFolder(tmp_path / "file" / "run", make_recipe(), resume=False)
     with pytest.raises(RecipeError, match=r"cannot be written to .*run: Not a directory"):
         below.begin(load_data(make_recipe()).split)
+
+
+def test_a_run_of_a_version_with_fewer_options_goes_on(make_recipe, begun):
+    path = begun.path / "recipe.json"
+    content = json.loads(path.read_text("utf-8"))
+    for section, key in (("data", "split"), ("train", "warmup_prefix"), ("network", "squeeze")):
+        del content[section][key]
+    del content["protocol"]
+    path.write_text(json.dumps(content), "utf-8")
+    assert RunFolder(begun.path, make_recipe(), resume=True).resuming
+    other = make_recipe(train__warmup_prefix=False)
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        RunFolder(begun.path, other, resume=True)
+    content["train"]["epochs"] = 9  # its default, and not what the run was begun with
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        RunFolder(begun.path, make_recipe(), resume=True)

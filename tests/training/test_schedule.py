@@ -86,3 +86,13 @@ def test_frozen_parameters_are_left_out():
     groups = build_optimizer(network, TrainConfig()).param_groups
     trained = sum(len(group["params"]) for group in groups)
     assert trained == len(list(network.decoder.parameters()))
+
+
+def test_without_a_prefix_the_peak_is_never_held():
+    """timm's default, by which the literature trains: x0.1 as soon as the warm-up ends."""
+    config = PAPER.model_copy(update={"warmup_prefix": False})
+    epochs = (0, 1.5, 2.99, 3, 5.99, 6, 8.99)
+    expected = [0, 0.5, 2.99 / 3, 0.1, 0.1, 0.01, 0.01]
+    assert [rate_factor(epoch, config) for epoch in epochs] == pytest.approx(expected)
+    cosine = config.model_copy(update={"schedule": "cosine"})
+    assert rate_factor(4.5, cosine) == pytest.approx(0.5)

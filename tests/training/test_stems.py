@@ -1,5 +1,6 @@
 """What the frozen part of an encoder gives, kept on disk: the same as computed, and never stale."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from qfm_iqm.image.cropping import Preprocessing, covering_crops, fit
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.training.batches import CropDataset, Sample
-from qfm_iqm.training.stems import StemStore, fixed_crop
+from qfm_iqm.training.stems import StemStore, _stem_hash, fixed_crop
 
 
 def as_they_come(items, total):
@@ -135,3 +136,34 @@ def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
         stems = model.network.encoder.stem(torch.stack(list(covering_crops(image, 48))))
     found = store_of(model, tmp_path).covering(str(path))
     torch.testing.assert_close(torch.stack(found.pixels), stems, rtol=1e-3, atol=2e-3)
+
+
+def test_the_drawn_crops_of_an_image_are_a_source_for_a_scorer(model, photo_folder, tmp_path):
+    store = store_of(model, tmp_path)
+    path = sorted(photo_folder.iterdir())[1]
+    found = store.drawn_crops(path, 2)
+    assert len(found.pixels) == 2
+    assert len(store.drawn_crops(path, 10).pixels) == 3
+    for place, tokens in enumerate(found.pixels):
+        assert torch.equal(tokens, store.drawn(path, place))
+    assert (found.height, found.width) == read_image(path).shape[-2:]
+
+
+def test_an_option_that_is_not_used_leaves_stores_where_they_are(model, tmp_path):
+    """The folder's name as it was before images could be squeezed."""
+    preprocessing = Preprocessing(crop=48, shorter_side=64)
+    card = model.card.model_copy(update={"preprocessing": preprocessing})
+    model.card = card
+    before = hashlib.sha256(b'{"crop":48,"shorter_side":64}')
+    assert _stem_hash_after(before, model) == _stem_hash(model)
+
+
+def _stem_hash_after(digest, model):
+    for number, part in enumerate(model.network.encoder.frozen):
+        for key, value in sorted(part.state_dict().items()):
+            digest.update(f"{number}:{key}:{tuple(value.shape)}".encode())
+            digest.update(value.contiguous().numpy().tobytes())
+    for key, value in sorted(model.network.encoder.backbone.named_parameters(recurse=False)):
+        digest.update(f"{key}:{tuple(value.shape)}".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:24]

@@ -11,6 +11,7 @@ import typer
 from qfm_iqm.cli.options import Device, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
+    from qfm_iqm.network.model import QualityModel
     from qfm_iqm.training.crossing import CrossFigure
 
 
@@ -61,7 +62,7 @@ def cross(
     _show(figures)
 
 
-def _model(source: str, changes: list[str] | None, out: Path | None):  # type: ignore[no-untyped-def]
+def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
     from qfm_iqm.network.checkpoint import load_model

@@ -55,7 +55,8 @@ def meng_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
         n: images.
 
     Raises:
-        TableError: a correlation out of -1 to 1, or exactly there; or fewer than 4 images.
+        TableError: a correlation out of -1 to 1, or exactly there; three that no variables can
+            have; or fewer than 4 images.
     """
     _check(r_1, r_2, r_12, n)
     mean_square = (r_1**2 + r_2**2) / 2
@@ -239,6 +240,8 @@ def _check(r_1: float, r_2: float, r_12: float, n: int) -> None:
         raise TableError(
             f"A test of correlations needs them between -1 and 1, but {r_1}, {r_2}, {r_12} came."
         )
+    if 1 - r_1**2 - r_2**2 - r_12**2 + 2 * r_1 * r_2 * r_12 <= 0:
+        raise TableError(f"No three variables can have the correlations {r_1}, {r_2} and {r_12}.")
     if n < 4:
         raise TableError(f"A test of correlations needs at least 4 images, but {n} came.")
 

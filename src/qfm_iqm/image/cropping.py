@@ -36,7 +36,7 @@ class Preprocessing(BaseModel):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
-    squeeze: tuple[int, int] | None = None
+    squeeze: tuple[int, int] | None = Field(default=None, strict=False)  # a list in JSON
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:

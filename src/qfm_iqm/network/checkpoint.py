@@ -72,6 +72,11 @@ def save_packed(
         ModelError: no such model, no public weights, or a change of higher rank.
     """
     model = load_model(name)
+    if model.card.training.get("backbone_weights") == "random":
+        raise ModelError(
+            f"'{model.card.name}' was trained from random weights: there are no public ones that "
+            "it could be put upon."
+        )
     network, base = _upon_public_weights(model.card)
     packed, left_out = pack(model.network.state_dict(), network.state_dict(), rank)
     if not lossy:

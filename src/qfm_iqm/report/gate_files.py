@@ -40,8 +40,8 @@ def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
         "skipped": str(number["review"]),
         "time": f"{seconds:.3f}",
     }
-    root = ElementTree.Element("testsuites", name="qfm gate", **totals)
-    suite = ElementTree.SubElement(root, "testsuite", name="qfm gate", **totals)
+    root = ElementTree.Element("testsuites", {"name": "qfm gate", **totals})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "qfm gate", **totals})
     facts = ElementTree.SubElement(suite, "properties")
     for name, value in (("model", model), ("rule", rule.describe())):
         ElementTree.SubElement(facts, "property", name=name, value=_xml_text(value))

@@ -17,6 +17,10 @@ class ScoredImage(BaseModel):
         description="0 to 100, or in label units without a range; null for none."
     )
     spread: float | None = Field(description="Standard deviation of the crops' scores.")
+    percentile: float | None = Field(default=None, description="Share in % that scores lower.")
+    low: float | None = Field(default=None, description="Where people's mean opinion begins.")
+    high: float | None = Field(default=None, description="Where it ends.")
+    unusual: bool | None = Field(default=None, description="Whether it is unlike known photos.")
     width: int | None = Field(description="Pixels, upright.")
     height: int | None = Field(description="Pixels, upright.")
     status: str = Field(description="ok or error.")

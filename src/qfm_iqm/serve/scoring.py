@@ -58,7 +58,8 @@ class ScoringService:
         try:
             async with self._ahead:
                 image = await self._decode(upload)
-                row = asdict(await asyncio.wrap_future(self._batcher.score(image)))
+                scored = await asyncio.wrap_future(self._batcher.score(image))
+                row = asdict(scored)
         except RefusedError as error:
             self._metrics.images.labels("refused").inc()
             return error.code, self._refused(upload, error)

@@ -22,6 +22,7 @@ from qfm_iqm.datasets.part_leaks import (
     PartLeak,
     find_part_leaks,
     image_prints,
+    read_part_leaks,
     refuse_part_leaks,
     write_part_leaks,
 )
@@ -145,19 +146,20 @@ def check_leaks(
         table, split = rated_split(fold.recipe)
         splits[split.sha256] = split
     out.mkdir(parents=True, exist_ok=True)
-    seen = out / "leaks.checked"
+    listed, seen = out / "leaks.csv", out / "leaks.checked"
     if seen.is_file() and set(seen.read_text("utf-8").split()) >= splits.keys():
-        return []
-    paths = table.paths(plan[0].recipe.data.root)
-    reporter.say(f"Comparing {len(paths)} images between the parts of {len(splits)} folds.")
-    prints = image_prints(paths)
-    leaks = [leak for split in splits.values() for leak in find_part_leaks(table, split, prints)]
-    write_part_leaks(leaks, out / "leaks.csv")
+        leaks = read_part_leaks(listed)
+    else:
+        paths = table.paths(plan[0].recipe.data.root)
+        reporter.say(f"Comparing {len(paths)} images between the parts of {len(splits)} folds.")
+        prints = image_prints(paths)
+        leaks = [one for split in splits.values() for one in find_part_leaks(table, split, prints)]
+        write_part_leaks(leaks, listed)
+        seen.write_text("\n".join(splits) + "\n", "utf-8")
     if not allow:
-        refuse_part_leaks(leaks, out / "leaks.csv")
+        refuse_part_leaks(leaks, listed)
     if leaks:
-        reporter.say(f"{len(leaks)} pairs of images leak between parts: {out / 'leaks.csv'}")
-    seen.write_text("\n".join(splits) + "\n", "utf-8")
+        reporter.say(f"{len(leaks)} pairs of images leak between parts: {listed}")
     return leaks
 
 

@@ -120,7 +120,7 @@ class NetworkSection(_Section):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
-    squeeze: tuple[int, int] | None = None
+    squeeze: tuple[int, int] | None = Field(default=None, strict=False)
     width: int | None = Field(default=None, ge=1)
     heads: int | None = Field(default=None, ge=1)
     panel: int = Field(default=6, ge=1)

@@ -1,0 +1,187 @@
+"""Every dataset end to end: its recipe on a tree in its official layout, with a tiny backbone."""
+
+import csv
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from qfm_iqm.datasets.catalogue import DATASETS
+from qfm_iqm.datasets.splits import Split
+from qfm_iqm.training.recipe_file import read_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+# From METHOD's section on the paper's protocol: batch sizes per process.
+BATCHES = {
+    "live": 12, "csiq": 12, "tid2013": 48, "kadid10k": 128,
+    "livec": 16, "koniq10k": 128, "livefb": 256, "spaq": 128,
+}  # fmt: skip
+TINY = {
+    "data.validation": 0.2,
+    "backbone.name": "test_vit",
+    "backbone.weights": "random",
+    "network.crop": 32,
+    "train.epochs": 1,
+    "train.batch_size": 8,
+    "train.crops_per_image": 2,
+    "train.warmup_epochs": 0.5,
+    "train.device": "cpu",
+    "method.memory": 32,
+}
+
+
+def recipe_of(name):
+    return RECIPES / ("biq2021_official.toml" if name == "biq2021" else f"{name}.toml")
+
+
+def tiny(root, **more):
+    told = (
+        TINY | {"data.root": f"'{root}'"} | {key.replace("__", "."): v for key, v in more.items()}
+    )
+    return [part for key, value in told.items() for part in ("--set", f"{key}={value}")]
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_recipes_have_the_papers_settings(name, official_trees):
+    recipe = read_recipe(recipe_of(name), [f"data.root='{official_trees[name][0]}'"])
+    facts = DATASETS[name]
+    assert recipe.data.dataset == name
+    assert recipe.data.label.higher_is_better == facts.higher_is_better
+    assert (recipe.data.label.minimum, recipe.data.label.maximum) == (facts.minimum, facts.maximum)
+    assert (recipe.data.name, recipe.data.terms) == (facts.title, facts.terms)
+    assert recipe.backbone.name.startswith("deit3_small_patch16_224")
+    train = recipe.train
+    assert train.batch_size == BATCHES.get(name, 128)
+    assert (train.epochs, train.lr, train.weight_decay, train.clip) == (9, 2e-4, 0.05, 5)
+    assert (train.warmup_epochs, train.decay_epochs, train.decay) == (3, 3, 0.1)
+    assert train.crops_per_image == 10
+    assert (recipe.data.test, recipe.data.validation) == (0.2, 0.1)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees, tmp_path):
+    root = official_trees[name][0]
+    assert qfm("data", "check", name, "--root", root).code == 1  # a small tree is not whole
+
+    out, results = tmp_path / "out", tmp_path / "results"
+    results.mkdir()
+    stem = recipe_of(name).stem
+    answer = qfm(
+        "benchmark", recipe_of(name), "--folds", 2, "--out", out, "--results", results,
+        "--protocol", "paper" if name in ("koniq10k", "csiq") else "honest", *tiny(root),
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "| all | honest | whole | 2 |" in answer.out
+    if name != "biq2021":
+        assert "| QFM-IQM | published | whole | 10 |" in answer.out
+    protocol = "paper" if name in ("koniq10k", "csiq") else "honest"
+    assert (results / f"{stem}_{protocol}_summary.csv").is_file()
+    figures = rows_of(results / f"{stem}_{protocol}_figures.csv")
+    splits = [
+        Split.from_text((out / "all" / f"fold{fold}" / "split.txt").read_text()) for fold in (0, 1)
+    ]
+    assert {row["split_sha256"] for row in figures} == {split.sha256 for split in splits}
+    table = DATASETS[name].load(root)
+    content_of = dict(zip(table.names, table.contents, strict=True))
+    for split in splits:
+        learnt = {content_of[image] for image in split.train + split.validation}
+        assert not learnt & {content_of[image] for image in split.test}
+
+    target = "csiq" if name != "csiq" else "livec"
+    answer = qfm(
+        "cross", out / "all/fold0/model", f"{target}={official_trees[target][0]}",
+        "--results", tmp_path / "cross.csv", "--bootstrap", 0,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert {row["metric"] for row in rows_of(tmp_path / "cross.csv")} == {
+        "srcc", "krcc", "plcc_logistic",
+    }  # fmt: skip
+    assert f"{DATASETS[name].title} on" in answer.out
+
+
+def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path):
+    root, out = official_trees["livec"][0], tmp_path / "run"
+    command = ["cross", recipe_of("livec"), f"spaq={official_trees['spaq'][0]}", "--out", out]
+    command += ["--bootstrap", 0, *tiny(root)]
+    first = qfm(*command)
+    assert first.code == 0, first.err
+    before = (out / "model/model.safetensors").stat().st_mtime_ns
+    assert qfm(*command).out == first.out
+    assert (out / "model/model.safetensors").stat().st_mtime_ns == before
+    answer = qfm("cross", out / "model", f"spaq={tmp_path}", "--bootstrap", 0)
+    assert answer.code == 2
+    assert "holds no label file" in answer.err
+    answer = qfm("cross", out / "model", "spaq=/", "--set", "train.epochs=2")
+    assert answer.code == 2
+    answer = qfm("cross", out / "model", f"spaq={official_trees['spaq'][0]}", "--set", "a.b=2")
+    assert "is a model" in answer.err
+
+
+def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
+    out = tmp_path / "curve"
+    answer = qfm(
+        "curve", recipe_of("livefb"), "--shares", "40,100", "--folds", 1, "--out", out,
+        *tiny(official_trees["livefb"][0]),
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "| 40% | honest | whole | 1 |" in answer.out
+    assert "| all | honest | whole | 1 |" in answer.out
+    parts = [(out / share / "fold0/split.txt").read_text() for share in ("40", "all")]
+    assert parts[0] == parts[1]  # fewer labels to learn from, the same images to judge by
+    answer = qfm("curve", recipe_of("livefb"), "--shares", "a lot")
+    assert answer.code == 2
+    assert "--shares takes percents" in answer.err
+
+
+def test_the_authors_split_is_used_where_there_is_one(qfm, official_trees, tmp_path):
+    root, out = official_trees["biq2021"][0], tmp_path / "out"
+    command = ["benchmark", recipe_of("biq2021"), "--out", out, *tiny(root)]
+    answer = qfm(*command, "--set", "data.validation=0.3")
+    assert answer.code == 0, answer.err
+    split = Split.from_text((out / "all/fold0/split.txt").read_text())
+    table = DATASETS["biq2021"].load(root)
+    official = zip(table.names, table.column("split"), strict=True)
+    assert set(split.test) == {name for name, part in official if part == "test"}
+
+
+def test_a_killed_benchmark_goes_on_where_it_was(qfm, start, official_trees, tmp_path):
+    root, out = official_trees["spaq"][0], tmp_path / "killed"
+    command = ["benchmark", recipe_of("spaq"), "--folds", 2, *tiny(root)]
+    process = start(*command, "--out", out)
+    deadline = time.monotonic() + 300
+    while not (out / "all/fold0/results.csv").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert (out / "all/fold0/results.csv").is_file()
+    kept = (out / "all/fold0/results.csv").stat().st_mtime_ns
+    assert qfm(*command, "--out", out).code == 0
+    assert (out / "all/fold0/results.csv").stat().st_mtime_ns == kept
+    whole = tmp_path / "whole"
+    assert qfm(*command, "--out", whole).code == 0
+    assert rows_of(out / "figures.csv") == rows_of(whole / "figures.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "data.root=/none"], "there is no folder /none"),
+        (["--set", "data.dataset=kadid"], "data.dataset = 'kadid' is refused"),
+        (["--set", "data.labels=x.csv"], "exclude each other"),
+        (["--set", "data.split=file"], "belong together"),
+    ],
+)
+def test_mistakes_are_one_sentence(qfm, official_trees, tmp_path, arguments, message):
+    root = official_trees["livec"][0]
+    answer = qfm("benchmark", recipe_of("livec"), "--out", tmp_path / "o", *tiny(root), *arguments)
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.err.count("\n") == 1
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,56 @@
+import csv
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Score files of a good and a poor method, and their images' labels with a group."""
+    draw = np.random.default_rng(4)
+    mos = draw.uniform(1, 5, 60)
+    names = [f"{n:02}.png" for n in range(60)]
+
+    def write(name, header, *columns):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(zip(*columns, strict=True))
+        return tmp_path / name
+
+    kinds = ["blur" if n % 2 else "noise" for n in range(60)]
+    labels = write("labels.csv", ("name", "mos", "kind"), names, mos, kinds)
+    good = write("good.csv", ("name", "score"), names, mos + draw.normal(0, 0.3, 60))
+    poor = write("poor.csv", ("name", "score"), names, mos + draw.normal(0, 3, 60))
+    return labels, good, poor
+
+
+def test_methods_are_compared_by_part_and_by_pair(qfm, files, tmp_path):
+    labels, good, poor = files
+    out = tmp_path / "differences.csv"
+    answer = qfm(
+        "compare", good, poor, "--labels", labels, "--by", "kind", "--bootstrap", 300, "--out", out
+    )
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[0].split() == ["srcc", "of", "images", "good", "poor"]
+    assert [line.split()[0] for line in lines[2:6]] == ["whole", "blur", "noise", "subset_mean"]
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["first"], row["second"], row["n"]) == ("good", "poor", "60")
+    assert float(row["ci_low"]) > 0
+    assert float(row["p_test_holm"]) < 0.001
+    assert float(row["value_1"]) - float(row["value_2"]) == pytest.approx(float(row["difference"]))
+
+
+def test_mistakes_are_one_sentence(qfm, files):
+    labels, good, poor = files
+    for arguments, message in (
+        ((good, "--labels", labels), "at least two methods, but 1"),
+        ((good, poor), "the label column 'mos' was asked for"),
+        ((good, poor, "--labels", labels, "--by", "none"), "the column 'none' was asked for"),
+    ):
+        answer = qfm("compare", *arguments)
+        assert answer.code == 2
+        assert message in answer.err
+        assert answer.err.count("\n") == 1
