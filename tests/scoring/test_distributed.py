@@ -20,9 +20,10 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine is no error
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        running = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        running = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
         try:
             running.add_node(num_cpus=1)
             ray.init(address=running.address, log_to_driver=False)
