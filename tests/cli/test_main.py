@@ -4,18 +4,21 @@ from importlib import metadata
 
 import pytest
 
+VERBS = (
+    "score", "report", "gate", "serve", "explain", "train", "evaluate", "diagnose", "ablate",
+    "pseudo-label",
+)  # fmt: skip
+
 
 def test_help_names_every_verb(qfm):
     for flag in ("--help", "-h"):
         answer = qfm(flag)
         assert answer.code == 0
-        for verb in ("score", "train", "evaluate", "diagnose", "ablate", "pseudo-label"):
+        for verb in VERBS:
             assert verb in answer.out
 
 
-@pytest.mark.parametrize(
-    "verb", ["score", "train", "evaluate", "diagnose", "ablate", "pseudo-label"]
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(qfm, verb):
     answer = qfm(verb, "--help")
     assert answer.code == 0
@@ -35,6 +38,9 @@ def test_version(qfm):
         ["score", "x.jpg", "--batch-size", "0"],
         ["score", "x.jpg", "--readers", "many"],
         ["evaluate", "model"],
+        ["report", "scores.csv"],
+        ["gate", "--min", "50"],
+        ["serve", "--port", "70000"],
         ["pseudo-label", "model", "table.csv", "-o", "x.csv", "--part", "all"],
     ],
 )

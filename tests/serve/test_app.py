@@ -197,6 +197,7 @@ def test_requests_from_elsewhere_are_refused(service):
             ({"Origin": "null"}, 403),
             ({"Sec-Fetch-Site": "cross-site"}, 403),
             ({"Host": "elsewhere.example"}, 421),
+            ({"Host": "[::1"}, 421),
             ({"Host": "127.0.0.1.elsewhere.example:80"}, 421),
         ):
             answer = client.post("/v1/score", content=png(), headers=headers)

@@ -41,7 +41,7 @@ def report(
     maps: Annotated[
         int,
         typer.Option(help="Of how many of the worst images a quality map is computed.", min=0),
-    ] = 24,
+    ] = 12,
     model: Annotated[
         str | None,
         typer.Option(
@@ -68,14 +68,15 @@ def report(
     place = Place(out, root or Path())
 
     progress = partial(_progress, console)
-    if len(read) == 2:
+    first, *others = read
+    if others:
         page = comparison_page(
-            *read, place, label, title=title or "Two scores compared", count=thumbnails,
+            first, others[0], place, label, title=title or "Two scores compared", count=thumbnails,
             progress=progress,
         )  # fmt: skip
     else:
         page = scores_page(
-            *read, place, label, title=title or "Image quality", threshold=threshold,
+            first, place, label, title=title or "Image quality", threshold=threshold,
             count=thumbnails, explainer=load_model(named) if named and maps else None, maps=maps,
             progress=progress,
         )  # fmt: skip

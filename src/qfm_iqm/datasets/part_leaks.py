@@ -173,7 +173,10 @@ def read_part_leaks(path: Path) -> list[PartLeak]:
             header, *rows = csv.reader(file)
         if tuple(header) != PartLeak._fields:
             raise ValueError("its columns are others")
-        return [PartLeak(*row[:-1], distance=int(row[-1])) for row in rows]
+        return [
+            PartLeak(part, image, other_part, other, reason, int(distance))
+            for part, image, other_part, other, reason, distance in rows
+        ]
     except (OSError, ValueError, TypeError) as error:
         raise TableError(f"{path} is no list of leaks that can be read ({error}).") from error
 

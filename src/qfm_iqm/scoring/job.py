@@ -166,14 +166,13 @@ class Job:
         Raises:
             TableError: the rows cannot be written.
         """
-        with _writing(self.folder):
-            yield from self._run(range(len(self.plan)))
-            # What others had taken is theirs, unless they have ended without finishing it.
-            while missing := self._missing():
-                if any(self._is_free(number) for number in missing):
-                    yield from self._run(missing)
-                else:
-                    time.sleep(_POLL)
+        yield from self._run(range(len(self.plan)))
+        # What others had taken is theirs, unless they have ended without finishing it.
+        while missing := self._missing():
+            if any(self._is_free(number) for number in missing):
+                yield from self._run(missing)
+            else:
+                time.sleep(_POLL)
 
     def _run(self, numbers: Iterable[int]) -> Iterator[ScoreRow]:
         taken: list[int] = []

@@ -78,10 +78,10 @@ class Guard:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self.hosts is not None and (urlsplit(f"//{host}").hostname or "") not in self.hosts:
+        if self.hosts is not None and _name(host) not in self.hosts:
             return 421, "This service answers on its own machine's names alone, as localhost."
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != host
+        foreign = origin is not None and origin.partition("://")[2] != host
         elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if foreign or (elsewhere and scope["method"] != "GET"):  # links from elsewhere are fine
             return 403, "Requests from pages of other sites are not answered."
@@ -93,3 +93,11 @@ class Guard:
         if kind.lower() != "bearer" or not right:
             return 401, "This service asks for its token: Authorization: Bearer TOKEN."
         return None
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port; empty where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets that do not close
+        return ""

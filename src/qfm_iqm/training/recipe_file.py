@@ -71,7 +71,7 @@ def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
     """Label units, name and terms of a dataset, unless the recipe says otherwise."""
     data = content.get("data")
     name = data.get("dataset") if isinstance(data, dict) else None
-    if not isinstance(name, str) or name not in DATASETS:
+    if not isinstance(data, dict) or not isinstance(name, str) or name not in DATASETS:
         return content
     facts = DATASETS[name]
     units = {
@@ -81,7 +81,7 @@ def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
         "higher_is_better": facts.higher_is_better,
     }
     told = {"name": facts.title, "terms": facts.terms, "label": units}
-    return content | {"data": told | content["data"]}
+    return content | {"data": told | data}
 
 
 def _parsed(change: str) -> tuple[str, Any]:
