@@ -65,7 +65,8 @@ def cross(
 def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
-    from qfm_iqm.network.checkpoint import CARD_FILE, load_model
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.network.finding import CARD_FILE
 
     if not source.endswith(".toml"):
         if changes or out is not None:

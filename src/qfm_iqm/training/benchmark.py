@@ -30,7 +30,7 @@ from qfm_iqm.errors import RecipeError
 from qfm_iqm.evaluation.published import published
 from qfm_iqm.evaluation.summary import FoldFigure, Summary, summarise, summary_table, write_rows
 from qfm_iqm.network.card import read_card
-from qfm_iqm.network.checkpoint import CARD_FILE
+from qfm_iqm.network.finding import CARD_FILE
 from qfm_iqm.training.chain import prepare
 from qfm_iqm.training.data import rated_split
 from qfm_iqm.training.paper import best_test_epoch, habits
