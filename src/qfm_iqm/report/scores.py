@@ -102,7 +102,7 @@ def scores_page(
     threshold: float | None = None,
     count: int = 500,
     explainer: QualityModel | None = None,
-    maps: int = 24,
+    maps: int = 12,
     progress: Progress = silent,
 ) -> str:
     """The report as the text of one HTML file.
