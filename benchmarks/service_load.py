@@ -1,6 +1,6 @@
 """The service under load: many clients on loopback, good, huge and broken files among each other.
 
-    python benchmarks/service_load.py [--clients 64] [--seconds 60] [--model default]
+    python benchmarks/service_load.py [--clients 64] [--seconds 60] [--files 400]
 
 Starts `qfm serve`, lets the clients send one file after another for the time given, and writes
 benchmarks/results/service_load.csv: what was answered, images per second, percentiles of the time
@@ -46,16 +46,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--files", type=int, default=400)
     parser.add_argument("--model", default="default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = write_mix(folder, 400)
+        files = write_mix(folder, options.files)
+        others = os.getloadavg()[0]  # of what else the machine does: it moves every figure
         rates = [score_rate(options.model, folder)]
         load = serve_load(options.model, files, options.clients, options.seconds)
         rates.append(score_rate(options.model, folder))
     beside = statistics.mean(rates)
     figures = load | {
+        "load_average_before": round(others, 1),
         "score_images_per_second": round(beside, 1),
         "score_images_per_second_before": round(rates[0], 1),
         "score_images_per_second_after": round(rates[1], 1),

@@ -87,11 +87,11 @@ def main() -> None:
 
 
 def settle(page: Page, name: str) -> None:
-    """Waits for pictures, and takes one of the page; in 256 colours, which keeps the file small."""
+    """Waits for pictures, and takes one of the page."""
     page.wait_for_timeout(1500)
     path = OUT / f"{name}.png"
     page.screenshot(path=path)
-    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+    Image.open(path).convert("RGB").save(path, optimize=True)
 
 
 def run(folder: Path, *arguments: str) -> None:

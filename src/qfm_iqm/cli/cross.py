@@ -66,6 +66,7 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
     from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.network.finding import CARD_FILE
 
     if not source.endswith(".toml"):
         if changes or out is not None:
@@ -79,7 +80,7 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     recipe = read_recipe(Path(source), changes or ())
     folder = out if out is not None else Path("runs") / recipe.model.name
     console = messages()
-    if not (folder / "results.csv").is_file():
+    if not (folder / "model" / CARD_FILE).is_file():
         try:
             prepare(recipe, folder, resume=True, reporter=Reporter(console)).run()
         except (InterruptedRunError, KeyboardInterrupt):

@@ -41,7 +41,7 @@ def report(
     maps: Annotated[
         int,
         typer.Option(help="Of how many of the worst images a quality map is computed.", min=0),
-    ] = 24,
+    ] = 12,
     model: Annotated[
         str | None,
         typer.Option(

@@ -34,14 +34,15 @@ def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
     """
     number = counts(verdicts)
     totals = {
+        "name": "qfm gate",
         "tests": str(len(verdicts)),
         "failures": str(number["fail"]),
         "errors": str(number["error"]),
         "skipped": str(number["review"]),
         "time": f"{seconds:.3f}",
     }
-    root = ElementTree.Element("testsuites", {"name": "qfm gate", **totals})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "qfm gate", **totals})
+    root = ElementTree.Element("testsuites", totals)
+    suite = ElementTree.SubElement(root, "testsuite", totals)
     facts = ElementTree.SubElement(suite, "properties")
     for name, value in (("model", model), ("rule", rule.describe())):
         ElementTree.SubElement(facts, "property", name=name, value=_xml_text(value))

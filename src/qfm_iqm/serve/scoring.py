@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.report.maps import map_data
+from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.serve.batching import Batcher
 from qfm_iqm.serve.decoding import Decoded, Decoder, RefusedError
 from qfm_iqm.serve.limits import Limits
@@ -58,14 +60,14 @@ class ScoringService:
         try:
             async with self._ahead:
                 image = await self._decode(upload)
-                scored = await asyncio.wrap_future(self._batcher.score(image))
-                row = asdict(scored)
+                scored: ScoreRow = await asyncio.wrap_future(self._batcher.score(image))
         except RefusedError as error:
             self._metrics.images.labels("refused").inc()
             return error.code, self._refused(upload, error)
-        self._metrics.images.labels(row["status"]).inc()
-        del row["path"]
-        return 200, {"name": upload.name} | row
+        self._metrics.images.labels(scored.status).inc()
+        row = asdict(scored)
+        row["sha256"] = hashlib.sha256(upload.content).hexdigest()
+        return 200, _named(upload, row)
 
     async def explain(self, upload: Upload) -> dict[str, Any]:
         """An image's quality map.
@@ -95,14 +97,10 @@ class ScoringService:
             raise RefusedError(error.code, sentence) from None
 
     def _refused(self, upload: Upload, error: RefusedError) -> dict[str, Any]:
-        return {
-            "name": upload.name,
-            "score": None,
-            "spread": None,
-            "width": None,
-            "height": None,
-            "status": "error",
-            "error": str(error),
-            "model": self.model.card.name,
-            "code": error.code,
-        }
+        row = ScoreRow(path="", status="error", error=str(error), model=self.model.card.name)
+        return _named(upload, asdict(row)) | {"code": error.code}
+
+
+def _named(upload: Upload, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the client's name in place of a path."""
+    return {"name": upload.name} | {name: row[name] for name in row if name != "path"}

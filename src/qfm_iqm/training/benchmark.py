@@ -30,6 +30,7 @@ from qfm_iqm.errors import RecipeError
 from qfm_iqm.evaluation.published import published
 from qfm_iqm.evaluation.summary import FoldFigure, Summary, summarise, summary_table, write_rows
 from qfm_iqm.network.card import read_card
+from qfm_iqm.network.finding import CARD_FILE
 from qfm_iqm.training.chain import prepare
 from qfm_iqm.training.data import rated_split
 from qfm_iqm.training.paper import best_test_epoch, habits
@@ -60,7 +61,7 @@ class PlannedFold:
     @property
     def done(self) -> bool:
         """Whether its model was tested."""
-        return (self.folder / "results.csv").is_file() and (self.folder / "model").is_dir()
+        return (self.folder / "model" / CARD_FILE).is_file()  # written last
 
 
 def plan_benchmark(
@@ -193,7 +194,7 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
 
 def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
     """What a finished run measured: the honest figures, and those of the literature's protocol."""
-    card = read_card(fold.folder / "model" / "card.json")
+    card = read_card(fold.folder / "model" / CARD_FILE)
     sha256 = str(card.training["split_sha256"])
     images: dict[str, int] = {}
     with (fold.folder / "results.csv").open(newline="", encoding="utf-8") as file:
