@@ -202,7 +202,11 @@ def _write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None
         network = onnx.load(file)
         decoder = [node.name for node in network.graph.node if _is_decoders(node)]
         network = _quantised(
-            network, calibration_BCSS, lambda crop: {INPUT: crop.numpy()}, {"names": decoder}
+            network,
+            calibration_BCSS,
+            lambda crop: {INPUT: crop.numpy()},
+            {"names": decoder},
+            _is_transformer(model),
         )
         onnx.save(network, file)
 
@@ -218,9 +222,17 @@ def _write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | 
         )
     if calibration_BCSS is not None:
         network = _quantised(
-            network, calibration_BCSS, lambda crop: crop.numpy(), {"patterns": [".*decoder.*"]}
+            network,
+            calibration_BCSS,
+            lambda crop: crop.numpy(),
+            {"patterns": [".*decoder.*"]},
+            _is_transformer(model),
         )
     openvino.save_model(network, file, compress_to_fp16=False)
+
+
+def _is_transformer(model: QualityModel) -> bool:
+    return hasattr(model.network.encoder.backbone, "patch_embed")
 
 
 def _is_decoders(node: Any) -> bool:
@@ -230,7 +242,11 @@ def _is_decoders(node: Any) -> bool:
 
 
 def _quantised(
-    network: Any, calibration_BCSS: Tensor, feed: Callable[[Tensor], Any], decoder: dict[str, Any]
+    network: Any,
+    calibration_BCSS: Tensor,
+    feed: Callable[[Tensor], Any],
+    decoder: dict[str, Any],
+    transformer: bool,
 ) -> Any:
     """A network of either format in int8, but for the decoder."""
     import nncf
@@ -242,6 +258,8 @@ def _quantised(
             preset=nncf.QuantizationPreset.MIXED,  # ranges of activations need not be symmetric
             subset_size=len(calibration_BCSS),
             fast_bias_correction=True,
+            # Attention needs care that nncf takes only when told.
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
             ignored_scope=nncf.IgnoredScope(**decoder, validate=False),
         )
 
