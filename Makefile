@@ -70,7 +70,7 @@ $(VENV)/browser.stamp: pyproject.toml $(VENV)/dev.stamp
 
 # The toolbox that we are measured against; its list of dependencies pins old versions of ours.
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
-	$(BIN)/pip install --quiet --no-deps pyiqa
+	$(BIN)/pip install --quiet --no-deps pyiqa facexlib
 	$(BIN)/pip install --quiet -e '.[bench]'
 	@touch $@
 

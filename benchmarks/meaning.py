@@ -40,10 +40,11 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--model", default="default")
     parser.add_argument("--kodak", type=Path)
+    parser.add_argument("--photos", type=int, help="of the test part, drawn; all if left out")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     model = load_model(arguments.model)
-    rows = [*on_test_part(model, arguments.root), *on_drawn(model)]
+    rows = [*on_test_part(model, arguments.root, arguments.photos), *on_drawn(model)]
     if arguments.kodak:
         rows += on_kodak(model, arguments.kodak)
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
@@ -54,14 +55,16 @@ def main() -> None:
             print(f"{name}, {figure}: {value:.4f} ({n})")
 
 
-def on_test_part(model: QualityModel, root: Path) -> Iterator[Row]:
+def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterator[Row]:
     """Coverage, width and false alarms on photos that meaning and model have not seen."""
     table = recorded_part(model.card, read_table(root / "labelled.csv"), "test")
+    if photos is not None:
+        table = table.select(np.random.default_rng(0).permutation(len(table))[:photos])
     assert table.mos is not None
     rows = list(Scorer(model).score_paths(table.paths(root)))
     low, high = (np.array([getattr(row, end) for row in rows]) for end in ("low", "high"))
     shown = np.array([model.card.label.show(mos) for mos in table.mos])
-    groups = np.array(table.group("subset"))
+    groups = np.array(table.column("subset"))
     for name in ("whole", *sorted(set(groups))):
         chosen = groups == name if name != "whole" else np.ones(len(rows), dtype=bool)
         held, width = coverage(shown[chosen], low[chosen], high[chosen])

@@ -1,4 +1,4 @@
-"""What a billion images cost, from the measured throughput: rewrites the table in docs/scale.md.
+"""What a billion images cost, from the measured throughput: results/scale.md and docs/scale.md.
 
     make bench           (or: python benchmarks/scale.py [--price-per-core-hour 0.02])
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from photos import RESULTS
 
 DOC = Path(__file__).parent.parent / "docs" / "scale.md"
+TABLE = RESULTS / "scale.md"
 BILLION = 1e9
 ROW_BYTES = 250  # of a row in Parquet, paths of some 60 characters
 
@@ -42,9 +43,11 @@ def main() -> None:
         f"| read by each of these cores, at 60 kB an image | {per_core * 60 / 1000:.1f} MB/s |",
         f"| rows in Parquet | about {BILLION * ROW_BYTES / 1e9:.0f} GB |",
     ]
+    table = "\n".join(lines) + "\n"
+    TABLE.write_text(table, "utf-8")
     text = DOC.read_text("utf-8")
-    table = "\n".join(["<!-- cost: benchmarks/scale.py -->", *lines, "<!-- end -->"])
-    DOC.write_text(re.sub(r"<!-- cost.*?<!-- end -->", lambda _: table, text, flags=re.S), "utf-8")
+    marked = re.compile(r"(<!-- table: benchmarks/results/scale.md -->\n).*?(<!-- end -->)", re.S)
+    DOC.write_text(marked.sub(lambda found: found[1] + table + found[2], text), "utf-8")
     print("\n".join(lines))
 
 

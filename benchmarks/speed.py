@@ -19,17 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import skimage
 import torch
-from PIL import Image
 
+from photos import RESULTS, matrix_rate, write_photos
 from qfm_iqm import load_model, read_image
 from qfm_iqm.image.cropping import covering_crops, fit
 from qfm_iqm.scoring.scorer import Scorer
 
-RESULTS = Path(__file__).parent / "results" / "speed.csv"
-PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+OUT = RESULTS / "speed.csv"
 
 
 def main() -> None:
@@ -48,41 +45,15 @@ def main() -> None:
             ("engine_images_per_second", engine_rate(options.model, photos)),
             ("command_images_per_second", command_rate(options.model, folder, len(photos))),
         ]
-    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     facts = (options.model, options.images, os.cpu_count(), platform.machine(), torch.__version__)
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+    with OUT.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["figure", "value", "model", "images", "cores", "machine", "torch"])
         for name, value in rows:
             writer.writerow([name, f"{value:.1f}", *facts])
             print(f"{name:42} {value:8.1f}")
-    print(f"Written to {RESULTS}")
-
-
-def write_photos(folder: Path, count: int) -> list[Path]:
-    """Cuts `count` different 512 x 512 JPEGs out of real photographs."""
-    draw = np.random.default_rng(0)
-    source = Path(skimage.__file__).parent / "data"
-    images = [Image.open(source / name).convert("RGB") for name in PHOTOS]
-    paths = []
-    for i in range(count):
-        image = images[i % len(images)]
-        side = int(draw.integers(min(image.size) * 2 // 3, min(image.size) + 1))
-        left, top = (int(draw.integers(length - side + 1)) for length in image.size)
-        crop = image.crop((left, top, left + side, top + side)).resize((512, 512))
-        paths.append(folder / f"{i:04}.jpg")
-        crop.save(paths[-1], quality=90)
-    return paths
-
-
-def matrix_rate() -> float:
-    """GFLOP/s of a plain fp32 matrix product."""
-    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    a @ b
-    began = time.perf_counter()
-    for _ in range(5):
-        a @ b
-    return 5 * 2 * 2048**3 / (time.perf_counter() - began) / 1e9
+    print(f"Written to {OUT}")
 
 
 def network_rate(name: str) -> float:

@@ -168,7 +168,7 @@ def reading(folder: Path) -> dict[str, float]:
     paths = [str(path) for path in sorted(folder.iterdir())]
     warm = 50
     coming = read_in_processes(
-        paths[:warm] + paths, policy, default_processes(), images_share(None)
+        paths[:warm] + paths, policy, default_processes(), images_share(None, 1)
     )
     for _ in range(warm):
         next(coming)

@@ -9,6 +9,7 @@ from qfm_iqm.datasets.leakage import near_duplicates
 from qfm_iqm.datasets.part_leaks import (
     find_part_leaks,
     image_prints,
+    read_part_leaks,
     refuse_part_leaks,
     write_part_leaks,
 )
@@ -86,6 +87,10 @@ def test_leaks_are_refused_with_counts_and_listed(folder, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 11
     assert rows[0]["reason"] == "content"
+    assert read_part_leaks(listed) == found
+    listed.write_text("a,b\n1,2\n")
+    with pytest.raises(TableError, match=r"leaks\.csv is no list of leaks"):
+        read_part_leaks(listed)
 
 
 def test_without_images_contents_alone_are_compared():

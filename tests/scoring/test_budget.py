@@ -49,9 +49,9 @@ def test_images_on_their_way_never_take_more_and_none_waits_for_ever(seed):
 def test_the_limit_is_for_the_whole_program(monkeypatch):
     monkeypatch.setattr(budget, "resident", lambda: 500_000_000)
     monkeypatch.setattr(budget, "available", lambda: 8_000_000_000)
-    assert images_share(2_000_000_000) == 1_500_000_000
-    assert images_share(400_000_000) == budget.LEAST
-    assert images_share(None) == 4_000_000_000
+    assert images_share(2_000_000_000, 2) == 1_500_000_000 - 2 * budget.READER
+    assert images_share(400_000_000, 2) == budget.LEAST
+    assert images_share(None, 2) == 4_000_000_000
 
 
 def test_what_the_system_says():

@@ -19,13 +19,18 @@ def cluster():
     """Two nodes on this machine, one of which may be taken away."""
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    running.add_node(num_cpus=1)
-    ray.init(address=running.address, log_to_driver=False)
-    yield running
-    ray.shutdown()
-    running.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        running = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
+        try:
+            running.add_node(num_cpus=1)
+            ray.init(address=running.address, log_to_driver=False)
+            yield running
+        finally:
+            ray.shutdown()
+            running.shutdown()
 
 
 @pytest.fixture

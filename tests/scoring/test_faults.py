@@ -53,18 +53,17 @@ def mutated(content, draw):
         changed = bytearray(content)
         changed[draw.randrange(min(64, len(changed)))] = draw.choice([0, 1, 127, 255])
         return bytes(changed)
-    return draw.choice(
-        [
-            b"",
-            b"no image\n" * 50,
-            archive(),
-            bomb(60_000, 60_000),
-            bomb(15_000, 15_000),
-            bomb(0, 7),
-            draw.randbytes(500),
-            content[:20] + draw.randbytes(300),
-        ]
-    )
+    return draw.choice([*HOSTILE, draw.randbytes(500), content[:20] + draw.randbytes(300)])
+
+
+HOSTILE = (
+    b"",
+    b"no image\n" * 50,
+    archive(),
+    bomb(60_000, 60_000),
+    bomb(15_000, 15_000),
+    bomb(0, 7),
+)
 
 
 @pytest.fixture(scope="module")

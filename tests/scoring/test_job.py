@@ -189,6 +189,35 @@ def test_a_job_of_another_model_or_setting_is_not_gone_on_with(
     (folder_of(out) / "job.json").write_text("{")
     with pytest.raises(QFMError, match="is no job of this version"):
         Job(out, files[:2], scorer, resume=True)
+    (folder_of(out) / "lock").unlink()
+    with pytest.raises(QFMError, match="is no job of this version"):
+        Job(out, files[:2], scorer, resume=True)
+
+
+def test_a_kill_while_the_folder_goes_leaves_a_finished_table(
+    small_parts, scorer, files, tmp_path, monkeypatch
+):
+    out = tmp_path / "t.csv"
+
+    class Killed(BaseException):
+        pass
+
+    def killed(folder, **_):
+        if Path(folder).exists():
+            raise Killed
+
+    job = Job(out, files[:7], scorer, resume=False)
+    rows = list(job.run())
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(Killed):
+        job.finish()
+    monkeypatch.undo()
+    job.close()
+    assert not job.folder.exists()
+    again, outcome = done(out, files[:7], scorer, resume=True)
+    assert (again, outcome.rows) == ([], 7)
+    assert list(read_rows(out)) == rows
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_job_that_is_removed_meanwhile_says_so(small_parts, scorer, files, tmp_path):

@@ -81,6 +81,10 @@ def test_processes_come_to_one_mean(model, images, tiny_model_folder):
         )
         for rank in range(2)
     ]
-    answers = [float(process.communicate(timeout=300)[0]) for process in processes]
+    try:
+        answers = [float(process.communicate(timeout=300)[0]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert answers[0] == answers[1]
     assert answers[0] == pytest.approx(model(images).double().mean().item(), abs=1e-3)

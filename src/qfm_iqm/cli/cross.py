@@ -11,6 +11,7 @@ import typer
 from qfm_iqm.cli.options import Device, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
+    from qfm_iqm.network.model import QualityModel
     from qfm_iqm.training.crossing import CrossFigure
 
 
@@ -61,10 +62,11 @@ def cross(
     _show(figures)
 
 
-def _model(source: str, changes: list[str] | None, out: Path | None):  # type: ignore[no-untyped-def]
+def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
     from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.network.finding import CARD_FILE
 
     if not source.endswith(".toml"):
         if changes or out is not None:
@@ -78,7 +80,7 @@ def _model(source: str, changes: list[str] | None, out: Path | None):  # type: i
     recipe = read_recipe(Path(source), changes or ())
     folder = out if out is not None else Path("runs") / recipe.model.name
     console = messages()
-    if not (folder / "results.csv").is_file():
+    if not (folder / "model" / CARD_FILE).is_file():
         try:
             prepare(recipe, folder, resume=True, reporter=Reporter(console)).run()
         except (InterruptedRunError, KeyboardInterrupt):

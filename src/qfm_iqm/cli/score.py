@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qfm_iqm.scoring.files import FoundFiles
-    from qfm_iqm.scoring.job import Job, Outcome
+    from qfm_iqm.scoring.identity import Outcome
+    from qfm_iqm.scoring.job import Job
     from qfm_iqm.scoring.rows import ScoreRow
     from qfm_iqm.scoring.scorer import Scorer
 

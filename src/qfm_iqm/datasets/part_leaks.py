@@ -162,6 +162,25 @@ def write_part_leaks(leaks: Sequence[PartLeak], path: Path) -> None:
         raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
 
 
+def read_part_leaks(path: Path) -> list[PartLeak]:
+    """The list that `write_part_leaks` wrote.
+
+    Raises:
+        TableError: it is not there, or is no such list.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        if tuple(header) != PartLeak._fields:
+            raise ValueError("its columns are others")
+        return [
+            PartLeak(part, image, other_part, other, reason, int(distance))
+            for part, image, other_part, other, reason, distance in rows
+        ]
+    except (OSError, ValueError, TypeError) as error:
+        raise TableError(f"{path} is no list of leaks that can be read ({error}).") from error
+
+
 def _shared(keys: Sequence[str], ones: list[int], others: list[int]) -> Iterator[tuple[int, int]]:
     """Pairs of a row of the one list and a row of the other with the same key."""
     rows: dict[str, list[int]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +38,7 @@ class FoldFigure(NamedTuple):
     split_sha256: str
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """One figure over all folds.
 
     Attributes:
@@ -88,13 +86,14 @@ def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
     ]
 
 
-def write_rows(path: Path, kind: type[FoldFigure] | type[Summary], rows: Sequence[object]) -> None:
+def write_rows(
+    path: Path, kind: type[FoldFigure] | type[Summary], rows: Iterable[FoldFigure | Summary]
+) -> None:
     """Writes fold figures or summaries as CSV, every digit kept."""
-    names = kind._fields if issubclass(kind, tuple) else [field.name for field in fields(kind)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(row if isinstance(row, tuple) else astuple(row) for row in rows)  # type: ignore[call-overload]
+        writer.writerow(kind._fields)
+        writer.writerows(rows)
 
 
 def summary_table(

@@ -58,8 +58,9 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         The image squeezed, or reduced to `shorter_side` where it is larger, then continued by
         mirroring at the bottom and right where a side is shorter than a crop.
     """
-    size = working_size(*image_CHW.shape[-2:], preprocessing)
-    if size != tuple(image_CHW.shape[-2:]):
+    height, width = image_CHW.shape[-2:]
+    size = working_size(height, width, preprocessing)
+    if size != (height, width):
         batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
         resized = functional.interpolate(batched, size, mode="bicubic", antialias=True)
         image_CHW = resized.clamp(0, 1).reshape(*image_CHW.shape[:-2], *size)

@@ -116,7 +116,7 @@ def decoding_bytes(
         result = (3 if picture.orientation() == 1 else 6) * width * height
     else:
         result = 12 * (height * target_width + 2 * target_height * target_width)
-    strips = 64 * min(width * height, max(STRIP_PIXELS, width))
+    strips = 36 * min(width * height, max(STRIP_PIXELS, width))
     measuring = 64 * target_height * target_width if measured else 0
     return max(width * height * (canvas + decoder) + result + strips, result + measuring)
 

@@ -184,7 +184,9 @@ class Encoder(nn.Module):
         if features.ndim == 4:
             # Convolutional maps are (B, D, h, w); some hierarchical transformers give (B, h, w, D).
             channels_first = features.shape[1] == self.backbone_width
-            features = features.flatten(2).mT if channels_first else features.flatten(1, 2)
+            features = (
+                features.flatten(2).transpose(1, 2) if channels_first else features.flatten(1, 2)
+            )
         patches = features[:, self._prefix_tokens :]
         class_token = features[:, :1] if self._has_class_token else patches.mean(1, keepdim=True)
         return torch.cat([class_token, patches], 1)

@@ -38,6 +38,7 @@ def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
 
 
 _CARRIED = ("score", "spread", "percentile", "low", "high", "unusual", "width", "height", "model")
+_MEANING = ("percentile", "low", "high", "unusual")  # not every model's card says these
 _CONSTANT = ("weights", "runtime", "precision")
 
 
@@ -79,7 +80,8 @@ def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
     parts = [split_path(path) for path in table.paths]
     of_row = [folders.setdefault(folder, len(folders)) for folder, _ in parts]
     columns: dict[str, list[Any]] = {"folder": of_row, "name": [name for _, name in parts]}
-    carried = _CARRIED + tuple(name for name in _CONSTANT if name in table.columns)
+    silent_on = {n for n in _MEANING if all(v is None for v in table.columns.get(n, []))}
+    carried = tuple(name for name in _CARRIED + _CONSTANT if name not in silent_on)
     for name in carried:
         if name in table.columns:
             columns[name] = table.columns[name]

@@ -11,7 +11,8 @@ import os
 import resource
 from typing import Literal
 
-SHARE = 48 << 20  # bytes that an image may take without asking: about 4 megapixels, reduced
+SHARE = 16 << 20  # bytes that an image may take without asking: 512 x 512 pixels and some more
+READER = 120 << 20  # bytes that a reading process takes by itself
 LEAST = 256 << 20  # for images on their way, whatever the program itself takes
 
 Answer = Literal["go", "wait", "refuse"]
@@ -68,24 +69,28 @@ class MemoryBudget:
         self._asking.pop(number, None)
 
 
-def images_share(max_memory: int | None) -> int:
+def images_share(max_memory: int | None, processes: int) -> int:
     """Bytes that images on their way may take, when the model is loaded.
 
     Args:
         max_memory: bytes for the whole program; None takes half of what the machine has free.
+        processes: that will read.
     """
-    used = resident()
     if max_memory is None:
         return max(LEAST, available() // 2)
-    return max(LEAST, max_memory - used)
+    return max(LEAST, max_memory - resident() - processes * READER)
 
 
 def resident() -> int:
-    """Bytes of memory that this process has at the moment."""
+    """Bytes of memory that this process has and the system cannot take back.
+
+    The program's own code, which lies in files, does not count: the system may drop it.
+    """
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no file really
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux: the most it ever had, in bytes or kilobytes
+        with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 - no file really
+            lines = dict(line.split(":", 1) for line in file)
+        return sum(int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+    except (OSError, KeyError):  # not Linux: the most it ever had, in bytes or kilobytes
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if os.uname().sysname == "Darwin" else most * 1024
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.scoring.job import Identity, in_parts
+from qfm_iqm.scoring.identity import Identity
+from qfm_iqm.scoring.job import in_parts
 from qfm_iqm.scoring.rows import COLUMNS, write_rows
 from qfm_iqm.scoring.runtimes.loading import load_runtime
 from qfm_iqm.scoring.scorer import Scorer

@@ -26,10 +26,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from qfm_iqm.errors import QFMError, TableError
+from qfm_iqm.scoring.identity import Counted, Identity, Outcome
 from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.scoring.rows import COLUMNS, ScoreRow, check_output, read_rows, write_rows
 from qfm_iqm.scoring.scorer import Scorer
@@ -37,62 +38,6 @@ from qfm_iqm.scoring.scorer import Scorer
 PART = 128  # files
 _PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges
 _POLL = 0.2  # seconds
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What the rows of a job depend on, apart from the files.
-
-    Attributes:
-        model: its name.
-        weights: SHA-256 of its weights.
-        runtime: see `ScoreRow`.
-        precision: see `ScoreRow`.
-        batch_size: crops that went through the network at once: rounding depends on it.
-        max_pixels: larger images were refused.
-        allow_truncated: whether truncated files were taken.
-    """
-
-    model: str
-    weights: str
-    runtime: str
-    precision: str
-    batch_size: int
-    max_pixels: int
-    allow_truncated: bool
-
-    @classmethod
-    def of(cls, scorer: Scorer) -> Identity:
-        """What the rows of a scorer depend on."""
-        return cls(
-            model=scorer.runtime.card.name,
-            weights=scorer.runtime.weights,
-            runtime=scorer.runtime.name,
-            precision=scorer.runtime.precision,
-            batch_size=scorer.batch_size,
-            max_pixels=scorer.policy.max_pixels,
-            allow_truncated=scorer.policy.allow_truncated,
-        )
-
-    def wrote(self, row: ScoreRow) -> bool:
-        """Whether a row of an earlier table says what scoring its file again would say."""
-        ours = (self.model, self.weights, self.runtime, self.precision)
-        return row.status == "ok" and (row.model, row.weights, row.runtime, row.precision) == ours
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished job has come to.
-
-    Attributes:
-        rows: in the table.
-        errors: rows without a score.
-        first_errors: the sentences of the first few of them.
-    """
-
-    rows: int
-    errors: int
-    first_errors: tuple[str, ...]
 
 
 def folder_of(out: Path) -> Path:
@@ -144,6 +89,8 @@ class Job:
         try:
             self.lock = LockFile(self.folder / "lock")
         except FileNotFoundError:
+            if self.folder.is_dir():
+                raise QFMError(f"{self.folder} is no job of this version: remove it.") from None
             return False
         try:
             with self.lock.held(_PLANNING):
@@ -166,14 +113,13 @@ class Job:
         Raises:
             TableError: the rows cannot be written.
         """
-        with _writing(self.folder):
-            yield from self._run(range(len(self.plan)))
-            # What others had taken is theirs, unless they have ended without finishing it.
-            while missing := self._missing():
-                if any(self._is_free(number) for number in missing):
-                    yield from self._run(missing)
-                else:
-                    time.sleep(_POLL)
+        yield from self._run(range(len(self.plan)))
+        # What others had taken is theirs, unless they have ended without finishing it.
+        while missing := self._missing():
+            if any(self._is_free(number) for number in missing):
+                yield from self._run(missing)
+            else:
+                time.sleep(_POLL)
 
     def _run(self, numbers: Iterable[int]) -> Iterator[ScoreRow]:
         taken: list[int] = []
@@ -228,12 +174,16 @@ class Job:
         Raises:
             TableError: the table cannot be written; the folder stays.
         """
-        counted = _Counted()
+        counted = Counted()
         with self.lock.held(_PLANNING):
             if self.lock.current():
                 rows = (row for n in range(len(self.plan)) for row in self._rows_of(n))
                 write_rows(counted.passing(rows), self.out)
-                shutil.rmtree(self.folder, ignore_errors=True)
+                # Gone in one step: a kill leaves the whole folder or, hidden, its remains.
+                remains = self.folder.with_name(f".{self.folder.name}.done")
+                shutil.rmtree(remains, ignore_errors=True)
+                self.folder.rename(remains)
+                shutil.rmtree(remains, ignore_errors=True)
             else:  # another process has done it
                 for _ in counted.passing(read_rows(self.out)):
                     pass
@@ -332,24 +282,3 @@ def _writing(folder: Path) -> Iterator[None]:
             f"The job {folder} cannot be written: {error.strerror}. What was scored is kept: go on "
             "by --resume."
         ) from error
-
-
-class _Counted:
-    """Counts rows that pass."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.errors: list[str] = []
-        self.bad = 0
-
-    def passing(self, rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
-        for row in rows:
-            self.rows += 1
-            if row.status == "error":
-                self.bad += 1
-                if len(self.errors) < 5:
-                    self.errors.append(row.error)
-            yield row
-
-    def outcome(self) -> Outcome:
-        return Outcome(self.rows, self.bad, tuple(self.errors))

@@ -119,7 +119,7 @@ def judge(
 
 
 def score_rated(
-    model: QualityModel,
+    model: QualityModel | Runtime,
     table: RatedTable,
     root: Path,
     *,

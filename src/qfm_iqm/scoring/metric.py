@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class QualityMetric(Metric):
-    """The mean score of all images seen, in the model's label units.
+    """The mean score of all images seen, on the scale that rows have.
 
     Sum and count are what is kept and what is added up over processes, in float64, so that the
     mean does not depend on how images were spread over batches and processes.
@@ -29,9 +29,6 @@ class QualityMetric(Metric):
         model: a quality model, a loaded runtime, or a model's name.
         batch_size: crops that go through the network at once.
         options: torchmetrics' own.
-
-    Attributes:
-        higher_is_better: the direction of the model's labels.
     """
 
     is_differentiable: bool | None = False  # QualityModel itself is
@@ -52,10 +49,14 @@ class QualityMetric(Metric):
 
             model = load_runtime(model)
         self._scorer = Scorer(model, batch_size=batch_size)
-        self.higher_is_better = self._scorer.runtime.card.label.higher_is_better
         zero = torch.zeros((), dtype=torch.float64)
         self.add_state("total", zero, dist_reduce_fx="sum")
         self.add_state("count", zero.clone(), dist_reduce_fx="sum")
+
+    @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]  # a constant of each model
+        """The direction of the scores."""
+        return self._scorer.runtime.card.label.shown.higher_is_better
 
     def update(self, images: Tensor | Sequence[Tensor]) -> None:
         """Scores images.

@@ -167,8 +167,8 @@ class _ReadingPool:
         elif answer == "refuse":
             worker.answer(
                 number,
-                f"decoding it takes about {needed / 1e9:.2g} GB, and the memory set for images is "
-                f"{self.budget.largest / 1e9:.2g} GB; reduce it or raise the limit",
+                f"decoding it takes about {needed / 1e9:.2f} GB, and the memory set for images is "
+                f"{self.budget.largest / 1e9:.2f} GB; reduce it or raise the limit",
             )
 
     def _bury(self, worker: Worker, death: WorkerDeathError) -> None:

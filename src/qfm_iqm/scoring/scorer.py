@@ -237,7 +237,7 @@ class Scorer:
         from qfm_iqm.scoring import readers
 
         if self.processes and self._source is None:
-            memory = images_share(self.max_memory)
+            memory = images_share(self.max_memory, self.readers)
             coming = readers.read_in_processes(items, self.policy, self.readers, memory)
             yield from map(self._with_crops, coming)  # holds on to none of the images
         else:

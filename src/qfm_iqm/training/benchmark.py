@@ -22,6 +22,7 @@ from qfm_iqm.datasets.part_leaks import (
     PartLeak,
     find_part_leaks,
     image_prints,
+    read_part_leaks,
     refuse_part_leaks,
     write_part_leaks,
 )
@@ -29,6 +30,7 @@ from qfm_iqm.errors import RecipeError
 from qfm_iqm.evaluation.published import published
 from qfm_iqm.evaluation.summary import FoldFigure, Summary, summarise, summary_table, write_rows
 from qfm_iqm.network.card import read_card
+from qfm_iqm.network.finding import CARD_FILE
 from qfm_iqm.training.chain import prepare
 from qfm_iqm.training.data import rated_split
 from qfm_iqm.training.paper import best_test_epoch, habits
@@ -59,7 +61,7 @@ class PlannedFold:
     @property
     def done(self) -> bool:
         """Whether its model was tested."""
-        return (self.folder / "results.csv").is_file() and (self.folder / "model").is_dir()
+        return (self.folder / "model" / CARD_FILE).is_file()  # written last
 
 
 def plan_benchmark(
@@ -145,19 +147,20 @@ def check_leaks(
         table, split = rated_split(fold.recipe)
         splits[split.sha256] = split
     out.mkdir(parents=True, exist_ok=True)
-    seen = out / "leaks.checked"
+    listed, seen = out / "leaks.csv", out / "leaks.checked"
     if seen.is_file() and set(seen.read_text("utf-8").split()) >= splits.keys():
-        return []
-    paths = table.paths(plan[0].recipe.data.root)
-    reporter.say(f"Comparing {len(paths)} images between the parts of {len(splits)} folds.")
-    prints = image_prints(paths)
-    leaks = [leak for split in splits.values() for leak in find_part_leaks(table, split, prints)]
-    write_part_leaks(leaks, out / "leaks.csv")
+        leaks = read_part_leaks(listed)
+    else:
+        paths = table.paths(plan[0].recipe.data.root)
+        reporter.say(f"Comparing {len(paths)} images between the parts of {len(splits)} folds.")
+        prints = image_prints(paths)
+        leaks = [one for split in splits.values() for one in find_part_leaks(table, split, prints)]
+        write_part_leaks(leaks, listed)
+        seen.write_text("\n".join(splits) + "\n", "utf-8")
     if not allow:
-        refuse_part_leaks(leaks, out / "leaks.csv")
+        refuse_part_leaks(leaks, listed)
     if leaks:
-        reporter.say(f"{len(leaks)} pairs of images leak between parts: {out / 'leaks.csv'}")
-    seen.write_text("\n".join(splits) + "\n", "utf-8")
+        reporter.say(f"{len(leaks)} pairs of images leak between parts: {listed}")
     return leaks
 
 
@@ -191,7 +194,7 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
 
 def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
     """What a finished run measured: the honest figures, and those of the literature's protocol."""
-    card = read_card(fold.folder / "model" / "card.json")
+    card = read_card(fold.folder / "model" / CARD_FILE)
     sha256 = str(card.training["split_sha256"])
     images: dict[str, int] = {}
     with (fold.folder / "results.csv").open(newline="", encoding="utf-8") as file:

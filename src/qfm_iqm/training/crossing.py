@@ -18,7 +18,7 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.protocol import WHOLE, evaluate
 from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.judging import Progress, judge
+from qfm_iqm.scoring.judging import Progress, score_rated
 
 REPORTED = ("srcc", "krcc", "plcc_logistic")
 
@@ -110,9 +110,9 @@ def cross(
             correlation does not exist.
     """
     table = target.table
-    _, judged = judge(model, table, target.root, n_boot=0, device=device, progress=progress)
+    scored = score_rated(model, table, target.root, device=device, progress=progress)
     sign = 1 if model.card.label.higher_is_better == target.higher_is_better else -1
-    scores = [sign * row.score for row in judged.rows if row.score is not None]
+    scores = [sign * row.score for row in scored if row.score is not None]
     assert table.mos is not None
     evaluation = evaluate(scores, table.mos, n_boot=n_boot)
     rows = [evaluation.row(WHOLE, metric) for metric in REPORTED]

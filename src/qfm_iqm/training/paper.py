@@ -31,6 +31,7 @@ from qfm_iqm.image.reading import read_image
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.stems import StemStore, drawn_crop
 
+PAPER_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve
 TEST_CROPS = 10
 SQUEEZED = {"koniq10k": (512, 384), "spaq": (512, 384)}  # (height, width) by dataset
 

@@ -70,9 +70,10 @@ def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
 def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
     """Label units, name and terms of a dataset, unless the recipe says otherwise."""
     data = content.get("data")
-    facts = DATASETS.get(data.get("dataset")) if isinstance(data, dict) else None
-    if facts is None:
+    name = data.get("dataset") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(name, str) or name not in DATASETS:
         return content
+    facts = DATASETS[name]
     units = {
         "name": facts.label,
         "minimum": facts.minimum,

@@ -46,7 +46,7 @@ from qfm_iqm.training.building import (
 )
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
-from qfm_iqm.training.paper import random_crops
+from qfm_iqm.training.paper import PAPER_METRICS, random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
@@ -277,11 +277,14 @@ class Trainer:
             stems=self.stems,
         )
         try:
-            rows = self._judge(self.model, self.data.test, n_boot=0, source=source)[0].rows
+            judged = self._judge(
+                self.model, self.data.test, n_boot=0, source=source, metrics=PAPER_METRICS
+            )
         except TableError as error:
             self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
             return
-        self._log(kind="paper", epoch=epoch, **{f"{r.part}/{r.metric}": r.value for r in rows})
+        figures = {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
+        self._log(kind="paper", epoch=epoch, **figures)
 
     def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
         """Has the first process judge and write the model, and tells the others what it found."""

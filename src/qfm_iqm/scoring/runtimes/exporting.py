@@ -80,14 +80,11 @@ def export(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
         made = Path(place) / folder.name
         made.mkdir()
-        onnx_file = made / FILES["onnx"][0]
-        _write_onnx(model, onnx_file)
         calibration = crops.pixels_BCSS[:CALIBRATION_CROPS] if precision == "int8" else None
         if target == "openvino":
-            _write_openvino(onnx_file, made / FILES["openvino"][0], calibration)
-            onnx_file.unlink()
-        elif calibration is not None:
-            _quantise_onnx(onnx_file, calibration)
+            _write_openvino(model, made / FILES["openvino"][0], calibration)
+        else:
+            _write_onnx(model, made / FILES["onnx"][0], calibration)
         files = {name: file_hash(made / name) for name in FILES[target]}
         info = ExportInfo(
             runtime=target,
@@ -184,13 +181,12 @@ def _noise_crops(model: QualityModel) -> _Crops:
 # ---- formats ----
 
 
-def _write_onnx(model: QualityModel, file: Path) -> None:
+def _write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
     size = model.card.preprocessing.crop
-    example = torch.rand(2, 3, size, size)
     with _quiet():
         torch.onnx.export(
             model.network,
-            (example,),
+            (torch.rand(2, 3, size, size),),
             str(file),
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -200,25 +196,59 @@ def _write_onnx(model: QualityModel, file: Path) -> None:
             external_data=False,
             verbose=False,
         )
+    if calibration_BCSS is not None:
+        import onnx
+
+        network = onnx.load(file)
+        decoder = [node.name for node in network.graph.node if _is_decoders(node)]
+        network = _quantised(
+            network,
+            calibration_BCSS,
+            lambda crop: {INPUT: crop.numpy()},
+            {"names": decoder},
+            _is_transformer(model),
+        )
+        onnx.save(network, file)
 
 
-def _write_openvino(onnx_file: Path, file: Path, calibration_BCSS: Tensor | None) -> None:
+def _write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
     import openvino
 
-    network = openvino.convert_model(onnx_file)
+    size = model.card.preprocessing.crop
+    shape = openvino.PartialShape([-1, 3, size, size])
+    with _quiet(), torch.no_grad():
+        network = openvino.convert_model(
+            model.network, input=[shape], example_input=torch.rand(2, 3, size, size)
+        )
     if calibration_BCSS is not None:
-        network = _quantised(network, calibration_BCSS, lambda crop: crop.numpy())
+        network = _quantised(
+            network,
+            calibration_BCSS,
+            lambda crop: crop.numpy(),
+            {"patterns": [".*decoder.*"]},
+            _is_transformer(model),
+        )
     openvino.save_model(network, file, compress_to_fp16=False)
 
 
-def _quantise_onnx(file: Path, calibration_BCSS: Tensor) -> None:
-    import onnx
-
-    network = _quantised(onnx.load(file), calibration_BCSS, lambda crop: {INPUT: crop.numpy()})
-    onnx.save(network, file)
+def _is_transformer(model: QualityModel) -> bool:
+    return hasattr(model.network.encoder.backbone, "patch_embed")
 
 
-def _quantised(network: Any, calibration_BCSS: Tensor, feed: Any) -> Any:
+def _is_decoders(node: Any) -> bool:
+    """Whether torch's exporter wrote an ONNX node for a part of the decoder."""
+    scopes = [item.value for item in node.metadata_props if item.key.endswith("name_scopes")]
+    return any("decoder" in scope for scope in scopes)
+
+
+def _quantised(
+    network: Any,
+    calibration_BCSS: Tensor,
+    feed: Callable[[Tensor], Any],
+    decoder: dict[str, Any],
+    transformer: bool,
+) -> Any:
+    """A network of either format in int8, but for the decoder."""
     import nncf
 
     with _quiet():
@@ -228,7 +258,9 @@ def _quantised(network: Any, calibration_BCSS: Tensor, feed: Any) -> Any:
             preset=nncf.QuantizationPreset.MIXED,  # ranges of activations need not be symmetric
             subset_size=len(calibration_BCSS),
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(patterns=[".*decoder.*"], validate=False),
+            # Attention needs care that nncf takes only when told.
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+            ignored_scope=nncf.IgnoredScope(**decoder, validate=False),
         )
 
 

@@ -114,8 +114,9 @@ def _fastest(device: str | None, precision: str | None) -> str:
 
     if device is not None or precision == "bf16" or torch.cuda.is_available():
         return "torch"
-    for name, module in (("openvino", "openvino"), ("onnx", "onnxruntime")):
-        if find_spec(module) and find_spec("onnx") and find_spec("onnxscript"):
+    needed = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}
+    for name, modules in needed.items():
+        if all(find_spec(module) for module in modules):
             return name
     return "torch"
 

@@ -1,0 +1,64 @@
+"""What a whole run takes, with an image of 200 megapixels beside one of ten pixels."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+LIMIT = 2_000_000_000
+SIDE = 14_143
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (5, 2), (200, 20, 90)).save(folder / "tiny.png")
+    # Made by repetition, so that making it takes no more memory than reading it.
+    tile = np.random.default_rng(0).integers(0, 256, (8, SIDE, 1), np.uint8)
+    large = Image.new("RGB", (SIDE, SIDE))
+    strip = Image.fromarray(np.repeat(tile, 3, axis=2))
+    for top in range(0, SIDE, 8):
+        large.paste(strip, (0, top))
+    large.save(folder / "large.jpg", quality=30)
+    large.close()
+    return folder
+
+
+def held(process):
+    """Memory that the system cannot take back: all but what lies in files."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0
+    values = dict(line.split(":", 1) for line in lines)
+    return 1024 * sum(int(values.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem"))
+
+
+def test_two_hundred_megapixels_in_two_gigabytes(photos, tmp_path):
+    out = tmp_path / "scores.csv"
+    command = [
+        sys.executable, "-m", "qfm_iqm", "score", str(photos), "--out", str(out),
+        "--max-memory", "2GB", "--readers", "2",
+    ]  # fmt: skip
+    process = psutil.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    most = 0
+    while True:
+        try:
+            code = process.wait(timeout=0.05)
+            break
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            pass
+        most = max(most, sum(map(held, [process, *process.children(recursive=True)])))
+    assert code == 0
+    with out.open() as file:
+        rows = {row["path"].rsplit("/", 1)[1]: row for row in csv.DictReader(file)}
+    assert (rows["large.jpg"]["width"], rows["large.jpg"]["height"]) == (str(SIDE), str(SIDE))
+    assert rows["tiny.png"]["status"] == rows["large.jpg"]["status"] == "ok"
+    assert SIDE * SIDE * 4 < most < LIMIT  # it was seen while the canvas was there
