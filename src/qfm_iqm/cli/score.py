@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -129,13 +129,13 @@ def score(
     from qfm_iqm.scoring.runtimes.loading import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
 
-    choice = {
+    choice: dict[str, Any] = {
         "runtime": runtime,
         "precision": precision,
         "device": device,
         "compiled": compiled,
     }
-    policy = {
+    policy: dict[str, Any] = {
         "batch_size": batch_size,
         "max_pixels": round(max_megapixels * 1e6),
         "allow_truncated": allow_truncated,

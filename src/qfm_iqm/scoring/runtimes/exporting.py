@@ -114,7 +114,9 @@ def max_difference(model: QualityModel, runtime: Runtime, crops_BCSS: Tensor) ->
     expected_B = model.network(crops_BCSS)
     # In two batches of different sizes: an export that holds the size of its example is noticed.
     parts = [runtime.run(part.contiguous()) for part in (crops_BCSS[:5], crops_BCSS[5:])]
-    return ((torch.cat(parts) - expected_B).abs().max() / model.network.scale.std).item()
+    difference_B = (torch.cat(parts) - expected_B) / model.network.scale.std
+    largest: float = difference_B.abs().max().item()
+    return largest
 
 
 def _check_parity(name: str, info: ExportInfo) -> None:
