@@ -48,7 +48,7 @@ def ablation_table(comparisons: Sequence[Comparison]) -> str:
         text.append("")
     text.append(
         "SRCC: median over runs. Differences: mean over pairs of runs of one seed, with the 95 % "
-        "bootstrap interval over pairs and the p of Wilcoxon's signed-rank test."
+        "bootstrap interval over pairs; the p of Wilcoxon's signed-rank test stands in the CSV."
     )
     return "\n".join(text) + "\n"
 
@@ -111,6 +111,7 @@ def _draw_setting(
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
+    axes.locator_params(axis="x", nbins=5)
     axes.spines["left"].set_visible(False)
     known = {c.part: c.median for c in inside if c.variant == reference}
     told = ", ".join(f"{PARTS[part]} {median:.3f}" for part, median in known.items())
@@ -135,7 +136,7 @@ def _shown(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _difference(c: Comparison | None, variant: str) -> str:
     if c is None or c.reference == variant:
         return "–"
-    return f"{c.mean_difference:+.4f} ({c.ci_low:+.4f} to {c.ci_high:+.4f}; p {c.p:.3f})"
+    return f"{c.mean_difference:+.3f} ({c.ci_low:+.3f} to {c.ci_high:+.3f})"
 
 
 def _line(cells: Iterable[str]) -> str:
