@@ -170,7 +170,8 @@ def test_without_matplotlib_a_figure_is_one_sentence_and_the_rest_works(
     qfm, labels, photo_folder, tiny_model_folder, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "qfm_iqm.report.diagnosis_figure", raising=False)
+    for name in [name for name in sys.modules if name.startswith("qfm_iqm.report.")]:
+        monkeypatch.delitem(sys.modules, name)
     arguments = ("diagnose", tiny_model_folder, labels, "--root", photo_folder, "--no-backbone")
     answer = qfm(*arguments, "--figure", tmp_path / "a.svg")
     assert answer.code == 2

@@ -56,10 +56,13 @@ def test_a_baseline(qfm, scored, tiny_model_folder, tmp_path):
     folder, _scores = scored
     options = ["-m", tiny_model_folder, "--baseline", tmp_path / "before.csv", "--max-drop"]
     assert qfm("gate", folder, *options, 0).code == 0
-    lines = (tmp_path / "before.csv").read_text().splitlines()
-    name, score, rest = lines[1].split(",", 2)
-    lines[1] = f"{name},{float(score) + 3},{rest}"
-    (tmp_path / "before.csv").write_text("\n".join(lines) + "\n")
+    with (tmp_path / "before.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["score"] = str(float(rows[0]["score"]) + 3)
+    with (tmp_path / "before.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
     answer = qfm("gate", folder, *options, 2)
     assert answer.code == 1
     assert "is 3 worse than" in answer.err

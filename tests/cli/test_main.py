@@ -33,7 +33,6 @@ def test_version(qfm):
     "arguments",
     [
         ["fly"],
-        ["score"],
         ["score", "--no-such-option"],
         ["score", "x.jpg", "--batch-size", "0"],
         ["score", "x.jpg", "--readers", "many"],

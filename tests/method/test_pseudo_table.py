@@ -76,7 +76,7 @@ def test_it_is_a_csv_below_a_line_of_facts(teacher, images, tmp_path):
     written(teacher, images, path, replace(ASKED, grid=None))
     first, *rest = path.read_text("utf-8").splitlines()
     facts = json.loads(first.removeprefix("# "))
-    assert facts["preprocessing"] == {"crop": CROP, "shorter_side": None}
+    assert Preprocessing(**facts["preprocessing"]) == Preprocessing(crop=CROP)
     assert facts["asked"]["extra_crops"] == 1
     assert "tokens" not in facts
     rows = list(csv.DictReader(rest))

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from qfm_iqm.scoring import budget
-from qfm_iqm.scoring.budget import MemoryBudget, available, images_share, resident
+from qfm_iqm.scoring.budget import MemoryBudget, available, images_share, readers_within, resident
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -52,6 +52,16 @@ def test_the_limit_is_for_the_whole_program(monkeypatch):
     assert images_share(2_000_000_000, 2) == 1_500_000_000 - 2 * budget.READER
     assert images_share(400_000_000, 2) == budget.LEAST
     assert images_share(None, 2) == 4_000_000_000
+
+
+def test_half_of_the_limit_stays_with_the_images(monkeypatch):
+    monkeypatch.setattr(budget, "resident", lambda: 450_000_000)
+    for limit, wanted in ((2_000_000_000, 8), (4_000_000_000, 8), (8_000_000_000, 2), (10**8, 3)):
+        number = readers_within(limit, wanted)
+        assert 1 <= number <= wanted
+        room = limit - 450_000_000
+        assert number == 1 or room - number * budget.READER >= limit // 2
+        assert number == wanted or room - (number + 1) * budget.READER < limit // 2
 
 
 def test_what_the_system_says():

@@ -149,7 +149,8 @@ def score(
             )
             raise typer.Exit(code or int(bool(found.unreadable)))
         loaded = load_runtime(model, say=console.print, **choice)
-    keep_freed_memory()
+    if memory is None:  # what is kept would count
+        keep_freed_memory()
     scorer = Scorer(
         loaded,
         readers=readers,

@@ -12,7 +12,7 @@ import resource
 from typing import Literal
 
 SHARE = 16 << 20  # bytes that an image may take without asking: 512 x 512 pixels and some more
-READER = 120 << 20  # bytes that a reading process takes by itself
+READER = 300 << 20  # bytes that a reading process takes by itself: mostly torch
 LEAST = 256 << 20  # for images on their way, whatever the program itself takes
 
 Answer = Literal["go", "wait", "refuse"]
@@ -67,6 +67,11 @@ class MemoryBudget:
         """The pixels have gone through the network."""
         self._held.pop(number, None)
         self._asking.pop(number, None)
+
+
+def readers_within(max_memory: int, wanted: int) -> int:
+    """How many of the wanted reading processes leave half of the memory to images; at least one."""
+    return max(1, min(wanted, (max_memory // 2 - resident()) // READER))
 
 
 def images_share(max_memory: int | None, processes: int) -> int:

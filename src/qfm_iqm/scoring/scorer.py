@@ -29,7 +29,7 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import covering_crops, fit
 from qfm_iqm.image.reading import MAX_PIXELS
 from qfm_iqm.network.score import QualityScore, score_of
-from qfm_iqm.scoring.budget import images_share
+from qfm_iqm.scoring.budget import images_share, readers_within
 from qfm_iqm.scoring.reading import Fetch, Reading, ReadingPolicy, read
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
@@ -78,6 +78,7 @@ class Scorer:
         model: a quality model, computed by torch, or a model loaded by another runtime.
         batch_size: crops that go through the network at once.
         readers: threads, or processes, that read images; None takes one per core, at most 8.
+            Within `max_memory` there are as many processes as leave half of it to images.
         processes: read in processes of their own, not in threads of this one.
         device: of a quality model: torch's name; None takes a GPU if there is one.
         max_pixels: larger images are refused.
@@ -237,8 +238,11 @@ class Scorer:
         from qfm_iqm.scoring import readers
 
         if self.processes and self._source is None:
-            memory = images_share(self.max_memory, self.readers)
-            coming = readers.read_in_processes(items, self.policy, self.readers, memory)
+            number = self.readers
+            if self.max_memory is not None:
+                number = readers_within(self.max_memory, number)
+            memory = images_share(self.max_memory, number)
+            coming = readers.read_in_processes(items, self.policy, number, memory)
             yield from map(self._with_crops, coming)  # holds on to none of the images
         else:
             yield from readers.read_in_threads(items, self._read, self.readers)
