@@ -1,9 +1,11 @@
 import random
+import subprocess
+import sys
 
 import pytest
 
 from qfm_iqm.scoring import budget
-from qfm_iqm.scoring.budget import MemoryBudget, available, images_share, readers_within, resident
+from qfm_iqm.scoring.budget import MemoryBudget, images_share, readers_within
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -65,8 +67,14 @@ def test_half_of_the_limit_stays_with_the_images(monkeypatch):
 
 
 def test_what_the_system_says():
-    before = resident()
-    block = bytearray(64 << 20)
-    block[::4096] = b"x" * len(block[::4096])
-    assert resident() - before > 50 << 20
-    assert available() > 64 << 20
+    """In a process of its own: in a long session the system may give back as much as is taken."""
+    script = """
+from qfm_iqm.scoring.budget import available, resident
+before = resident()
+block = b"x" * (64 << 20)
+print(resident() - before, available())
+"""
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    taken, free = map(int, answer.stdout.split())
+    assert 60 << 20 < taken < 80 << 20
+    assert free > 64 << 20
