@@ -81,7 +81,7 @@ def test_a_run_logs_the_test_part_after_every_epoch_and_still_tests_once(run):
     assert judged[epoch]["whole/srcc"] == figures["whole/srcc"]
     assert {"whole/plcc", "even/srcc", "subset_mean/srcc"} <= figures.keys()
     # The honest figure is that of the epoch that validation chose, by covering crops.
-    assert trainer.best["epoch"] == max(
+    assert trainer.selection.best["epoch"] == max(
         range(3), key=lambda e: entries(out, "validation")[e]["whole/srcc"]
     )
     assert evaluation.value("whole", "srcc") == entries(out, "test")[0]["whole/srcc"]

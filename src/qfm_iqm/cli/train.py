@@ -64,8 +64,9 @@ def train(
     show_evaluation(evaluation, console)
     if results is not None:
         shutil.copyfile(folder / "results.csv", results)
+    best = trainer.selection.best
     console.print(
-        f"Best epoch by validation: {trainer.best['epoch'] + 1}. Model: {folder / 'model'}",
+        f"Best epoch by validation: {best['epoch'] + 1}. Model: {folder / 'model'}",
         markup=False,
         soft_wrap=True,
     )

@@ -136,8 +136,8 @@ def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) 
         trainer = prepare(run.recipe, run.folder, resume=True, reporter=reporter)
         evaluation = trainer.run(part=grid.part)
         row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
-        row["best_epoch"] = str(trainer.best["epoch"] + 1)
-        row["validation_srcc"] = str(trainer.best["srcc"])
+        row["best_epoch"] = str(trainer.selection.best["epoch"] + 1)
+        row["validation_srcc"] = str(trainer.selection.best["srcc"])
         for figure in evaluation.rows:
             if figure.metric in ("srcc", "plcc") and figure.value is not None:
                 row[f"{figure.metric}:{figure.part}"] = repr(figure.value)

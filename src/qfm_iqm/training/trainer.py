@@ -1,9 +1,8 @@
 """The trainer: a recipe in, a model folder out; interrupted and resumed without a trace.
 
 Design choices:
-* The honest protocol: after every epoch the validation part is scored through the engine users
-  score with; the epoch with the best validation SRCC is kept; the test part is scored once, at
-  the end, with that model.
+* The honest protocol (selection.py): the epoch with the best validation SRCC is kept, and the test
+  part is scored once, at the end, with that model.
 * Everything random is drawn from (seed, epoch, place), and the state is written after every
   epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -24,37 +23,27 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, RecipeError, TableError
-from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.method.objective import Objective
-from qfm_iqm.network.card import ResultRow
-from qfm_iqm.network.checkpoint import load_model, save_model
-from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
-from qfm_iqm.scoring.judging import JudgedImages, judge
-from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
 from qfm_iqm.training.building import (
     build_model,
     check_memory,
-    freeze,
     hint_width_of,
     stem_store,
 )
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
-from qfm_iqm.training.paper import PAPER_METRICS, random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
+from qfm_iqm.training.selection import Selection
 from qfm_iqm.training.state import load_state, random_state, restore_random_state, save_state
 from qfm_iqm.training.stopping import InterruptedRunError, StopRequest
 
 LOG_EVERY = 10  # steps
-LOGGED = ("srcc", "plcc")  # of each epoch
 
 
 class Trainer:
@@ -136,11 +125,18 @@ class Trainer:
         self.step_module, self.optimizer, self.loader = self.accelerator.prepare(
             self.objective, optimizer, loader
         )
-        self.dtype: torch.dtype = getattr(torch, recipe.model.precision)
         self.epoch = 0
         self.step = 0  # steps done in this epoch
-        self.best: dict[str, Any] = {"epoch": None, "srcc": None}
         self.stopping = StopRequest()
+        self.selection = Selection(
+            recipe,
+            self.data,
+            self.folder,
+            self.reporter,
+            self.stopping,
+            device=self.accelerator.device,
+            stems=self.stems,
+        )
 
     def run(self, *, part: Literal["validation", "test"] = "test") -> Evaluation:
         """Trains to the end, and tests once.
@@ -167,7 +163,9 @@ class Trainer:
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)
                 self._save_state()
-                self._validate(epoch)
+                self.accelerator.wait_for_everyone()
+                if self.accelerator.is_main_process:
+                    self.selection.validate(self.model, epoch)
                 self.epoch, self.step = epoch + 1, 0
                 self._save_state()
             return self._finish(part)
@@ -245,125 +243,20 @@ class Trainer:
             # A reading process hands over its traceback as text, and the sentence at its end.
             raise ImageError(str(error).rstrip().rpartition("ImageError: ")[2]) from None
 
-    def _validate(self, epoch: int) -> None:
-        """Scores the validation part, and keeps the model if it is the best so far."""
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        try:
-            judged = self._judge(self.model, self.data.validation, n_boot=0, metrics=LOGGED)
-            rows = judged[0].rows
-        except TableError as error:
-            # A collapsed network has no correlation; a later epoch may still recover.
-            rows = ()
-            self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
-        figures = {f"{row.part}/{row.metric}": row.value for row in rows}
-        srcc = figures.get("whole/srcc")
-        if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
-            self.best = {"epoch": epoch, "srcc": srcc}
-            save_model(self.model, self.folder.best, dtype=self.dtype)
-        self._log(kind="validation", epoch=epoch, **figures)
-        if self.recipe.protocol == "paper":
-            self._judge_as_the_literature(epoch)
-        self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
-
-    def _judge_as_the_literature(self, epoch: int) -> None:
-        """Logs the figures of the test part by random crops; nothing is chosen by them here."""
-        source = random_crops(
-            self.model.card.preprocessing,
-            seed=self.recipe.train.seed,
-            epoch=epoch,
-            flip=self.recipe.train.flip,
-            stems=self.stems,
-        )
-        try:
-            judged = self._judge(
-                self.model, self.data.test, n_boot=0, source=source, metrics=PAPER_METRICS
-            )
-        except TableError as error:
-            self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
-            return
-        figures = {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
-        self._log(kind="paper", epoch=epoch, **figures)
-
     def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
         """Has the first process judge and write the model, and tells the others what it found."""
-        told = [self.best]
+        told = [self.selection.best]
         broadcast_object_list(told)  # the first process alone has validated
-        self.best = told[0]
-        if self.best["epoch"] is None:
+        self.selection.best = told[0]
+        if told[0]["epoch"] is None:
             raise TableError(
                 "No epoch gave scores that differ between validation images, so there is no model "
                 "to test: lower train.lr, or look at the labels."
             )
-        found = [self._written(part) if self.accelerator.is_main_process else None]
+        found = [self.selection.finish(part) if self.accelerator.is_main_process else None]
         broadcast_object_list(found)
         assert found[0] is not None
         return found[0]
-
-    def _written(self, part: Literal["validation", "test"]) -> Evaluation:
-        """Judges the best epoch's model by a part, and writes the model folder."""
-        model = load_model(self.folder.best)
-        freeze(model.network, self.recipe)
-        table = self.data.test if part == "test" else self.data.validation
-        evaluation, rows = self._judge(model, table, n_boot=1000)
-        rows.to_csv(self.folder.scores(part))
-        evaluation.to_csv(self.folder.results)
-        model.card.results = [
-            ResultRow(
-                data=f"{self.recipe.data.name} ({part} part)",
-                part=row.part,
-                metric=row.metric,
-                images=row.n,
-                value=row.value,
-                ci_low=row.ci_low,
-                ci_high=row.ci_high,
-            )
-            for row in evaluation.rows
-            if row.value is not None and row.ci_low is not None and row.ci_high is not None
-        ]
-        model.card.training |= {"best_epoch": self.best["epoch"] + 1}
-        save_model(model.cpu(), self.folder.model, dtype=self.dtype)
-        self._log(
-            kind=part if part == "test" else "selected",
-            **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows},
-        )
-        return evaluation
-
-    def _judge(
-        self,
-        model: QualityModel,
-        table: RatedTable,
-        *,
-        n_boot: int,
-        source: Callable[[str], Crops] | None = None,
-        metrics: Sequence[str] = tuple(METRICS),
-    ) -> tuple[Evaluation, JudgedImages]:
-        if source is None and self.stems is not None:
-            source = self.stems.covering
-        return judge(
-            model,
-            table,
-            self.data.root,
-            by=self.recipe.data.group,
-            n_boot=n_boot,
-            device=self.accelerator.device,
-            progress=self._stoppable,
-            source=source,
-            metrics=metrics,
-        )
-
-    def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
-        """Shows the scoring, and ends it when asked to stop (it begins anew on resume).
-
-        An image that cannot be read ends it too, at once: the epochs to come would meet it again.
-        """
-        for row in self.reporter.scoring(rows, total):
-            if self.stopping.asked:
-                raise InterruptedRunError
-            if row.error:
-                raise ImageError(f"A rated image cannot be scored: {row.error}")
-            yield row
 
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
@@ -371,7 +264,7 @@ class Trainer:
             state = {
                 "epoch": self.epoch,
                 "step": self.step,
-                "best": self.best,
+                "best": self.selection.best,
                 "network": self.model.network.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "hints": None if hints is None else hints.state_dict(),
@@ -382,7 +275,8 @@ class Trainer:
 
     def _restore(self) -> None:
         state = load_state(self.folder.state)
-        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.selection.best = state["best"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
         if self.objective.hints is not None:

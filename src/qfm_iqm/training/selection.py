@@ -1,0 +1,173 @@
+"""Which epoch's model a run keeps, and what it is worth: validated every epoch, tested once.
+
+Images are scored through the engine users score with. Runs in the first process alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import ImageError, TableError
+from qfm_iqm.evaluation.correlation import METRICS
+from qfm_iqm.evaluation.protocol import Evaluation
+from qfm_iqm.network.card import ResultRow
+from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.judging import JudgedImages, judge
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.scorer import Crops
+from qfm_iqm.training.building import freeze
+from qfm_iqm.training.data import TrainingData
+from qfm_iqm.training.folder import RunFolder
+from qfm_iqm.training.paper import PAPER_METRICS, random_crops
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.stems import StemStore
+from qfm_iqm.training.stopping import InterruptedRunError, StopRequest
+
+LOGGED = ("srcc", "plcc")  # of each epoch
+
+
+class Selection:
+    """The choice among a run's epochs, by the SRCC of the validation part.
+
+    Args:
+        recipe: of the run.
+        data: of the run.
+        folder: of the run: it gets the best model, the log's lines, and the results.
+        reporter: shows progress.
+        stopping: asked between two images.
+        device: where images are scored.
+        stems: gives the frozen part of the backbone, if that is kept.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: TrainingData,
+        folder: RunFolder,
+        reporter: Reporter,
+        stopping: StopRequest,
+        *,
+        device: torch.device,
+        stems: StemStore | None,
+    ) -> None:
+        self.recipe = recipe
+        self.data = data
+        self.folder = folder
+        self.reporter = reporter
+        self.stopping = stopping
+        self.device = device
+        self.stems = stems
+        self.best: dict[str, Any] = {"epoch": None, "srcc": None}
+
+    def validate(self, model: QualityModel, epoch: int) -> None:
+        """Scores the validation part, and keeps the model if it is the best so far."""
+        try:
+            judged = self._judge(model, self.data.validation, n_boot=0, metrics=LOGGED)
+            rows = judged[0].rows
+        except TableError as error:
+            # A collapsed network has no correlation; a later epoch may still recover.
+            rows = ()
+            self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
+        figures = {f"{row.part}/{row.metric}": row.value for row in rows}
+        srcc = figures.get("whole/srcc")
+        if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
+            self.best = {"epoch": epoch, "srcc": srcc}
+            save_model(model, self.folder.best, dtype=self._dtype)
+        self.folder.log(kind="validation", epoch=epoch, **figures)
+        if self.recipe.protocol == "paper":
+            self._judge_as_the_literature(model, epoch)
+        self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
+
+    def finish(self, part: Literal["validation", "test"]) -> Evaluation:
+        """Judges the best epoch's model by a part, and writes the model folder."""
+        model = load_model(self.folder.best)
+        freeze(model.network, self.recipe)
+        table = self.data.test if part == "test" else self.data.validation
+        evaluation, rows = self._judge(model, table, n_boot=1000)
+        rows.to_csv(self.folder.scores(part))
+        evaluation.to_csv(self.folder.results)
+        model.card.results = [
+            ResultRow(
+                data=f"{self.recipe.data.name} ({part} part)",
+                part=row.part,
+                metric=row.metric,
+                images=row.n,
+                value=row.value,
+                ci_low=row.ci_low,
+                ci_high=row.ci_high,
+            )
+            for row in evaluation.rows
+            if row.value is not None and row.ci_low is not None and row.ci_high is not None
+        ]
+        model.card.training |= {"best_epoch": self.best["epoch"] + 1}
+        save_model(model.cpu(), self.folder.model, dtype=self._dtype)
+        self.folder.log(
+            kind=part if part == "test" else "selected",
+            **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows},
+        )
+        return evaluation
+
+    def _judge_as_the_literature(self, model: QualityModel, epoch: int) -> None:
+        """Logs the figures of the test part by random crops; nothing is chosen by them here."""
+        source = random_crops(
+            model.card.preprocessing,
+            seed=self.recipe.train.seed,
+            epoch=epoch,
+            flip=self.recipe.train.flip,
+            stems=self.stems,
+        )
+        try:
+            judged = self._judge(
+                model, self.data.test, n_boot=0, source=source, metrics=PAPER_METRICS
+            )
+        except TableError as error:
+            self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
+            return
+        figures = {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
+        self.folder.log(kind="paper", epoch=epoch, **figures)
+
+    def _judge(
+        self,
+        model: QualityModel,
+        table: RatedTable,
+        *,
+        n_boot: int,
+        source: Callable[[str], Crops] | None = None,
+        metrics: Sequence[str] = tuple(METRICS),
+    ) -> tuple[Evaluation, JudgedImages]:
+        if source is None and self.stems is not None:
+            source = self.stems.covering
+        return judge(
+            model,
+            table,
+            self.data.root,
+            by=self.recipe.data.group,
+            n_boot=n_boot,
+            device=self.device,
+            progress=self._stoppable,
+            source=source,
+            metrics=metrics,
+        )
+
+    def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
+        """Shows the scoring, and ends it when asked to stop (it begins anew on resume).
+
+        An image that cannot be read ends it too, at once: the epochs to come would meet it again.
+        """
+        for row in self.reporter.scoring(rows, total):
+            if self.stopping.asked:
+                raise InterruptedRunError
+            if row.error:
+                raise ImageError(f"A rated image cannot be scored: {row.error}")
+            yield row
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.recipe.model.precision)
+        return dtype
