@@ -2,46 +2,21 @@
 
     python benchmarks/protocols.py --kodak ../shared/data/kodak --biq2021 ../shared/data/biq2021
 
-Makes the synthetic set (benchmarks/kodak_synthetic.py) and a table of 600 of BIQ2021's photos in
-cache/, where they are not there yet, and runs `qfm benchmark` on both by both protocols. Killed, it
-goes on where it was. QFM_BACKBONE_DIR is the folder of the backbone's weights. Writes
+Makes the synthetic set (benchmarks/kodak_synthetic.py) in cache/, where it is not there yet, and
+runs `qfm benchmark` on it and on BIQ2021's photos by both protocols. Killed, it goes on where it
+was. QFM_BACKBONE_DIR is the folder of the backbone's weights. Writes
 benchmarks/results/{kodak_synthetic,biq2021_folds}_{honest,paper}_{figures.csv,summary.csv,summary.md}.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
-from qfm_iqm.datasets.reading import read_table
-
 REPOSITORY = Path(__file__).parents[1]
 CACHE = REPOSITORY / "cache"
-PHOTOS = 600
-
-
-def write_draw(root: Path, out: Path) -> None:
-    """Writes the photos of the contents that come first by SHA-256, until there are enough."""
-    table = read_table(root / "labelled.csv")
-    assert table.mos is not None
-    rows: dict[str, list[int]] = {}
-    for row, content in enumerate(table.contents):
-        rows.setdefault(content, []).append(row)
-    chosen: list[int] = []
-    for content in sorted(rows, key=lambda text: hashlib.sha256(text.encode()).hexdigest()):
-        if len(chosen) < PHOTOS:
-            chosen += rows[content]
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("name", "mos", "subset", "content"))
-        subset = table.column("subset")
-        for row in sorted(chosen):
-            mos = repr(float(table.mos[row]))
-            writer.writerow((table.names[row], mos, subset[row], table.contents[row]))
 
 
 def main() -> None:
@@ -57,7 +32,6 @@ def main() -> None:
         script = [sys.executable, REPOSITORY / "benchmarks/kodak_synthetic.py"]
         options = ["--photos", arguments.kodak.resolve(), "--out", CACHE / "kodak_synthetic"]
         subprocess.run([*script, *options], check=True)
-    write_draw(arguments.biq2021, CACHE / f"biq2021_{PHOTOS}.csv")
     # Near-duplicates of other content ids are a fact of BIQ2021: counted, not refused.
     sets = {
         "kodak_synthetic": [f"data.root={CACHE / 'kodak_synthetic'}"],
