@@ -30,6 +30,7 @@ def ablate(
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
     from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.writing import write_whole
 
     console = messages()
     with extra("train", "Training"):
@@ -50,7 +51,7 @@ def ablate(
         )
         raise typer.Exit(130) from None
     table = ablation_table(comparisons)
-    (folder / "summary.md").write_text(table, encoding="utf-8")
+    write_whole(table, folder / "summary.md")
     draw_ablation(comparisons, folder / "summary.svg")
     if results is not None:
         for name in ("runs.csv", "summary.csv", "summary.md", "summary.svg"):

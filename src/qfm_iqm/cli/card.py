@@ -22,6 +22,7 @@ def card(
     from qfm_iqm.network.checkpoint import load_card
     from qfm_iqm.report.model_card import model_card
     from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.writing import write_whole
 
     if out is not None:
         check_output(out, only=".md")
@@ -34,6 +35,4 @@ def card(
     if out is None:
         typer.echo(page, nl=False)
     else:
-        partial = out.with_name(f".{out.name}.partial")
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(out)
+        write_whole(page, out)

@@ -51,6 +51,7 @@ def diagnose(
     from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.scoring.judging import recorded_part
     from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.writing import write_whole
 
     console = messages()
     if out is not None:
@@ -80,9 +81,7 @@ def diagnose(
     )
     if out is not None:
         content = {"format": FORMAT, "table": labels.name, "part": part} | found.as_dict()
-        partial = out.with_name(f".{out.name}.partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        partial.replace(out)
+        write_whole(json.dumps(content, indent=2) + "\n", out)
     show_diagnosis(found)
     if backbone and found.backbone is None:
         console.print(

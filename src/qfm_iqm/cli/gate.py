@@ -52,12 +52,12 @@ def gate(
     from qfm_iqm.errors import QFMError
     from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.report.gate_files import gate_json, junit_xml
-    from qfm_iqm.report.writing import write_whole
     from qfm_iqm.scoring.files import find_images
     from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
     from qfm_iqm.scoring.rows import check_output
     from qfm_iqm.scoring.scorer import Scorer
     from qfm_iqm.scoring.tables import read_scores
+    from qfm_iqm.writing import write_whole
 
     console = messages()
     for path, ending in ((junit, ".xml"), (json, ".json")):

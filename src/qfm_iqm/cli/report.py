@@ -116,7 +116,7 @@ def _progress(console: Console, items: Iterator[T], total: int, what: str) -> It
 
 
 def _write(page: str, out: Path, console: Console) -> None:
-    from qfm_iqm.report.writing import write_whole
+    from qfm_iqm.writing import write_whole
 
     write_whole(page, out)
     console.print(f"Written to {out} ({len(page) / 1e6:.1f} MB).", markup=False, soft_wrap=True)

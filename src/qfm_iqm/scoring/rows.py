@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_type_hints
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.writing import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,21 +101,8 @@ def write_rows(rows: Iterable[ScoreRow], path: Path) -> None:
         TableError: the place cannot be written to.
     """
     check_output(path)
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False
-        ) as file:
-            partial = Path(file.name)
-        try:
-            _WRITERS[path.suffix.lower()](rows, partial)
-            partial.chmod(0o644)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
+    with replacing(path) as partial:
+        _WRITERS[path.suffix.lower()](rows, partial)
 
 
 def read_rows(path: Path) -> Iterator[ScoreRow]:

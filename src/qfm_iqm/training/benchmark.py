@@ -37,6 +37,7 @@ from qfm_iqm.training.paper import best_test_epoch, habits
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.writing import write_whole
 
 Protocol = Literal["honest", "paper"]
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
@@ -188,7 +189,7 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
     write_rows(out / "summary.csv", Summary, summaries)
     shown = [row for row in summaries if row.metric in SHOWN]
     beside = published(plan[0].recipe.data.dataset or "")
-    (out / "summary.md").write_text(summary_table(shown, beside), "utf-8")
+    write_whole(summary_table(shown, beside), out / "summary.md")
     return summaries
 
 
