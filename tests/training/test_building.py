@@ -1,12 +1,14 @@
 """The untrained model of a recipe, its card, and the memory it will need."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import qfm_iqm
 from qfm_iqm.errors import ModelError, RecipeError
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.network.checkpoint import load_card, load_model
 from qfm_iqm.training import building
 from qfm_iqm.training.building import build_model, check_memory
 from qfm_iqm.training.data import UnratedImage, load_data
@@ -55,10 +57,12 @@ def test_a_frozen_backbone_has_no_gradients(build):
     assert all(p.requires_grad for p in network.decoder.parameters())
 
 
-def test_training_may_start_from_the_default_model(build):
+@pytest.mark.parametrize("by_folder", [False, True])
+def test_training_may_start_from_a_whole_model(build, by_folder):
+    weights = str(Path(qfm_iqm.__file__).parent / "models/default") if by_folder else "default"
     options = {
         "backbone__name": "mobilenetv4_conv_small",
-        "backbone__weights": "default",
+        "backbone__weights": weights,
         "network__crop": 224,
     }
     model = build(**options, network__width=192)[1]
@@ -67,7 +71,9 @@ def test_training_may_start_from_the_default_model(build):
     assert state.keys() == start.keys()
     own = {"scale.mean", "scale.std"}  # the labels', which these are not the default model's
     assert {key for key in state if not torch.equal(state[key], start[key])} == own
-    assert model.card.training["backbone_weights"] == "default"
+    assert model.card.training["backbone_weights"] == "random"  # as the start itself
+    origin = f"default, weights {load_card('default').weights_sha256}"
+    assert model.card.training["started_from"] == origin
     assert all(p.requires_grad for p in model.network.parameters())
     with pytest.raises(ModelError, match=r"the recipe must say width = 192\."):
         build(**options)

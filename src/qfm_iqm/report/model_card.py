@@ -168,6 +168,8 @@ def _training(card: ModelCard) -> Iterator[str]:
         yield f"* **Photos**: {counts} (split SHA-256 `{told.get('split_sha256', '')[:16]}…`)"
     if "backbone_weights" in told:
         yield f"* **First weights of the backbone**: {told['backbone_weights']}"
+    if "started_from" in told:
+        yield f"* **Trained on from**: {told['started_from']}"
     if "recipe" in told:
         yield ""
         yield "Recipe:"

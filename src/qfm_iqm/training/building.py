@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import torch
@@ -11,8 +12,8 @@ from qfm_iqm.errors import ModelError, RecipeError
 from qfm_iqm.method.memory import memory_bytes
 from qfm_iqm.network.adapters import add_adapters
 from qfm_iqm.network.card import ModelCard
-from qfm_iqm.network.checkpoint import load_model
-from qfm_iqm.network.finding import packaged_models
+from qfm_iqm.network.checkpoint import load_card, load_model
+from qfm_iqm.network.finding import CARD_FILE, packaged_models
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import backbone_state
@@ -29,7 +30,7 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
             the recipe says.
     """
     section, weights = recipe.network, recipe.backbone.weights
-    packaged = weights in packaged_models()
+    whole = weights is not None and _is_model(weights)
     network = QualityNetwork(
         recipe.backbone.name,
         crop=section.crop,
@@ -38,9 +39,9 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
         panel=section.panel,
         label_mean=data.label_mean,
         label_std=data.label_std,
-        backbone_state=None if packaged else backbone_state(weights, recipe.backbone.name),
+        backbone_state=None if whole else backbone_state(weights, recipe.backbone.name),
     )
-    if packaged and weights is not None:
+    if whole and weights is not None:
         start_from(network, weights)
     freeze(network, recipe)
     if recipe.backbone.tune == "adapters":
@@ -49,7 +50,11 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
 
 
 def start_from(network: QualityNetwork, name: str) -> None:
-    """Copies encoder and decoder of a model of the package; the label scale stays the data's own.
+    """Copies encoder and decoder of another model; the label scale stays the data's own.
+
+    Args:
+        network: of the recipe.
+        name: of a model of the package, or its folder.
 
     Raises:
         ModelError: the model's network is another.
@@ -59,11 +64,16 @@ def start_from(network: QualityNetwork, name: str) -> None:
     other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
     if other:
         raise ModelError(
-            f"backbone.weights = '{name}' starts from the package's model, and so the recipe must "
-            f"say {', '.join(other)}."
+            f"backbone.weights = '{name}' starts from that model, and so the recipe must say "
+            f"{', '.join(other)}."
         )
     network.encoder.load_state_dict(start.encoder.state_dict())
     network.decoder.load_state_dict(start.decoder.state_dict())
+
+
+def _is_model(weights: str) -> bool:
+    """Whether first weights are those of a whole model, not of a backbone."""
+    return weights in packaged_models() or (Path(weights) / CARD_FILE).is_file()
 
 
 def freeze(network: QualityNetwork, recipe: Recipe) -> None:
@@ -157,7 +167,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
         training={
             "data": recipe.data.name,
             "terms": recipe.data.terms,
-            "backbone_weights": _origin(recipe.backbone.weights),
+            **_origin(recipe.backbone.weights),
             "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
             "images": {part: len(data.split.part(part)) for part in parts},
             "samples": data.rated,
@@ -170,7 +180,12 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
     )
 
 
-def _origin(weights: str | None) -> str:
+def _origin(weights: str | None) -> dict[str, str]:
     """Where the first weights came from, without the place where they lay."""
-    known = ("random", *packaged_models())
-    return weights if weights is not None and weights in known else "pretrained"
+    if weights is not None and _is_model(weights):
+        card = load_card(weights)
+        # What a model began with, its heirs have too.
+        backbone = card.training.get("backbone_weights", "pretrained")
+        start = f"{card.name}, weights {card.weights_sha256}"
+        return {"backbone_weights": backbone, "started_from": start}
+    return {"backbone_weights": "random" if weights == "random" else "pretrained"}

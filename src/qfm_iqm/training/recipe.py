@@ -98,9 +98,9 @@ class BackboneConfig(_Section):
     Attributes:
         name: timm's name, with the tag of its weights if they are used.
         weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is asked
-            first), "random", a .safetensors file, another timm name with tag, or "default" (any
-            model of the package): its whole network, encoder and decoder, which `name` and
-            `network` must then describe.
+            first), "random", a .safetensors file, another timm name with tag, or a model, by its
+            folder or as "default" (any of the package): its whole network, encoder and decoder,
+            which `name` and `network` must then describe.
         tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
             layers and its norms (`network.adapters`), "none" leaves it as it is.
         rank: of the adapters.
