@@ -38,13 +38,13 @@ def encoded(image, kind, **options):
 def pixels(source, **options):
     """Read as (H, W, 3) numpy uint8, checking the float form on the way."""
     whole = read_image_uint8(source, **options)
-    assert whole.dtype == torch.uint8
+    assert whole.dtype == np.uint8
     real = read_image(source, **options)
     assert real.dtype == torch.float32
     assert real.is_contiguous()
-    assert whole.is_contiguous()
-    assert torch.equal((real * 255).round().to(torch.uint8), whole)
-    return whole.permute(1, 2, 0).numpy()
+    assert whole.flags.c_contiguous
+    assert np.array_equal((real * 255).round().to(torch.uint8), whole)
+    return whole.transpose(1, 2, 0)
 
 
 def floats(source, **options):

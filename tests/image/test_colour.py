@@ -31,7 +31,7 @@ def test_16_bit_grey_keeps_16_bits():
     by_hand = png(9, 6, 16, 0, [row.astype(">u2").tobytes() for row in DEEP])
     for data in (by_hand, encoded(DEEP, "PNG"), encoded(DEEP, "TIFF")):
         np.testing.assert_allclose(floats(data), expected, atol=1e-7)
-        whole = read_image_uint8(data).permute(1, 2, 0).numpy()
+        whole = read_image_uint8(data).transpose(1, 2, 0)
         np.testing.assert_array_equal(whole, np.rint(expected * 255))
 
 

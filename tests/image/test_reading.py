@@ -88,7 +88,7 @@ def test_a_pillow_image_is_not_changed():
 
 def test_the_result_belongs_to_the_caller():
     image = Image.fromarray(COLOUR)
-    read_image_uint8(image).zero_()
+    read_image_uint8(image).fill(0)
     np.testing.assert_array_equal(np.asarray(image), COLOUR)
 
 

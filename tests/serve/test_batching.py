@@ -2,10 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
-import torch
 
-from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.fitting import read_fitted
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.serve.batching import Batcher
@@ -18,8 +19,8 @@ def model(tiny_model_folder):
 
 
 def decoded(path):
-    image = read_image(path)
-    return Decoded(image, image.shape[2], image.shape[1])
+    image = read_fitted(path, Preprocessing(crop=48))
+    return Decoded(image.pixels, image.width, image.height)
 
 
 def test_scores_of_many_clients_are_the_engines(model, photo_folder):
@@ -43,7 +44,7 @@ def test_what_fails_fails_alone_and_the_thread_goes_on(model, photo_folder):
     image = decoded(sorted(photo_folder.iterdir())[0])
     batcher = Batcher(model, device="cpu")
     try:
-        broken = Decoded(torch.zeros(2, 60, 60), 60, 60)  # not RGB
+        broken = Decoded(np.zeros((2, 60, 60), np.float32), 60, 60)  # not RGB
         with pytest.raises(RuntimeError):
             batcher.score(broken).result(60)
         with pytest.raises(ValueError, match="RGB"):

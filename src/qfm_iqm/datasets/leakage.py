@@ -168,7 +168,7 @@ def _hash(path: Path | str) -> Bytes | ImageError:
         pixels_CHW = read_image_uint8(path)
     except ImageError as error:
         return error
-    image = Image.fromarray(pixels_CHW.permute(1, 2, 0).numpy())
+    image = Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0)))
     bits: npt.NDArray[np.bool_] = imagehash.phash(image).hash
     return np.packbits(bits)
 

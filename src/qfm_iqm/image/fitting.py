@@ -4,7 +4,7 @@
 from the decoder's canvas to its working size some rows at a time:
 
 * What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
-  separable, and its order is the one in which torch does both.
+  separable, and its order is the one in which Pillow does both.
 * What keeps its size stays in 8 bits. Crops become floats when they are cut.
 
 The pixels are those of `fit(read_image(x))`, to the bit where the image is upright as it is stored;
@@ -17,14 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy.typing as npt
 
-from qfm_iqm.image.cropping import Preprocessing, continued, fit, working_size
-from qfm_iqm.image.reading import MAX_PIXELS, Picture, Source, opened, upright
+from qfm_iqm.image.cropping import Floats, Preprocessing, continued, fit, resized, working_size
+from qfm_iqm.image.reading import (
+    MAX_PIXELS,
+    Picture,
+    Source,
+    colours_first,
+    in_unit_range,
+    opened,
+    upright,
+)
 
 STRIP_PIXELS = 1 << 19  # pixels that are floats at once
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
@@ -45,14 +52,14 @@ class FittedImage:
         height: of the image in pixels, upright, before it was fitted.
     """
 
-    pixels: Tensor
+    pixels: npt.NDArray[np.uint8] | Floats
     width: int
     height: int
 
 
-def as_floats(pixels: Tensor) -> Tensor:
+def as_floats(pixels: npt.NDArray[Any]) -> Floats:
     """Pixels in 8 bits as float32 in [0, 1], as `read_image` makes them; floats as they are."""
-    return pixels if pixels.is_floating_point() else pixels.to(torch.float32).div_(255)
+    return pixels if pixels.dtype == np.float32 else in_unit_range(pixels)
 
 
 def read_fitted(
@@ -87,6 +94,7 @@ def read_fitted(
         if admit is not None:
             admit(decoding_bytes(picture, preprocessing, measured=measured))
         picture.load()
+        pixels: npt.NDArray[Any]
         width, height = picture.image.size
         across, down = (height, width) if turned else (width, height)
         target = working_size(down, across, preprocessing)
@@ -121,15 +129,12 @@ def decoding_bytes(
     return max(width * height * (canvas + decoder) + result + strips, result + measuring)
 
 
-def _whole(picture: Picture) -> Tensor:
+def _whole(picture: Picture) -> Floats:
     """The image as floats (3, H, W)."""
-    pixels = upright(picture.pixels(), picture.orientation())
-    scale = float(np.iinfo(pixels.dtype).max)
-    image_CHW = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
-    return image_CHW.to(torch.float32).div_(scale)
+    return in_unit_range(colours_first(upright(picture.pixels(), picture.orientation())))
 
 
-def _same_size(picture: Picture) -> Tensor:
+def _same_size(picture: Picture) -> npt.NDArray[np.uint8]:
     """The image in 8 bits, rows beside each other in memory as they come."""
     width, height = picture.image.size
     pixels = np.empty((height, width, 3), np.uint8)
@@ -138,24 +143,18 @@ def _same_size(picture: Picture) -> Tensor:
     orientation = picture.orientation()
     if orientation != 1:
         pixels = np.array(upright(pixels, orientation), order="C")
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return pixels.transpose(2, 0, 1)
 
 
-def _reduced(picture: Picture, target: tuple[int, int]) -> Tensor:
+def _reduced(picture: Picture, target: tuple[int, int]) -> Floats:
     """The image reduced to (H, W), given as it is stored, and then turned upright."""
     width, height = picture.image.size
-    narrow_CHW = torch.empty(3, height, target[1])
+    narrow_CHW = np.empty((3, height, target[1]), np.float32)
     for top, bottom in _strips(width, height):
-        strip = np.ascontiguousarray(picture.pixels(top, bottom).transpose(2, 0, 1))
-        strip_CHW = torch.from_numpy(strip).to(torch.float32).div_(255)
-        narrow_CHW[:, top:bottom] = _interpolated(strip_CHW, (bottom - top, target[1]))
-    reduced_CHW = _interpolated(narrow_CHW, target).clamp_(0, 1)
-    turned = upright(reduced_CHW.permute(1, 2, 0).numpy(), picture.orientation())
-    return torch.from_numpy(np.array(turned.transpose(2, 0, 1), order="C"))
-
-
-def _interpolated(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(image_CHW[None], size, mode="bicubic", antialias=True)[0]
+        strip_CHW = in_unit_range(colours_first(picture.pixels(top, bottom)))
+        narrow_CHW[:, top:bottom] = resized(strip_CHW, (bottom - top, target[1]))
+    reduced_CHW = resized(narrow_CHW, target).clip(0, 1)
+    return colours_first(upright(reduced_CHW.transpose(1, 2, 0), picture.orientation()))
 
 
 def _strips(width: int, height: int) -> Iterator[tuple[int, int]]:

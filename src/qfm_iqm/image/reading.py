@@ -16,17 +16,19 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from PIL import Image
-from torch import Tensor
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.colour import Pixels, srgb_pixels
 from qfm_iqm.image.formats import check_size, identified, load, rawmode, with_jpeg_end
 from qfm_iqm.image.silence import quiet_pillow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
@@ -63,9 +65,10 @@ def read_image(
         ImageError: the source cannot be read or is refused; one sentence says why.
         ValueError: `max_pixels` or `background` is out of range.
     """
+    import torch  # here, as reading alone does without
+
     pixels = _read(source, max_pixels, background, allow_truncated)
-    scale = float(np.iinfo(pixels.dtype).max)
-    return _as_tensor(pixels).to(torch.float32).div_(scale)
+    return torch.from_numpy(in_unit_range(colours_first(pixels)))
 
 
 def read_image_uint8(
@@ -74,7 +77,7 @@ def read_image_uint8(
     max_pixels: int = MAX_PIXELS,
     background: tuple[int, int, int] = WHITE,
     allow_truncated: bool = False,
-) -> Tensor:
+) -> npt.NDArray[np.uint8]:
     """Reads an image as `read_image` does, into 8 bits per colour, a quarter of the memory.
 
     For 8-bit sources this is exactly 255 times `read_image`; 16-bit grey is rounded.
@@ -95,12 +98,18 @@ def read_image_uint8(
     pixels = _read(source, max_pixels, background, allow_truncated)
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return _as_tensor(pixels)
+    return colours_first(pixels)
 
 
-def _as_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) pixels, possibly a flipped view, as a contiguous (3, H, W) tensor."""
-    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+def colours_first(pixels: Pixels) -> npt.NDArray[Any]:
+    """(H, W, 3) pixels, possibly a flipped view, as a contiguous copy (3, H, W)."""
+    return np.array(pixels.transpose(2, 0, 1), order="C")
+
+
+def in_unit_range(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Pixels of 8 or 16 bits as float32 in [0, 1]."""
+    largest = np.float32(np.iinfo(pixels.dtype).max)
+    return np.asarray(np.divide(pixels, largest, dtype=np.float32, casting="unsafe"))
 
 
 def _read(

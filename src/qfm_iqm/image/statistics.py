@@ -9,9 +9,13 @@ Shapes: H and W pixels.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
 
 NAMES = (
     "equal_across", "equal_down", "brightness", "contrast", "dark", "bright", "chroma",
@@ -25,7 +29,7 @@ _FLOOR = _LEVEL / 4  # below any 8-bit difference: logarithms stay finite
 _COLOUR_LEVELS = 16  # a colour, for counting: 4 bits of each channel
 
 
-def pixel_statistics(image_3HW: Tensor) -> Tensor:
+def pixel_statistics(image_3HW: npt.NDArray[np.float32]) -> Array:
     """Measures an image.
 
     Args:
@@ -44,48 +48,56 @@ def pixel_statistics(image_3HW: Tensor) -> Tensor:
         * log of horizontal over vertical gradient;
         * log number of different colours, and the share of the commonest.
     """
-    image_3HW = image_3HW.detach().cpu().float()
-    grey_HW = image_3HW.mean(0)
-    across_3Hw, down_3hW = image_3HW.diff(dim=2).abs(), image_3HW.diff(dim=1).abs()
-    gradients = torch.cat([grey_HW.diff(dim=1).flatten(), grey_HW.diff(dim=0).flatten()]).abs()
+    image_3HW = image_3HW.astype(np.float32, copy=False)
+    grey_HW = image_3HW.mean(0, dtype=np.float64)
+    across_3Hw = np.abs(np.diff(image_3HW, axis=2))
+    down_3hW = np.abs(np.diff(image_3HW, axis=1))
+    across_Hw, down_hW = np.abs(np.diff(grey_HW, axis=1)), np.abs(np.diff(grey_HW, axis=0))
+    gradients = _joined(across_Hw, down_hW)
     mean_gradient = _mean(gradients)
-    second = torch.cat([grey_HW.diff(n=2, dim=1).flatten(), grey_HW.diff(n=2, dim=0).flatten()])
-    across, down = _mean(grey_HW.diff(dim=1).abs()), _mean(grey_HW.diff(dim=0).abs())
-    levels_3HW = (image_3HW * (_COLOUR_LEVELS - 1) + 0.5).long()
+    second = _joined(np.diff(grey_HW, n=2, axis=1), np.diff(grey_HW, n=2, axis=0))
+    levels_3HW = (image_3HW * (_COLOUR_LEVELS - 1) + np.float32(0.5)).astype(np.int64)
     codes = (levels_3HW[0] * _COLOUR_LEVELS + levels_3HW[1]) * _COLOUR_LEVELS + levels_3HW[2]
-    counts = torch.bincount(codes.clamp(0, _COLOUR_LEVELS**3 - 1).flatten())
-    numbers = [
-        _mean((across_3Hw.amax(0) < _LEVEL / 2).float()),
-        _mean((down_3hW.amax(0) < _LEVEL / 2).float()),
-        grey_HW.mean(),
-        _log(grey_HW.std(correction=0)),
-        (grey_HW < _LEVEL).float().mean(),
-        (grey_HW > 1 - _LEVEL).float().mean(),
-        (image_3HW.amax(0) - image_3HW.amin(0)).mean(),
-        _log(mean_gradient),
-        _log(_mean(gradients**2).sqrt()) - _log(mean_gradient),
-        _log(_mean(second.abs())) - _log(mean_gradient),
-        _log(_mean_gradient(grey_HW, 2)) - _log(mean_gradient),
-        _log(_mean_gradient(grey_HW, 4)) - _log(mean_gradient),
-        _log(across) - _log(down),
-        (counts > 0).sum().log(),
-        counts.max() / codes.numel(),
-    ]
-    return torch.stack([number.double() for number in numbers])
+    counts = np.bincount(codes.clip(0, _COLOUR_LEVELS**3 - 1).ravel())
+    return np.array(
+        [
+            _mean(across_3Hw.max(0) < _LEVEL / 2),
+            _mean(down_3hW.max(0) < _LEVEL / 2),
+            grey_HW.mean(),
+            _log(grey_HW.std()),
+            _mean(grey_HW < _LEVEL),
+            _mean(grey_HW > 1 - _LEVEL),
+            _mean(image_3HW.max(0) - image_3HW.min(0)),
+            _log(mean_gradient),
+            _log(_mean(gradients**2) ** 0.5) - _log(mean_gradient),
+            _log(_mean(np.abs(second))) - _log(mean_gradient),
+            _log(_mean_gradient(grey_HW, 2)) - _log(mean_gradient),
+            _log(_mean_gradient(grey_HW, 4)) - _log(mean_gradient),
+            _log(_mean(across_Hw)) - _log(_mean(down_hW)),
+            math.log((counts > 0).sum()),
+            counts.max() / codes.size,
+        ]
+    )
 
 
-def _mean_gradient(grey_HW: Tensor, factor: int) -> Tensor:
+def _mean_gradient(grey_HW: Array, factor: int) -> float:
     """The mean gradient of the image reduced by area."""
     if min(grey_HW.shape) < 2 * factor:
-        return _mean(torch.empty(0))
-    small_hw = functional.avg_pool2d(grey_HW[None], factor)[0]
-    return _mean(torch.cat([small_hw.diff(dim=1).flatten(), small_hw.diff(dim=0).flatten()]).abs())
+        return 0.0
+    height, width = (side // factor for side in grey_HW.shape)
+    cells = grey_HW[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    small_hw = cells.mean((1, 3))
+    return _mean(np.abs(_joined(np.diff(small_hw, axis=1), np.diff(small_hw, axis=0))))
 
 
-def _mean(values: Tensor) -> Tensor:
+def _joined(*parts: Array) -> Array:
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def _mean(values: npt.NDArray[Any]) -> float:
     """The mean; 0 of nothing, as an image one pixel wide has no neighbours."""
-    return values.mean() if values.numel() else torch.zeros(())
+    return float(values.mean(dtype=np.float64)) if values.size else 0.0
 
 
-def _log(value: Tensor) -> Tensor:
-    return (value + _FLOOR).log()
+def _log(value: float) -> float:
+    return math.log(value + _FLOOR)

@@ -41,9 +41,10 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError, TableError
 from qfm_iqm.evaluation.aliasing import aliasing, check_rated
 from qfm_iqm.evaluation.diagnosis import Diagnosis, Response
-from qfm_iqm.image.cropping import covering_crops, fit
+from qfm_iqm.image.cropping import covering_crops
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.method.consistency import perturb
 from qfm_iqm.method.matching import match_quality
 from qfm_iqm.method.memory import FeatureMemory

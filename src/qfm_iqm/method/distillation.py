@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import fit, grid_positions
+from qfm_iqm.image.cropping import grid_positions
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.method.hints import grid_of
 from qfm_iqm.network.model import QualityModel
 

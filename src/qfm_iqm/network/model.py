@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from qfm_iqm.image.cropping import covering_crops, fit, working_size
+from qfm_iqm.image.cropping import covering_crops, working_size
 from qfm_iqm.image.reading import Source, read_image
 from qfm_iqm.image.statistics import pixel_statistics
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.explaining import QualityMap, cells, regions
 from qfm_iqm.network.meaning import Curve
@@ -66,7 +67,7 @@ class QualityModel(nn.Module):
         meaning = self.card.meaning
         if meaning is None or meaning.usual is None:
             return None
-        return pixel_statistics(fitted_CHW).numpy()
+        return pixel_statistics(fitted_CHW.cpu().numpy())
 
     @torch.inference_mode()
     def score(self, image: Source | Tensor, *, batch_size: int = 32) -> QualityScore:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
@@ -56,7 +57,7 @@ def _thumbnail(path: str) -> str | None:
         pixels_CHW = read_image_uint8(path)
     except ImageError:
         return None
-    image = Image.fromarray(pixels_CHW.permute(1, 2, 0).contiguous().numpy())
+    image = Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0)))
     image.thumbnail((SIDE, SIDE), reducing_gap=3.0)
     encoded = io.BytesIO()
     image.save(encoded, "WEBP", quality=QUALITY, method=2)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from typing import Literal
 
 SHARE = 16 << 20  # bytes that an image may take without asking: 512 x 512 pixels and some more
-READER = 300 << 20  # bytes that a reading process takes by itself: mostly torch
+READER = 80 << 20  # bytes that a reading process takes by itself
 LEAST = 256 << 20  # for images on their way, whatever the program itself takes
 
 Answer = Literal["go", "wait", "refuse"]
@@ -84,6 +85,11 @@ def images_share(max_memory: int | None, processes: int) -> int:
     if max_memory is None:
         return max(LEAST, available() // 2)
     return max(LEAST, max_memory - resident() - processes * READER)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def resident() -> int:

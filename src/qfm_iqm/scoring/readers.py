@@ -9,8 +9,6 @@ In both, an item that is None marks a border, and comes back as None in its plac
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +17,7 @@ from typing import Any
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.image.reading import name_of
-from qfm_iqm.scoring.budget import MemoryBudget
+from qfm_iqm.scoring.budget import MemoryBudget, usable_cores
 from qfm_iqm.scoring.reading import Reading, ReadingPolicy
 from qfm_iqm.scoring.worker import Worker, WorkerDeathError
 
@@ -198,5 +196,4 @@ class _ReadingPool:
 
 def default_processes() -> int:
     """One reading process for each core that this process may use, at most 16."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(16, usable)
+    return min(16, usable_cores())

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing
@@ -42,7 +42,7 @@ class Reading:
     """
 
     path: str
-    pixels: Tensor | None = None
+    pixels: npt.NDArray[Any] | None = None
     width: int | None = None
     height: int | None = None
     sha256: str = ""
@@ -110,7 +110,7 @@ def read(
     else:
         reading = Reading(path, image.pixels, image.width, image.height, sha256)
         if policy.statistics:
-            measured = pixel_statistics(as_floats(image.pixels)).numpy()
+            measured = pixel_statistics(as_floats(image.pixels))
             reading = replace(reading, statistics=measured)
     return replace(reading, seconds=time.perf_counter() - began)
 

@@ -22,19 +22,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import covering_crops, fit
+from qfm_iqm.image.cropping import covering_crops
 from qfm_iqm.image.reading import MAX_PIXELS
 from qfm_iqm.network.score import QualityScore, score_of
 from qfm_iqm.scoring.budget import images_share, readers_within
 from qfm_iqm.scoring.reading import Fetch, Reading, ReadingPolicy, read
 from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.runtimes.base import Runtime
+from qfm_iqm.scoring.runtimes.base import Crop, Runtime
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from qfm_iqm.network.model import QualityModel
 
 _KEPT = 2 << 20  # bytes: a larger image is not kept for the crops that wait for a full batch
@@ -45,13 +46,14 @@ class Crops:
     """The crops that cover an image.
 
     Attributes:
-        pixels: of each, (3, S, S) in [0, 1]; or what the network takes in its place.
+        pixels: of each, (3, S, S), uint8 or floats in [0, 1]; or what the network takes in its
+            place.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
         statistics: of its pixels, if the model's card asks for them.
     """
 
-    pixels: list[Tensor]
+    pixels: Sequence[Crop]
     width: int
     height: int
     statistics: npt.NDArray[np.float64] | None = None
@@ -63,7 +65,7 @@ class _Pending:
 
     reading: Reading
     crops: int
-    values: list[Tensor] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -169,8 +171,12 @@ class Scorer:
         Raises:
             ValueError: a tensor is of another shape, or holds no floating-point numbers.
         """
+        import torch  # here, as files are scored without
+
+        from qfm_iqm.image.tensors import fit
+
         preprocessing = self.runtime.card.preprocessing
-        crops: list[Tensor] = []
+        crops: list[Crop] = []
         counts: list[int] = []
         for image_CHW in images:
             shape = tuple(image_CHW.shape)
@@ -184,10 +190,10 @@ class Scorer:
             crops.extend(covering)
             counts.append(len(covering))
         size = self.batch_size
-        values = [self._run(crops[i : i + size]) for i in range(0, len(crops), size)]
+        values = [self.runtime.run(crops[i : i + size]) for i in range(0, len(crops), size)]
         if not values:
             return torch.empty(0, dtype=torch.float64)
-        parts = torch.cat(values).split(counts)
+        parts = np.split(np.concatenate(values), np.cumsum(counts)[:-1])
         return torch.tensor([self._score(part).value for part in parts], dtype=torch.float64)
 
     # ---- the stream ----
@@ -195,14 +201,14 @@ class Scorer:
     def _stream(self, items: Iterable[str | None]) -> Iterator[ScoreRow]:
         """Scores what comes, in order; at a None what is waiting goes through in a last batch."""
         waiting: deque[_Pending] = deque()
-        crops: list[Tensor] = []
+        crops: list[Crop] = []
         owners: list[_Pending] = []
 
         def run(count: int) -> None:
             began = time.perf_counter()
-            scores_B = self._run(crops[:count])
+            scores_B = self.runtime.run(crops[:count])
             seconds = (time.perf_counter() - began) / count
-            for owner, score in zip(owners, scores_B.unbind(), strict=False):
+            for owner, score in zip(owners, scores_B.tolist(), strict=False):
                 owner.values.append(score)
                 owner.seconds += seconds
             del crops[:count], owners[:count]
@@ -220,8 +226,8 @@ class Scorer:
                 while len(crops) >= self.batch_size:
                     run(self.batch_size)
                 left = pending.crops - len(pending.values)
-                if left and pixels[0].untyped_storage().nbytes() > _KEPT:
-                    crops[-left:] = [crop.clone() for crop in crops[-left:]]
+                if left and _held(pixels[0]) > _KEPT:
+                    crops[-left:] = [np.array(crop) for crop in crops[-left:]]
                 del found, pixels
             while waiting and waiting[0].complete:
                 yield self._row(waiting.popleft())
@@ -232,7 +238,7 @@ class Scorer:
 
     def _read_ahead(
         self, items: Iterable[str | None]
-    ) -> Iterator[tuple[Reading, list[Tensor]] | None]:
+    ) -> Iterator[tuple[Reading, Sequence[Crop]] | None]:
         """Reads files ahead and gives what came of them, with their crops, in order."""
         # Here, not above: the command line that scores one photo needs no processes.
         from qfm_iqm.scoring import readers
@@ -247,7 +253,7 @@ class Scorer:
         else:
             yield from readers.read_in_threads(items, self._read, self.readers)
 
-    def _read(self, path: str) -> tuple[Reading, list[Tensor]]:
+    def _read(self, path: str) -> tuple[Reading, Sequence[Crop]]:
         """Reads one file into the crops that cover it."""
         if self._source is None:
             found = self._with_crops(read(path, self.policy))
@@ -260,22 +266,20 @@ class Scorer:
         reading = Reading(path, width=crops.width, height=crops.height, statistics=crops.statistics)
         return reading, crops.pixels
 
-    def _with_crops(self, reading: Reading | None) -> tuple[Reading, list[Tensor]] | None:
+    def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
         """A reading, now without its pixels, and the crops of the image as views of them."""
         if reading is None or reading.pixels is None:
             return None if reading is None else (reading, [])
         crops = covering_crops(reading.pixels, self.runtime.card.preprocessing.crop)
         return replace(reading, pixels=None), list(crops)
 
-    def _run(self, crops: list[Tensor]) -> Tensor:
-        """Sends one batch of crops through the network: scores (B,), float64."""
-        return self.runtime.run(self.runtime.stacked(crops)).double()
-
-    def _score(self, values_K: Tensor, reading: Reading | None = None) -> QualityScore:
+    def _score(
+        self, values_K: npt.NDArray[np.float64], reading: Reading | None = None
+    ) -> QualityScore:
         """What the model's card makes of the crops' scores."""
         return score_of(
             self.runtime.card,
-            values_K.numpy(),
+            values_K,
             width=(reading and reading.width) or 0,
             height=(reading and reading.height) or 0,
             statistics=None if reading is None else reading.statistics,
@@ -295,8 +299,8 @@ class Scorer:
         )
         if reading.error:
             return replace(row, status="error", error=reading.error)
-        values_K = torch.stack(pending.values)
-        if not values_K.isfinite().all():
+        values_K = np.array(pending.values)
+        if not np.isfinite(values_K).all():
             error = f"The model's scores of {reading.path} are not finite numbers."
             return replace(row, status="error", error=error)
         score = self._score(values_K, reading)
@@ -311,6 +315,14 @@ class Scorer:
             high=_rounded(score.high, 3),
             unusual=score.unusual,
         )
+
+
+def _held(crop: Crop) -> int:
+    """Bytes that a crop keeps in memory: those of the image that it is a view of."""
+    whole = np.asarray(crop)
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    return whole.nbytes
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -19,10 +19,10 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.scoring.reading import Reading, ReadingPolicy, read
@@ -114,7 +114,6 @@ class Worker:
 def serve(handle: int) -> None:
     """The life of a reading process: until its pipe is closed."""
     pipe = Connection(handle)
-    torch.set_num_threads(1)
     queue: deque[Task] = deque()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         policy, share = pipe.recv()
@@ -143,8 +142,8 @@ def _reply(pipe: Connection, reading: Reading) -> None:
         pipe.send((plain, None, None, False))
         return
     # Rows of 8-bit images lie with their colours beside each other: that order is kept.
-    inner_first = pixels.permute(1, 2, 0).is_contiguous()
-    flat = (pixels.permute(1, 2, 0) if inner_first else pixels.contiguous()).numpy()
+    inner_first = pixels.transpose(1, 2, 0).flags.c_contiguous
+    flat = pixels.transpose(1, 2, 0) if inner_first else np.ascontiguousarray(pixels)
     handle = _anonymous_file(flat.nbytes)
     with mmap.mmap(handle, flat.nbytes) as memory:
         np.copyto(np.frombuffer(memory, flat.dtype).reshape(flat.shape), flat)
@@ -164,11 +163,11 @@ def _anonymous_file(size: int) -> int:
     return handle
 
 
-def _mapped(handle: int, shape: tuple[int, ...], dtype: str, inner_first: bool) -> Tensor:
+def _mapped(handle: int, shape: tuple[int, ...], dtype: str, inner_first: bool) -> npt.NDArray[Any]:
     """The pixels (3, H, W) behind a handle, which is closed."""
     try:
         memory = mmap.mmap(handle, 0)
     finally:
         os.close(handle)
-    pixels = torch.from_numpy(np.frombuffer(memory, dtype).reshape(shape))
-    return pixels.permute(2, 0, 1) if inner_first else pixels
+    pixels: npt.NDArray[Any] = np.frombuffer(memory, dtype).reshape(shape)
+    return pixels.transpose(2, 0, 1) if inner_first else pixels

@@ -14,7 +14,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from qfm_iqm.image.cropping import covering_crops, fit
+import torch
+
+from qfm_iqm.image.cropping import covering_crops
+from qfm_iqm.image.fitting import as_floats
 from qfm_iqm.network.explaining import QualityMap
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.rows import ScoreRow
@@ -111,12 +114,13 @@ class Batcher:
 
     def _explain(self, waiting: _Waiting) -> None:
         try:
-            waiting.future.set_result(self._model.explain(waiting.image.pixels))
+            waiting.future.set_result(
+                self._model.explain(torch.from_numpy(as_floats(waiting.image.pixels)))
+            )
         except Exception as error:
             waiting.future.set_exception(error)
 
     def _crops(self, image: Decoded) -> Crops:
-        preprocessing = self._model.card.preprocessing
-        fitted_CHW = fit(image.pixels, preprocessing)
-        crops = list(covering_crops(fitted_CHW, preprocessing.crop))
-        return Crops(crops, image.width, image.height, self._model.statistics(fitted_CHW))
+        crops = list(covering_crops(image.pixels, self._model.card.preprocessing.crop))
+        floats = torch.from_numpy(as_floats(image.pixels))
+        return Crops(crops, image.width, image.height, self._model.statistics(floats))

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.image.cropping import Preprocessing
@@ -48,12 +48,12 @@ class Decoded:
     """An image at the model's working size.
 
     Attributes:
-        pixels: RGB float32 (3, h, w) in [0, 1].
+        pixels: RGB (3, h, w), uint8 or float32 in [0, 1], continued to the size of a crop.
         width: of the image itself in pixels, upright.
         height: of the image itself in pixels, upright.
     """
 
-    pixels: Tensor
+    pixels: npt.NDArray[Any]
     width: int
     height: int
 
@@ -101,7 +101,7 @@ class Decoder:
             self._idle.put(worker)
         if "error" in header:
             raise RefusedError(int(header["code"]), str(header["error"]))
-        pixels = torch.frombuffer(body, dtype=torch.float32).reshape(header["shape"])
+        pixels = np.frombuffer(body, header["dtype"]).reshape(header["shape"])
         return Decoded(pixels, int(header["width"]), int(header["height"]))
 
     def close(self) -> None:

@@ -14,11 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import torch
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
-from qfm_iqm.image.cropping import Preprocessing, fit, working_size
-from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.fitting import read_fitted
 from qfm_iqm.serve.frames import packed, read_frame
 
 MEMORY = "decoding it needs more memory than is allowed"
@@ -30,7 +29,6 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    torch.set_num_threads(1)
     first = read_frame(sys.stdin.buffer)
     if first is None:
         return
@@ -47,24 +45,22 @@ def main() -> None:
 def _decoded(
     content: bytes, pixels: int, preprocessing: Preprocessing
 ) -> tuple[dict[str, Any], bytes | memoryview]:
-    """An image at its working size as float32 bytes, or what is wrong with it."""
+    """The pixels of an image at its working size, or what is wrong with it."""
     try:
-        image_CHW = read_image(content, max_pixels=pixels)
-        height, width = image_CHW.shape[-2:]
-        rows, columns = working_size(height, width, preprocessing)
-        # What fitting mirrors onto small images costs nothing to make again.
-        fitted_CHW = fit(image_CHW, preprocessing)[:, :rows, :columns].contiguous()
+        image = read_fitted(content, preprocessing, max_pixels=pixels)
+        values = np.ascontiguousarray(image.pixels)
     except ImageTooLargeError as error:
         return {"code": 413, "error": str(error)}, b""
     except ImageError as error:
         lacking = isinstance(error.__cause__, MemoryError)
         reason = f"cannot read the bytes: {MEMORY}" if lacking else str(error)
         return {"code": 413 if lacking else 415, "error": reason}, b""
-    except (MemoryError, RuntimeError):  # torch's word for no memory
+    except MemoryError:
         return {"code": 413, "error": f"cannot read the bytes: {MEMORY}"}, b""
-    header = {"shape": list(fitted_CHW.shape), "width": width, "height": height}
-    values: np.ndarray[Any, np.dtype[np.float32]] = fitted_CHW.numpy()
-    return header, values.reshape(-1).data.cast("B")
+    header = {"shape": values.shape, "dtype": values.dtype.str}
+    return header | {"width": image.width, "height": image.height}, values.reshape(-1).data.cast(
+        "B"
+    )
 
 
 def _send(answers: Any, header: dict[str, Any], body: bytes | memoryview) -> None:

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from qfm_iqm.image.cropping import Preprocessing, fit
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.method.hints import TeacherTokens
 from qfm_iqm.training.stems import StemStore, drawn_crop, fixed_crop

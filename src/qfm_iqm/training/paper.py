@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 
 from qfm_iqm.evaluation.correlation import METRICS
-from qfm_iqm.image.cropping import Preprocessing, fit
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.stems import StemStore, drawn_crop
 

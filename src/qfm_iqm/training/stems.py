@@ -29,9 +29,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qfm_iqm.image.cropping import Preprocessing, covering_crops, fit
+from qfm_iqm.image.cropping import Preprocessing, covering_crops
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.runtimes.base import stacked
 from qfm_iqm.scoring.scorer import Crops
 
 _GROUP = 8  # images whose crops go through the stem together
@@ -139,7 +141,8 @@ class StemStore:
                 if not missing:
                     continue
                 found = list(pool.map(lambda path: self._crops(path, kind), missing))
-                crops_BCSS = torch.stack([crop for crops in found for crop in crops.pixels])
+                each = [crop for crops in found for crop in crops.pixels]
+                crops_BCSS = torch.from_numpy(stacked(each))
                 stem_BND = encoder.stem(crops_BCSS.to(encoder.mean.device)).cpu().half()
                 parts = torch.split(stem_BND, [len(crops.pixels) for crops in found])
                 for path, crops, tokens_KND in zip(missing, found, parts, strict=True):

@@ -63,7 +63,7 @@ def test_scores_are_torchs(model, exported, photos, target, precision):
     tolerance = TOLERANCE["fp32"] if precision == "fp32" else RANDOM
     std = model.network.scale.std.item()
     for batch in (crops[:1], crops[:6], crops):
-        difference = (runtime.run(batch) - expected[: len(batch)]).abs().max().item()
+        difference = np.abs(runtime.run(list(batch)) - expected[: len(batch)].numpy()).max()
         assert difference <= tolerance * std
     rows = list(Scorer(runtime, batch_size=5).score_paths(photos))
     theirs = list(Scorer(model, batch_size=5).score_paths(photos))
@@ -174,7 +174,7 @@ def test_another_runtime_is_converted_to_once(
     assert "Converting tiny-test_vit for onnx, once" in said[0]
     (kept,) = (tmp_path / "cache").iterdir()
     crops = torch.rand(3, 3, 48, 48)
-    assert torch.equal(first.run(crops), again.run(crops))
+    assert np.array_equal(first.run(list(crops)), again.run(list(crops)))
     (kept / "model.onnx").write_bytes(b"damaged")
     assert load_runtime(tiny_model_folder, "onnx", say=said.append).name == "onnx"
     assert len(said) == 2

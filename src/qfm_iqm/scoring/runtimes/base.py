@@ -1,18 +1,27 @@
 """The interface of a runtime: crops in, scores out, and what a row says of it.
 
+Nothing here needs torch: an exported model is scored without it.
+
 Shapes: B crops, S crop size.
 """
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from qfm_iqm.network.card import ModelCard
+from qfm_iqm.scoring.budget import usable_cores
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Crop: TypeAlias = "npt.NDArray[Any] | Tensor"
 Name = Literal["torch", "onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 
@@ -43,19 +52,34 @@ class Runtime(ABC):
         self.weights = weights
 
     @abstractmethod
-    def run(self, crops_BCSS: Tensor) -> Tensor:
-        """Crops (B, 3, S, S) in [0, 1], on the CPU, to scores (B,) in label units, on the CPU."""
+    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
+        """Scores crops.
 
-    def stacked(self, crops: list[Tensor]) -> Tensor:
-        """Crops, uint8 or floats in [0, 1], as one batch of floats."""
-        batch = torch.empty(len(crops), *crops[0].shape, pin_memory=self.pins)
-        for place, crop in zip(batch, crops, strict=True):
-            place.copy_(crop)
-            if not crop.is_floating_point():
-                place.div_(255)
-        return batch
+        Args:
+            crops: B of (3, S, S), uint8 or float32 in [0, 1]; arrays, or tensors on the CPU.
 
-    @property
-    def pins(self) -> bool:
-        """Whether batches should lie in memory that a GPU can fetch from by itself."""
-        return False
+        Returns:
+            Scores (B,) in label units.
+        """
+
+
+def fill(batch_BCSS: npt.NDArray[np.float32], crops: Sequence[Crop]) -> None:
+    """Puts crops, uint8 or floats in [0, 1], into one batch of floats."""
+    for place, crop in zip(batch_BCSS, map(np.asarray, crops), strict=True):
+        if crop.dtype == np.uint8:
+            np.divide(crop, np.float32(255), out=place)
+        else:
+            place[:] = crop
+
+
+def stacked(crops: Sequence[Crop]) -> npt.NDArray[np.float32]:
+    """Crops as one batch of floats."""
+    batch_BCSS = np.empty((len(crops), *crops[0].shape), np.float32)
+    fill(batch_BCSS, crops)
+    return batch_BCSS
+
+
+def threads() -> int:
+    """How many threads compute: OMP_NUM_THREADS, or one for each core that may be used."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    return int(named) if named.isdecimal() and int(named) else usable_cores()

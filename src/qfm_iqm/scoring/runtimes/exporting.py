@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -113,10 +114,9 @@ def max_difference(model: QualityModel, runtime: Runtime, crops_BCSS: Tensor) ->
     """The largest difference of crops' scores from torch's, in standard deviations of labels."""
     expected_B = model.network(crops_BCSS)
     # In two batches of different sizes: an export that holds the size of its example is noticed.
-    parts = [runtime.run(part.contiguous()) for part in (crops_BCSS[:5], crops_BCSS[5:])]
-    difference_B = (torch.cat(parts) - expected_B) / model.network.scale.std
-    largest: float = difference_B.abs().max().item()
-    return largest
+    found_B = np.concatenate([runtime.run(list(part)) for part in (crops_BCSS[:5], crops_BCSS[5:])])
+    difference_B = (found_B - expected_B.double().numpy()) / model.network.scale.std.item()
+    return float(np.abs(difference_B).max())
 
 
 def _check_parity(name: str, info: ExportInfo) -> None:
@@ -160,7 +160,7 @@ def _photo_crops(model: QualityModel, photos: Sequence[str]) -> _Crops:
         used += 1
         grid = list(covering_crops(pixels, model.card.preprocessing.crop))
         for place in torch.randperm(len(grid), generator=draw)[:each].tolist():
-            crops.append(as_floats(grid[place]))
+            crops.append(torch.from_numpy(np.ascontiguousarray(as_floats(grid[place]))))
         if len(crops) >= wanted:
             break
     if not crops:

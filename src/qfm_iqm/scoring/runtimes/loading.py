@@ -7,6 +7,7 @@ runtime is asked for, the model is exported once and kept in a cache.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,15 +111,21 @@ def _torch(
 
 def _fastest(device: str | None, precision: str | None) -> str:
     """The fastest runtime that is installed (benchmarks/throughput.py)."""
-    import torch
-
-    if device is not None or precision == "bf16" or torch.cuda.is_available():
+    if device is not None or precision == "bf16" or _has_gpu():
         return "torch"
     needed = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}
     for name, modules in needed.items():
         if all(find_spec(module) for module in modules):
             return name
     return "torch"
+
+
+def _has_gpu() -> bool:
+    if sys.platform == "linux" and not Path("/dev/nvidiactl").exists():
+        return False  # without a driver there is nothing to ask torch, which takes long to load
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def cache_folder() -> Path:

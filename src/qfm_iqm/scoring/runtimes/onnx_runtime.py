@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from qfm_iqm.network.card import ModelCard
-from qfm_iqm.scoring.runtimes.base import Name, Precision, Runtime
+from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, stacked, threads
 
 INPUT, OUTPUT = "crops", "scores"
 
@@ -31,13 +32,13 @@ class OnnxRuntime(Runtime):
 
         super().__init__(card, precision, weights)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads()
         options.log_severity_level = 3  # errors
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         self._session = onnxruntime.InferenceSession(str(file), options, providers=providers)
 
-    def run(self, crops_BCSS: Tensor) -> Tensor:
+    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """See `Runtime.run`."""
-        (scores_B,) = self._session.run([OUTPUT], {INPUT: crops_BCSS.numpy()})
-        return torch.from_numpy(scores_B)
+        (scores_B,) = self._session.run([OUTPUT], {INPUT: stacked(crops)})
+        return np.asarray(scores_B, np.float64)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from qfm_iqm.network.card import ModelCard
-from qfm_iqm.scoring.runtimes.base import Name, Precision, Runtime
+from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, stacked, threads
 
 
 class OpenvinoRuntime(Runtime):
@@ -30,14 +31,14 @@ class OpenvinoRuntime(Runtime):
         super().__init__(card, precision, weights)
         options = {
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads(),
             # Else it computes in bf16 where the processor has it, whatever was asked for.
             "INFERENCE_PRECISION_HINT": "f32",
         }
         core = openvino.Core()
         self._network = core.compile_model(core.read_model(file), "CPU", options)
 
-    def run(self, crops_BCSS: Tensor) -> Tensor:
+    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """See `Runtime.run`."""
-        answer = self._network([crops_BCSS.numpy()], share_inputs=True)
-        return torch.from_numpy(answer[0].copy())
+        answer = self._network([stacked(crops)], share_inputs=True)
+        return np.array(answer[0], np.float64)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.runtimes.base import Name, Precision, Runtime
+from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill
 
 
 class TorchRuntime(Runtime):
@@ -42,23 +45,25 @@ class TorchRuntime(Runtime):
         self._compiled: Any = torch.compile(self._forward) if compiled else None
         self._size = 0
 
-    @property
-    def pins(self) -> bool:
-        """On CUDA."""
-        return self.device.type == "cuda"
-
     @torch.inference_mode()
-    def run(self, crops_BCSS: Tensor) -> Tensor:
+    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """See `Runtime.run`; takes what a frozen stem gave for crops (B, N, D) in their place."""
-        crops_BCSS = crops_BCSS.to(self.device, non_blocking=True)
+        # In memory that a GPU can fetch from by itself, where there is one.
+        pinned = self.device.type == "cuda"
+        batch_BCSS = torch.empty(len(crops), *crops[0].shape, pin_memory=pinned)
+        fill(batch_BCSS.numpy(), crops)
+        scores_B = self._batch(batch_BCSS.to(self.device, non_blocking=True))
+        return np.asarray(scores_B.cpu().double().numpy())
+
+    def _batch(self, crops_BCSS: Tensor) -> Tensor:
         if self._compiled is None:
-            return self._forward(crops_BCSS).cpu()
+            return self._forward(crops_BCSS)
         # One size of batch is one compilation: a last, smaller batch is filled up.
         self._size = max(self._size, len(crops_BCSS))
         missing = self._size - len(crops_BCSS)
         filled_BCSS = functional.pad(crops_BCSS, (0, 0) * (crops_BCSS.ndim - 1) + (0, missing))
         scores: Tensor = self._compiled(filled_BCSS)
-        return scores[: len(crops_BCSS)].cpu()
+        return scores[: len(crops_BCSS)]
 
     def _forward(self, crops_BCSS: Tensor) -> Tensor:
         network = self.model.network

@@ -1,0 +1,56 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from qfm_iqm.image import cropping
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.tensors import fit
+
+sides = st.integers(1, 120)
+
+
+@given(
+    height=sides,
+    width=sides,
+    preprocessing=st.sampled_from(
+        [
+            Preprocessing(crop=24, shorter_side=32),
+            Preprocessing(crop=24),
+            Preprocessing(crop=16, squeeze=(40, 24)),
+        ]
+    ),
+)
+def test_one_image_is_fitted_as_an_array_to_the_bit(height, width, preprocessing):
+    image = torch.rand(3, height, width)
+    expected = cropping.fit(image.numpy(), preprocessing)
+    assert torch.equal(fit(image, preprocessing), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 64), (41, 300), (64, 33)])
+def test_reducing_is_torchs_antialiased_interpolation(height, width):
+    image = torch.rand(3, height, width)
+    found = fit(image, Preprocessing(crop=16, squeeze=(32, 40)))
+    expected = functional.interpolate(image[None], (32, 40), mode="bicubic", antialias=True)[0]
+    torch.testing.assert_close(found, expected.clamp(0, 1), rtol=0, atol=5e-6)
+
+
+def test_a_size_that_fits_is_the_same_tensor():
+    image = torch.rand(3, 64, 70)
+    assert fit(image, Preprocessing(crop=64, shorter_side=64)) is image
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 60))
+def test_a_batch_is_fitted_as_its_images(height, width):
+    batch = torch.rand(2, 3, height, width)
+    preprocessing = Preprocessing(crop=24, shorter_side=32)
+    together = fit(batch, preprocessing)
+    for image, fitted in zip(batch, together, strict=True):
+        torch.testing.assert_close(fit(image, preprocessing), fitted, rtol=0, atol=5e-6)
+
+
+def test_gradients_reach_every_pixel_of_a_small_image():
+    image = torch.rand(3, 5, 9, requires_grad=True)
+    fit(image, Preprocessing(crop=16)).sum().backward()
+    assert (image.grad >= 1).all()
