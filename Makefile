@@ -56,6 +56,7 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 	$(BIN)/qfm pseudo-label runs/vit_tiny/model $(DATA)/unlabelled.csv --extra-crops 2 --degrade --tokens 7 --out runs/pseudo_unlabelled_2.csv
 	$(BIN)/qfm train recipes/default_model_2.toml --set data.root=$(DATA) --out runs/default --resume --results benchmarks/results/default_model.csv
 	$(BIN)/qfm finish runs/default/model $(DATA)/labelled.csv --part validation --out src/qfm_iqm/models/default
+	$(BIN)/qfm export default --to onnx --out src/qfm_iqm/models/default/onnx
 	$(BIN)/python benchmarks/meaning.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/python benchmarks/degradation.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/qfm card default --out docs/default_model.md --degradation benchmarks/results/degradation.csv --speed benchmarks/results/speed.csv

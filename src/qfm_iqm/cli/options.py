@@ -38,7 +38,8 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         help="torch, onnx, openvino, or auto for the fastest that is installed. Default: the "
-        "model's own. Another one is converted to once and kept."
+        "model's own (onnx for the default model on a CPU). Another one is converted to once and "
+        "kept."
     ),
 ]
 Precision = Annotated[
@@ -112,12 +113,12 @@ def _with_lines(items: Iterator[T], total: int, title: str, console: Console) ->
 
 def check_device(name: str | None) -> None:
     """Refuses a device that torch does not know or this machine does not have."""
+    if name is None:
+        return
     import torch
 
     from qfm_iqm.errors import QFMError
 
-    if name is None:
-        return
     try:
         torch.empty(0, device=name).cpu()
     except (RuntimeError, AssertionError) as error:

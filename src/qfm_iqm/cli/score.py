@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from qfm_iqm.network.model import QualityModel
     from qfm_iqm.scoring.files import FoundFiles
     from qfm_iqm.scoring.identity import Outcome
     from qfm_iqm.scoring.job import Job
@@ -166,10 +167,18 @@ def score(
         rows = read_rows(Path(out)) if code != 130 else ()
     if report is not None and code != 130:
         source = ", ".join((paths or [str(list_file)])[:5])
-        explainer = getattr(loaded, "model", None)  # torch's: other runtimes draw no maps
-        report_rows(rows, source, report, loaded.card.label, explainer, console)
+        report_rows(rows, source, report, loaded.card.label, _explainer(model), console)
     if code or found.unreadable:
         raise typer.Exit(code or 1)
+
+
+def _explainer(model: str) -> QualityModel | None:
+    """What draws quality maps: the model in torch; an export has none."""
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.network.finding import find_model
+    from qfm_iqm.scoring.runtimes.folder import is_exported
+
+    return None if is_exported(find_model(model)) else load_model(model)
 
 
 def _found(

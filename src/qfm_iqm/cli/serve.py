@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qfm_iqm.cli.options import Device, Model, check_device, extra, messages
+
+if TYPE_CHECKING:
+    from qfm_iqm.network.model import QualityModel
 
 
 def serve(
@@ -35,7 +39,7 @@ def serve(
     from dataclasses import replace
 
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.scoring.runtimes.loading import load_runtime
 
     with extra("serve", "The service"):
         from qfm_iqm.serve.app import create_app
@@ -60,8 +64,18 @@ def serve(
     if workers is not None:
         limits = replace(limits, workers=workers)
     listener = listen(host, port)
+    loaded = load_runtime(model, device=device)
+
+    @cache
+    def explainer() -> QualityModel:
+        """Torch's model, loaded when the first map is asked for if it does not score."""
+        from qfm_iqm.network.checkpoint import load_model
+
+        return getattr(loaded, "model", None) or load_model(model)
+
     app = create_app(
-        load_model(model),
+        loaded,
+        explainer=explainer,
         limits=limits,
         token=token,
         hosts=LOOPBACK if local else None,

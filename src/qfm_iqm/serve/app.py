@@ -7,14 +7,14 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import metadata, resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.network.model import QualityModel
 from qfm_iqm.report.page import asset
+from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.serve.answers import ImageMap, Mistake, ModelFacts, Scores
 from qfm_iqm.serve.decoding import RefusedError
 from qfm_iqm.serve.guard import Guard
@@ -22,6 +22,9 @@ from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
 from qfm_iqm.serve.receiving import RETRY_AFTER, Admission, RequestError, declared_size, receive
 from qfm_iqm.serve.scoring import ScoringService
+
+if TYPE_CHECKING:
+    from qfm_iqm.network.model import QualityModel
 
 _SHARED = ("base.css", "common.js", "detail.js")
 _OWN = ("page.css", "page.js", "docs.js")
@@ -52,8 +55,9 @@ _MISTAKES: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(
-    model: QualityModel,
+    model: QualityModel | Runtime,
     *,
+    explainer: Callable[[], QualityModel] | None = None,
     limits: Limits | None = None,
     token: str | None = None,
     hosts: frozenset[str] | None = None,
@@ -62,7 +66,8 @@ def create_app(
     """The service as an ASGI application.
 
     Args:
-        model: the model that scores.
+        model: what scores.
+        explainer: gives what draws maps, when the first is asked for; None for `model` itself.
         limits: bounds; None for the defaults.
         token: asked of every request but those for the page, if given.
         hosts: names that requests may be for; None for any.
@@ -76,7 +81,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        service = await asyncio.to_thread(ScoringService, model, bounds, metrics, device)
+        service = await asyncio.to_thread(ScoringService, model, bounds, metrics, device, explainer)
         app.state.service = service
         yield
         await asyncio.to_thread(service.close)

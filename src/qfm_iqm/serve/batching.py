@@ -12,17 +12,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any, cast
 
 from qfm_iqm.image.cropping import covering_crops
 from qfm_iqm.image.fitting import as_floats
-from qfm_iqm.network.explaining import QualityMap
-from qfm_iqm.network.model import QualityModel
+from qfm_iqm.image.statistics import pixel_statistics
 from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Crops, Scorer
 from qfm_iqm.serve.decoding import Decoded
+
+if TYPE_CHECKING:
+    from qfm_iqm.network.explaining import QualityMap
+    from qfm_iqm.network.model import QualityModel
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Batcher:
     """The thread that runs the model.
 
     Args:
-        model: the model.
+        model: what scores.
+        explainer: gives what draws maps, when the first is asked for; None for `model` itself.
         device: torch's name; None takes a GPU if there is one.
         together: images that go into the engine at once, at most.
         observe: is told how many images went in together.
@@ -46,8 +49,9 @@ class Batcher:
 
     def __init__(
         self,
-        model: QualityModel,
+        model: QualityModel | Runtime,
         *,
+        explainer: Callable[[], QualityModel] | None = None,
         device: str | None = None,
         together: int = 64,
         observe: Callable[[int], None] = lambda _: None,
@@ -55,7 +59,8 @@ class Batcher:
         self._together = together
         self._observe = observe
         self._current: dict[str, Crops] = {}
-        self._model = model
+        self._card = model.card
+        self._explainer = explainer or (lambda: cast("QualityModel", model))
         self._scorer = Scorer(model, device=device, readers=1, source=self._current.__getitem__)
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue()
         self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
@@ -114,13 +119,21 @@ class Batcher:
 
     def _explain(self, waiting: _Waiting) -> None:
         try:
-            waiting.future.set_result(
-                self._model.explain(torch.from_numpy(as_floats(waiting.image.pixels)))
-            )
+            waiting.future.set_result(self._explained(waiting.image))
         except Exception as error:
             waiting.future.set_exception(error)
 
     def _crops(self, image: Decoded) -> Crops:
-        crops = list(covering_crops(image.pixels, self._model.card.preprocessing.crop))
-        floats = torch.from_numpy(as_floats(image.pixels))
-        return Crops(crops, image.width, image.height, self._model.statistics(floats))
+        meaning = self._card.meaning
+        measured = meaning is not None and meaning.usual is not None
+        return Crops(
+            list(covering_crops(image.pixels, self._card.preprocessing.crop)),
+            image.width,
+            image.height,
+            pixel_statistics(as_floats(image.pixels)) if measured else None,
+        )
+
+    def _explained(self, image: Decoded) -> QualityMap:
+        import torch  # here, as scoring may do without
+
+        return self._explainer().explain(torch.from_numpy(as_floats(image.pixels)))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qfm_iqm.network.model import QualityModel
 from qfm_iqm.report.maps import map_data
 from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.serve.batching import Batcher
 from qfm_iqm.serve.decoding import Decoded, Decoder, RefusedError
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import Metrics
 from qfm_iqm.serve.receiving import Upload
+
+if TYPE_CHECKING:
+    from qfm_iqm.network.model import QualityModel
 
 AHEAD = 16  # decoded images that may wait for the model, for each worker: bounds memory
 
@@ -24,7 +28,8 @@ class ScoringService:
     """Decoder and batcher, started and stopped together.
 
     Args:
-        model: the model.
+        model: what scores.
+        explainer: gives what draws maps, when the first is asked for; None for `model` itself.
         limits: bounds.
         metrics: is told what happens.
         device: torch's name; None takes a GPU if there is one.
@@ -34,13 +39,20 @@ class ScoringService:
     """
 
     def __init__(
-        self, model: QualityModel, limits: Limits, metrics: Metrics, device: str | None = None
+        self,
+        model: QualityModel | Runtime,
+        limits: Limits,
+        metrics: Metrics,
+        device: str | None = None,
+        explainer: Callable[[], QualityModel] | None = None,
     ) -> None:
         self.model = model
         self.limits = limits
         self._metrics = metrics
         self._decoder = Decoder(model.card.preprocessing, limits)
-        self._batcher = Batcher(model, device=device, observe=metrics.together.observe)
+        self._batcher = Batcher(
+            model, explainer=explainer, device=device, observe=metrics.together.observe
+        )
         self._threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="decode")
         self._ahead = asyncio.Semaphore(limits.workers * AHEAD)
         metrics.watch(

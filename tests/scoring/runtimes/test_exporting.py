@@ -1,6 +1,9 @@
 import copy
 import json
+import math
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ import torch
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.network.card import read_card
+from qfm_iqm.network.checkpoint import load_model, save_model, save_with_card
 from qfm_iqm.scoring.judging import judge
 from qfm_iqm.scoring.runtimes import exporting
 from qfm_iqm.scoring.runtimes.base import TOLERANCE
@@ -17,7 +21,7 @@ from qfm_iqm.scoring.runtimes.folder import read_info
 from qfm_iqm.scoring.runtimes.loading import load_exported, load_runtime
 from qfm_iqm.scoring.scorer import Scorer
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
 RANDOM = 3.0  # of a random network int8 may say nearly anything
@@ -82,6 +86,58 @@ def test_batches_and_neighbours_do_not_matter_in_fp32(exported, photos, target):
     alone = {row.path: row for row in Scorer(runtime, batch_size=1).score_paths(photos)}
     for row in Scorer(runtime, batch_size=7).score_paths(photos[::-1]):
         assert abs(row.score - alone[row.path].score) < 1e-5 * 10 + 1e-6
+
+
+def test_weights_in_half_precision_stay_so_and_lose_nothing(build_model, photos, tmp_path):
+    """A convolutional network: the exporter multiplies its weights by their normalisation."""
+    model = build_model("test_efficientnet", crop=48)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.2, 3)
+                module.weight.uniform_(0.2, 2)
+        for tensor in model.network.parameters():
+            tensor.copy_(tensor.half())
+    info = export(model, tmp_path / "out", "onnx", photos=photos)
+    assert info.max_difference < 1e-4
+    network = onnx.load(tmp_path / "out" / "model.onnx")
+    halves = [t for t in network.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16]
+    kept = sum(math.prod(t.dims) for t in halves)
+    assert kept > 0.9 * sum(p.numel() for p in model.network.parameters())
+
+
+def test_an_export_within_a_model_folder_is_its_own(
+    exported, tiny_model_folder, build_model, photos, tmp_path
+):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    shutil.copytree(exported("onnx", "fp32"), folder / "onnx")
+    card = read_card(folder / "card.json").model_copy(update={"description": "changed since"})
+    save_with_card(tiny_model_folder, card, folder)
+    runtime = load_runtime(folder)
+    assert runtime.name == ("torch" if torch.cuda.is_available() else "onnx")
+    assert load_runtime(folder, "onnx").card.description == "changed since"
+    assert load_runtime(folder, "torch").name == load_runtime(folder, device="cpu").name == "torch"
+    assert load_runtime(folder, precision="bf16").precision == "bf16"
+    save_model(build_model(crop=48, seed=1), folder)  # other weights: it is that model's no more
+    assert load_runtime(folder).name == "torch"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU torch computes")
+def test_an_exported_model_is_scored_without_torch(exported, photos):
+    script = """
+import sys
+from qfm_iqm.cli.main import main
+try:
+    main()
+finally:
+    print({"torch", "timm"} & sys.modules.keys())
+"""
+    command = [sys.executable, "-c", script, "score", *photos, "--model", exported("onnx", "fp32")]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines()[-1] == "set()"
 
 
 def test_what_was_measured_is_kept(exported):

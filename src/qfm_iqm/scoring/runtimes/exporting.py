@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -42,6 +43,8 @@ CALIBRATION_CROPS = 512
 COMPARED_CROPS = 64
 SRCC_TOLERANCE = 0.003
 _OPSET = 18
+_FLOAT = 1  # ONNX's number of 32-bit floats
+_SMALL = 64  # values
 
 
 def export(
@@ -198,10 +201,12 @@ def _write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None
             external_data=False,
             verbose=False,
         )
-    if calibration_BCSS is not None:
-        import onnx
+    import onnx
 
-        network = onnx.load(file)
+    network = onnx.load(file)
+    if calibration_BCSS is None:
+        _compact(network, model.network.state_dict())
+    else:
         decoder = [node.name for node in network.graph.node if _is_decoders(node)]
         network = _quantised(
             network,
@@ -210,7 +215,59 @@ def _write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None
             {"names": decoder},
             _is_transformer(model),
         )
-        onnx.save(network, file)
+    onnx.save(network, file)
+
+
+def _compact(network: Any, state: dict[str, Tensor]) -> None:
+    """Has an ONNX file hold in 16 bits what loses nothing by that, and no notes of the exporter.
+
+    Weights that were saved in half precision are kept so, as are the convolutions that the
+    exporter has multiplied by their normalisation: as the weight and a factor for each channel.
+    The runtime puts both together once, when it loads; it computes in fp32.
+    """
+    import onnx
+
+    beside: list[Any] = []
+    for held in list(network.graph.initializer):
+        values = onnx.numpy_helper.to_array(held)
+        if values.dtype != np.float32 or values.size < _SMALL:
+            continue
+        half, factor = values.astype(np.float16), None
+        if not np.array_equal(half, values):
+            if values.ndim != 4 or held.name not in state:
+                continue
+            weight = state[held.name].numpy()
+            half, factor = weight.astype(np.float16), _channel_factor(values, weight)
+            if factor is None or not np.array_equal(half, weight):
+                continue
+        name = held.name
+        network.graph.initializer.remove(held)
+        tensors = [onnx.numpy_helper.from_array(half, f"{name}_half")]
+        cast = name if factor is None else f"{name}_cast"
+        beside.append(onnx.helper.make_node("Cast", [f"{name}_half"], [cast], to=_FLOAT))
+        if factor is not None:
+            tensors.append(onnx.numpy_helper.from_array(factor, f"{name}_factor"))
+            beside.append(onnx.helper.make_node("Mul", [cast, f"{name}_factor"], [name]))
+        network.graph.initializer.extend(tensors)
+    nodes = [*beside, *network.graph.node]
+    for node in nodes:
+        node.ClearField("metadata_props")
+    del network.graph.node[:]
+    network.graph.node.extend(nodes)
+    del network.graph.value_info[:]
+
+
+def _channel_factor(
+    scaled_OIHW: npt.NDArray[np.float32], weight_OIHW: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32] | None:
+    """The factor (O, 1, 1, 1) between two weights; None if there is none."""
+    flat, scaled = (a.reshape(len(a), -1) for a in (weight_OIHW, scaled_OIHW))
+    largest = np.abs(flat).argmax(1)
+    rows = np.arange(len(flat))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = (scaled[rows, largest] / flat[rows, largest])[:, None, None, None]
+    close = np.allclose(weight_OIHW * factor, scaled_OIHW, rtol=1e-5, atol=1e-8)
+    return factor if close else None
 
 
 def _write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:

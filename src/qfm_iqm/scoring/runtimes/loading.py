@@ -1,25 +1,29 @@
 """From a model's name to a loaded runtime.
 
-A model folder is computed by torch, an exported folder by what it was exported for. Where another
-runtime is asked for, the model is exported once and kept in a cache.
+A model folder is computed by torch, an exported folder by what it was exported for. An export of
+its own may lie within a model folder, as `onnx/` or `openvino/`: on a CPU that is used in place of
+torch, which takes long to load. Where another runtime is asked for, the model is exported once and
+kept in a cache.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 from qfm_iqm.errors import ModelError, QFMError
-from qfm_iqm.network.card import read_card
+from qfm_iqm.network.card import ModelCard, read_card
 from qfm_iqm.network.finding import CARD_FILE, find_model
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
 from qfm_iqm.scoring.runtimes.folder import FILES, is_exported, read_info
 
 CACHE_DIR = "QFM_CACHE_DIR"
 CHOICES = ("auto", "torch", "onnx", "openvino")
+_NEEDED = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}
+"""What a runtime needs, the fastest first: to load a network, and after that to write one."""
 
 
 def load_runtime(
@@ -36,7 +40,7 @@ def load_runtime(
     Args:
         name: of a model, a model folder, an exported folder, or hub:owner/name.
         runtime: "torch", "onnx", "openvino"; "auto" takes the fastest that is installed; None
-            takes the folder's own.
+            takes the folder's own: without a GPU an export within it, if there is one.
         precision: "fp32", "bf16" (torch), or that of the exported folder; None takes the
             folder's own.
         device: for torch.
@@ -64,22 +68,32 @@ def load_runtime(
             "int8 is calibrated on photos: write it by qfm export --precision int8, and name that "
             "folder by --model."
         )
+    if runtime is None and device is None and precision in (None, "fp32") and not _has_gpu():
+        for own, modules in _NEEDED.items():
+            kept = _within(folder, own)
+            if kept is not None and _installed(modules[:1]):
+                return load_exported(kept, read_card(folder / CARD_FILE))
     if runtime in (None, "torch"):
         return _torch(name, precision, device, compiled)
     if precision not in (None, "fp32"):
         raise QFMError(f"{runtime} computes in fp32 or int8, not in {precision}.")
-    return load_exported(_cached(folder, name, str(runtime), say))
+    kept = _cached(folder, name, str(runtime), say)
+    return load_exported(kept, read_card(folder / CARD_FILE))
 
 
-def load_exported(folder: Path) -> Runtime:
+def load_exported(folder: Path, card: ModelCard | None = None) -> Runtime:
     """Loads an exported folder.
+
+    Args:
+        folder: of the export.
+        card: in place of the folder's own: that of its model, which may have changed.
 
     Raises:
         ModelError: it is damaged.
         ModuleNotFoundError: its runtime is not installed.
     """
     info = read_info(folder)
-    card = read_card(folder / CARD_FILE)
+    card = card or read_card(folder / CARD_FILE)
     file = folder / FILES[info.runtime][0]
     # An int8 network has weights of its own; one in fp32 has the model's.
     weights = info.sha256[FILES[info.runtime][-1]]
@@ -113,11 +127,20 @@ def _fastest(device: str | None, precision: str | None) -> str:
     """The fastest runtime that is installed (benchmarks/throughput.py)."""
     if device is not None or precision == "bf16" or _has_gpu():
         return "torch"
-    needed = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}
-    for name, modules in needed.items():
-        if all(find_spec(module) for module in modules):
-            return name
-    return "torch"
+    return next((name for name, modules in _NEEDED.items() if _installed(modules)), "torch")
+
+
+def _installed(modules: Iterable[str]) -> bool:
+    return all(find_spec(module) for module in modules)
+
+
+def _within(folder: Path, runtime: str) -> Path | None:
+    """The export for a runtime that lies in a model folder and is of the same weights."""
+    kept = folder / runtime
+    if not is_exported(kept):
+        return None
+    ours, theirs = (read_card(place / CARD_FILE).weights_sha256 for place in (folder, kept))
+    return kept if ours == theirs else None
 
 
 def _has_gpu() -> bool:
@@ -141,6 +164,9 @@ def _cached(
 ) -> Path:
     """The model in fp32 for a runtime, exported if it is not there."""
     card = read_card(folder / CARD_FILE)
+    within = _within(folder, runtime)
+    if within is not None:
+        return within
     weights = card.weights_sha256
     kept = cache_folder() / f"{card.name}-{weights[:16]}-{runtime}"
     try:
