@@ -5,8 +5,8 @@
 Diagnoses every variant and seed of one setting of an ablation, as `qfm diagnose` does, on images
 of its own test part, the same for all variants of a seed. The backbone of these runs is frozen and
 the same for all: what it gives for a crop is computed once. Writes selectivity_runs.csv, a row per
-run, and selectivity_summary.csv, the paired differences to baseline, random and gaussian, under
-benchmarks/results/. Ratios are compared by their logarithm.
+run, and selectivity_summary.csv and .md, the paired differences to baseline, random and gaussian,
+under benchmarks/results/. Ratios are compared by their logarithm.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import argparse
 import csv
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.evaluation.paired import Run, compare, write_comparisons
+from qfm_iqm.evaluation.paired import Comparison, Run, compare, write_comparisons
 from qfm_iqm.method.diagnosis import diagnose, sample
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.network.encoder import Encoder
@@ -99,7 +100,29 @@ def main() -> None:
         for name in FIGURES
         if (value := row[name])
     ]
-    write_comparisons(compare(runs, REFERENCES), RESULTS / "selectivity_summary.csv")
+    comparisons = compare(runs, REFERENCES)
+    write_comparisons(comparisons, RESULTS / "selectivity_summary.csv")
+    (RESULTS / "selectivity_summary.md").write_text(table_of(comparisons), "utf-8")
+
+
+def table_of(comparisons: Sequence[Comparison]) -> str:
+    """Medians of the figures, and the selectivity's ratios to the references, as Markdown."""
+    found = {(row.variant, row.reference, row.metric): row for row in comparisons}
+    names = [name.replace("_", " ") for name in FIGURES]
+    lines = [
+        f"| variant | {' | '.join(names)} | {' | '.join(f'over {r}' for r in REFERENCES)} |",
+        "| --- " * (1 + len(FIGURES) + len(REFERENCES)) + "|",
+    ]
+    for variant in dict.fromkeys(row.variant for row in comparisons):
+        medians = (found[variant, REFERENCES[0], f"log_{name}"].median for name in FIGURES)
+        cells = [f"{math.exp(median):.3f}" for median in medians]
+        for reference in REFERENCES:
+            row = found[variant, reference, "log_selectivity"]
+            ratio, low, high = map(math.exp, (row.mean_difference, row.ci_low, row.ci_high))
+            same = variant == reference
+            cells.append("–" if same else f"{ratio:.3f} ({low:.3f} to {high:.3f})")
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
