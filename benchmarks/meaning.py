@@ -23,8 +23,8 @@ from drawn import KINDS
 from qfm_iqm import load_model, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.conformal import coverage
-from qfm_iqm.image.cropping import fit
 from qfm_iqm.image.distorting import DISTORTIONS, distort
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.judging import recorded_part
 from qfm_iqm.scoring.scorer import Scorer

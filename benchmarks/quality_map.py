@@ -32,8 +32,9 @@ import torch
 from torch import Tensor
 
 from qfm_iqm import load_model, read_image
-from qfm_iqm.image.cropping import fit, grid_positions
+from qfm_iqm.image.cropping import grid_positions
 from qfm_iqm.image.distorting import DISTORTIONS, distort
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 

@@ -23,7 +23,8 @@ import torch
 
 from photos import RESULTS, matrix_rate, write_photos
 from qfm_iqm import load_model, read_image
-from qfm_iqm.image.cropping import covering_crops, fit
+from qfm_iqm.image.cropping import covering_crops
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.scoring.scorer import Scorer
 
 OUT = RESULTS / "speed.csv"

@@ -5,8 +5,9 @@ import pytest
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.image.cropping import fit, grid_positions
+from qfm_iqm.image.cropping import grid_positions
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.method.pseudo_table import read_pseudo_labels
 from qfm_iqm.network.checkpoint import load_model
 

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, ModelError, QFMError, TableError
 from qfm_iqm.evaluation.aliasing import aliasing
-from qfm_iqm.image.cropping import fit
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.method.diagnosis import DEGRADATIONS, diagnose, sample
 from qfm_iqm.network.units import LabelUnits
 

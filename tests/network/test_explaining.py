@@ -10,8 +10,8 @@ import torch
 from scipy.interpolate import RegularGridInterpolator
 
 from qfm_iqm import QualityMap, load_model, read_image
-from qfm_iqm.image.cropping import fit
 from qfm_iqm.image.distorting import distort
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.explaining import cells, regions
 from qfm_iqm.network.meaning import Curve
 from qfm_iqm.network.units import LabelUnits

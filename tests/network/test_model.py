@@ -8,7 +8,8 @@ from PIL import Image
 import qfm_iqm
 from qfm_iqm import read_image
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import fit, grid_positions
+from qfm_iqm.image.cropping import grid_positions
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.model import QualityScore
 
 

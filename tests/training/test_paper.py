@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from qfm_iqm.evaluation.correlation import srcc
-from qfm_iqm.image.cropping import Preprocessing, fit
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.training.paper import best_test_epoch, habits, random_crops
 from qfm_iqm.training.trainer import Trainer
 

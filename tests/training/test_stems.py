@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import Preprocessing, covering_crops, fit
+from qfm_iqm.image.cropping import Preprocessing, covering_crops
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.training.batches import CropDataset, Sample
 from qfm_iqm.training.stems import StemStore, _stem_hash, fixed_crop
