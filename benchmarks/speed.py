@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from photos import RESULTS, matrix_rate, write_photos
-from qfm_iqm import load_model, read_image
+from qfm_iqm import load_model, load_runtime, read_image
 from qfm_iqm.image.cropping import covering_crops
 from qfm_iqm.image.tensors import fit
 from qfm_iqm.scoring.scorer import Scorer
@@ -101,7 +101,7 @@ def reading_rate(photos: list[Path]) -> float:
 
 def engine_rate(name: str, photos: list[Path]) -> float:
     """Images per second through the engine, model loaded."""
-    scorer = Scorer(load_model(name), device="cpu")
+    scorer = Scorer(load_runtime(name))
     list(scorer.score_paths(photos[:32]))
     began = time.perf_counter()
     rows = list(scorer.score_paths(photos))

@@ -9,7 +9,8 @@ Writes benchmarks/results/throughput.csv. What is measured, each in a process of
   in batches of 32 crops of 224 pixels, as a share of that rate.
 * `<runtime>_crops_per_second`: the default model's network alone, by every runtime that is here.
 * `reading_images_per_second`: reading alone, in the engine's processes.
-* `network_images_per_second`: the network alone, for as many crops as an image has.
+* `network_images_per_second`: the network alone, as `qfm score` computes it, for as many crops as
+  an image has.
 * `engine_images_per_second`, and its share of the slower of those two.
 * `engine_speedup_2_cores`: from one core to two (Linux).
 * `first_score_seconds`: a cold `qfm score PHOTO`.
@@ -28,8 +29,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from photos import RESULTS, machine, write_photos
-from qfm_iqm import load_model
+from qfm_iqm import load_model, load_runtime
 
 OUT = RESULTS / "throughput.csv"
 ENCODERS = ("vit_tiny_patch16_224", "deit3_small_patch16_224")
@@ -123,8 +126,6 @@ def runtimes(folder: Path) -> dict[str, float]:
     """The default model's network alone, by every runtime that is installed."""
     from importlib.util import find_spec
 
-    import torch
-
     from photos import seconds
     from qfm_iqm.scoring.memory import keep_freed_memory
     from qfm_iqm.scoring.runtimes.exporting import export
@@ -142,7 +143,7 @@ def runtimes(folder: Path) -> dict[str, float]:
                     made = Path(place) / f"{target}_{precision}"
                     export(model, made, target, precision=precision, photos=photos)
                     ways[f"{target}_{precision}"] = load_exported(made)
-    crops = torch.rand(32, 3, 224, 224)
+    crops = list(np.random.default_rng(0).random((32, 3, 224, 224), np.float32))
     figures = {}
     for name, runtime in ways.items():
         for _ in range(3):
@@ -179,17 +180,14 @@ def reading(folder: Path) -> dict[str, float]:
 
 def network(folder: Path) -> dict[str, float]:
     """The network alone, in images: as many crops as one of these has."""
-    import torch
-
     from photos import seconds
     from qfm_iqm.scoring.memory import keep_freed_memory
-    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 
     keep_freed_memory()
     model = load_model()
     crops_per_image = model.score(str(next(folder.iterdir()))).n_crops
-    runtime = TorchRuntime(model, device="cpu")
-    crops = torch.rand(32, 3, 224, 224)
+    runtime = load_runtime()
+    crops = list(np.random.default_rng(0).random((32, 3, 224, 224), np.float32))
     runtime.run(crops)
     best = min(seconds(lambda: runtime.run(crops), 5) for _ in range(3))
     return {"network_images_per_second": 160 / best / crops_per_image}
@@ -202,7 +200,7 @@ def engine(folder: Path) -> dict[str, float]:
 
     paths = [str(path) for path in sorted(folder.iterdir())]
     warm = 64
-    scorer = Scorer(load_model(), device="cpu", processes=True, readers=default_processes())
+    scorer = Scorer(load_runtime(), processes=True, readers=default_processes())
     coming = scorer.score_paths(paths[:warm] + paths)
     for _ in range(warm):
         next(coming)
@@ -240,6 +238,7 @@ def cuda(folder: Path) -> dict[str, float]:
         built(crops[:1].cuda())
     a = torch.rand(8192, 8192, device="cuda", dtype=torch.bfloat16)
     on_gpu = crops.cuda()
+    compute = torch.inference_mode()(runtime.compute)
 
     def rate(work: object, repeats: int) -> float:
         assert callable(work)
@@ -253,7 +252,7 @@ def cuda(folder: Path) -> dict[str, float]:
         return repeats / (time.perf_counter() - began)
 
     matrix = rate(lambda: a @ a, 20) * 2 * 8192**3
-    passes = rate(lambda: runtime.run(on_gpu), 20)
+    passes = rate(lambda: compute(on_gpu), 20)
     scorer = Scorer(runtime, batch_size=256, processes=True, readers=os.cpu_count())
     paths = [str(path) for path in sorted(folder.iterdir())] * 4
     began = time.perf_counter()

@@ -28,7 +28,7 @@ from photos import RESULTS, machine, peak_memory, write_photos
 
 OUT = RESULTS / "toolbox.csv"
 THEIRS = ("topiq_nr", "hyperiqa", "musiq", "cnniqa")
-OURS = ("default", "default_fastest", "vit_s")
+OURS = ("default", "default_torch", "vit_s")
 LARGE = (4000, 3000)
 
 
@@ -71,24 +71,27 @@ THEIRS_FIRST = ("topiq_nr", "command")
 
 
 def measured(name: str, way: str, folder: str, limit: float) -> dict[str, Any]:
-    """One measurement in a process of its own."""
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-        "from toolbox import work; work(*sys.argv[1:])"
-    )
+    """One measurement in a process of its own, and the count of its arithmetic in another."""
+    begin = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    example = min(Path(folder).iterdir())
     try:
-        memory, printed = peak_memory(code, name, way, folder, limit)
+        memory, printed = peak_memory(
+            begin + "from toolbox import work; work(*sys.argv[1:])", name, way, folder, limit
+        )
+        _, counted = peak_memory(
+            begin + "from toolbox import flops; print(flops(*sys.argv[1:]))", name, example
+        )
     except RuntimeError as error:
         return {"failed": str(error)}
     figures: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return figures | {"peak_mb": round(memory)}
+    rate = figures["images_per_second"] * float(counted.splitlines()[-1]) / 1e9
+    return figures | {"gflops_per_second": round(rate, 2), "peak_mb": round(memory)}
 
 
 def work(name: str, way: str, folder: str, limit: str) -> None:
     """What the measured process does."""
     paths = [str(path) for path in sorted(Path(folder).iterdir())]
-    make = {"engine": _engine, "command": _command, "batched": _batched}[way]
-    run, flops = make(name, paths[0])
+    run = {"engine": _engine, "command": _command, "batched": _batched}[way](name)
     # An image of its own warms up, beyond which nothing is cached from image to image.
     for _ in run(paths[:1]):
         pass
@@ -98,54 +101,36 @@ def work(name: str, way: str, folder: str, limit: str) -> None:
         if time.perf_counter() - began > float(limit):
             break
     rate = done / (time.perf_counter() - began)
-    print(
-        json.dumps(
-            {
-                "images": done,
-                "images_per_second": round(rate, 4),
-                "gflops_per_second": round(rate * flops / 1e9, 2),
-            }
-        )
-    )
+    print(json.dumps({"images": done, "images_per_second": round(rate, 4)}))
     sys.stdout.flush()
 
 
 Run = Callable[[list[str]], Iterator[int]]
 
 
-def _engine(name: str, example: str) -> tuple[Run, float]:
-    """Our engine: the default model, it by the fastest runtime, or ViT-S on covering crops."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
+def _vit_s() -> Any:
     from qfm_iqm.image.cropping import Preprocessing
     from qfm_iqm.network.card import ModelCard
-    from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.network.model import QualityModel
     from qfm_iqm.network.quality import QualityNetwork
+
+    network = QualityNetwork("deit3_small_patch16_224")
+    card = ModelCard(name="vit_s", network=network.config, preprocessing=Preprocessing())
+    return QualityModel(network, card).eval()
+
+
+def _engine(name: str) -> Run:
+    """Our engine: the default model, it in torch, or ViT-S on covering crops."""
     from qfm_iqm.scoring.memory import keep_freed_memory
     from qfm_iqm.scoring.readers import default_processes
     from qfm_iqm.scoring.runtimes.loading import load_runtime
-    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
     from qfm_iqm.scoring.scorer import Scorer
 
     keep_freed_memory()
     if name == "vit_s":
-        network = QualityNetwork("deit3_small_patch16_224")
-        card = ModelCard(name=name, network=network.config, preprocessing=Preprocessing())
-        model = QualityModel(network, card).eval()
-        runtime: Any = TorchRuntime(model, device="cpu")
+        runtime = _vit_s()
     else:
-        model = load_model()
-        runtime = load_runtime("default", "auto" if name == "default_fastest" else "torch")
-    crop = model.card.preprocessing.crop
-    with (
-        torch.inference_mode(),
-        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-    ):
-        model.network(torch.rand(1, 3, crop, crop))
-    flops = counter.get_total_flops() * model.score(example).n_crops
+        runtime = load_runtime("default", "torch" if name == "default_torch" else None)
     scorer = Scorer(runtime, processes=True, readers=default_processes())
 
     def run(paths: list[str]) -> Iterator[int]:
@@ -153,7 +138,7 @@ def _engine(name: str, example: str) -> tuple[Run, float]:
             assert row.status == "ok", row.error
             yield 1
 
-    return run, flops
+    return run
 
 
 def _metric(name: str) -> Any:
@@ -170,13 +155,25 @@ def _metric(name: str) -> Any:
     return pyiqa.create_metric(name, device="cpu", pretrained=None if name == "cnniqa" else False)
 
 
-def _flops(metric: Any, example: str) -> float:
+def flops(name: str, example: str) -> float:
+    """Floating-point operations for one image, as torch counts them."""
+    import torch
+
+    if name in OURS:
+        from qfm_iqm.network.checkpoint import load_model
+
+        model = _vit_s() if name == "vit_s" else load_model()
+        crop = model.card.preprocessing.crop
+        # The fused attention kernel is counted on a CPU only in its plain form.
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            each = _counted(model.network, torch.rand(1, 3, crop, crop))
+        return each * int(model.score(example).n_crops)
     from pyiqa.utils.img_util import imread2tensor
 
     image = imread2tensor(example)[None]
     # Counted on a part of a large one: it grows with the pixels.
     part = image[..., :512, :512]
-    return _counted(metric, part) * image[0, 0].numel() / part[0, 0].numel()
+    return _counted(_metric(name), part) * image[0, 0].numel() / part[0, 0].numel()
 
 
 def _counted(metric: Any, image: Any) -> float:
@@ -188,7 +185,7 @@ def _counted(metric: Any, image: Any) -> float:
     return float(counter.get_total_flops())
 
 
-def _command(name: str, example: str) -> tuple[Run, float]:
+def _command(name: str) -> Run:
     """One image after the other, as pyiqa's command scores a folder."""
     import torch
 
@@ -200,10 +197,10 @@ def _command(name: str, example: str) -> tuple[Run, float]:
                 float(metric(path))
                 yield 1
 
-    return run, _flops(metric, example)
+    return run
 
 
-def _batched(name: str, example: str) -> tuple[Run, float]:
+def _batched(name: str) -> Run:
     """A data loader beside the network."""
     import torch
     from pyiqa.utils.img_util import imread2tensor
@@ -222,7 +219,7 @@ def _batched(name: str, example: str) -> tuple[Run, float]:
                 metric(images)
                 yield len(images)
 
-    return run, _flops(metric, example)
+    return run
 
 
 class _Images:

@@ -52,10 +52,11 @@ class TorchRuntime(Runtime):
         pinned = self.device.type == "cuda"
         batch_BCSS = torch.empty(len(crops), *crops[0].shape, pin_memory=pinned)
         fill(batch_BCSS.numpy(), crops)
-        scores_B = self._batch(batch_BCSS.to(self.device, non_blocking=True))
+        scores_B = self.compute(batch_BCSS.to(self.device, non_blocking=True))
         return np.asarray(scores_B.cpu().double().numpy())
 
-    def _batch(self, crops_BCSS: Tensor) -> Tensor:
+    def compute(self, crops_BCSS: Tensor) -> Tensor:
+        """Scores (B,) of crops (B, 3, S, S) in [0, 1] that lie on the runtime's device."""
         if self._compiled is None:
             return self._forward(crops_BCSS)
         # One size of batch is one compilation: a last, smaller batch is filled up.
