@@ -45,7 +45,7 @@ def assert_as_read_whole(content, preprocessing, *, exact):
     assert difference == 0 if exact else difference < 1e-5
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     width=st.integers(1, 150),
     height=st.integers(1, 150),

@@ -670,7 +670,7 @@ def qfm_train(recipe, out, *options):
     )
 
 
-def read_pipe(pipe, process, seconds=60):
+def read_pipe(pipe, process, seconds=300):
     """What a process writes into a named pipe the next time; fails if it ends or hangs instead."""
     ends = time.monotonic() + seconds
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

@@ -79,7 +79,10 @@ def resized(image_CHW: Floats, size: tuple[int, int]) -> Floats:
     for place, channel in zip(result, image_CHW, strict=True):
         # Pillow's floats: torch's antialiased interpolation gives the same within 5e-6.
         image = Image.fromarray(np.ascontiguousarray(channel))
-        place[:] = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+        # One direction at a time: left to itself, Pillow begins with the one that costs less.
+        for reached in ((width, image.height), (width, height)):
+            image = image.resize(reached, Image.Resampling.BICUBIC)
+        place[:] = np.asarray(image)
     return result
 
 

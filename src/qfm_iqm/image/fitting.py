@@ -4,7 +4,7 @@
 from the decoder's canvas to its working size some rows at a time:
 
 * What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
-  separable, and its order is the one in which Pillow does both.
+  separable, and its order is that of `cropping.resized`.
 * What keeps its size stays in 8 bits. Crops become floats when they are cut.
 
 The pixels are those of `fit(read_image(x))`, to the bit where the image is upright as it is stored;
