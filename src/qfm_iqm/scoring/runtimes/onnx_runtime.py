@@ -33,6 +33,8 @@ class OnnxRuntime(Runtime):
         super().__init__(card, precision, weights)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
+        # Threads that wait for the next batch must not take the cores from those that read images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
