@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.identity import Outcome
     from qfm_iqm.scoring.job import Job
     from qfm_iqm.scoring.rows import ScoreRow
+    from qfm_iqm.scoring.runtimes.base import Runtime as ScoringRuntime
     from qfm_iqm.scoring.scorer import Scorer
 
 _MANY = 200  # files: from here on it pays to start processes that read them
@@ -167,18 +168,19 @@ def score(
         rows = read_rows(Path(out)) if code != 130 else ()
     if report is not None and code != 130:
         source = ", ".join((paths or [str(list_file)])[:5])
-        report_rows(rows, source, report, loaded.card.label, _explainer(model), console)
+        report_rows(rows, source, report, loaded.card.label, _explainer(loaded, model), console)
     if code or found.unreadable:
         raise typer.Exit(code or 1)
 
 
-def _explainer(model: str) -> QualityModel | None:
-    """What draws quality maps: the model in torch; an export has none."""
+def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
+    """What draws maps: the model in torch, loaded if it does not score; an export has none."""
     from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.network.finding import find_model
     from qfm_iqm.scoring.runtimes.folder import is_exported
 
-    return None if is_exported(find_model(model)) else load_model(model)
+    own: QualityModel | None = getattr(loaded, "model", None)
+    return own if own or is_exported(find_model(model)) else load_model(model)
 
 
 def _found(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from qfm_iqm.image.cropping import Floats
 
 NAMES = (
     "equal_across", "equal_down", "brightness", "contrast", "dark", "bright", "chroma",
