@@ -12,9 +12,9 @@ def by_name(image):
 @pytest.mark.parametrize("fill", ["flat", "random"])
 def test_every_image_has_finite_statistics(size, fill):
     image = (
-        np.random.default_rng(0).random((3, *size), np.float32)
+        np.random.default_rng(0).integers(0, 256, (3, *size), np.uint8)
         if fill == "random"
-        else np.full((3, *size), 0.3, np.float32)
+        else np.full((3, *size), 77, np.uint8)
     )
     found = pixel_statistics(image)
     assert found.shape == (len(NAMES),)
@@ -24,11 +24,16 @@ def test_every_image_has_finite_statistics(size, fill):
 
 def test_against_a_slow_count():
     draw = np.random.default_rng(0)
-    image = draw.integers(0, 256, (3, 12, 10)).astype(np.float32) / 255
-    image[:, :, 4:7] = image[:, :, 4:5]  # equal side by side
-    image[:, 3] = image[:, 2]  # equal one above the other
-    image[:, 0, 0], image[:, 1, 1] = 0, 1
-    found = by_name(image)
+    levels = draw.integers(0, 256, (3, 12, 10), np.uint8)
+    levels[:, :, 4:7] = levels[:, :, 4:5]  # equal side by side
+    levels[:, 3] = levels[:, 2]  # equal one above the other
+    levels[:, 0, 0], levels[:, 1, 1] = 0, 255
+    levels[:, 5, 5], levels[:, 6, 6] = (
+        (1, 1, 1),
+        (254, 254, 254),
+    )  # nearly
+    found = by_name(levels)
+    image = levels / 255
     grey = image.mean(0)
     across = [(image[:, y, x] == image[:, y, x + 1]).all() for y in range(12) for x in range(9)]
     down = [(image[:, y, x] == image[:, y + 1, x]).all() for y in range(11) for x in range(10)]
@@ -36,8 +41,8 @@ def test_against_a_slow_count():
     assert found["equal_down"] == pytest.approx(np.mean(down))
     assert found["brightness"] == pytest.approx(grey.mean(), rel=1e-5)
     assert found["contrast"] == pytest.approx(np.log(grey.std() + 0.25 / 255), rel=1e-5)
-    assert found["dark"] == pytest.approx((grey < 1 / 255).mean())
-    assert found["bright"] == pytest.approx((grey > 254 / 255).mean())
+    assert found["dark"] == pytest.approx((grey < 0.99 / 255).mean())
+    assert found["bright"] == pytest.approx((grey > 254.01 / 255).mean())
     assert found["chroma"] == pytest.approx((image.max(0) - image.min(0)).mean(), rel=1e-5)
     steps = np.abs(np.concatenate([np.diff(grey, axis=1).ravel(), np.diff(grey, axis=0).ravel()]))
     assert found["gradient"] == pytest.approx(np.log(steps.mean() + 0.25 / 255), rel=1e-4)
@@ -50,12 +55,12 @@ def test_against_a_slow_count():
 
 
 def test_noise_is_rough_and_a_slope_is_not():
-    slope = np.broadcast_to(np.linspace(0, 1, 64, dtype=np.float32), (3, 64, 64))
-    grain = np.random.default_rng(0).random((3, 64, 64), np.float32)
+    slope = np.broadcast_to(np.arange(0, 256, 4, dtype=np.uint8), (3, 64, 64))
+    grain = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
     assert by_name(grain)["roughness"] > by_name(slope)["roughness"] + 2
     assert by_name(grain)["coarser"] < by_name(slope)["coarser"] - 0.5
 
 
 def test_a_flat_colour_is_one_colour():
-    found = by_name(np.full((3, 20, 20), 0.5, np.float32))
+    found = by_name(np.full((3, 20, 20), 128, np.uint8))
     assert (found["equal_across"], found["colours"], found["commonest"]) == (1, 0, 1)

@@ -5,10 +5,9 @@ from the decoder's canvas to its working size some rows at a time:
 
 * What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
   separable, and its order is that of `cropping.resized`.
-* What keeps its size stays in 8 bits. Crops become floats when they are cut.
+* Pixels stay in 8 bits. Crops become floats when they are cut.
 
-The pixels are those of `fit(read_image(x))`, to the bit where the image is upright as it is stored;
-one that must be turned is turned after it was reduced, which rounds differently (below 1e-5).
+The pixels are those of `fit(read_image(x))`, to the bit.
 
 Shapes: H and W pixels, 3 colours.
 """
@@ -17,23 +16,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.image.cropping import Floats, Preprocessing, continued, fit, resized, working_size
+from qfm_iqm.image.cropping import Preprocessing, continued, fit, resized, working_size
 from qfm_iqm.image.reading import (
     MAX_PIXELS,
+    Bytes,
+    Floats,
     Picture,
     Source,
     colours_first,
+    in_eight_bits,
     in_unit_range,
     opened,
     upright,
 )
 
-STRIP_PIXELS = 1 << 19  # pixels that are floats at once
+STRIP_PIXELS = 1 << 19  # pixels that are copied at once
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _DEEP = ("I", "F")  # first letters of modes with more than 8 bits: read whole
 
@@ -47,12 +49,12 @@ class FittedImage:
     """An image at the size at which it is cropped.
 
     Attributes:
-        pixels: RGB (3, H, W), uint8, or float32 in [0, 1] of an image that was reduced or deep.
+        pixels: RGB (3, H, W), uint8, or float32 in [0, 1] of an image with more than 8 bits.
         width: of the image in pixels, upright, before it was fitted.
         height: of the image in pixels, upright, before it was fitted.
     """
 
-    pixels: npt.NDArray[np.uint8] | Floats
+    pixels: Bytes | Floats
     width: int
     height: int
 
@@ -60,6 +62,11 @@ class FittedImage:
 def as_floats(pixels: npt.NDArray[Any]) -> Floats:
     """Pixels in 8 bits as float32 in [0, 1], as `read_image` makes them; floats as they are."""
     return pixels if pixels.dtype == np.float32 else in_unit_range(pixels)
+
+
+def as_bytes(pixels: npt.NDArray[Any]) -> Bytes:
+    """Floats in [0, 1] as the nearest of 256 levels; pixels in 8 bits as they are."""
+    return pixels if pixels.dtype == np.uint8 else in_eight_bits(pixels)
 
 
 def read_fitted(
@@ -123,8 +130,8 @@ def decoding_bytes(
     elif (target_height, target_width) == (height, width):
         result = (3 if picture.orientation() == 1 else 6) * width * height
     else:
-        result = 12 * (height * target_width + 2 * target_height * target_width)
-    strips = 36 * min(width * height, max(STRIP_PIXELS, width))
+        result = 3 * (height * target_width + 2 * target_height * target_width)
+    strips = 16 * min(width * height, max(STRIP_PIXELS, width))
     measuring = 64 * target_height * target_width if measured else 0
     return max(width * height * (canvas + decoder) + result + strips, result + measuring)
 
@@ -134,30 +141,45 @@ def _whole(picture: Picture) -> Floats:
     return in_unit_range(colours_first(upright(picture.pixels(), picture.orientation())))
 
 
-def _same_size(picture: Picture) -> npt.NDArray[np.uint8]:
-    """The image in 8 bits, rows beside each other in memory as they come."""
+def _same_size(picture: Picture) -> Bytes:
+    """The image, rows beside each other in memory as they come."""
     width, height = picture.image.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    for top, bottom in _strips(width, height):
-        pixels[top:bottom] = picture.pixels(top, bottom)
-    orientation = picture.orientation()
-    if orientation != 1:
-        pixels = np.array(upright(pixels, orientation), order="C")
-    return pixels.transpose(2, 0, 1)
+    pixels_HWC = np.empty((height, width, 3), np.uint8)
+    for top, bottom in _strips(height, width):
+        pixels_HWC[top:bottom] = _bytes(picture, (0, top, width, bottom))
+    return _upright(pixels_HWC, picture)
 
 
-def _reduced(picture: Picture, target: tuple[int, int]) -> Floats:
+def _reduced(picture: Picture, target: tuple[int, int]) -> Bytes:
     """The image reduced to (H, W), given as it is stored, and then turned upright."""
     width, height = picture.image.size
-    narrow_CHW = np.empty((3, height, target[1]), np.float32)
-    for top, bottom in _strips(width, height):
-        strip_CHW = in_unit_range(colours_first(picture.pixels(top, bottom)))
-        narrow_CHW[:, top:bottom] = resized(strip_CHW, (bottom - top, target[1]))
-    reduced_CHW = resized(narrow_CHW, target).clip(0, 1)
-    return colours_first(upright(reduced_CHW.transpose(1, 2, 0), picture.orientation()))
+    if picture.orientation() in _TURNED:  # what is down here will be across: it comes first
+        first_HWC = np.empty((target[0], width, 3), np.uint8)
+        for left, right in _strips(width, height):
+            strip_HWC = _bytes(picture, (left, 0, right, height))
+            first_HWC[:, left:right] = resized(strip_HWC, (target[0], right - left))
+    else:
+        first_HWC = np.empty((height, target[1], 3), np.uint8)
+        for top, bottom in _strips(height, width):
+            strip_HWC = _bytes(picture, (0, top, width, bottom))
+            first_HWC[top:bottom] = resized(strip_HWC, (bottom - top, target[1]))
+    return _upright(resized(first_HWC, target), picture)
 
 
-def _strips(width: int, height: int) -> Iterator[tuple[int, int]]:
-    rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        yield top, min(top + rows, height)
+def _bytes(picture: Picture, box: tuple[int, int, int, int]) -> Bytes:
+    """A part of an image that has no more than 8 bits."""
+    return cast(Bytes, picture.pixels(box))
+
+
+def _upright(pixels_HWC: Bytes, picture: Picture) -> Bytes:
+    """Pixels (H, W, 3) as a picture's orientation asks, as (3, H, W)."""
+    orientation = picture.orientation()
+    if orientation != 1:
+        pixels_HWC = np.array(upright(pixels_HWC, orientation), order="C")
+    return pixels_HWC.transpose(2, 0, 1)
+
+
+def _strips(length: int, across: int) -> Iterator[tuple[int, int]]:
+    step = max(1, STRIP_PIXELS // across)
+    for start in range(0, length, step):
+        yield start, min(start + step, length)

@@ -30,6 +30,8 @@ from qfm_iqm.image.silence import quiet_pillow
 if TYPE_CHECKING:
     from torch import Tensor
 
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 MAX_PIXELS = 250_000_000
@@ -106,7 +108,12 @@ def colours_first(pixels: Pixels) -> npt.NDArray[Any]:
     return np.array(pixels.transpose(2, 0, 1), order="C")
 
 
-def in_unit_range(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def in_eight_bits(pixels: Floats) -> Bytes:
+    """Pixels in [0, 1] as the nearest of 256 levels."""
+    return np.asarray(np.rint(pixels * np.float32(255)).astype(np.uint8))
+
+
+def in_unit_range(pixels: npt.NDArray[Any]) -> Floats:
     """Pixels of 8 or 16 bits as float32 in [0, 1]."""
     largest = np.float32(np.iinfo(pixels.dtype).max)
     return np.asarray(np.divide(pixels, largest, dtype=np.float32, casting="unsafe"))
@@ -142,12 +149,15 @@ class Picture:
         load(self.image, self.allow_truncated)
 
     def pixels(
-        self, top: int = 0, bottom: int | None = None, *, background: tuple[int, int, int] = WHITE
+        self,
+        box: tuple[int, int, int, int] | None = None,
+        *,
+        background: tuple[int, int, int] = WHITE,
     ) -> Pixels:
-        """The loaded image, or some of its rows, as sRGB pixels (H, W, 3), not yet upright."""
+        """The loaded image, or a (left, top, right, bottom) of it, as sRGB (H, W, 3); not yet turned."""
         image = self.image
-        if bottom is not None and (top, bottom) != (0, image.height):
-            image = image.crop((0, top, image.width, bottom))
+        if box not in (None, (0, 0, *image.size)):
+            image = image.crop(box)
         return srgb_pixels(image, self.packing, background)
 
     def orientation(self) -> int:

@@ -10,12 +10,11 @@ Shapes: H and W pixels.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.image.cropping import Floats
+from qfm_iqm.image.reading import Bytes
 
 NAMES = (
     "equal_across", "equal_down", "brightness", "contrast", "dark", "bright", "chroma",
@@ -24,19 +23,23 @@ NAMES = (
 )  # fmt: skip
 """Of the statistics, in their order."""
 
-_LEVEL = 1 / 255
-_FLOOR = _LEVEL / 4  # below any 8-bit difference: logarithms stay finite
+_LEVELS = 255
+_WHITE = 3 * _LEVELS
+_FLOOR = 1 / _LEVELS / 4  # below any difference of one level: logarithms stay finite
 _COLOUR_LEVELS = 16  # a colour, for counting: 4 bits of each channel
 
+# Sums of three colours, kept as such: integers are exact, and small ones fast.
+Grey = npt.NDArray[np.int16]
 
-def pixel_statistics(image_3HW: Floats) -> npt.NDArray[np.float64]:
+
+def pixel_statistics(pixels_3HW: Bytes) -> npt.NDArray[np.float64]:
     """Measures an image.
 
     Args:
-        image_3HW: RGB (3, H, W) in [0, 1], of any size from 1x1 on.
+        pixels_3HW: RGB (3, H, W) in 8 bits, of any size from 1x1 on.
 
     Returns:
-        As many numbers as `NAMES`, float64, all finite:
+        As many numbers as `NAMES`, float64, all finite, in units of the whole range:
 
         * shares of neighbours that are equal, side by side and one above the other;
         * mean and (log) standard deviation of the brightness, shares of black and white pixels;
@@ -48,69 +51,85 @@ def pixel_statistics(image_3HW: Floats) -> npt.NDArray[np.float64]:
         * log of horizontal over vertical gradient;
         * log number of different colours, and the share of the commonest.
     """
-    image_3HW = image_3HW.astype(np.float32, copy=False)
-    grey_HW = image_3HW.mean(0)
+    pixels_3HW = np.ascontiguousarray(pixels_3HW)
+    grey_HW: Grey = pixels_3HW.sum(0, dtype=np.int16)
     across_Hw, down_hW = np.diff(grey_HW, axis=1), np.diff(grey_HW, axis=0)
     mean_gradient = _mean_size(across_Hw, down_hW)
     second = _mean_size(np.diff(across_Hw, axis=1), np.diff(down_hW, axis=0))
-    half_hw = _halved(grey_HW)
-    levels_3HW = (image_3HW * (_COLOUR_LEVELS - 1) + np.float32(0.5)).astype(np.int16)
-    codes = (levels_3HW[0] * _COLOUR_LEVELS + levels_3HW[1]) * _COLOUR_LEVELS + levels_3HW[2]
-    counts = np.bincount(codes.clip(0, _COLOUR_LEVELS**3 - 1).ravel())
+    half_hw = _halved(grey_HW)  # sums of four: their gradients are divided by as many
+    quarter_hw = _halved(half_hw)
+    counts = _colour_counts(pixels_3HW)
     return np.array(
         [
-            _equal(image_3HW, axis=2),
-            _equal(image_3HW, axis=1),
-            grey_HW.mean(dtype=np.float64),
-            _log(grey_HW.std(dtype=np.float64)),
-            _mean(grey_HW < _LEVEL),
-            _mean(grey_HW > 1 - _LEVEL),
-            _mean(image_3HW.max(0) - image_3HW.min(0)),
+            _equal(pixels_3HW[:, :, 1:], pixels_3HW[:, :, :-1]),
+            _equal(pixels_3HW[:, 1:], pixels_3HW[:, :-1]),
+            int(grey_HW.sum(dtype=np.int64)) / grey_HW.size / _WHITE,
+            _log(_deviation(grey_HW)),
+            _share(grey_HW < 3),
+            _share(grey_HW > _WHITE - 3),
+            (pixels_3HW.max(0) - pixels_3HW.min(0)).mean() / _LEVELS,
             _log(mean_gradient),
             _log(_root_mean_square(across_Hw, down_hW)) - _log(mean_gradient),
             _log(second) - _log(mean_gradient),
-            _log(_mean_gradient(half_hw)) - _log(mean_gradient),
-            _log(_mean_gradient(_halved(half_hw))) - _log(mean_gradient),
+            _log(_mean_gradient(half_hw) / 4) - _log(mean_gradient),
+            _log(_mean_gradient(quarter_hw) / 16) - _log(mean_gradient),
             _log(_mean_size(across_Hw)) - _log(_mean_size(down_hW)),
             math.log((counts > 0).sum()),
-            counts.max() / codes.size,
+            counts.max() / grey_HW.size,
         ]
     )
 
 
-def _equal(image_3HW: Floats, axis: int) -> float:
+def _equal(ones: Bytes, others: Bytes) -> float:
     """The share of neighbours that are equal in all colours."""
-    steps = np.abs(np.diff(image_3HW, axis=axis))
-    return _mean(steps.max(0) < _LEVEL / 2)
+    red, green, blue = (one == other for one, other in zip(ones, others, strict=True))
+    return _share(red & green & blue)
 
 
-def _halved(grey_HW: Floats) -> Floats:
-    """The image reduced to a half by area; nothing of one that would have no gradient left."""
+def _colour_counts(pixels_3HW: Bytes) -> npt.NDArray[np.int64]:
+    """How many pixels have each colour."""
+    scaled_3HW = pixels_3HW * np.uint16(_COLOUR_LEVELS - 1) + np.uint16(_LEVELS // 2)
+    # Division by 255, exact for 16 bits, at the cost of two shifts.
+    red_HW, green_HW, blue_HW = (scaled_3HW + 1 + (scaled_3HW >> 8)) >> 8
+    codes_HW = (red_HW * _COLOUR_LEVELS + green_HW) * _COLOUR_LEVELS + blue_HW
+    return np.bincount(codes_HW.ravel())
+
+
+def _halved(grey_HW: Grey) -> Grey:
+    """Sums of two by two pixels; nothing of an image that would have no gradient left."""
     if min(grey_HW.shape) < 4:
-        return np.zeros((0, 0), np.float32)
+        return np.zeros((0, 0), np.int16)
     height, width = (side // 2 * 2 for side in grey_HW.shape)
     rows = grey_HW[:height:2, :width] + grey_HW[1:height:2, :width]
-    return np.asarray((rows[:, ::2] + rows[:, 1::2]) / np.float32(4))
+    return np.asarray(rows[:, ::2] + rows[:, 1::2])
 
 
-def _mean_gradient(grey_HW: Floats) -> float:
+def _mean_gradient(grey_HW: Grey) -> float:
     return _mean_size(np.diff(grey_HW, axis=1), np.diff(grey_HW, axis=0))
 
 
-def _mean_size(*parts: Floats) -> float:
+def _mean_size(*parts: Grey) -> float:
     """The mean of all absolute values; 0 of nothing: one column of pixels has no neighbours."""
     count = sum(part.size for part in parts)
-    return sum(float(np.abs(part).sum(dtype=np.float64)) for part in parts) / max(count, 1)
+    return sum(int(np.abs(part).sum(dtype=np.int64)) for part in parts) / max(count, 1) / _WHITE
 
 
-def _root_mean_square(*parts: Floats) -> float:
+def _deviation(grey_HW: Grey) -> float:
+    count, total = grey_HW.size, int(grey_HW.sum(dtype=np.int64))
+    return math.sqrt(count * _squares(grey_HW) - total**2) / count / _WHITE
+
+
+def _root_mean_square(*parts: Grey) -> float:
     count = sum(part.size for part in parts)
-    squares = sum(float(np.square(part).sum(dtype=np.float64)) for part in parts)
-    return math.sqrt(squares / max(count, 1))
+    return math.sqrt(sum(_squares(part) for part in parts) / max(count, 1)) / _WHITE
 
 
-def _mean(values: npt.NDArray[Any]) -> float:
-    return float(values.mean(dtype=np.float64)) if values.size else 0.0
+def _squares(values: Grey) -> int:
+    return int(np.square(values, dtype=np.int32).sum(dtype=np.int64))
+
+
+def _share(marks: npt.NDArray[np.bool_]) -> float:
+    return np.count_nonzero(marks) / max(marks.size, 1)
 
 
 def _log(value: float) -> float:

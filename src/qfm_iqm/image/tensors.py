@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from qfm_iqm.image import cropping
 from qfm_iqm.image.cropping import Preprocessing, continued, working_size
+from qfm_iqm.image.reading import in_eight_bits, in_unit_range
 
 
 def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -21,19 +22,28 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         preprocessing: the model's preprocessing.
 
     Returns:
-        See `cropping.fit`; of one image on a CPU and without gradients to the bit the same.
+        See `cropping.fit`; on a CPU and without gradients to the bit the same. Elsewhere what is
+        reduced is reduced in floats, and pixels differ by some of 255 levels at most.
     """
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
     if size != (height, width):
-        image_CHW = _resized(image_CHW, size).clamp(0, 1)
+        image_CHW = _resized(image_CHW, size)
     fitted_CHW: Tensor = continued(image_CHW, preprocessing.crop)
     return fitted_CHW
 
 
 def _resized(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    if image_CHW.ndim == 3 and image_CHW.device.type == "cpu" and not image_CHW.requires_grad:
-        return torch.from_numpy(cropping.resized(image_CHW.float().numpy(), size))
-    batched = image_CHW.reshape(-1, *image_CHW.shape[-3:])
-    scaled = functional.interpolate(batched, size, mode="bicubic", antialias=True)
-    return scaled.reshape(*image_CHW.shape[:-2], *size)
+    images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
+    if image_CHW.device.type == "cpu" and not image_CHW.requires_grad:
+        scaled_BCHW = torch.stack([_resized_in_bytes(image, size) for image in images_BCHW])
+    else:
+        scaled_BCHW = functional.interpolate(images_BCHW, size, mode="bicubic", antialias=True)
+        scaled_BCHW = scaled_BCHW.clamp(0, 1)
+    return scaled_BCHW.reshape(*image_CHW.shape[:-2], *size)
+
+
+def _resized_in_bytes(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    pixels_HWC = in_eight_bits(image_CHW.float().numpy()).transpose(1, 2, 0)
+    resized_CHW = cropping.resized(pixels_HWC, size).transpose(2, 0, 1)
+    return torch.from_numpy(in_unit_range(resized_CHW))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qfm_iqm.image.cropping import covering_crops, working_size
-from qfm_iqm.image.reading import Source, read_image
+from qfm_iqm.image.reading import Source, in_eight_bits, read_image
 from qfm_iqm.image.statistics import pixel_statistics
 from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.card import ModelCard
@@ -67,7 +67,7 @@ class QualityModel(nn.Module):
         meaning = self.card.meaning
         if meaning is None or meaning.usual is None:
             return None
-        return pixel_statistics(fitted_CHW.cpu().numpy())
+        return pixel_statistics(in_eight_bits(fitted_CHW.cpu().numpy()))
 
     @torch.inference_mode()
     def score(self, image: Source | Tensor, *, batch_size: int = 32) -> QualityScore:

@@ -22,7 +22,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.conformal import conformal_reach
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.distorting import distort
-from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.reading import in_eight_bits, read_image
 from qfm_iqm.image.statistics import NAMES, pixel_statistics
 from qfm_iqm.image.tensors import fit
 from qfm_iqm.network.meaning import Interval, Meaning, Usual
@@ -150,7 +150,7 @@ def statistics_of(
         if soft >= 0 and soft % SOFT == 0:
             kind, level = ("blur", "resample")[soft // SOFT % 2], 3 + soft // SOFT // 2 % 2
             images.append(distort(image_CHW, kind, level))
-        return [pixel_statistics(image.numpy()) for image in images]
+        return [pixel_statistics(in_eight_bits(image.numpy())) for image in images]
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         yield from pool.map(look, range(len(paths)))

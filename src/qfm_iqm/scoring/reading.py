@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.fitting import as_floats, decoding_bytes, read_fitted
+from qfm_iqm.image.fitting import as_bytes, decoding_bytes, read_fitted
 from qfm_iqm.image.reading import MAX_PIXELS, name_of, open_file, opened
 from qfm_iqm.image.statistics import pixel_statistics
 
@@ -110,7 +110,7 @@ def read(
     else:
         reading = Reading(path, image.pixels, image.width, image.height, sha256)
         if policy.statistics:
-            measured = pixel_statistics(as_floats(image.pixels))
+            measured = pixel_statistics(as_bytes(image.pixels))
             reading = replace(reading, statistics=measured)
     return replace(reading, seconds=time.perf_counter() - began)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from qfm_iqm.image.cropping import covering_crops
-from qfm_iqm.image.fitting import as_floats
+from qfm_iqm.image.fitting import as_bytes, as_floats
 from qfm_iqm.image.statistics import pixel_statistics
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
@@ -130,7 +130,7 @@ class Batcher:
             list(covering_crops(image.pixels, self._card.preprocessing.crop)),
             image.width,
             image.height,
-            pixel_statistics(as_floats(image.pixels)) if measured else None,
+            pixel_statistics(as_bytes(image.pixels)) if measured else None,
         )
 
     def _explained(self, image: Decoded) -> QualityMap:
