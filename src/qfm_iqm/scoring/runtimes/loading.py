@@ -22,8 +22,8 @@ from qfm_iqm.scoring.runtimes.folder import FILES, is_exported, read_info
 
 CACHE_DIR = "QFM_CACHE_DIR"
 CHOICES = ("auto", "torch", "onnx", "openvino")
-_NEEDED = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}
-"""What a runtime needs, the fastest first: to load a network, and after that to write one."""
+_NEEDED = {"onnx": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
+"""What a runtime needs, the fastest first (benchmarks/throughput.py): to load, then to write."""
 
 
 def load_runtime(
@@ -39,8 +39,8 @@ def load_runtime(
 
     Args:
         name: of a model, a model folder, an exported folder, or hub:owner/name.
-        runtime: "torch", "onnx", "openvino"; "auto" takes the fastest that is installed; None
-            takes the folder's own: without a GPU an export within it, if there is one.
+        runtime: "torch", "onnx", "openvino"; None takes torch, or without a GPU an export within
+            the folder; "auto" converts a folder that has none for the fastest that is installed.
         precision: "fp32", "bf16" (torch), or that of the exported folder; None takes the
             folder's own.
         device: for torch.
@@ -61,19 +61,15 @@ def load_runtime(
         if precision not in (None, found.precision):
             raise QFMError(f"{folder} was exported in {found.precision}, not in {precision}.")
         return load_exported(folder)
-    if runtime == "auto":
-        runtime = _fastest(device, precision)
     if precision == "int8":
         raise QFMError(
             "int8 is calibrated on photos: write it by qfm export --precision int8, and name that "
             "folder by --model."
         )
-    if runtime is None and device is None and precision in (None, "fp32") and not _has_gpu():
-        for own, modules in _NEEDED.items():
-            kept = _within(folder, own)
-            if kept is not None and _installed(modules[:1]):
-                return load_exported(kept, read_card(folder / CARD_FILE))
-    if runtime in (None, "torch"):
+    if runtime in (None, "auto"):
+        plain = device is None and precision != "bf16" and not _has_gpu()
+        runtime = _fastest(folder, convert=runtime == "auto") if plain else "torch"
+    if runtime == "torch":
         return _torch(name, precision, device, compiled)
     if precision not in (None, "fp32"):
         raise QFMError(f"{runtime} computes in fp32 or int8, not in {precision}.")
@@ -123,11 +119,13 @@ def _torch(
     return TorchRuntime(load_model(name), device=device, precision=wanted, compiled=compiled)
 
 
-def _fastest(device: str | None, precision: str | None) -> str:
-    """The fastest runtime that is installed (benchmarks/throughput.py)."""
-    if device is not None or precision == "bf16" or _has_gpu():
-        return "torch"
-    return next((name for name, modules in _NEEDED.items() if _installed(modules)), "torch")
+def _fastest(folder: Path, *, convert: bool) -> str:
+    """The fastest runtime that can load a model's folder; with `convert`, or its conversion."""
+    for name, modules in _NEEDED.items():
+        if _within(folder, name) is not None and _installed(modules[:1]):
+            return name
+    able = (name for name, modules in _NEEDED.items() if convert and _installed(modules))
+    return next(able, "torch")
 
 
 def _installed(modules: Iterable[str]) -> bool:
