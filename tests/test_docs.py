@@ -1,9 +1,12 @@
 """What the documents say is what is there: links lead somewhere, tables are the measured ones."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from qfm_iqm.training.recipe_file import check_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,6 +29,18 @@ def test_local_links_lead_somewhere(page):
 def test_tables_are_those_of_the_results(page):
     for source, content in TABLE.findall(page.read_text("utf-8")):
         assert content.strip() == (ROOT / source).read_text("utf-8").strip(), source
+
+
+def test_parts_of_recipes_are_accepted():
+    base = tomllib.loads((ROOT / "recipes" / "biq2021.toml").read_text("utf-8"))
+    blocks = [
+        (page, tomllib.loads(block))
+        for page in PAGES
+        for block in re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    assert blocks
+    for page, block in blocks:
+        check_recipe(base | block, page.name)
 
 
 def test_figures_of_measurements_come_from_somewhere():

@@ -1,3 +1,4 @@
+import math
 import random
 import subprocess
 import sys
@@ -5,7 +6,7 @@ import sys
 import pytest
 
 from qfm_iqm.scoring import budget
-from qfm_iqm.scoring.budget import MemoryBudget, images_share, readers_within
+from qfm_iqm.scoring.budget import MemoryBudget, container_room, images_share, readers_within
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -78,3 +79,17 @@ print(resident() - before, available())
     taken, free = map(int, answer.stdout.split())
     assert 60 << 20 < taken < 80 << 20
     assert free > 64 << 20
+
+
+def test_a_container_leaves_what_its_limit_says_without_cached_files(tmp_path, monkeypatch):
+    assert container_room(tmp_path) == math.inf
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 300000\ninactive_file 250000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert container_room(tmp_path) == math.inf
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert container_room(tmp_path) == 550_000
+    monkeypatch.setattr(budget, "CGROUP", tmp_path)
+    assert budget.available() == 550_000
+    (tmp_path / "memory.max").write_text("100\n")
+    assert container_room(tmp_path) == 0

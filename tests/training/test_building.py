@@ -1,7 +1,6 @@
 """The untrained model of a recipe, its card, and the memory it will need."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +11,8 @@ from qfm_iqm.network.checkpoint import load_card, load_model
 from qfm_iqm.training import building
 from qfm_iqm.training.building import build_model, check_memory
 from qfm_iqm.training.data import UnratedImage, load_data
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_the_memorys_bytes(build, width, token_width):
     recipe, model = build(method__kind="qfm", network__width=width)
     state = torch.get_rng_state()
     # 32-pixel crops in patches of 16: four patch tokens and the class token, in bfloat16.
-    assert check_memory(recipe, model.network) == 64 * (5 * token_width * 2 + 4 + 8)
+    assert check_memory(recipe, model.network, CPU) == 64 * (5 * token_width * 2 + 4 + 8)
     assert torch.equal(torch.get_rng_state(), state)
     assert model.network.training
     assert all(p.grad is None for p in model.network.parameters())
@@ -92,19 +93,25 @@ def test_the_memorys_bytes(build, width, token_width):
 
 def test_the_baseline_has_no_memory(build):
     recipe, model = build(method__memory=10**12)
-    assert check_memory(recipe, model.network) == 0
+    assert check_memory(recipe, model.network, CPU) == 0
+
+
+def test_processes_on_one_machine_share_its_memory(build, monkeypatch):
+    recipe, model = build(method__kind="qfm", method__memory=2**20)
+    monkeypatch.setattr(building, "available", lambda: 2**30)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match=r"needs 652\.0 MiB, and 512\.0 MiB are free"):
+        check_memory(recipe, model.network, CPU)
 
 
 def test_a_memory_above_what_is_free_is_refused_with_the_figures(build, monkeypatch):
     recipe, model = build(method__kind="qfm", method__memory=2**20)
     needed = 2**20 * (5 * 64 * 2 + 4 + 8)
     for free in (needed - 1, needed):
-        monkeypatch.setattr(
-            building.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free)
-        )
+        monkeypatch.setattr(building, "available", lambda free=free: free)
         if free == needed:
-            assert check_memory(recipe, model.network) == needed
+            assert check_memory(recipe, model.network, CPU) == needed
         else:
-            sentence = r"method\.memory = 1048576 needs 0\.64 GiB, and 0\.64 GiB are free"
+            sentence = r"method\.memory = 1048576 needs 652\.0 MiB, and 652\.0 MiB are free"
             with pytest.raises(RecipeError, match=sentence):
-                check_memory(recipe, model.network)
+                check_memory(recipe, model.network, CPU)

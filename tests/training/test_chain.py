@@ -135,7 +135,7 @@ def test_the_chain_writes_its_folder(finished):
         f"Training the teacher in {out / 'teacher'}.",
         "48 crops an epoch, 8 validation and 8 test images",
         "; 20 unrated images",
-        "The memory of 64 entries takes 0.00 GiB when full.",
+        "The memory of 64 entries takes 40.8 KiB when full.",
     ):
         assert sentence in said
     training = load_model(out / "model").card.training

@@ -434,13 +434,13 @@ def test_the_memorys_size_is_said_at_the_start(make_recipe, tmp_path, capsys):
         )
         Trainer(recipe, tmp_path / kind, reporter=reporter).run()
         said = capsys.readouterr().out
-        sentence = "The memory of 200000 entries takes 0.12 GiB when full.\n"
+        sentence = "The memory of 200000 entries takes 124.4 MiB when full.\n"
         assert said.startswith(sentence) == (kind == "qfm")
         assert ("memory" in said) == (kind == "qfm")
 
 
 def test_a_memory_that_does_not_fit_is_refused_before_training(make_recipe, tmp_path):
-    with pytest.raises(RecipeError, match=r"method\.memory = 1000000000000 needs 607222\.32 GiB"):
+    with pytest.raises(RecipeError, match=r"method\.memory = 1000000000000 needs 607222\.3 GiB"):
         Trainer(make_recipe(method__kind="qfm", method__memory=10**12), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -37,6 +37,13 @@ def diagnose(
     alpha: Annotated[
         float, typer.Option(help="Weight of the other image's features added.", min=0)
     ] = 0.1,
+    tau: Annotated[
+        float,
+        typer.Option(help="Largest label difference to it, in standard deviations.", min=0),
+    ] = 0.25,
+    neighbours: Annotated[
+        int, typer.Option(help="Nearest images of each that aliasing looks at.", min=1)
+    ] = 10,
     backbone: Annotated[
         bool, typer.Option(help="Compare with the public backbone, fetched where it is not local.")
     ] = True,
@@ -75,6 +82,8 @@ def diagnose(
         table,
         folder,
         alpha=alpha,
+        tau=tau,
+        neighbours=neighbours,
         backbone=backbone,
         seed=seed,
         progress=lambda paths, total: with_progress(paths, total, "diagnosing", console),

@@ -43,7 +43,7 @@ class MethodConfig(BaseModel):
     tau: float = Field(default=0.25, gt=0)
     delta: float = Field(default=1.0, gt=0)
     top_k: int = Field(default=1, ge=1)
-    alpha: float = Field(default=0.1, ge=0)
+    alpha: float = Field(default=0.1, ge=0, le=10)
     tokens: Literal["all", "patches", "class"] = "all"
     renormalise: bool = False
     target: Literal["own", "own_gradient", "label"] = "own"

@@ -7,13 +7,16 @@ first image that is still waiting never waits for one behind it, nothing can wai
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
+from pathlib import Path
 from typing import Literal
 
 SHARE = 16 << 20  # bytes that an image may take without asking: 512 x 512 pixels and some more
 READER = 80 << 20  # bytes that a reading process takes by itself
+CGROUP = Path("/sys/fs/cgroup")
 LEAST = 256 << 20  # for images on their way, whatever the program itself takes
 
 Answer = Literal["go", "wait", "refuse"]
@@ -107,10 +110,23 @@ def resident() -> int:
 
 
 def available() -> int:
-    """Bytes of memory that the machine can still give."""
+    """Bytes of memory that the machine can still give, or the container that this runs in."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
             lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return int(min(free, container_room(CGROUP)))
+
+
+def container_room(folder: Path) -> float:
+    """Bytes that a container (cgroup, version 2) leaves; infinite without a limit."""
+    try:
+        limit = int((folder / "memory.max").read_text())  # "max" without a limit
+        used = int((folder / "memory.current").read_text())
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return math.inf
+    # What files left in memory is given back when it is needed.
+    return max(0, limit - used + int(counts.get("inactive_file", 0)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 import torch
 
 from qfm_iqm.errors import ModelError, RecipeError
@@ -17,8 +17,10 @@ from qfm_iqm.network.finding import CARD_FILE, packaged_models
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import backbone_state
+from qfm_iqm.scoring.budget import available
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.reporting import in_bytes
 from qfm_iqm.training.stems import StemStore
 
 
@@ -98,8 +100,8 @@ def stem_store(model: QualityModel, recipe: Recipe) -> StemStore | None:
 
 
 @torch.no_grad()
-def check_memory(recipe: Recipe, network: QualityNetwork) -> int:
-    """The bytes that a recipe's temporary memory takes once it is full; 0 without one.
+def check_memory(recipe: Recipe, network: QualityNetwork, device: torch.device) -> int:
+    """The bytes that a recipe's temporary memory takes on a device once full; 0 without one.
 
     Raises:
         RecipeError: more than is free.
@@ -110,13 +112,20 @@ def check_memory(recipe: Recipe, network: QualityNetwork) -> int:
     _, tokens, width = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape
     network.train()
     needed = memory_bytes(recipe.method.memory, tokens, width)
-    free = psutil.virtual_memory().available
+    free = _free_memory(device)
     if needed > free:
         raise RecipeError(
-            f"method.memory = {recipe.method.memory} needs {needed / 2**30:.2f} GiB, and "
-            f"{free / 2**30:.2f} GiB are free: give it fewer entries."
+            f"method.memory = {recipe.method.memory} needs {in_bytes(needed)}, and "
+            f"{in_bytes(free)} are free: give it fewer entries."
         )
     return needed
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that each training process may still take: a GPU's, or its share of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @torch.no_grad()

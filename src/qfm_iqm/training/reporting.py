@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
@@ -96,3 +97,10 @@ class Reporter:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def in_bytes(count: float) -> str:
+    """An amount of memory as people read it: "12.3 MiB"."""
+    units = ("bytes", "KiB", "MiB", "GiB")
+    power = min(len(units) - 1, int(math.log(max(count, 1), 1024)))
+    return f"{count / 1024**power:.{min(power, 1)}f} {units[power]}"

@@ -37,7 +37,7 @@ from qfm_iqm.training.building import (
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
-from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.reporting import Reporter, in_bytes
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
 from qfm_iqm.training.selection import Selection
 from qfm_iqm.training.state import load_state, random_state, restore_random_state, save_state
@@ -85,7 +85,7 @@ class Trainer:
         spoken = reporter if self.accelerator.is_main_process else None
         self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
-        self.memory_bytes = check_memory(recipe, self.model.network)
+        self.memory_bytes = check_memory(recipe, self.model.network, self.accelerator.device)
         hint_width = hint_width_of(recipe, self.data, self.model.network)
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
@@ -156,8 +156,8 @@ class Trainer:
         elif self.accelerator.is_main_process:
             self.folder.begin(self.data.split)
         if self.memory_bytes:
-            entries, size = self.recipe.method.memory, self.memory_bytes / 2**30
-            self.reporter.say(f"The memory of {entries} entries takes {size:.2f} GiB when full.")
+            entries, size = self.recipe.method.memory, in_bytes(self.memory_bytes)
+            self.reporter.say(f"The memory of {entries} entries takes {size} when full.")
         with self.stopping, closing(self.reporter):
             self._compute_stems()
             for epoch in range(self.epoch, self.recipe.train.epochs):
