@@ -191,6 +191,9 @@ def test_unreadable_images_are_listed_and_left_out(pool_of, folder, teacher, tmp
         assert len(unrated) == 20
         assert "broken.jpg" not in {image.path.name for image in unrated}
         assert "unrated image broken.jpg is left out: " in console.file.getvalue()
+        assert f"1 of 21 unrated images cannot be read; all are listed in {cache}." in (
+            " ".join(console.file.getvalue().split())
+        )
 
 
 def test_more_than_five_percent_unreadable_are_refused(pool_of, folder, teacher, tmp_path):

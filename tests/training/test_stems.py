@@ -72,6 +72,23 @@ def test_scores_from_kept_tokens_are_the_scores(model, photo_folder, tmp_path):
         )  # fmt: skip
 
 
+def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(model, photo_folder, tmp_path):
+    paths = sorted(photo_folder.iterdir())[:3]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    store = store_of(model, tmp_path / "stems")
+    with pytest.raises(ImageError, match=r"cannot read '.*broken\.jpg'"):
+        store.fill([], [broken], as_they_come)
+    done = []
+    store.fill(
+        [], [paths[0], broken, *paths[1:]], lambda items, _: (done.append(p) for p in items),
+        lenient=True,
+    )  # fmt: skip
+    assert done == paths
+    with pytest.raises(ImageError, match=r"cannot read '.*broken\.jpg'"):
+        store.covering(str(broken))
+
+
 def test_what_is_there_is_not_computed_again(model, photo_folder, tmp_path):
     paths = sorted(photo_folder.iterdir())[:5]
     counts = []

@@ -64,7 +64,7 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> T
         source = store.covering
     with processes.main_process_first():
         if store is not None:
-            store.fill([], pool.paths, reporter.scoring)
+            store.fill([], pool.paths, reporter.scoring, lenient=True)
         cache = out / "expansion.csv"
         unrated = expand(pool, teacher, cache, reporter, device=device, source=source)
     return Trainer(

@@ -29,6 +29,7 @@ from qfm_iqm.training.data import UnratedImage
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 
+_NAMED = 10  # unreadable images that are named one by one
 MOST_UNREADABLE = 0.05  # share of the unrated images; above it the pool is not what was meant
 GROUP = 64  # images that are scored, or scored again, together: crops share batches within it
 _COLUMNS = ("name", "sha256", "score", "error")
@@ -69,11 +70,13 @@ def find_pool(recipe: Recipe) -> UnlabelledPool:
     if not place.is_dir():
         table = read_table(place, require_mos=False)
         return UnlabelledPool(table.names, table.contents, tuple(table.paths(recipe.pool_root)))
-    files = find_images([str(place)]).files
-    if not files:
+    found = find_images([str(place)])
+    if found.unreadable:
+        raise TableError(f"distillation.unlabelled: {found.unreadable[0]} cannot be listed.")
+    if not found.files:
         raise TableError(f"distillation.unlabelled: there is no image in {place}.")
-    names = tuple(str(Path(file).relative_to(place)) for file in files)
-    return UnlabelledPool(names, names, tuple(Path(file) for file in files))
+    names = tuple(str(Path(file).relative_to(place)) for file in found.files)
+    return UnlabelledPool(names, names, tuple(Path(file) for file in found.files))
 
 
 def expand(
@@ -128,8 +131,13 @@ def expand(
                     writer.writerow((name, hashes[name], row.score, row.error))
                     file.flush()
     unreadable = [(name, known[name][2]) for name in pool.names if known[name][1] is None]
-    for name, error in unreadable:
+    for name, error in unreadable[:_NAMED]:
         reporter.say(f"unrated image {name} is left out: {error}")
+    if unreadable:
+        reporter.say(
+            f"{len(unreadable)} of {len(pool.names)} unrated images cannot be read; all are "
+            f"listed in {cache}."
+        )
     if len(unreadable) > MOST_UNREADABLE * len(pool.names):
         raise TableError(
             f"{len(unreadable)} of {len(pool.names)} unrated images cannot be read, the first "

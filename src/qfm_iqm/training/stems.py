@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing, covering_crops
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.image.tensors import fit
@@ -97,6 +98,8 @@ class StemStore:
         drawn: Sequence[Path],
         covering: Sequence[Path],
         progress: Callable[[Iterator[Path], int], Iterator[Path]],
+        *,
+        lenient: bool = False,
     ) -> None:
         """Computes what is missing, for the images of a run.
 
@@ -104,6 +107,7 @@ class StemStore:
             drawn: images whose fixed crops are wanted.
             covering: images whose covering crops are wanted.
             progress: wraps the images as they are done, given their number.
+            lenient: leave out images that cannot be read; asking for them will say why.
 
         Raises:
             ImageError: an image cannot be read.
@@ -112,7 +116,9 @@ class StemStore:
             kind: [path for path in dict.fromkeys(paths) if not self._holds(path, kind)]
             for kind, paths in ((self._drawn, drawn), ("covering", covering))
         }
-        done = (path for kind, paths in wanted.items() for path in self._filled(paths, kind))
+        done = (
+            path for kind, paths in wanted.items() for path in self._filled(paths, kind, lenient)
+        )
         if total := sum(map(len, wanted.values())):
             for _ in progress(done, total):
                 pass
@@ -126,7 +132,7 @@ class StemStore:
         return file
 
     @torch.inference_mode()
-    def _filled(self, paths: Sequence[Path], kind: str) -> Iterator[Path]:
+    def _filled(self, paths: Sequence[Path], kind: str, lenient: bool = False) -> Iterator[Path]:
         """Computes and writes the tokens of images, and names them as they are done."""
         if not paths:
             return
@@ -140,12 +146,16 @@ class StemStore:
                 yield from (path for path in group if path not in missing)
                 if not missing:
                     continue
-                found = list(pool.map(lambda path: self._crops(path, kind), missing))
-                each = [crop for crops in found for crop in crops.pixels]
+                read = self._crops_or_none if lenient else self._crops
+                known = zip(missing, pool.map(read, missing, [kind] * len(missing)), strict=True)
+                found = {path: crops for path, crops in known if crops is not None}
+                if not found:
+                    continue
+                each = [crop for crops in found.values() for crop in crops.pixels]
                 crops_BCSS = torch.from_numpy(stacked(each))
                 stem_BND = encoder.stem(crops_BCSS.to(encoder.mean.device)).cpu().half()
-                parts = torch.split(stem_BND, [len(crops.pixels) for crops in found])
-                for path, crops, tokens_KND in zip(missing, found, parts, strict=True):
+                parts = torch.split(stem_BND, [len(crops.pixels) for crops in found.values()])
+                for (path, crops), tokens_KND in zip(found.items(), parts, strict=True):
                     size = {"width": str(crops.width), "height": str(crops.height)}
                     file = self._file(path, kind)
                     partial = file.with_suffix(f".{os.getpid()}.partial")  # others may write it too
@@ -168,6 +178,12 @@ class StemStore:
             for place in range(self._fixed_crops)
         ]
         return Crops(crops, width, height)
+
+    def _crops_or_none(self, path: Path, kind: str) -> Crops | None:
+        try:
+            return self._crops(path, kind)
+        except ImageError:
+            return None
 
     def _holds(self, path: Path, kind: str) -> bool:
         """Whether the tokens of an image are there, and whole."""
