@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from openpyxl import load_workbook
 from scipy.io import loadmat, savemat
 
 from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
@@ -142,6 +143,34 @@ def test_labels_that_are_no_numbers_are_named(official_trees, tmp_path):
         DATASETS["livec"].load(tmp_path)
 
 
+def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_path):
+    for name, file in (("tid2013", "mos_with_names.txt"), ("csiq", "csiq.DMOS.xlsx")):
+        (tmp_path / name).mkdir()
+        shutil.copy(official_trees[name][0] / file, tmp_path / name)
+    labels = (tmp_path / "tid2013/mos_with_names.txt").read_text().split()
+    (tmp_path / "tid2013/mos_std.txt").write_text("0.1\n" * (len(labels) // 2 - 1) + "abc\n")
+    with pytest.raises(TableError, match=r"mos_std\.txt: 1 of 40 .*standard deviations"):
+        DATASETS["tid2013"].load(tmp_path / "tid2013")
+    book = load_workbook(tmp_path / "csiq/csiq.DMOS.xlsx")
+    book["all_by_image"].cell(6, 8, "abc")
+    book.save(tmp_path / "csiq/csiq.DMOS.xlsx")
+    with pytest.raises(TableError, match=r"values of dmos_std .*row 2: 'abc'"):
+        DATASETS["csiq"].load(tmp_path / "csiq")
+    for name, file, variable in (
+        ("livec", "Data/AllStdDev_release.mat", "AllStdDev_release"),
+        ("live", "dmos_realigned.mat", "dmos_std"),
+        ("live", "dmos_realigned.mat", "orgs"),
+    ):
+        root = tmp_path / f"{name} {variable}"
+        shutil.copytree(official_trees[name][0], root)
+        content = loadmat(root / file)
+        rated = np.flatnonzero(content["orgs"] == 0)[0] if name == "live" else 9
+        content[variable][0, rated] = np.nan
+        savemat(root / file, {key: content[key] for key in content if key[0] != "_"})
+        with pytest.raises(TableError, match=f"1 of .* values of {variable} are no finite"):
+            DATASETS[name].load(root)
+
+
 @pytest.mark.parametrize(
     ("name", "file", "content", "message"),
     [
@@ -159,6 +188,24 @@ def test_labels_that_are_no_numbers_are_named(official_trees, tmp_path):
             r"1 names stand in more than one row \(a/b.jpg\)",
         ),
         ("livefb", "labels_image.csv", "name,mos\na/b.jpg,nan\n", "line 2: 'nan'"),
+        (
+            "kadid10k",
+            "dmos.csv",
+            "dist_img,ref_img,dmos,var\nI01_01_01.png,I02.png,1,1\nI01_01_02.png,i01.png,1,1\n",
+            r"of 1 images it is not \(I01_01_01\.png\)",
+        ),
+        (
+            "kadid10k",
+            "dmos.csv",
+            "dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,1,nan\n",
+            "values of var are no finite numbers",
+        ),
+        (
+            "koniq10k",
+            "koniq10k_distributions_sets.csv",
+            "image_name,MOS,SD,set\na.jpg,50,nan,training\nb.jpg,51,1,test\n",
+            "values of SD are no finite numbers .row 1: 'nan'",
+        ),
     ],
 )
 def test_a_label_file_that_cannot_be_used_is_refused(name, file, content, message, tmp_path):

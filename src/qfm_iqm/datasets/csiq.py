@@ -41,6 +41,7 @@ def _read(root: Path) -> RatedTable:
             f"{content}.{_IN_NAMES.get(kind, kind)}.{level}.png"
             for content, kind, level in zip(contents, kinds, levels, strict=True)
         ]
+        numbers(path, "dmos_std", sheet["dmos_std"])
         columns["std"] = tuple(sheet["dmos_std"])
     else:
         lines = read_lines(path, 2)

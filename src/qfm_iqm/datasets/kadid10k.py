@@ -7,7 +7,8 @@ from pathlib import Path
 from qfm_iqm.datasets.dataset import Dataset, label_file
 from qfm_iqm.datasets.labelfiles import matched, numbers
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, first_few
+from qfm_iqm.errors import TableError
 
 KINDS = (
     "Gaussian blur",
@@ -46,12 +47,23 @@ def _read(root: Path) -> RatedTable:
     found = matched(
         r"(I\d+)_(0[1-9]|1\d|2[0-5])_0?([1-5])\.png", table.names, path, "I01_01_01.png"
     )
+    contents = tuple(one[1].upper() + ".png" for one in found)
+    wrong = [
+        name
+        for name, content, said in zip(table.names, contents, table.contents, strict=True)
+        if said.casefold() != content.casefold()
+    ]
+    if wrong:
+        raise TableError(
+            f"{path}: ref_img must be the photo that the image's name begins with, but of "
+            f"{len(wrong)} images it is not ({first_few(wrong)})."
+        )
     # Called var, but deviations: ratings of 4 and 5 with mean 4.57 deviate by .495.
     numbers(path, "var", std := table.column("var"))
     return RatedTable(
         names=tuple(f"images/{name}" for name in table.names),
         mos=table.mos,
-        contents=table.contents,
+        contents=contents,
         columns={
             "std": std,
             "distortion": tuple(KINDS[int(one[2]) - 1] for one in found),

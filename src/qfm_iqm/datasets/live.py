@@ -26,13 +26,14 @@ def _read(root: Path) -> RatedTable:
     if rows != len(names):
         raise TableError(f"{path} must hold {len(names)} labels, but it holds {rows}.")
     # Copies of the references lie among the degraded images and have no label of their own.
-    kept = np.flatnonzero(orgs == 0).tolist()
+    kept = np.flatnonzero(numbers(path, "orgs", orgs) == 0).tolist()
+    deviations = numbers(path, "dmos_std", [std[i] for i in kept])
     return RatedTable(
         names=tuple(names[i] for i in kept),
-        mos=numbers(path, "dmos_new", dmos[kept]),
+        mos=numbers(path, "dmos_new", [dmos[i] for i in kept]),
         contents=tuple(references[i] for i in kept),
         columns={
-            "std": tuple(repr(float(std[i])) for i in kept),
+            "std": tuple(map(repr, deviations.tolist())),
             "distortion": tuple(names[i].partition("/")[0] for i in kept),
         },
         source=str(path),

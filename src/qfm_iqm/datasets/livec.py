@@ -15,17 +15,19 @@ _TRAINING = frozenset(f"t{n}.bmp" for n in range(1, 8))
 def _read(root: Path) -> RatedTable:
     path = label_file(root, "Data/AllMOS_release.mat")
     (mos,) = read_mat(path, "AllMOS_release")
-    (std,) = read_mat(label_file(root, "Data/AllStdDev_release.mat"), "AllStdDev_release")
+    std_path = label_file(root, "Data/AllStdDev_release.mat")
+    (std,) = read_mat(std_path, "AllStdDev_release")
     (names,) = read_mat(label_file(root, "Data/AllImages_release.mat"), "AllImages_release")
     same_length(
         path,
         {"AllImages_release": names, "AllMOS_release": mos, "AllStdDev_release": std},
     )
     kept = [i for i, name in enumerate(names) if name.lower() not in _TRAINING]
+    deviations = numbers(std_path, "AllStdDev_release", [std[i] for i in kept])
     return RatedTable(
         names=tuple(f"Images/{names[i]}" for i in kept),
-        mos=numbers(path, "AllMOS_release", mos[kept]),
-        columns={"std": tuple(repr(float(std[i])) for i in kept)},
+        mos=numbers(path, "AllMOS_release", [mos[i] for i in kept]),
+        columns={"std": tuple(map(repr, deviations.tolist()))},
         source=str(path),
     )
 

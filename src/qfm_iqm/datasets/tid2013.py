@@ -48,6 +48,7 @@ def _read(root: Path) -> RatedTable:
     if (std_path := find_below(root, "mos_std.txt")) is not None:
         std = [cells[0] for cells in read_lines(std_path, 1)]
         same_length(path, {"mos_with_names.txt": files, "mos_std.txt": std})
+        numbers(std_path, "the standard deviations", std)
         columns["std"] = tuple(std)
     return RatedTable(
         names=tuple(f"distorted_images/{file}" for file in files),
