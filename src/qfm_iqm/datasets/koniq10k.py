@@ -36,6 +36,7 @@ def _read(root: Path) -> RatedTable:
         columns["split"] = _parts_of(split, table, sets)
     return RatedTable(
         names=tuple(f"{folder}/{name}" for name in table.names),
+        contents=table.names,
         mos=table.mos,
         columns=columns,
         source=str(path),
@@ -60,14 +61,17 @@ KONIQ10K = Dataset(
     minimum=0,
     maximum=100,
     higher_is_better=True,
+    lowest=3.9118,
+    highest=88.3889,
     mean=58.7296,
     std=15.4317,
     folders=_FOLDERS,
     synthetic=False,
-    official_split=True,
+    split="official",
+    optional=((_SETS, "split"),),
     citation="Hosu, Lin, Sziranyi, Saupe: KonIQ-10k: an ecologically valid database for deep "
     "learning of blind image quality assessment, IEEE TIP 2020",
-    terms="research use; the photos are under Creative Commons licences",
+    terms="see site; the photos are under Creative Commons licences",
     source="https://database.mmsp-kn.de/koniq-10k-database.html",
     read=_read,
 )
