@@ -55,7 +55,8 @@ def live(root: Path, contents: int) -> list[Row]:
         for number in range(2 * contents):
             place, content, level = first + number, number % contents, number // contents
             noise = 0.2 + 0.5 * level + 0.02 * content
-            orgs[place], dmos[place] = 0, 100 * noise + 0.123456789
+            # Realigned labels leave the scale of 0 to 100 at both ends.
+            orgs[place], dmos[place] = 0, 190 * noise - 40 + 0.123456789
             references[0, place] = f"scene{content}.bmp"
             photo(root / names[place], content, noise)
             rows.append((names[place], dmos[place]))
@@ -63,7 +64,7 @@ def live(root: Path, contents: int) -> list[Row]:
         photo(root / "refimgs" / f"scene{content}.bmp", content, 0)
     savemat(
         root / "dmos_realigned.mat",
-        {"dmos_new": dmos[None], "dmos_std": dmos[None] / 10, "orgs": orgs[None]},
+        {"dmos_new": dmos[None], "dmos_std": abs(dmos[None]) / 10, "orgs": orgs[None]},
     )
     savemat(root / "refnames_all.mat", {"refnames_all": references})
     return rows
@@ -155,7 +156,7 @@ def livec(root: Path, contents: int) -> list[Row]:
 def koniq10k(root: Path, contents: int) -> list[Row]:
     rows, scores, sets = [], [], []
     for number in range(6 * contents):
-        mos = round(50.5 + 40 * np.sin(number), 10)
+        mos = round(50.5 + 35 * np.sin(number), 10)
         name = f"{10004473376 + number}.jpg"
         photo(root / "512x384" / name, number, 1 - mos / 100)
         shares = [0.0, 0.0, 0.25, 0.5, 0.25, 105]

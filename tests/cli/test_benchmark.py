@@ -10,6 +10,7 @@ import pytest
 
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.splits import Split
+from qfm_iqm.training.benchmark import plan_benchmark
 from qfm_iqm.training.recipe_file import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -104,6 +105,22 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
         "srcc", "krcc", "plcc_logistic",
     }  # fmt: skip
     assert f"{DATASETS[name].title} on" in answer.out
+
+
+def test_the_authors_split_is_used_where_it_is_marked(official_trees, tmp_path):
+    root = official_trees["livefb"][0]
+    assert planned(root, tmp_path) == ["content"] * 10
+    header, *lines = (root / "labels_image.csv").read_text().splitlines()
+    marked = [f"{line},{number % 3 == 0}" for number, line in enumerate(lines)]
+    (tmp_path / "labels_image.csv").write_text("\n".join([f"{header},is_valid", *marked]))
+    assert planned(tmp_path, tmp_path) == ["official"]
+
+
+def planned(root, out):
+    plan = plan_benchmark(
+        recipe_of("livefb"), out, protocol="honest", folds=None, changes=[f"data.root='{root}'"]
+    )
+    return [fold.recipe.data.split for fold in plan]
 
 
 def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path):

@@ -1,9 +1,11 @@
+import csv
 import hashlib
 import shutil
 
 import numpy as np
 import pytest
 
+from qfm_iqm.cli.showing import show_datasets
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.folds import read_split
 from qfm_iqm.datasets.reading import read_table
@@ -12,11 +14,26 @@ from qfm_iqm.datasets.reading import read_table
 def test_list_shows_every_dataset_with_its_facts(qfm):
     answer = qfm("data", "list")
     assert answer.code == 0
+    rows = {row["name"]: row for row in csv.DictReader(answer.out.splitlines())}
+    assert list(rows) == list(DATASETS)
     for name, dataset in DATASETS.items():
-        line = next(line for line in answer.out.splitlines() if line.startswith(name))
-        assert str(dataset.images) in line
-        assert f"{dataset.label} {dataset.minimum:g}–{dataset.maximum:g}" in line
-    assert next(line for line in answer.out.splitlines() if line.startswith("csiq")).count("low")
+        row = rows[name]
+        assert (row["images"], row["contents"]) == (str(dataset.images), str(dataset.contents))
+        assert row["label"] == f"{dataset.label} {dataset.minimum:g}–{dataset.maximum:g}"
+        assert (row["source"], row["citation"]) == (dataset.source, dataset.citation)
+    assert rows["csiq"]["better"] == "low"
+    assert rows["livefb"]["split"] == "official where marked"
+
+
+def test_list_on_a_narrow_terminal_breaks_no_address(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    show_datasets(list(DATASETS.values()))
+    lines = capsys.readouterr().out.splitlines()
+    for dataset in DATASETS.values():
+        assert dataset.source in lines
+        assert f"{dataset.title}: {dataset.terms}" in lines
+        assert any(line.split()[:2] == [dataset.name, str(dataset.images)] for line in lines)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -25,6 +42,9 @@ def test_check_of_a_small_tree_says_what_is_missing(qfm, official_trees, name):
     assert answer.code == 1
     assert f"{DATASETS[name].images} were published." in answer.out
     assert "have no image" not in answer.out
+    assert "expected" in answer.out
+    for what in ("citation", "terms", "source"):
+        assert f"{what.capitalize()}: {getattr(DATASETS[name], what)}" in answer.out.splitlines()
 
 
 def test_check_names_what_is_broken(qfm, official_trees, tmp_path):
@@ -59,6 +79,19 @@ def test_export_refuses_missing_images_or_leaves_them_out(qfm, official_trees, t
     assert answer.code == 0
     assert "1 labels without image are left out" in answer.err
     assert len(read_table(out)) == 44
+
+
+@pytest.mark.parametrize("more", [[], ["--present"]])
+def test_export_refuses_two_names_of_one_image(qfm, official_trees, tmp_path, more):
+    root = tmp_path / "livefb"
+    shutil.copytree(official_trees["livefb"][0], root)
+    with (root / "labels_image.csv").open("a") as file:
+        file.write("BLUR_dataset/motion0000.jpg,70\n")
+    out = tmp_path / "labels.csv"
+    answer = qfm("data", "export", "livefb", "--root", root, "--out", out, *more)
+    assert answer.code == 2
+    assert "only in letter case and mean the same file" in answer.err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("verb", ["check", "export"])
@@ -104,9 +137,11 @@ def test_split_takes_other_peoples_folds(qfm, official_trees, tmp_path):
     numbers = np.arange(len(table)).reshape(2, -1)
     np.save(tmp_path / "train.npy", numbers)
     np.save(tmp_path / "test.npy", numbers[::-1])
-    command = ["data", "split", "livec", "--root", root, "--folds", 2]
+    command = ["data", "split", "livec", "--root", root]
     answer = qfm(*command, "--arniqa", tmp_path, "--out", tmp_path / "a")
     assert answer.code == 0, answer.err
+    assert len(answer.out.splitlines()) == 2  # as many as the arrays hold
+    command += ["--folds", 2]
     split = read_split(tmp_path / "a/fold1.txt")
     assert set(split.test) == {table.names[i] for i in numbers[0]}
     for number in (1, 2):
@@ -123,3 +158,6 @@ def test_split_takes_other_peoples_folds(qfm, official_trees, tmp_path):
     answer = qfm("data", "split", "livec", "--out", tmp_path / "x")
     assert answer.code == 2
     assert "Give --root" in answer.err
+    answer = qfm("data", "split", "kadid", "--out", tmp_path / "x")
+    assert answer.code == 2
+    assert answer.err.startswith("qfm: There is no dataset 'kadid'; choose one of live, csiq")

@@ -1,40 +1,14 @@
-"""Every loader against official_trees in its official format, and against the real label files."""
+"""Every loader against official_trees in its official format."""
 
-import csv
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from openpyxl import load_workbook
 from scipy.io import loadmat, savemat
 
 from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
-from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import TableError
-
-SHARED = Path(__file__).parents[2].parent / "shared"
-LABELS = SHARED / "labels"
-META = LABELS / "pyiqa_meta_info"
-real = pytest.mark.skipif(not LABELS.is_dir(), reason="the real label files are not at hand")
-
-PYIQA = {
-    "live": "LIVEIQA.csv",
-    "csiq": "CSIQ.csv",
-    "tid2013": "TID2013.csv",
-    "kadid10k": "KADID10k.csv",
-    "livec": "LIVEChallenge.csv",
-    "koniq10k": "KonIQ10k.csv",
-    "spaq": "SPAQ.csv",
-}
-
-
-def pyiqa_rows(name):
-    with (META / PYIQA[name]).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row["name"] = row.get("dist_name") or row.get("img_name") or row.get("Image name")
-        row["label"] = row.get("mos") or row.get("dmos") or row.get("MOS")
-    return rows
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -47,8 +21,9 @@ def test_a_loader_finds_every_label_and_its_image(name, official_trees):
         assert len(set(table.contents)) == 5
         assert all(table.column("distortion"))
     else:
-        assert table.contents == table.names
-    if DATASETS[name].official_split:
+        assert len(set(table.contents)) == len(table)
+        assert all(n.endswith(f"/{c}") for n, c in zip(table.names, table.contents, strict=True))
+    if DATASETS[name].split == "official":
         assert {"train", "test"} <= set(table.column("split"))
 
 
@@ -57,12 +32,12 @@ def test_kinds_and_levels_are_those_of_the_names(official_trees):
     table = DATASETS["tid2013"].load(root)
     row = table.names.index("distorted_images/i02_11_5.BMP")
     assert table.column("distortion")[row] == "JPEG2000 compression"
-    assert (table.contents[row], table.column("level")[row]) == ("I02", "5")
+    assert (table.contents[row], table.column("level")[row]) == ("i02", "5")
     assert table.column("std")[row] == "0.13013"
     table = DATASETS["kadid10k"].load(official_trees["kadid10k"][0])
     row = table.names.index("images/I03_25_05.png")
     assert table.column("distortion")[row] == "contrast change"
-    assert (table.contents[row], table.column("level")[row]) == ("I03.png", "5")
+    assert (table.contents[row], table.column("level")[row]) == ("i03", "5")
     table = DATASETS["csiq"].load(official_trees["csiq"][0])
     row = table.names.index("dst_imgs/jpeg2000/1602.jpeg2000.4.png")
     assert (table.contents[row], table.column("level")[row]) == ("1602", "4")
@@ -142,6 +117,34 @@ def test_labels_that_are_no_numbers_are_named(official_trees, tmp_path):
         DATASETS["livec"].load(tmp_path)
 
 
+def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_path):
+    for name, file in (("tid2013", "mos_with_names.txt"), ("csiq", "csiq.DMOS.xlsx")):
+        (tmp_path / name).mkdir()
+        shutil.copy(official_trees[name][0] / file, tmp_path / name)
+    labels = (tmp_path / "tid2013/mos_with_names.txt").read_text().split()
+    (tmp_path / "tid2013/mos_std.txt").write_text("0.1\n" * (len(labels) // 2 - 1) + "abc\n")
+    with pytest.raises(TableError, match=r"mos_std\.txt: 1 of 40 .*standard deviations"):
+        DATASETS["tid2013"].load(tmp_path / "tid2013")
+    book = load_workbook(tmp_path / "csiq/csiq.DMOS.xlsx")
+    book["all_by_image"].cell(6, 8, "abc")
+    book.save(tmp_path / "csiq/csiq.DMOS.xlsx")
+    with pytest.raises(TableError, match=r"values of dmos_std .*row 2: 'abc'"):
+        DATASETS["csiq"].load(tmp_path / "csiq")
+    for name, file, variable in (
+        ("livec", "Data/AllStdDev_release.mat", "AllStdDev_release"),
+        ("live", "dmos_realigned.mat", "dmos_std"),
+        ("live", "dmos_realigned.mat", "orgs"),
+    ):
+        root = tmp_path / f"{name} {variable}"
+        shutil.copytree(official_trees[name][0], root)
+        content = loadmat(root / file)
+        rated = np.flatnonzero(content["orgs"] == 0)[0] if name == "live" else 9
+        content[variable][0, rated] = np.nan
+        savemat(root / file, {key: content[key] for key in content if key[0] != "_"})
+        with pytest.raises(TableError, match=f"1 of .* values of {variable} are no finite"):
+            DATASETS[name].load(root)
+
+
 @pytest.mark.parametrize(
     ("name", "file", "content", "message"),
     [
@@ -159,6 +162,24 @@ def test_labels_that_are_no_numbers_are_named(official_trees, tmp_path):
             r"1 names stand in more than one row \(a/b.jpg\)",
         ),
         ("livefb", "labels_image.csv", "name,mos\na/b.jpg,nan\n", "line 2: 'nan'"),
+        (
+            "kadid10k",
+            "dmos.csv",
+            "dist_img,ref_img,dmos,var\nI01_01_01.png,I02.png,1,1\nI01_01_02.png,i01.png,1,1\n",
+            r"of 1 images it is not \(I01_01_01\.png\)",
+        ),
+        (
+            "kadid10k",
+            "dmos.csv",
+            "dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,1,nan\n",
+            "values of var are no finite numbers",
+        ),
+        (
+            "koniq10k",
+            "koniq10k_distributions_sets.csv",
+            "image_name,MOS,SD,set\na.jpg,50,nan,training\nb.jpg,51,1,test\n",
+            "values of SD are no finite numbers .row 1: 'nan'",
+        ),
     ],
 )
 def test_a_label_file_that_cannot_be_used_is_refused(name, file, content, message, tmp_path):
@@ -167,82 +188,17 @@ def test_a_label_file_that_cannot_be_used_is_refused(name, file, content, messag
         DATASETS[name].load(tmp_path)
 
 
-# ---- the real label files ----
-
-
-@real
-def test_koniqs_real_labels_and_official_split():
-    table = DATASETS["koniq10k"].load(LABELS)
-    assert len(table) == 10073
-    parts = table.column("split")
-    assert [parts.count(p) for p in ("train", "validation", "test")] == [7058, 1000, 2015]
-    codes = {"0": "train", "1": "validation", "2": "test"}
-    expected = [
-        (f"1024x768/{row['name']}", float(row["label"]), row["std"], codes[row["split"]])
-        for row in pyiqa_rows("koniq10k")
-    ]
-    found = zip(table.names, table.mos.tolist(), table.column("std"), parts, strict=True)
-    assert list(found) == expected
-
-
-@real
-def test_tids_real_labels(tmp_path):
-    shutil.copy(LABELS / "tid2013_mos_with_names.txt", tmp_path / "mos_with_names.txt")
-    table = DATASETS["tid2013"].load(tmp_path)
-    assert len(table) == 3000
-    expected = [
-        (f"distorted_images/{row['name']}", float(row["label"]), row["ref_name"][:3].upper())
-        for row in pyiqa_rows("tid2013")
-    ]
-    assert list(zip(table.names, table.mos.tolist(), table.contents, strict=True)) == expected
-
-
-@real
-def test_flives_real_labels(tmp_path):
-    shutil.copy(LABELS / "flive_labels_image.csv", tmp_path / "labels_image.csv")
+def test_live_fbs_marks_are_an_official_split(official_trees, tmp_path):
+    labels = official_trees["livefb"][0] / "labels_image.csv"
+    assert "split" not in DATASETS["livefb"].load(labels.parent).columns
+    header, *lines = labels.read_text().splitlines()
+    marks = ["True", "false", "0", "1"] * len(lines)
+    marked = [f"{line},{mark}" for line, mark in zip(lines, marks, strict=False)]
+    (tmp_path / "labels_image.csv").write_text("\n".join([f"{header},is_valid", *marked]))
     table = DATASETS["livefb"].load(tmp_path)
-    assert len(table) == DATASETS["livefb"].images
-    assert set(table.column("subset")) == {"blur_dataset", "voc_emotic_ava", "EE371R"}
-    assert table.mos[0] == 75.44372347614072
-
-
-@real
-@pytest.mark.parametrize("name", PYIQA)
-def test_the_published_figures_are_those_of_the_real_labels(name):
-    dataset = DATASETS[name]
-    rows = [row for row in pyiqa_rows(name) if row["name"] not in dataset.unrated]
-    labels = np.array([float(row["label"]) for row in rows])
-    assert len(rows) == dataset.images
-    assert labels.mean() == pytest.approx(dataset.mean, abs=6e-5)
-    assert labels.std() == pytest.approx(dataset.std, abs=6e-5)
-    assert dataset.minimum <= labels.min() < labels.max() <= dataset.maximum
-    if dataset.synthetic:
-        assert len({row["ref_name"].upper() for row in rows}) == dataset.contents
-
-
-@real
-@pytest.mark.parametrize("name", PYIQA)
-def test_pyiqas_tables_are_read_as_they_are(name):
-    rows = pyiqa_rows(name)
-    table = read_table(META / PYIQA[name], label="dmos" if "dmos" in rows[0] else "mos")
-    assert table.names == tuple(row["name"] for row in rows)
-    assert table.mos.tolist() == [float(row["label"]) for row in rows]
-
-
-@real
-def test_official_names_of_real_files_are_those_of_pyiqa(tmp_path):
-    """Label files rebuilt from pyiqa's lists in the official form give these lists back."""
-    rows = pyiqa_rows("csiq")
-    lines = [f"{row['name']} {row['label']}\n" for row in rows]
-    (tmp_path / "csiq_label.txt").write_text("".join(lines))
-    table = DATASETS["csiq"].load(tmp_path)
-    assert [name.rpartition("/")[2] for name in table.names] == [row["name"] for row in rows]
-    assert [f"{content}.png" for content in table.contents] == [row["ref_name"] for row in rows]
-    kadid = [
-        f"{row['name']},{row['ref_name']},{row['label']},{row['std']}\n"
-        for row in pyiqa_rows("kadid10k")
-    ]
-    (tmp_path / "dmos.csv").write_text("dist_img,ref_img,dmos,var\n" + "".join(kadid))
-    table = DATASETS["kadid10k"].load(tmp_path)
-    assert len(set(table.column("distortion"))) == 25
-    assert table.column("std") == tuple(row["std"] for row in pyiqa_rows("kadid10k"))
+    assert table.column("split")[:4] == ("test", "train", "train", "test")
+    (tmp_path / "labels_image.csv").write_text(
+        "\n".join([f"{header},is_valid", *marked[:-1], f"{lines[-1]},maybe"])
+    )
+    with pytest.raises(TableError, match=r"is_valid must say True or False, .* says 'maybe'"):
+        DATASETS["livefb"].load(tmp_path)

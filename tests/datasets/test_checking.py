@@ -21,8 +21,8 @@ def test_a_small_tree_lacks_labels_and_contents_and_nothing_else(name, official_
     assert f"{dataset.contents} were published" in said
     assert "outside" not in said
     mos = np.sort(found.table.mos)
-    assert found.figures["lowest label"] == (mos[0], dataset.minimum)
-    assert found.figures["highest label"] == (mos[-1], dataset.maximum)
+    assert found.figures["lowest label"] == (mos[0], dataset.lowest)
+    assert found.figures["highest label"] == (mos[-1], dataset.highest)
     assert found.figures["mean label"][0] == pytest.approx(np.mean(mos))
 
 
@@ -50,7 +50,7 @@ def test_labels_outside_of_the_scale_are_named(official_trees, tmp_path):
     (tmp_path / "dmos.csv").write_text("\n".join(lines))
     found = check_dataset(DATASETS["kadid10k"], tmp_path)
     assert len(found.missing) == len(found.table)
-    assert "1 labels lie outside of 1 to 5 (5.5)." in found.findings
+    assert "1 labels lie outside of 1 to 4.93 (5.5)." in found.findings
 
 
 def test_a_whole_download_has_no_finding(official_trees):
@@ -60,5 +60,37 @@ def test_a_whole_download_has_no_finding(official_trees):
     assert check_dataset(small, official_trees["kadid10k"][0]).findings == ()
     other = replace(small, mean=mean + 0.01)
     assert check_dataset(other, official_trees["kadid10k"][0]).findings == (
-        f"The mean label is {mean:.4f}, and {mean + 0.01:.4f} was published.",
+        f"The mean label is {mean:.4f}, and {mean + 0.01:.4f} is expected.",
     )
+
+
+def test_live_beyond_its_scale_is_whole(official_trees):
+    found = check_dataset(DATASETS["live"], official_trees["live"][0], decode=False)
+    assert found.table.mos.min() < 0
+    assert found.table.mos.max() > 100
+    assert all("were published" in finding for finding in found.findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "column"),
+    [
+        ("koniq10k", "koniq10k_distributions_sets.csv", "split"),
+        ("tid2013", "mos_std.txt", "std"),
+    ],
+)
+def test_a_label_file_that_is_missed_is_named(official_trees, tmp_path, name, file, column):
+    whole = check_dataset(DATASETS[name], official_trees[name][0], decode=False)
+    assert file not in " ".join(whole.findings)
+    shutil.copytree(official_trees[name][0], tmp_path / name)
+    (tmp_path / name / file).unlink()
+    found = check_dataset(DATASETS[name], tmp_path / name, decode=False)
+    assert f"{file} is not here: the column {column} is lost." in found.findings
+
+
+def test_names_for_one_image_are_named(official_trees, tmp_path):
+    shutil.copytree(official_trees["livefb"][0], tmp_path / "livefb")
+    with (tmp_path / "livefb/labels_image.csv").open("a") as file:
+        file.write("BLUR_dataset/motion0000.jpg,70\n")
+    found = check_dataset(DATASETS["livefb"], tmp_path / "livefb", decode=False)
+    assert found.doubled == ("database/BLUR_dataset/motion0000.jpg",)
+    assert "1 names differ from another name only in letter case" in " ".join(found.findings)

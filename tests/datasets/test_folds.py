@@ -2,6 +2,7 @@ import csv
 import hashlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +15,20 @@ from hypothesis import strategies as st
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.folds import (
     choose_split,
+    count_arniqa,
     official_fold,
     read_arniqa,
     read_liqe,
     read_split,
     write_folds,
 )
-from qfm_iqm.datasets.splits import Split
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.splits import PARTS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
+LABELS = Path(__file__).parents[2].parent / "shared/labels"
+real = pytest.mark.skipif(not LABELS.is_dir(), reason="the real label files are not at hand")
 SHARES = {"test": 0.2, "validation": 0.1}
 SCRIPT = """
 import sys
@@ -145,12 +150,26 @@ def test_arniqas_arrays_name_rows(tmp_path):
     assert (first.validation, first.test) == (table.names[4:5], table.names[6:])
     assert second.validation == table.names[1:3]
     assert "ARNIQA's fold 1" in second.rule
-    with pytest.raises(TableError, match="with a fold 2"):
+    with pytest.raises(TableError, match="holds 2 folds, and none with the number 2"):
         read_arniqa(tmp_path, 2, table)
     with pytest.raises(TableError, match=r"val\.npy names row 4, but there are 4 images"):
         read_arniqa(tmp_path, 0, table_of(2, 2))
     (tmp_path / "test.npy").write_bytes(b"x")
     with pytest.raises(TableError, match="no array"):
+        read_arniqa(tmp_path, 0, table)
+
+
+def test_arniqas_arrays_of_an_official_split_are_fold_0(tmp_path):
+    table = table_of(4, 2)
+    for part, rows in (("train", range(5)), ("val", [5]), ("test", [6, 7])):
+        np.save(tmp_path / f"{part}.npy", np.array(rows))
+    assert count_arniqa(tmp_path) == 1
+    split = read_arniqa(tmp_path, 0, table)
+    assert (split.train, split.test) == (table.names[:5], table.names[6:])
+    with pytest.raises(TableError, match="holds 1 folds, and none with the number 1"):
+        read_arniqa(tmp_path, 1, table)
+    np.save(tmp_path / "train.npy", np.zeros((1, 2, 3), dtype=int))
+    with pytest.raises(TableError, match=r"or \(images,\) of integers, .*\(1, 2, 3\)"):
         read_arniqa(tmp_path, 0, table)
 
 
@@ -197,12 +216,40 @@ def test_a_file_name_that_is_there_twice_needs_its_folder(tmp_path):
         read_liqe(tmp_path, table)
 
 
-@pytest.mark.skipif(
-    not (Path(__file__).parents[2].parent / "shared/labels").is_dir(),
-    reason="the real label files are not at hand",
-)
+def parts_of(table):
+    """The parts of three folds, by the file names of their images."""
+    folds = [choose_split(table, "content", fold=n, **SHARES) for n in range(3)]
+    return [
+        [{name.rpartition("/")[2] for name in fold.part(part)} for part in PARTS] for fold in folds
+    ]
+
+
+def test_folds_are_the_same_whichever_size_was_downloaded(official_trees, tmp_path):
+    small = DATASETS["koniq10k"].load(official_trees["koniq10k"][0])
+    shutil.copytree(official_trees["koniq10k"][0], tmp_path / "large")
+    (tmp_path / "large/512x384").rename(tmp_path / "large/1024x768")
+    large = DATASETS["koniq10k"].load(tmp_path / "large")
+    assert large.names != small.names
+    assert parts_of(large) == parts_of(small)
+
+
+@real
+def test_folds_are_those_of_pyiqas_tables(tmp_path):
+    koniq, tid, csiq = (
+        read_table(LABELS / f"pyiqa_meta_info/{name}.csv", label=label)
+        for name, label in (("KonIQ10k", "mos"), ("TID2013", "mos"), ("CSIQ", "dmos"))
+    )
+    assert parts_of(DATASETS["koniq10k"].load(LABELS)) == parts_of(koniq)
+    shutil.copy(LABELS / "tid2013_mos_with_names.txt", tmp_path / "mos_with_names.txt")
+    assert parts_of(DATASETS["tid2013"].load(tmp_path)) == parts_of(tid)
+    lines = [f"{name} {dmos}\n" for name, dmos in zip(csiq.names, csiq.mos, strict=True)]
+    (tmp_path / "csiq_label.txt").write_text("".join(lines))
+    assert parts_of(DATASETS["csiq"].load(tmp_path)) == parts_of(csiq)
+
+
+@real
 def test_koniqs_official_split_has_the_published_sizes():
-    table = DATASETS["koniq10k"].load(Path(__file__).parents[2].parent / "shared/labels")
+    table = DATASETS["koniq10k"].load(LABELS)
     split = official_fold(table, validation=0.1, fold=0)
     sizes = [len(split.part(part)) for part in ("train", "validation", "test")]
     assert sizes == [7058, 1000, 2015]

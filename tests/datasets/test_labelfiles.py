@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 from openpyxl import Workbook
@@ -17,6 +19,56 @@ def test_matlab_numbers_texts_and_cells_come_flat(tmp_path):
     assert column.dtype == np.float64
     assert texts == ["a.bmp", "b.bmp"]
     assert padded == ["xy", "z"]
+
+
+def gap():
+    cells = np.empty((1, 2), dtype=object)
+    cells[:] = ["a.bmp", np.array([])]
+    return cells
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (gap(), "texts without a gap"),
+        ({"field": 1.0}, "something else is there"),
+        (b"", "no MATLAB file"),
+        (b"MATLAB 5.0 MAT-file" + bytes(110), "no MATLAB file"),
+    ],
+    ids=["an empty cell", "a struct", "no bytes", "cut off"],
+)
+def test_a_matlab_file_that_cannot_be_used_is_refused(tmp_path, value, message):
+    path = tmp_path / "m.mat"
+    if isinstance(value, bytes):
+        path.write_bytes(value)
+    else:
+        savemat(path, {"x": value})
+    with pytest.raises(TableError, match=message):
+        read_mat(path, "x")
+
+
+@pytest.mark.parametrize("damage", ["the archive", "a member", "the XML"])
+def test_a_damaged_sheet_is_refused(tmp_path, damage):
+    whole, path = tmp_path / "whole.xlsx", tmp_path / "s.xlsx"
+    book = Workbook()
+    for row in range(200):
+        book.active.append((row, "MOS", row / 7))
+    book.save(whole)
+    with zipfile.ZipFile(whole) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+        member = archive.getinfo("xl/worksheets/sheet1.xml")
+    if damage == "the XML":
+        contents[member.filename] = contents[member.filename][:3000]
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+    else:
+        start = 0 if damage == "the archive" else member.header_offset + 60
+        damaged = bytearray(whole.read_bytes())
+        damaged[start : start + 300] = b"\xff" * 300
+        path.write_bytes(damaged[:500] if damage == "the archive" else damaged)
+    with pytest.raises(TableError, match="no Excel file that can be read"):
+        read_sheet(path, ("MOS",))
 
 
 def test_a_sheets_header_may_stand_anywhere(tmp_path):

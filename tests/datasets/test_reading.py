@@ -68,8 +68,10 @@ def test_quoted_cells(tmp_path):
 
 
 def test_reference_names_are_contents(tmp_path):
-    table = read_table(write(tmp_path, "ref_name,dist_name,mos\nI01,i01_1,2\nI01,i01_2,3\n"))
-    assert table.names == ("i01_1", "i01_2") and table.contents == ("I01", "I01")
+    rows = "refs/I01.BMP,i01_1,2\ni01.bmp,i01_2,3\nI01,i01_3,4\nv1.5,v_1,5\n"
+    table = read_table(write(tmp_path, f"ref_name,dist_name,mos\n{rows}"))
+    assert table.names == ("i01_1", "i01_2", "i01_3", "v_1")
+    assert table.contents == ("i01", "i01", "i01", "v1.5")
 
 
 def test_another_label_column_when_asked(tmp_path):

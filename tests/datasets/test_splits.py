@@ -205,7 +205,10 @@ def test_official_without_validation():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"subset": ("x", "y")}, "no column 'split' or 'set' among: subset"),
+        (
+            {"subset": ("x", "y")},
+            r"no column 'split' or 'set' among: subset; .* split by content",
+        ),
         ({"split": ("train", "fold3")}, "it also says: 'fold3'"),
         ({"split": ("train", "")}, "it also says: ''"),
         ({"split": ("train", "training")}, "every image into 'train', 'training'"),

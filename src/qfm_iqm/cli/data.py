@@ -27,30 +27,11 @@ Root = Annotated[Path, typer.Option("--root", help="Folder of the unpacked downl
 
 @app.command("list")
 def list_datasets() -> None:
-    """Show every dataset: counts, label range and direction, terms, where to get it."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+    """Show every dataset: counts, label, split, terms, where to get it; CSV if it is piped."""
+    from qfm_iqm.cli.showing import show_datasets
     from qfm_iqm.datasets.catalogue import DATASETS
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for title, justify in (("name", "left"), ("images", "right"), ("contents", "right")):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for title in ("label", "better", "split", "terms", "source"):
-        table.add_column(title, overflow="fold")
-    for dataset in DATASETS.values():
-        table.add_row(
-            dataset.name,
-            str(dataset.images),
-            str(dataset.contents),
-            f"{dataset.label} {dataset.minimum:g}–{dataset.maximum:g}",
-            "high" if dataset.higher_is_better else "low",
-            "official" if dataset.official_split else "folds",
-            dataset.terms,
-            dataset.source,
-        )
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    show_datasets(list(DATASETS.values()))
 
 
 @app.command("check")
@@ -61,7 +42,7 @@ def check(
         bool, typer.Option("--decode/--no-decode", help="Decode every image to find broken ones.")
     ] = True,
 ) -> None:
-    """Compare a download with what its authors published; exit code 1 if it is not whole."""
+    """Compare a download with what a whole one holds; exit code 1 if it is not whole."""
     from qfm_iqm.datasets.catalogue import find_dataset
     from qfm_iqm.datasets.checking import check_dataset
 
@@ -73,6 +54,8 @@ def check(
         progress=lambda answers, total: with_progress(answers, total, "decoding", console),
     )
     _show(found)
+    for what in ("citation", "terms", "source"):
+        print(f"{what.capitalize()}: {getattr(found.dataset, what)}")
     for finding in found.findings:
         print(finding)
     if found.findings:
@@ -103,8 +86,7 @@ def export(
         table = table.select(rows)
         if left_out:
             messages().print(f"{left_out} labels without image are left out.", soft_wrap=True)
-    else:
-        table.paths(root)
+    table.paths(root)  # every image is there, and each once
     write_table(table, out)
     messages().print(f"{len(table)} images: {out}", markup=False, soft_wrap=True)
 
@@ -116,7 +98,10 @@ def split(
     root: Annotated[
         Path | None, typer.Option(help="Folder of the images. Default: the table's own.")
     ] = None,
-    folds: Annotated[int, typer.Option(help="How many numbered folds by content.", min=1)] = 10,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="How many folds. Default: 10, or as many as ARNIQA's arrays.", min=1),
+    ] = None,
     test: Annotated[float, typer.Option(help="Share of the images to judge on.")] = 0.2,
     validation: Annotated[float, typer.Option(help="Share of the images to choose on.")] = 0.1,
     official: Annotated[bool, typer.Option("--official", help="The authors' own parts.")] = False,
@@ -136,7 +121,7 @@ def split(
 ) -> None:
     """Write folds as text with their SHA-256, and look for leaks between their parts."""
     from qfm_iqm.datasets import folds as rules
-    from qfm_iqm.datasets.catalogue import DATASETS
+    from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.errors import TableError
 
@@ -146,20 +131,23 @@ def split(
         if root is None:
             raise TableError(f"Give --root: the folder of {name}'s download.")
         table = DATASETS[name].load(root)
+    elif not Path(name).suffix:
+        raise TableError(f"{unknown_dataset(name)} A table's name ends in .csv or .parquet.")
     else:
         table = read_table(Path(name), require_mos=False)
         root = root if root is not None else Path(name).parent
     if official:
         found = [rules.official_fold(table, validation=validation, fold=0)]
     elif arniqa is not None:
-        found = [rules.read_arniqa(arniqa, number, table, order) for number in range(folds)]
+        there = rules.count_arniqa(arniqa) if folds is None else folds
+        found = [rules.read_arniqa(arniqa, number, table, order) for number in range(there)]
     elif liqe is not None:
-        numbers = range(1, folds + 1)
+        numbers = range(1, (folds or 10) + 1)
         found = [rules.read_liqe(liqe / str(number), table) for number in numbers]
     else:
         found = [
             rules.choose_split(table, "content", test=test, validation=validation, fold=number)
-            for number in range(folds)
+            for number in range(folds or 10)
         ]
     rules.write_folds(found, out)
     for number, one in enumerate(found):
@@ -188,7 +176,7 @@ def _look_for_leaks(
 
 
 def _show(found: DatasetCheck) -> None:
-    """Prints what is here beside what was published, on stdout."""
+    """Prints what is here beside what a whole download holds, on stdout."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -196,8 +184,8 @@ def _show(found: DatasetCheck) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     table.add_column(found.dataset.title)
     table.add_column("here", justify="right")
-    table.add_column("published", justify="right")
-    for what, (here, published) in found.figures.items():
-        table.add_row(what, f"{here:.6g}", "-" if published is None else f"{published:.6g}")
+    table.add_column("expected", justify="right")
+    for what, (here, expected) in found.figures.items():
+        table.add_row(what, f"{here:.6g}", "-" if expected is None else f"{expected:.6g}")
     table.add_row("images decoded", str(found.decoded), "-")
     Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)

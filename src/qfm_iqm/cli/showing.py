@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qfm_iqm.datasets.dataset import Dataset
     from qfm_iqm.scoring.rows import ScoreRow
 
 
@@ -51,3 +54,39 @@ def show_rows(rows: list[ScoreRow]) -> None:
         if row.unusual:
             table.add_row(Text("  unlike the photos the model knows", style="yellow"))
     Console().print(table)
+
+
+def show_datasets(datasets: Sequence[Dataset]) -> None:
+    """Shows what is known of datasets as whoever reads stdout wants it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    facts = [
+        {
+            "name": dataset.name,
+            "images": str(dataset.images),
+            "contents": str(dataset.contents),
+            "label": f"{dataset.label} {dataset.minimum:g}–{dataset.maximum:g}",
+            "better": "high" if dataset.higher_is_better else "low",
+            "split": dataset.split,
+        }
+        for dataset in datasets
+    ]
+    if not sys.stdout.isatty():
+        told = ("terms", "source", "citation")
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow((*facts[0], *told))
+        for dataset, row in zip(datasets, facts, strict=True):
+            writer.writerow((*row.values(), *(getattr(dataset, what) for what in told)))
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for title in facts[0]:
+        counted = title in ("images", "contents")
+        table.add_column(title, justify="right" if counted else "left", no_wrap=True)
+    for row in facts:
+        table.add_row(*row.values())
+    console = Console(highlight=False)
+    console.print(table)
+    for dataset in datasets:  # a line of its own each: an address that breaks cannot be opened
+        console.print(f"\n{dataset.title}: {dataset.terms}\n{dataset.source}", soft_wrap=True)

@@ -22,6 +22,7 @@ def _read(root: Path) -> RatedTable:
     found = matched(r"(ss\d+).*", names, root, "ss01 (1).jpg")
     return RatedTable(
         names=tuple(f"Images/{name}" for name in names),
+        contents=tuple(names),
         mos=np.concatenate([t.mos for t in tables.values() if t.mos is not None]),
         columns={
             "subset": tuple(one[1].lower() for one in found),
@@ -40,14 +41,16 @@ BIQ2021 = Dataset(
     minimum=0,
     maximum=1,
     higher_is_better=True,
+    lowest=None,
+    highest=None,
     mean=None,
     std=None,
     folders=("Images",),
     synthetic=False,
-    official_split=True,
+    split="official",
     citation="Ahmed, Asif: BIQ2021: a large-scale blind image quality assessment database, "
     "Journal of Electronic Imaging 2022",
-    terms="research use",
+    terms="see site",
     source="https://github.com/nisarahmedrana/BIQ2021",
     read=_read,
 )

@@ -34,5 +34,10 @@ def find_dataset(name: str) -> Dataset:
         TableError: there is none; lists those there are.
     """
     if name not in DATASETS:
-        raise TableError(f"There is no dataset '{name}'; choose one of {', '.join(DATASETS)}.")
+        raise TableError(unknown_dataset(name))
     return DATASETS[name]
+
+
+def unknown_dataset(name: str) -> str:
+    """A sentence for a name that is none; lists those there are."""
+    return f"There is no dataset '{name}'; choose one of {', '.join(DATASETS)}."

@@ -1,7 +1,8 @@
 """Is a download whole? What is there beside what its authors published.
 
 Rules: a label without image makes a tree incomplete, and training refuses it; an image without
-label is listed and never used; a file that cannot be decoded is named with its reason.
+label is listed and never used; a file that cannot be decoded is named with its reason; a label
+file that the table does without is named with what is lost.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.formats import SUFFIXES
 from qfm_iqm.image.reading import read_image_uint8
 
+_ROUNDING = 1e-4  # of the facts' four decimals, and no more
+
 Progress = Callable[[Iterator[str], int], Iterator[str]]
 
 
@@ -34,6 +37,7 @@ class DatasetCheck:
         unlabelled: images below the dataset's folders that have no label, and should have one.
         unreadable: one sentence for each image that cannot be decoded; empty if none was tried.
         decoded: images that were tried.
+        doubled: names that mean an image which another name means already.
     """
 
     dataset: Dataset
@@ -42,10 +46,11 @@ class DatasetCheck:
     unlabelled: tuple[str, ...]
     unreadable: tuple[str, ...]
     decoded: int
+    doubled: tuple[str, ...] = ()
 
     @property
     def figures(self) -> dict[str, tuple[float, float | None]]:
-        """What is here and what was published, by name; None where that is not known."""
+        """What is here and what a whole download holds, by name; None where that is not known."""
         mos = self.table.mos
         assert mos is not None
         facts = self.dataset
@@ -53,8 +58,8 @@ class DatasetCheck:
             "labels": (len(self.table), facts.images),
             "contents": (len(set(self.table.contents)), facts.contents),
             "images": (len(self.table) - len(self.missing), facts.images),
-            "lowest label": (float(mos.min()), facts.minimum),
-            "highest label": (float(mos.max()), facts.maximum),
+            "lowest label": (float(mos.min()), facts.lowest),
+            "highest label": (float(mos.max()), facts.highest),
             "mean label": (float(mos.mean()), facts.mean),
             "standard deviation": (float(mos.std()), facts.std),
         }
@@ -69,25 +74,33 @@ class DatasetCheck:
             here, published = self.figures[what]
             if here != published:
                 found.append(f"{here:g} {what} are here, {published:g} were published.")
+        for file, column in facts.optional:
+            if column not in self.table.columns:
+                found.append(f"{file} is not here: the column {column} is lost.")
         if self.missing:
             found.append(f"{len(self.missing)} labels have no image ({first_few(self.missing)}).")
+        if self.doubled:
+            found.append(
+                f"{len(self.doubled)} names differ from another name only in letter case and mean "
+                f"the same image ({first_few(self.doubled)})."
+            )
         if self.unlabelled:
             found.append(
                 f"{len(self.unlabelled)} images have no label and are not used "
                 f"({first_few(self.unlabelled)})."
             )
         found += self.unreadable
-        outside = [n for n in mos.tolist() if not facts.minimum <= n <= facts.maximum]
+        low = facts.minimum if facts.lowest is None else facts.lowest
+        high = facts.maximum if facts.highest is None else facts.highest
+        outside = [n for n in mos.tolist() if not low - _ROUNDING <= n <= high + _ROUNDING]
         if outside:
             found.append(
-                f"{len(outside)} labels lie outside of {facts.minimum:g} to {facts.maximum:g} "
-                f"({first_few(outside)})."
+                f"{len(outside)} labels lie outside of {low:g} to {high:g} ({first_few(outside)})."
             )
         for what in ("mean label", "standard deviation"):
-            here, published = self.figures[what]
-            # Four decimals are published: 1e-4 of rounding, and no more.
-            if published is not None and not np.isclose(here, published, rtol=0, atol=1e-4):
-                found.append(f"The {what} is {here:.4f}, and {published:.4f} was published.")
+            here, expected = self.figures[what]
+            if expected is not None and not np.isclose(here, expected, rtol=0, atol=_ROUNDING):
+                found.append(f"The {what} is {here:.4f}, and {expected:.4f} is expected.")
         return tuple(found)
 
 
@@ -128,7 +141,19 @@ def check_dataset(
         unlabelled=tuple(_unlabelled(dataset, root, paths)),
         unreadable=unreadable,
         decoded=len(paths) if decode else 0,
+        doubled=tuple(_doubled(table.names, found)),
     )
+
+
+def _doubled(names: Sequence[str], paths: Sequence[Path | None]) -> Iterator[str]:
+    """Names whose image an earlier name means too."""
+    seen: set[Path] = set()
+    for name, path in zip(names, paths, strict=True):
+        if path is None:
+            continue
+        if path in seen:
+            yield name
+        seen.add(path)
 
 
 def _unlabelled(dataset: Dataset, root: Path, rated: Sequence[Path]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
 from qfm_iqm.datasets.labelfiles import matched, numbers, read_lines, read_sheet
-from qfm_iqm.datasets.table import RatedTable, first_few
+from qfm_iqm.datasets.table import RatedTable, content_of, first_few
 from qfm_iqm.errors import TableError
 
 # Folder by the spellings of the kind in sheet and file names, and the spelling in file names.
@@ -41,6 +41,7 @@ def _read(root: Path) -> RatedTable:
             f"{content}.{_IN_NAMES.get(kind, kind)}.{level}.png"
             for content, kind, level in zip(contents, kinds, levels, strict=True)
         ]
+        numbers(path, "dmos_std", sheet["dmos_std"])
         columns["std"] = tuple(sheet["dmos_std"])
     else:
         lines = read_lines(path, 2)
@@ -53,7 +54,7 @@ def _read(root: Path) -> RatedTable:
     return RatedTable(
         names=tuple(f"dst_imgs/{kind}/{file}" for kind, file in zip(kinds, files, strict=True)),
         mos=numbers(path, "dmos", labels),
-        contents=tuple(contents),
+        contents=tuple(map(content_of, contents)),
         columns=columns | {"distortion": tuple(kinds), "level": tuple(levels)},
         source=str(path),
     )
@@ -68,13 +69,15 @@ CSIQ = Dataset(
     minimum=0,
     maximum=1,
     higher_is_better=False,
+    lowest=0,
+    highest=1,
     mean=0.3507,
     std=0.2625,
     folders=tuple(f"dst_imgs/{kind}" for kind in dict.fromkeys(_FOLDERS.values())),
     synthetic=True,
     citation="Larson, Chandler: Most apparent distortion: full-reference image quality assessment "
     "and the role of strategy, Journal of Electronic Imaging 2010",
-    terms="research use",
+    terms="see site",
     source="https://s2.smu.edu/~eclarson/csiq.html",
     read=_read,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
@@ -23,16 +24,22 @@ class Dataset:
         minimum: lower end of the scale.
         maximum: upper end.
         higher_is_better: direction of the label.
-        mean: of the labels of a whole download; None if it is not known here.
+        lowest: label of a whole download; None if it is not known here.
+        highest: label, likewise. LIVE's real labels leave their scale at both ends.
+        mean: of the labels, likewise.
         std: their standard deviation (of the whole, not of a sample), likewise.
         folders: below the root, that hold the rated images.
         unrated: files in these, by name, that the authors left without a label.
         synthetic: degraded from pristine images, so that contents repeat.
-        official_split: the authors say which images to train and test on.
+        split: what a benchmark tests on: numbered folds, the authors' own parts, or these where
+            the label files mark them.
+        optional: label files that a table can do without, and the column that is lost then.
         citation: of the paper that introduced it.
         terms: of use, in a few words; the site has the whole.
         source: where a person gets it.
         read: label files below a root -> table; names relative to the root; images not looked at.
+            Contents are what the label files call the source photo, whatever folder it lies in:
+            of degraded images by `table.content_of`, else the image's own name there.
     """
 
     name: str
@@ -43,6 +50,8 @@ class Dataset:
     minimum: float
     maximum: float
     higher_is_better: bool
+    lowest: float | None
+    highest: float | None
     mean: float | None
     std: float | None
     folders: tuple[str, ...]
@@ -52,7 +61,8 @@ class Dataset:
     source: str
     read: Callable[[Path], RatedTable]
     unrated: tuple[str, ...] = ()
-    official_split: bool = False
+    split: Literal["folds", "official", "official where marked"] = "folds"
+    optional: tuple[tuple[str, str], ...] = ()
 
     def load(self, root: Path) -> RatedTable:
         """The rated images below `root`, a table with names relative to it.

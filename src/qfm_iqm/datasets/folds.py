@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from qfm_iqm.datasets.splits import PARTS, Split, official_split, split_by_content
 from qfm_iqm.datasets.table import RatedTable, first_few
@@ -108,8 +109,19 @@ def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
     return paths
 
 
+def count_arniqa(folder: Path) -> int:
+    """How many of ARNIQA's folds a folder holds.
+
+    Raises:
+        TableError: no array that can be read.
+    """
+    return len(_array(folder / "train.npy"))
+
+
 def read_arniqa(folder: Path, fold: int, table: RatedTable, order: Path | None = None) -> Split:
     """One of ARNIQA's folds: arrays (folds, n) of row numbers, filled up with -1.
+
+    Of a dataset with one official split it has arrays (n,), which are fold 0.
 
     Args:
         folder: that holds `train.npy`, `test.npy` and perhaps `val.npy`.
@@ -178,16 +190,24 @@ def _foreign(parts: Mapping[str, Sequence[str]], rule: str) -> Split:
 
 def _array_row(path: Path, fold: int) -> list[int]:
     """One row of an array of integers, without what fills it up."""
+    array = _array(path)
+    if not 0 <= fold < len(array):
+        raise TableError(f"{path} holds {len(array)} folds, and none with the number {fold}.")
+    return [row for row in array[fold].tolist() if row >= 0]
+
+
+def _array(path: Path) -> npt.NDArray[np.integer]:
+    """An array of integers (folds, n); one of a single fold may be (n,)."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise TableError(f"{path} is no array that can be read ({error}).") from error
-    if array.ndim != 2 or array.dtype.kind not in "iu" or not 0 <= fold < len(array):
+    if array.ndim not in (1, 2) or array.dtype.kind not in "iu":
         raise TableError(
-            f"{path} must be an array (folds, images) of integers with a fold {fold}, but its "
-            f"shape is {array.shape} and its type {array.dtype}."
+            f"{path} must be an array (folds, images) or (images,) of integers, but its shape is "
+            f"{array.shape} and its type {array.dtype}."
         )
-    return [row for row in array[fold].tolist() if row >= 0]
+    return np.atleast_2d(array)
 
 
 def _names_in_order(order: Path, table: RatedTable) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from qfm_iqm.datasets.dataset import Dataset, label_file
 from qfm_iqm.datasets.labelfiles import matched, numbers
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, content_of, first_few
+from qfm_iqm.errors import TableError
 
 KINDS = (
     "Gaussian blur",
@@ -46,12 +47,23 @@ def _read(root: Path) -> RatedTable:
     found = matched(
         r"(I\d+)_(0[1-9]|1\d|2[0-5])_0?([1-5])\.png", table.names, path, "I01_01_01.png"
     )
+    contents = tuple(content_of(one[1]) for one in found)
+    wrong = [
+        name
+        for name, content, said in zip(table.names, contents, table.contents, strict=True)
+        if said != content
+    ]
+    if wrong:
+        raise TableError(
+            f"{path}: ref_img must be the photo that the image's name begins with, but of "
+            f"{len(wrong)} images it is not ({first_few(wrong)})."
+        )
     # Called var, but deviations: ratings of 4 and 5 with mean 4.57 deviate by .495.
     numbers(path, "var", std := table.column("var"))
     return RatedTable(
         names=tuple(f"images/{name}" for name in table.names),
         mos=table.mos,
-        contents=table.contents,
+        contents=contents,
         columns={
             "std": std,
             "distortion": tuple(KINDS[int(one[2]) - 1] for one in found),
@@ -70,6 +82,8 @@ KADID10K = Dataset(
     minimum=1,
     maximum=5,
     higher_is_better=True,  # whatever its column is called
+    lowest=1,
+    highest=4.93,
     mean=3.0326,
     std=1.0826,
     folders=("images",),
@@ -77,7 +91,7 @@ KADID10K = Dataset(
     synthetic=True,
     citation="Lin, Hosu, Saupe: KADID-10k: a large-scale artificially distorted IQA database, "
     "QoMEX 2019",
-    terms="research use",
+    terms="see site",
     source="https://database.mmsp-kn.de/kadid-10k-database.html",
     read=_read,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, find_below, label_file
+from qfm_iqm.datasets.labelfiles import numbers
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, official_split
 from qfm_iqm.datasets.table import RatedTable
@@ -26,7 +27,8 @@ def _read(root: Path) -> RatedTable:
     in_sets = path.name.lower() == _SETS
     table = read_table(path, label="MOS" if in_sets else "MOS_zscore")
     folder = next((name for name in _FOLDERS if find_below(root, name)), _FOLDERS[0])
-    columns = {"std": table.column("sd")}
+    numbers(path, "SD", std := table.column("sd"))
+    columns = {"std": std}
     beside = (find_below(root, place) for place in _places(_SETS))
     sets = path if in_sets else next((one for one in beside if one is not None), None)
     if sets is not None:
@@ -34,6 +36,7 @@ def _read(root: Path) -> RatedTable:
         columns["split"] = _parts_of(split, table, sets)
     return RatedTable(
         names=tuple(f"{folder}/{name}" for name in table.names),
+        contents=table.names,
         mos=table.mos,
         columns=columns,
         source=str(path),
@@ -58,14 +61,17 @@ KONIQ10K = Dataset(
     minimum=0,
     maximum=100,
     higher_is_better=True,
+    lowest=3.9118,
+    highest=88.3889,
     mean=58.7296,
     std=15.4317,
     folders=_FOLDERS,
     synthetic=False,
-    official_split=True,
+    split="official",
+    optional=((_SETS, "split"),),
     citation="Hosu, Lin, Sziranyi, Saupe: KonIQ-10k: an ecologically valid database for deep "
     "learning of blind image quality assessment, IEEE TIP 2020",
-    terms="research use; the photos are under Creative Commons licences",
+    terms="see site; the photos are under Creative Commons licences",
     source="https://database.mmsp-kn.de/koniq-10k-database.html",
     read=_read,
 )

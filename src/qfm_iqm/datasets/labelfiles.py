@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,20 +24,26 @@ def read_mat(path: Path, *variables: str) -> list[Any]:
     """Variables of a MATLAB file (up to version 7.2), flat: numbers (N,) or lists of text.
 
     Raises:
-        TableError: no MATLAB file, or a variable is missing.
+        TableError: no MATLAB file, or a variable is missing or holds something else.
     """
     # Here, not above: scipy.io is not needed for the tables of most datasets.
     from scipy.io import loadmat
 
     try:
         content = loadmat(path)
-    except (OSError, ValueError, NotImplementedError, TypeError, KeyError, IndexError) as error:
+    except Exception as error:  # damaged bytes end in any kind of error
         raise TableError(f"{path} is no MATLAB file that can be read ({error}).") from error
     missing = [variable for variable in variables if variable not in content]
     if missing:
         there = ", ".join(key for key in content if not key.startswith("__")) or "none"
         raise TableError(f"{path} has no variable '{missing[0]}'; its variables are: {there}.")
-    return [_flat(content[variable]) for variable in variables]
+    try:
+        return [_flat(content[variable]) for variable in variables]
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise TableError(
+            f"{path} must hold {' and '.join(variables)} as numbers or as texts without a gap, "
+            f"but something else is there ({error})."
+        ) from error
 
 
 def _flat(values: npt.NDArray[Any]) -> Any:
@@ -66,7 +71,6 @@ def read_sheet(
     """
     try:
         from openpyxl import load_workbook
-        from openpyxl.utils.exceptions import InvalidFileException
     except ModuleNotFoundError as error:
         raise QFMError(
             f"Reading {path.name} needs openpyxl: install it with pip install 'qfm-iqm[train]'."
@@ -82,7 +86,9 @@ def read_sheet(
             page = book[sheet] if sheet is not None else book.worksheets[0]
             rows = [[_text(cell) for cell in row] for row in page.iter_rows(values_only=True)]
             book.close()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, InvalidFileException) as error:
+    except TableError:
+        raise
+    except Exception as error:  # of the archive, of its XML, of what openpyxl makes of both
         raise TableError(f"{path} is no Excel file that can be read ({error}).") from error
     wanted = [column_key(column) for column in columns]
     for number, row in enumerate(rows):

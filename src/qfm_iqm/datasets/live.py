@@ -8,8 +8,11 @@ import numpy as np
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
 from qfm_iqm.datasets.labelfiles import numbers, read_mat, same_length
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, content_of
 from qfm_iqm.errors import TableError
+
+TERMS = "any purpose, with LIVE's copyright notice and the source acknowledged"
+"""In short what the readme of LIVE's downloads says."""
 
 # In this order the label files list them, img1.bmp ... of each.
 _KINDS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
@@ -26,13 +29,14 @@ def _read(root: Path) -> RatedTable:
     if rows != len(names):
         raise TableError(f"{path} must hold {len(names)} labels, but it holds {rows}.")
     # Copies of the references lie among the degraded images and have no label of their own.
-    kept = np.flatnonzero(orgs == 0).tolist()
+    kept = np.flatnonzero(numbers(path, "orgs", orgs) == 0).tolist()
+    deviations = numbers(path, "dmos_std", [std[i] for i in kept])
     return RatedTable(
         names=tuple(names[i] for i in kept),
-        mos=numbers(path, "dmos_new", dmos[kept]),
-        contents=tuple(references[i] for i in kept),
+        mos=numbers(path, "dmos_new", [dmos[i] for i in kept]),
+        contents=tuple(content_of(str(references[i])) for i in kept),
         columns={
-            "std": tuple(repr(float(std[i])) for i in kept),
+            "std": tuple(map(repr, deviations.tolist())),
             "distortion": tuple(names[i].partition("/")[0] for i in kept),
         },
         source=str(path),
@@ -48,13 +52,16 @@ LIVE = Dataset(
     minimum=0,
     maximum=100,
     higher_is_better=False,
-    mean=44.7655,
-    std=16.1041,
+    # Realigned labels pass the ends of their scale. pyiqa's list holds those before realignment.
+    lowest=-2.65,
+    highest=111.78,
+    mean=None,
+    std=None,
     folders=tuple(_KINDS),
     synthetic=True,
     citation="Sheikh, Sabir, Bovik: A statistical evaluation of recent full reference image "
     "quality assessment algorithms, IEEE TIP 2006",
-    terms="research use, on request",
+    terms=TERMS,
     source="https://live.ece.utexas.edu/research/quality/subjective.htm",
     read=_read,
 )

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, first_few
+from qfm_iqm.errors import TableError
+
+# By the spellings of the column is_valid.
+_PARTS = {
+    **dict.fromkeys(("1", "1.0", "true"), "test"),
+    **dict.fromkeys(("0", "0.0", "false"), "train"),
+}
 
 
 def _read(root: Path) -> RatedTable:
@@ -14,12 +21,16 @@ def _read(root: Path) -> RatedTable:
     table = read_table(path)
     columns = {}
     if "is_valid" in table.columns:  # later releases mark the authors' validation part
-        held = ("1", "1.0", "true")
-        columns["split"] = tuple(
-            "test" if value.lower() in held else "train" for value in table.column("is_valid")
-        )
+        marks = [value.lower() for value in table.column("is_valid")]
+        if unknown := sorted({mark for mark in marks if mark not in _PARTS}):
+            raise TableError(
+                f"{path}: the column is_valid must say True or False, but it also says "
+                f"{first_few([repr(mark) for mark in unknown])}."
+            )
+        columns["split"] = tuple(_PARTS[mark] for mark in marks)
     return RatedTable(
         names=tuple(f"database/{name}" for name in table.names),
+        contents=table.names,
         mos=table.mos,
         columns=columns | {"subset": tuple(name.partition("/")[0] for name in table.names)},
         source=str(path),
@@ -35,13 +46,16 @@ LIVEFB = Dataset(
     minimum=0,
     maximum=100,
     higher_is_better=True,
+    lowest=0,
+    highest=94.3332,
     mean=72.1325,
     std=6.1624,
     folders=("database",),
     synthetic=False,
+    split="official where marked",
     citation="Ying et al.: From patches to pictures (PaQ-2-PiQ): mapping the perceptual space of "
     "picture quality, CVPR 2020",
-    terms="research use",
+    terms="see site",
     source="https://github.com/baidut/PaQ-2-PiQ",
     read=_read,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.datasets.table import RatedTable, column_key, first_few
+from qfm_iqm.datasets.table import RatedTable, column_key, content_of, first_few
 from qfm_iqm.errors import TableError
 
 # The first of these that a table has is its column; the others stay ordinary columns.
@@ -27,15 +27,16 @@ NAME_COLUMNS = (
     "dist_name",
     "dist_img",
 )
-CONTENT_COLUMNS = ("content", "ref_name", "ref_img")
+REFERENCE_COLUMNS = ("ref_name", "ref_img")
 
 
 def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True) -> RatedTable:
     """Read a table of rated images from `.csv` (UTF-8, comma) or `.parquet`.
 
-    The name column is `name` or one of `NAME_COLUMNS`; the content column, where there is one,
-    one of `CONTENT_COLUMNS`; every other column is kept as text. Spaces around cells are
-    stripped; rows and trailing columns in which every cell is empty, which spreadsheets leave
+    The name column is `name` or one of `NAME_COLUMNS`. Contents are the column `content` as it is,
+    else those of the reference images (`table.content_of`) in one of `REFERENCE_COLUMNS`. Every
+    other column is kept as text. Spaces around cells are stripped; rows and trailing columns in
+    which every cell is empty, which spreadsheets leave
     behind, are no part of the table. A column without a header is called `column_<position>`,
     and a repeated header gets `_2`, `_3` ...
 
@@ -88,11 +89,14 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
             f"{path}: the label column '{label}' was asked for, but the columns are: {there}; "
             "say which one holds the labels."
         )
-    content_key = next((key for key in CONTENT_COLUMNS if key in columns), None)
+    reference_key = next((key for key in REFERENCE_COLUMNS if key in columns), None)
+    contents = columns.pop("content", ())
+    if reference_key is not None and not contents:
+        contents = tuple(map(content_of, columns.pop(reference_key)))
     return RatedTable(
         names=names,
         mos=None if values is None else _numbers(path, label, values, places),
-        contents=() if content_key is None else columns.pop(content_key),
+        contents=contents,
         columns=columns,
         source=str(path),
     )

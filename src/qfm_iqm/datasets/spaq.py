@@ -20,6 +20,7 @@ def _read(root: Path) -> RatedTable:
     sheet = read_sheet(path, ("Image name", "MOS", *_ATTRIBUTES))
     return RatedTable(
         names=tuple(f"TestImage/{name}" for name in sheet["image_name"]),
+        contents=tuple(sheet["image_name"]),
         mos=numbers(path, "MOS", sheet["mos"]),
         columns={name.lower(): tuple(sheet[name.lower()]) for name in _ATTRIBUTES},
         source=str(path),
@@ -35,13 +36,15 @@ SPAQ = Dataset(
     minimum=0,
     maximum=100,
     higher_is_better=True,
+    lowest=2,
+    highest=96,
     mean=50.3179,
     std=20.9014,
     folders=("TestImage",),
     synthetic=False,
     citation="Fang, Zhu, Zeng, Ma, Wang: Perceptual quality assessment of smartphone photography, "
     "CVPR 2020",
-    terms="research use",
+    terms="see site",
     source="https://github.com/h4nwei/SPAQ",
     read=_read,
 )

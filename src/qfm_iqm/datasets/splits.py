@@ -211,14 +211,15 @@ def official_split(table: RatedTable) -> Split:
     if column is None:
         raise TableError(
             f"{table.source}: the official split was asked for, but there is no column 'split' or "
-            f"'set' among: {', '.join(table.columns) or 'none'}; use split_by_content."
+            f"'set' among: {', '.join(table.columns) or 'none'}; add the authors' list of parts, "
+            "which `qfm data check` names where it is missing, or split by content."
         )
     values = table.columns[column]
     unknown = sorted(set(values) - {value for value in values if value.lower() in OFFICIAL_VALUES})
     if unknown:
         raise TableError(
             f"{table.source}: the column '{column}' must say train, validation or test, "
-            f"but it also says: {_quoted(unknown)}; correct it or use split_by_content."
+            f"but it also says: {_quoted(unknown)}; correct it or split by content."
         )
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for name, value in zip(table.names, values, strict=True):
@@ -226,7 +227,7 @@ def official_split(table: RatedTable) -> Split:
     if sum(bool(names) for names in parts.values()) < 2:
         raise TableError(
             f"{table.source}: a split has at least two parts, but the column '{column}' puts every "
-            f"image into {_quoted(sorted(set(values)))}; use split_by_content."
+            f"image into {_quoted(sorted(set(values)))}; split by content."
         )
     rule = f"official_split: the column '{column}' of the dataset's own table"
     return _split(parts, rule)

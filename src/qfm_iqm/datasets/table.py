@@ -10,12 +10,13 @@ Design choices:
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.image.formats import SUFFIXES
 
 Indices = npt.NDArray[np.intp]
 
@@ -223,6 +224,15 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name too long for the file system is no file either
         return False
+
+
+def content_of(reference: str) -> str:
+    """The content that a reference image's file shows, however a list spells its name.
+
+    `I25.BMP`, `i25.bmp`, `refimgs/i25.bmp` and `I25` are all `i25`.
+    """
+    file = PurePosixPath(reference)
+    return (file.stem if file.suffix.lower() in SUFFIXES else file.name).casefold()
 
 
 def column_key(column: str) -> str:

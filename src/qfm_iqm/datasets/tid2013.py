@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, find_below, label_file
 from qfm_iqm.datasets.labelfiles import matched, numbers, read_lines, same_length
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, content_of
 
 KINDS = (
     "additive Gaussian noise",
@@ -37,6 +37,9 @@ KINDS = (
 """Kinds 01 to 24 of the file names, in the words of the database's paper."""
 
 
+_DEVIATIONS = "mos_std.txt"
+
+
 def _read(root: Path) -> RatedTable:
     path = label_file(root, "mos_with_names.txt")
     labels, files = zip(*read_lines(path, 2), strict=True) if path.stat().st_size else ((), ())
@@ -45,14 +48,15 @@ def _read(root: Path) -> RatedTable:
         "distortion": tuple(KINDS[int(one[2]) - 1] for one in found),
         "level": tuple(one[3] for one in found),
     }
-    if (std_path := find_below(root, "mos_std.txt")) is not None:
+    if (std_path := find_below(root, _DEVIATIONS)) is not None:
         std = [cells[0] for cells in read_lines(std_path, 1)]
-        same_length(path, {"mos_with_names.txt": files, "mos_std.txt": std})
+        same_length(path, {"mos_with_names.txt": files, _DEVIATIONS: std})
+        numbers(std_path, "the standard deviations", std)
         columns["std"] = tuple(std)
     return RatedTable(
         names=tuple(f"distorted_images/{file}" for file in files),
         mos=numbers(path, "the labels", labels),
-        contents=tuple(one[1].upper() for one in found),  # the files' letter case varies
+        contents=tuple(content_of(one[1]) for one in found),
         columns=columns,
         source=str(path),
     )
@@ -67,13 +71,16 @@ TID2013 = Dataset(
     minimum=0,
     maximum=9,
     higher_is_better=True,
+    lowest=0.2424,
+    highest=7.2143,
     mean=4.4747,
     std=1.2397,
     folders=("distorted_images",),
     synthetic=True,
+    optional=((_DEVIATIONS, "std"),),
     citation="Ponomarenko et al.: Image database TID2013: peculiarities, results and "
     "perspectives, Signal Processing: Image Communication 2015",
-    terms="research use",
+    terms="see site",
     source="https://www.ponomarenko.info/tid2013.htm",
     read=_read,
 )

@@ -95,9 +95,8 @@ def plan_benchmark(
         )
     base = read_recipe(recipe_file, changes)
     dataset = base.data.dataset
-    official = dataset is not None and DATASETS[dataset].official_split
     keys: dict[str, Any] = habits(dataset) if protocol == "paper" else {"protocol": "honest"}
-    if folds is None and base.data.split == "content" and official:
+    if folds is None and base.data.split == "content" and _has_official_split(base):
         keys["data.split"] = "official"
     elif folds is not None and base.data.split == "official":
         keys["data.split"] = "content"
@@ -125,6 +124,16 @@ def plan_benchmark(
         for share in shares
         for number in range(count)
     ]
+
+
+def _has_official_split(recipe: Recipe) -> bool:
+    """Whether the authors of a recipe's dataset say which images to test on."""
+    if recipe.data.dataset is None:
+        return False
+    facts = DATASETS[recipe.data.dataset]
+    if facts.split == "official where marked":
+        return "split" in facts.load(recipe.data.root).columns
+    return facts.split == "official"
 
 
 def check_leaks(
