@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.ablation import plan, read_runs, run_grid
+from qfm_iqm.training.chain import prepare
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.stopping import InterruptedRunError
+from qfm_iqm.training.trainer import Trainer
 
 SHIPPED = Path(__file__).parents[2] / "recipes"
 
@@ -86,7 +89,7 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
     assert (out / "runs.csv").read_text().splitlines()[: len(before)] == before
     assert len(read_runs(out / "runs.csv")) == len(runs)
 
-    # Splits and order are those of the seed, whatever the variant; labels those of the setting.
+    # Splits are those of the seed, whatever the variant; labels those of the setting.
     splits = {run: (run.folder / "split.txt").read_text() for run in runs}
     for run in runs:
         for other in runs:
@@ -125,6 +128,44 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
     shutil.rmtree(out / "all" / "seed0" / "baseline" / "model")
     assert run_grid(grid, runs, out, Reporter(None)) == comparisons  # nothing is made again
 
+    # Figures of another grid are not taken for this one's; what it has no more is not compared.
+    other, planned = plan(grid_file, out, ["method.w_qcc=2"])
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        run_grid(other, planned, out, Reporter(None))
+    grid_file.write_text(grid_file.read_text().partition("[variants.taught]")[0])
+    left = run_grid(*plan(grid_file, out, []), out, Reporter(None))
+    assert left
+    assert {comparison.variant for comparison in left} == {"baseline"}
+
+
+def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_path):
+    _, runs = plan(grid_file, tmp_path / "runs", [])
+    plain, taught, other_seed = (run.recipe for run in (runs[0], runs[1], runs[2]))
+    Trainer(plain, tmp_path / "runs/all/seed0/baseline").run()  # the teacher of the second
+
+    def begun(recipe, name):
+        trainer = prepare(recipe, tmp_path / name, resume=False, reporter=Reporter(None))
+        rated = trainer.data.rated
+        drawn = []
+        for epoch in range(2):
+            trainer.dataset.epoch = trainer.order.epoch = epoch
+            for batch in trainer.order:
+                chosen = [index for index in batch if index < rated]
+                drawn.append((chosen, torch.stack([trainer.dataset[i].crop for i in chosen])))
+        return trainer, trainer.model.network.state_dict(), drawn
+
+    (_, weights, drawn), (dle, their_weights, theirs), (_, _, another) = (
+        begun(recipe, name)
+        for recipe, name in ((plain, "one"), (taught, "two"), (other_seed, "three"))
+    )
+    assert len(dle.data.samples) > dle.data.rated
+    for key, value in weights.items():
+        assert torch.equal(value, their_weights[key]), key
+    for (own, crops), (their, their_crops) in zip(drawn, theirs, strict=True):
+        assert own == their
+        assert torch.equal(crops, their_crops)
+    assert [order for order, _ in drawn] != [order for order, _ in another]
+
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
@@ -136,6 +177,8 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
         ("seeds = [0, 1]", "", "seeds"),
         ("[settings.all]", "[settings.all", "cannot be read"),
         ('recipe = "base.toml"', 'recipe = "gone.toml"', "no recipe"),
+        ("{variant:baseline}", "{variant:basline}", r"{variant:basline} stands for .*baseline"),
+        ("{variant:baseline}", "{variant:taught}", r"{variant:taught} stands for .*baseline"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(grid_file, tmp_path, old, new, message):
@@ -158,7 +201,7 @@ def test_what_the_call_changes_comes_before_the_grid_and_may_name_a_setting(grid
         plan(grid_file, tmp_path / "runs", ["hlaf:train.epochs=5"])
 
 
-@pytest.mark.parametrize("name", ["ablation", "tuning"])
+@pytest.mark.parametrize("name", ["ablation", "ablation_unrated", "protocol", "tuning"])
 def test_the_grids_that_ship_are_accepted(name, tmp_path):
     for table in ("labelled.csv", "labels.csv", "unlabelled.csv"):
         (tmp_path / table).touch()

@@ -38,6 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.evaluation.paired import Comparison, Run, compare, write_comparisons
 from qfm_iqm.training.chain import prepare
+from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
@@ -124,6 +125,7 @@ def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) 
     """Makes the runs that are missing, and writes `runs.csv` and `summary.csv` after each.
 
     Raises:
+        RecipeError: a finished run is of another recipe.
         InterruptedRunError: asked to stop; what is finished is kept.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -131,6 +133,7 @@ def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) 
     for number, run in enumerate(runs, 1):
         done = {(row["setting"], row["variant"], row["seed"]) for row in read_runs(table)}
         if (run.setting, run.variant, str(run.seed)) in done:
+            RunFolder(run.folder, run.recipe, resume=True)  # refuses one of another recipe
             continue
         reporter.say(f"Run {number} of {len(runs)}: {run.setting}, {run.variant}, seed {run.seed}")
         trainer = prepare(run.recipe, run.folder, resume=True, reporter=reporter)
@@ -149,10 +152,13 @@ def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) 
 
 
 def summarise(grid: Grid, out: Path) -> list[Comparison]:
-    """Compares the finished runs, and writes `summary.csv`."""
+    """Compares the grid's finished runs, and writes `summary.csv`."""
     finished = [
         Run(row["setting"], row["variant"], int(row["seed"]), figure[1], figure[2], float(value))
         for row in read_runs(out / "runs.csv")
+        if row["setting"] in grid.settings
+        and row["variant"] in grid.variants
+        and int(row["seed"]) in grid.seeds
         for key, value in row.items()
         if value and (figure := _FIGURE.fullmatch(key))
     ]
@@ -195,10 +201,11 @@ def _planned(
 ) -> Iterator[PlannedRun]:
     for setting, of_setting in grid.settings.items():
         for seed in grid.seeds:
-            for variant, of_variant in grid.variants.items():
+            for number, (variant, of_variant) in enumerate(grid.variants.items()):
                 folder = out / setting / f"seed{seed}"
                 keys = grid.set | of_setting | of_variant
-                filled = {key: _filled(value, folder) for key, value in keys.items()}
+                before = list(grid.variants)[:number]
+                filled = {key: _filled(value, folder, before) for key, value in keys.items()}
                 own = [
                     f"data.split_seed={seed}",
                     f"train.seed={seed}",
@@ -208,11 +215,20 @@ def _planned(
                 yield PlannedRun(setting, variant, seed, recipe, folder / variant)
 
 
-def _filled(value: Any, folder: Path) -> Any:
-    """Puts the model folder of a run of the same setting and seed into a text."""
+def _filled(value: Any, folder: Path, before: list[str]) -> Any:
+    """Puts the model folder of an earlier run of the same setting and seed into a text."""
     if not isinstance(value, str):
         return value
-    return re.sub(r"\{variant:([^}]+)\}", lambda name: str(folder / name[1] / "model"), value)
+
+    def model(name: re.Match[str]) -> str:
+        if name[1] not in before:
+            raise RecipeError(
+                f"{name[0]} stands for a variant that is run before: "
+                f"{', '.join(before) or 'there is none'}."
+            )
+        return str(folder / name[1] / "model")
+
+    return re.sub(r"\{variant:([^}]+)\}", model, value)
 
 
 def _add_row(table: Path, row: dict[str, str]) -> None:
