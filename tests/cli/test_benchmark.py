@@ -115,6 +115,12 @@ def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path
     before = (out / "model/model.safetensors").stat().st_mtime_ns
     assert qfm(*command).out == first.out
     assert (out / "model/model.safetensors").stat().st_mtime_ns == before
+    # Neither another recipe nor other images are passed for what they would give.
+    answer = qfm(*command, "--set", "train.epochs=2")
+    assert answer.code == 2
+    assert "holds a run of another recipe" in answer.err
+    other = ["--set", "data.dataset=livefb", "--set", f"data.root='{official_trees['livefb'][0]}'"]
+    assert "holds a run of another recipe" in qfm(*command, *other).err
     answer = qfm("cross", out / "model", f"spaq={tmp_path}", "--bootstrap", 0)
     assert answer.code == 2
     assert "holds no label file" in answer.err

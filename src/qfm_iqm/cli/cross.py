@@ -66,13 +66,12 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
     from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.network.finding import CARD_FILE
 
     if not source.endswith(".toml"):
         if changes or out is not None:
             raise RecipeError(f"--set and --out are of a recipe, and '{source}' is a model.")
         return load_model(source)
-    from qfm_iqm.training.chain import prepare
+    from qfm_iqm.training.chain import finished, prepare
     from qfm_iqm.training.recipe_file import read_recipe
     from qfm_iqm.training.reporting import Reporter
     from qfm_iqm.training.stopping import InterruptedRunError
@@ -80,7 +79,7 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     recipe = read_recipe(Path(source), changes or ())
     folder = out if out is not None else Path("runs") / recipe.model.name
     console = messages()
-    if not (folder / "model" / CARD_FILE).is_file():
+    if not finished(recipe, folder):
         try:
             prepare(recipe, folder, resume=True, reporter=Reporter(console)).run()
         except (InterruptedRunError, KeyboardInterrupt):
