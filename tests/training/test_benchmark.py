@@ -121,6 +121,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
         assert Split.from_text((fold.folder / "split.txt").read_text()).sha256 == digest
         own = [row for row in figures if row["fold"] == str(fold.number)]
         assert {row["split_sha256"] for row in own} == {digest}
+        assert {row["split_sha256"] for row in rows_of(fold.folder / "results.csv")} == {digest}
         results = {
             (r["part"], r["metric"]): r["value"] for r in rows_of(fold.folder / "results.csv")
         }

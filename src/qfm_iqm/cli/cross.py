@@ -59,7 +59,8 @@ def cross(
         )
     if results is not None:
         crossing.write_cross(figures, results)
-    _show(figures)
+    data = model.card.training.get("recipe", {}).get("data", {})
+    _show(figures, str(data.get("dataset", "")))
 
 
 def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityModel:
@@ -90,11 +91,13 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     return load_model(folder / "model")
 
 
-def _show(figures: list[CrossFigure]) -> None:
-    """Prints a line per target, a column per metric, on stdout."""
+def _show(figures: list[CrossFigure], trained_on: str) -> None:
+    """Prints a line per target, published ones below it, and a column per metric, on stdout."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
+
+    from qfm_iqm.evaluation.published import published_cross
 
     metrics = list(dict.fromkeys(figure.metric for figure in figures))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
@@ -106,4 +109,10 @@ def _show(figures: list[CrossFigure]) -> None:
         rows = [figure for figure in figures if figure.target == target]
         cells = ["-" if row.value is None else f"{row.value:.4f}" for row in rows]
         table.add_row(target, str(rows[0].images), *cells)
+        if (beside := published_cross(trained_on, target)) is not None:
+            known = {"srcc": f"{beside.srcc:.3f}"}
+            table.add_row(
+                f"{target} ({beside.method}, published)", "",
+                *(known.get(metric, "") for metric in metrics),
+            )  # fmt: skip
     Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)

@@ -154,7 +154,7 @@ class Picture:
         *,
         background: tuple[int, int, int] = WHITE,
     ) -> Pixels:
-        """The loaded image, or a (left, top, right, bottom) of it, as sRGB (H, W, 3); not yet turned."""
+        """The loaded image, or a (left, top, right, bottom) of it, as stored: sRGB (H, W, 3)."""
         image = self.image
         if box not in (None, (0, 0, *image.size)):
             image = image.crop(box)
