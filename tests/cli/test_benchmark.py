@@ -80,8 +80,8 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert "| all | honest | whole | 2 |" in answer.out
-    if name != "biq2021":
-        assert "| QFM-IQM | published | whole | 10 |" in answer.out
+    beside = ("DeepEns", 1) if name == "biq2021" else ("QFM-IQM", 10)
+    assert "| {} | published | whole | {} |".format(*beside) in answer.out
     protocol = "paper" if name in ("koniq10k", "csiq") else "honest"
     assert (results / f"{stem}_{protocol}_summary.csv").is_file()
     figures = rows_of(results / f"{stem}_{protocol}_figures.csv")
@@ -95,13 +95,19 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
         learnt = {content_of[image] for image in split.train + split.validation}
         assert not learnt & {content_of[image] for image in split.test}
 
-    target = "csiq" if name != "csiq" else "livec"
+    answer_of_benchmark, target = answer, "csiq" if name != "csiq" else "livec"
     answer = qfm(
         "cross", out / "all/fold0/model", f"{target}={official_trees[target][0]}",
         "--results", tmp_path / "cross.csv", "--bootstrap", 0,
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert {row["metric"] for row in rows_of(tmp_path / "cross.csv")} == {
+    crossed = rows_of(tmp_path / "cross.csv")
+    assert {row["split_sha256"] for row in crossed} == {splits[0].sha256}
+    summary = rows_of(results / f"{stem}_{protocol}_summary.csv")
+    digests = " ".join(split.sha256 for split in splits)
+    assert {row["split_sha256"] for row in summary if row["folds"] == "2"} == {digests}
+    assert splits[0].sha256[:12] in answer_of_benchmark.out
+    assert {row["metric"] for row in crossed} == {
         "srcc", "krcc", "plcc_logistic",
     }  # fmt: skip
     assert f"{DATASETS[name].title} on" in answer.out
@@ -132,6 +138,12 @@ def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path
     before = (out / "model/model.safetensors").stat().st_mtime_ns
     assert qfm(*command).out == first.out
     assert (out / "model/model.safetensors").stat().st_mtime_ns == before
+    # Neither another recipe nor other images are passed for what they would give.
+    answer = qfm(*command, "--set", "train.epochs=2")
+    assert answer.code == 2
+    assert "holds a run of another recipe" in answer.err
+    other = ["--set", "data.dataset=livefb", "--set", f"data.root='{official_trees['livefb'][0]}'"]
+    assert "holds a run of another recipe" in qfm(*command, *other).err
     answer = qfm("cross", out / "model", f"spaq={tmp_path}", "--bootstrap", 0)
     assert answer.code == 2
     assert "holds no label file" in answer.err
@@ -139,6 +151,17 @@ def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path
     assert answer.code == 2
     answer = qfm("cross", out / "model", f"spaq={official_trees['spaq'][0]}", "--set", "a.b=2")
     assert "is a model" in answer.err
+
+
+def test_cross_shows_published_figures_beside_its_own(qfm, official_trees, tmp_path):
+    answer = qfm(
+        "cross", recipe_of("livec"), f"koniq10k={official_trees['koniq10k'][0]}",
+        f"spaq={official_trees['spaq'][0]}", "--out", tmp_path / "run", "--bootstrap", 0,
+        *tiny(official_trees["livec"][0]),
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    (line,) = [line for line in answer.out.splitlines() if "published" in line]
+    assert line.split() == ["koniq10k", "(DEIQT,", "published)", "0.744"]
 
 
 def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):

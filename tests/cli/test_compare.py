@@ -34,13 +34,56 @@ def test_methods_are_compared_by_part_and_by_pair(qfm, files, tmp_path):
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     assert lines[0].split() == ["srcc", "of", "images", "good", "poor"]
-    assert [line.split()[0] for line in lines[2:6]] == ["whole", "blur", "noise", "subset_mean"]
+    assert [line.split()[0] for line in lines[2:9:2]] == ["whole", "blur", "noise", "subset_mean"]
     with out.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["first"], row["second"], row["n"]) == ("good", "poor", "60")
     assert float(row["ci_low"]) > 0
     assert float(row["p_test_holm"]) < 0.001
     assert float(row["value_1"]) - float(row["value_2"]) == pytest.approx(float(row["difference"]))
+
+
+@pytest.mark.parametrize("falling_labels", [False, True])
+def test_the_direction_of_labels_and_scores_does_not_matter(qfm, files, tmp_path, falling_labels):
+    """A better method is better, be it rated by DMOS, and whatever it counts."""
+    labels, good, poor = files
+
+    def negated(path, column):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        other = tmp_path / "negated" / path.name
+        other.parent.mkdir(exist_ok=True)
+        with other.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(row | {column: -float(row[column])} for row in rows)
+        return other
+
+    def difference(*arguments):
+        out = tmp_path / "out.csv"
+        answer = qfm("compare", *arguments, "--bootstrap", 300, "--out", out)
+        assert answer.code == 0, answer.err
+        with out.open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        return row, answer.err
+
+    expected, told = difference(good, poor, "--labels", labels)
+    assert "turned" not in told
+    told_labels = ["--labels", labels]
+    if falling_labels:
+        told_labels = ["--labels", negated(labels, "mos"), "--lower-is-better"]
+    assert difference(good, poor, *told_labels) == (expected, told)
+    found, told = difference(good, negated(poor, "score"), *told_labels)
+    assert found == expected
+    assert "poor is taken to fall as quality rises (SRCC -0." in told
+    assert "good is taken" not in told
+
+
+def test_methods_are_shown_with_their_intervals(qfm, files):
+    labels, good, poor = files
+    lines = qfm("compare", good, poor, "--labels", labels, "--bootstrap", 300).out.splitlines()
+    assert lines[2].split()[0] == "whole"
+    assert [cell.count("–") for cell in lines[3].split()] == [1, 1]
 
 
 def test_mistakes_are_one_sentence(qfm, files):

@@ -49,6 +49,45 @@ def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_mode
     assert "needs at least 5 images" in answer.err
 
 
+def test_the_split_of_the_model_stands_in_every_row(
+    qfm, labels, photo_folder, tiny_model_folder, tmp_path
+):
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    card = json.loads((model / "card.json").read_text())
+    card["training"] = {"split_sha256": "ab" * 32}
+    (model / "card.json").write_text(json.dumps(card))
+    out = tmp_path / "figures.csv"
+    answer = qfm("evaluate", model, labels, "--root", photo_folder, "--out", out, "--bootstrap", 0)
+    assert answer.code == 0, answer.err
+    with out.open(newline="") as file:
+        assert {row["split_sha256"] for row in csv.DictReader(file)} == {"ab" * 32}
+
+
+def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_path):
+    table = read_table(labels)
+    scores = np.random.default_rng(3).normal(0, 1, len(table)) - table.mos
+    file, out = tmp_path / "theirs.csv", tmp_path / "figures.csv"
+    rows = zip(table.names[::-1], scores[::-1], strict=True)
+    file.write_text("path,quality\n" + "".join(f"{name},{score}\n" for name, score in rows))
+    command = ["evaluate", file, labels, "--column", "quality", "--bootstrap", 50]
+    answer = qfm(*command, "--by", "subset", "--out", out)
+    assert answer.code == 0, answer.err
+    with out.open(newline="") as stream:
+        found = {(row["part"], row["metric"]): row for row in csv.DictReader(stream)}
+    whole = found["whole", "srcc"]
+    expected = stats.spearmanr(scores, table.mos).statistic
+    assert float(whole["value"]) == pytest.approx(expected)
+    assert expected < 0  # as it is: the sign tells the direction
+    assert float(whole["ci_low"]) <= float(whole["value"]) <= float(whole["ci_high"])
+    assert {"jpg", "png", "ebp"} < {part for part, _ in found}
+    assert f"{expected:.4f}" in answer.out
+    answer = qfm(*command, "--part", "test", "--device", "cpu")
+    assert answer.code == 2
+    assert "Only a model takes --part and --device, and" in answer.err
+    answer = qfm("evaluate", file, labels)
+    assert "the label column 'score' was asked for" in answer.err
+
+
 def test_the_tables_own_folder_is_the_default_root(qfm, labels, photo_folder, tiny_model_folder):
     for photo in photo_folder.iterdir():
         shutil.copy(photo, labels.parent)

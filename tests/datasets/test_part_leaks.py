@@ -7,6 +7,7 @@ from PIL import Image
 
 from qfm_iqm.datasets.leakage import near_duplicates
 from qfm_iqm.datasets.part_leaks import (
+    file_prints,
     find_part_leaks,
     image_prints,
     read_part_leaks,
@@ -46,7 +47,7 @@ def test_each_kind_of_leak_is_found_under_its_surest_reason(folder):
         image.resize((40, 40)).point(lambda v: int(0.9 * v)).save(folder / "8.png")
     contents = (*NAMES[:1], "same", *NAMES[2:6], "same", "0.png", NAMES[8])
     found = leaks_of(folder, contents)
-    assert [leak[:5] for leak in found] == [
+    assert [leak[1:6] for leak in found] == [
         ("train", "1.png", "validation", "6.png", "content"),
         ("train", "0.png", "test", "7.png", "content"),
         ("validation", "5.png", "test", "8.png", "near-duplicate"),
@@ -76,7 +77,7 @@ def test_near_duplicates_are_those_of_the_slow_loop(folder):
 def test_leaks_are_refused_with_counts_and_listed(folder, tmp_path):
     found = leaks_of(folder, ("same",) * 6 + NAMES[6:8] + ("same",))
     with pytest.raises(
-        TableError, match=r"^11 pairs .*\(11 by content\): 0\.png \(train\) ~ 5.png"
+        TableError, match=r"^11 pairs .* of fold 0 \(11 by content\): 0\.png \(train\) ~ 5.png"
     ):
         refuse_part_leaks(found)
     listed = tmp_path / "leaks.csv"
@@ -104,3 +105,13 @@ def test_an_image_that_cannot_be_read_ends_the_comparison(folder):
     (folder / "3.png").write_bytes(b"no image")
     with pytest.raises(TableError, match=r"1 images cannot be compared, .*3\.png"):
         leaks_of(folder)
+
+
+def test_files_are_compared_without_decoding_them(tmp_path):
+    for name, content in zip(NAMES, (b"aa", b"ab", b"aa", b"b", b"ccc"), strict=False):
+        (tmp_path / name).write_bytes(content)
+    keys = file_prints([tmp_path / name for name in NAMES[:5]]).files
+    assert keys[0] == keys[2]
+    assert len(set(keys)) == 4
+    with pytest.raises(TableError, match=r"5\.png cannot be read"):
+        file_prints([tmp_path / "5.png"])

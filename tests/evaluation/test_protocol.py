@@ -141,10 +141,12 @@ def test_a_row_that_is_not_there_is_refused():
 def test_csv_and_dict_keep_every_digit(tmp_path):
     scores, labels, groups = rated()
     evaluation = evaluate(scores, labels, groups=groups | {"pair": np.array([0, 1])}, n_boot=20)
-    evaluation.to_csv(tmp_path / "rows.csv")
+    evaluation.to_csv(tmp_path / "rows.csv", split_sha256="ab12")
     with (tmp_path / "rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["part", "metric", "n", "value", "ci_low", "ci_high", "note"]
+    columns = ["part", "metric", "n", "value", "ci_low", "ci_high", "note", "split_sha256"]
+    assert list(rows[0]) == columns
+    assert {row["split_sha256"] for row in rows} == {"ab12"}
     again = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert (again["n_boot"], again["seed"], again["level"]) == (20, 0, 0.95)
     for row, in_csv, in_json in zip(evaluation.rows, rows, again["rows"], strict=True):

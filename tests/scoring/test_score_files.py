@@ -42,3 +42,17 @@ def test_an_image_without_a_score_is_named(tmp_path):
         side_by_side([scores], labels)
     with pytest.raises(TableError, match="'quality' was asked for"):
         side_by_side([scores], labels, column="quality")
+
+
+def test_what_falls_as_quality_rises_is_turned(tmp_path):
+    labels = write(tmp_path / "labels.csv", "name,mos\na,5\nb,3\nc,4\n")
+    up = write(tmp_path / "up.csv", "name,score\na,2\nb,0\nc,1\n")
+    down = write(tmp_path / "down.csv", "name,score\na,0\nb,2\nc,1\n")
+    found = side_by_side([up, down], labels)
+    high = found.aligned(higher_is_better=True)
+    assert high.turned == {"down": pytest.approx(-1)}
+    assert high.scores["down"].tolist() == [0, -2, -1]
+    low = found.aligned(higher_is_better=False)
+    assert list(low.turned) == ["up"]
+    assert low.labels.tolist() == [-5, -3, -4]
+    assert low.scores["up"].tolist() == [-2, 0, -1]

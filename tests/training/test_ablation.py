@@ -1,6 +1,7 @@
 """A small real grid: paired, resumed after an interruption, summarised."""
 
 import csv
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,10 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
     for run in runs:
         for other in runs:
             assert (splits[run] == splits[other]) == (run.seed == other.seed)
+
+    digests = {run: hashlib.sha256(text.encode()).hexdigest() for run, text in splits.items()}
+    rows = read_runs(out / "runs.csv")
+    assert [row["split_sha256"] for row in rows] == [digests[run] for run in runs]
 
     # A setting again, undisturbed, gives the same figures.
     alone = grid_file.with_name("alone.toml")

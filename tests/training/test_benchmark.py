@@ -3,13 +3,11 @@ import json
 import shutil
 
 import pytest
-from rich.console import Console
 
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.network.card import read_card
-from qfm_iqm.training.benchmark import check_leaks, plan_benchmark, run_benchmark, write_tables
-from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.benchmark import plan_benchmark, run_benchmark, write_tables
 from qfm_iqm.training.reporting import Reporter
 
 SILENT = Reporter(None)
@@ -76,6 +74,42 @@ def test_impossible_folds_and_shares_are_refused(recipe_file, tmp_path):
             plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=1, shares=shares)
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["data.split_seed=7", "train.seed=3", "data.train_share=0.5", "protocol=paper",
+     "train.warmup_prefix=false"],
+)  # fmt: skip
+def test_what_a_benchmark_sets_itself_cannot_be_set(recipe_file, tmp_path, change):
+    """Else every fold would be the same one, or one protocol would pass for the other."""
+    with pytest.raises(RecipeError, match=f"^--set {change.partition('=')[0]} has no place here"):
+        plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=2, changes=[change])
+
+
+def test_the_habits_of_the_literature_cannot_be_set_either(
+    official_trees, recipe_content, write_recipe, tmp_path
+):
+    content = recipe_content()
+    content["data"] = {"root": str(official_trees["koniq10k"][0]), "dataset": "koniq10k"}
+    file = write_recipe(content, tmp_path / "koniq.toml")
+    changes = ["network.shorter_side=64"]
+    plan_benchmark(file, tmp_path, protocol="honest", folds=2, changes=changes)
+    with pytest.raises(RecipeError, match=r"--set network\.shorter_side has no place here"):
+        plan_benchmark(file, tmp_path, protocol="paper", folds=2, changes=changes)
+
+
+def test_each_share_has_a_folder_of_its_own_and_leaves_images(recipe_file, tmp_path):
+    def planned(*shares):
+        return plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=1, shares=shares)
+
+    plan = planned(0.25, 0.254, 0.255, 1.0)
+    assert [fold.setting for fold in plan] == ["25%", "25.4%", "25.5%", "all"]
+    assert len({fold.folder for fold in plan}) == 4
+    with pytest.raises(RecipeError, match="names of their own, but these came: 50%, 50%"):
+        planned(0.5, 0.50000001)
+    with pytest.raises(TableError, match=r"share of 0\.2 % cannot be taken of the 24 training"):
+        planned(0.002)
+
+
 def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatch):
     out = tmp_path / "out"
     plan = plan_benchmark(recipe_file, out, protocol="paper", folds=2)
@@ -87,6 +121,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
         assert Split.from_text((fold.folder / "split.txt").read_text()).sha256 == digest
         own = [row for row in figures if row["fold"] == str(fold.number)]
         assert {row["split_sha256"] for row in own} == {digest}
+        assert {row["split_sha256"] for row in rows_of(fold.folder / "results.csv")} == {digest}
         results = {
             (r["part"], r["metric"]): r["value"] for r in rows_of(fold.folder / "results.csv")
         }
@@ -111,6 +146,19 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
     before = {path: path.stat().st_mtime_ns for path in out.rglob("model/*")}
     run_benchmark(plan, out, SILENT)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model/*")} == before
+    # What is there is not passed for what another recipe, or other data, would give.
+    options = {"protocol": "paper", "folds": 2}
+    plan_benchmark(recipe_file, out, **options)
+    for other in (options | {"changes": ["train.epochs=1"]}, options | {"protocol": "honest"}):
+        with pytest.raises(RecipeError, match="holds a run of another recipe"):
+            plan_benchmark(recipe_file, out, **other)
+    root = shutil.copytree(plan[0].recipe.data.root, tmp_path / "moved")
+    moved = options | {"changes": [f"data.root={root}"]}
+    plan_benchmark(recipe_file, out, **moved)
+    table = (root / "labelled.csv").read_text().splitlines(keepends=True)
+    (root / "labelled.csv").write_text("".join(table[:-4]))
+    with pytest.raises(RecipeError, match="holds a run of other images"):
+        plan_benchmark(recipe_file, out, **moved)
     # A fold that is lost is made again, to the same figures on a CPU.
     shutil.rmtree(plan[1].folder)
     assert len({row["fold"] for row in _written(plan, out)}) == 1
@@ -121,35 +169,3 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
 def _written(plan, out):
     write_tables(plan, out)
     return rows_of(out / "figures.csv")
-
-
-def test_leaks_stop_a_benchmark_before_it_trains(
-    rated_set, recipe_content, write_recipe, tmp_path, capsys
-):
-    root = tmp_path / "leaky"
-    shutil.copytree(rated_set, root)
-    content = recipe_content()
-    content["data"]["root"] = str(root)
-    file = write_recipe(content, tmp_path / "leaky.toml")
-    out = tmp_path / "out"
-    plan = plan_benchmark(file, out, protocol="honest", folds=2)
-    assert check_leaks(plan, out, SILENT, allow=False) == []
-    split = Split.from_text(_split_text(plan[0].recipe))
-    shutil.copy(root / split.train[0], root / split.test[0])
-    # What was looked at is not looked at again: a benchmark that goes on loses no time.
-    assert check_leaks(plan, out, SILENT, allow=False) == []
-    (out / "leaks.checked").unlink()
-    with pytest.raises(TableError, match=r"leak between parts .*leaks\.csv"):
-        check_leaks(plan, out, SILENT, allow=False)
-    assert "file" in {row["reason"] for row in rows_of(out / "leaks.csv")}
-    leaks = check_leaks(plan, out, Reporter(Console(stderr=True)), allow=True)
-    assert len(leaks) == len(rows_of(out / "leaks.csv"))
-    assert f"{len(leaks)} pairs of images leak" in capsys.readouterr().err
-    with pytest.raises(TableError, match="leak between parts"):  # once allowed is not for ever
-        check_leaks(plan, out, SILENT, allow=False)
-
-
-def _split_text(recipe: Recipe) -> str:
-    from qfm_iqm.training.data import rated_split
-
-    return rated_split(recipe)[1].to_text()

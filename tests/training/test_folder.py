@@ -77,6 +77,23 @@ def test_what_computes_otherwise_is_another_recipe(make_recipe, begun, change):
         RunFolder(begun.path, make_recipe(**change), resume=True)
 
 
+def test_a_finished_run_of_another_recipe_or_split_is_refused(make_recipe, begun):
+    begun.state.unlink()
+    begun.model.mkdir()
+    (begun.model / "card.json").touch()
+    run = RunFolder(begun.path, make_recipe(), resume=True)
+    assert run.finished
+    assert not run.resuming
+    run.refuse_another_split(load_data(make_recipe()).split)
+    with pytest.raises(RecipeError, match="holds a run of other images"):
+        run.refuse_another_split(load_data(make_recipe(data__split_seed=1)).split)
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        RunFolder(begun.path, make_recipe(train__epochs=5), resume=True)
+    (begun.path / "recipe.json").unlink()
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        RunFolder(begun.path, make_recipe(), resume=True)
+
+
 def test_a_place_that_cannot_be_written_is_refused(make_recipe, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RecipeError, match=r"cannot be written to .*file: it is a file"):

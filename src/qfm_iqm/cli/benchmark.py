@@ -88,6 +88,7 @@ def _run(
     console = messages()
     with extra("train", "A benchmark"):
         from qfm_iqm.training import benchmark as bench
+        from qfm_iqm.training.leaking import check_leaks
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.stopping import InterruptedRunError
     plan = bench.plan_benchmark(
@@ -97,7 +98,8 @@ def _run(
         check_output(results / f"{name}_summary.csv")
     reporter = Reporter(console)
     try:
-        bench.check_leaks(plan, folder, reporter, allow=allow_leaks)
+        recipes = {fold.number: fold.recipe for fold in plan}
+        check_leaks(recipes, folder, reporter, allow=allow_leaks)
         bench.run_benchmark(plan, folder, reporter)
     except (InterruptedRunError, KeyboardInterrupt):
         console.print(

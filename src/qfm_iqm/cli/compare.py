@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.options import messages
+from qfm_iqm.cli.showing import cell
 
 if TYPE_CHECKING:
     from qfm_iqm.evaluation.protocol import Evaluation
@@ -23,6 +24,9 @@ def compare(
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the scores.")] = "score",
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "mos",
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Of the labels, such as DMOS.")
+    ] = False,
     by: Annotated[
         str | None, typer.Option(help="Column of the labels' table to report groups of.")
     ] = None,
@@ -35,7 +39,11 @@ def compare(
     bootstrap: Annotated[int, typer.Option(help="Resamples of the images.", min=100)] = 2000,
     out: Annotated[Path | None, typer.Option(help="Write the differences to this CSV.")] = None,
 ) -> None:
-    """Compare methods pair by pair: paired bootstrap and a test, corrected by Holm's steps."""
+    """Compare methods pair by pair: paired bootstrap and a test, corrected by Holm's steps.
+
+    A difference above 0 means that the first method agrees better with the labels, whatever the
+    direction of labels and scores.
+    """
     from qfm_iqm.evaluation.protocol import evaluate
     from qfm_iqm.evaluation.significance import compare_methods
     from qfm_iqm.scoring.rows import check_output
@@ -45,19 +53,26 @@ def compare(
         check_output(out, only=".csv")
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)
-    assert found.table.mos is not None
-    evaluations = {
-        name: evaluate(values, found.table.mos, groups=groups, n_boot=0)
-        for name, values in found.scores.items()
-    }
+    both = found.aligned(higher_is_better=not lower_is_better)
     differences = compare_methods(
-        found.scores, found.table.mos, metric=metric, test=test, n_boot=bootstrap
+        both.scores, both.labels, metric=metric, test=test, n_boot=bootstrap
     )
+    evaluations = {
+        name: evaluate(values, both.labels, groups=groups, n_boot=bootstrap, metrics=[metric])
+        for name, values in both.scores.items()
+    }
     if out is not None:
         _write(differences, out)
     _show_methods(evaluations, metric)
     _show_differences(differences, test)
-    messages().print(f"{len(found.table)} images, {len(differences)} comparisons.")
+    console = messages()
+    for name, value in both.turned.items():
+        console.print(
+            f"{name} is taken to fall as quality rises (SRCC {value:.4f}): its scores are turned.",
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(f"{len(found.table)} images, {len(differences)} comparisons.")
 
 
 def _write(differences: list[Difference], path: Path) -> None:
@@ -70,7 +85,7 @@ def _write(differences: list[Difference], path: Path) -> None:
 
 
 def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:
-    """Prints a line per part, a column per method."""
+    """Prints a row per part, a column per method: the metric and its interval."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -83,8 +98,7 @@ def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:
     first = next(iter(evaluations.values()))
     for part in dict.fromkeys(row.part for row in first.rows):
         rows = [evaluation.row(part, metric) for evaluation in evaluations.values()]
-        cells = ["-" if row.value is None else f"{row.value:.4f}" for row in rows]
-        table.add_row(part, str(rows[0].n), *cells)
+        table.add_row(part, str(rows[0].n), *map(cell, rows))
     Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
 
 

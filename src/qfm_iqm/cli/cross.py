@@ -59,20 +59,20 @@ def cross(
         )
     if results is not None:
         crossing.write_cross(figures, results)
-    _show(figures)
+    data = model.card.training.get("recipe", {}).get("data", {})
+    _show(figures, str(data.get("dataset", "")))
 
 
 def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
     from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.network.finding import CARD_FILE
 
     if not source.endswith(".toml"):
         if changes or out is not None:
             raise RecipeError(f"--set and --out are of a recipe, and '{source}' is a model.")
         return load_model(source)
-    from qfm_iqm.training.chain import prepare
+    from qfm_iqm.training.chain import finished, prepare
     from qfm_iqm.training.recipe_file import read_recipe
     from qfm_iqm.training.reporting import Reporter
     from qfm_iqm.training.stopping import InterruptedRunError
@@ -80,7 +80,7 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     recipe = read_recipe(Path(source), changes or ())
     folder = out if out is not None else Path("runs") / recipe.model.name
     console = messages()
-    if not (folder / "model" / CARD_FILE).is_file():
+    if not finished(recipe, folder):
         try:
             prepare(recipe, folder, resume=True, reporter=Reporter(console)).run()
         except (InterruptedRunError, KeyboardInterrupt):
@@ -91,11 +91,13 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     return load_model(folder / "model")
 
 
-def _show(figures: list[CrossFigure]) -> None:
-    """Prints a line per target, a column per metric, on stdout."""
+def _show(figures: list[CrossFigure], trained_on: str) -> None:
+    """Prints a line per target, published ones below it, and a column per metric, on stdout."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
+
+    from qfm_iqm.evaluation.published import published_cross
 
     metrics = list(dict.fromkeys(figure.metric for figure in figures))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
@@ -107,4 +109,10 @@ def _show(figures: list[CrossFigure]) -> None:
         rows = [figure for figure in figures if figure.target == target]
         cells = ["-" if row.value is None else f"{row.value:.4f}" for row in rows]
         table.add_row(target, str(rows[0].images), *cells)
+        if (beside := published_cross(trained_on, target)) is not None:
+            known = {"srcc": f"{beside.srcc:.3f}"}
+            table.add_row(
+                f"{target} ({beside.method}, published)", "",
+                *(known.get(metric, "") for metric in metrics),
+            )  # fmt: skip
     Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)

@@ -1,4 +1,4 @@
-"""`qfm evaluate`: a model against rated images."""
+"""`qfm evaluate`: a model, or the scores of any method, against rated images."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.options import Device, Root, check_device, extra, messages, with_progress
+from qfm_iqm.cli.showing import cell
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qfm_iqm.evaluation.protocol import Evaluation, Row
+    from qfm_iqm.evaluation.protocol import Evaluation
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model as in qfm score --model.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A model as in qfm score --model, or scores: CSV or Parquet."),
+    ],
     labels: Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")],
     root: Root = None,
     by: Annotated[
@@ -34,18 +38,28 @@ def evaluate(
     bootstrap: Annotated[
         int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
     ] = 1000,
+    column: Annotated[str, typer.Option(help="Column of the scores in a score file.")] = "score",
     device: Device = None,
 ) -> None:
-    """Evaluate a model: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
+    """Evaluate a model or a score file: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.scoring.judging import judge, recorded_part
     from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.scoring.runtimes.loading import load_runtime
 
     console = messages()
     for path in (out, per_image):
         if path is not None:
             check_output(path, only=".csv")
+    if model.lower().endswith((".csv", ".parquet")):
+        own = {"--root": root, "--part": part, "--per-image": per_image, "--device": device}
+        _refuse(model, [option for option, value in own.items() if value is not None])
+        evaluation = _of_scores(Path(model), labels, column, by, bootstrap)
+        if out is not None:
+            evaluation.to_csv(out)
+        show_evaluation(evaluation, console)
+        return
+    from qfm_iqm.scoring.judging import judge, recorded_part
+    from qfm_iqm.scoring.runtimes.loading import load_runtime
+
     check_device(device)
     table = read_table(labels)
     with extra("runtimes", f"The runtime of '{model}'"):
@@ -61,10 +75,32 @@ def evaluate(
         progress=lambda rows, total: with_progress(rows, total, "scoring", console),
     )
     if out is not None:
-        evaluation.to_csv(out)
+        evaluation.to_csv(out, split_sha256=loaded.card.training.get("split_sha256", ""))
     if per_image is not None:
         judged.to_csv(per_image)
     show_evaluation(evaluation, console)
+
+
+def _refuse(scores: str, options: list[str]) -> None:
+    """Refuses what only a model can do."""
+    from qfm_iqm.errors import TableError
+
+    if options:
+        raise TableError(
+            f"Only a model takes {' and '.join(options)}, and '{scores}' is a score file."
+        )
+
+
+def _of_scores(scores: Path, labels: Path, column: str, by: str | None, n_boot: int) -> Evaluation:
+    """Evaluates one method's scores as they are: a correlation below 0 tells their direction."""
+    from qfm_iqm.evaluation.protocol import evaluate as evaluate_scores
+    from qfm_iqm.scoring.score_files import side_by_side
+
+    found = side_by_side([scores], labels, column=column)
+    groups = None if by is None else found.table.group(by)
+    assert found.table.mos is not None
+    (values,) = found.scores.values()
+    return evaluate_scores(values, found.table.mos, groups=groups, n_boot=n_boot)
 
 
 def show_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -81,18 +117,8 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
         table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
     for part in dict.fromkeys(row.part for row in evaluation.rows):
         rows = [evaluation.row(part, metric) for metric in metrics]
-        table.add_row(part, str(rows[0].n), *map(_cell, rows))
+        table.add_row(part, str(rows[0].n), *map(cell, rows))
     Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
     notes = {(row.part, row.note): None for row in evaluation.rows if row.note}
     for part, note in notes:
         console.print(f"{part}: {note}", markup=False, soft_wrap=True)
-
-
-def _cell(row: Row) -> str:
-    """A value, and its 95 % interval under it, short enough for 80 columns in all."""
-    if row.value is None:
-        return "-"
-    if row.ci_low is None or row.ci_high is None:
-        return f"{row.value:.4f}"
-    low, high = (f"{end:.3f}".replace("0.", ".") for end in (row.ci_low, row.ci_high))
-    return f"{row.value:.4f}\n{low}–{high}"

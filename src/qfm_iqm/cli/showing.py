@@ -1,4 +1,4 @@
-"""Rows on stdout: a table for people on a terminal, CSV for the next program."""
+"""What is shown on stdout: rows as a table or as CSV, whoever reads; figures as cells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qfm_iqm.datasets.dataset import Dataset
+    from qfm_iqm.evaluation.protocol import Row
     from qfm_iqm.scoring.rows import ScoreRow
 
 
@@ -90,3 +91,13 @@ def show_datasets(datasets: Sequence[Dataset]) -> None:
     console.print(table)
     for dataset in datasets:  # a line of its own each: an address that breaks cannot be opened
         console.print(f"\n{dataset.title}: {dataset.terms}\n{dataset.source}", soft_wrap=True)
+
+
+def cell(row: Row) -> str:
+    """A value, and its 95 % interval under it, short enough for 80 columns in all."""
+    if row.value is None:
+        return "-"
+    if row.ci_low is None or row.ci_high is None:
+        return f"{row.value:.4f}"
+    low, high = (f"{end:.3f}".replace("0.", ".") for end in (row.ci_low, row.ci_high))
+    return f"{row.value:.4f}\n{low}–{high}"

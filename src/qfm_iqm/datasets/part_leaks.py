@@ -1,13 +1,14 @@
 """Leaks within a split: what one part shows of another.
 
 Three reasons, the surest first: two images of one content; two files with the same bytes; two
-near-duplicates by perceptual hash (`leakage`).
+near-duplicates by perceptual hash (`leakage`). The first two need no image decoded.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -30,6 +31,7 @@ class PartLeak(NamedTuple):
     """Two images of different parts that show the same.
 
     Attributes:
+        fold: number of the split.
         part: of the one image.
         image: its name.
         other_part: of the other.
@@ -38,6 +40,7 @@ class PartLeak(NamedTuple):
         distance: bits in which the perceptual hashes differ; 0 for the other reasons.
     """
 
+    fold: int
     part: str
     image: str
     other_part: str
@@ -51,16 +54,16 @@ class ImagePrints:
     """What tells a table's images apart, computed once for all its folds.
 
     Attributes:
-        digests: SHA-256 of each file, in the table's order.
-        hashes_N8: perceptual hashes (N, 8), uint8, in the table's order.
+        files: a key of each file that only files of the same bytes share, in the table's order.
+        hashes_N8: perceptual hashes (N, 8), uint8, likewise; None where no image was decoded.
     """
 
-    digests: tuple[str, ...]
-    hashes_N8: Bytes
+    files: tuple[str, ...]
+    hashes_N8: Bytes | None = None
 
 
 def image_prints(paths: Sequence[Path], *, progress: Progress | None = None) -> ImagePrints:
-    """Reads every image for its digest and for its perceptual hash.
+    """Decodes every image for its perceptual hash, and compares the files.
 
     Args:
         paths: of a table's images, in its order.
@@ -69,13 +72,35 @@ def image_prints(paths: Sequence[Path], *, progress: Progress | None = None) -> 
     Raises:
         TableError: a file cannot be read.
     """
-    digests = tuple(_digest(path) for path in paths)
+    files = file_prints(paths).files
     hashed = perceptual_hashes(paths, progress=progress)
     if hashed.errors:
         raise TableError(
             f"{len(hashed.errors)} images cannot be compared, the first: {hashed.errors[0]}"
         )
-    return ImagePrints(digests, hashed.hashes_N8)
+    return ImagePrints(files, hashed.hashes_N8)
+
+
+def file_prints(paths: Sequence[Path]) -> ImagePrints:
+    """Compares the files alone; only those of equal size are read.
+
+    Args:
+        paths: of a table's images, in its order.
+
+    Raises:
+        TableError: a file cannot be read.
+    """
+    try:
+        sizes = [path.stat().st_size for path in paths]
+    except OSError as error:
+        raise TableError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    count = Counter(sizes)
+    return ImagePrints(
+        tuple(
+            _digest(path) if count[size] > 1 else f"the only one of {size} bytes"
+            for path, size in zip(paths, sizes, strict=True)
+        )
+    )
 
 
 def _digest(path: Path) -> str:
@@ -91,6 +116,7 @@ def find_part_leaks(
     split: Split,
     prints: ImagePrints | None = None,
     *,
+    fold: int = 0,
     max_distance: int = MAX_DISTANCE,
 ) -> list[PartLeak]:
     """Lists what two parts share, a row for each pair, under its surest reason.
@@ -99,6 +125,7 @@ def find_part_leaks(
         table: rated images.
         split: of this table.
         prints: of its images; None looks at contents alone.
+        fold: number of the split.
         max_distance: bits in which near-duplicates differ at most.
 
     Raises:
@@ -111,8 +138,9 @@ def find_part_leaks(
         for i, j in _shared(table.contents, parts[one].tolist(), parts[other].tolist()):
             pairs[i, j] = ("content", 0)
         if prints is not None:
-            for i, j in _shared(prints.digests, parts[one].tolist(), parts[other].tolist()):
+            for i, j in _shared(prints.files, parts[one].tolist(), parts[other].tolist()):
                 pairs.setdefault((i, j), ("file", 0))
+        if prints is not None and prints.hashes_N8 is not None:
             hashes = prints.hashes_N8
             for a, b, distance in near_duplicates(
                 hashes[parts[one]], hashes[parts[other]], max_distance=max_distance
@@ -120,18 +148,21 @@ def find_part_leaks(
                 place = (int(parts[one][a]), int(parts[other][b]))
                 pairs.setdefault(place, ("near-duplicate", distance))
         leaks += [
-            PartLeak(one, table.names[i], other, table.names[j], reason, distance)
+            PartLeak(fold, one, table.names[i], other, table.names[j], reason, distance)
             for (i, j), (reason, distance) in sorted(pairs.items())
         ]
     return leaks
 
 
-def refuse_part_leaks(leaks: Sequence[PartLeak], listed: Path | None = None) -> None:
+def refuse_part_leaks(
+    leaks: Sequence[PartLeak], listed: Path | None = None, *, remedy: str = ""
+) -> None:
     """Refuses a split whose parts share images.
 
     Args:
         leaks: as `find_part_leaks` lists them.
         listed: where they are written, for the message.
+        remedy: what the user can do, for the message.
 
     Raises:
         TableError: there are any; counts them by reason and names the nearest three.
@@ -145,8 +176,13 @@ def refuse_part_leaks(leaks: Sequence[PartLeak], listed: Path | None = None) -> 
     nearest = sorted(leaks, key=lambda leak: leak.distance)[:3]
     shown = ", ".join(f"{leak.image} ({leak.part}) ~ {leak.other} ({leak.other_part})"
                       for leak in nearest)  # fmt: skip
+    folds = sorted({leak.fold for leak in leaks})
+    where = f"fold {folds[0]}" if len(folds) == 1 else f"{len(folds)} folds"
     place = f"; all: {listed}" if listed is not None else ""
-    raise TableError(f"{len(leaks)} pairs of images leak between parts ({told}): {shown}{place}.")
+    raise TableError(
+        f"{len(leaks)} pairs of images leak between parts of {where} ({told}): {shown}"
+        f"{place}{f'; {remedy}' * bool(remedy)}."
+    )
 
 
 def write_part_leaks(leaks: Sequence[PartLeak], path: Path) -> None:
@@ -174,8 +210,8 @@ def read_part_leaks(path: Path) -> list[PartLeak]:
         if tuple(header) != PartLeak._fields:
             raise ValueError("its columns are others")
         return [
-            PartLeak(part, image, other_part, other, reason, int(distance))
-            for part, image, other_part, other, reason, distance in rows
+            PartLeak(int(fold), part, image, other_part, other, reason, int(distance))
+            for fold, part, image, other_part, other, reason, distance in rows
         ]
     except (OSError, ValueError, TypeError) as error:
         raise TableError(f"{path} is no list of leaks that can be read ({error}).") from error

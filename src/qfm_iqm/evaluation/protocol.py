@@ -94,12 +94,18 @@ class Evaluation:
             "rows": [asdict(row) for row in self.rows],
         }
 
-    def to_csv(self, path: Path | str) -> None:
-        """Write the rows as CSV, every digit kept; an empty cell stands for None."""
+    def to_csv(self, path: Path | str, *, split_sha256: str = "") -> None:
+        """Write the rows as CSV, every digit kept; an empty cell stands for None.
+
+        Args:
+            path: to write.
+            split_sha256: of the split that what was evaluated comes from, a column of its own.
+        """
+        columns = [*(f.name for f in fields(Row)), "split_sha256"]
         with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
+            writer.writerows(asdict(row) | {"split_sha256": split_sha256} for row in self.rows)
 
 
 def evaluate(

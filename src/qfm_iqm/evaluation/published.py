@@ -1,11 +1,13 @@
-"""Published figures to stand beside one's own: median SRCC and PLCC of ten splits.
+"""Published figures to stand beside one's own: SRCC and PLCC out of the papers' tables.
 
-From the papers' tables. Those of `unconfirmed` are cited from other papers or from memory: to be
-checked before they are quoted.
+Of the datasets that methods of this kind are compared on, the median of ten splits; of BIQ2021, its
+official split. Those marked are cited from other papers or from memory: to be checked before they
+are quoted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -16,21 +18,24 @@ class Published:
     Attributes:
         method: its name.
         dataset: as `datasets.catalogue` names it.
-        srcc: median over splits.
+        srcc: median over splits; None where the paper gives none.
         plcc: likewise.
         unconfirmed: not checked against the paper.
+        splits: that the median is of.
     """
 
     method: str
     dataset: str
-    srcc: float
-    plcc: float
+    srcc: float | None
+    plcc: float | None
     unconfirmed: bool = False
+    splits: int = 10
 
 
 _DATASETS = ("live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k", "livefb", "spaq")
 
-# SRCC/PLCC in the order of _DATASETS; "-" for none, "?" for unconfirmed.
+# SRCC/PLCC in the order of _DATASETS; "-" for none, "?" for unconfirmed. From CMPA on: the best of
+# later methods.
 _FIGURES = {
     "BRISQUE": ".929/.944 - .626/.571 .528/.567 .629/.629 .681/.685 .303/.341 .809/.817",
     "HyperIQA": ".962/.966 .923/.942 .840/.858 .852/.845 .859/.882 .906/.917 .544/.602 .911/.915",
@@ -40,17 +45,54 @@ _FIGURES = {
     "LoDa": ".975/.979 - .869/.901 .931/.936 .876/.899 .932/.944 .578/.679 .925/.928",
     "QFM-IQM": ".981/.983? .954/.965? .916/.932? .906/.906? .891/.913 .922/.936 .567/.667 "
     ".920/.924",
+    "CMPA": ".983/.987 - - .938/.941 .903/.918 .938/.948 - .929/.934",
+    "CSFIQA": "- .967/- - - - - - -",
+    "LML-IQA": "- -/.977 -/.942 - - - - -",
+    "GRMP": "- - - - - - .616/.704 -",
+}
+
+_BIQ2021 = {
+    "PIQE": ".213/-",
+    "NIQE": ".356/-",
+    "BRISQUE": ".603/-",
+    "NBIQA": ".642/-",
+    "NASNet-Large": ".6725/.7083",
+    "SGL-IQA": ".71/-",
+    "DeepEns": ".7922/.8098",
+}
+
+# Cross-dataset SRCC of DEIQT, by what it was trained on and tested on.
+_CROSS = {
+    ("livefb", "koniq10k"): 0.733,
+    ("livefb", "livec"): 0.781,
+    ("livec", "koniq10k"): 0.744,
+    ("koniq10k", "livec"): 0.794,
 }
 
 
 def published(dataset: str) -> list[Published]:
     """The figures on a dataset; none for one that no paper of the list reports."""
-    if dataset not in _DATASETS:
-        return []
-    found = []
-    for method, text in _FIGURES.items():
-        cell = text.split()[_DATASETS.index(dataset)]
-        if cell != "-":
-            srcc, plcc = map(float, cell.rstrip("?").split("/"))
-            found.append(Published(method, dataset, srcc, plcc, cell.endswith("?")))
-    return found
+    return list(_published(dataset))
+
+
+def published_cross(trained_on: str, tested_on: str) -> Published | None:
+    """DEIQT trained on one dataset and tested on another; None where it was not reported."""
+    srcc = _CROSS.get((trained_on, tested_on))
+    return None if srcc is None else Published("DEIQT", tested_on, srcc, None)
+
+
+def _published(dataset: str) -> Iterator[Published]:
+    if dataset == "biq2021":
+        for method, cell in _BIQ2021.items():
+            yield Published(method, dataset, *_pair(cell), splits=1)
+    elif dataset in _DATASETS:
+        for method, text in _FIGURES.items():
+            cell = text.split()[_DATASETS.index(dataset)]
+            if cell != "-":
+                yield Published(method, dataset, *_pair(cell), unconfirmed=cell.endswith("?"))
+
+
+def _pair(cell: str) -> tuple[float | None, float | None]:
+    """SRCC and PLCC out of a cell."""
+    srcc, plcc = (None if text == "-" else float(text) for text in cell.rstrip("?").split("/"))
+    return srcc, plcc

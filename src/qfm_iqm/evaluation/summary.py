@@ -52,6 +52,7 @@ class Summary(NamedTuple):
         std: sample standard deviation over folds; 0 for one fold.
         lowest: of the folds.
         highest: of the folds.
+        split_sha256: of each fold's split, in their order, with spaces between.
     """
 
     setting: str
@@ -64,14 +65,17 @@ class Summary(NamedTuple):
     std: float
     lowest: float
     highest: float
+    split_sha256: str
 
 
 def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
     """Median and spread over folds of each setting, protocol, part and metric, in their order."""
     values: dict[tuple[str, str, str, str], list[float]] = {}
+    splits: dict[tuple[str, str, str, str], list[str]] = {}
     for one in figures:
         key = (one.setting, one.protocol, one.part, one.metric)
         values.setdefault(key, []).append(one.value)
+        splits.setdefault(key, []).append(one.split_sha256)
     return [
         Summary(
             *key,
@@ -81,6 +85,7 @@ def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
             std=float(np.std(found, ddof=1)) if len(found) > 1 else 0.0,
             lowest=min(found),
             highest=max(found),
+            split_sha256=" ".join(splits[key]),
         )
         for key, found in values.items()
     ]
@@ -101,7 +106,8 @@ def summary_table(
 ) -> str:
     """A Markdown table: a line per setting, protocol and part, then the published figures.
 
-    Figures are the median over folds, with the sample standard deviation in brackets.
+    Figures are the median over folds, with the sample standard deviation in brackets. The splits
+    stand below, by the first digits of their SHA-256.
 
     Args:
         rows: of one experiment.
@@ -123,13 +129,21 @@ def summary_table(
         name = f"{key[1]} (optimistic)" if key[1] == "paper" else key[1]
         lines.append(f"| {key[0]} | {name} | {key[2]} | {folds} | " + " | ".join(cells) + " |")
     for one in beside:
-        values = {"srcc": one.srcc, "plcc": one.plcc}
-        mark = "?" * one.unconfirmed
-        cells = [f"{values[m]:.3f}{mark}" if m in values else "" for m in metrics]
-        lines.append(f"| {one.method} | published | whole | 10 | " + " | ".join(cells) + " |")
+        told = {"srcc": one.srcc, "plcc": one.plcc}
+        cells = [_published_cell(told.get(metric), one.unconfirmed) for metric in metrics]
+        lines.append(
+            f"| {one.method} | published | whole | {one.splits} | " + " | ".join(cells) + " |"
+        )
+    digests = dict.fromkeys(digest for row in rows for digest in row.split_sha256.split())
+    if digests:
+        lines += ["", f"Splits (SHA-256): {', '.join(digest[:12] for digest in digests)}."]
     if any(one.unconfirmed for one in beside):
         lines += ["", "? not checked against the paper."]
     return "\n".join(lines) + "\n"
+
+
+def _published_cell(value: float | None, unconfirmed: bool) -> str:
+    return "" if value is None else f"{value:.3f}{'?' * unconfirmed}"
 
 
 def _cell(row: Summary | None) -> str:

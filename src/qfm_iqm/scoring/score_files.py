@@ -17,6 +17,7 @@ import numpy.typing as npt
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.correlation import srcc
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +33,44 @@ class SideBySide:
 
     table: RatedTable
     scores: dict[str, Floats]
+
+    def aligned(self, *, higher_is_better: bool) -> Aligned:
+        """Labels and scores brought to one direction: high is good.
+
+        Nothing in a score file says its direction, so it is taken from the sign of the SRCC.
+
+        Args:
+            higher_is_better: direction of the labels.
+
+        Raises:
+            TableError: all scores of a method, or all labels, are equal.
+        """
+        assert self.table.mos is not None
+        labels = self.table.mos if higher_is_better else -self.table.mos
+        turned = {
+            name: found
+            for name, values in self.scores.items()
+            if (found := srcc(values, labels)) < 0
+        }
+        scores = {
+            name: -values if name in turned else values for name, values in self.scores.items()
+        }
+        return Aligned(labels, scores, turned)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Labels and scores that rise with quality.
+
+    Attributes:
+        labels: (N,) float64.
+        scores: (N,) by method.
+        turned: the methods whose scores were turned, with the SRCC that they had.
+    """
+
+    labels: Floats
+    scores: dict[str, Floats]
+    turned: dict[str, float]
 
 
 def read_scores(path: Path, column: str = "score") -> RatedTable:

@@ -139,6 +139,7 @@ def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) 
         trainer = prepare(run.recipe, run.folder, resume=True, reporter=reporter)
         evaluation = trainer.run(part=grid.part)
         row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
+        row["split_sha256"] = trainer.data.split.sha256
         row["best_epoch"] = str(trainer.selection.best["epoch"] + 1)
         row["validation_srcc"] = str(trainer.selection.best["srcc"])
         for figure in evaluation.rows:

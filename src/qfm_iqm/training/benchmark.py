@@ -18,29 +18,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qfm_iqm.datasets.catalogue import DATASETS
-from qfm_iqm.datasets.part_leaks import (
-    PartLeak,
-    find_part_leaks,
-    image_prints,
-    read_part_leaks,
-    refuse_part_leaks,
-    write_part_leaks,
-)
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.evaluation.published import published
 from qfm_iqm.evaluation.summary import FoldFigure, Summary, summarise, summary_table, write_rows
 from qfm_iqm.network.card import read_card
 from qfm_iqm.network.finding import CARD_FILE
-from qfm_iqm.training.chain import prepare
-from qfm_iqm.training.data import rated_split
+from qfm_iqm.training.chain import finished, prepare
+from qfm_iqm.training.data import rated_table, split_of, training_part
 from qfm_iqm.training.paper import best_test_epoch, habits
 from qfm_iqm.training.recipe import Recipe
-from qfm_iqm.training.recipe_file import read_recipe
+from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.writing import write_whole
 
 Protocol = Literal["honest", "paper"]
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
+# What tells the runs of a benchmark apart, or its protocols: by its own options alone.
+OWN_KEYS = {
+    "data.split_seed", "data.train_share", "train.seed", "protocol", "train.warmup_prefix",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class PlannedFold:
     """One run of a benchmark.
 
     Attributes:
-        setting: "all", or the share of the labels, such as "40%".
+        setting: "all", or the share of the labels, such as "40%" or "12.5%".
         number: of the fold.
         recipe: checked.
         folder: where it is made.
@@ -74,7 +70,7 @@ def plan_benchmark(
     shares: Sequence[float] = (1.0,),
     changes: Sequence[str] = (),
 ) -> list[PlannedFold]:
-    """Reads the recipe and plans every run before one is made.
+    """Reads the recipe and plans every run before one is made; what is there must fit the plan.
 
     Args:
         recipe_file: TOML.
@@ -82,16 +78,24 @@ def plan_benchmark(
         protocol: "paper" takes on the literature's habits (`training.paper`).
         folds: how many numbered folds; None for the authors' split where there is one, else ten.
         shares: of the training labels, a setting each.
-        changes: "key=value", as in `qfm train --set`.
+        changes: "key=value", as in `qfm train --set`; not of keys that a benchmark sets.
 
     Raises:
-        RecipeError: the recipe is wrong; or folds or shares out of range.
+        RecipeError: the recipe is wrong; folds or shares out of range; or `out` holds a finished
+            run of another recipe, or of other images.
+        TableError: a share of the labels is of no image.
     """
     if folds is not None and folds < 1:
         raise RecipeError(f"--folds needs at least 1, but {folds} came.")
     if any(not 0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
         raise RecipeError(
             f"Shares of the labels lie above 0 up to 1, each once; these came: {shares}."
+        )
+    settings = {share: "all" if share == 1 else f"{100 * share:g}%" for share in shares}
+    if len(set(settings.values())) < len(shares):
+        raise RecipeError(
+            f"Shares of the labels need names of their own, but these came: "
+            f"{', '.join(settings.values())}."
         )
     base = read_recipe(recipe_file, changes)
     dataset = base.data.dataset
@@ -100,13 +104,19 @@ def plan_benchmark(
         keys["data.split"] = "official"
     elif folds is not None and base.data.split == "official":
         keys["data.split"] = "content"
+    for key, _ in map(parse_change, changes):
+        if key in OWN_KEYS | keys.keys():
+            raise RecipeError(
+                f"--set {key} has no place here: a benchmark sets it itself, by --protocol, "
+                "--folds and the shares of a curve."
+            )
     fixed = keys.get("data.split", base.data.split) != "content"
     count = folds or (1 if fixed else 10)
     if base.data.split == "file" and count > 1:
         raise RecipeError("A split from a file is one fold: leave --folds out.")
-    return [
+    plan = [
         PlannedFold(
-            setting := "all" if share == 1 else f"{share:.0%}",
+            setting,
             number,
             read_recipe(
                 recipe_file,
@@ -121,9 +131,16 @@ def plan_benchmark(
             ),
             out / setting.rstrip("%") / f"fold{number}",
         )
-        for share in shares
+        for share, setting in settings.items()
         for number in range(count)
     ]
+    if min(shares) < 1:
+        table = rated_table(base)
+        for fold in plan:
+            training_part(fold.recipe, table, split_of(fold.recipe, table))
+    for fold in plan:
+        finished(fold.recipe, fold.folder)
+    return plan
 
 
 def _has_official_split(recipe: Recipe) -> bool:
@@ -136,46 +153,10 @@ def _has_official_split(recipe: Recipe) -> bool:
     return facts.split == "official"
 
 
-def check_leaks(
-    plan: Sequence[PlannedFold], out: Path, reporter: Reporter, *, allow: bool
-) -> list[PartLeak]:
-    """Looks for images that a part shows of another, in every fold, before anything is trained.
-
-    Lists them in `leaks.csv` under `out`; a fold that was looked at is not looked at again.
-
-    Args:
-        plan: of one benchmark: one dataset.
-        out: folder of all runs.
-        reporter: shows progress.
-        allow: go on all the same, and say how many there are.
-
-    Raises:
-        TableError: there are leaks, and `allow` is False.
-    """
-    splits = {}
-    for fold in plan:
-        table, split = rated_split(fold.recipe)
-        splits[split.sha256] = split
-    out.mkdir(parents=True, exist_ok=True)
-    listed, seen = out / "leaks.csv", out / "leaks.checked"
-    if seen.is_file() and set(seen.read_text("utf-8").split()) >= splits.keys():
-        leaks = read_part_leaks(listed)
-    else:
-        paths = table.paths(plan[0].recipe.data.root)
-        reporter.say(f"Comparing {len(paths)} images between the parts of {len(splits)} folds.")
-        prints = image_prints(paths)
-        leaks = [one for split in splits.values() for one in find_part_leaks(table, split, prints)]
-        write_part_leaks(leaks, listed)
-        seen.write_text("\n".join(splits) + "\n", "utf-8")
-    if not allow:
-        refuse_part_leaks(leaks, listed)
-    if leaks:
-        reporter.say(f"{len(leaks)} pairs of images leak between parts: {listed}")
-    return leaks
-
-
 def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
     """Makes the runs that are missing, and writes the tables after each.
+
+    Leaks between parts are not looked for here, but by `leaking.check_leaks` before.
 
     Raises:
         InterruptedRunError: asked to stop; what is finished is kept.
@@ -183,7 +164,10 @@ def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) ->
     for count, fold in enumerate(plan, 1):
         if not fold.done:
             reporter.say(f"Run {count} of {len(plan)}: {fold.setting}, fold {fold.number}")
-            trainer = prepare(fold.recipe, fold.folder, resume=True, reporter=reporter)
+            # The parts of all folds were compared, and what they share allowed.
+            trainer = prepare(
+                fold.recipe, fold.folder, resume=True, reporter=reporter, allow_leaks=True
+            )
             trainer.run()
             trainer.folder.state.unlink(missing_ok=True)
         summaries = write_tables(plan, out)

@@ -16,18 +16,33 @@ from accelerate import PartialState
 from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse_leaks
 from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.network.checkpoint import load_model
-from qfm_iqm.network.finding import CARD_FILE
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.training.building import freeze, stem_store
-from qfm_iqm.training.data import TrainingData
+from qfm_iqm.training.data import TrainingData, rated_split
 from qfm_iqm.training.expansion import ANY_NAME, UnlabelledPool, expand, find_pool
 from qfm_iqm.training.folder import RunFolder
+from qfm_iqm.training.leaking import refuse_shared
 from qfm_iqm.training.recipe import DistillationConfig, Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.trainer import Trainer
 
 
-def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> Trainer:
+def finished(recipe: Recipe, out: Path) -> bool:
+    """Whether a folder holds the finished run of a recipe, on its images and its split of them.
+
+    Raises:
+        RecipeError: it holds a run of another recipe, or of other images.
+        TableError: the recipe's table or split cannot be used.
+    """
+    folder = RunFolder(out, recipe, resume=True)
+    if folder.finished:
+        folder.refuse_another_split(rated_split(recipe)[1])
+    return folder.finished
+
+
+def prepare(
+    recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter, allow_leaks: bool = False
+) -> Trainer:
     """Runs every stage before the student's training.
 
     Args:
@@ -35,16 +50,20 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> T
         out: folder of the run.
         resume: go on with what is in `out`.
         reporter: shows progress.
+        allow_leaks: train although parts share a content or a file.
 
     Returns:
         The student's trainer, ready to run.
 
     Raises:
-        RecipeError: `out` cannot be used, or the pool leaks and leaks are refused.
+        RecipeError: `out` cannot be used.
+        TableError: parts share a content or a file, or the pool leaks, and leaks are refused.
         TableError, ImageError, ModelError: data, images or weights that cannot be used.
         InterruptedRunError: asked to stop while the teacher was trained.
     """
     config = recipe.distillation
+    if not allow_leaks:
+        refuse_shared(recipe)
     if config.unlabelled is None:
         return Trainer(recipe, out, resume=resume, reporter=reporter)
     # Whatever can be refused is refused now, not after hours of teaching.
@@ -147,7 +166,7 @@ def _teacher(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> 
     folder = out / "teacher"
     if named is None:
         run = RunFolder(folder, teacher_recipe(recipe), resume=resume)
-        if not (run.model / CARD_FILE).is_file():
+        if not run.finished:
             reporter.say(f"Training the teacher in {folder}.")
             Trainer(teacher_recipe(recipe), folder, resume=True, reporter=reporter).run()
     teacher = load_model(named or folder / "model")

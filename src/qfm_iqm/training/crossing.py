@@ -47,6 +47,7 @@ class CrossFigure:
     Attributes:
         model: its name.
         trained_on: as its card says.
+        split_sha256: of the split that it was trained by.
         target: what it was tested on.
         metric: "srcc", "krcc" or "plcc_logistic".
         images: of the target.
@@ -57,6 +58,7 @@ class CrossFigure:
 
     model: str
     trained_on: str
+    split_sha256: str
     target: str
     metric: str
     images: int
@@ -116,10 +118,11 @@ def cross(
     assert table.mos is not None
     evaluation = evaluate(scores, table.mos, n_boot=n_boot)
     rows = [evaluation.row(WHOLE, metric) for metric in REPORTED]
-    trained_on = str(model.card.training.get("data", ""))
+    training = model.card.training
+    trained_on, split_sha256 = (str(training.get(key, "")) for key in ("data", "split_sha256"))
     return [
         CrossFigure(
-            model.card.name, trained_on, target.name, row.metric, row.n,
+            model.card.name, trained_on, split_sha256, target.name, row.metric, row.n,
             row.value, row.ci_low, row.ci_high,
         )
         for row in rows

@@ -80,11 +80,8 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     if data.group is not None:
         table.group(data.group)
     parts = split.indices(table)
-    train, validation, test = (
-        table.select(parts[part]) for part in ("train", "validation", "test")
-    )
-    if data.train_share < 1:
-        train = _share(train, data.train_share, data.split_seed)
+    train = training_part(recipe, table, split)
+    validation, test = (table.select(parts[part]) for part in ("validation", "test"))
     labels = _labels(train, "train", fewest=2)
     for part, judged in (("validation", validation), ("test", test)):
         _labels(judged, part, fewest=_FEWEST_JUDGED)
@@ -144,27 +141,60 @@ def rated_split(recipe: Recipe) -> tuple[RatedTable, Split]:
     Raises:
         TableError: a table or label file that cannot be used, or a rule that it does not allow.
     """
+    table = rated_table(recipe)
+    return table, split_of(recipe, table)
+
+
+def rated_table(recipe: Recipe) -> RatedTable:
+    """The rated images of a recipe.
+
+    Raises:
+        TableError: a table or label file that cannot be used.
+    """
     data = recipe.data
     if data.dataset is not None:
-        table = find_dataset(data.dataset).load(data.root)
-    else:
-        assert data.labels is not None
-        table = read_table(recipe.table(data.labels))
-    split = choose_split(
+        return find_dataset(data.dataset).load(data.root)
+    assert data.labels is not None
+    return read_table(recipe.table(data.labels))
+
+
+def split_of(recipe: Recipe, table: RatedTable) -> Split:
+    """Which of a recipe's rated images are in which part.
+
+    Raises:
+        TableError: a rule that the table does not allow.
+    """
+    data = recipe.data
+    return choose_split(
         table,
         data.split,
         test=data.test,
         validation=data.validation,
         fold=data.split_seed,
-        file=None if data.split_file is None else recipe.table(data.split_file),
+        file=recipe.split_text,
     )
-    return table, split
 
 
-def _share(train: RatedTable, share: float, seed: int) -> RatedTable:
-    """A share of a training part, whole contents at a time, in an order drawn as a split's is."""
-    split = split_by_content(train, test=share, validation=0, seed=seed)
-    return train.select(split.indices(train)["test"])
+def training_part(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable:
+    """The images to learn from: of `data.train_share`, whole contents at a time.
+
+    Their order is drawn as a split's is.
+
+    Raises:
+        TableError: the share is of no image, or of all.
+    """
+    train = table.select(split.indices(table)["train"])
+    share = recipe.data.train_share
+    if share == 1:
+        return train
+    try:
+        inner = split_by_content(train, test=share, validation=0, seed=recipe.data.split_seed)
+    except TableError:
+        raise TableError(
+            f"A share of {100 * share:g} % cannot be taken of the {len(train)} training images of "
+            f"{table.source}: none or all of their {len(set(train.contents))} contents would be it."
+        ) from None
+    return train.select(inner.indices(train)["test"])
 
 
 def _labels(table: RatedTable, part: str, *, fewest: int) -> np.ndarray:

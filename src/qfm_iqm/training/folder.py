@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import RecipeError
+from qfm_iqm.network.finding import CARD_FILE
 from qfm_iqm.training.recipe import Recipe
 
 # A run may go on elsewhere: these say where things lie and how they are read, not what is computed.
@@ -40,6 +41,7 @@ class RunFolder:
 
     Attributes:
         resuming: whether there is a run to go on with.
+        finished: whether the run was tested, and its model written.
 
     Raises:
         RecipeError: `path` is a file, holds a run and `resume` is False, or holds a run of
@@ -55,6 +57,7 @@ class RunFolder:
         self._recipe_file = path / "recipe.json"
         self._log_file = path / "log.jsonl"
         self._recipe = recipe
+        self.finished = (self.model / CARD_FILE).is_file()  # written last
         self.resuming = self._check(resume)
 
     def begin(self, split: Split) -> None:
@@ -73,6 +76,21 @@ class RunFolder:
                 f"The run cannot be written to {self.path}: {error.strerror}."
             ) from error
 
+    def refuse_another_split(self, split: Split) -> None:
+        """Refuses to take the run that is there for one of other images, or of other parts.
+
+        The recipe alone does not tell: `data.root` may have moved, or hold another table.
+
+        Raises:
+            RecipeError: the run's split is not this one.
+        """
+        written = self.path / "split.txt"
+        if not written.is_file() or written.read_bytes() != split.to_text().encode():
+            raise RecipeError(
+                f"{self.path} holds a run of other images or other parts of them ({written}): give "
+                "the data it was made with, or choose another --out."
+            )
+
     def scores(self, part: str) -> Path:
         """The table of a part's images with their scores."""
         return self.path / f"{part}.csv"
@@ -85,20 +103,25 @@ class RunFolder:
     def _check(self, resume: bool) -> bool:
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError(f"The run cannot be written to {self.path}: it is a file.")
-        if not self.state.is_file():
-            return False
-        if not resume:
+        begun = self.state.is_file()
+        if begun and not resume:
             raise RecipeError(
                 f"{self.path} holds a run already: go on with --resume, or choose another --out."
             )
-        if _computed(self._recipe_file.read_text("utf-8")) != _computed(
-            self._recipe.model_dump_json()
-        ):
+        # A finished run is looked at too: who asks for this one must not get the figures of that.
+        if resume and (begun or self.finished) and not self._is_of(self._recipe):
             raise RecipeError(
-                f"{self.path} holds a run of another recipe ({self._recipe_file}): resume with "
-                "that recipe, or choose another --out."
+                f"{self.path} holds a run of another recipe ({self._recipe_file}): give that "
+                "recipe, or choose another --out."
             )
-        return True
+        return begun
+
+    def _is_of(self, recipe: Recipe) -> bool:
+        """Whether the run that is there computes what a recipe asks for."""
+        if not self._recipe_file.is_file():
+            return False
+        written = self._recipe_file.read_text("utf-8")
+        return bool(_computed(written) == _computed(recipe.model_dump_json()))
 
 
 def _computed(recipe: str) -> Any:

@@ -285,6 +285,14 @@ class Recipe(_Section):
         return _under(self.data.root, path)
 
     @property
+    def split_text(self) -> Path | None:
+        """The split to read: `data.split_file`, or the numbered fold in it."""
+        if self.data.split_file is None:
+            return None
+        path = self.table(self.data.split_file)
+        return path / f"fold{self.data.split_seed}.txt" if path.is_dir() else path
+
+    @property
     def pool_root(self) -> Path:
         """The folder that unrated images are named relative to."""
         return self.distillation.root or self.data.root

@@ -40,7 +40,7 @@ def read_recipe(
         raise RecipeError(f"There is no recipe {path}.") from None
     except (OSError, ValueError) as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
-    for key, value in [*(values or {}).items(), *map(_parsed, changes)]:
+    for key, value in [*(values or {}).items(), *map(parse_change, changes)]:
         _put(content, key, value)
     if isinstance(model := content.setdefault("model", {}), dict):
         model.setdefault("name", path.stem)
@@ -84,8 +84,12 @@ def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"data": told | data}
 
 
-def _parsed(change: str) -> tuple[str, Any]:
-    """Key and value of one "a.b=value"."""
+def parse_change(change: str) -> tuple[str, Any]:
+    """Key and value of one "a.b=value".
+
+    Raises:
+        RecipeError: there is no key.
+    """
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set takes key=value, not '{change}'.")

@@ -91,7 +91,7 @@ class Selection:
         table = self.data.test if part == "test" else self.data.validation
         evaluation, rows = self._judge(model, table, n_boot=1000)
         rows.to_csv(self.folder.scores(part))
-        evaluation.to_csv(self.folder.results)
+        evaluation.to_csv(self.folder.results, split_sha256=self.data.split.sha256)
         model.card.results = [
             ResultRow(
                 data=f"{self.recipe.data.name} ({part} part)",

@@ -28,12 +28,7 @@ from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
-from qfm_iqm.training.building import (
-    build_model,
-    check_memory,
-    hint_width_of,
-    stem_store,
-)
+from qfm_iqm.training.building import build_model, check_memory, hint_width_of, stem_store
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
@@ -58,8 +53,8 @@ class Trainer:
         teacher: scores unrated crops as they come, in place of these.
 
     Raises:
-        RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe; or
-            its memory needs more than is free.
+        RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe or
+            of other images; or its memory needs more than is free.
         TableError, ModelError: data or weights that cannot be used.
     """
 
@@ -77,6 +72,8 @@ class Trainer:
         self.folder = RunFolder(out, recipe, resume=resume)
         config = recipe.train
         self.data = load_data(recipe, unrated)
+        if self.folder.resuming:
+            self.folder.refuse_another_split(self.data.split)
         torch.manual_seed(config.seed)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
@@ -90,10 +87,7 @@ class Trainer:
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(
-            self.model.network,
-            recipe.method,
-            teacher=teacher,
-            hint_width=hint_width,
+            self.model.network, recipe.method, teacher=teacher, hint_width=hint_width
         )
         optimizer = build_optimizer(self.objective, config)
         self.stems = stem_store(self.model, recipe)
