@@ -1,6 +1,7 @@
 """Every dataset end to end: its recipe on a tree in its official layout, with a tiny backbone."""
 
 import csv
+import json
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ BATCHES = {
     "live": 12, "csiq": 12, "tid2013": 48, "kadid10k": 128,
     "livec": 16, "koniq10k": 128, "livefb": 256, "spaq": 128,
 }  # fmt: skip
+PAPER = ("koniq10k", "spaq", "csiq")  # two that are squeezed, and one of falling labels
 TINY = {
     "data.validation": 0.2,
     "backbone.name": "test_vit",
@@ -76,13 +78,18 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
     stem = recipe_of(name).stem
     answer = qfm(
         "benchmark", recipe_of(name), "--folds", 2, "--out", out, "--results", results,
-        "--protocol", "paper" if name in ("koniq10k", "csiq") else "honest", *tiny(root),
+        "--protocol", "paper" if name in PAPER else "honest", *tiny(root),
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert "| all | honest | whole | 2 |" in answer.out
+    if name in PAPER:
+        card = json.loads((out / "all/fold0/model/card.json").read_text())
+        squeeze = None if name == "csiq" else [512, 384]
+        assert card["preprocessing"].get("squeeze") == squeeze
+        assert "| all | paper (optimistic) | whole | 2 |" in answer.out
     beside = ("DeepEns", 1) if name == "biq2021" else ("QFM-IQM", 10)
     assert "| {} | published | whole | {} |".format(*beside) in answer.out
-    protocol = "paper" if name in ("koniq10k", "csiq") else "honest"
+    protocol = "paper" if name in PAPER else "honest"
     assert (results / f"{stem}_{protocol}_summary.csv").is_file()
     figures = rows_of(results / f"{stem}_{protocol}_figures.csv")
     splits = [
@@ -178,6 +185,28 @@ def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
     answer = qfm("curve", recipe_of("livefb"), "--shares", "a lot")
     assert answer.code == 2
     assert "--shares takes percents" in answer.err
+
+
+def test_a_curve_is_of_five_shares_unless_others_are_asked_for(qfm, official_trees, tmp_path):
+    answer = qfm(
+        "curve", recipe_of("livefb"), "--folds", 1, "--out", tmp_path / "curve",
+        *tiny(official_trees["livefb"][0]),
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    settings = [line.split()[1] for line in answer.out.splitlines() if "| honest |" in line]
+    assert settings == ["20%", "40%", "60%", "80%", "all"]
+
+
+def test_folds_of_others_are_benchmarked_in_one_command(qfm, official_trees, tmp_path):
+    root, splits = official_trees["livec"][0], tmp_path / "folds"
+    answer = qfm("data", "split", "livec", "--root", root, "--folds", 2, "--validation", 0.2,
+                 "--out", splits)  # fmt: skip
+    digests = {line.split()[1] for line in answer.out.splitlines()}
+    command = ["benchmark", recipe_of("livec"), "--out", tmp_path / "out", *tiny(root)]
+    answer = qfm(*command, "--splits", splits)
+    assert answer.code == 0, answer.err
+    assert "| all | honest | whole | 2 |" in answer.out
+    assert {row["split_sha256"] for row in rows_of(tmp_path / "out/figures.csv")} == digests
 
 
 def test_the_authors_split_is_used_where_there_is_one(qfm, official_trees, tmp_path):

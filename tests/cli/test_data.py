@@ -127,6 +127,8 @@ def test_split_refuses_leaks_or_lists_them(qfm, official_trees, tmp_path):
     answer = qfm(*command)
     assert answer.code == 2
     assert "leak between parts of fold 0 (1 by file)" in answer.err
+    assert not (tmp_path / "o/fold0.txt").exists()
+    assert answer.out == ""
     assert by_part["test"] in (tmp_path / "o/leaks.csv").read_text()
     assert qfm(*command, "--leaks", "list").code == 0
 
@@ -153,6 +155,14 @@ def test_split_takes_other_peoples_folds(qfm, official_trees, tmp_path):
     answer = qfm(*command, "--liqe", tmp_path / "splits2", "--out", tmp_path / "l")
     assert answer.code == 0, answer.err
     assert set(read_split(tmp_path / "l/fold0.txt").test) == {table.names[i] for i in numbers[1]}
+    # Where the folder has the lists of another dataset too, a prefix tells them apart.
+    for part in ("train", "test"):
+        (tmp_path / "splits2/1" / f"koniq_{part}_clip.txt").write_text("none.jpg\t1\n")
+    command_liqe = [*command[:-1], 1, "--liqe", tmp_path / "splits2", "--out", tmp_path / "p"]
+    assert "but it holds 2" in qfm(*command_liqe).err
+    answer = qfm(*command_liqe, "--liqe-prefix", "clive")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "p/fold0.txt").read_bytes() == (tmp_path / "l/fold0.txt").read_bytes()
     answer = qfm(*command, "--liqe", tmp_path, "--official", "--out", tmp_path / "x")
     assert "Give one of --official, --arniqa and --liqe" in answer.err
     answer = qfm("data", "split", "livec", "--out", tmp_path / "x")

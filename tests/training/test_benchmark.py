@@ -4,10 +4,13 @@ import shutil
 
 import pytest
 
-from qfm_iqm.datasets.splits import Split
+from qfm_iqm.datasets.folds import write_folds
+from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.network.card import read_card
 from qfm_iqm.training.benchmark import plan_benchmark, run_benchmark, write_tables
+from qfm_iqm.training.data import rated_split
+from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
 
 SILENT = Reporter(None)
@@ -164,6 +167,38 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
     assert len({row["fold"] for row in _written(plan, out)}) == 1
     run_benchmark(plan, out, SILENT)
     assert rows_of(out / "figures.csv") == figures
+
+
+def test_a_run_that_selects_nothing_gives_no_honest_figure(recipe_file, tmp_path):
+    changes = ["data.validation=0", "train.epochs=1"]
+    with pytest.raises(RecipeError, match="only protocol = 'paper' does without"):
+        plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=1, changes=changes)
+    plan = plan_benchmark(recipe_file, tmp_path, protocol="paper", folds=1, changes=changes)
+    summaries = run_benchmark(plan, tmp_path, SILENT)
+    assert {one.protocol for one in summaries} == {"paper"}
+    (row,) = [row for row in rows_of(tmp_path / "figures.csv")
+              if (row["part"], row["metric"]) == ("whole", "srcc")]  # fmt: skip
+    assert row["images"] == "8"
+
+
+def test_a_folder_of_splits_is_a_fold_each(recipe_file, tmp_path):
+    table, _ = rated_split(read_recipe(recipe_file))
+    made = [split_by_content(table, test=0.2, validation=0.2, seed=seed) for seed in (7, 8)]
+    write_folds(made, tmp_path / "theirs")
+    changes = ['data.split="file"', f'data.split_file="{tmp_path / "theirs"}"']
+    options = {"protocol": "honest", "changes": [*changes, "train.epochs=1"]}
+    out = tmp_path / "out"
+    plan = plan_benchmark(recipe_file, out, folds=None, **options)
+    assert [rated_split(fold.recipe)[1] for fold in plan] == made
+    assert len(plan_benchmark(recipe_file, out, folds=1, **options)) == 1
+    with pytest.raises(RecipeError, match=r"3 folds were asked for, but .*theirs holds 2"):
+        plan_benchmark(recipe_file, out, folds=3, **options)
+    run_benchmark(plan, out, SILENT)
+    digests = {split.sha256 for split in made}
+    assert {row["split_sha256"] for row in rows_of(out / "figures.csv")} == digests
+    (tmp_path / "theirs/fold0.txt").unlink()
+    with pytest.raises(RecipeError, match=r"data\.split_file: there is no file"):
+        plan_benchmark(recipe_file, out, folds=None, **options)
 
 
 def _written(plan, out):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from qfm_iqm.errors import RecipeError
 from qfm_iqm.evaluation.correlation import srcc
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
@@ -100,6 +101,23 @@ def test_the_protocol_does_not_change_what_is_trained(run, tmp_path):
         for folder in (out, tmp_path / "run")
     ]
     assert steps[0] == steps[1]
+
+
+def test_without_a_validation_part_more_is_learned_from_and_the_last_epoch_kept(run, tmp_path):
+    recipe = run[0].recipe
+    data = recipe.data.model_copy(update={"validation": 0.0})
+    out = tmp_path / "run"
+    trainer = Trainer(recipe.model_copy(update={"data": data}), out)
+    assert trainer.data.validation is None
+    whole = len(trainer.data.split.train) + len(trainer.data.split.test)
+    assert (whole, trainer.data.split.validation) == (40, ())
+    assert trainer.data.split.test == run[0].data.split.test  # the same images to judge by
+    trainer.run()
+    assert [entry["epoch"] for entry in entries(out, "paper")] == [0, 1, 2]
+    assert trainer.selection.best == {"epoch": 2, "srcc": None}
+    assert entries(out, "validation") == [{"kind": "validation", "epoch": n} for n in range(3)]
+    with pytest.raises(RecipeError, match="no validation part to judge by"):
+        trainer.selection.finish("validation")
 
 
 def test_an_epoch_judged_twice_counts_as_the_last_time(tmp_path):

@@ -153,7 +153,7 @@ def test_a_wrong_type_or_choice_is_refused_by_name(recipe_file, change, key):
         "train.workers=-1",
         "data.test=0",
         "data.test=1.0",
-        "data.validation=0",
+        "data.validation=-0.1",
         "network.crop=8",
         "network.panel=0",
         "method.memory=0",
@@ -177,6 +177,7 @@ def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
         ('data.pseudo_labels=["p.csv"]', "data.pseudo_labels: there is no file p.csv"),
         ("backbone.weights=w.safetensors", "backbone.weights: there is no file w.safetensors"),
         ("data.human_labels=false", "data.human_labels = false needs data.pseudo_labels"),
+        ("data.validation=0", "only protocol = 'paper' does without"),
         ("data.test=0.9", None),
     ],
 )

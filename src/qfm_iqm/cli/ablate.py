@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli.options import extra, messages
+from qfm_iqm.cli.options import AllowLeaks, extra, messages
 
 
 def ablate(
@@ -27,6 +27,7 @@ def ablate(
         Path | None,
         typer.Option(help="Folder that also gets runs and summary (CSV, Markdown, SVG)."),
     ] = None,
+    allow_leaks: AllowLeaks = False,
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
     from qfm_iqm.scoring.rows import check_output
@@ -44,7 +45,9 @@ def ablate(
     if results is not None:
         check_output(results / f"{grid.stem}_runs.csv")
     try:
-        comparisons = ablation.run_grid(checked, runs, folder, Reporter(console))
+        comparisons = ablation.run_grid(
+            checked, runs, folder, Reporter(console), allow_leaks=allow_leaks
+        )
     except (InterruptedRunError, KeyboardInterrupt):
         console.print(
             f"Interrupted. The same command goes on ({folder}).", markup=False, soft_wrap=True

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import extra, messages
+from qfm_iqm.cli.options import AllowLeaks, extra, messages
 from qfm_iqm.errors import RecipeError
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe: TOML.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a key: --set data.root=DIR. May be repeated."),
+]
+Splits = Annotated[
+    Path | None,
+    typer.Option(help="Somebody's folds: a folder with fold0.txt ..., or one such file."),
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder of the runs. Default: runs/NAME-VERB.")
@@ -30,15 +35,13 @@ Folds = Annotated[
     int | None,
     typer.Option(help="Numbered folds. Default: the authors' own split, else ten.", min=1),
 ]
-AllowLeaks = Annotated[
-    bool, typer.Option("--allow-leaks", help="Go on if parts share images, and list them.")
-]
 
 
 def benchmark(
     recipe: Recipe,
     protocol: Protocol = "honest",
     folds: Folds = None,
+    splits: Splits = None,
     changes: Changes = None,
     out: Out = None,
     results: Results = None,
@@ -47,7 +50,7 @@ def benchmark(
     """Train and test every fold; killed or interrupted, the same command goes on."""
     folder = out if out is not None else Path("runs") / f"{recipe.stem}-{protocol}"
     _run(recipe, folder, results, f"{recipe.stem}_{protocol}", protocol, folds, (1.0,),
-         changes, allow_leaks)  # fmt: skip
+         _with_splits(changes, splits), allow_leaks)  # fmt: skip
 
 
 def curve(
@@ -57,6 +60,7 @@ def curve(
     ] = "20,40,60,80,100",
     protocol: Protocol = "honest",
     folds: Folds = None,
+    splits: Splits = None,
     changes: Changes = None,
     out: Out = None,
     results: Results = None,
@@ -69,7 +73,16 @@ def curve(
         raise RecipeError(f"--shares takes percents with commas, not '{shares}'.") from None
     folder = out if out is not None else Path("runs") / f"{recipe.stem}-curve-{protocol}"
     _run(recipe, folder, results, f"{recipe.stem}_curve_{protocol}", protocol, folds, wanted,
-         changes, allow_leaks)  # fmt: skip
+         _with_splits(changes, splits), allow_leaks)  # fmt: skip
+
+
+def _with_splits(changes: list[str] | None, splits: Path | None) -> list[str]:
+    """The changes of the recipe, with the folds that are named."""
+    if splits is None:
+        return changes or []
+    # In full: a relative path would first be looked for beside the images.
+    file = json.dumps(str(splits.resolve()))
+    return [*(changes or ()), 'data.split="file"', f"data.split_file={file}"]
 
 
 def _run(
@@ -80,7 +93,7 @@ def _run(
     protocol: Literal["honest", "paper"],
     folds: int | None,
     shares: tuple[float, ...],
-    changes: list[str] | None,
+    changes: list[str],
     allow_leaks: bool,
 ) -> None:
     from qfm_iqm.scoring.rows import check_output
@@ -92,7 +105,7 @@ def _run(
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.stopping import InterruptedRunError
     plan = bench.plan_benchmark(
-        recipe, folder, protocol=protocol, folds=folds, shares=shares, changes=changes or ()
+        recipe, folder, protocol=protocol, folds=folds, shares=shares, changes=changes
     )
     if results is not None:
         check_output(results / f"{name}_summary.csv")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, check_device, extra, messages, with_progress
+from qfm_iqm.cli.options import AllowLeaks, Device, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
     from qfm_iqm.network.model import QualityModel
@@ -33,6 +33,7 @@ def cross(
     bootstrap: Annotated[
         int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
     ] = 1000,
+    allow_leaks: AllowLeaks = False,
     device: Device = None,
 ) -> None:
     """Train on one dataset, test on others: rank figures, and PLCC after the logistic fit."""
@@ -47,7 +48,7 @@ def cross(
     found = [crossing.find_target(text, lower_is_better=lower_is_better) for text in targets]
     for target in found:
         target.table.paths(target.root)  # before hours of training
-    model = _model(source, changes, out)
+    model = _model(source, changes, out, allow_leaks)
     figures = []
     for target in found:
         figures += crossing.cross(
@@ -63,7 +64,9 @@ def cross(
     _show(figures, str(data.get("dataset", "")))
 
 
-def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityModel:
+def _model(
+    source: str, changes: list[str] | None, out: Path | None, allow_leaks: bool
+) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
     from qfm_iqm.network.checkpoint import load_model
@@ -82,7 +85,9 @@ def _model(source: str, changes: list[str] | None, out: Path | None) -> QualityM
     console = messages()
     if not finished(recipe, folder):
         try:
-            prepare(recipe, folder, resume=True, reporter=Reporter(console)).run()
+            prepare(
+                recipe, folder, resume=True, reporter=Reporter(console), allow_leaks=allow_leaks
+            ).run()
         except (InterruptedRunError, KeyboardInterrupt):
             console.print(
                 f"Interrupted. The same command goes on ({folder}).", markup=False, soft_wrap=True

@@ -114,6 +114,10 @@ def split(
     liqe: Annotated[
         Path | None, typer.Option(help="Folder splits2 of LIQE, with folders 1, 2 ... in it.")
     ] = None,
+    liqe_prefix: Annotated[
+        str,
+        typer.Option(help="Of LIQE's lists, where a folder has those of several datasets: clive."),
+    ] = "",
     leaks: Annotated[
         Literal["refuse", "list", "skip"],
         typer.Option(help="What of images that a part shows of another."),
@@ -143,17 +147,17 @@ def split(
         found = [rules.read_arniqa(arniqa, number, table, order) for number in range(there)]
     elif liqe is not None:
         numbers = range(1, (folds or 10) + 1)
-        found = [rules.read_liqe(liqe / str(number), table) for number in numbers]
+        found = [rules.read_liqe(liqe / str(number), table, liqe_prefix) for number in numbers]
     else:
         found = [
             rules.choose_split(table, "content", test=test, validation=validation, fold=number)
             for number in range(folds or 10)
         ]
+    if leaks != "skip":
+        _look_for_leaks(table, found, root, out, refuse=leaks == "refuse")
     rules.write_folds(found, out)
     for number, one in enumerate(found):
         print(f"fold{number}.txt  {one.sha256}")
-    if leaks != "skip":
-        _look_for_leaks(table, found, root, out, refuse=leaks == "refuse")
 
 
 def _look_for_leaks(
@@ -162,16 +166,27 @@ def _look_for_leaks(
     """Compares the images of the parts of every fold; lists what they share."""
     with extra("train", "Looking for near-duplicates"):
         from qfm_iqm.datasets import part_leaks
+    from qfm_iqm.errors import TableError
+
     console = messages()
     prints = part_leaks.image_prints(
         table.paths(root),
         progress=lambda items, total: with_progress(items, total, "hashing", console),
     )
-    leaks = [leak for one in found for leak in part_leaks.find_part_leaks(table, one, prints)]
+    leaks = [
+        leak
+        for fold, one in enumerate(found)
+        for leak in part_leaks.find_part_leaks(table, one, prints, fold=fold)
+    ]
     listed = out / "leaks.csv"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TableError(f"The folds cannot be written to {out}: {error.strerror}.") from error
     part_leaks.write_part_leaks(leaks, listed)
     if refuse:
-        part_leaks.refuse_part_leaks(leaks, listed)
+        remedy = "no fold is written, but --leaks list writes them all the same"
+        part_leaks.refuse_part_leaks(leaks, listed, remedy=remedy)
     console.print(f"{len(leaks)} pairs leak: {listed}", markup=False, soft_wrap=True)
 
 

@@ -31,6 +31,9 @@ Root = Annotated[
     Path | None,
     typer.Option(help="Folder that the table's names are relative to. Default: the table's own."),
 ]
+AllowLeaks = Annotated[
+    bool, typer.Option("--allow-leaks", help="Go on although parts of a split share images.")
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qfm_iqm.cli.evaluate import show_evaluation
-from qfm_iqm.cli.options import extra, messages
+from qfm_iqm.cli.options import AllowLeaks, extra, messages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,7 @@ def train(
     results: Annotated[
         Path | None, typer.Option(help="Also write the test figures to this CSV.")
     ] = None,
+    allow_leaks: AllowLeaks = False,
 ) -> None:
     """Train a network by a recipe, select on validation, test once."""
     from qfm_iqm.scoring.rows import check_output
@@ -47,7 +48,9 @@ def train(
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.stopping import InterruptedRunError
     try:
-        trainer = prepare(checked, folder, resume=resume, reporter=Reporter(console))
+        trainer = prepare(
+            checked, folder, resume=resume, reporter=Reporter(console), allow_leaks=allow_leaks
+        )
         first = trainer.accelerator.is_main_process  # of several, it alone speaks
         if first:
             _announce(trainer.data, console)
@@ -76,7 +79,8 @@ def _announce(data: TrainingData, console: Console) -> None:
     """Says what is trained on."""
     unrated = len(data.samples) - data.rated
     console.print(
-        f"{data.rated} crops an epoch, {len(data.validation)} validation and "
+        f"{data.rated} crops an epoch, {0 if data.validation is None else len(data.validation)} "
+        f"validation and "
         f"{len(data.test)} test images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
         + f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)
         + f"; {unrated} unrated images" * bool(unrated),

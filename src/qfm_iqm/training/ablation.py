@@ -121,11 +121,19 @@ def plan(grid_file: Path, out: Path, changes: list[str]) -> tuple[Grid, list[Pla
     return grid, list(_planned(grid, base, out, _by_setting(grid, changes)))
 
 
-def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) -> list[Comparison]:
+def run_grid(
+    grid: Grid,
+    runs: list[PlannedRun],
+    out: Path,
+    reporter: Reporter,
+    *,
+    allow_leaks: bool = False,
+) -> list[Comparison]:
     """Makes the runs that are missing, and writes `runs.csv` and `summary.csv` after each.
 
     Raises:
         RecipeError: a finished run is of another recipe.
+        TableError: parts share a content or a file, and `allow_leaks` is False.
         InterruptedRunError: asked to stop; what is finished is kept.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +144,9 @@ def run_grid(grid: Grid, runs: list[PlannedRun], out: Path, reporter: Reporter) 
             RunFolder(run.folder, run.recipe, resume=True)  # refuses one of another recipe
             continue
         reporter.say(f"Run {number} of {len(runs)}: {run.setting}, {run.variant}, seed {run.seed}")
-        trainer = prepare(run.recipe, run.folder, resume=True, reporter=reporter)
+        trainer = prepare(
+            run.recipe, run.folder, resume=True, reporter=reporter, allow_leaks=allow_leaks
+        )
         evaluation = trainer.run(part=grid.part)
         row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
         row["split_sha256"] = trainer.data.split.sha256

@@ -76,7 +76,8 @@ def plan_benchmark(
         recipe_file: TOML.
         out: folder of all runs.
         protocol: "paper" takes on the literature's habits (`training.paper`).
-        folds: how many numbered folds; None for the authors' split where there is one, else ten.
+        folds: how many numbered folds; None for the authors' split where there is one, for all
+            that a folder of splits holds, else ten.
         shares: of the training labels, a setting each.
         changes: "key=value", as in `qfm train --set`; not of keys that a benchmark sets.
 
@@ -97,7 +98,7 @@ def plan_benchmark(
             f"Shares of the labels need names of their own, but these came: "
             f"{', '.join(settings.values())}."
         )
-    base = read_recipe(recipe_file, changes)
+    base = read_recipe(recipe_file, changes, values={"protocol": protocol})
     dataset = base.data.dataset
     keys: dict[str, Any] = habits(dataset) if protocol == "paper" else {"protocol": "honest"}
     if folds is None and base.data.split == "content" and _has_official_split(base):
@@ -112,8 +113,8 @@ def plan_benchmark(
             )
     fixed = keys.get("data.split", base.data.split) != "content"
     count = folds or (1 if fixed else 10)
-    if base.data.split == "file" and count > 1:
-        raise RecipeError("A split from a file is one fold: leave --folds out.")
+    if base.data.split == "file":
+        count = _written_folds(base, folds)
     plan = [
         PlannedFold(
             setting,
@@ -153,6 +154,22 @@ def _has_official_split(recipe: Recipe) -> bool:
     return facts.split == "official"
 
 
+def _written_folds(recipe: Recipe, folds: int | None) -> int:
+    """How many folds somebody wrote as text: a file is one, a folder holds fold0.txt and so on."""
+    assert recipe.data.split_file is not None
+    path = recipe.table(recipe.data.split_file)
+    if not path.is_dir():
+        if folds is not None and folds > 1:
+            raise RecipeError(
+                "A split from a file is one fold: leave --folds out, or give a folder of folds."
+            )
+        return 1
+    there = len(list(path.glob("fold*.txt")))
+    if folds is not None and folds > there:
+        raise RecipeError(f"{folds} folds were asked for, but {path} holds {there}.")
+    return folds or there
+
+
 def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
     """Makes the runs that are missing, and writes the tables after each.
 
@@ -187,14 +204,19 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
 
 
 def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
-    """What a finished run measured: the honest figures, and those of the literature's protocol."""
+    """What a finished run measured: the honest figures, and those of the literature's protocol.
+
+    A run without a validation part gives the latter alone: it learned from more images than an
+    honest run, and its epoch was not chosen.
+    """
     card = read_card(fold.folder / "model" / CARD_FILE)
     sha256 = str(card.training["split_sha256"])
+    selected = card.training["images"]["validation"] > 0
     images: dict[str, int] = {}
     with (fold.folder / "results.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             images[row["part"]] = int(row["n"])
-            if row["value"]:
+            if row["value"] and selected:
                 yield FoldFigure(
                     fold.setting, "honest", fold.number, row["part"], row["metric"],
                     float(row["value"]), int(row["n"]), card.training["best_epoch"], sha256,

@@ -22,7 +22,8 @@ from qfm_iqm.training.data import TrainingData, rated_split
 from qfm_iqm.training.expansion import ANY_NAME, UnlabelledPool, expand, find_pool
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.leaking import refuse_shared
-from qfm_iqm.training.recipe import DistillationConfig, Recipe
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_data import DistillationConfig
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.trainer import Trainer
 
@@ -113,7 +114,7 @@ def without_leaks(
     config = recipe.distillation
     held_paths: list[Path] = []
     owner: dict[str, Path] = {}
-    for held in (data.validation, data.test):
+    for held in data.judged:
         paths = held.paths(data.root)
         held_paths += paths
         owner |= dict(zip(held.contents, paths, strict=True))

@@ -30,7 +30,7 @@ class TrainingData:
     Attributes:
         samples: of the training part and of the pseudo-labelled tables; then the unrated ones.
         rated: how many of the samples are not unrated.
-        validation: rated images that select the epoch.
+        validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
         split: which image is in which part.
         root: folder that names are relative to.
@@ -41,13 +41,18 @@ class TrainingData:
 
     samples: list[Sample]
     rated: int
-    validation: RatedTable
+    validation: RatedTable | None
     test: RatedTable
     split: Split
     root: Path
     label_mean: float
     label_std: float
     left_out: int
+
+    @property
+    def judged(self) -> list[RatedTable]:
+        """The parts that are scored, and never learned from."""
+        return [part for part in (self.validation, self.test) if part is not None]
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,13 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         table.group(data.group)
     parts = split.indices(table)
     train = training_part(recipe, table, split)
-    validation, test = (table.select(parts[part]) for part in ("validation", "test"))
+    selecting = data.validation > 0 or parts["validation"].size > 0
+    validation = table.select(parts["validation"]) if selecting else None
+    test = table.select(parts["test"])
     labels = _labels(train, "train", fewest=2)
-    for part, judged in (("validation", validation), ("test", test)):
-        _labels(judged, part, fewest=_FEWEST_JUDGED)
+    if validation is not None:
+        _labels(validation, "validation", fewest=_FEWEST_JUDGED)
+    _labels(test, "test", fewest=_FEWEST_JUDGED)
     content_ids: dict[str, int] = {}
     samples = []
     table.paths(data.root)  # every image of every part must be there
@@ -97,7 +105,8 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         ]
         samples += people * recipe.train.crops_per_image
     # By name too: a table without contents calls each image a content of its own.
-    held = {*validation.contents, *test.contents, *validation.names, *test.names}
+    judged = [test] if validation is None else [validation, test]
+    held = {key for part in judged for key in (*part.contents, *part.names)}
     left_out = 0
     preprocessing = recipe.network.preprocessing
     hints: list[TeacherTokens] = []

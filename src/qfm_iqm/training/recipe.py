@@ -9,90 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.method.config import MethodConfig
-from qfm_iqm.network.units import LabelUnits
-
-DatasetName = Literal[
-    "live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k", "livefb", "spaq", "biq2021"
-]
+from qfm_iqm.training.recipe_data import DataConfig, DistillationConfig, Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class DataConfig(_Section):
-    """What is trained on.
-
-    Attributes:
-        root: folder that names in the tables are relative to.
-        dataset: a dataset as `qfm data list` names it, in its official layout under `root`;
-            gives label units, name and terms too, where these are left out.
-        labels: in its place, a table of rated images (CSV or Parquet; relative to `root` if it
-            is there).
-        name: of the data, for the card and the results.
-        terms: the data's terms of use, for the card.
-        split: rule by which images are parted: "content", the authors' "official" one, or "file".
-        split_file: for "file": a split as text, as `qfm data split` writes it.
-        group: column whose groups are reported beside the whole; None for none.
-        test: share of the images kept for the one test, where they are parted by content.
-        validation: share of the images that selects the epoch; of an official training part
-            where the authors name no validation part.
-        train_share: share of the training part's images that is used: what few labels do.
-        split_seed: number of the fold: the seed of a split by content.
-        label: units and direction of the labels.
-        pseudo_labels: tables of crops scored by a teacher (`qfm pseudo-label`), trained on
-            beside the labels; rows of a content that validation or test hold are left out.
-        human_labels: train on the rated images too; False trains on the pseudo-labels alone.
-    """
-
-    root: Path
-    dataset: DatasetName | None = None
-    labels: Path | None = None
-    name: str = ""
-    terms: str = ""
-    split: Literal["content", "official", "file"] = "content"
-    split_file: Path | None = None
-    group: str | None = None
-    test: float = Field(default=0.2, gt=0, lt=1)
-    validation: float = Field(default=0.1, gt=0, lt=1)
-    train_share: float = Field(default=1.0, gt=0, le=1)
-    split_seed: int = Field(default=0, ge=0)
-    label: LabelUnits = LabelUnits()
-    pseudo_labels: tuple[Path, ...] = ()
-    human_labels: bool = True
-
-
-class DistillationConfig(_Section):
-    """Distilled Label Expansion: unrated images, labelled by a teacher (METHOD section 4).
-
-    Attributes:
-        unlabelled: a folder, or a table `name[,content]`, of unrated images (relative to
-            `root` if it is there); None for no expansion.
-        root: folder that names in such a table are relative to; None for `data.root`.
-        teacher: a model folder or name; None first trains one by this very recipe without
-            expansion and consistency, on the training part, in `teacher/` under the run.
-        per_step: the teacher scores each crop as it comes; else each image once, as the mean
-            over its covering crops, kept in `expansion.csv` under the run.
-        share: unrated crops in a batch per rated one.
-        leaks: what becomes of unrated images that show a content of validation or test, or are
-            near-duplicates of one of their images: "refuse" the run, or "drop" them.
-        max_distance: bits by which the perceptual hashes of near-duplicates differ at most.
-    """
-
-    unlabelled: Path | None = None
-    root: Path | None = None
-    teacher: str | None = None
-    per_step: bool = False
-    share: float = Field(default=0.5, gt=0)
-    leaks: Literal["refuse", "drop"] = "refuse"
-    max_distance: int = Field(default=6, ge=0, le=64)
-
-
-class BackboneConfig(_Section):
+class BackboneConfig(Section):
     """Where the encoder comes from.
 
     Attributes:
@@ -115,7 +39,7 @@ class BackboneConfig(_Section):
     frozen_blocks: int | None = Field(default=None, ge=1)
 
 
-class NetworkSection(_Section):
+class NetworkSection(Section):
     """Network and preprocessing; see `NetworkConfig` and `Preprocessing`."""
 
     crop: int = Field(default=224, ge=16)
@@ -131,7 +55,7 @@ class NetworkSection(_Section):
         return Preprocessing(crop=self.crop, shorter_side=self.shorter_side, squeeze=self.squeeze)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """How it is trained.
 
     Attributes:
@@ -180,7 +104,7 @@ class TrainConfig(_Section):
     device: Literal["auto", "cpu"] = "auto"
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The model folder that comes out.
 
     Attributes:
@@ -197,7 +121,7 @@ class ModelConfig(_Section):
     precision: Literal["float32", "float16"] = "float32"
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole training run.
 
     Attributes:
@@ -226,10 +150,15 @@ class Recipe(_Section):
             raise ValueError("data.split = 'file' and data.split_file belong together")
         if not data.root.is_dir():
             raise ValueError(f"data.root: there is no folder {data.root}")
-        tables = [("labels", data.labels), ("split_file", data.split_file)]
+        tables = [("labels", data.labels), ("split_file", self.split_text)]
         for key, path in tables + [("pseudo_labels", path) for path in data.pseudo_labels]:
             if path is not None and not self.table(path).is_file():
                 raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
+        if data.validation == 0 and self.protocol != "paper":
+            raise ValueError(
+                "data.validation = 0 leaves nothing to select the epoch by: only "
+                "protocol = 'paper' does without"
+            )
         unlabelled = self.distillation.unlabelled
         if unlabelled is not None and not self.pool.exists():
             raise ValueError(

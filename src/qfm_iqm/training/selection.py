@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.errors import ImageError, TableError
+from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.network.card import ResultRow
@@ -34,6 +34,8 @@ LOGGED = ("srcc", "plcc")  # of each epoch
 
 class Selection:
     """The choice among a run's epochs, by the SRCC of the validation part.
+
+    A run without one, by the literature's protocol, keeps the last epoch: nothing is chosen.
 
     Args:
         recipe: of the run.
@@ -67,28 +69,36 @@ class Selection:
 
     def validate(self, model: QualityModel, epoch: int) -> None:
         """Scores the validation part, and keeps the model if it is the best so far."""
-        try:
-            judged = self._judge(model, self.data.validation, n_boot=0, metrics=LOGGED)
-            rows = judged[0].rows
-        except TableError as error:
-            # A collapsed network has no correlation; a later epoch may still recover.
-            rows = ()
-            self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
-        figures = {f"{row.part}/{row.metric}": row.value for row in rows}
+        figures = self._validated(model, epoch)
         srcc = figures.get("whole/srcc")
-        if srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"]):
+        better = srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"])
+        if better or self.data.validation is None:
             self.best = {"epoch": epoch, "srcc": srcc}
             save_model(model, self.folder.best, dtype=self._dtype)
         self.folder.log(kind="validation", epoch=epoch, **figures)
         if self.recipe.protocol == "paper":
             self._judge_as_the_literature(model, epoch)
-        self.reporter.end_epoch(epoch, figures, best=self.best["epoch"] == epoch)
+        self.reporter.end_epoch(epoch, figures, best=better)
+
+    def _validated(self, model: QualityModel, epoch: int) -> dict[str, float | None]:
+        """The figures of the validation part, by `part/metric`; none where there is none."""
+        if self.data.validation is None:
+            return {}
+        try:
+            judged = self._judge(model, self.data.validation, n_boot=0, metrics=LOGGED)
+        except TableError as error:
+            # A collapsed network has no correlation; a later epoch may still recover.
+            self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
+            return {}
+        return {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
 
     def finish(self, part: Literal["validation", "test"]) -> Evaluation:
         """Judges the best epoch's model by a part, and writes the model folder."""
         model = load_model(self.folder.best)
         freeze(model.network, self.recipe)
         table = self.data.test if part == "test" else self.data.validation
+        if table is None:
+            raise RecipeError("data.validation = 0 leaves no validation part to judge by.")
         evaluation, rows = self._judge(model, table, n_boot=1000)
         rows.to_csv(self.folder.scores(part))
         evaluation.to_csv(self.folder.results, split_sha256=self.data.split.sha256)
