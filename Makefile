@@ -49,11 +49,11 @@ export QFM_BACKBONE_DIR ?= ../shared/weights
 default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (hours)
 	$(BIN)/qfm train recipes/biq2021.toml --set data.root=$(DATA) --out runs/teacher --resume --results benchmarks/results/biq2021_vit_tiny.csv
 	$(BIN)/qfm pseudo-label runs/teacher/model $(DATA)/labelled.csv --part train --extra-crops 2 --degrade --out runs/pseudo_train.csv
-	$(BIN)/qfm pseudo-label runs/teacher/model $(DATA)/unlabelled.csv --extra-crops 2 --degrade --out runs/pseudo_unlabelled.csv
+	$(BIN)/qfm pseudo-label runs/teacher/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 2 --degrade --out runs/pseudo_unlabelled.csv
 	$(BIN)/qfm train recipes/default_model.toml --set data.root=$(DATA) --out runs/default_1 --resume
 	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --out runs/vit_tiny --resume --results benchmarks/results/vit_tiny.csv
-	$(BIN)/qfm pseudo-label runs/vit_tiny/model $(DATA)/labelled.csv --part train --extra-crops 2 --degrade --tokens 7 --out runs/pseudo_train_2.csv
-	$(BIN)/qfm pseudo-label runs/vit_tiny/model $(DATA)/unlabelled.csv --extra-crops 2 --degrade --tokens 7 --out runs/pseudo_unlabelled_2.csv
+	$(BIN)/qfm pseudo-label runs/vit_tiny/model $(DATA)/labelled.csv --part train --extra-crops 1 --degrade --tokens 7 --out runs/pseudo_train_2.csv
+	$(BIN)/qfm pseudo-label runs/vit_tiny/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 1 --degrade --tokens 7 --out runs/pseudo_unlabelled_2.csv
 	$(BIN)/qfm train recipes/default_model_2.toml --set data.root=$(DATA) --out runs/default --resume --results benchmarks/results/default_model.csv
 	$(BIN)/qfm finish runs/default/model $(DATA)/labelled.csv --part validation --out src/qfm_iqm/models/default
 	$(BIN)/qfm export default --to onnx --out src/qfm_iqm/models/default/onnx

@@ -1,7 +1,10 @@
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
@@ -58,21 +61,57 @@ def test_the_seed_alone_decides(qfm, table, photo_folder, tiny_model_folder, tmp
     assert written[0] == written[1] != written[2]
 
 
-def test_only_a_part(qfm, table, photo_folder, tiny_model_folder, tmp_path):
-    split = split_by_content(read_table(table, require_mos=False), test=0.1, validation=0, seed=0)
-    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+def trained_on(table, model, *, test, validation):
+    """A split of a table, written into a model's card."""
+    split = split_by_content(table, test=test, validation=validation, seed=0)
     card = json.loads((model / "card.json").read_text())
     card["training"] = {
         "split_sha256": split.sha256,
-        "recipe": {"data": {"test": 0.1, "validation": 0, "split_seed": 0}},
+        "recipe": {"data": {"test": test, "validation": validation, "split_seed": 0}},
     }
     (model / "card.json").write_text(json.dumps(card))
+    return split
+
+
+def test_only_a_part(qfm, table, photo_folder, tiny_model_folder, tmp_path):
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    split = trained_on(read_table(table, require_mos=False), model, test=0.1, validation=0)
     out = tmp_path / "part.csv"
     arguments = (table, "-o", out, "--root", photo_folder, "--part", "train")
     answer = qfm("pseudo-label", model, *arguments)
     assert answer.code == 0, answer.err
     assert {row.name for row in read_pseudo_labels(out).rows} == set(split.train)
     assert qfm("pseudo-label", tiny_model_folder, *arguments).code == 2
+
+
+def test_what_shows_a_held_out_image_again_is_left_out(
+    qfm, photo_folder, tiny_model_folder, tmp_path
+):
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    rated = tmp_path / "rated.csv"
+    rows = (f"{path.name},{i}" for i, path in enumerate(sorted(photo_folder.iterdir())))
+    rated.write_text("name,mos\n" + "\n".join(rows) + "\n")
+    split = trained_on(read_table(rated), model, test=0.25, validation=0.25)
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    # Other names and bytes: what they show alone gives them away.
+    originals = {part: getattr(split, part)[0] for part in ("train", "validation", "test")}
+    for part, name in originals.items():
+        Image.open(photo_folder / name).save(pool / f"{part}.jpg", quality=70)
+        shutil.copy(photo_folder / name, pool)
+    for name in (*split.validation, *split.test):
+        shutil.copy(photo_folder / name, pool)
+    table, out = pool / "pool.csv", tmp_path / "pseudo.csv"
+    table.write_text("name\n" + "".join(f"{part}.jpg\n" for part in originals))
+    shutil.copy(rated, pool)
+    answer = qfm("pseudo-label", model, table, "-o", out, "--held-out", pool / "rated.csv")
+    assert answer.code == 0, answer.err
+    assert "2 images leak and are left out: " in answer.err
+    assert {row.name for row in read_pseudo_labels(out).rows} == {"train.jpg"}
+    with (tmp_path / "pseudo.leaks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    leaks = {(Path(row["image"]).name, Path(row["held_out"]).name) for row in rows}
+    assert {(f"{part}.jpg", originals[part]) for part in ("validation", "test")} <= leaks
 
 
 @pytest.mark.parametrize(

@@ -177,8 +177,14 @@ def test_loss_and_gradients_are_those_computed_by_hand(network, options, epoch, 
     config = MethodConfig(kind="qfm", **options)
     objective = Objective(network, config)
     steps = list(batches(contents=contents, unrated=unrated))
+    counts = {"matched": 0, "fallbacks": 0.0, "unmatched": 0.0}
     for batch in steps:
         found = step(objective, batch, epoch)
+        if "fallback" in found:
+            counts["matched"] += len(batch[1])
+            counts["fallbacks"] += found["fallback"].item() * len(batch[1])
+            counts["unmatched"] += found["unmatched"].item() * len(batch[1])
+    assert objective.counts == pytest.approx(counts)
     expected = by_hand(network, steps, config, epoch)
     assert found.keys() == expected.keys()
     for key, value in expected.items():

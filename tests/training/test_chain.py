@@ -417,6 +417,12 @@ def test_a_teacher_of_other_units_is_refused(recipe, tmp_path, taught):
     assert "a teacher must speak the units of the labels" in str(done.exception)
 
 
+def test_a_teacher_of_another_split_of_the_same_data_is_refused(recipe, tmp_path, taught):
+    done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options([taught, "data.split_seed=7"]))
+    assert isinstance(done.exception, RecipeError)
+    assert "was trained on another split of the same data" in str(done.exception)
+
+
 def test_a_per_step_teacher_of_another_crop_is_refused(recipe, tmp_path, tiny_model_folder):
     changes = [f"distillation.teacher={tiny_model_folder}", "distillation.per_step=true"]
     done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options(changes))

@@ -84,9 +84,13 @@ def test_a_run_writes_its_folder(finished, make_recipe, kind):
     # Linear warm-up over half an epoch, then a cosine over the 2.5 that remain.
     assert steps[0]["lr"] == pytest.approx(3e-4 * 9 / 12)
     assert steps[1]["lr"] > steps[2]["lr"] > steps[-1]["lr"] > 0
-    assert [line["kind"] for line in lines if line["kind"] != "step"] == ["validation"] * 3 + [
-        "test"
+    each = ["matches", "validation"] if kind == "qfm" else ["validation"]
+    assert [line["kind"] for line in lines if line["kind"] != "step"] == each * 3 + ["test"]
+    counts = [line for line in lines if line["kind"] == "matches"]
+    assert [(line["epoch"], line["matched"]) for line in counts] == [
+        (epoch, 192 * (epoch + 1)) for epoch in range(EPOCHS if kind == "qfm" else 0)
     ]
+    assert all(line["unmatched"] <= line["matched"] >= line["fallbacks"] for line in counts)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,6 +19,13 @@ def pseudo_label(
         Literal["train", "validation", "test"] | None,
         typer.Option(help="Only this part of the split that the teacher's card records."),
     ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Leave out what shows a validation or test image of this rated table again, by "
+            "the split that the teacher's card records."
+        ),
+    ] = None,
     extra_crops: Annotated[
         int, typer.Option(help="Random crops of each image beside the covering grid.", min=0)
     ] = 4,
@@ -46,6 +53,7 @@ def pseudo_label(
     """
     import torch
 
+    from qfm_iqm.datasets.leakage import pool_leaks, write_leaks
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.method.distillation import Teaching
     from qfm_iqm.method.pseudo_table import write_pseudo_labels
@@ -61,6 +69,18 @@ def pseudo_label(
     if part is not None:
         images = recorded_part(model.card, images, part)
     folder = root if root is not None else table.parent
+    if held_out is not None:
+        rated = read_table(held_out)
+        parts = [recorded_part(model.card, rated, part) for part in ("validation", "test")]
+        every = images.paths(folder)
+        leaks = pool_leaks(images.names, images.contents, every, parts, root or held_out.parent)
+        write_leaks(leaks, out.with_suffix(".leaks.csv"))
+        leaking = {leak.image for leak in leaks}
+        console.print(
+            f"{len(leaking)} images leak and are left out: {out.with_suffix('.leaks.csv')}",
+            soft_wrap=True,
+        )
+        images = images.select([i for i, path in enumerate(every) if str(path) not in leaking])
     paths = images.paths(folder)
     model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     rows = write_pseudo_labels(

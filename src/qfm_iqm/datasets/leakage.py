@@ -16,6 +16,7 @@ Shapes: N images, 8 bytes a hash.
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.image.reading import read_image_uint8
 
@@ -140,6 +142,57 @@ def find_leaks(
             pool.hashes_N8, held_out.hashes_N8, max_distance=max_distance
         )
     ]
+
+
+def pool_leaks(
+    names: Sequence[str],
+    contents: Sequence[str],
+    paths: Sequence[Path],
+    held_out: Sequence[RatedTable],
+    root: Path,
+    *,
+    max_distance: int = MAX_DISTANCE,
+) -> list[Leak]:
+    """Lists what images to learn from repeat of rated images that must stay unseen.
+
+    An image leaks if it shows a content, or bears the name, of a held-out image, or if its
+    perceptual hash is near to that of one.
+
+    Args:
+        names: of the images to learn from.
+        contents: what each shows; its name where nothing is said.
+        paths: of their files.
+        held_out: parts to choose or to judge by.
+        root: folder that the names of these are relative to.
+        max_distance: bits by which the hashes of near-duplicates differ at most.
+
+    Raises:
+        ImageError: a held-out image cannot be read, and so not compared.
+    """
+    held_paths: list[Path] = []
+    owner: dict[str, Path] = {}
+    for part in held_out:
+        of_part = part.paths(root)
+        held_paths += of_part
+        owner |= dict(zip(part.contents, of_part, strict=True))
+        owner |= dict(zip(part.names, of_part, strict=True))
+    leaks = [
+        Leak(str(path), str(owner[key]), 0)
+        for path, name, content in zip(paths, names, contents, strict=True)
+        if (key := content if content in owner else name) in owner
+    ]
+    held_hashes = perceptual_hashes(held_paths)
+    if held_hashes.errors:
+        raise ImageError(f"A rated image cannot be compared: {held_hashes.errors[0]}")
+    alike = find_leaks(perceptual_hashes(paths), held_hashes, max_distance=max_distance)
+    said = {leak[:2] for leak in leaks}
+    return leaks + [leak for leak in alike if leak[:2] not in said]
+
+
+def write_leaks(leaks: Sequence[Leak], path: Path) -> None:
+    """Writes a CSV with a row for each pair."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file, lineterminator="\n").writerows([Leak._fields, *leaks])
 
 
 def refuse_leaks(leaks: Sequence[Leak]) -> None:

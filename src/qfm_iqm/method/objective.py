@@ -42,6 +42,7 @@ class Objective(nn.Module):
 
     Attributes:
         memory: the temporary memory; None for the baseline.
+        counts: crops matched so far, of them fallbacks, and of them with nothing to match.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Objective(nn.Module):
         self.hints = None if hint_width is None else Hints(network.encoder.width, hint_width)
         self.config = config
         self.memory = FeatureMemory(config.memory) if config.kind == "qfm" else None
+        self.counts = dict.fromkeys(("matched", "fallbacks", "unmatched"), 0)
         self._teacher = (teacher,)  # in a tuple, where torch does not look for parameters
 
     def forward(
@@ -120,6 +122,7 @@ class Objective(nn.Module):
         if not len(self.memory):  # features of unrated crops were asked for, and none came yet
             return {"loss": loss, **parts}
         perturbed_BND, matches = self._perturbed(tokens_BND, target_B, contents_B, draw)
+        self._count(matches)
         perturbed_B = scale.to_standard(self.network.decode(perturbed_BND))
         ramp = self.ramp(epoch)
         for name, chosen_B, weight in (
@@ -141,6 +144,11 @@ class Objective(nn.Module):
             "fallback": matches.fallback_B.float().mean(),
             "unmatched": (~matches.found_B).float().mean(),
         }
+
+    def _count(self, matches: Matches) -> None:
+        self.counts["matched"] += len(matches.found_B)
+        self.counts["fallbacks"] += int(matches.fallback_B.sum())
+        self.counts["unmatched"] += int((~matches.found_B).sum())
 
     def ramp(self, epoch: float) -> float:
         """Share of the consistency weight that applies after `epoch` epochs."""

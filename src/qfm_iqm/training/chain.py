@@ -8,18 +8,18 @@ the pairs that leak into validation or test in `leaks.csv`.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from accelerate import PartialState
 
-from qfm_iqm.datasets.leakage import Leak, find_leaks, perceptual_hashes, refuse_leaks
-from qfm_iqm.errors import ImageError, RecipeError, TableError
+from qfm_iqm.datasets.leakage import pool_leaks, refuse_leaks, write_leaks
+from qfm_iqm.datasets.splits import Split
+from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.training.building import freeze, stem_store
 from qfm_iqm.training.data import TrainingData, rated_split
-from qfm_iqm.training.expansion import ANY_NAME, UnlabelledPool, expand, find_pool
+from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool
 from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.leaking import refuse_shared
 from qfm_iqm.training.recipe import Recipe
@@ -74,7 +74,7 @@ def prepare(
     reporter = reporter if processes.is_main_process else Reporter(None)
     with processes.main_process_first():
         pool = without_leaks(find_pool(recipe), data, recipe, out, reporter)
-    teacher = _teacher(recipe, out, resume=resume, reporter=reporter)
+    teacher = _teacher(recipe, data.split, out, resume=resume, reporter=reporter)
     device = "cpu" if recipe.train.device == "cpu" else None
     store, source = None, None
     if recipe.train.stems is not None and teacher.card.network.backbone == recipe.backbone.name:
@@ -112,29 +112,19 @@ def without_leaks(
         RecipeError: the list cannot be written.
     """
     config = recipe.distillation
-    held_paths: list[Path] = []
-    owner: dict[str, Path] = {}
-    for held in data.judged:
-        paths = held.paths(data.root)
-        held_paths += paths
-        owner |= dict(zip(held.contents, paths, strict=True))
-        owner |= dict(zip(held.names, paths, strict=True))
-    leaks = [
-        Leak(str(path), str(owner[key]), 0)
-        for path, name, content in zip(pool.paths, pool.names, pool.contents, strict=True)
-        if (key := content if content in owner else name) in owner
-    ]
-    reporter.say(f"Comparing {len(pool.paths)} unrated with {len(held_paths)} held-out images.")
-    held_hashes = perceptual_hashes(held_paths)
-    if held_hashes.errors:
-        raise ImageError(f"A rated image cannot be compared: {held_hashes.errors[0]}")
-    alike = find_leaks(perceptual_hashes(pool.paths), held_hashes, max_distance=config.max_distance)
-    said = {leak[:2] for leak in leaks}
-    leaks += [leak for leak in alike if leak[:2] not in said]
+    held = sum(map(len, data.judged))
+    reporter.say(f"Comparing {len(pool.paths)} unrated with {held} held-out images.")
+    leaks = pool_leaks(
+        pool.names,
+        pool.contents,
+        pool.paths,
+        data.judged,
+        data.root,
+        max_distance=config.max_distance,
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with (out / "leaks.csv").open("w", newline="", **ANY_NAME) as file:
-            csv.writer(file, lineterminator="\n").writerows([Leak._fields, *leaks])
+        write_leaks(leaks, out / "leaks.csv")
     except OSError as error:
         raise RecipeError(f"The run cannot be written to {out}: {error.strerror}.") from error
     if config.leaks == "refuse":
@@ -161,7 +151,9 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     )
 
 
-def _teacher(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> QualityModel:
+def _teacher(
+    recipe: Recipe, split: Split, out: Path, *, resume: bool, reporter: Reporter
+) -> QualityModel:
     """The teacher that the recipe names, or the one trained for it."""
     named = recipe.distillation.teacher
     folder = out / "teacher"
@@ -175,6 +167,12 @@ def _teacher(recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter) -> 
         raise RecipeError(
             f"distillation.teacher = {named} scores in {teacher.card.label!r}, and the labels are "
             f"{recipe.data.label!r}: a teacher must speak the units of the labels."
+        )
+    learned = teacher.card.training
+    if learned.get("data") == recipe.data.name and learned.get("split_sha256") != split.sha256:
+        raise RecipeError(
+            f"distillation.teacher = {named} was trained on another split of the same data: it has "
+            "learned from images that this run is judged by."
         )
     if recipe.distillation.per_step and teacher.network.config.crop != recipe.network.crop:
         raise RecipeError(

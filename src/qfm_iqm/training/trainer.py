@@ -228,6 +228,15 @@ class Trainer:
             if self.stopping.asked:
                 self._save_state()
                 raise InterruptedRunError
+        self._log_matches(epoch)
+
+    def _log_matches(self, epoch: int) -> None:
+        """Says how many crops were matched in the run so far, on all processes, and how."""
+        if self.objective.memory is not None:
+            counts = self.objective.counts
+            mine = torch.tensor(list(counts.values()), device=self.accelerator.device)
+            totals = self.accelerator.reduce(mine).tolist()
+            self._log(kind="matches", epoch=epoch, **dict(zip(counts, totals, strict=True)))
 
     def _batches(self) -> Iterator[Batch]:
         """The epoch's batches; an image that cannot be read ends them with its sentence."""
@@ -261,6 +270,7 @@ class Trainer:
                 "best": self.selection.best,
                 "network": self.model.network.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
+                "counts": self.objective.counts,
                 "hints": None if hints is None else hints.state_dict(),
                 "memory": None if memory is None else memory.state_dict(),
                 "random": random_state(),
@@ -271,6 +281,8 @@ class Trainer:
         state = load_state(self.folder.state)
         self.epoch, self.step = state["epoch"], state["step"]
         self.selection.best = state["best"]
+        if self.accelerator.is_main_process:  # each process counts its own crops
+            self.objective.counts = state["counts"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
         if self.objective.hints is not None:
