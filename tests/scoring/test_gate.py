@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +91,10 @@ def test_a_baseline_that_says_nothing_of_these_images_is_refused():
         ({}, "give --min, --max or --max-drop"),
         ({"limit": 1, "review": (3, 3)}, "The review band 3:3 is empty"),
         ({"max_drop": -1}, "A drop is 0 or more"),
+        ({"limit": math.nan}, "finite numbers, but nan was given"),
+        ({"limit": -math.inf}, "finite numbers, but -inf was given"),
+        ({"limit": 1, "review": (math.nan, 5)}, "finite numbers, but nan"),
+        ({"max_drop": math.inf}, "finite numbers, but inf"),
     ],
 )
 def test_a_rule_that_makes_no_sense(arguments, says):

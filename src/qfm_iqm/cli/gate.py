@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, messages, with_progress
+from qfm_iqm.cli.options import Device, Model, check_device, messages, millions, with_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,7 @@ def gate(
             check_output(path, only=ending)
     if (baseline is None) != (max_drop is None):
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")
+    max_pixels = millions(max_megapixels, "--max-megapixels")
     check_device(device)
     loaded = load_model(model)
     higher = loaded.card.label.shown.higher_is_better
@@ -84,7 +85,7 @@ def gate(
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
-    scorer = Scorer(loaded, device=device, max_pixels=round(max_megapixels * 1e6))
+    scorer = Scorer(loaded, device=device, max_pixels=max_pixels)
     began = time.perf_counter()
     coming = scorer.score_paths(found.files)
     rows = list(with_progress(coming, len(found.files), "scoring", console))

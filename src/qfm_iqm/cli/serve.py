@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, extra, messages
+from qfm_iqm.cli.options import Device, Model, check_device, extra, messages, millions
 
 if TYPE_CHECKING:
     from qfm_iqm.network.model import QualityModel
@@ -57,9 +57,9 @@ def serve(
         )
     check_device(device)
     limits = Limits(
-        pixels=round(max_megapixels * 1e6),
-        file_bytes=round(max_file_mb * 1e6),
-        request_bytes=round(max_request_mb * 1e6),
+        pixels=millions(max_megapixels, "--max-megapixels"),
+        file_bytes=millions(max_file_mb, "--max-file-mb"),
+        request_bytes=millions(max_request_mb, "--max-request-mb"),
     )
     if workers is not None:
         limits = replace(limits, workers=workers)

@@ -76,7 +76,7 @@ def gate_json(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
         "seconds": round(seconds, 3),
         "images": [asdict(verdict) for verdict in verdicts],
     }
-    return json.dumps(content, indent=2) + "\n"
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _xml_text(text: str) -> str:

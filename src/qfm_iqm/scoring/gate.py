@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,7 +28,7 @@ class Rule:
         higher_is_better: the direction of the scores.
 
     Raises:
-        QFMError: nothing is asked for, or a band or a drop that makes no sense.
+        QFMError: nothing is asked for, or a limit, a band or a drop that makes no sense.
     """
 
     limit: float | None = None
@@ -38,6 +39,11 @@ class Rule:
     def __post_init__(self) -> None:
         if self.limit is None and self.max_drop is None:
             raise QFMError("A gate needs something to ask for: give --min, --max or --max-drop.")
+        asked = (self.limit, *(self.review or ()), self.max_drop)
+        for value in asked:
+            # No score is below or above "not a number": it would let everything through.
+            if value is not None and not math.isfinite(value):
+                raise QFMError(f"A gate needs finite numbers, but {value:g} was given.")
         if self.review is not None and not self.review[0] < self.review[1]:
             low, high = self.review
             raise QFMError(f"The review band {low:g}:{high:g} is empty: give it as LOW:HIGH.")
