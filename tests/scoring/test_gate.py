@@ -60,6 +60,8 @@ def test_an_image_against_a_rule(score, rule, outcome, says):
         (70.0, 72.0, Rule(max_drop=2), "pass"),
         (70.0, 72.5, Rule(max_drop=2), "fail"),
         (80.0, 72.5, Rule(max_drop=2), "pass"),
+        (70.0, 70.00005, Rule(max_drop=0), "pass"),  # another runtime's last digits
+        (70.0, 70.001, Rule(max_drop=0), "fail"),
         (70.0, 75.0, Rule(60, max_drop=2), "fail"),
         (55.0, 60.0, Rule(60, (50, 60), max_drop=2), "fail"),  # a drop is not for review
         (30.0, 27.0, Rule(max_drop=2, higher_is_better=False), "fail"),
@@ -76,6 +78,16 @@ def test_images_that_the_baseline_lacks_are_held_against_the_limit_alone():
     rows = [row(50.0, "old.jpg"), row(50.0, "new.jpg")]
     verdicts = judge_rows(rows, Rule(40, max_drop=2), earlier({"old.jpg": 60.0}))
     assert [v.outcome for v in verdicts] == ["fail", "pass"]
+
+
+def test_without_a_limit_images_that_the_baseline_lacks_are_to_be_reviewed():
+    rows = [row(50.0, "old.jpg"), row(50.0, "new.jpg"), row(50.0, "failed.jpg")]
+    before = earlier({"old.jpg": 50.0, "failed.jpg": None})
+    verdicts = judge_rows(rows, Rule(max_drop=2), before)
+    assert [v.outcome for v in verdicts] == ["pass", "review", "review"]
+    assert verdicts[1].reason == "There is no limit, and no score of it in the baseline."
+    banded = judge_rows(rows, Rule(review=(40, 60), max_drop=2), before)
+    assert "review band" in banded[1].reason
 
 
 def test_a_baseline_that_says_nothing_of_these_images_is_refused():

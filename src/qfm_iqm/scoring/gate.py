@@ -13,6 +13,7 @@ from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.tables import ScoreTable, table_of
 
 Outcome = Literal["pass", "review", "fail", "error"]
+NOISE = 1e-4  # of a score: one runtime and another differ by less over the same image
 OUTCOMES: tuple[Outcome, ...] = ("pass", "review", "fail", "error")
 
 
@@ -89,8 +90,8 @@ def judge_rows(
     Args:
         rows: of the images, as scored.
         rule: what is asked.
-        baseline: earlier scores of the same images; those it does not hold are held against
-            the limit alone.
+        baseline: earlier scores of the same images; one without a score there is held against
+            the limit alone, and is for people to look at where there is no limit.
 
     Returns:
         A verdict for each row, in order.
@@ -133,8 +134,11 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
     elif rule.limit is not None and sign * (score - rule.limit) < 0:
         outcome = "fail"
         reason = f"{score:g} is {'below' if sign > 0 else 'above'} the limit of {rule.limit:g}"
+    elif rule.limit is None and before is None:
+        outcome = "review"
+        reason = "There is no limit, and no score of it in the baseline"
     # A drop fails whatever the score: what came out worse than it went in is a defect.
-    if rule.max_drop is not None and drop is not None and drop > rule.max_drop:
+    if rule.max_drop is not None and drop is not None and drop > rule.max_drop + NOISE:
         fallen = (
             f"{score:g} is {drop:.4g} worse than {before:g} in the baseline, "
             f"and {rule.max_drop:g} is allowed"
