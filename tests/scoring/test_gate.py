@@ -93,6 +93,9 @@ def test_without_a_limit_images_that_the_baseline_lacks_are_to_be_reviewed():
 def test_a_baseline_that_says_nothing_of_these_images_is_refused():
     with pytest.raises(TableError, match="holds none of these images"):
         judge_rows([row(1.0)], Rule(max_drop=1), earlier({"b/other.jpg": 1.0}))
+    twice = ScoreTable("two.csv", {"path": ["a.jpg"] * 2, "score": [1.0] * 2, "error": [""] * 2})
+    with pytest.raises(TableError, match=r"none of these images: 1 path comes .* in two\.csv\."):
+        judge_rows([row(1.0)], Rule(max_drop=1), twice)
     with pytest.raises(TableError, match="was scored with model other and these images with m"):
         judge_rows([row(1.0)], Rule(max_drop=1), earlier({"a.jpg": 1.0}, model="other"))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.scoring.pairing import pair
+from qfm_iqm.scoring.pairing import pair, repeated_paths
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.tables import ScoreTable, table_of
 
@@ -115,7 +115,10 @@ def _baseline_scores(rows: Sequence[ScoreRow], baseline: ScoreTable) -> dict[int
             )
     pairs = pair(now, baseline)
     if not pairs.rows:
-        raise TableError(f"The baseline {baseline.source} holds none of these images.")
+        why = repeated_paths(now, baseline)
+        raise TableError(
+            f"The baseline {baseline.source} holds none of these images{why and ': '}{why}."
+        )
     scores = ((place, baseline.scores[earlier]) for place, earlier in pairs.rows)
     return {place: score for place, score in scores if score is not None}
 
