@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.report.page import asset
@@ -26,6 +29,7 @@ from qfm_iqm.serve.scoring import ScoringService
 if TYPE_CHECKING:
     from qfm_iqm.network.model import QualityModel
 
+_LOG = logging.getLogger(__name__)
 _SHARED = ("base.css", "common.js", "detail.js")
 _OWN = ("page.css", "page.js", "docs.js")
 _TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
@@ -98,7 +102,11 @@ def create_app(
     @app.middleware("http")
     async def count(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         began = time.perf_counter()
-        response = await answer(request)
+        try:
+            response = await answer(request)
+        except Exception:  # a defect: the client gets a sentence, the log says where it is
+            _LOG.exception("%s %s failed", request.method, request.url.path)
+            response = JSONResponse({"error": "The service failed over this request."}, 500)
         route = getattr(request.scope.get("route"), "path", "other")
         metrics.requests.labels(route, str(response.status_code)).inc()
         metrics.seconds.labels(route).observe(time.perf_counter() - began)
@@ -115,6 +123,16 @@ def create_app(
     @app.exception_handler(ModelError)
     async def unable(_request: Request, error: ModelError) -> Response:
         return JSONResponse({"error": str(error)}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        path, method = request.url.path, request.method
+        sentences = {
+            404: f"There is nothing at {path}: see /docs.",
+            405: f"{path} does not take {method}: see /docs.",
+        }
+        sentence = sentences.get(error.status_code, error.detail)
+        return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
     @app.post("/v1/score", openapi_extra=_BODY, responses=_MISTAKES, response_model=Scores)
     async def score(request: Request) -> Response:
@@ -155,11 +173,14 @@ def create_app(
             "limits": {name: getattr(bounds, name) for name in named},
         }
 
+    # Load balancers ask by HEAD.
+    @app.head("/healthz", response_class=PlainTextResponse, include_in_schema=False)
     @app.get("/healthz", response_class=PlainTextResponse)
     async def healthy() -> str:
         """Whether the service is there."""
         return "ok"
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=PlainTextResponse)
     async def figures() -> Response:
         """Figures for Prometheus."""
@@ -186,9 +207,9 @@ def _add_pages(app: FastAPI) -> None:
 
         return answer
 
+    add = partial(app.add_api_route, methods=["GET", "HEAD"], include_in_schema=False)
     for path, content in pages.items():
-        app.add_api_route(path, give(content, "html"), include_in_schema=False)
+        add(path, give(content, "html"))
     for name, content in files.items():
-        kind = name.rpartition(".")[2]
-        app.add_api_route(f"/static/{name}", give(content, kind), include_in_schema=False)
-    app.add_api_route("/favicon.ico", lambda: Response(status_code=204), include_in_schema=False)
+        add(f"/static/{name}", give(content, name.rpartition(".")[2]))
+    add("/favicon.ico", lambda: Response(status_code=204))
