@@ -1,9 +1,12 @@
 import csv
 import json
 import shutil
+from importlib import resources
 from xml.etree import ElementTree
 
 import pytest
+
+EXPORT = resources.files("qfm_iqm.models") / "default" / "onnx"
 
 
 @pytest.fixture
@@ -68,6 +71,24 @@ def test_a_baseline(qfm, scored, tiny_model_folder, tmp_path):
     assert "is 3 worse than" in answer.err
     assert qfm("gate", folder, *options, 4).code == 0
 
+    shutil.copy(folder / "photo_03.jpg", folder / "new.jpg")
+    answer = qfm("gate", folder, *options, 4)
+    assert answer.code == 0
+    assert "12 passed, 1 to be reviewed, 1 had no baseline score" in answer.err
+
+
+@pytest.mark.parametrize("model", ["default", EXPORT])
+def test_scores_of_qfm_score_are_the_baseline_to_the_last_digit(qfm, photo_folder, tmp_path, model):
+    before = tmp_path / "before.csv"
+    assert qfm("score", photo_folder, "-m", model, "-o", before).code == 0
+    found = tmp_path / "found.json"
+    options = ["--baseline", before, "--max-drop", 0, "--json", found]
+    answer = qfm("gate", photo_folder, "-m", model, *options)
+    assert answer.code == 0, answer.err
+    assert "12 passed (" in answer.err
+    for image in json.loads(found.read_text())["images"]:
+        assert image["score"] == image["baseline"]
+
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
@@ -77,6 +98,9 @@ def test_a_baseline(qfm, scored, tiny_model_folder, tmp_path):
         (["--min", 3, "--review", "5"], "'5' is no review band"),
         (["--min", 3, "--review", "5:4"], "The review band 5:4 is empty"),
         (["--max-drop", 1], "--baseline and --max-drop belong together"),
+        (["--min", "nan"], "finite numbers, but nan was given"),
+        (["--min", 3, "--max-megapixels", 0], "--max-megapixels must be a finite number"),
+        (["--min", 3, "--max-megapixels", "inf"], "not inf"),
         (["--min", 3, "--junit", "a.json"], r"must end in .xml"),
         (["--baseline", "gone.csv", "--max-drop", 1], "There is no score table gone.csv"),
     ],

@@ -58,6 +58,18 @@ def test_a_mistake_is_one_sentence(qfm, tmp_path):
     assert answer.err == f"qfm: There is no image in {tmp_path}.\n"
 
 
+def test_a_defect_shows_where_it_is_and_is_code_2(qfm, tmp_path, monkeypatch):
+    def broken(*_arguments, **_options):
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr("qfm_iqm.scoring.files.find_images", broken)
+    for verb in (["gate", "--min", "1"], ["score"]):
+        answer = qfm(*verb, tmp_path)
+        assert answer.code == 2  # 1 would say that images are not good enough, or not scored
+        assert "Traceback" in answer.err
+        assert "ZeroDivisionError: inside" in answer.err
+
+
 def test_the_installed_command_and_the_module_are_one(start):
     process = start("--version")
     out, _ = process.communicate(timeout=60)

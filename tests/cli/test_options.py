@@ -1,10 +1,13 @@
 """Progress: a bar for people at a terminal, lines for logs, silence for short work."""
 
 import io
+import math
 
+import pytest
 from rich.console import Console
 
 from qfm_iqm.cli import options
+from qfm_iqm.errors import QFMError
 
 
 def progress_of(console, total=4):
@@ -28,3 +31,10 @@ def test_a_terminal_gets_a_bar_that_goes_away():
     terminal = Console(file=io.StringIO(), width=80, force_terminal=True)
     assert progress_of(terminal) == [0, 1, 2, 3]
     assert "4/4" in terminal.file.getvalue()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 4e-7, math.nan, math.inf])
+def test_millions_that_make_no_limit(value):
+    with pytest.raises(QFMError, match=f"--max-megapixels must be .*, not {value:g}"):
+        options.millions(value, "--max-megapixels")
+    assert options.millions(0.5, "--max-megapixels") == 500_000

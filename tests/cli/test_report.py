@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from importlib import resources
 
 import pytest
 
@@ -56,6 +57,15 @@ def test_scoring_reports_at_once(qfm, scored, tiny_model_folder):
     assert len(data["maps"]) == len(data["thumbnails"]) == 12
 
 
+def test_an_export_lends_its_scale_and_no_maps(qfm, scored):
+    export = resources.files("qfm_iqm.models") / "default" / "onnx"
+    answer = qfm("report", "scores.csv", "-o", "r.html", "-m", export)
+    assert answer.code == 0, answer.err
+    assert "is an exported model, which draws no quality maps" in answer.err
+    data = inlined(scored / "r.html")
+    assert (data["maps"], data["label"]["maximum"]) == ({}, 100)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -63,6 +73,10 @@ def test_scoring_reports_at_once(qfm, scored, tiny_model_folder):
         (["scores.csv", "-o", "r.pdf"], "its name must end in .html"),
         (["scores.csv", "-o", "gone/r.html"], "there is no folder gone"),
         (["scores.csv"] * 3 + ["-o", "r.html"], "one score table or two, but 3 were given"),
+        (
+            ["scores.csv", "-o", "r.html", "--threshold", "nan"],
+            "--threshold must be a finite number",
+        ),
         (["scores.csv", "-o", "r.html", "-m", "gone"], "There is no model 'gone'"),
     ],
 )

@@ -103,11 +103,11 @@ def test_no_pixels():
 
 def test_the_pixel_limit_is_checked_before_decoding():
     assert pixels(encoded(COLOUR, "PNG"), max_pixels=54).shape == (6, 9, 3)
-    text = refusal(encoded(COLOUR, "PNG"), max_pixels=53)
-    assert "9 x 6 pixels exceed the limit of 53" in text
+    refusal(encoded(COLOUR, "PNG"), max_pixels=53)
     bomb = png(60000, 60000, 8, 2, [])  # decoding it would first allocate 10 GB
-    assert "60000 x 60000 pixels exceed the limit of 250000000" in refusal(bomb)
-    assert "exceed the limit" in refusal(Image.new("L", (100, 100)), max_pixels=9999)
+    assert "60000 x 60000 pixels exceed the limit of 250 megapixels" in refusal(bomb)
+    text = refusal(Image.new("L", (1000, 100)), max_pixels=99_000)
+    assert text.endswith("its 1000 x 100 pixels exceed the limit of 0.099 megapixels")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])

@@ -8,7 +8,7 @@ from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.report.comparison import comparison_page
 from qfm_iqm.report.scores import Place
 from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.tables import table_of
+from qfm_iqm.scoring.tables import ScoreTable, table_of
 
 
 def table(scores, model="m", folder=""):
@@ -81,3 +81,7 @@ def test_lower_may_be_better(place):
 def test_nothing_in_common_is_a_mistake(place):
     with pytest.raises(TableError, match="have 0 scored images in common"):
         comparison_page(table({"a": 1.0, "b": 2.0}), table({"c": 1.0}), place, LabelUnits())
+    once = table({"a": 1.0, "b": 2.0})
+    twice = ScoreTable("two.csv", {name: each * 2 for name, each in once.columns.items()})
+    with pytest.raises(TableError, match=r"0 scored images .*: 2 paths come .* in two\.csv\."):
+        comparison_page(once, twice, place, LabelUnits())

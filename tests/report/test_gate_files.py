@@ -33,6 +33,14 @@ def test_junit_says_what_was_found():
     assert properties == {"model": "m", "rule": "score >= 60, 50 to 60 to be reviewed"}
 
 
+def test_files_count_what_the_baseline_says_nothing_of():
+    facts = (VERDICTS, Rule(60, max_drop=2), "m", 2.0)  # a and b: c has a score, d was not scored
+    suite = ElementTree.fromstring(junit_xml(*facts).encode())[0]
+    properties = {p.get("name"): p.get("value") for p in suite.iter("property")}
+    assert properties["without_baseline"] == "2"
+    assert json.loads(gate_json(*facts))["without_baseline"] == 2
+
+
 @given(st.text(min_size=1), st.text())
 def test_no_name_breaks_the_xml(name, reason):
     text = junit_xml([Verdict(name, "fail", 1.0, None, reason)], Rule(2), "m", 0.0)
@@ -43,6 +51,7 @@ def test_json_says_what_was_found():
     found = json.loads(gate_json(VERDICTS, Rule(60, (50, 60)), "m", 2.0))
     assert found["counts"] == {"pass": 1, "review": 1, "fail": 1, "error": 1}
     assert found["exit_code"] == 2
+    assert found["without_baseline"] == 0  # none was asked for
     assert found["rule"]["limit"] == 60
     assert found["images"][2] == {
         "path": "c.jpg",

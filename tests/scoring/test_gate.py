@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +60,8 @@ def test_an_image_against_a_rule(score, rule, outcome, says):
         (70.0, 72.0, Rule(max_drop=2), "pass"),
         (70.0, 72.5, Rule(max_drop=2), "fail"),
         (80.0, 72.5, Rule(max_drop=2), "pass"),
+        (70.0, 70.00005, Rule(max_drop=0), "pass"),  # another runtime's last digits
+        (70.0, 70.001, Rule(max_drop=0), "fail"),
         (70.0, 75.0, Rule(60, max_drop=2), "fail"),
         (55.0, 60.0, Rule(60, (50, 60), max_drop=2), "fail"),  # a drop is not for review
         (30.0, 27.0, Rule(max_drop=2, higher_is_better=False), "fail"),
@@ -76,9 +80,22 @@ def test_images_that_the_baseline_lacks_are_held_against_the_limit_alone():
     assert [v.outcome for v in verdicts] == ["fail", "pass"]
 
 
+def test_without_a_limit_images_that_the_baseline_lacks_are_to_be_reviewed():
+    rows = [row(50.0, "old.jpg"), row(50.0, "new.jpg"), row(50.0, "failed.jpg")]
+    before = earlier({"old.jpg": 50.0, "failed.jpg": None})
+    verdicts = judge_rows(rows, Rule(max_drop=2), before)
+    assert [v.outcome for v in verdicts] == ["pass", "review", "review"]
+    assert verdicts[1].reason == "There is no limit, and no score of it in the baseline."
+    banded = judge_rows(rows, Rule(review=(40, 60), max_drop=2), before)
+    assert "review band" in banded[1].reason
+
+
 def test_a_baseline_that_says_nothing_of_these_images_is_refused():
     with pytest.raises(TableError, match="holds none of these images"):
         judge_rows([row(1.0)], Rule(max_drop=1), earlier({"b/other.jpg": 1.0}))
+    twice = ScoreTable("two.csv", {"path": ["a.jpg"] * 2, "score": [1.0] * 2, "error": [""] * 2})
+    with pytest.raises(TableError, match=r"none of these images: 1 path comes .* in two\.csv\."):
+        judge_rows([row(1.0)], Rule(max_drop=1), twice)
     with pytest.raises(TableError, match="was scored with model other and these images with m"):
         judge_rows([row(1.0)], Rule(max_drop=1), earlier({"a.jpg": 1.0}, model="other"))
 
@@ -89,6 +106,10 @@ def test_a_baseline_that_says_nothing_of_these_images_is_refused():
         ({}, "give --min, --max or --max-drop"),
         ({"limit": 1, "review": (3, 3)}, "The review band 3:3 is empty"),
         ({"max_drop": -1}, "A drop is 0 or more"),
+        ({"limit": math.nan}, "finite numbers, but nan was given"),
+        ({"limit": -math.inf}, "finite numbers, but -inf was given"),
+        ({"limit": 1, "review": (math.nan, 5)}, "finite numbers, but nan"),
+        ({"max_drop": math.inf}, "finite numbers, but inf"),
     ],
 )
 def test_a_rule_that_makes_no_sense(arguments, says):

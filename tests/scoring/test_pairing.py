@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfm_iqm.scoring.pairing import pair
+from qfm_iqm.scoring.pairing import pair, repeated_paths
 from qfm_iqm.scoring.tables import ScoreTable
 
 
@@ -45,6 +45,16 @@ def test_renamed_files_are_known_by_their_content():
 def test_a_key_that_comes_twice_pairs_nothing():
     found = pair(table("a.jpg", "a.jpg", "b.jpg"), table("a.jpg", "b.jpg"))
     assert found.rows == [(2, 1)]
+
+
+def test_paths_that_come_twice_are_counted():
+    twice = ScoreTable("two.csv", {"path": ["a", "a", "b", "b", "b", "c"]})
+    once, one = ScoreTable("one.csv", {"path": ["a"]}), ScoreTable("t.csv", {"path": ["a", "a"]})
+    assert repeated_paths(once) == ""
+    assert repeated_paths(once, twice) == "2 paths come more than once in two.csv"
+    assert repeated_paths(one, twice) == (
+        "1 path comes more than once in t.csv and 2 paths come more than once in two.csv"
+    )
 
 
 names = st.lists(st.text("ab/.", min_size=1, max_size=5), max_size=8)

@@ -110,12 +110,20 @@ def test_a_name_that_is_no_text_survives_csv(tmp_path):
 
 def test_columns_of_other_versions_are_taken_and_others_left(tmp_path):
     path = tmp_path / "t.csv"
-    path.write_text("note,path,score,low,high,unusual\nx,a.jpg,1,0.5,1.5,True\ny,b.jpg,nan,,,\n")
+    path.write_text("note,path,score,low,high,unusual\nx,a.jpg,1,0.5,1.5,True\ny,b.jpg,,,,\n")
     table = read_scores(path)
     assert list(table.columns) == ["path", "score", "low", "high", "unusual", "error"]
     assert table.columns["unusual"] == [True, None]
-    assert table.scores == [1.0, None]  # not a number is no score
+    assert table.scores == [1.0, None]
     assert table.columns["error"] == ["", "There is no score."]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_score_that_is_no_number_is_an_error_that_names_it(tmp_path, value):
+    (tmp_path / "t.csv").write_text(f"path,score\na.jpg,1\nb.jpg,{value}\n")
+    table = read_scores(tmp_path / "t.csv")
+    assert table.scores == [1.0, None]
+    assert table.columns["error"] == ["", f"Its score is {value}, which is no number."]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 import io
 import json
 import re
+import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -12,6 +15,10 @@ from PIL import Image
 
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.report.maps import map_data
+
+pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+
+from qfm_iqm.serve.running import CONNECTIONS
 
 
 def png(side=40, seed=0):
@@ -104,7 +111,7 @@ def test_too_many_pixels_are_refused_by_the_header(service):
     with service.client() as client:
         answer = client.post("/v1/score", content=bomb.getvalue())
     assert answer.status_code == 413
-    assert "8000 x 8000 pixels exceed the limit of 1000000" in answer.json()["error"]
+    assert "8000 x 8000 pixels exceed the limit of 1 megapixels" in answer.json()["error"]
 
 
 def test_too_many_files_and_odd_requests(service):
@@ -117,11 +124,65 @@ def test_too_many_files_and_odd_requests(service):
             "/v1/score", content=b"x", headers={"Content-Type": "multipart/form-data"}
         )
         assert bare.status_code == 400
-        assert client.get("/v1/score").status_code == 405
         assert (
             client.post("/v1/map", files=[("f", ("a", png())), ("f", ("b", png()))]).status_code
             == 400
         )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "says"),
+    [
+        ("GET", "/nothing", 404, "There is nothing at /nothing: see /docs."),
+        ("GET", "/static/page.html", 404, "There is nothing at /static/page.html: see /docs."),
+        ("GET", "/v1/score", 405, "/v1/score does not take GET: see /docs."),
+        ("DELETE", "/", 405, "/ does not take DELETE: see /docs."),
+    ],
+)
+def test_what_is_not_there_is_refused_as_all_else(service, method, path, code, says):
+    with service.client() as client:
+        answer = client.request(method, path)
+    assert (answer.status_code, answer.json()) == (code, {"error": says})
+    assert ("allow" in answer.headers) == (code == 405)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/page.js", "/healthz", "/metrics"])
+def test_head_is_answered_as_get_without_a_body(service, path):
+    with service.client() as client:
+        head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.headers["content-security-policy"]
+
+
+def test_a_client_that_goes_away_is_counted_and_fills_no_log(service):
+    host, port = service.url.removeprefix("http://").split(":")
+    form = "multipart/form-data; boundary=b"
+    gone = 'qfm_requests_total{code="499",route="/v1/score"} 2.0'
+    for kind, start in (("image/png", b"x"), (form, b"--b\r\n")):
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /v1/score HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
+            connection.sendall(head.encode() + b"Content-Length: 999\r\n\r\n" + start)
+            time.sleep(0.3)
+    with service.client() as client:
+        deadline = time.monotonic() + 30
+        while gone not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert "Traceback" not in "".join(service.said)
+
+
+def test_more_connections_than_the_service_takes_are_told_so(service):
+    host, port = service.url.removeprefix("http://").split(":")
+    with ExitStack() as idle, service.client() as client:
+        for _ in range(CONNECTIONS):
+            idle.enter_context(socket.create_connection((host, int(port)), 30))
+        assert client.get("/healthz").status_code == 503
+        idle.close()
+        deadline = time.monotonic() + 30
+        while client.get("/healthz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_a_body_without_a_length_is_counted(service):

@@ -1,5 +1,6 @@
 """Micro-batching: the scores of the engine, whoever asks, and never a request left waiting."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -52,6 +53,24 @@ def test_what_fails_fails_alone_and_the_thread_goes_on(model, photo_folder):
         cancelled = batcher.score(image)
         cancelled.cancel()
         assert batcher.score(image).result(60).status == "ok"
+    finally:
+        batcher.close()
+
+
+def test_an_image_that_cannot_be_cut_costs_no_other_its_score(model, photo_folder):
+    image = decoded(sorted(photo_folder.iterdir())[0])
+    together = []
+    held = threading.Event()
+    batcher = Batcher(model, device="cpu", observe=lambda n: (together.append(n), held.wait(60)))
+    try:
+        first = batcher.score(image)  # the model is held until all have come
+        no_image = Decoded(None, 60, 60)
+        others = [batcher.score(each) for each in (image, no_image, image)]
+        held.set()
+        assert others[0].result(60).score == others[2].result(60).score == first.result(60).score
+        with pytest.raises(AttributeError):
+            others[1].result(60)
+        assert together in ([1, 3], [4])  # in any case the broken one had company
     finally:
         batcher.close()
 

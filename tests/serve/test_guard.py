@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="the service needs the extra 'serve'")
 
-from qfm_iqm.serve.guard import LOOPBACK, Guard
+from qfm_iqm.serve.guard import LOOPBACK, Guard, is_loopback
 
 
 async def _inner(scope, receive, send):
@@ -55,6 +55,18 @@ def test_hosts_on_loopback(host, code):
     assert (body == b"inside") == (code == 200)
 
 
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True), ("127.0.0.2", True), ("127.255.0.9", True), ("::1", True),
+        ("localhost", True), ("Localhost", True), ("0.0.0.0", False), ("::", False),
+        ("128.0.0.1", False), ("photos.example", False), ("127.0.0.1.example", False), ("", False),
+    ],
+)  # fmt: skip
+def test_addresses_of_this_machine_alone(host, local):
+    assert is_loopback(host) == local
+
+
 def test_any_host_where_none_is_named():
     assert answer({"Host": "photos.example"})[0] == 200
 
@@ -72,6 +84,7 @@ def test_any_host_where_none_is_named():
         ({"Sec-Fetch-Site": "cross-site"}, "POST", 403),
         ({"Sec-Fetch-Site": "same-site"}, "POST", 403),
         ({"Sec-Fetch-Site": "cross-site"}, "GET", 200),  # a link from elsewhere
+        ({"Sec-Fetch-Site": "cross-site"}, "HEAD", 200),
     ],
 )
 def test_pages_of_other_sites(headers, method, code):

@@ -17,14 +17,19 @@ LIMITS = Limits(
 )  # fmt: skip
 
 
+GONE = object()
+
+
 def request(headers, pieces=()):
-    """A request whose body comes in pieces; None is a client that stops sending."""
+    """A request whose body comes in pieces; None is a client that waits, GONE one that goes."""
     coming = iter(pieces)
 
     async def receive_piece():
         piece = next(coming, b"")
         if piece is None:
             await asyncio.sleep(60)
+        if piece is GONE:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": piece, "more_body": piece != b""}
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -67,13 +72,26 @@ def test_files_keep_their_order_and_bytes():
         ({}, [], 400),
         ({}, [b"x" * 60, b"x" * 60], 413),
         ({}, [b"x", None], 408),
+        ({}, [b"x", GONE], 499),
+        ({"Content-Type": "multipart/form-data; boundary=b"}, [b"--b\r\n", GONE], 499),
         (*multipart(("a", b"1"), ("b", b"2"), ("c", b"3")), 413),
         (*multipart(), 400),
         ({"Content-Type": "multipart/form-data"}, [b"x"], 400),
         ({"Content-Type": "multipart/form-data; boundary=b"}, [b"no multipart"], 400),
         (*multipart(("a", bytes(600)), ("b", bytes(600))), 413),
     ],
-    ids=["nothing", "large", "slow", "many", "no files", "no boundary", "broken", "large form"],
+    ids=[
+        "nothing",
+        "large",
+        "slow",
+        "gone",
+        "gone amid a form",
+        "many",
+        "no files",
+        "no boundary",
+        "broken",
+        "large form",
+    ],
 )
 def test_what_is_refused(headers, pieces, code):
     assert refused(receive(request(headers, pieces), LIMITS)) == code

@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +109,44 @@ def test_more_than_can_be_served_is_told_to_wait(tiny_model_folder, photo, serve
                 thread.join()
             assert {answer.status_code for answer in answers} == {200}
             assert len({answer.json()["results"][0]["score"] for answer in answers}) == 1
+
+
+def test_another_loopback_address_is_local_too(tiny_model_folder, serve):
+    with serve(tiny_model_folder, "--host", "127.0.0.2") as service, service.client() as client:
+        assert service.url.startswith("http://127.0.0.2:")
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/healthz", headers={"Host": "elsewhere.example"}).status_code == 421
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are seen in /proc")
+def test_nothing_of_a_request_is_stored(tiny_model_folder, photo, serve, tmp_path):
+    start = b'--b\r\nContent-Disposition: form-data; name="files"; filename="'
+    body = start + b'large"\r\n\r\n' + bytes(20_000_000) + b"\r\n"
+    body += start + b'photo"\r\n\r\n' + photo + b"\r\n--b--\r\n"
+    with serve(tiny_model_folder, env={"TMPDIR": str(tmp_path)}) as service:
+        files = Path(f"/proc/{service.process.pid}/fd")
+
+        def stored():
+            """Files in the folder for temporary ones, with those that have no name there."""
+            opened = [str(file.readlink()) for file in files.iterdir() if file.is_symlink()]
+            return [name for name in opened if str(tmp_path) in name] + list(tmp_path.iterdir())
+
+        host, port = service.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection, service.client() as client:
+            head = (
+                f"POST /v1/score HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n"
+                "Content-Type: multipart/form-data; boundary=b\r\nConnection: close\r\n\r\n"
+            )
+            connection.sendall(head.encode() + body[:-9])
+            deadline = time.monotonic() + 30
+            while "qfm_pending_bytes 2.0" not in client.get("/metrics").text:
+                assert time.monotonic() < deadline
+            time.sleep(1)  # all but the end has been taken in
+            assert stored() == []
+            connection.sendall(body[-9:])
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.count(b'"status":"ok"') == 1
+        assert stored() == []

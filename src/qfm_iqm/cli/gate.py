@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, messages, with_progress
+from qfm_iqm.cli.options import (
+    Device,
+    Model,
+    check_device,
+    extra,
+    messages,
+    millions,
+    with_progress,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from qfm_iqm.scoring.gate import Verdict
+    from qfm_iqm.scoring.gate import Rule, Verdict
 
 SHOWN = 20  # images of each outcome that are named on the terminal
 
@@ -50,11 +58,11 @@ def gate(
 ) -> None:
     """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be judged."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.network.checkpoint import load_model
     from qfm_iqm.report.gate_files import gate_json, junit_xml
     from qfm_iqm.scoring.files import find_images
     from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
     from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.runtimes.loading import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
     from qfm_iqm.scoring.tables import read_scores
     from qfm_iqm.writing import write_whole
@@ -65,8 +73,10 @@ def gate(
             check_output(path, only=ending)
     if (baseline is None) != (max_drop is None):
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")
+    max_pixels = millions(max_megapixels, "--max-megapixels")
     check_device(device)
-    loaded = load_model(model)
+    with extra("runtimes", f"The runtime of '{model}'"):  # the one that qfm score takes
+        loaded = load_runtime(model, device=device)
     higher = loaded.card.label.shown.higher_is_better
     if (maximum if higher else minimum) is not None:
         right, wrong = ("--min", "--max") if higher else ("--max", "--min")
@@ -84,7 +94,7 @@ def gate(
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
-    scorer = Scorer(loaded, device=device, max_pixels=round(max_megapixels * 1e6))
+    scorer = Scorer(loaded, max_pixels=max_pixels)
     began = time.perf_counter()
     coming = scorer.score_paths(found.files)
     rows = list(with_progress(coming, len(found.files), "scoring", console))
@@ -95,7 +105,7 @@ def gate(
         write_whole(junit_xml(*facts), junit)
     if json is not None:
         write_whole(gate_json(*facts), json)
-    _say(verdicts, rule.describe(), console)
+    _say(verdicts, rule, console)
     raise typer.Exit(exit_code(verdicts))
 
 
@@ -110,9 +120,9 @@ def _band(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _say(verdicts: Sequence[Verdict], rule: str, console: Console) -> None:
+def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:
     """What did not pass, the worst kind last, and one line of counts."""
-    from qfm_iqm.report.gate_files import counts
+    from qfm_iqm.report.gate_files import counts, without_baseline
 
     number = counts(verdicts)
     for outcome, style in (("review", "yellow"), ("fail", "red"), ("error", "red")):
@@ -132,4 +142,6 @@ def _say(verdicts: Sequence[Verdict], rule: str, console: Console) -> None:
         )
         if number[outcome] or outcome == "pass"
     )
-    console.print(f"{said} ({rule}).", markup=False, soft_wrap=True)
+    if unknown := without_baseline(verdicts, rule):
+        said += f", {unknown} had no baseline score"
+    console.print(f"{said} ({rule.describe()}).", markup=False, soft_wrap=True)

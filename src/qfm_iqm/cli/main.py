@@ -1,13 +1,14 @@
 """`qfm`: the verbs, and the one place where a user's mistake becomes a sentence.
 
 Nothing heavy is imported before a verb runs, so `qfm --help` answers at once.
-Exit codes: 0 done; 1 done, with images that could not be scored; 2 a mistake, nothing done;
-130 interrupted.
+Exit codes: 0 done; 1 done, with images that could not be scored; 2 a mistake, nothing done, or
+a defect of this program; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -89,4 +90,7 @@ def main() -> None:
         app()
     except QFMError as error:
         print(f"qfm: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:  # a defect; Python's own code 1 would be an answer here
+        traceback.print_exc()
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -59,6 +60,15 @@ def parse_bytes(text: str) -> int:
     if found is None or not float(found[1]):
         raise typer.BadParameter(f"'{text}' is no amount of memory: say it like 2GB or 800MB.")
     return round(float(found[1]) * _UNITS[found[2]])
+
+
+def millions(value: float, option: str) -> int:
+    """An option's megapixels or megabytes as a count of pixels or bytes, at least one."""
+    from qfm_iqm.errors import QFMError
+
+    if not math.isfinite(value) or round(value * 1e6) < 1:
+        raise QFMError(f"{option} must be a finite number from 0.000001 on, not {value:g}.")
+    return round(value * 1e6)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,7 @@ def report(
 ) -> None:
     """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.network.checkpoint import load_card, load_model
+    from qfm_iqm.network.checkpoint import load_card
     from qfm_iqm.network.units import LabelUnits
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
@@ -60,6 +61,8 @@ def report(
 
     if len(tables) > 2:
         raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise QFMError(f"--threshold must be a finite number, not {threshold:g}.")
     check_output(out, only=".html")
     console = messages()
     read = [read_scores(path) for path in tables]
@@ -75,9 +78,16 @@ def report(
             progress=progress,
         )  # fmt: skip
     else:
+        explainer = explainer_of(named) if named and maps else None
+        if named and maps and explainer is None:
+            console.print(
+                f"{named} is an exported model, which draws no quality maps: the page has none.",
+                markup=False,
+                soft_wrap=True,
+            )
         page = scores_page(
             first, place, label, title=title or "Image quality", threshold=threshold,
-            count=thumbnails, explainer=load_model(named) if named and maps else None, maps=maps,
+            count=thumbnails, explainer=explainer, maps=maps,
             progress=progress,
         )  # fmt: skip
     _write(page, out, console)
@@ -109,6 +119,15 @@ def report_rows(
         progress=partial(_progress, console),
     )  # fmt: skip
     _write(page, out, console)
+
+
+def explainer_of(model: str) -> QualityModel | None:
+    """The model in torch, which draws maps; None for an exported one, which draws none."""
+    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.network.finding import find_model
+    from qfm_iqm.scoring.runtimes.folder import is_exported
+
+    return None if is_exported(find_model(model)) else load_model(model)
 
 
 def _progress(console: Console, items: Iterator[T], total: int, what: str) -> Iterator[T]:

@@ -17,10 +17,11 @@ from qfm_iqm.cli.options import (
     check_device,
     extra,
     messages,
+    millions,
     parse_bytes,
     with_progress,
 )
-from qfm_iqm.cli.report import report_rows
+from qfm_iqm.cli.report import explainer_of, report_rows
 from qfm_iqm.cli.showing import show_rows
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def score(
     }
     policy: dict[str, Any] = {
         "batch_size": batch_size,
-        "max_pixels": round(max_megapixels * 1e6),
+        "max_pixels": millions(max_megapixels, "--max-megapixels"),
         "allow_truncated": allow_truncated,
     }
     with extra("runtimes", f"The runtime of '{model}'"):
@@ -174,13 +175,9 @@ def score(
 
 
 def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
-    """What draws maps: the model in torch, loaded if it does not score; an export has none."""
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.network.finding import find_model
-    from qfm_iqm.scoring.runtimes.folder import is_exported
-
+    """What draws maps: the model that scores if torch computes it, or else the same in torch."""
     own: QualityModel | None = getattr(loaded, "model", None)
-    return own if own or is_exported(find_model(model)) else load_model(model)
+    return own or explainer_of(model)
 
 
 def _found(

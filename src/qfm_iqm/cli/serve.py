@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, extra, messages
+from qfm_iqm.cli.options import Device, Model, check_device, extra, messages, millions
 
 if TYPE_CHECKING:
     from qfm_iqm.network.model import QualityModel
@@ -43,11 +43,13 @@ def serve(
 
     with extra("serve", "The service"):
         from qfm_iqm.serve.app import create_app
-        from qfm_iqm.serve.guard import LOOPBACK
+        from qfm_iqm.serve.guard import LOOPBACK, is_loopback
         from qfm_iqm.serve.limits import Limits
         from qfm_iqm.serve.running import listen, run
 
-    local = host in LOOPBACK
+    if not host:
+        raise QFMError("--host is empty: name an address to listen on, like 127.0.0.1.")
+    local = is_loopback(host)
     if token is not None and (not token.isascii() or len(token) < 8):
         raise QFMError("A token has at least 8 characters, all of them ASCII.")
     if not local and token is None and not no_token:
@@ -57,9 +59,9 @@ def serve(
         )
     check_device(device)
     limits = Limits(
-        pixels=round(max_megapixels * 1e6),
-        file_bytes=round(max_file_mb * 1e6),
-        request_bytes=round(max_request_mb * 1e6),
+        pixels=millions(max_megapixels, "--max-megapixels"),
+        file_bytes=millions(max_file_mb, "--max-file-mb"),
+        request_bytes=millions(max_request_mb, "--max-request-mb"),
     )
     if workers is not None:
         limits = replace(limits, workers=workers)
@@ -78,7 +80,7 @@ def serve(
         explainer=explainer,
         limits=limits,
         token=token,
-        hosts=LOOPBACK if local else None,
+        hosts=LOOPBACK | {host.lower()} if local else None,
         device=device,
     )
     shown = f"[{host}]" if ":" in host else host

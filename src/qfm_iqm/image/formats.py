@@ -117,8 +117,7 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
         raise ImageError(f"it has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise ImageTooLargeError(
-            f"its {width} x {height} pixels exceed the limit of {max_pixels}; "
-            "reduce it or raise max_pixels"
+            f"its {width} x {height} pixels exceed the limit of {max_pixels / 1e6:g} megapixels"
         )
 
 

@@ -13,7 +13,7 @@ from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.report.page import render
 from qfm_iqm.report.scores import Place, Progress, silent, table_data
 from qfm_iqm.report.thumbnails import thumbnails
-from qfm_iqm.scoring.pairing import pair
+from qfm_iqm.scoring.pairing import pair, repeated_paths
 from qfm_iqm.scoring.tables import ScoreTable
 
 
@@ -53,7 +53,7 @@ def comparison_page(
     if len(both) < 2:
         raise TableError(
             f"{first.source} and {second.source} have {len(both)} scored images in common: "
-            "there is nothing to compare."
+            f"{repeated_paths(first, second) or 'there is nothing to compare'}."
         )
     a_N = [first.scores[a] for a, _ in both]
     b_N = [second.scores[b] for _, b in both]

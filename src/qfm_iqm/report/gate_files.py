@@ -23,6 +23,13 @@ def counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
     return {outcome: found[outcome] for outcome in OUTCOMES}
 
 
+def without_baseline(verdicts: Sequence[Verdict], rule: Rule) -> int:
+    """How many scored images a baseline that is asked for says nothing of."""
+    if rule.max_drop is None:
+        return 0
+    return sum(verdict.score is not None and verdict.baseline is None for verdict in verdicts)
+
+
 def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: float) -> str:
     """JUnit XML: an image is a test case; one to be reviewed counts as skipped.
 
@@ -44,7 +51,10 @@ def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
     root = ElementTree.Element("testsuites", totals)
     suite = ElementTree.SubElement(root, "testsuite", totals)
     facts = ElementTree.SubElement(suite, "properties")
-    for name, value in (("model", model), ("rule", rule.describe())):
+    said = {"model": model, "rule": rule.describe()}
+    if rule.max_drop is not None:
+        said["without_baseline"] = str(without_baseline(verdicts, rule))
+    for name, value in said.items():
         ElementTree.SubElement(facts, "property", name=name, value=_xml_text(value))
     each = seconds / max(1, len(verdicts))
     for verdict in verdicts:
@@ -72,11 +82,12 @@ def gate_json(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
         "model": model,
         "rule": asdict(rule),
         "counts": counts(verdicts),
+        "without_baseline": without_baseline(verdicts, rule),
         "exit_code": exit_code(verdicts),
         "seconds": round(seconds, 3),
         "images": [asdict(verdict) for verdict in verdicts],
     }
-    return json.dumps(content, indent=2) + "\n"
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _xml_text(text: str) -> str:

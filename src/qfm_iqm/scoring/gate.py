@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.scoring.pairing import pair
+from qfm_iqm.scoring.pairing import pair, repeated_paths
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.tables import ScoreTable, table_of
 
 Outcome = Literal["pass", "review", "fail", "error"]
+NOISE = 1e-4  # of a score: one runtime and another differ by less over the same image
 OUTCOMES: tuple[Outcome, ...] = ("pass", "review", "fail", "error")
 
 
@@ -27,7 +29,7 @@ class Rule:
         higher_is_better: the direction of the scores.
 
     Raises:
-        QFMError: nothing is asked for, or a band or a drop that makes no sense.
+        QFMError: nothing is asked for, or a limit, a band or a drop that makes no sense.
     """
 
     limit: float | None = None
@@ -38,6 +40,11 @@ class Rule:
     def __post_init__(self) -> None:
         if self.limit is None and self.max_drop is None:
             raise QFMError("A gate needs something to ask for: give --min, --max or --max-drop.")
+        asked = (self.limit, *(self.review or ()), self.max_drop)
+        for value in asked:
+            # No score is below or above "not a number": it would let everything through.
+            if value is not None and not math.isfinite(value):
+                raise QFMError(f"A gate needs finite numbers, but {value:g} was given.")
         if self.review is not None and not self.review[0] < self.review[1]:
             low, high = self.review
             raise QFMError(f"The review band {low:g}:{high:g} is empty: give it as LOW:HIGH.")
@@ -83,8 +90,8 @@ def judge_rows(
     Args:
         rows: of the images, as scored.
         rule: what is asked.
-        baseline: earlier scores of the same images; those it does not hold are held against
-            the limit alone.
+        baseline: earlier scores of the same images; one without a score there is held against
+            the limit alone, and is for people to look at where there is no limit.
 
     Returns:
         A verdict for each row, in order.
@@ -108,7 +115,10 @@ def _baseline_scores(rows: Sequence[ScoreRow], baseline: ScoreTable) -> dict[int
             )
     pairs = pair(now, baseline)
     if not pairs.rows:
-        raise TableError(f"The baseline {baseline.source} holds none of these images.")
+        why = repeated_paths(now, baseline)
+        raise TableError(
+            f"The baseline {baseline.source} holds none of these images{why and ': '}{why}."
+        )
     scores = ((place, baseline.scores[earlier]) for place, earlier in pairs.rows)
     return {place: score for place, score in scores if score is not None}
 
@@ -127,8 +137,11 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
     elif rule.limit is not None and sign * (score - rule.limit) < 0:
         outcome = "fail"
         reason = f"{score:g} is {'below' if sign > 0 else 'above'} the limit of {rule.limit:g}"
+    elif rule.limit is None and before is None:
+        outcome = "review"
+        reason = "There is no limit, and no score of it in the baseline"
     # A drop fails whatever the score: what came out worse than it went in is a defect.
-    if rule.max_drop is not None and drop is not None and drop > rule.max_drop:
+    if rule.max_drop is not None and drop is not None and drop > rule.max_drop + NOISE:
         fallen = (
             f"{score:g} is {drop:.4g} worse than {before:g} in the baseline, "
             f"and {rule.max_drop:g} is allowed"

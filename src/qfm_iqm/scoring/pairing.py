@@ -58,6 +58,16 @@ def pair(first: ScoreTable, second: ScoreTable) -> Pairs:
     )
 
 
+def repeated_paths(*tables: ScoreTable) -> str:
+    """Of tables that do not pair: how many paths come more than once in each; else empty."""
+    counts = [(table, sum(n > 1 for n in Counter(table.paths).values())) for table in tables]
+    return " and ".join(
+        f"{n} path{'s come' if n > 1 else ' comes'} more than once in {table.source}"
+        for table, n in counts
+        if n
+    )
+
+
 def _matches(first: Keys, second: Keys) -> list[tuple[int, int]]:
     once = [{key for key, n in Counter(keys).items() if n == 1 and key} for keys in (first, second)]
     places = {key: row for row, key in enumerate(second) if key in once[1]}

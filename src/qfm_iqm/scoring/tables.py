@@ -114,8 +114,8 @@ def _checked(columns: dict[str, list[Any]], source: str) -> ScoreTable:
     }
     errors = table.get("error") or [""] * len(table["path"])
     table["error"] = [
-        (error or "There is no score.") if score is None else ""
-        for score, error in zip(table["score"], errors, strict=True)
+        (error or _no_score(given)) if score is None else ""
+        for score, error, given in zip(table["score"], errors, columns["score"], strict=True)
     ]
     if not all(table["path"]):
         raise TableError(f"The score table {source} has a row without a path.")
@@ -141,6 +141,15 @@ def _value(name: str, value: Any, row: int, source: str) -> Any:
     if not math.isfinite(number):
         return None
     return int(number) if kind == _COUNT else number
+
+
+def _no_score(given: Any) -> str:
+    """Why what stands in the column of scores is none."""
+    return (
+        "There is no score."
+        if given in (None, "")
+        else f"Its score is {given}, which is no number."
+    )
 
 
 def _read_csv(path: Path) -> dict[str, list[Any]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.report.page import asset
@@ -26,6 +30,7 @@ from qfm_iqm.serve.scoring import ScoringService
 if TYPE_CHECKING:
     from qfm_iqm.network.model import QualityModel
 
+_LOG = logging.getLogger(__name__)
 _SHARED = ("base.css", "common.js", "detail.js")
 _OWN = ("page.css", "page.js", "docs.js")
 _TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
@@ -45,13 +50,20 @@ _BODY = {
         },
     }
 }
-_MISTAKES: dict[int | str, dict[str, Any]] = {
+_Responses = dict[int | str, dict[str, Any]]
+_ALWAYS: _Responses = {
+    403: {"model": Mistake, "description": "A page of another site asks."},
+    421: {"model": Mistake, "description": "The request is for another name than this machine's."},
+}
+_LOCKED: _Responses = {401: {"model": Mistake, "description": "The token is missing or wrong."}}
+_MISTAKES: _Responses = {
     400: {"model": Mistake, "description": "No image in the request."},
     408: {"model": Mistake, "description": "The request did not arrive in time."},
     413: {"model": Mistake, "description": "Too many bytes, pixels or files."},
     415: {"model": Mistake, "description": "Not an image that can be read."},
     429: {"model": Mistake, "description": "Too much to do: see Retry-After."},
 }
+_NO_MAP: _Responses = {422: {"model": Mistake, "description": "The model draws no maps."}}
 
 
 def create_app(
@@ -93,12 +105,21 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=_ALWAYS,
     )
+    # Described here, and enforced by the guard before any route.
+    bearer = HTTPBearer(scheme_name="token", description="The service's token.", auto_error=False)
+    locked: dict[str, Any] = {"dependencies": [Security(bearer)]} if token else {}
+    refusals: _Responses = _LOCKED if token else {}
 
     @app.middleware("http")
     async def count(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         began = time.perf_counter()
-        response = await answer(request)
+        try:
+            response = await answer(request)
+        except Exception:  # a defect: the client gets a sentence, the log says where it is
+            _LOG.exception("%s %s failed", request.method, request.url.path)
+            response = JSONResponse({"error": "The service failed over this request."}, 500)
         route = getattr(request.scope.get("route"), "path", "other")
         metrics.requests.labels(route, str(response.status_code)).inc()
         metrics.seconds.labels(route).observe(time.perf_counter() - began)
@@ -116,7 +137,19 @@ def create_app(
     async def unable(_request: Request, error: ModelError) -> Response:
         return JSONResponse({"error": str(error)}, 422)
 
-    @app.post("/v1/score", openapi_extra=_BODY, responses=_MISTAKES, response_model=Scores)
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        path, method = request.url.path, request.method
+        sentences = {
+            404: f"There is nothing at {path}: see /docs.",
+            405: f"{path} does not take {method}: see /docs.",
+        }
+        sentence = sentences.get(error.status_code, error.detail)
+        return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+    taking = {"openapi_extra": _BODY, **locked}
+
+    @app.post("/v1/score", response_model=Scores, responses=_MISTAKES | refusals, **taking)
     async def score(request: Request) -> Response:
         """Score images: multipart files, or one image as the body.
 
@@ -133,7 +166,9 @@ def create_app(
             return JSONResponse({"error": results[0]["error"], "results": results}, code)
         return JSONResponse({"results": results})
 
-    @app.post("/v1/map", openapi_extra=_BODY, responses=_MISTAKES, response_model=ImageMap)
+    drawing = _MISTAKES | _NO_MAP | refusals
+
+    @app.post("/v1/map", response_model=ImageMap, responses=drawing, **taking)
     async def quality_map(request: Request) -> Response:
         """Where one image is better and worse."""
         service: ScoringService = request.app.state.service
@@ -144,7 +179,7 @@ def create_app(
             async with admission.uploads(1):
                 return JSONResponse(await service.explain(uploads[0]))
 
-    @app.get("/v1/model", response_model=ModelFacts)
+    @app.get("/v1/model", response_model=ModelFacts, responses=refusals, **locked)
     async def facts() -> dict[str, Any]:
         """The model that scores, and the limits."""
         card = model.card.model_dump()
@@ -155,12 +190,15 @@ def create_app(
             "limits": {name: getattr(bounds, name) for name in named},
         }
 
+    # Load balancers ask by HEAD.
+    @app.head("/healthz", response_class=PlainTextResponse, include_in_schema=False)
     @app.get("/healthz", response_class=PlainTextResponse)
     async def healthy() -> str:
         """Whether the service is there."""
         return "ok"
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.head("/metrics", include_in_schema=False)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=refusals, **locked)
     async def figures() -> Response:
         """Figures for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
@@ -186,9 +224,9 @@ def _add_pages(app: FastAPI) -> None:
 
         return answer
 
+    add = partial(app.add_api_route, methods=["GET", "HEAD"], include_in_schema=False)
     for path, content in pages.items():
-        app.add_api_route(path, give(content, "html"), include_in_schema=False)
+        add(path, give(content, "html"))
     for name, content in files.items():
-        kind = name.rpartition(".")[2]
-        app.add_api_route(f"/static/{name}", give(content, kind), include_in_schema=False)
-    app.add_api_route("/favicon.ico", lambda: Response(status_code=204), include_in_schema=False)
+        add(f"/static/{name}", give(content, name.rpartition(".")[2]))
+    add("/favicon.ico", lambda: Response(status_code=204))

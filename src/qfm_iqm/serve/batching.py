@@ -105,13 +105,18 @@ class Batcher:
         if not group:
             return
         self._observe(len(group))
+        cut: list[_Waiting] = []
+        for waiting in group:
+            try:  # one image that cannot be cut costs no other its score
+                self._current[str(len(cut))] = self._crops(waiting.image)
+                cut.append(waiting)
+            except Exception as error:
+                waiting.future.set_exception(error)
         try:
-            for number, waiting in enumerate(group):
-                self._current[str(number)] = self._crops(waiting.image)
-            for waiting, row in zip(group, self._scorer.score_paths(self._current), strict=True):
+            for waiting, row in zip(cut, self._scorer.score_paths(self._current), strict=True):
                 waiting.future.set_result(row)
         except Exception as error:  # whatever it is, nobody may wait for ever
-            for waiting in group:
+            for waiting in cut:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
         finally:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -83,7 +84,7 @@ class Guard:
         origin = headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2] != host
         elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if foreign or (elsewhere and scope["method"] != "GET"):  # links from elsewhere are fine
+        if foreign or (elsewhere and scope["method"] not in ("GET", "HEAD")):  # links are fine
             return 403, "Requests from pages of other sites are not answered."
         path = scope["path"]
         if self.token is None or path in _OPEN or path.startswith("/static/"):
@@ -93,6 +94,14 @@ class Guard:
         if kind.lower() != "bearer" or not right:
             return 401, "This service asks for its token: Authorization: Bearer TOKEN."
         return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether who listens on an address is reached from its own machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host.lower() in LOOPBACK
 
 
 def _name(host: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.serve.limits import Limits
@@ -112,7 +112,8 @@ async def receive(request: Request, limits: Limits) -> list[Upload]:
     """Reads a request's images: multipart files, or the body as one image.
 
     Raises:
-        RequestError: 400 no images or no multipart; 408 too slow; 413 too large.
+        RequestError: 400 no images or no multipart; 408 too slow; 413 too large; 499 the client
+            has gone, which is for the figures alone.
     """
     try:
         async with asyncio.timeout(limits.receive_seconds):
@@ -122,6 +123,8 @@ async def receive(request: Request, limits: Limits) -> list[Upload]:
             content = b"".join([piece async for piece in _bounded(request, limits.file_bytes)])
     except TimeoutError:
         raise RequestError(408, "The request did not arrive in time.") from None
+    except ClientDisconnect:
+        raise RequestError(499, "The client went away before its request had arrived.") from None
     if not content:
         raise RequestError(400, "There is no image in the request.")
     return [Upload(request.headers.get("x-file-name", "image"), content)]

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from qfm_iqm.errors import QFMError
 
 GRACE_SECONDS = 60
+CONNECTIONS = 512  # at once: each takes a file descriptor, of which a process has often 1024
 
 
 class _Server(uvicorn.Server):
@@ -66,6 +67,7 @@ def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> Non
         log_level="warning",
         access_log=False,
         server_header=False,
+        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
