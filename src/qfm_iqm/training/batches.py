@@ -78,6 +78,10 @@ class Batch(NamedTuple):
     rated: Tensor
     hint: Tensor
 
+    def input(self) -> Tensor:
+        """What the network takes: pixels of 8 bits as floats, a stem's tokens as they are."""
+        return self.crop.float() / 255 if self.crop.dtype == torch.uint8 else self.crop
+
 
 def collate(drawn: Sequence[Drawn]) -> Batch:
     """Stacks crops to a batch."""

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from qfm_iqm.errors import ImageError, RecipeError, TableError
@@ -199,7 +198,7 @@ class Trainer:
                 group["lr"] = config.lr * factor
             with self.accelerator.autocast():
                 losses = self.step_module(
-                    _in_unit_range(batch.crop),
+                    batch.input(),
                     batch.label.float(),
                     batch.content,
                     progress,
@@ -294,11 +293,6 @@ class Trainer:
     def _log(self, **fields: Any) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(**fields)
-
-
-def _in_unit_range(crops: Tensor) -> Tensor:
-    """Pixels of 8 bits as floating-point numbers; a stem's tokens as they are."""
-    return crops.float() / 255 if crops.dtype == torch.uint8 else crops
 
 
 def _seed(*parts: int) -> int:
