@@ -11,8 +11,9 @@ from functools import partial
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from qfm_iqm.errors import ModelError
@@ -49,13 +50,20 @@ _BODY = {
         },
     }
 }
-_MISTAKES: dict[int | str, dict[str, Any]] = {
+_Responses = dict[int | str, dict[str, Any]]
+_ALWAYS: _Responses = {
+    403: {"model": Mistake, "description": "A page of another site asks."},
+    421: {"model": Mistake, "description": "The request is for another name than this machine's."},
+}
+_LOCKED: _Responses = {401: {"model": Mistake, "description": "The token is missing or wrong."}}
+_MISTAKES: _Responses = {
     400: {"model": Mistake, "description": "No image in the request."},
     408: {"model": Mistake, "description": "The request did not arrive in time."},
     413: {"model": Mistake, "description": "Too many bytes, pixels or files."},
     415: {"model": Mistake, "description": "Not an image that can be read."},
     429: {"model": Mistake, "description": "Too much to do: see Retry-After."},
 }
+_NO_MAP: _Responses = {422: {"model": Mistake, "description": "The model draws no maps."}}
 
 
 def create_app(
@@ -97,7 +105,12 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=_ALWAYS,
     )
+    # Described here, and enforced by the guard before any route.
+    bearer = HTTPBearer(scheme_name="token", description="The service's token.", auto_error=False)
+    locked: dict[str, Any] = {"dependencies": [Security(bearer)]} if token else {}
+    refusals: _Responses = _LOCKED if token else {}
 
     @app.middleware("http")
     async def count(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -134,7 +147,9 @@ def create_app(
         sentence = sentences.get(error.status_code, error.detail)
         return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
-    @app.post("/v1/score", openapi_extra=_BODY, responses=_MISTAKES, response_model=Scores)
+    taking = {"openapi_extra": _BODY, **locked}
+
+    @app.post("/v1/score", response_model=Scores, responses=_MISTAKES | refusals, **taking)
     async def score(request: Request) -> Response:
         """Score images: multipart files, or one image as the body.
 
@@ -151,7 +166,9 @@ def create_app(
             return JSONResponse({"error": results[0]["error"], "results": results}, code)
         return JSONResponse({"results": results})
 
-    @app.post("/v1/map", openapi_extra=_BODY, responses=_MISTAKES, response_model=ImageMap)
+    drawing = _MISTAKES | _NO_MAP | refusals
+
+    @app.post("/v1/map", response_model=ImageMap, responses=drawing, **taking)
     async def quality_map(request: Request) -> Response:
         """Where one image is better and worse."""
         service: ScoringService = request.app.state.service
@@ -162,7 +179,7 @@ def create_app(
             async with admission.uploads(1):
                 return JSONResponse(await service.explain(uploads[0]))
 
-    @app.get("/v1/model", response_model=ModelFacts)
+    @app.get("/v1/model", response_model=ModelFacts, responses=refusals, **locked)
     async def facts() -> dict[str, Any]:
         """The model that scores, and the limits."""
         card = model.card.model_dump()
@@ -181,7 +198,7 @@ def create_app(
         return "ok"
 
     @app.head("/metrics", include_in_schema=False)
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=refusals, **locked)
     async def figures() -> Response:
         """Figures for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
