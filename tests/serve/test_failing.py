@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
-httpx = pytest.importorskip("httpx")
+pytest.importorskip("httpx")
+
+import httpx
 
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.serve.app import create_app
