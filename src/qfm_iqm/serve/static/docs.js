@@ -39,7 +39,7 @@ async function read() {
   for (const [path, methods] of Object.entries(description.paths)) {
     for (const [method, route] of Object.entries(methods)) {
       const answer = Object.values(route.responses["200"].content || {})[0];
-      const refused = Object.entries(route.responses).filter(([code]) => code >= "400" && code !== "422");
+      const refused = Object.entries(route.responses).filter(([code]) => code >= "400");
       const examples = (EXAMPLES[path] || ["curl"]).map((command) => `${command} ${location.origin}${path}`);
       $("#routes").append(el(
         "section", { className: "route panel" },
