@@ -29,14 +29,26 @@ QFM = [sys.executable, "-m", "qfm_iqm"]
 
 def main() -> None:
     """Writes docs/images/*.png."""
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         sys.exit("There is no chromium: apt-get install chromium")
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         work = Path(name)
         write_photos(work / "photos")
+        write_copies(work / "photos", work / "copies")
         run(work, "score", "photos", "--out", "scores.csv")
+        run(work, "score", "copies", "--out", "copies.csv")
+        run(
+            work,
+            "report",
+            "scores.csv",
+            "copies.csv",
+            "--out",
+            "compare.html",
+            "--title",
+            "Photos and small copies of them",
+        )
         run(
             work,
             "report",
@@ -66,6 +78,7 @@ def main() -> None:
         shot.set_viewport_size({"width": 1180, "height": 760})
         settle(shot, "report_image")
         settle(page(report, 390, 844, "dark"), "report_phone_dark")
+        settle(page((work / "compare.html").as_uri(), 1180, 1240), "compare")
 
         service = subprocess.Popen(
             [*QFM, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
@@ -115,6 +128,14 @@ def write_photos(folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             values = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
             Image.fromarray(values).save(path, quality=92)
+
+
+def write_copies(photos: Path, copies: Path) -> None:
+    """The same photos in fewer bytes: JPEG of quality 30."""
+    for photo in sorted(photos.rglob("*.jpg")):
+        path = copies / photo.relative_to(photos)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(photo).save(path, quality=30)
 
 
 if __name__ == "__main__":

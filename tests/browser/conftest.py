@@ -6,10 +6,18 @@ that is a failure.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.report.scores import Place, scores_page
+from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.tables import ScoreTable, table_of
+
+HOSTILE = "<img src=x onerror=document.title='taken'>.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -79,3 +87,51 @@ def check_accessibility() -> object:
         assert serious == []
 
     return check
+
+
+@pytest.fixture(scope="session")
+def row() -> Callable[..., ScoreRow]:
+    """`row(path, score)`: a row of a table of scores."""
+
+    def make(path, score, error="", model="tiny"):
+        status = "error" if error else "ok"
+        return ScoreRow(
+            path=path,
+            score=score,
+            spread=1.5,
+            width=100,
+            height=80,
+            status=status,
+            error=error,
+            model=model,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, photo_folder, tiny_model_folder, row) -> Path:
+    """Photos in two folders, and the report on them: scores 4, 12, ... 92, of three the maps."""
+    root = tmp_path_factory.mktemp("site")
+    names = []
+    for number, photo in enumerate(sorted(photo_folder.iterdir())):
+        name = f"{'one' if number % 2 else 'two'}/{photo.name}"
+        if number == 4:
+            name = f"two/{HOSTILE}"
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(photo, root / name)
+        names.append(name)
+    rows = [row(name, 8.0 * number + 4) for number, name in enumerate(names)]
+    rows += [row("one/broken.jpg", None, "cannot read 'one/broken.jpg': it is <b>broken</b>")]
+    table = table_of(rows, "scores.csv")
+    columns = dict(table.columns) | {
+        "percentile": [50.0] * 13, "low": [1.0] * 13, "high": [9.0] * 13, "unusual": [False] * 13
+    }  # fmt: skip
+    model = load_model(tiny_model_folder)
+    place = Place(root / "report.html", root)
+    units = LabelUnits(minimum=0, maximum=100)
+    page = scores_page(
+        ScoreTable("scores.csv", columns), place, units, threshold=30, explainer=model, maps=3
+    )
+    (root / "report.html").write_text(page, encoding="utf-8")
+    return root

@@ -56,6 +56,10 @@ def test_three_images_and_a_broken_one(
         assert float(text) == pytest.approx(scores[name], abs=0.06)
     assert "not an image of a known format" in page.locator(".card.error").inner_text()
     check_accessibility(page)
+    page.locator(".card.error").click()
+    assert page.locator("dialog .big").inner_text() == "Not scored"
+    assert page.inner_text("dialog .sentence").startswith("it is not an image of a known format")
+    page.keyboard.press("Escape")
 
     with page.expect_download() as saved:
         page.click("#json")
@@ -81,13 +85,25 @@ def test_three_images_and_a_broken_one(
 
 def test_a_map_by_keyboard_alone(open_page, service, photo_folder, check_accessibility):
     page = open_page(service.url)
-    add(page, photo_folder / "photo_03.jpg", photo_folder / "photo_04.png")
+
+    def tab_to(selector):
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(selector)
+
+    page.locator("#model", has_text="tiny").wait_for()
+    tab_to("#choose")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([str(photo_folder / f"photo_{n}") for n in ("03.jpg", "04.png")])
     finished(page, "2 photos scored")
-    page.keyboard.press("Tab")
-    for _ in range(30):
-        if page.evaluate("document.activeElement.classList.contains('card')"):
-            break
-        page.keyboard.press("Tab")
+    tab_to("#order")
+    page.keyboard.press("ArrowDown")
+    assert page.input_value("#order") == "worst"
+    page.keyboard.press("ArrowUp")
+    tab_to(".card")
     page.keyboard.press("Enter")
     page.locator(".map-switch").wait_for()
     page.keyboard.press("m")
@@ -104,34 +120,62 @@ def test_two_side_by_side(open_page, service, photo_folder, check_accessibility)
     page = open_page(service.url)
     add(page, photo_folder / "photo_05.png", photo_folder / "photo_06.png")
     finished(page, "2 photos scored")
-    page.click("#compare")
+    page.focus("#compare")
+    page.keyboard.press("Enter")
     assert "Pick two" in page.inner_text("#hint")
-    cards(page).nth(0).click()
-    cards(page).nth(1).click()
+    for place in (0, 1):
+        cards(page).nth(place).focus()
+        page.keyboard.press("Enter")
     assert page.locator("dialog .stage img").count() == 2
-    assert "Better" in page.inner_text("dialog dl")
+    first, second = (float(text) for text in page.locator("#grid .score").all_inner_texts())
+    side = "Left" if first > second else "Right"
+    text = page.locator("dialog .big").inner_text()
+    assert text.startswith(f"{side} is better by ") or text == "Both are alike"
+    assert page.get_by_role("button", name="Next").count() == 0
+    check_accessibility(page)
+    # Each has its map, and both are drawn on one scale.
+    page.wait_for_function("document.querySelectorAll('dialog canvas').length === 2")
+    page.keyboard.press("m")
+    for place in (0, 1):
+        photo = page.locator("dialog figure").nth(place)
+        assert photo.locator("canvas").bounding_box() == photo.locator("img").bounding_box()
+    assert page.locator(".ramp").count() == 1
     check_accessibility(page)
 
 
-def test_dropping_and_pasting(open_page, service, photo_folder):
+def test_dropping_three_and_pasting_one(open_page, service, photo_folder, scores):
     page = open_page(service.url)
-    content = list((photo_folder / "photo_07.png").read_bytes())
+    names = {"drop": [f"photo_0{i}.jpg" for i in range(3)], "paste": ["photo_07.png"]}
     for kind, target in (("drop", "#drop"), ("paste", "body")):
+        contents = [[name, list((photo_folder / name).read_bytes())] for name in names[kind]]
         page.locator(target).evaluate(
-            """(target, [kind, content]) => {
+            """(target, [kind, contents]) => {
                 const data = new DataTransfer();
-                const bytes = new Uint8Array(content);
-                const file = new File([bytes], `${kind}.png`, {type: "image/png"});
-                data.items.add(file);
+                for (const [name, content] of contents) {
+                    data.items.add(new File([new Uint8Array(content)], name, {type: "image/*"}));
+                }
                 const options = {bubbles: true, cancelable: true};
                 target.dispatchEvent(kind === "drop"
                     ? new DragEvent("drop", {...options, dataTransfer: data})
                     : new ClipboardEvent("paste", {...options, clipboardData: data}));
             }""",
-            [kind, content],
+            [kind, contents],
         )
-    finished(page, "2 photos scored")
-    assert page.locator("#grid .name").all_inner_texts() == ["drop.png", "paste.png"]
+        finished(page, f"{len(names['drop']) + (kind == 'paste')} photos scored")
+    shown = page.locator("#grid .name").all_inner_texts()
+    assert shown == names["drop"] + names["paste"]
+    for name, text in zip(shown, page.locator("#grid .score").all_inner_texts(), strict=True):
+        assert float(text) == pytest.approx(scores[name], abs=0.06)
+
+
+def test_the_desk_in_the_dark(open_page, service, photo_folder, check_accessibility):
+    page = open_page(service.url, color_scheme="dark")
+    add(page, photo_folder / "photo_00.jpg")
+    finished(page, "1 photo scored")
+    check_accessibility(page)
+    cards(page).first.click()
+    page.locator(".map-switch").wait_for()
+    check_accessibility(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -140,6 +184,7 @@ def test_a_phone(open_page, service, photo_folder, check_accessibility, scheme):
     add(page, *sorted(photo_folder.iterdir())[:3])
     finished(page, "3 photos scored")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert "paste" not in page.inner_text("#drop")
     check_accessibility(page)
     cards(page).first.tap()
     assert page.get_by_role("dialog").bounding_box()["width"] == 360
@@ -170,8 +215,9 @@ def test_a_token_is_asked_for_once(open_page, tiny_model_folder, photo_folder, s
         page.locator("#model", has_text="tiny").wait_for()
 
 
-def test_the_description_for_programs(open_page, service, check_accessibility):
-    page = open_page(f"{service.url}/docs")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_description_for_programs(open_page, service, check_accessibility, scheme):
+    page = open_page(f"{service.url}/docs", color_scheme=scheme)
     page.locator(".route", has_text="/v1/score").wait_for()
     assert "curl -F files=@a.jpg" in page.inner_text("main")
     assert "spread" in page.inner_text("main")

@@ -1,61 +1,16 @@
 """The report in a real browser, opened from disk."""
 
 import csv
-import shutil
 
 import numpy as np
 import pytest
 
-from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.network.units import LabelUnits
-from qfm_iqm.report.comparison import comparison_page
 from qfm_iqm.report.scores import Place, scores_page
-from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.tables import ScoreTable, table_of
+from qfm_iqm.scoring.tables import table_of
 
 UNITS = LabelUnits(minimum=0, maximum=100)
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
-
-
-def row(path, score, error=""):
-    status = "error" if error else "ok"
-    return ScoreRow(
-        path=path,
-        score=score,
-        spread=1.5,
-        width=100,
-        height=80,
-        status=status,
-        error=error,
-        model="tiny",
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, photo_folder, tiny_model_folder):
-    """Photos in two folders, and the report on them: scores 5, 15, ... 115 / 1.2."""
-    root = tmp_path_factory.mktemp("site")
-    names = []
-    for number, photo in enumerate(sorted(photo_folder.iterdir())):
-        name = f"{'one' if number % 2 else 'two'}/{photo.name}"
-        if number == 4:
-            name = f"two/{HOSTILE}"
-        (root / name).parent.mkdir(exist_ok=True)
-        shutil.copy(photo, root / name)
-        names.append(name)
-    rows = [row(name, 8.0 * number + 4) for number, name in enumerate(names)]
-    rows += [row("one/broken.jpg", None, "cannot read it: <b>broken</b>")]
-    table = table_of(rows, "scores.csv")
-    columns = dict(table.columns) | {
-        "percentile": [50.0] * 13, "low": [1.0] * 13, "high": [9.0] * 13, "unusual": [False] * 13
-    }  # fmt: skip
-    model = load_model(tiny_model_folder)
-    place = Place(root / "report.html", root)
-    page = scores_page(
-        ScoreTable("scores.csv", columns), place, UNITS, threshold=30, explainer=model, maps=3
-    )
-    (root / "report.html").write_text(page, encoding="utf-8")
-    return root
 
 
 @pytest.fixture
@@ -126,44 +81,6 @@ def test_filters_and_export(report):
     assert cards(report).count() == 4
 
 
-def test_one_image_by_keyboard_alone(report, check_accessibility):
-    report.keyboard.press("/")
-    assert report.evaluate_handle("document.activeElement").get_attribute("id") == "search"
-    cards(report).first.focus()
-    report.keyboard.press("ArrowRight")
-    report.keyboard.press("Enter")
-    dialog = report.get_by_role("dialog")
-    assert dialog.locator(".big").inner_text() == "12.0"
-    for fact in ("2 of 12", "50 of 100", "1.0 to 9.0", "100 × 80 px", "one/"):
-        assert fact in dialog.inner_text()
-    photo = dialog.locator(".stage img")
-    assert photo.get_attribute("src").startswith("one/photo_01")  # the photo itself, from disk
-    assert photo.evaluate("image => image.complete && image.naturalWidth > 0")
-    report.keyboard.press("m")
-    canvas = dialog.locator("canvas")
-    assert canvas.is_visible()
-    colours = canvas.evaluate(
-        "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
-    )
-    assert colours > 3
-    check_accessibility(report)
-    report.keyboard.press("ArrowRight")
-    assert dialog.locator(".big").inner_text() == "20.0"
-    report.keyboard.press("Escape")
-    assert not dialog.is_visible()
-    focused = report.evaluate("document.activeElement.dataset.place")
-    assert focused == "2"
-
-
-def test_a_report_that_has_lost_its_photos_shows_its_copies(open_page, folder, tmp_path):
-    shutil.copy(folder / "report.html", tmp_path / "moved.html")
-    page = open_page((tmp_path / "moved.html").as_uri())
-    cards(page).nth(1).click()
-    photo = page.locator("dialog .stage img")
-    page.locator("dialog .note", has_text="small copy").wait_for()
-    assert photo.evaluate("image => image.naturalWidth") > 0
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone(open_page, folder, check_accessibility, scheme):
     url = (folder / "report.html").as_uri()
@@ -177,7 +94,7 @@ def test_a_phone(open_page, folder, check_accessibility, scheme):
     check_accessibility(page)
 
 
-def test_ten_thousand_rows_open_soon(open_page, tmp_path):
+def test_ten_thousand_rows_open_soon(open_page, tmp_path, row):
     draw = np.random.default_rng(0)
     rows = [
         row(f"folder {i % 7}/photo {i:05}.jpg", float(np.clip(draw.normal(60, 12), 0, 100)))
@@ -197,7 +114,7 @@ def test_ten_thousand_rows_open_soon(open_page, tmp_path):
     assert page.inner_text("#verdict").startswith(f"{below:,} of 10,000 images")
 
 
-def test_nothing_scored_and_nothing_at_all(open_page, tmp_path):
+def test_nothing_scored_and_nothing_at_all(open_page, tmp_path, row):
     for name, rows in (("errors", [row("a.jpg", None, "it is empty")]), ("none", [])):
         out = tmp_path / f"{name}.html"
         out.write_text(scores_page(table_of(rows, "t"), Place(out, tmp_path), UNITS))
@@ -207,30 +124,67 @@ def test_nothing_scored_and_nothing_at_all(open_page, tmp_path):
         assert page.locator("#errors").is_visible() == bool(rows)
 
 
-def test_a_comparison(open_page, folder, check_accessibility):
-    names = sorted(path.name for path in (folder / "one").iterdir())
-    first = table_of([row(f"one/{name}", 50.0 + i) for i, name in enumerate(names)], "before.csv")
-    changed = [52.0, 41.0, 52.0, 63.0, 54.5, None]
-    second = table_of(
-        [row(f"one/{n}", s, "" if s else "lost") for n, s in zip(names, changed, strict=True)],
-        "after.csv",
-    )
-    out = folder / "compare.html"
-    out.write_text(comparison_page(first, second, Place(out, folder), UNITS))
+def test_what_has_no_score_can_be_listed_and_saved(report):
+    report.select_option("#status", "failed")
+    assert report.inner_text("#shown") == "1 image without a score"
+    with report.expect_download() as saved:
+        report.click("#export")
+    (found,) = csv.DictReader(saved.value.path().open(encoding="utf-8", newline=""))
+    assert (found["path"], found["score"], found["status"]) == ("one/broken.jpg", "", "error")
+    assert found["model"] == "tiny"
+    cards(report).first.click()
+    assert report.locator("dialog .big").inner_text() == "Not scored"
+    assert "it is <b>broken</b>" in report.inner_text("dialog .sentence")
+
+
+def test_the_handle_begins_on_the_scale_and_where_no_card_contradicts_it(open_page, tmp_path, row):
+    scores = [20.0, 27.58, 27.66, *np.linspace(40, 90, 18).tolist()]
+    table = table_of([row(f"{i}.png", score) for i, score in enumerate(scores)], "t")
+    out = tmp_path / "report.html"
+    place = Place(out, tmp_path)
+    out.write_text(scores_page(table, place, UNITS, count=0))
     page = open_page(out.as_uri())
-    text = page.inner_text("#figures")
-    assert "75.0 %" in text  # three of the four that differ
-    assert "B scores better in 3 images, A in 1; 1 score the same." in page.inner_text("#wins-text")
-    assert page.locator("#grid .score").all_inner_texts()[:2] == ["−10.0", "+10.0"]
-    assert "lost" in page.inner_text("#left-rows")
-    check_accessibility(page)
-    page.select_option("#side", "b")
-    assert cards(page).count() == 3
-    cards(page).first.click()
-    assert page.locator("dialog .big").inner_text() == "+10.0"
-    page.keyboard.press("Escape")
-    scatter = page.locator("#scatter")
-    side = scatter.bounding_box()["width"]
-    # The one that B made worse: the filter gives way.
-    scatter.click(position={"x": 0.51 * side, "y": (1 - 0.41) * side})
-    assert page.locator("dialog .big").inner_text() == "−10.0"
+    threshold = float(page.input_value("#threshold"))
+    below = [float(text) for text in page.locator(".card.below .score").all_inner_texts()]
+    assert below == [20.0]
+    assert max(below) < threshold <= 27.6
+    out.write_text(scores_page(table, place, UNITS, count=0, threshold=1000))
+    page.reload()
+    assert page.input_value("#threshold") == "100.0"
+    assert page.inner_text("#verdict").endswith("score below 100.0")
+
+
+def test_from_the_top_by_keyboard_alone(report):
+    def tab_to(condition):
+        for _ in range(30):
+            report.keyboard.press("Tab")
+            if report.evaluate(f"document.activeElement.matches({condition!r})"):
+                return
+        raise AssertionError(condition)
+
+    tab_to("input[type=range]")
+    report.keyboard.press("PageUp")
+    assert not report.inner_text("#verdict").endswith("below 30.0")
+    tab_to("#search")
+    report.keyboard.type("photo_01")
+    tab_to(".card")
+    report.keyboard.press("Enter")
+    assert report.locator("#detail-name").inner_text() == "photo_01.jpg"
+
+
+def test_a_phone_names_no_keys(open_page, folder):
+    url = (folder / "report.html").as_uri()
+    assert open_page(url).locator(".keys").is_visible()
+    assert open_page(url, width=390, has_touch=True).locator(".keys").is_hidden()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_reasons_are_read_without_names_in_them(open_page, folder, width):
+    page = open_page((folder / "report.html").as_uri(), width=width)
+    name, reason = page.locator("#error-rows td").all()
+    assert (name.inner_text(), reason.inner_text()) == ("one/broken.jpg", "it is <b>broken</b>")
+    assert name.bounding_box()["height"] < 45  # in one line
+    above = name.bounding_box()["y"] < reason.bounding_box()["y"]
+    assert above == (width == 390)
+    assert page.locator("#folders .panel").evaluate("p => p.scrollWidth <= p.clientWidth")
+    assert page.get_by_role("cell", name="one/broken.jpg").count() == 1

@@ -55,7 +55,7 @@ def test_one_model_is_compared_in_its_units(place):
     assert (data["versus"]["wins"], data["versus"]["losses"], data["versus"]["n"]) == (1, 1, 3)
     assert data["unscored"] == [[3, 3]]
     assert data["only"] == [[4], [4]]
-    assert data["same_model"]
+    assert data["ranks"] is None
     assert data["same_files"]
     assert [sorted(side) for side in data["thumbnails"]] == [["0", "1"], ["0", "1"]]
     assert data["thumbnails"][0]["1"] == data["thumbnails"][1]["0"]  # the same file
@@ -66,9 +66,18 @@ def test_two_models_are_compared_by_rank(place):
     second = dict(zip(first, (4.0, 3.0, 2.0, 1.0), strict=True))
     page = comparison_page(table(first), table(second, "other"), place, LabelUnits(), count=0)
     data = inlined(page)
-    assert not data["same_model"]
-    ranks = rankdata([4, 3, 2, 1]) - rankdata(list(first.values()))
-    assert data["changes"] == pytest.approx([100 * r / 3 for r in ranks], abs=1e-5)
+    ranks = [100 * (rankdata(scores) - 1) / 3 for scores in (list(first.values()), [4, 3, 2, 1])]
+    assert data["ranks"] == [pytest.approx(side, abs=1e-3) for side in ranks]
+    assert data["changes"] == pytest.approx(ranks[1] - ranks[0], abs=1e-5)
+
+
+def test_two_models_win_by_rank_and_not_by_scale(place):
+    first = dict(zip("abcd", (10.0, 20.0, 30.0, 40.0), strict=True))
+    second = dict(zip("abcd", (80.0, 70.0, 90.0, 95.0), strict=True))  # all higher; a and b swapped
+    for units in (LabelUnits(), LabelUnits(higher_is_better=False)):
+        page = comparison_page(table(first), table(second, "other"), place, units, count=0)
+        result = inlined(page)["versus"]
+        assert (result["wins"], result["losses"], result["n"]) == (1, 1, 4)
 
 
 def test_lower_may_be_better(place):

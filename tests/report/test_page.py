@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qfm_iqm.report.page import asset, inline_json, render
+from qfm_iqm.report.scores import SCRIPTS
 
 
 class Page(HTMLParser):
@@ -41,7 +42,7 @@ def page(data, title="Title"):
         "report.html",
         title=title,
         styles=["base.css", "report.css"],
-        scripts=["common.js", "detail.js", "gallery.js", "report.js"],
+        scripts=[*SCRIPTS, "report.js"],
         data=data,
     )
 
@@ -100,9 +101,7 @@ def test_nothing_is_fetched_from_elsewhere():
         assert "url(" not in style
 
 
-@pytest.mark.parametrize(
-    "name", ["common.js", "detail.js", "gallery.js", "report.js", "compare.js"]
-)
+@pytest.mark.parametrize("name", [*SCRIPTS, "report.js", "compare.js"])
 def test_scripts_only_ever_set_text(name):
     source = asset(name)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b", source)

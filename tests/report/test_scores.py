@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import pytest
 
 from qfm_iqm.network.units import LabelUnits
-from qfm_iqm.report.scores import Place, scores_page, split_path, table_data
+from qfm_iqm.report.scores import Place, packed, scores_page, split_path, table_data
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.tables import ScoreTable, table_of
 
@@ -35,9 +35,11 @@ def inlined(page):
 def test_columns_folders_and_errors():
     table = table_of([row("a/1.jpg"), row("b/1.jpg", error="broken"), row("a/2.jpg", 3.0)], "t")
     data = table_data(table, Place(Path("r.html"), Path()))
+    assert data["rows"] == 3
     assert data["columns"]["folder"] == [0, 1, 0]
     assert data["columns"]["name"] == ["1.jpg", "1.jpg", "2.jpg"]
     assert data["columns"]["score"] == [50.0, None, 3.0]
+    assert data["columns"]["model"] == {"all": "m"}
     assert [folder["name"] for folder in data["folders"]] == ["a/", "b/"]
     assert data["errors"] == {1: "broken"}
     # What no row says, as a model's card may hold no meaning of scores, is not carried along.
@@ -90,8 +92,29 @@ def test_the_page_holds_thumbnails_of_what_can_be_read(photo_folder, tmp_path):
 
 def test_ten_thousand_rows_are_compact(tmp_path):
     rows = [row(f"folder {i % 9}/photograph_{i:06}.jpg", i / 77) for i in range(10_000)]
-    page = scores_page(table_of(rows, "t"), Place(tmp_path / "r.html", tmp_path), UNITS, count=0)
-    assert len(page) < 1_000_000
+    table = table_of(rows, "t")
+    said = {"weights": ["0123456789abcdef" * 4], "runtime": ["onnx"], "precision": ["fp32"]}
+    columns = dict(table.columns) | {name: value * 10_000 for name, value in said.items()}
+    columns["unusual"] = [i % 50 == 0 for i in range(10_000)]
+    table = ScoreTable("t", columns)
+    page = scores_page(table, Place(tmp_path / "r.html", tmp_path), UNITS, count=0)
+    assert len(page) < 600_000
+    assert page.count("0123456789abcdef" * 4) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ([], []),
+        ([7], {"all": 7}),
+        ([None] * 5, {"all": None}),
+        ([True, False] * 4, {"values": [True, False], "codes": [0, 1] * 4}),
+        (["a", None] * 4, {"values": ["a", None], "codes": [0, 1] * 4}),
+        ([1.5, 2.5, 1.5], [1.5, 2.5, 1.5]),  # too short to be worth it
+    ],
+)
+def test_columns_of_few_values_are_packed(column, expected):
+    assert packed(column) == expected
 
 
 def test_a_table_without_rows_or_options(tmp_path):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from scipy.stats import rankdata
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.versus import versus
 from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.report.page import render
-from qfm_iqm.report.scores import Place, Progress, silent, table_data
+from qfm_iqm.report.scores import SCRIPTS, Place, Progress, silent, table_data
 from qfm_iqm.report.thumbnails import thumbnails
 from qfm_iqm.scoring.pairing import pair, repeated_paths
 from qfm_iqm.scoring.tables import ScoreTable
@@ -30,7 +32,7 @@ def comparison_page(
     """The comparison as the text of one HTML file.
 
     Scores of one model are compared as they are. Of different models, whose scales may differ,
-    the disagreement of a pair is the difference of its ranks, in percent.
+    ranks are compared instead: in percent of the images, from the worst, 0, to the best, 100.
 
     Args:
         first: the scores compared with.
@@ -55,13 +57,14 @@ def comparison_page(
             f"{first.source} and {second.source} have {len(both)} scored images in common: "
             f"{repeated_paths(first, second) or 'there is nothing to compare'}."
         )
-    a_N = [first.scores[a] for a, _ in both]
-    b_N = [second.scores[b] for _, b in both]
+    better = 1 if label.higher_is_better else -1
+    a_N = np.array([first.scores[a] for a, _ in both], dtype=np.float64)
+    b_N = np.array([second.scores[b] for _, b in both], dtype=np.float64)
     same_model = first.models == second.models
-    change_N = _changes(a_N, b_N, same_model)
-    if not label.higher_is_better:
-        change_N = [-value for value in change_N]
-    result = versus(a_N, b_N, higher_is_better=label.higher_is_better)  # type: ignore[arg-type]
+    if not same_model:
+        a_N, b_N, better = _ranks(better * a_N), _ranks(better * b_N), 1
+    change_N = (better * (b_N - a_N)).round(6).tolist()
+    result = versus(a_N, b_N, higher_is_better=better > 0)
 
     order = sorted(range(len(both)), key=lambda i: -abs(change_N[i]))[:count]
     sides = (first, second)
@@ -79,7 +82,7 @@ def comparison_page(
                 shown[k][both[i][k]] = picture
     data: dict[str, Any] = {
         "label": label.model_dump(),
-        "same_model": same_model,
+        "ranks": None if same_model else [a_N.round(4).tolist(), b_N.round(4).tolist()],
         "same_files": all(first.paths[a] == second.paths[b] for a, b in both),
         "rule": pairs.rule,
         "names": [table.source for table in sides],
@@ -87,7 +90,7 @@ def comparison_page(
         "tables": tables,
         "thumbnails": shown,
         "pairs": both,
-        "changes": [round(value, 6) for value in change_N],
+        "changes": change_N,
         "unscored": [
             p for p in pairs.rows if first.scores[p[0]] is None or second.scores[p[1]] is None
         ],
@@ -98,14 +101,11 @@ def comparison_page(
         "compare.html",
         title=title,
         styles=["base.css", "report.css"],
-        scripts=["common.js", "detail.js", "gallery.js", "compare.js"],
+        scripts=[*SCRIPTS, "compare.js"],
         data=data,
     )
 
 
-def _changes(a_N: list[Any], b_N: list[Any], same_model: bool) -> list[float]:
-    """How far each pair moved: in units of the score, or in percent of ranks."""
-    if same_model:
-        return [b - a for a, b in zip(a_N, b_N, strict=True)]
-    ranks = (rankdata(b_N) - rankdata(a_N)) * (100 / max(1, len(a_N) - 1))
-    return [float(value) for value in ranks]
+def _ranks(score_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ranks in percent: 0 for the lowest score, 100 for the highest; equal scores share theirs."""
+    return np.asarray((rankdata(score_N) - 1) * (100 / max(1, len(score_N) - 1)))

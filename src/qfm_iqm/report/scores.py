@@ -7,7 +7,7 @@ finds them by their place relative to its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,9 @@ def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
 
 _CARRIED = ("score", "spread", "percentile", "low", "high", "unusual", "width", "height", "model")
 _MEANING = ("percentile", "low", "high", "unusual")  # not every model's card says these
-_CONSTANT = ("weights", "runtime", "precision")
+_MODEL = ("weights", "runtime", "precision")
+FEW = 1000  # different values at most that a column is written as codes of
+SCRIPTS = ("common.js", "photo.js", "detail.js", "table.js", "histogram.js", "gallery.js")
 
 
 @dataclass(frozen=True)
@@ -75,22 +77,38 @@ def split_path(path: str) -> tuple[str, str]:
 
 
 def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
-    """A table as the page takes it: columns, folders once each, errors by row."""
+    """A table as the page takes it: packed columns, folders once each, errors by row."""
     folders: dict[str, int] = {}
     parts = [split_path(path) for path in table.paths]
     of_row = [folders.setdefault(folder, len(folders)) for folder, _ in parts]
     columns: dict[str, list[Any]] = {"folder": of_row, "name": [name for _, name in parts]}
     silent_on = {n for n in _MEANING if all(v is None for v in table.columns.get(n, []))}
-    carried = tuple(name for name in _CARRIED + _CONSTANT if name not in silent_on)
+    carried = tuple(name for name in _CARRIED + _MODEL if name not in silent_on)
     for name in carried:
         if name in table.columns:
             columns[name] = table.columns[name]
     return {
-        "columns": columns,
+        "rows": len(of_row),
+        "columns": {name: packed(column) for name, column in columns.items()},
         "order": [name for name in table.columns if name in ("path", "error", "status", *carried)],
         "folders": [{"name": name, "url": place.url(name)} for name in folders],
         "errors": {row: error for row, error in enumerate(table.columns["error"]) if error},
     }
+
+
+def packed(column: Sequence[Any]) -> Any:
+    """A column in few bytes: `{"all": value}` of one value, `{"values", "codes"}` of few, or as is.
+
+    Args:
+        column: numbers, texts or flags of one kind, and None.
+    """
+    codes: dict[Any, int] = {}
+    code_N = [codes.setdefault(value, len(codes)) for value in column]
+    if len(codes) == 1:
+        return {"all": column[0]}
+    if column and len(codes) <= min(FEW, len(column) // 4):
+        return {"values": list(codes), "codes": code_N}
+    return column
 
 
 def scores_page(
@@ -141,7 +159,7 @@ def scores_page(
         "report.html",
         title=title,
         styles=["base.css", "report.css"],
-        scripts=["common.js", "detail.js", "gallery.js", "report.js"],
+        scripts=[*SCRIPTS, "report.js"],
         data=data,
     )
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from qfm_iqm.network.model import QualityModel
 
 _LOG = logging.getLogger(__name__)
-_SHARED = ("base.css", "common.js", "detail.js")
-_OWN = ("page.css", "page.js", "docs.js")
+_SHARED = ("base.css", "common.js", "photo.js", "detail.js")
+_OWN = ("page.css", "service.js", "photos.js", "looking.js", "page.js", "docs.js")
 _TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
 _BODY = {
     "requestBody": {

@@ -51,14 +51,6 @@ function axisOf(label, scores) {
   return { low: Math.floor(low / step + 1e-9) * step, high: Math.ceil(high / step - 1e-9) * step, step };
 }
 
-/** The folder that all of these folders lie in, with its slash. */
-function commonFolder(names) {
-  const first = names[0] ?? "";
-  let cut = names.length > 1 ? first.length : 0;
-  for (const name of names) while (!name.startsWith(first.slice(0, cut))) cut = first.lastIndexOf("/", cut - 2) + 1;
-  return first.slice(0, cut);
-}
-
 /** One CSV field, as `qfm score` writes it. */
 function csvField(value) {
   const text = value === null || value === undefined ? "" : String(value);
@@ -80,75 +72,19 @@ function saveAs(name, text, type) {
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
-const RAMP = [[178, 24, 43], [239, 138, 98], [247, 247, 247], [103, 169, 207], [33, 102, 172]];
+/** Why there is no score, without the name that stands beside it. */
+const reasonOf = (sentence) => sentence.replace(/^cannot read (['"]).*?\1: /, "");
 
-/** The colour of a share between worst (0) and best (1), red over white to blue. */
-function rampColour(share_) {
-  const at = Math.min(Math.max(share_, 0), 1) * (RAMP.length - 1);
-  const i = Math.min(Math.floor(at), RAMP.length - 2);
-  return RAMP[i].map((channel, k) => Math.round(channel + (at - i) * (RAMP[i + 1][k] - channel)));
+/** A number for people: so many decimals, a true minus, and no minus before nothing. */
+function written(value, decimals) {
+  const text = Math.abs(value).toFixed(decimals);
+  return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
 
-/** Draws a quality map {rows, columns, values: 0..255 row by row} one cell a pixel. */
-function drawMap(canvas, map, higherIsBetter = true) {
-  canvas.width = map.columns;
-  canvas.height = map.rows;
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(map.columns, map.rows);
-  map.values.forEach((step, i) => {
-    const at = step / 255;
-    pixels.data.set([...rampColour(higherIsBetter ? at : 1 - at), 255], 4 * i);
-  });
-  context.putImageData(pixels, 0, 0);
-}
-
-/** A histogram with a threshold handle: a native slider lies over the bars. */
-class Histogram {
-  constructor(root, sorted, axis, decimals, onchange) {
-    this.axis = axis;
-    this.decimals = decimals;
-    this.onchange = onchange;
-    const width = 1000, height = 220, bins = 60;
-    const counts = new Array(bins).fill(0);
-    for (const score of sorted) {
-      const bin = Math.floor(((score - axis.low) / (axis.high - axis.low)) * bins);
-      counts[Math.min(Math.max(bin, 0), bins - 1)] += 1;
-    }
-    const most = Math.max(1, ...counts), w = width / bins;
-    const bars = counts
-      .map((count, i) => (count ? `M${i * w + 1} ${height}v${-Math.max(2, (count / most) * (height - 8))}h${w - 2}V${height}z` : ""))
-      .join("");
-    this.clip = svg("rect", { x: 0, y: 0, width: 0, height });
-    const drawing = svg(
-      "svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
-      svg("defs", {}, svg("clipPath", { id: "below" }, this.clip)),
-      svg("path", { d: bars, class: "bars" }),
-      svg("path", { d: bars, class: "bars below", "clip-path": "url(#below)" }),
-    );
-    this.slider = el("input", {
-      type: "range", min: axis.low, max: axis.high, step: 10 ** -decimals,
-      "aria-label": "Threshold", oninput: () => this.set(Number(this.slider.value)),
-    });
-    const ticks = el("div", { className: "ticks", "aria-hidden": "true" });
-    for (let i = 0; axis.low + i * axis.step <= axis.high + axis.step / 1e6; i += 1) {
-      const at = axis.low + i * axis.step;
-      const tick = el("span", {}, String(Number(at.toPrecision(6))));
-      tick.style.left = `${((at - axis.low) / (axis.high - axis.low)) * 100}%`;
-      ticks.append(tick);
-    }
-    root.replaceChildren(el("div", { className: "plot" }, drawing, this.slider), ticks);
-    this.width = width;
-  }
-
-  /** Moves the handle, and says so. */
-  set(value, silent = false) {
-    const { low, high } = this.axis;
-    this.value = Math.min(Math.max(value, low), high);
-    this.slider.value = this.value;
-    this.slider.setAttribute("aria-valuetext", this.value.toFixed(this.decimals));
-    this.clip.setAttribute("width", ((this.value - low) / (high - low)) * this.width);
-    if (!silent) this.onchange(this.value);
-  }
+/** The same with a plus before what is more than nothing. */
+function signed(value, decimals) {
+  const text = written(value, decimals);
+  return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
 /** The first place in an ascending array whose value is not below `value`. */

@@ -2,17 +2,24 @@
 "use strict";
 
 const data = JSON.parse($("#data").textContent);
-const { pairs, changes, versus, tables, label } = data;
+const { pairs, changes, versus, label, ranks } = data;
+const tables = data.tables.map((table) => ({ ...table, columns: unpacked(table) }));
 const better = label.higher_is_better ? 1 : -1;
 const score = (p, side) => tables[side].columns.score[pairs[p][side]];
-const axis = axisOf(label, pairs.flatMap((_, p) => [score(p, 0), score(p, 1)]));
-const decimals = decimalsOf(axis.high - axis.low);
-const say = (value) => value.toFixed(decimals);
-const signed = (value, digits = decimals) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
+const scores = pairs.flatMap((_, p) => [score(p, 0), score(p, 1)]);
+const { low, high } = axisOf(label, scores);
+const decimals = decimalsOf(high - low);
+const say = (value) => written(value, decimals);
 const pathIn = (table, row) => table.folders[table.columns.folder[row]].name + table.columns.name[row];
 const pathOf = (p, side) => pathIn(tables[side], pairs[p][side]);
 const nameOf = (p) => tables[0].columns.name[pairs[p][0]];
-const difference = (p) => (data.same_model ? signed(better * changes[p]) : `${signed(changes[p], 0)} %`);
+
+// Scores of two models may be on different scales: then all is said, drawn and counted in ranks.
+const difference = (p) => (ranks ? `${signed(changes[p], 0)} %` : signed(better * changes[p], decimals));
+const meaning = ranks ? "Rank in B minus rank in A, in percent of the images." : "Score in B minus score in A.";
+const winner = ranks ? (side) => `${side} ranks higher` : (side) => `${side} scores better`;
+/** Where a pair stands on a side's axis of the scatter. */
+const position = (p, side) => (ranks ? ranks[side][p] : score(p, side));
 
 // ---- overview ----
 
@@ -22,8 +29,10 @@ const difference = (p) => (data.same_model ? signed(better * changes[p]) : `${si
 const rate = versus.win_rate === null ? null : 100 * versus.win_rate;
 const figures = [
   ["Images compared", whole(versus.n), `by ${data.rule}`],
-  ["B better in", rate === null ? "–" : `${rate.toFixed(1)} %`, rate === null ? "" : `${(100 * versus.win_low).toFixed(1)} to ${(100 * versus.win_high).toFixed(1)}`],
-  ["Mean of B − A", signed(versus.mean), `${signed(versus.mean_low)} to ${signed(versus.mean_high)}`],
+  [`${winner("B")} in`, rate === null ? "–" : `${rate.toFixed(1)} %`, rate === null ? "" : `${(100 * versus.win_low).toFixed(1)} to ${(100 * versus.win_high).toFixed(1)}`],
+  ranks
+    ? ["Ranks lie apart by", `${(changes.reduce((sum, change) => sum + Math.abs(change), 0) / versus.n).toFixed(0)} %`, "on average"]
+    : ["Mean of B − A", signed(versus.mean, decimals), `${signed(versus.mean_low, decimals)} to ${signed(versus.mean_high, decimals)}`],
   ["Rank correlation", versus.srcc === null ? "–" : versus.srcc.toFixed(3), "SRCC"],
 ];
 $("#figures").append(...figures.map(([name, value, small]) =>
@@ -36,13 +45,37 @@ const bar = (count, side) => {
 };
 $("#wins").append(bar(versus.wins, "b"), bar(versus.losses, "a"));
 const ties = versus.n - versus.wins - versus.losses;
-$("#wins-text").textContent = `B scores better in ${plural(versus.wins, "image")}, A in ${whole(versus.losses)}${ties ? `; ${whole(ties)} score the same` : ""}.`;
-$("#note").textContent = (rate === null ? "" : "The win rate is over the pairs that differ; intervals are 95 %. ")
-  + (data.same_model ? "" : "Two models scored: their scales may differ, so differences below are between ranks, in percent of the images.");
+$("#wins-title").textContent = `Where ${winner("B")}`;
+$("#wins-text").textContent = `${winner("B")} in ${plural(versus.wins, "image")}, A in ${whole(versus.losses)}${ties ? `; ${whole(ties)} ${ranks ? "rank" : "score"} the same` : ""}.`;
+$("#note").textContent = (rate === null ? "" : `The share is of the pairs that differ; ${ranks ? "its interval is" : "intervals are"} 95 %. `)
+  + (ranks ? "Two models scored, whose scales may differ: they are compared by the ranks that they give, 0 % the worst image, 100 % the best." : "");
+$("#unit").textContent = meaning;
+$("#side").append(...["b", "a"].map((side) => el("option", { value: side }, winner(side.toUpperCase()))));
+
+// ---- differences ----
+
+const shift = (p) => (ranks ? 1 : better) * changes[p];
+const most = Math.max(...changes.map(Math.abs)) || 1;
+const reach = axisOf({}, [0, most]);
+const differences = { low: -reach.high, high: reach.high, step: reach.high / 2 };
+const counts = countsOf(pairs.map((_, p) => shift(p)).filter((value) => value !== 0), differences, 40);
+const [less, more] = better > 0 || ranks ? ["a", "b"] : ["b", "a"];
+$("#differences-title").textContent = ranks ? "Rank in B minus rank in A" : "Score in B minus score in A";
+$("#differences").append(
+  el("div", { className: "plot" }, plotOf(
+    svg("path", { d: barsOf(counts, 0, 20), class: `bars ${less}` }),
+    svg("path", { d: barsOf(counts, 20), class: `bars ${more}` }),
+  )),
+  ticksOf(differences, (value) => `${signed(Number(value.toPrecision(3)), 6).replace(/\.?0+$/, "")}${ranks ? " %" : ""}`),
+);
 
 // ---- scatter ----
 
 const scatter = $("#scatter");
+// Fitted to the scores: on the whole scale they would be a heap in a corner.
+const axis = ranks ? { low: -4, high: 104 } : axisOf({}, scores);
+const [first, last] = ranks ? ["worst", "best"] : [axis.low, axis.high].map((value) => String(Number(value.toPrecision(6))));
+$("#scatter-title").textContent = ranks ? "Rank in A and rank in B" : "Score in A and score in B";
 const along = (value) => (value - axis.low) / (axis.high - axis.low);
 
 function drawScatter() {
@@ -58,15 +91,15 @@ function drawScatter() {
   context.globalAlpha = pairs.length > 5000 ? 0.15 : pairs.length > 500 ? 0.35 : 0.6;
   const radius = pairs.length > 5000 ? 1.2 : pairs.length > 500 ? 2 : 3;
   for (let p = 0; p < pairs.length; p += 1) {
-    context.fillStyle = style.getPropertyValue(changes[p] > 0 ? "--accent" : "--quiet");
+    context.fillStyle = style.getPropertyValue(changes[p] > 0 ? "--side-b" : changes[p] < 0 ? "--side-a" : "--quiet");
     context.beginPath();
-    context.arc(along(score(p, 0)) * size, (1 - along(score(p, 1))) * size, radius, 0, 7);
+    context.arc(along(position(p, 0)) * size, (1 - along(position(p, 1))) * size, radius, 0, 7);
     context.fill();
   }
 }
 
 for (const [kind, place] of [["x", "left"], ["y", "bottom"]]) {
-  for (const [at, text] of [[0, String(Number(axis.low.toPrecision(6)))], [50, kind === "x" ? "A" : "B"], [100, String(Number(axis.high.toPrecision(6)))]]) {
+  for (const [at, text] of [[0, first], [50, kind === "x" ? "A" : "B"], [100, last]]) {
     const node = el("span", { className: kind, "aria-hidden": "true" }, text);
     node.style[place] = `${at}%`;
     node.style.transform = `translate(${kind === "x" ? "-50%, 0" : "0, 50%"})`;
@@ -82,7 +115,7 @@ function nearest(event) {
   const x = (event.clientX - box.left) / box.width, y = 1 - (event.clientY - box.top) / box.height;
   let best = null, least = (14 / box.width) ** 2;
   for (let p = 0; p < pairs.length; p += 1) {
-    const d = (along(score(p, 0)) - x) ** 2 + (along(score(p, 1)) - y) ** 2;
+    const d = (along(position(p, 0)) - x) ** 2 + (along(position(p, 1)) - y) ** 2;
     if (d < least) [best, least] = [p, d];
   }
   return best;
@@ -93,15 +126,15 @@ scatter.addEventListener("pointermove", (event) => {
   scatter.style.cursor = p === null ? "" : "pointer";
   if (p === null) return;
   scatter.title = `${nameOf(p)}: ${say(score(p, 0))} and ${say(score(p, 1))}`;
-  mark.style.left = `${100 * along(score(p, 0))}%`;
-  mark.style.top = `${100 * (1 - along(score(p, 1)))}%`;
+  mark.style.left = `${100 * along(position(p, 0))}%`;
+  mark.style.top = `${100 * (1 - along(position(p, 1)))}%`;
 });
 scatter.addEventListener("pointerleave", () => { mark.hidden = true; });
 scatter.addEventListener("click", (event) => {
   const p = nearest(event);
   if (p === null) return;
   if (!chosen.includes(p)) { $("#search").value = ""; $("#side").value = "all"; select(); }
-  detail.open(chosen.indexOf(p));
+  detail.open(p, chosen);
 });
 new ResizeObserver(drawScatter).observe(scatter);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawScatter);
@@ -113,24 +146,26 @@ const photosOf = (p, side) => {
   const table = tables[side], row = pairs[p][side];
   return urlsOf(table.folders[table.columns.folder[row]], table.columns.name[row], data.thumbnails[side][row]);
 };
+const sideOf = (p) => (changes[p] > 0 ? "b" : changes[p] < 0 ? "a" : "");
 const gallery = new Gallery({
-  grid: $("#grid"), more: $("#more"), open: (place) => detail.open(place),
+  grid: $("#grid"), more: $("#more"), open: (place) => detail.open(chosen[place], chosen),
   card(place) {
     const p = chosen[place];
     const sides = data.same_files ? [0] : [0, 1];
-    return { title: pathOf(p, 0), below: changes[p] > 0, pictures: sides.map((side) => preview(photosOf(p, side))), name: nameOf(p), score: difference(p), kind: "pair" };
+    return { title: pathOf(p, 0), pictures: sides.map((side) => preview(photosOf(p, side))), name: nameOf(p), score: difference(p), kind: `pair ${sideOf(p)}` };
   },
 });
 const detail = new Detail($("#detail"), {
-  count: () => chosen.length, higherIsBetter: label.higher_is_better, onclose: (place) => gallery.focus(place),
-  describe(place) {
-    const p = chosen[place];
-    const facts = [["A", say(score(p, 0))], ["B", say(score(p, 1))], ["Path in A", pathOf(p, 0)], ["Path in B", data.same_files ? null : pathOf(p, 1)]];
+  say, label, onclose: (p) => gallery.focus(chosen.indexOf(p)),
+  describe(p) {
+    const facts = [0, 1].map((side) => ["AB"[side], say(score(p, side)) + (ranks ? `, rank ${ranks[side][p].toFixed(0)} %` : "")]);
+    if (data.same_files) facts.push(["Path", pathOf(p, 0)]);
+    else facts.push(["Path in A", pathOf(p, 0)], ["Path in B", pathOf(p, 1)]);
     const photos = (data.same_files ? [0] : [0, 1]).map((side) => ({
       urls: photosOf(p, side), alt: `Photo ${nameOf(p)}${data.same_files ? "" : side ? ", B" : ", A"}`,
       caption: data.same_files ? null : `${side ? "B" : "A"}: ${say(score(p, side))}`,
     }));
-    return { name: nameOf(p), score: difference(p), below: changes[p] > 0, facts, photos };
+    return { name: nameOf(p), score: difference(p), sentence: meaning, facts, photos };
   },
 });
 
@@ -155,7 +190,7 @@ data.only.forEach((rows, side) => rows.forEach((row) => left.push([pathIn(tables
 let leftShown = 0;
 function showLeft() {
   for (const until = Math.min(left.length, leftShown + 100); leftShown < until; leftShown += 1) {
-    $("#left-rows").append(el("tr", {}, ...left[leftShown].map((text) => el("td", { className: "name" }, text))));
+    $("#left-rows").append(reasonRow(...left[leftShown]));
   }
   $("#more-left").parentElement.hidden = leftShown >= left.length;
 }
@@ -168,8 +203,8 @@ $("#search").addEventListener("input", select);
 $("#side").addEventListener("change", select);
 $("#more-left").addEventListener("click", showLeft);
 $("#export").addEventListener("click", () => {
-  const columns = ["path_a", "path_b", "score_a", "score_b", data.same_model ? "difference" : "rank_difference_percent"];
-  const rows = chosen.map((p) => ({ path_a: pathOf(p, 0), path_b: pathOf(p, 1), score_a: score(p, 0), score_b: score(p, 1), [columns[4]]: data.same_model ? better * changes[p] : changes[p] }));
+  const columns = ["path_a", "path_b", "score_a", "score_b", ranks ? "rank_difference_percent" : "difference"];
+  const rows = chosen.map((p) => ({ path_a: pathOf(p, 0), path_b: pathOf(p, 1), score_a: score(p, 0), score_b: score(p, 1), [columns[4]]: shift(p) }));
   saveAs("comparison.csv", csvOf(columns, rows), "text/csv");
 });
 document.addEventListener("keydown", (event) => {

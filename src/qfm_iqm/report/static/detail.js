@@ -1,23 +1,22 @@
-// The dialog of one image, or of one image twice: photo, quality map, facts. Shared by report and service.
+// The dialog of one image, or of two side by side: photo, quality map, facts. Shared by report and service.
 "use strict";
 
-/** The value at one end of a map's colours: -1 the worse end, 1 the better. */
-function mapEnd(map, end, higherIsBetter) {
-  const value = (end > 0) === higherIsBetter ? map.high : map.low;
-  return String(Number(value.toPrecision(3)));
-}
-
 /**
- * Shows one image at a time out of a list that the reader can walk through.
+ * Shows one item at a time out of a list that the reader can walk through. The list is the one that
+ * the dialog was opened with: what changes behind it moves nothing.
  *
- * `describe(index)` gives {name, score, below, facts: [[name, value]], photos: [{urls, alt, caption}],
- * map, note}; `urls` are tried in order until one can be shown, the last ones being stand-ins.
+ * `describe(item)` gives {name, score, words, below, facts: [[name, value]], sentence, note,
+ * photos: [{urls, alt, caption, map}]}; `urls` are tried in order until one can be shown, the last
+ * ones being stand-ins. `words` says that the score is none. `say` writes a score.
  */
 class Detail {
-  constructor(dialog, { describe, count, higherIsBetter = true, onclose = () => {}, actions = () => [] }) {
-    Object.assign(this, { dialog, describe, count, higherIsBetter, actions });
-    this.withMap = false;
-    dialog.addEventListener("close", () => onclose(this.index));
+  constructor(dialog, { describe, say, label = { higher_is_better: true }, onclose = () => {} }) {
+    Object.assign(this, { dialog, describe, say, label, list: [], withMap: false });
+    this.body = el("div", { className: "one" });
+    this.close = el("button", { type: "button", className: "button close", "aria-label": "Close", onclick: () => dialog.close() }, "✕");
+    this.status = el("p", { className: "unseen", role: "status" });
+    dialog.append(this.body, this.close, this.status);
+    dialog.addEventListener("close", () => onclose(this.item));
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
     dialog.addEventListener("keydown", (event) => {
       if (event.target.matches("input, select")) return;
@@ -29,74 +28,89 @@ class Detail {
     });
   }
 
-  open(index) {
-    this.show(index);
+  open(item, list) {
+    this.list = [...list];
+    this.show(item);
     if (!this.dialog.open) this.dialog.showModal();
   }
 
+  /** Draws anew what is open, when something about it has changed. */
+  refresh() {
+    if (this.dialog.open) this.show(this.item);
+  }
+
   step(by) {
-    const index = this.index + by;
-    if (index >= 0 && index < this.count()) this.show(index);
+    const item = this.list[this.list.indexOf(this.item) + by];
+    if (item !== undefined) this.show(item);
   }
 
   toggleMap() {
-    const button = $(".map-switch", this.dialog);
+    const button = $(".map-switch", this.body);
     if (!button) return;
     this.withMap = !this.withMap;
-    this.show(this.index);
-    $(".map-switch", this.dialog).focus();
+    button.setAttribute("aria-pressed", String(this.withMap));
+    for (const canvas of this.body.querySelectorAll("canvas")) canvas.hidden = !this.withMap;
+    button.focus();
   }
 
-  show(index) {
-    this.index = index;
-    const item = this.describe(index);
-    const stage = el("div", { className: item.photos.length > 1 ? "stage two" : "stage" });
-    const note = el("p", { className: "note", role: "status" }, item.note || "");
-    for (const photo of item.photos) stage.append(this.picture(photo, note, item.map));
-    const held = this.dialog.contains(document.activeElement) && document.activeElement.dataset.act;
-    const back = el("button", { type: "button", className: "button", disabled: index === 0, "data-act": "back", onclick: () => this.step(-1) }, "← Previous");
-    const next = el("button", { type: "button", className: "button", disabled: index + 1 >= this.count(), "data-act": "next", onclick: () => this.step(1) }, "Next →");
-    const close = el("button", { type: "button", className: "button close", "aria-label": "Close", "data-act": "close", onclick: () => this.dialog.close() }, "✕");
-    const facts = el("dl");
-    for (const [name, value] of item.facts) if (value !== null && value !== undefined) facts.append(el("dt", {}, name), el("dd", {}, value));
-    const side = el(
-      "div", { className: "facts" },
-      el("h2", { id: "detail-name" }, item.name),
-      el("p", { className: item.below ? "big below-text" : "big" }, item.score),
-      facts,
+  show(item) {
+    this.item = item;
+    const view = this.describe(item);
+    const held = this.body.contains(document.activeElement) && document.activeElement.dataset.act;
+    const maps = view.photos.map((photo) => photo.map).filter(Boolean);
+    const span = maps.length ? spanOf(maps) : null;
+    const place = this.list.indexOf(item) + 1;
+    this.note = el("p", { className: "note" }, view.note || "");
+    this.status.textContent = [`${view.name}: ${view.score}, ${place} of ${this.list.length}.`, view.sentence, view.note].filter(Boolean).join(" ");
+    this.body.replaceChildren(
+      el("div", { className: "stage" }, ...view.photos.map((photo) => this.picture(photo, span))),
+      this.facts(view, span, place),
     );
-    if (item.map) {
-      side.append(
-        el("div", { className: "ramp" }),
-        el("p", { className: "ramp-ends" }, el("span", {}, `${mapEnd(item.map, -1, this.higherIsBetter)} worse here`), el("span", {}, `better here ${mapEnd(item.map, 1, this.higherIsBetter)}`)),
-        el("p", {}, el("button", { type: "button", className: "button map-switch", "data-act": "map", "aria-pressed": String(this.withMap), onclick: () => this.toggleMap() }, "Quality map")),
-      );
-    }
-    side.append(note, el("div", { className: "row" }, back, next, ...this.actions(index)));
-    this.dialog.replaceChildren(el("div", { className: "one" }, stage, side), close);
-    const target = held && $(`[data-act="${held}"]:not(:disabled)`, this.dialog);
-    (target || close).focus();
+    if (held !== false) ($(`[data-act="${held}"]:not(:disabled)`, this.body) || this.close).focus();
+  }
+
+  facts(view, span, place) {
+    const list = el("dl");
+    for (const [name, value] of view.facts) if (value !== null && value !== undefined) list.append(el("dt", {}, name), el("dd", {}, value));
+    const button = (act, by, text) => el("button", {
+      type: "button", className: "button", disabled: !this.list[place - 1 + by], "data-act": act, onclick: () => this.step(by),
+    }, text);
+    return el(
+      "div", { className: "facts" },
+      el("h2", { id: "detail-name" }, view.name),
+      el("p", { className: `big${view.words ? " words" : ""}${view.below ? " below-text" : ""}` }, view.score),
+      view.sentence ? el("p", { className: "sentence" }, view.sentence) : null,
+      view.facts.length ? list : null,
+      ...(span ? rampOf(span, this.label, this.say) : []),
+      this.note,
+      el("div", { className: "row" },
+        span ? el("button", {
+          type: "button", className: "button map-switch", "data-act": "map", "aria-pressed": String(this.withMap), onclick: () => this.toggleMap(),
+        }, "Quality map") : null,
+        ...(this.list.length > 1 ? [button("back", -1, "← Previous"), button("next", 1, "Next →")] : [])),
+    );
   }
 
   /** A photo with its map over it; stand-ins are tried where it cannot be shown. */
-  picture({ urls, alt, caption }, note, map) {
-    const image = el("img", { alt });
-    const frame = el("div", { className: "photo" }, image);
+  picture({ urls, alt, caption, map }, span) {
+    const image = el("img", { alt }), { note, status } = this;
+    const frame = framed(image);
     const left = [...urls];
     const next = () => {
       const url = left.shift();
-      if (url) image.src = url.href;
-      else image.replaceWith(el("p", { className: "quiet" }, "This image cannot be shown here."));
-      if (url && url.note) note.textContent = url.note;
+      if (!url) frame.replaceChildren(el("p", { className: "quiet" }, "This image cannot be shown here."));
+      else image.src = url.href;
+      if (!url || !url.note) return;
+      note.textContent = url.note;
+      status.append(` ${url.note}`);
     };
     image.addEventListener("error", next);
     next();
-    if (map && this.withMap) {
-      const canvas = el("canvas", { role: "img", "aria-label": `Quality map: ${map.summary || "where the image looks better and worse"}` });
-      drawMap(canvas, map, this.higherIsBetter);
-      frame.append(canvas);
+    if (map) {
+      const canvas = mapCanvas(map, span, this.label.higher_is_better);
+      canvas.hidden = !this.withMap;
+      image.after(canvas);
     }
-    if (!caption) return frame;
-    return el("figure", {}, frame, el("figcaption", {}, caption));
+    return el("figure", {}, frame, caption ? el("figcaption", {}, caption) : null);
   }
 }

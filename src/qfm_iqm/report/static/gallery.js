@@ -36,7 +36,7 @@ function preview(urls) {
 }
 
 class Gallery {
-  /** `card(place)` gives {title, below, pictures, name, score}. */
+  /** `card(place)` gives {title, below, pictures, name, score, kind}. */
   constructor({ grid, more, card, open }) {
     Object.assign(this, { grid, more, card, open, count: 0, visible: 0 });
     grid.addEventListener("keydown", (event) => this.move(event));

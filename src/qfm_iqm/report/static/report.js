@@ -2,8 +2,8 @@
 "use strict";
 
 const data = JSON.parse($("#data").textContent);
-const { columns, label } = data;
-const total = columns.score.length;
+const { label, rows: total } = data;
+const columns = unpacked(data);
 const better = label.higher_is_better ? 1 : -1;
 const axis = axisOf(label, columns.score);
 const decimals = decimalsOf(axis.high - axis.low);
@@ -11,7 +11,7 @@ const folderOf = (i) => data.folders[columns.folder[i]];
 const common = commonFolder(data.folders.map((folder) => folder.name));
 const folderName = (folder) => folder.name.slice(common.length) || folder.name || "(no folder)";
 const pathOf = (i) => folderOf(i).name + columns.name[i];
-const say = (score) => score.toFixed(decimals);
+const say = (score) => written(score, decimals);
 
 // ---- once: what is scored, in order of quality ----
 
@@ -21,16 +21,23 @@ scored.sort((a, b) => better * (columns.score[a] - columns.score[b]) || a - b);
 const ascending = Float64Array.from(scored, (i) => columns.score[i]).sort();
 const rankOf = new Map(scored.map((i, rank) => [i, rank]));
 const worstTenth = ascending[Math.floor(ascending.length * (better > 0 ? 0.1 : 0.9))];
-let threshold = data.threshold ?? worstTenth ?? axis.low;
-threshold = Number(threshold.toFixed(decimals));
+let threshold = data.threshold === null ? firstThreshold() : Number(data.threshold.toFixed(decimals));
 
-const isBelow = (i) => better * (columns.score[i] - threshold) < 0;
+/** The worst tenth, rounded to the worse side until no card that shows this very number lies beyond it. */
+function firstThreshold() {
+  const step = 10 ** -decimals;
+  let value = (better * Math.floor((better * (worstTenth ?? axis.low)) / step + 1e-6)) * step;
+  for (let tries = 0; tries < 10 && below(ascending, value) > below(ascending, value - (better * step) / 2); tries += 1) value -= better * step;
+  return Number(value.toFixed(decimals));
+}
 
-/** How many scored images are worse than the threshold. */
-function below(sorted) {
-  if (better > 0) return countBelow(sorted, threshold);
-  let first = countBelow(sorted, threshold);
-  while (first < sorted.length && sorted[first] === threshold) first += 1;
+const isBelow = (i) => columns.score[i] !== null && better * (columns.score[i] - threshold) < 0;
+
+/** How many of these scores are worse than a limit. */
+function below(sorted, limit = threshold) {
+  if (better > 0) return countBelow(sorted, limit);
+  let first = countBelow(sorted, limit);
+  while (first < sorted.length && sorted[first] === limit) first += 1;
   return sorted.length - first;
 }
 
@@ -71,7 +78,7 @@ thresholdField.addEventListener("change", () => {
 let waiting = 0;
 function setThreshold(value) {
   threshold = value;
-  thresholdField.value = say(threshold);
+  thresholdField.value = threshold.toFixed(decimals);
   drawFigures();
   cancelAnimationFrame(waiting);
   waiting = requestAnimationFrame(() => { drawFolders(); select(false); });
@@ -99,7 +106,7 @@ function drawFolders() {
     el("td", {}, el("button", { type: "button", className: "link", onclick: () => pickFolder(row.f) }, folderName(row.folder))),
     el("td", { className: "number" }, whole(row.scores.length + row.broken)),
     el("td", { className: "number" }, row.median === null ? "–" : say(row.median)),
-    el("td", { className: "number" }, `${whole(row.count)} (${share(row.count, row.scores.length)})`, row.meter),
+    el("td", { className: "number" }, whole(row.count), el("span", { className: "wide" }, ` (${share(row.count, row.scores.length)})`), row.meter),
     el("td", { className: "number" }, row.broken ? whole(row.broken) : "–"),
   )));
 }
@@ -115,10 +122,11 @@ function pickFolder(f) {
 
 let chosen = [];
 const gallery = new Gallery({
-  grid: $("#grid"), more: $("#more"), open: (place) => detail.open(place),
+  grid: $("#grid"), more: $("#more"), open: (place) => detail.open(chosen[place], chosen),
   card(place) {
     const i = chosen[place];
-    return { title: pathOf(i), below: isBelow(i), pictures: [preview(photosOf(i))], name: columns.name[i], score: say(columns.score[i]) };
+    const score = columns.score[i] === null ? "–" : say(columns.score[i]);
+    return { title: pathOf(i), below: isBelow(i), pictures: [preview(photosOf(i))], name: columns.name[i], score };
   },
 });
 const photosOf = (i) => urlsOf(folderOf(i), columns.name[i], data.thumbnails[i]);
@@ -127,23 +135,23 @@ function select(rewind = true) {
   const text = $("#search").value.toLowerCase(), folder = $("#folder").value, status = $("#status").value;
   const number = (id) => ($(id).value === "" ? null : Number($(id).value));
   const from = number("#from"), to = number("#to");
-  const before = chosen;
-  chosen = scored.filter((i) => {
+  const before = chosen, pool = status === "failed" ? failed : scored;
+  chosen = pool.filter((i) => {
     if (folder !== "" && columns.folder[i] !== Number(folder)) return false;
     if (status === "below" && !isBelow(i)) return false;
     if (status === "above" && isBelow(i)) return false;
     if (status === "unusual" && !columns.unusual[i]) return false;
-    if (from !== null && columns.score[i] < from) return false;
-    if (to !== null && columns.score[i] > to) return false;
+    if (pool === scored && from !== null && columns.score[i] < from) return false;
+    if (pool === scored && to !== null && columns.score[i] > to) return false;
     return !text || pathOf(i).toLowerCase().includes(text);
   });
   const order = $("#order").value;
   if (order === "best") chosen.reverse();
   if (order === "spread") chosen.sort((a, b) => (columns.spread[b] ?? -1) - (columns.spread[a] ?? -1));
   if (order === "name") chosen.sort((a, b) => (pathOf(a) < pathOf(b) ? -1 : 1));
-  $("#shown").textContent = chosen.length === scored.length
-    ? plural(chosen.length, "image") : `${whole(chosen.length)} of ${plural(scored.length, "image")}`;
-  const filtered = chosen.length < scored.length;
+  const all = pool === scored ? plural(scored.length, "image") : `${plural(failed.length, "image")} without a score`;
+  $("#shown").textContent = chosen.length === pool.length ? all : `${whole(chosen.length)} of ${all}`;
+  const filtered = chosen.length < pool.length || pool === failed;
   $("#nothing").hidden = chosen.length > 0;
   $("#nothing").firstChild.textContent = filtered ? "No image matches these filters. " : "No image has a score. ";
   $("#reset").hidden = !filtered;
@@ -158,13 +166,12 @@ function select(rewind = true) {
 const range = (a, b) => (a === null || a === undefined || b === null || b === undefined ? null : `${say(a)} to ${say(b)}`);
 const valueOf = (name, i) => (columns[name] ? columns[name][i] : null);
 
-function describe(place) {
-  const i = chosen[place];
+function describe(i) {
   const rank = rankOf.get(i);
   const percentile = valueOf("percentile", i);
   const width = valueOf("width", i), spread = valueOf("spread", i);
   const facts = [
-    ["Rank, worst first", `${whole(rank + 1)} of ${whole(scored.length)}`],
+    ["Rank, worst first", rank === undefined ? null : `${whole(rank + 1)} of ${whole(scored.length)}`],
     ["Percentile", percentile === null ? null : `${percentile.toFixed(0)} of 100`],
     ["90 % interval", range(valueOf("low", i), valueOf("high", i))],
     ["Spread over crops", spread === null ? null : say(spread)],
@@ -174,15 +181,15 @@ function describe(place) {
     ["Model", valueOf("model", i)],
     ["Precision", valueOf("precision", i) || null],
   ];
+  const failure = columns.score[i] === null ? reasonOf(data.errors[i]) : null;
   return {
-    name: columns.name[i], score: say(columns.score[i]), below: isBelow(i), facts,
-    photos: [{ urls: photosOf(i), alt: `Photo ${columns.name[i]}` }], map: data.maps[i],
+    name: columns.name[i], score: failure === null ? say(columns.score[i]) : "Not scored", words: failure !== null,
+    sentence: failure, below: isBelow(i), facts,
+    photos: [{ urls: photosOf(i), alt: `Photo ${columns.name[i]}`, map: data.maps[i] }],
   };
 }
 
-const detail = new Detail($("#detail"), {
-  describe, count: () => chosen.length, higherIsBetter: label.higher_is_better, onclose: (place) => gallery.focus(place),
-});
+const detail = new Detail($("#detail"), { describe, say, label, onclose: (i) => gallery.focus(chosen.indexOf(i)) });
 
 // ---- errors ----
 
@@ -191,7 +198,7 @@ function showErrors() {
   const until = Math.min(failed.length, errorsShown + 100);
   for (; errorsShown < until; errorsShown += 1) {
     const i = failed[errorsShown];
-    $("#error-rows").append(el("tr", {}, el("td", { className: "name" }, pathOf(i)), el("td", { className: "name" }, data.errors[i])));
+    $("#error-rows").append(reasonRow(pathOf(i), data.errors[i]));
   }
   $("#more-errors").parentElement.hidden = errorsShown >= failed.length;
 }
@@ -216,12 +223,13 @@ data.folders.forEach((folder, f) => picker.append(el("option", { value: String(f
 $("#folder-filter").hidden = $("#folders").hidden = data.folders.length < 2;
 $("#errors").hidden = failed.length === 0;
 $("#overview .panel").hidden = scored.length === 0;
+if (!failed.length) $('#status option[value="failed"]').remove();
 if (!columns.unusual) $('#status option[value="unusual"]').remove();
 if (!columns.spread) $('#order option[value="spread"]').remove();
 if (better < 0) {
   $('#status option[value="below"]').textContent = "Above threshold (worse)";
   $('#status option[value="above"]').textContent = "At or below threshold";
-  $("#folders-below").textContent = "Above threshold";
+  $("#folders-below").firstChild.textContent = "Above";
 }
 for (const id of ["#search", "#from", "#to"]) $(id).addEventListener("input", () => select());
 for (const id of ["#folder", "#status", "#order"]) $(id).addEventListener("change", () => select());
@@ -239,9 +247,8 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   $("#search").focus();
 });
-histogram.set(threshold, true);
-thresholdField.value = say(threshold);
-drawFigures();
+histogram.set(threshold);
+cancelAnimationFrame(waiting);
 drawFolders();
 select();
 showErrors();

@@ -1,0 +1,27 @@
+// A table of scores as a report carries it. Shared by both reports.
+"use strict";
+
+/** Columns, of which those of one value come as {all} and those of few as {values, codes}. */
+function unpacked({ columns, rows }) {
+  const values = (column) => {
+    if (Array.isArray(column)) return column;
+    if ("all" in column) return new Array(rows).fill(column.all);
+    return column.codes.map((code) => column.values[code]);
+  };
+  return Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, values(column)]));
+}
+
+/** The folder that all of these folders lie in, with its slash. */
+function commonFolder(names) {
+  const first = names[0] ?? "";
+  let cut = names.length > 1 ? first.length : 0;
+  for (const name of names) while (!name.startsWith(first.slice(0, cut))) cut = first.lastIndexOf("/", cut - 2) + 1;
+  return first.slice(0, cut);
+}
+
+/** A row of a list of files without a score. */
+function reasonRow(path, sentence) {
+  // Roles, since on phones the cells stand below one another, and would be cells no longer.
+  return el("tr", { role: "row" },
+    el("td", { className: "name", role: "cell" }, path), el("td", { className: "name", role: "cell" }, reasonOf(sentence)));
+}
