@@ -152,7 +152,7 @@ def test_what_was_measured_is_kept(exported):
 def written(exported, monkeypatch):
     """The network is converted once for the tests of what is done with it then."""
     file = exported("onnx", "fp32") / "model.onnx"
-    monkeypatch.setattr(exporting, "_write_onnx", lambda _, out, __: shutil.copy(file, out))
+    monkeypatch.setattr(exporting, "write_onnx", lambda _, out, __: shutil.copy(file, out))
 
 
 @pytest.mark.usefixtures("written")
