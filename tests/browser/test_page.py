@@ -96,6 +96,7 @@ def test_a_map_by_keyboard_alone(open_page, service, photo_folder, check_accessi
     page.locator("#model", has_text="tiny").wait_for()
     tab_to("#choose")
     with page.expect_file_chooser() as chooser:
+        page.wait_for_timeout(300)  # until the browser hands choosers over
         page.keyboard.press("Enter")
     chooser.value.set_files([str(photo_folder / f"photo_{n}") for n in ("03.jpg", "04.png")])
     finished(page, "2 photos scored")
@@ -134,7 +135,7 @@ def test_two_side_by_side(open_page, service, photo_folder, check_accessibility)
     assert page.get_by_role("button", name="Next").count() == 0
     check_accessibility(page)
     # Each has its map, and both are drawn on one scale.
-    page.wait_for_function("document.querySelectorAll('dialog canvas').length === 2")
+    page.locator("dialog canvas").nth(1).wait_for(state="attached")
     page.keyboard.press("m")
     for place in (0, 1):
         photo = page.locator("dialog figure").nth(place)

@@ -84,7 +84,7 @@ def test_what_arrives_behind_the_dialog_moves_nothing_in_it(open_page, service, 
         # Both new ones are worse: in the order of now, they come before the open one.
         if route.request.url.endswith("/v1/score"):
             route.fulfill(json=scored(0.0))
-    page.wait_for_function("document.querySelectorAll('#grid .score').length === 3")
+    page.locator("#grid .score").nth(2).wait_for()
     assert page.locator("#grid .name").all_inner_texts()[-1] == names[0]
     assert page.inner_text("#detail-name") == names[0]
     next(route for route in held if route.request.url.endswith("/v1/map")).continue_()
@@ -144,4 +144,4 @@ def test_the_interval_says_what_it_is(open_page, service, photo_folder):
     page.route("**/v1/score", lambda route: route.fulfill(json=scored(20.0, low=12.0, high=34.0)))
     add(page, photo_folder / "photo_00.jpg")
     finished(page, "1 photo scored")
-    assert "90 %: 12.0 to 34.0" in cards(page).first.inner_text()
+    assert "90 %: 12.000 to 34.000" in cards(page).first.inner_text()
