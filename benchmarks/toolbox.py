@@ -52,9 +52,15 @@ def main() -> None:
                 rows.append({"model": name, "way": way, "size": size})
                 rows[-1] |= measured(name, way, folder, options.seconds)
                 print({k: v for k, v in rows[-1].items() if v != ""}, flush=True)
+                write(rows)  # each takes a minute or more: what is measured is kept
+    print(f"Written to {OUT}")
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Writes what is measured so far, beside topiq_nr's command on images of the same size."""
     topiq = {row["size"]: row for row in rows if (row["model"], row["way"]) == THEIRS_FIRST}
     for row in rows:
-        first = topiq[row["size"]].get("images_per_second")
+        first = topiq.get(row["size"], {}).get("images_per_second")
         if first and row.get("images_per_second"):
             row["times_topiq_nr_command"] = f"{row['images_per_second'] / first:.3g}"
     RESULTS.mkdir(exist_ok=True)
@@ -64,7 +70,6 @@ def main() -> None:
         writer = csv.DictWriter(file, [*columns, *facts], lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(row | facts for row in rows)
-    print(f"Written to {OUT}")
 
 
 THEIRS_FIRST = ("topiq_nr", "command")
