@@ -135,3 +135,9 @@ def folder(tmp_path_factory, photo_folder, tiny_model_folder, row) -> Path:
     )
     (root / "report.html").write_text(page, encoding="utf-8")
     return root
+
+
+@pytest.fixture
+def report(open_page, folder):
+    """The report on the folder, open."""
+    return open_page((folder / "report.html").as_uri())

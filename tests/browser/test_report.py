@@ -13,11 +13,6 @@ UNITS = LabelUnits(minimum=0, maximum=100)
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
 
 
-@pytest.fixture
-def report(open_page, folder):
-    return open_page((folder / "report.html").as_uri())
-
-
 def cards(page):
     return page.locator("#grid .card")
 

@@ -4,7 +4,6 @@ import shutil
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from qfm_iqm.network.explaining import QualityMap
 from qfm_iqm.network.units import LabelUnits
@@ -12,12 +11,6 @@ from qfm_iqm.report.scores import Place, scores_page
 from qfm_iqm.scoring.tables import table_of
 
 UNITS = LabelUnits(minimum=0, maximum=100)
-HOSTILE = "<img src=x onerror=document.title='taken'>.png"
-
-
-@pytest.fixture
-def report(open_page, folder):
-    return open_page((folder / "report.html").as_uri())
 
 
 def cards(page):
