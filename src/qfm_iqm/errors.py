@@ -4,6 +4,9 @@ The command line prints the sentence and exits with a non-zero code; a Python ca
 can catch `QFMError` alone. Anything else that escapes is a defect of this library.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class QFMError(Exception):
     """A mistake in what was asked: what was found, and what to do, in one sentence."""
@@ -27,3 +30,16 @@ class ModelError(QFMError):
 
 class RecipeError(QFMError):
     """A training recipe with an unknown key, a wrong type or an impossible value."""
+
+
+@contextmanager
+def as_raised_here() -> Iterator[None]:
+    """Gives a mistake that a reading process of torch's loader met its one sentence back.
+
+    Such a process hands over its traceback as text, and the sentence at its end.
+    """
+    try:
+        yield
+    except QFMError as error:
+        kind = type(error)
+        raise kind(str(error).rstrip().rpartition(f"{kind.__name__}: ")[2]) from None

@@ -16,7 +16,7 @@ from qfm_iqm.method.pseudo_table import read_pseudo_labels, tokens_beside, write
 from qfm_iqm.network.checkpoint import load_model
 
 CROP = 48
-ASKED = Teaching(extra_crops=1, degrade=True, grid=3)
+ASKED = Teaching(extra_crops=1, chains=1, grid=3)
 
 
 @pytest.fixture(scope="module")

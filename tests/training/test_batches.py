@@ -1,5 +1,7 @@
 """Crops and their order: drawn from (seed, epoch, place) alone, the same for any reader."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,8 +30,12 @@ def samples(rated_set):
     return [Sample(path, float(i), i // 4) for i, path in enumerate(paths)]
 
 
-def epoch_of(samples, *, unrated_batch=0, workers=0, start=0, epoch=1, seed=3, **options):
+def epoch_of(
+    samples, *, unrated_batch=0, workers=0, start=0, epoch=1, seed=3, filled=False, **options
+):
     dataset = CropDataset(samples, CROP, seed=seed, **options)
+    if filled:
+        dataset.fill()
     rated = sum(sample.rated for sample in samples)
     order = EpochOrder(
         rated, 8, unrated=len(samples) - rated, unrated_batch=unrated_batch, seed=seed
@@ -51,9 +57,24 @@ def test_the_same_batches_for_any_number_of_readers_and_from_the_middle(samples)
     assert len(whole) == 5
     assert equal(whole, epoch_of(samples, workers=2))
     assert equal(whole, epoch_of(samples, cache=True))
+    assert equal(whole, epoch_of(samples, cache=True, filled=True, workers=2))
     assert equal(whole[3:], epoch_of(samples, start=3))
     assert equal(whole[2:], epoch_of(samples, start=2, workers=2))
     assert epoch_of(samples, start=5) == []
+
+
+def test_a_filled_cache_asks_for_no_file_again(samples, tmp_path):
+    copies = [replace(one, path=tmp_path / one.path.name) for one in samples]
+    for one, copy in zip(samples, copies, strict=True):
+        copy.path.write_bytes(one.path.read_bytes())
+    dataset = CropDataset(copies, CROP, seed=3, cache=True)
+    dataset.fill()
+    for copy in copies:
+        copy.path.unlink()
+    assert torch.equal(dataset[7].crop, CropDataset(samples, CROP, seed=3)[7].crop)
+    with pytest.raises(ImageError, match="there is no such file"):
+        CropDataset(copies, CROP, seed=3, cache=True).fill()
+    CropDataset(copies, CROP, seed=3).fill()  # keeps nothing, and so reads nothing
 
 
 def test_other_epochs_and_seeds_give_other_batches(samples):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from rich.console import Console
 from timm.layers import DropPath
@@ -273,7 +274,7 @@ def taught(finished, rated_set, tmp_path_factory):
     table = read_table(rated_set / "labelled.csv")
     images = list(zip(table.names, table.contents, table.paths(rated_set), strict=True))
     out = tmp_path_factory.mktemp("taught") / "pseudo.csv"
-    write_pseudo_labels(teacher, images, Teaching(degrade=True, grid=2), out, lambda done, _: done)
+    write_pseudo_labels(teacher, images, Teaching(chains=1, grid=2), out, lambda done, _: done)
     return out
 
 
@@ -620,6 +621,26 @@ def test_an_existing_run_is_not_overwritten(finished, make_recipe):
 def test_a_changed_recipe_is_not_resumed(finished, make_recipe, change):
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         Trainer(make_recipe(**change), finished["baseline"], resume=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_gpu_it_learns_stops_and_goes_on(make_recipe, tmp_path, kind):
+    recipe = make_recipe(
+        method__kind=kind, train__device="auto", train__precision="bf16", train__workers=2,
+        train__cache=True,
+    )  # fmt: skip
+    AcceleratorState._reset_state(True)  # of this process, whose other runs are on the processor
+    stopped = Trainer(recipe, tmp_path / "run")
+    assert {part.device.type for part in stopped.objective.parameters()} == {"cuda"}
+    stopped.reporter.step = lambda *_: setattr(stopped.stopping, "asked", True)
+    with pytest.raises(InterruptedRunError):
+        stopped.run()
+    evaluation = Trainer(recipe, tmp_path / "run", resume=True).run()
+    srcc = {row.part: row.value for row in evaluation.rows if row.metric == "srcc"}
+    assert srcc["whole"] > 0.6
+    assert len([line for line in log_of(tmp_path / "run") if line["kind"] == "validation"]) == 3
+    AcceleratorState._reset_state(True)
 
 
 @pytest.mark.parametrize("change", [{"train__workers": 1}, {"train__cache": False}])

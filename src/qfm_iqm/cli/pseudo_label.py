@@ -29,9 +29,12 @@ def pseudo_label(
     extra_crops: Annotated[
         int, typer.Option(help="Random crops of each image beside the covering grid.", min=0)
     ] = 4,
-    degrade: Annotated[
-        bool, typer.Option(help="Also score a crop of each image degraded at five strengths.")
-    ] = False,
+    chains: Annotated[
+        int,
+        typer.Option(
+            help="So many crops of each image are also scored degraded, at five strengths.", min=0
+        ),
+    ] = 0,
     drop: Annotated[
         float,
         typer.Option(help="Least drop from strength to strength, in standard deviations.", min=0),
@@ -45,6 +48,9 @@ def pseudo_label(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random choices.", min=0)] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes that read and degrade ahead, for a GPU.", min=0)
+    ] = 0,
     device: Device = None,
 ) -> None:
     """Let a teacher score crops of images, as labels for a student (recipe: data.pseudo_labels).
@@ -86,8 +92,9 @@ def pseudo_label(
     rows = write_pseudo_labels(
         model,
         list(zip(images.names, images.contents, paths, strict=True)),
-        Teaching(extra_crops, degrade, drop, seed, grid),
+        Teaching(extra_crops, chains, drop, seed, grid),
         out,
         lambda done, total: with_progress(done, total, "scoring", console),
+        workers=workers,
     )
     console.print(f"{rows} crops of {len(images)} images: {out}", soft_wrap=True)

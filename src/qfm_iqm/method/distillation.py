@@ -5,9 +5,9 @@
 A teacher is any quality model, asked once about fixed crops; a student learns from its answers as
 from labels, and may learn from its tokens too (`method.hints`).
 
-Degraded crops (ours): of each image one crop may also be scored under one known degradation at
-rising strength. A teacher that learned from photos alone may err there (it can take strong noise
-for texture), so what we know is added: each step lowers quality by at least `drop`,
+Degraded crops (ours): crops of each image may also be scored under one known degradation each, at
+rising strength: a chain. A teacher that learned from photos alone may err there (it can take strong
+noise for texture), so what we know is added: each step lowers quality by at least `drop`,
 
     ^y_l = min(T(x_l), ^y_(l-1) - drop),  l = 1..5,  ^y_0 = T(x).
 """
@@ -18,20 +18,22 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import grid_positions
+from qfm_iqm.errors import ImageError, as_raised_here
+from qfm_iqm.image.cropping import Preprocessing, grid_positions
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.image.tensors import fit
 from qfm_iqm.method.hints import grid_of
 from qfm_iqm.network.model import QualityModel
 
-CHAINS = ("blur", "jpeg", "noise", "contrast", "resample")
+CHAINS = tuple(DISTORTIONS)
 """Kinds of degradation that chains are drawn from; another list would draw other chains."""
 
 
@@ -83,7 +85,8 @@ class Teaching:
 
     Attributes:
         extra_crops: random crops beside the covering grid.
-        degrade: also score one of the crops under one of the degradations, at all strengths.
+        chains: of each image, so many of the crops (drawn with replacement) are also scored under
+            a degradation that is drawn, at all strengths.
         drop: by how much each step of strength lowers quality at least, in standard deviations
             of the labels.
         seed: of the random choices, which depend on it and the image's place in the list.
@@ -91,7 +94,7 @@ class Teaching:
     """
 
     extra_crops: int = 4
-    degrade: bool = False
+    chains: int = 0
     drop: float = 0.1
     seed: int = 0
     grid: int | None = None
@@ -104,6 +107,7 @@ def pseudo_label(
     asked: Teaching = Teaching(),
     *,
     start: int = 0,
+    workers: int = 0,
 ) -> Iterator[tuple[list[PseudoLabel], Tensor | None]]:
     """Scores crops of images with a teacher: the covering grid, and some at random places.
 
@@ -112,6 +116,7 @@ def pseudo_label(
         images: (name, content, file) of each image.
         asked: which crops.
         start: images at the beginning of the list that are left out.
+        workers: processes that read and degrade ahead; 0 does so in this one.
 
     Yields:
         The pseudo-labels of one image after another, and the teacher's tokens (K, G * G, D).
@@ -121,33 +126,74 @@ def pseudo_label(
         TableError: its tokens cannot be averaged to the grid.
     """
     teacher.eval()
-    preprocessing = teacher.card.preprocessing
-    size = preprocessing.crop
     network = teacher.network
     device = network.scale.mean.device
-    label_std = network.scale.std.item()
-    for index, (name, content, path) in enumerate(images[start:], start):
+    drop = asked.drop * network.scale.std.item()
+    loader = DataLoader(
+        _AskedCrops(images, teacher.card.preprocessing, asked),
+        sampler=range(start, len(images)),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # of its own: it draws, and others must not notice
+    )
+    with as_raised_here():
+        for rows, crops_KCSS in loader:
+            tokens_KND = network.encode(crops_KCSS.to(device).float() / 255)
+            labels = _bounded(rows, network.decode(tokens_KND).tolist(), drop)
+            yield labels, None if asked.grid is None else grid_of(tokens_KND, asked.grid).cpu()
+
+
+class _AskedCrops(Dataset[tuple[list[PseudoLabel], Tensor]]):
+    """What a teacher is asked about: an image's crops, not scored yet, and their pixels uint8."""
+
+    def __init__(
+        self,
+        images: Sequence[tuple[str, str, Path]],
+        preprocessing: Preprocessing,
+        asked: Teaching,
+    ) -> None:
+        self._images = images
+        self._preprocessing = preprocessing
+        self._asked = asked
+
+    def __getitem__(self, index: int) -> tuple[list[PseudoLabel], Tensor]:
+        name, content, path = self._images[index]
+        asked, size = self._asked, self._preprocessing.crop
         # In 8 bits, as the student will see it.
-        image = fit(read_image(path), preprocessing).mul(255).round().to(torch.uint8)
+        image = fit(read_image(path), self._preprocessing).mul(255).round().to(torch.uint8)
         height, width = image.shape[-2:]
         draw = np.random.default_rng([asked.seed, index])
         places = grid_positions(height, width, size) + [
             (int(draw.integers(height - size + 1)), int(draw.integers(width - size + 1)))
             for _ in range(asked.extra_crops)
         ]
-        rows = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
-        if asked.degrade:
+        clean = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
+        rows = list(clean)
+        for _ in range(asked.chains):
             kind = CHAINS[draw.integers(len(CHAINS))]
-            chosen = rows[draw.integers(len(rows))]
+            chosen = clean[draw.integers(len(clean))]
             levels = range(1, len(DISTORTIONS[kind]) + 1)
             rows += [replace(chosen, distortion=kind, level=level) for level in levels]
-        crops = torch.stack([crop.pixels(image, size) for crop in rows])
-        tokens_KND = network.encode(crops.to(device).float() / 255)
-        scores = network.decode(tokens_KND).tolist()
-        labels = [replace(crop, score=score) for crop, score in zip(rows, scores, strict=True)]
-        if asked.degrade:
-            least = labels[rows.index(chosen)].score
-            for i in range(len(places), len(labels)):
-                least = min(labels[i].score, least - asked.drop * label_std)
-                labels[i] = replace(labels[i], score=least)
-        yield labels, None if asked.grid is None else grid_of(tokens_KND, asked.grid).cpu()
+        return rows, torch.stack([row.pixels(image, size) for row in rows])
+
+
+def _as_it_is(item: Any) -> Any:
+    """Nothing to collate: an image's crops are a batch."""
+    return item
+
+
+def _bounded(
+    rows: Sequence[PseudoLabel], scores: Sequence[float], drop: float
+) -> list[PseudoLabel]:
+    """Crops with their scores, those of a chain bounded by the one before."""
+    clean = {(row.top, row.left): score for row, score in zip(rows, scores, strict=True)
+             if not row.distortion}  # fmt: skip
+    labels = []
+    least = 0.0
+    for row, score in zip(rows, scores, strict=True):
+        if row.distortion:
+            before = clean[row.top, row.left] if row.level == 1 else least
+            score = least = min(score, before - drop)
+        labels.append(replace(row, score=score))
+    return labels

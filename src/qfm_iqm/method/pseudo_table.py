@@ -53,6 +53,8 @@ def write_pseudo_labels(
     asked: Teaching,
     out: Path,
     progress: Callable[[Iterator[None], int], Iterable[None]],
+    *,
+    workers: int = 0,
 ) -> int:
     """Asks a teacher, and writes a table, with its tokens in a file beside it.
 
@@ -65,6 +67,7 @@ def write_pseudo_labels(
         asked: which crops.
         out: CSV to write; replaced once the new one is whole.
         progress: wraps the images as they are done, given how many are to do.
+        workers: processes that read and degrade ahead; 0 does so in this one.
 
     Returns:
         The number of rows.
@@ -99,7 +102,8 @@ def write_pseudo_labels(
 
         def written() -> Iterator[None]:
             nonlocal count
-            for labels, tokens_KND in pseudo_label(teacher, images, asked, start=done):
+            answers = pseudo_label(teacher, images, asked, start=done, workers=workers)
+            for labels, tokens_KND in answers:
                 if tokens_KND is not None:
                     tokens_file.write(tokens_KND.half().numpy().astype("<f2").tobytes())
                     tokens_file.flush()  # before the rows: they say that it is there

@@ -11,7 +11,9 @@ Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -99,10 +101,21 @@ class ImageStore:
         """The fitted image as uint8; ImageError if it cannot be read."""
         if self._kept is not None and path in self._kept:
             return self._kept[path]
-        image = fit(read_image(path), self._preprocessing).mul(255).round().to(torch.uint8)
+        image = self._read(path)
         if self._kept is not None:
             self._kept[path] = image
         return image
+
+    def fill(self, paths: Iterable[Path]) -> None:
+        """Reads images on all cores, and keeps them; ImageError if one cannot be read."""
+        if self._kept is None:
+            return
+        missing = [path for path in dict.fromkeys(paths) if path not in self._kept]
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="read") as pool:
+            self._kept.update(zip(missing, pool.map(self._read, missing), strict=True))
+
+    def _read(self, path: Path) -> Tensor:
+        return fit(read_image(path), self._preprocessing).mul(255).round().to(torch.uint8)
 
 
 class CropDataset(Dataset[Drawn]):
@@ -144,6 +157,10 @@ class CropDataset(Dataset[Drawn]):
         self._store = ImageStore(preprocessing, keep=cache)
         shapes = {sample.hint[0].shape for sample in samples if sample.hint is not None}
         self._no_hint = torch.full(max(shapes, default=(0, 0)), torch.nan)
+
+    def fill(self) -> None:
+        """Reads what the cache will be asked for; ImageError if an image cannot be read."""
+        self._store.fill(sample.path for sample in self.samples)
 
     def __len__(self) -> int:
         return len(self.samples)

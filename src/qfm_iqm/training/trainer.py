@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 
-from qfm_iqm.errors import ImageError, RecipeError, TableError
+from qfm_iqm.errors import RecipeError, TableError, as_raised_here
 from qfm_iqm.evaluation.protocol import Evaluation
 from qfm_iqm.method.objective import Objective
 from qfm_iqm.network.quality import QualityNetwork
@@ -111,6 +111,7 @@ class Trainer:
             batch_sampler=self.order,
             collate_fn=collate,
             num_workers=config.workers,
+            pin_memory=self.accelerator.device.type == "cuda",
             # Of its own: each pass draws a seed for its readers, and must not draw it from the
             # generator of the layers, which a resume in mid-epoch would set out of step.
             generator=torch.Generator(),
@@ -153,6 +154,8 @@ class Trainer:
             self.reporter.say(f"The memory of {entries} entries takes {size} when full.")
         with self.stopping, closing(self.reporter):
             self._compute_stems()
+            if self.recipe.train.cache and self.recipe.train.workers:
+                self.dataset.fill()  # before there are other processes: all see the same memory
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)
                 self._save_state()
@@ -239,11 +242,8 @@ class Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         """The epoch's batches; an image that cannot be read ends them with its sentence."""
-        try:
+        with as_raised_here():
             yield from self.loader
-        except ImageError as error:
-            # A reading process hands over its traceback as text, and the sentence at its end.
-            raise ImageError(str(error).rstrip().rpartition("ImageError: ")[2]) from None
 
     def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
         """Has the first process judge and write the model, and tells the others what it found."""
