@@ -71,7 +71,7 @@ def test_a_filled_cache_asks_for_no_file_again(samples, tmp_path):
     dataset.fill()
     for copy in copies:
         copy.path.unlink()
-    assert torch.equal(dataset[7].crop, CropDataset(samples, CROP, seed=3)[7].crop)
+    assert torch.equal(dataset[7][0].crop, CropDataset(samples, CROP, seed=3)[7][0].crop)
     with pytest.raises(ImageError, match="there is no such file"):
         CropDataset(copies, CROP, seed=3, cache=True).fill()
     CropDataset(copies, CROP, seed=3).fill()  # keeps nothing, and so reads nothing
@@ -133,8 +133,8 @@ def test_fixed_crops_are_the_same_in_every_epoch(samples):
     image = torch.tensor(np.asarray(Image.open(path)).transpose(2, 0, 1).copy())
     dataset = CropDataset(fixed, CROP, seed=0, flip=False)
     for dataset.epoch in range(4):
-        assert torch.equal(dataset[0][0], image[:, 7:39, 50:82])
-        assert torch.equal(dataset[1][0], image[:, 64:, 64:])
+        assert torch.equal(dataset[0][0].crop, image[:, 7:39, 50:82])
+        assert torch.equal(dataset[1][0].crop, image[:, 64:, 64:])
 
 
 def test_fixed_crops_may_be_degraded(samples):
@@ -142,8 +142,8 @@ def test_fixed_crops_may_be_degraded(samples):
     levels = [Sample(path, 1.0, 0, pseudo(path, 5, 6, "contrast", level)) for level in (0, 1, 3, 5)]
     levels[0] = Sample(path, 1.0, 0, pseudo(path, 5, 6))
     dataset = CropDataset(levels, CROP, seed=0, flip=False)
-    spreads = [dataset[i][0].double().std().item() for i in range(4)]
-    assert dataset[1][0].dtype == torch.uint8
+    spreads = [dataset[i][0].crop.double().std().item() for i in range(4)]
+    assert dataset[1][0].crop.dtype == torch.uint8
     assert spreads == sorted(spreads, reverse=True)
 
 
@@ -200,7 +200,7 @@ def mixed(samples, unrated_folder):
 def test_each_batch_ends_with_its_unrated_crops(samples, mixed, workers):
     plain, whole = epoch_of(samples), epoch_of(mixed, unrated_batch=3, workers=workers)
     assert len(whole) == len(plain) == 5
-    for (crops, labels, contents, rated, _), before in zip(whole, plain, strict=True):
+    for (crops, labels, contents, rated, *_), before in zip(whole, plain, strict=True):
         assert len(crops) == 11
         assert rated.tolist() == [True] * 8 + [False] * 3
         # Beside them everything is as it would be without.
@@ -266,13 +266,42 @@ def test_a_mirrored_crop_comes_with_mirrored_tokens(rated_set, tmp_path):
     for epoch in range(8):
         dataset.epoch = epoch
         for row in (0, 1):
-            one = dataset[row]
+            (one,) = dataset[row]
             flipped = not torch.equal(one.crop, window)
             assert torch.equal(one.crop, window.flip(-1) if flipped else window)
             expected = tokens[row].flip(1) if flipped else tokens[row]
             assert torch.equal(one.hint, expected.reshape(4, 3).float())
             seen.add(flipped)
         # A crop without tokens has none to learn from, and fits into the same batch.
-        assert dataset[2].hint.shape == (4, 3)
-        assert dataset[2].hint.isnan().all()
+        assert dataset[2][0].hint.shape == (4, 3)
+        assert dataset[2][0].hint.isnan().all()
     assert seen == {True, False}
+
+
+# Pairs to be ranked
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pair_is_two_crops_one_after_the_other(samples, workers):
+    pairs = [replace(one, label=float("nan"), pair=True) for one in samples]
+    whole = epoch_of(samples + pairs, workers=workers)
+    worse = torch.cat([batch.worse for batch in whole])
+    labels = torch.cat([batch.label for batch in whole])
+    assert len(labels) == len(samples) * 3
+    assert worse.sum() == len(samples)
+    assert not worse[0]
+    for place in worse.nonzero().squeeze(1).tolist():
+        assert labels[place - 1 : place + 1].isnan().all()
+        assert not worse[place - 1]
+    assert sorted(labels[labels.isfinite()].tolist()) == list(range(40))
+    for batch in whole:  # no pair is torn apart
+        assert not batch.worse[0]
+    other = epoch_of(samples + pairs, workers=0)
+    assert all(torch.equal(a.crop, b.crop) for a, b in zip(whole, other, strict=True))
+
+
+def test_a_pair_that_cannot_be_read_is_an_image_error(samples, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    sample = Sample(tmp_path / "broken.jpg", float("nan"), 0, pair=True)
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        CropDataset([sample], CROP, seed=0)[0]

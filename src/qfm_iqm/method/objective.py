@@ -2,6 +2,7 @@
 
     L = smoothL1(q, y) + w_qcc * ramp * L_qcc(rated)
         + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_hint
+        + w_rank * L_rank
 
 Rated crops come with people's labels, unrated ones (DLE) with a teacher's. One module whose
 forward is a whole training step, so that data-parallel wrappers see every use of the network's
@@ -27,6 +28,7 @@ from qfm_iqm.method.matching import (
     match_semantics,
 )
 from qfm_iqm.method.memory import FeatureMemory
+from qfm_iqm.method.ranking import ranking
 from qfm_iqm.network.quality import QualityNetwork
 
 
@@ -70,17 +72,19 @@ class Objective(nn.Module):
         *,
         rated_B: Tensor | None = None,
         hints_BND: Tensor | None = None,
+        worse_B: Tensor | None = None,
         draw: int = 0,
     ) -> dict[str, Tensor]:
         """One step.
 
         Args:
             crops_BCSS: RGB crops (B, 3, S, S) in [0, 1].
-            labels_B: labels, or pseudo-labels (B,), in their own units.
+            labels_B: labels, or pseudo-labels (B,), in their own units; NaN for the crops of pairs.
             contents_B: content ids (B,).
             epoch: epochs done so far, with fraction.
             rated_B: (B,) whether a crop's label is people's; None for all.
             hints_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
+            worse_B: (B,) whether a crop is the worse one of a pair, which follows the better one.
             draw: seed of what this step draws.
 
         Returns:
@@ -95,9 +99,20 @@ class Objective(nn.Module):
                 labels_B[~rated_B] = self._teacher[0](crops_BCSS[~rated_B]).to(labels_B.dtype)
         tokens_BND = self.network.encode(crops_BCSS)
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
-        target_B = scale.to_standard(labels_B)
         loss = quality_B.new_zeros(())
         parts = {}
+        if worse_B is not None and worse_B.any():
+            parts["rank"] = ranking(quality_B, worse_B, margin=config.margin)
+            loss = loss + config.w_rank * parts["rank"]
+            parts["rank"] = parts["rank"].detach()
+            # All that follows is for crops with a label.
+            known_B = labels_B.isfinite()
+            tokens_BND, quality_B = tokens_BND[known_B], quality_B[known_B]
+            labels_B, contents_B, rated_B = labels_B[known_B], contents_B[known_B], rated_B[known_B]
+            hints_BND = None if hints_BND is None else hints_BND[known_B]
+            if not len(labels_B):
+                return {"loss": loss, **parts}
+        target_B = scale.to_standard(labels_B)
         for name, chosen_B, weight in (
             ("regression", rated_B, 1.0),
             ("pseudo", ~rated_B, config.w_u * config.w_pl),

@@ -4,6 +4,7 @@ Design choices:
 * What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
   the same for any number of reading processes, and after a resume in mid-epoch.
 * Crops are cut from images that went through the model's own `fit`, as in scoring.
+* A pair to be ranked (`method.ranking`) is one sample and two crops.
 * With a store of stems, a crop comes as what the frozen part of the encoder gives for it.
 
 Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token width.
@@ -28,6 +29,7 @@ from qfm_iqm.image.reading import read_image
 from qfm_iqm.image.tensors import fit
 from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.method.hints import TeacherTokens
+from qfm_iqm.method.ranking import ranked_pair
 from qfm_iqm.training.stems import StemStore, drawn_crop, fixed_crop
 
 
@@ -37,12 +39,13 @@ class Sample:
 
     Attributes:
         path: of the image.
-        label: in label units.
+        label: in label units; NaN for a pair.
         content: id of the content, the same for near-identical images.
         fixed: the crop a teacher scored; None draws one at random each epoch.
         hint: table and row of the teacher's tokens of that crop; None without.
         rated: whether the label is people's, or may be learned as if it were; False for the
             unrated images of DLE, which have terms of their own in the objective.
+        pair: whether it is a pair of crops to be ranked.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Sample:
     fixed: PseudoLabel | None = None
     hint: tuple[TeacherTokens, int] | None = None
     rated: bool = True
+    pair: bool = False
 
 
 class Drawn(NamedTuple):
@@ -62,6 +66,7 @@ class Drawn(NamedTuple):
         content: id.
         rated: whether people rated it.
         hint: the teacher's tokens (N, D), standardised; NaN without, and empty if none has any.
+        worse: whether it is the worse crop of a pair, and the one before it the better.
     """
 
     crop: Tensor
@@ -69,6 +74,7 @@ class Drawn(NamedTuple):
     content: int
     rated: bool
     hint: Tensor
+    worse: bool = False
 
 
 class Batch(NamedTuple):
@@ -79,15 +85,16 @@ class Batch(NamedTuple):
     content: Tensor
     rated: Tensor
     hint: Tensor
+    worse: Tensor
 
     def input(self) -> Tensor:
         """What the network takes: pixels of 8 bits as floats, a stem's tokens as they are."""
         return self.crop.float() / 255 if self.crop.dtype == torch.uint8 else self.crop
 
 
-def collate(drawn: Sequence[Drawn]) -> Batch:
-    """Stacks crops to a batch."""
-    return Batch(*default_collate([tuple(one) for one in drawn]))
+def collate(samples: Sequence[Sequence[Drawn]]) -> Batch:
+    """Stacks the crops of samples to a batch."""
+    return Batch(*default_collate([tuple(one) for drawn in samples for one in drawn]))
 
 
 class ImageStore:
@@ -118,8 +125,8 @@ class ImageStore:
         return fit(read_image(path), self._preprocessing).mul(255).round().to(torch.uint8)
 
 
-class CropDataset(Dataset[Drawn]):
-    """Crops as they are drawn in an epoch.
+class CropDataset(Dataset[list[Drawn]]):
+    """Crops as they are drawn in an epoch: one of a sample, or two that are a pair.
 
     Args:
         samples: what to learn from.
@@ -149,6 +156,7 @@ class CropDataset(Dataset[Drawn]):
     ) -> None:
         self.samples = samples
         self.epoch = 0
+        self._preprocessing = preprocessing
         self._size = preprocessing.crop
         self._seed = seed
         self._flip = flip
@@ -160,14 +168,16 @@ class CropDataset(Dataset[Drawn]):
 
     def fill(self) -> None:
         """Reads what the cache will be asked for; ImageError if an image cannot be read."""
-        self._store.fill(sample.path for sample in self.samples)
+        self._store.fill(sample.path for sample in self.samples if not sample.pair)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Drawn:
+    def __getitem__(self, index: int) -> list[Drawn]:
         sample = self.samples[index]
         draw = np.random.default_rng([self._seed, self.epoch, index])
+        if sample.pair:
+            return self._pair(sample, draw)
         if sample.fixed is None:
             crop, hint_ND = self._drawn(sample, draw), self._no_hint
         else:
@@ -178,7 +188,23 @@ class CropDataset(Dataset[Drawn]):
             if sample.hint is not None:
                 table, row = sample.hint
                 hint_ND = table.get(row, flip=flip)
-        return Drawn(crop, sample.label, sample.content, sample.rated, hint_ND)
+        return [Drawn(crop, sample.label, sample.content, sample.rated, hint_ND)]
+
+    def _pair(self, sample: Sample, draw: np.random.Generator) -> list[Drawn]:
+        """The better and the worse crop of a pair."""
+        crops = ranked_pair(sample.path, self._preprocessing, draw)
+        flip = self._flip and draw.random() < 0.5
+        return [
+            Drawn(
+                crop.flip(-1) if flip else crop,
+                sample.label,
+                sample.content,
+                sample.rated,
+                self._no_hint,
+                worse,
+            )
+            for worse, crop in zip((False, True), crops, strict=True)
+        ]
 
     def _drawn(self, sample: Sample, draw: np.random.Generator) -> Tensor:
         """A crop of the image at a drawn place, or what the stem gives for it."""
@@ -192,7 +218,7 @@ class CropDataset(Dataset[Drawn]):
 
 
 class EpochOrder(Sampler[list[int]]):
-    """Batches of an epoch in an order drawn from (seed, epoch); the last short one is dropped.
+    """Batches of samples in an order drawn from (seed, epoch); the last short one is dropped.
 
     An epoch is one pass over the rated samples, which come first in the dataset. Each batch may
     end with unrated ones (DLE), drawn in passes of their own: as many passes, or as small a part

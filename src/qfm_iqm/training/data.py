@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ class TrainingData:
     """What a run learns from and is judged by.
 
     Attributes:
-        samples: of the training part and of the pseudo-labelled tables; then the unrated ones.
+        samples: of the training part and of the pseudo-labelled tables, and pairs of all their
+            images; then the unrated ones.
         rated: how many of the samples are not unrated.
         validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
@@ -121,6 +123,9 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
             f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
             "validation or test hold."
         )
+    photos = dict.fromkeys((sample.path, sample.content) for sample in samples)
+    pairs = [Sample(path, math.nan, content, pair=True) for path, content in photos]
+    samples += pairs * recipe.train.pairs_per_image
     rated = len(samples)
     samples += [
         Sample(

@@ -62,6 +62,8 @@ class TrainConfig(Section):
         epochs: passes over the training part.
         batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
+        pairs_per_image: pairs of each image, at two strengths of a degradation, to be ranked per
+            epoch (`method.w_rank`).
         lr: peak learning rate of AdamW.
         weight_decay: none is applied to 1-D parameters, position and class tokens.
         clip: largest gradient norm.
@@ -86,6 +88,7 @@ class TrainConfig(Section):
     epochs: int = Field(default=9, ge=1)
     batch_size: int = Field(default=32, ge=2)
     crops_per_image: int = Field(default=1, ge=1)
+    pairs_per_image: int = Field(default=0, ge=0)
     lr: float = Field(default=2e-4, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=5.0, gt=0)
@@ -203,9 +206,10 @@ class Recipe(Section):
             )
         if self.train.fixed_crops is None:
             raise ValueError("train.stems needs train.fixed_crops: crops that never change")
-        if self.data.pseudo_labels or self.distillation.per_step:
+        if self.data.pseudo_labels or self.distillation.per_step or self.train.pairs_per_image:
             raise ValueError(
-                "train.stems keeps no crops of data.pseudo_labels or distillation.per_step"
+                "train.stems keeps no crops of data.pseudo_labels, distillation.per_step or "
+                "train.pairs_per_image"
             )
         return self
 

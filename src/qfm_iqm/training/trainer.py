@@ -207,6 +207,7 @@ class Trainer:
                     progress,
                     rated_B=batch.rated,
                     hints_BND=batch.hint,
+                    worse_B=batch.worse,
                     draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
