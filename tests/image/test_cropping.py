@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -101,13 +102,27 @@ def test_one_pixel_gives_one_crop_of_its_colour():
     assert np.array_equal(crop, np.broadcast_to(pixel, (3, 224, 224)))
 
 
-def test_crops_are_views_of_the_image_at_the_grid():
+def test_crops_are_views_of_the_image_at_the_grid_the_right_ones_mirrored():
     image = np.arange(3 * 50 * 70).reshape(3, 50, 70)
     found = list(covering_crops(image, 32))
-    assert len(found) == math.ceil(50 / 32) * math.ceil(70 / 32)
-    for crop, (top, left) in zip(found, grid_positions(50, 70, 32), strict=True):
-        assert np.array_equal(crop, image[:, top : top + 32, left : left + 32])
+    tensors = list(covering_crops(torch.from_numpy(image), 32))
+    assert len(found) == len(tensors) == math.ceil(50 / 32) * math.ceil(70 / 32)
+    for crop, tensor, (top, left) in zip(found, tensors, grid_positions(50, 70, 32), strict=True):
+        window = image[:, top : top + 32, left : left + 32]
+        right = left + 16 > 35
+        assert np.array_equal(crop, window[..., ::-1] if right else window)
         assert np.shares_memory(crop, image)
+        assert np.array_equal(tensor.numpy(), crop)
+
+
+@given(width=st.integers(20, 400), height=st.integers(20, 60))
+def test_a_mirrored_image_has_the_same_crops_but_for_the_middle_column(width, height):
+    image = np.random.default_rng(width).integers(0, 256, (3, height, width), dtype=np.uint8)
+    plain = {crop.tobytes() for crop in covering_crops(image, 20)}
+    mirrored = {crop.tobytes() for crop in covering_crops(image[..., ::-1], 20)}
+    rows, columns = math.ceil(height / 20), math.ceil(width / 20)
+    assert len(plain) == rows * columns
+    assert len(plain - mirrored) == (rows if columns % 2 else 0)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ def by_hand(model, image):
     for top, left in grid_positions(*fitted.shape[-2:], 48):
         with torch.inference_mode():
             crop = fitted[None, :, top : top + 48, left : left + 48]
+            if left + 24 > fitted.shape[-1] / 2:  # to the right of the middle: mirrored
+                crop = crop.flip(-1)
             values.append(model.network(crop).item())
     return values
 
@@ -43,6 +45,14 @@ def test_a_score_is_the_mean_over_the_covering_crops(model, photo):
     assert score.spread == pytest.approx(np.std(values), abs=1e-4)
     assert score.n_crops == len(values) > 1
     assert (score.height, score.width) == tuple(image.shape[1:])
+
+
+def test_a_mirrored_photo_has_the_same_score(model):
+    image = torch.rand(3, 100, 96, generator=torch.Generator().manual_seed(5))
+    score, mirrored = model.score(image), model.score(image.flip(-1))
+    assert mirrored.value == pytest.approx(score.value, abs=1e-5)
+    assert mirrored.spread == pytest.approx(score.spread, abs=1e-5)
+    assert model.score(image.flip(-2)).value != pytest.approx(score.value, abs=1e-5)
 
 
 def test_every_kind_of_source_gives_the_same_score(model, photo):

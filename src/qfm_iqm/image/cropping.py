@@ -3,6 +3,9 @@
 Design choices:
 * The crops of an image cover it: every pixel is seen, so that no defect is missed by chance,
   and the same image always gives the same crops (the honest protocol, no random test crops).
+* Crops to the right of the middle are mirrored. Of a mirrored image these are the left ones, so
+  that the network sees the same crops again and gives the same score; a column of crops in the
+  very middle is the only exception. It costs nothing.
 * An image is never enlarged: enlarging blurs, and blur is what we judge. A side shorter than
   a crop is continued by mirroring (edge included), which adds no new edge and no new colour.
 * What is reduced is reduced in 8 bits, as files are stored and screens show them. Floats take
@@ -119,24 +122,29 @@ def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:
 
 
 def covering_crops(image_CHW: Cropped, size: int) -> Iterator[Cropped]:
-    """Yields the crops (C, S, S) of a fitted image's covering grid, as views.
+    """Yields the crops (C, S, S) of a fitted image's covering grid, the right ones mirrored.
 
-    The image is an array or a tensor, and so are they.
+    The image is an array, and they are views of it, or a tensor.
     """
     image: Any = image_CHW
     height, width = image.shape[-2:]
     for top, left in grid_positions(height, width, size):
-        yield image[..., top : top + size, left : left + size]
+        crop = image[..., top : top + size, left : left + size]
+        if 2 * left + size > width:
+            crop = crop[..., ::-1] if isinstance(crop, np.ndarray) else crop.flip(-1)
+        yield crop
 
 
 def _starts(length: int, size: int) -> list[int]:
-    """Evenly spread starts of the fewest windows of `size` that cover `length`."""
+    """Evenly spread starts of the fewest windows of `size` that cover `length`, in symmetry."""
     if length < size:
         raise ValueError(f"a side of {length} pixels is shorter than the crop of {size}: fit first")
     windows = math.ceil(length / size)
     if windows == 1:
         return [0]
-    return [round(i * (length - size) / (windows - 1)) for i in range(windows)]
+    room = length - size
+    first = [round(i * room / (windows - 1)) for i in range((windows + 1) // 2)]
+    return first + [room - start for start in first[: windows // 2][::-1]]
 
 
 def _mirrored(length: int, target: int) -> npt.NDArray[np.int64]:

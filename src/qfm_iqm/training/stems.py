@@ -88,7 +88,7 @@ class StemStore:
 
     def covering(self, path: str) -> Crops:
         """The stem's tokens for the crops that cover an image: a source of a `Scorer`."""
-        with safe_open(self._filled_file(Path(path), "covering"), framework="pt") as content:
+        with safe_open(self._filled_file(Path(path), "cover"), framework="pt") as content:
             tokens_KND = content.get_tensor("tokens").float()
             size = content.metadata()
         return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
@@ -114,7 +114,7 @@ class StemStore:
         """
         wanted = {
             kind: [path for path in dict.fromkeys(paths) if not self._holds(path, kind)]
-            for kind, paths in ((self._drawn, drawn), ("covering", covering))
+            for kind, paths in ((self._drawn, drawn), ("cover", covering))
         }
         done = (
             path for kind, paths in wanted.items() for path in self._filled(paths, kind, lenient)
@@ -169,7 +169,7 @@ class StemStore:
         height, width = image_CHW.shape[-2:]
         fitted_CHW = fit(image_CHW, self._preprocessing)
         side = self._preprocessing.crop
-        if kind == "covering":
+        if kind == "cover":
             return Crops(list(covering_crops(fitted_CHW, side)), width, height)
         # As training cuts them: from pixels of eight bits.
         pixels_CHW = fitted_CHW.mul(255).round().div(255)
