@@ -20,17 +20,20 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from qfm_iqm import load_model, read_image
+from qfm_iqm import Scorer, load_runtime, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.degradation import curve_of, detection, level_order
 from qfm_iqm.image.distorting import DISTORTIONS, distort
-from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.checkpoint import load_card
 from qfm_iqm.report.degradation_figure import draw_degradation
 
 RESULTS = Path(__file__).parent / "results" / "degradation.csv"
@@ -50,30 +53,33 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    model = load_model(arguments.model)
+    name = load_card(arguments.model).name
     sets = {}
     if arguments.kodak:
         sets["Kodak"] = sorted(arguments.kodak.glob("*.png"))
     if arguments.root:
         sets["BIQ2021, best"] = best_photos(arguments.root, arguments.photos)
     curves, figures = {}, []
-    for name, paths in sets.items():
-        measured = [measure(model, path) for path in paths]
-        curves[name] = {kind: curve_of([one[kind] for one in measured]) for kind in DISTORTIONS}
-        figures += list(judge(name, measured))
+    with ProcessPoolExecutor(
+        os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        for photos, paths in sets.items():
+            measured = list(pool.map(measure, [arguments.model] * len(paths), paths))
+            curves[photos] = {kind: curve_of([x[kind] for x in measured]) for kind in DISTORTIONS}
+            figures += list(judge(photos, measured))
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "photos", "n", "degradation", "figure", "value"])
         for row in figures:
-            writer.writerow([model.card.name, *row[:-1], round(row[-1], 4)])
+            writer.writerow([name, *row[:-1], round(row[-1], 4)])
             print(*row)
-        for name, by_kind in curves.items():
+        for photos, by_kind in curves.items():
             for kind, means in by_kind.items():
                 for level, mean in enumerate(means):
-                    n = len(sets[name])
                     figure = f"mean score, level {level}"
-                    writer.writerow([model.card.name, name, n, kind, figure, round(mean, 3)])
-    draw_degradation(curves, model.card.name, arguments.out.with_suffix(".svg"))
+                    n = len(sets[photos])
+                    writer.writerow([name, photos, n, kind, figure, round(mean, 3)])
+    draw_degradation(curves, name, arguments.out.with_suffix(".svg"))
 
 
 def best_photos(root: Path, count: int) -> list[Path]:
@@ -83,21 +89,26 @@ def best_photos(root: Path, count: int) -> list[Path]:
     return table.select(np.argsort(-table.mos, kind="stable")[:count]).paths(root)
 
 
-def measure(model: QualityModel, path: Path) -> dict[str, list[float]]:
+@cache
+def scorer_of(model: str) -> Scorer:
+    """Loaded once by each process."""
+    return Scorer(load_runtime(model))
+
+
+def measure(model: str, path: Path) -> dict[str, list[float]]:
     """Scores of a photo at level 0 to 5 of each degradation, and of the photo moved; cached."""
-    weights = model.card.weights_sha256[:16]
-    file = CACHE / weights / f"{path.stem}.json"
+    scorer = scorer_of(model)
+    file = CACHE / scorer.runtime.weights[:16] / f"{path.stem}.json"
     if file.is_file():
         found: dict[str, list[float]] = json.loads(file.read_text("utf-8"))
         return found
     image = read_image(path)
-    clean = model.score(image).value
-    scores = {
-        kind: [clean, *(model.score(distort(image, kind, n)).value for n in range(1, 6))]
-        for kind in DISTORTIONS
-    }
-    for name, move in SHIFTS.items():
-        scores[name] = [clean, model.score(move(image)).value]
+    moved = [move(image) for move in SHIFTS.values()]
+    clean, *others = scorer.score_batch([image, *moved]).tolist()
+    scores = {name: [clean, other] for name, other in zip(SHIFTS, others, strict=True)}
+    for kind in DISTORTIONS:
+        degraded = [distort(image, kind, level) for level in range(1, 6)]
+        scores[kind] = [clean, *scorer.score_batch(degraded).tolist()]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(scores), "utf-8")
     return scores
