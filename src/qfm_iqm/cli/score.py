@@ -86,8 +86,12 @@ def score(
         typer.Option(help="Memory for everything, like 2GB. Default: half of what is free."),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Crops per pass; does not change scores.", min=1)
-    ] = 32,
+        int | None,
+        typer.Option(
+            help="Crops per pass; does not change scores. Default: what the runtime computes best.",
+            min=1,
+        ),
+    ] = None,
     readers: Annotated[
         int | None,
         typer.Option(help="Processes that read images. Default: one per core.", min=1),

@@ -27,7 +27,7 @@ class QualityMetric(Metric):
 
     Args:
         model: a quality model, a loaded runtime, or a model's name.
-        batch_size: crops that go through the network at once.
+        batch_size: as in `Scorer`.
         options: torchmetrics' own.
     """
 
@@ -40,7 +40,7 @@ class QualityMetric(Metric):
         self,
         model: QualityModel | Runtime | str = "default",
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)

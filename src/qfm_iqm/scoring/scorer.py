@@ -78,7 +78,8 @@ class Scorer:
 
     Args:
         model: a quality model, computed by torch, or a model loaded by another runtime.
-        batch_size: crops that go through the network at once.
+        batch_size: crops that go through the network at once; None takes what is best for the
+            runtime.
         readers: threads, or processes, that read images; None takes one per core, at most 8.
             Within `max_memory` there are as many processes as leave half of it to images.
         processes: read in processes of their own, not in threads of this one.
@@ -97,7 +98,7 @@ class Scorer:
         self,
         model: QualityModel | Runtime,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         readers: int | None = None,
         processes: bool = False,
         device: str | torch.device | None = None,
@@ -109,7 +110,7 @@ class Scorer:
         shown: bool = True,
     ) -> None:
         self.runtime = runtime = _runtime_of(model, device)
-        self.batch_size = batch_size
+        self.batch_size = batch_size or runtime.batch
         self.readers = readers or min(8, os.cpu_count() or 1)
         self.processes = processes
         self.max_memory = max_memory

@@ -42,9 +42,12 @@ class Runtime(ABC):
 
     Attributes:
         name: of the runtime, as rows say it.
+        batch: crops that it computes best at once. On a CPU these runtimes are a little faster
+            with few, whose layers stay in its caches, and take far less memory.
     """
 
     name: ClassVar[Name]
+    batch: int = 8
 
     def __init__(self, card: ModelCard, precision: Precision, weights: str) -> None:
         self.card = card

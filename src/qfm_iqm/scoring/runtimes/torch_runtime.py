@@ -41,6 +41,7 @@ class TorchRuntime(Runtime):
             raise ValueError(f"torch computes in fp32 or bf16, not in {precision}")
         super().__init__(model.card, precision, model.card.weights_sha256)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.batch = 32 if self.device.type == "cpu" else 256
         self.model = model.to(self.device).eval()
         self._compiled: Any = torch.compile(self._forward) if compiled else None
         self._size = 0
