@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.network.card import ModelCard
-from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, stacked, threads
+from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision
 
 INPUT, OUTPUT = "crops", "scores"
 
 
-class OnnxRuntime(Runtime):
+class OnnxRuntime(PartedRuntime):
     """A network exported to ONNX.
 
     Args:
@@ -32,15 +31,15 @@ class OnnxRuntime(Runtime):
 
         super().__init__(card, precision, weights)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads()
-        # Threads that wait for the next batch must not take the cores from those that read images.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         self._session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+        if "CUDAExecutionProvider" in self._session.get_providers():
+            self.part = self.batch = 256
 
-    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
-        """See `Runtime.run`."""
-        (scores_B,) = self._session.run([OUTPUT], {INPUT: stacked(crops)})
-        return np.asarray(scores_B, np.float64)
+    def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See `PartedRuntime.run_part`."""
+        (scores_B,) = self._session.run([OUTPUT], {INPUT: crops_BCSS})
+        return np.asarray(scores_B)

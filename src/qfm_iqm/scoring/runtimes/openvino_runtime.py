@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.network.card import ModelCard
-from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, stacked, threads
+from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision, threads
 
 
-class OpenvinoRuntime(Runtime):
+class OpenvinoRuntime(PartedRuntime):
     """A network exported to OpenVINO's format.
 
     Args:
@@ -30,15 +30,18 @@ class OpenvinoRuntime(Runtime):
 
         super().__init__(card, precision, weights)
         options = {
-            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
             "INFERENCE_NUM_THREADS": threads(),
+            "NUM_STREAMS": threads(),  # parts at a time, of one thread each
             # Else it computes in bf16 where the processor has it, whatever was asked for.
             "INFERENCE_PRECISION_HINT": "f32",
         }
         core = openvino.Core()
         self._network = core.compile_model(core.read_model(file), "CPU", options)
+        self._own = threading.local()  # of each thread, its request
 
-    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
-        """See `Runtime.run`."""
-        answer = self._network([stacked(crops)], share_inputs=True)
-        return np.array(answer[0], np.float64)
+    def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See `PartedRuntime.run_part`."""
+        if not hasattr(self._own, "request"):
+            self._own.request = self._network.create_infer_request()
+        answer = self._own.request.infer([crops_BCSS], share_inputs=True)
+        return np.array(answer[0], np.float32)
