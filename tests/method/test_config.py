@@ -24,6 +24,8 @@ def test_the_defaults_are_those_of_the_method():
         "w_qcc": 1.0,
         "w_u": 0.5,
         "w_pl": 0.0,
+        "w_rank": 1.0,
+        "margin": 0.2,
         "w_tokens": 0.0,
         "noise_from": "both",
         "start_epoch": 0.0,
@@ -44,7 +46,17 @@ ALLOWED = {
     "renormalise": [True, False],
 } | {
     name: [0, 0.0, 1, 7.5]
-    for name in ("alpha", "w_qcc", "w_u", "w_pl", "w_tokens", "start_epoch", "ramp_epochs")
+    for name in (
+        "alpha",
+        "w_qcc",
+        "w_u",
+        "w_pl",
+        "w_rank",
+        "margin",
+        "w_tokens",
+        "start_epoch",
+        "ramp_epochs",
+    )
 }
 
 REFUSED = {
@@ -56,7 +68,17 @@ REFUSED = {
     **{name: [0, 0.0, -0.1, float("inf"), float("nan"), "0.5", None] for name in ("tau", "delta")},
     **{
         name: [-1e-9, -1, float("inf"), float("nan"), "0.5", None]
-        for name in ("alpha", "w_qcc", "w_u", "w_pl", "w_tokens", "start_epoch", "ramp_epochs")
+        for name in (
+            "alpha",
+            "w_qcc",
+            "w_u",
+            "w_pl",
+            "w_rank",
+            "margin",
+            "w_tokens",
+            "start_epoch",
+            "ramp_epochs",
+        )
     },
     "beta": [1.0],  # unknown
 }
