@@ -11,7 +11,8 @@ On the Kodak photos and on the best-rated photos of BIQ2021, degraded in six way
 * flips and a shift by one pixel: change of the score in % of the scale, 95th percentile and most.
 
 `--photos 50` takes fewer of BIQ2021's best, `--model` another model. What was measured is kept in
-`cache/degradation/` and not measured again. Writes benchmarks/results/degradation.csv and
+`cache/degradation/` by the model's weights and not measured again: delete that folder after a
+change to how photos are cropped or degraded. Writes benchmarks/results/degradation.csv and
 degradation.svg (mean score by level).
 """
 

@@ -33,6 +33,9 @@ def test_the_defaults_are_those_of_the_method():
     }
 
 
+FROM_ZERO = (
+    "alpha", "w_qcc", "w_u", "w_pl", "w_rank", "margin", "w_tokens", "start_epoch", "ramp_epochs",
+)  # fmt: skip
 ALLOWED = {
     "kind": ["baseline", "qfm"],
     "matching": ["quality", "semantics", "random", "gaussian", "off"],
@@ -44,20 +47,7 @@ ALLOWED = {
     "tau": [1e-9, 0.25, 3, 100.0],
     "delta": [1e-9, 1, 100.0],
     "renormalise": [True, False],
-} | {
-    name: [0, 0.0, 1, 7.5]
-    for name in (
-        "alpha",
-        "w_qcc",
-        "w_u",
-        "w_pl",
-        "w_rank",
-        "margin",
-        "w_tokens",
-        "start_epoch",
-        "ramp_epochs",
-    )
-}
+} | {name: [0, 0.0, 1, 7.5] for name in FROM_ZERO}
 
 REFUSED = {
     **{name: ["", "Both", "nearest", None, 1] for name in ("kind", "matching", "tokens", "target")},
@@ -66,20 +56,7 @@ REFUSED = {
     "top_k": [0, -1, 2.0, "1", None],
     "renormalise": [1, 0, "yes", None],
     **{name: [0, 0.0, -0.1, float("inf"), float("nan"), "0.5", None] for name in ("tau", "delta")},
-    **{
-        name: [-1e-9, -1, float("inf"), float("nan"), "0.5", None]
-        for name in (
-            "alpha",
-            "w_qcc",
-            "w_u",
-            "w_pl",
-            "w_rank",
-            "margin",
-            "w_tokens",
-            "start_epoch",
-            "ramp_epochs",
-        )
-    },
+    **{name: [-1e-9, -1, float("inf"), float("nan"), "0.5", None] for name in FROM_ZERO},
     "beta": [1.0],  # unknown
 }
 

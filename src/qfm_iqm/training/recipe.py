@@ -60,7 +60,7 @@ class TrainConfig(Section):
 
     Attributes:
         epochs: passes over the training part.
-        batch_size: crops per step and process.
+        batch_size: crops per step and process; a pair to be ranked counts as one.
         crops_per_image: random crops of each rated image per epoch.
         pairs_per_image: pairs of each image, at two strengths of a degradation, to be ranked per
             epoch (`method.w_rank`).
