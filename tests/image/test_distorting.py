@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
+from torch.nn import functional
 
 from qfm_iqm.image.distorting import (
     DISTORTIONS,
@@ -126,6 +127,20 @@ def test_down_up_keeps_block_means_and_nothing_finer():
         pillow = Image.fromarray(blocks).resize((96, 64), Image.Resampling.BICUBIC)
         expected = np.asarray(pillow)[12:-12, 12:-12] / 255
         np.testing.assert_allclose(result[12:-12, 12:-12], expected, atol=0.03)
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.5, 1.28])
+def test_down_up_shares_pixels_between_blocks_where_the_factor_is_no_whole_number(factor):
+    image = natural(64, 96)
+    small = (round(64 / factor), round(96 / factor))
+    # Each pixel repeated so often that new and old borders coincide, then plain block means.
+    fine = image.numpy().repeat(small[0], axis=1).repeat(small[1], axis=2)
+    means = fine.reshape(3, small[0], 64, small[1], 96).mean(axis=(2, 4))
+    expected = functional.interpolate(torch.from_numpy(means)[None], (64, 96), mode="bicubic")
+    torch.testing.assert_close(down_up(image, factor), expected[0].clamp(0, 1))
+
+
+def test_down_up_of_a_fine_checkerboard_is_grey():
     checks = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     flat = down_up(checks.float().expand(3, 32, 32), 2)
     torch.testing.assert_close(flat, torch.full((3, 32, 32), 0.5))

@@ -159,9 +159,9 @@ def down_up(image: Tensor, factor: float) -> Tensor:
     if not factor >= 1:
         raise ValueError(f"factor must be at least 1, not {factor}")
     size = (image.shape[-2], image.shape[-1])
-    small = (max(1, round(size[0] / factor)), max(1, round(size[1] / factor)))
-    reduced = functional.interpolate(image[None], small, mode="area")
-    return functional.interpolate(reduced, size, mode="bicubic")[0].clamp(0, 1)
+    rows, columns = (_area_averages(side, max(1, round(side / factor))) for side in size)
+    reduced = rows.to(image) @ image @ columns.to(image).mT
+    return functional.interpolate(reduced[None], size, mode="bicubic")[0].clamp(0, 1)
 
 
 def distort(image: Tensor, name: str, level: int, seed: int = 0) -> Tensor:
@@ -202,6 +202,18 @@ def _recoded(image: Tensor, codec: str, **options: Any) -> Tensor:
     picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
     picture.save(encoded, codec, **options)
     return read_image(encoded.getvalue(), max_pixels=picture.width * picture.height).to(image)
+
+
+def _area_averages(old: int, new: int) -> Tensor:
+    """The matrix (new, old) that averages `old` pixels in `new` equal parts.
+
+    A pixel that two parts share counts in each by its share; torch's "area" gives it to both whole,
+    and so blurs more than it should where `new` does not divide `old`.
+    """
+    edges = torch.arange(new + 1, dtype=torch.float64) * (old / new)
+    pixels = torch.arange(old)
+    shared = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return shared.clamp(min=0) * (new / old)
 
 
 def _along_rows(image: Tensor, weights: Tensor) -> Tensor:
