@@ -33,6 +33,11 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
     return fitted_CHW
 
 
+def eight_bits(image: Tensor) -> Tensor:
+    """Values in [0, 1] as uint8, rounded: as small as they were in the file."""
+    return image.mul(255).round().to(torch.uint8)
+
+
 def _resized(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
     if image_CHW.device.type == "cpu" and not image_CHW.requires_grad:

@@ -14,8 +14,9 @@ noise for texture), so what we know is added: each step lowers quality by at lea
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from qfm_iqm.errors import ImageError, as_raised_here
 from qfm_iqm.image.cropping import Preprocessing, grid_positions
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import eight_bits, fit
 from qfm_iqm.method.hints import grid_of
 from qfm_iqm.network.model import QualityModel
 
@@ -75,8 +76,34 @@ class PseudoLabel:
             return crop
         # Each crop has noise of its own: one fixed pattern could be learned by heart.
         seed = zlib.crc32(f"{self.name}:{self.top}:{self.left}".encode())
-        degraded = distort(crop.float() / 255, self.distortion, self.level, seed)
-        return degraded.mul(255).round().to(torch.uint8)
+        return eight_bits(distort(crop.float() / 255, self.distortion, self.level, seed))
+
+
+def of_whole_images(labels: Iterable[PseudoLabel]) -> list[PseudoLabel]:
+    """What a teacher says of whole images, from what it said of their crops.
+
+        ^y(image) = mean of ^y over its clean crops
+        ^y(image, degraded) = ^y(image) + ^y(crop, degraded) - ^y(crop)
+
+    Args:
+        labels: of crops, image by image; each degraded crop's clean one is among them.
+
+    Returns:
+        Of each image one label without degradation, then its degraded ones in their order. Their
+        place, 0 and 0, is that of no crop.
+    """
+    found = []
+    for _, group in itertools.groupby(labels, key=lambda label: label.name):
+        crops = list(group)
+        clean = {(crop.top, crop.left): crop.score for crop in crops if not crop.distortion}
+        whole = sum(clean.values()) / len(clean)
+        found.append(replace(crops[0], top=0, left=0, distortion="", level=0, score=whole))
+        found += [
+            replace(crop, top=0, left=0, score=whole + crop.score - clean[crop.top, crop.left])
+            for crop in crops
+            if crop.distortion
+        ]
+    return found
 
 
 @dataclass(frozen=True)
@@ -161,7 +188,7 @@ class _AskedCrops(Dataset[tuple[list[PseudoLabel], Tensor]]):
         name, content, path = self._images[index]
         asked, size = self._asked, self._preprocessing.crop
         # In 8 bits, as the student will see it.
-        image = fit(read_image(path), self._preprocessing).mul(255).round().to(torch.uint8)
+        image = eight_bits(fit(read_image(path), self._preprocessing))
         height, width = image.shape[-2:]
         draw = np.random.default_rng([asked.seed, index])
         places = grid_positions(height, width, size) + [

@@ -13,18 +13,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import eight_bits, fit
 
 
 def ranked_pair(
-    path: Path, preprocessing: Preprocessing, draw: np.random.Generator
+    path: Path, preprocessing: Preprocessing, draw: np.random.Generator, *, size: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """A crop of an image at two adjacent strengths of a degradation, all of them drawn.
 
@@ -32,6 +31,7 @@ def ranked_pair(
         path: of the image.
         preprocessing: of the model.
         draw: what place, degradation and strength are drawn with.
+        size: S; that of the model if left out.
 
     Returns:
         The better and the worse crop (3, S, S), uint8. The better may be the clean one.
@@ -39,7 +39,7 @@ def ranked_pair(
     Raises:
         ImageError: the image cannot be read.
     """
-    image_CHW = read_image(path)
+    image_CHW, size = read_image(path), size or preprocessing.crop
     kind = str(draw.choice(list(DISTORTIONS)))
     level, seed = int(draw.integers(len(DISTORTIONS[kind]))), int(draw.integers(2**31))
     top, left = draw.random(2)  # as shares of the room there is
@@ -47,10 +47,10 @@ def ranked_pair(
     for strength in (level, level + 1):
         degraded = distort(image_CHW, kind, strength, seed) if strength else image_CHW
         fitted_CHW = fit(degraded, preprocessing)
-        room = [side - preprocessing.crop + 1 for side in fitted_CHW.shape[-2:]]
+        room = [side - size + 1 for side in fitted_CHW.shape[-2:]]
         y, x = (int(share * places) for share, places in zip((top, left), room, strict=True))
-        crop = fitted_CHW[:, y : y + preprocessing.crop, x : x + preprocessing.crop]
-        crops.append(crop.mul(255).round().to(torch.uint8))
+        crop = fitted_CHW[:, y : y + size, x : x + size]
+        crops.append(eight_bits(crop))
     return crops[0], crops[1]
 
 

@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.distorting import distort
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import eight_bits, fit
 from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.method.hints import TeacherTokens
 from qfm_iqm.method.ranking import ranked_pair
@@ -46,6 +47,8 @@ class Sample:
         rated: whether the label is people's, or may be learned as if it were; False for the
             unrated images of DLE, which have terms of their own in the objective.
         pair: whether it is a pair of crops to be ranked.
+        degraded: name and level of the degradation that a drawn crop is shown under; None shows
+            it as it is.
     """
 
     path: Path
@@ -55,6 +58,7 @@ class Sample:
     hint: tuple[TeacherTokens, int] | None = None
     rated: bool = True
     pair: bool = False
+    degraded: tuple[str, int] | None = None
 
 
 class Drawn(NamedTuple):
@@ -122,7 +126,7 @@ class ImageStore:
             self._kept.update(zip(missing, pool.map(self._read, missing), strict=True))
 
     def _read(self, path: Path) -> Tensor:
-        return fit(read_image(path), self._preprocessing).mul(255).round().to(torch.uint8)
+        return eight_bits(fit(read_image(path), self._preprocessing))
 
 
 class CropDataset(Dataset[list[Drawn]]):
@@ -131,6 +135,7 @@ class CropDataset(Dataset[list[Drawn]]):
     Args:
         samples: what to learn from.
         preprocessing: of the model.
+        size: S; that of the model if left out.
         seed: of what is drawn.
         flip: mirror half of the crops.
         cache: keep decoded images in memory.
@@ -149,6 +154,7 @@ class CropDataset(Dataset[list[Drawn]]):
         preprocessing: Preprocessing,
         *,
         seed: int,
+        size: int | None = None,
         flip: bool = True,
         cache: bool = False,
         fixed_crops: int | None = None,
@@ -157,7 +163,7 @@ class CropDataset(Dataset[list[Drawn]]):
         self.samples = samples
         self.epoch = 0
         self._preprocessing = preprocessing
-        self._size = preprocessing.crop
+        self._size = size or preprocessing.crop
         self._seed = seed
         self._flip = flip
         self._fixed_crops = fixed_crops
@@ -192,7 +198,7 @@ class CropDataset(Dataset[list[Drawn]]):
 
     def _pair(self, sample: Sample, draw: np.random.Generator) -> list[Drawn]:
         """The better and the worse crop of a pair."""
-        crops = ranked_pair(sample.path, self._preprocessing, draw)
+        crops = ranked_pair(sample.path, self._preprocessing, draw, size=self._size)
         flip = self._flip and draw.random() < 0.5
         return [
             Drawn(
@@ -209,7 +215,12 @@ class CropDataset(Dataset[list[Drawn]]):
     def _drawn(self, sample: Sample, draw: np.random.Generator) -> Tensor:
         """A crop of the image at a drawn place, or what the stem gives for it."""
         if self._fixed_crops is None:
-            return drawn_crop(self._store.get(sample.path), self._size, draw, flip=self._flip)
+            image_CHW = self._store.get(sample.path)
+            crop = drawn_crop(image_CHW, self._size, draw, flip=self._flip)
+            if sample.degraded is None:
+                return crop
+            seed = int(draw.integers(2**31))
+            return eight_bits(distort(crop.float() / 255, *sample.degraded, seed))
         place = int(draw.integers(self._fixed_crops))
         if self._stems is not None:
             return self._stems.drawn(sample.path, place)

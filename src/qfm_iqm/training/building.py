@@ -63,6 +63,8 @@ def start_from(network: QualityNetwork, name: str) -> None:
     """
     start = load_model(name).network
     wanted, found = start.config.model_dump(), network.config.model_dump()
+    if _shapes(start) == _shapes(network):  # a backbone for crops of any size
+        found["crop"] = wanted["crop"]
     other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
     if other:
         raise ModelError(
@@ -71,6 +73,10 @@ def start_from(network: QualityNetwork, name: str) -> None:
         )
     network.encoder.load_state_dict(start.encoder.state_dict())
     network.decoder.load_state_dict(start.decoder.state_dict())
+
+
+def _shapes(network: QualityNetwork) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
 def _is_model(weights: str) -> bool:

@@ -16,6 +16,7 @@ from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.method.distillation import of_whole_images
 from qfm_iqm.method.hints import TeacherTokens, standardise
 from qfm_iqm.method.pseudo_table import read_pseudo_labels
 from qfm_iqm.training.batches import Sample
@@ -238,20 +239,32 @@ def _pseudo_labelled(
 ) -> tuple[list[Sample], int]:
     """Reads crops scored by a teacher; gives the samples, and how many were left out.
 
+    Crops smaller than the model's teach whole images (`of_whole_images`).
+
     The teacher's tokens, where the recipe learns from them, are added to `hints`.
     """
     pseudo = read_pseudo_labels(recipe.table(path))
-    if pseudo.preprocessing != preprocessing:
+    made, rows, crop = pseudo.preprocessing, pseudo.rows, recipe.train.crop or preprocessing.crop
+    whole = made.crop < preprocessing.crop
+    if whole:
+        made = made.model_copy(update={"crop": preprocessing.crop})
+        rows = tuple(of_whole_images(rows))
+    if made != preprocessing:
         raise RecipeError(
             f"The pseudo-labels {path} were made with {pseudo.preprocessing!r}, and the recipe "
             f"trains with {preprocessing!r}: make them again, or change the recipe's network."
         )
-    tokens = pseudo.tokens if recipe.method.w_tokens else None
+    if not whole and crop != made.crop:
+        raise RecipeError(
+            f"The pseudo-labels {path} are of crops of {made.crop} pixels, and train.crop = {crop} "
+            "asks for others: leave it out, or learn from pseudo-labels of smaller crops."
+        )
+    tokens = pseudo.tokens if recipe.method.w_tokens and not whole else None
     if tokens is not None:
         hints.append(tokens)
     kept = [
         (place, row)
-        for place, row in enumerate(pseudo.rows)
+        for place, row in enumerate(rows)
         if row.content not in held and row.name not in held
     ]
     names = tuple(dict.fromkeys(row.name for _, row in kept))
@@ -260,6 +273,13 @@ def _pseudo_labelled(
     samples = []
     for place, row in kept:
         content = content_ids.setdefault(row.content, len(content_ids))
-        hint = None if tokens is None else (tokens, place)
-        samples.append(Sample(files[row.name], row.score, content, row, hint))
-    return samples, len(pseudo.rows) - len(kept)
+        if not whole:
+            hint = None if tokens is None else (tokens, place)
+            samples.append(Sample(files[row.name], row.score, content, row, hint))
+        elif row.distortion:
+            shown = (row.distortion, row.level)
+            samples.append(Sample(files[row.name], row.score, content, degraded=shown))
+        else:  # at other places each time, as photos that people rated
+            sample = Sample(files[row.name], row.score, content)
+            samples += [sample] * recipe.train.crops_per_image
+    return samples, len(rows) - len(kept)

@@ -61,6 +61,9 @@ class TrainConfig(Section):
     Attributes:
         epochs: passes over the training part.
         batch_size: crops per step and process; a pair to be ranked counts as one.
+        crop: side of the crops that are learned from, if it is not `network.crop`: smaller ones
+            vary where the model's own would show an image whole, and always the same. For
+            backbones that take any size.
         crops_per_image: random crops of each rated image per epoch.
         pairs_per_image: pairs of each image, at two strengths of a degradation, to be ranked per
             epoch (`method.w_rank`).
@@ -87,6 +90,7 @@ class TrainConfig(Section):
 
     epochs: int = Field(default=9, ge=1)
     batch_size: int = Field(default=32, ge=2)
+    crop: int | None = Field(default=None, ge=16)
     crops_per_image: int = Field(default=1, ge=1)
     pairs_per_image: int = Field(default=0, ge=0)
     lr: float = Field(default=2e-4, gt=0)
@@ -189,6 +193,10 @@ class Recipe(Section):
             )
         if side is not None and self.network.squeeze is not None:
             raise ValueError("network.squeeze and network.shorter_side exclude each other")
+        if self.train.crop is not None and self.train.crop > self.network.crop:
+            raise ValueError(
+                f"train.crop = {self.train.crop} is larger than network.crop = {self.network.crop}"
+            )
         if data.test + data.validation >= 1:
             raise ValueError("data.test and data.validation leave nothing to train on")
         return self
@@ -204,6 +212,8 @@ class Recipe(Section):
             raise ValueError(
                 "train.stems needs a frozen part: backbone.frozen_blocks or backbone.tune = 'none'"
             )
+        if self.train.crop is not None:
+            raise ValueError("train.stems keeps crops of network.crop: leave train.crop out")
         if self.train.fixed_crops is None:
             raise ValueError("train.stems needs train.fixed_crops: crops that never change")
         if self.data.pseudo_labels or self.distillation.per_step or self.train.pairs_per_image:

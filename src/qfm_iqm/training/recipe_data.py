@@ -44,6 +44,8 @@ class DataConfig(Section):
         label: units and direction of the labels.
         pseudo_labels: tables of crops scored by a teacher (`qfm pseudo-label`), trained on
             beside the labels; rows of a content that validation or test hold are left out.
+            Crops smaller than `network.crop` are not learned from as they are: what the teacher
+            said of an image's crops tells what it says of the image.
         human_labels: train on the rated images too; False trains on the pseudo-labels alone.
     """
 

@@ -94,6 +94,7 @@ class Trainer:
             self.data.samples,
             self.model.card.preprocessing,
             seed=config.seed,
+            size=config.crop,
             flip=config.flip,
             cache=config.cache,
             fixed_crops=config.fixed_crops,
