@@ -14,6 +14,7 @@ from qfm_iqm.method.distillation import (
     CHAINS,
     PseudoLabel,
     Teaching,
+    of_whole_images,
     pseudo_label,
 )
 from qfm_iqm.network.card import ModelCard
@@ -224,3 +225,20 @@ def test_tokens_are_the_teachers_own_averaged_to_the_grid(teacher, photos):
     assert all(tokens is None for _, tokens in answers_of(teacher, photos))
     with pytest.raises(TableError, match="4 tokens cannot be averaged to 3 x 3"):
         answers_of(teacher, photos, grid=3)
+
+
+def test_whole_images_are_worth_the_mean_of_their_crops_and_lose_what_these_lose():
+    def crop(name, left, score, kind="", level=0):
+        return PseudoLabel(name, f"content of {name}", 0, left, kind, level, score)
+
+    found = of_whole_images([
+        crop("a", 0, 50.0), crop("a", 9, 70.0), crop("a", 9, 66.0, "blur", 1),
+        crop("a", 9, 30.0, "blur", 2), crop("a", 0, 45.0, "noise", 1),
+        crop("b", 4, 20.0),
+    ])  # fmt: skip
+    told = [(one.name, one.distortion, one.level, one.score) for one in found]
+    assert told == [
+        ("a", "", 0, 60.0), ("a", "blur", 1, 56.0), ("a", "blur", 2, 20.0), ("a", "noise", 1, 55.0),
+        ("b", "", 0, 20.0),
+    ]  # fmt: skip
+    assert {(one.top, one.left) for one in found} == {(0, 0)}

@@ -147,6 +147,24 @@ def test_fixed_crops_may_be_degraded(samples):
     assert spreads == sorted(spreads, reverse=True)
 
 
+def test_drawn_crops_may_be_smaller_and_degraded(samples):
+    image = torch.tensor(np.asarray(Image.open(samples[0].path)).transpose(2, 0, 1).copy())
+    plain = CropDataset([samples[0]], CROP, seed=0, size=24)
+    noisy = CropDataset([replace(samples[0], degraded=("noise", 4))], CROP, seed=0, size=24)
+    noises = []
+    for plain.epoch in range(6):
+        noisy.epoch = plain.epoch
+        (drawn,), (degraded,) = plain[0], noisy[0]
+        places = image.unfold(1, 24, 1).unfold(2, 24, 1)
+        same = [(places == crop[:, None, None]).all((0, 3, 4)).any() for crop in
+                (drawn.crop, drawn.crop.flip(-1))]  # fmt: skip
+        assert any(same)
+        assert degraded.crop.dtype == torch.uint8
+        noises.append(degraded.crop.float() - drawn.crop.float())
+        assert 10 < noises[-1].std() < 33  # sigma is 30.6 of 255, less where it is clipped
+    assert not torch.equal(noises[0], noises[1])  # no pattern to be learned by heart
+
+
 @pytest.mark.parametrize(("top", "left"), [(65, 0), (0, 65), (200, 200), (-1, 0), (0, -40)])
 def test_a_place_outside_is_refused(samples, top, left):
     path = samples[0].path
@@ -284,7 +302,7 @@ def test_a_mirrored_crop_comes_with_mirrored_tokens(rated_set, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_pair_is_two_crops_one_after_the_other(samples, workers):
     pairs = [replace(one, label=float("nan"), pair=True) for one in samples]
-    whole = epoch_of(samples + pairs, workers=workers)
+    whole = epoch_of(samples + pairs, workers=workers, size=24)
     worse = torch.cat([batch.worse for batch in whole])
     labels = torch.cat([batch.label for batch in whole])
     assert len(labels) == len(samples) * 3
@@ -296,7 +314,8 @@ def test_a_pair_is_two_crops_one_after_the_other(samples, workers):
     assert sorted(labels[labels.isfinite()].tolist()) == list(range(40))
     for batch in whole:  # no pair is torn apart
         assert not batch.worse[0]
-    other = epoch_of(samples + pairs, workers=0)
+        assert batch.crop.shape[2:] == (24, 24)
+    other = epoch_of(samples + pairs, workers=0, size=24)
     assert all(torch.equal(a.crop, b.crop) for a, b in zip(whole, other, strict=True))
 
 

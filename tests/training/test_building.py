@@ -7,7 +7,7 @@ import torch
 
 import qfm_iqm
 from qfm_iqm.errors import ModelError, RecipeError
-from qfm_iqm.network.checkpoint import load_card, load_model
+from qfm_iqm.network.checkpoint import load_card, load_model, save_model
 from qfm_iqm.training import building
 from qfm_iqm.training.building import build_model, check_memory
 from qfm_iqm.training.data import UnratedImage, load_data
@@ -78,6 +78,49 @@ def test_training_may_start_from_a_whole_model(build, by_folder):
     assert all(p.requires_grad for p in model.network.parameters())
     with pytest.raises(ModelError, match=r"the recipe must say width = 192\."):
         build(**options)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "refused"), [("mobilenetv4_conv_small", False), ("vit_tiny_patch16_224", True)]
+)
+def test_a_start_of_other_crops_is_one_if_the_backbone_takes_any(
+    build, backbone, refused, tmp_path
+):
+    smaller = build(backbone__name=backbone, backbone__weights="random", network__crop=64)[1]
+    save_model(smaller, tmp_path / "start")
+    larger = {
+        "backbone__name": backbone,
+        "backbone__weights": str(tmp_path / "start"),
+        "network__crop": 96,
+    }
+    if refused:
+        with pytest.raises(ModelError, match=r"the recipe must say crop = 64\."):
+            build(**larger)
+        return
+    network = build(**larger)[1].network
+    assert network.config.crop == 96
+    first, begun = (n.encoder.backbone.conv_stem.weight for n in (smaller.network, network))
+    assert torch.equal(first, begun)
+
+
+def test_crops_in_training_that_the_backbone_does_not_take_are_refused(build):
+    torch.manual_seed(0)
+    plain = build(backbone__name="mobilenetv4_conv_small", network__crop=64)[1]
+    torch.manual_seed(0)
+    smaller = build(backbone__name="mobilenetv4_conv_small", network__crop=64, train__crop=48)[1]
+    assert smaller.card.network.crop == 64
+    assert smaller.network.training
+    states = (plain.network.state_dict(), smaller.network.state_dict())
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    with pytest.raises(
+        RecipeError, match=r"train\.crop = 32 is no size for vit_tiny.*, which takes"
+    ):
+        build(
+            backbone__name="vit_tiny_patch16_224",
+            backbone__weights="random",
+            network__crop=48,
+            train__crop=32,
+        )
 
 
 @pytest.mark.parametrize(("width", "token_width"), [(None, 64), (32, 32)])

@@ -182,6 +182,35 @@ def test_nothing_left_to_train_on_is_refused(make_recipe, rows, tmp_path, writte
         load_data(make_recipe(data__pseudo_labels=[table], data__human_labels=False))
 
 
+def test_smaller_crops_teach_whole_images_at_places_that_are_drawn(
+    make_recipe, rows, tmp_path, written
+):
+    labels = []
+    for row in rows:
+        clean, chain = (
+            pseudo_rows([row]),
+            pseudo_rows([row], distortion="blur", level=2, score=30.0),
+        )
+        labels += [*clean, *pseudo_rows([row], left=9, score=44.0), *chain]
+    table = written(tmp_path / "pseudo.csv", labels, 24)
+    data = load_data(
+        make_recipe(data__pseudo_labels=[table], data__human_labels=False, train__crops_per_image=3)
+    )
+    assert data.left_out == 16 * 2
+    assert len(data.samples) == 24 * (3 + 1)
+    assert all(sample.fixed is None and sample.hint is None for sample in data.samples)
+    found = {(sample.label, sample.degraded) for sample in data.samples}
+    assert found == {(42.0, None), (32.0, ("blur", 2))}
+
+
+def test_pseudo_labels_of_whole_crops_need_whole_crops(make_recipe, rows, tmp_path, written):
+    table = written(tmp_path / "p.csv", pseudo_rows(rows))
+    with pytest.raises(
+        RecipeError, match=r"p\.csv are of crops of 32 pixels, and train\.crop = 24"
+    ):
+        load_data(make_recipe(data__pseudo_labels=[table], train__crop=24))
+
+
 @pytest.mark.parametrize(("crop", "shorter_side"), [(48, None), (32, 64)])
 def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, shorter_side, written):
     table = written(tmp_path / "p.csv", pseudo_rows(rows), crop, shorter_side)

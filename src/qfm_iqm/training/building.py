@@ -30,6 +30,7 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     Raises:
         ModelError: backbone or weights that cannot be had, or a backbone that cannot be tuned as
             the recipe says.
+        RecipeError: `train.crop` is none that the backbone takes.
     """
     section, weights = recipe.network, recipe.backbone.weights
     whole = weights is not None and _is_model(weights)
@@ -45,6 +46,7 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     )
     if whole and weights is not None:
         start_from(network, weights)
+    _check_crop(network, recipe)
     freeze(network, recipe)
     if recipe.backbone.tune == "adapters":
         add_adapters(network.encoder.backbone, recipe.backbone.rank)
@@ -73,6 +75,22 @@ def start_from(network: QualityNetwork, name: str) -> None:
         )
     network.encoder.load_state_dict(start.encoder.state_dict())
     network.decoder.load_state_dict(start.decoder.state_dict())
+
+
+@torch.no_grad()
+def _check_crop(network: QualityNetwork, recipe: Recipe) -> None:
+    """Refuses crops in training that the backbone does not take."""
+    crop = recipe.train.crop
+    if crop is None:
+        return
+    try:
+        network.eval().encode(torch.zeros(1, 3, crop, crop))
+    except (AssertionError, RuntimeError) as error:  # timm checks sizes by assertions
+        raise RecipeError(
+            f"train.crop = {crop} is no size for {recipe.backbone.name}, which takes crops of "
+            f"{recipe.network.crop} pixels: leave it out."
+        ) from error
+    network.train()
 
 
 def _shapes(network: QualityNetwork) -> dict[str, torch.Size]:

@@ -66,6 +66,9 @@ class Runtime(ABC):
         """
 
 
+_PART = 4 * 224**2  # pixels
+
+
 class PartedRuntime(Runtime):
     """A runtime on a CPU that computes a batch in small parts, one a thread.
 
@@ -80,7 +83,7 @@ class PartedRuntime(Runtime):
 
     def __init__(self, card: ModelCard, precision: Precision, weights: str) -> None:
         super().__init__(card, precision, weights)
-        self.part = 4
+        self.part = max(1, _PART // card.preprocessing.crop**2)
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="network")
 
     def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
