@@ -82,8 +82,8 @@ def test_degradation_and_speed_are_those_of_this_model(card, tmp_path):
     speed.write_text("figure,value,model,cores\ncrops_per_second,374.1,mine,2\nx,1,other,2\n")
     page = model_card(card, degradation=results, speed=speed, beside=tmp_path / "docs")
     assert "| photos | degradation | L-test | D-test |" in page
-    assert "| Kodak (24) | blur | 0.97 | 0.91 |" in page
-    assert "| Kodak (24) | all | 0.95 | – |" in page
+    assert "| Kodak (24) | blur | 0.970 | 0.910 |" in page
+    assert "| Kodak (24) | all | 0.950 | – |" in page
     assert "0.11" not in page
     assert "(../results/degradation.svg)" in page
     assert "| crops per second | 374.1 | 2 |" in page

@@ -56,11 +56,11 @@ def _head(card: ModelCard) -> Iterator[str]:
     yield ""
     yield card.description or "No description."
     yield ""
-    yield f"* **Network**: {card.network.backbone} and the attention-panel decoder; crops of "
-    yield f"  {card.network.crop} pixels that cover the photo" + (
-        f", its shorter side reduced to {card.preprocessing.shorter_side} at most."
-        if card.preprocessing.shorter_side
-        else " at its own size."
+    side = card.preprocessing.shorter_side
+    size = f", its shorter side reduced to {side} at most" if side else " at its own size"
+    yield (
+        f"* **Network**: {card.network.backbone} and the attention-panel decoder; crops of "
+        f"{card.network.crop} pixels that cover the photo{size}."
     )
     if card.base is not None:
         yield f"* **Public weights**: put upon timm's `{card.base.name}`, which is checked by hash."
@@ -85,18 +85,23 @@ def _scale(card: ModelCard) -> Iterator[str]:
         yield "This card does not say more: `qfm finish` finds percentile and interval."
         return
     yield ""
-    yield f"* **Percentile**: among {meaning.images} photos: {meaning.population}."
     middle = [meaning.quantiles[round(q * (len(meaning.quantiles) - 1))] for q in (0.1, 0.5, 0.9)]
     low, mid, high = sorted(label.show(value) for value in middle)
-    yield f"  A tenth scores below {low:.0f}, half below {mid:.0f}, a tenth above {high:.0f}."
+    yield (
+        f"* **Percentile**: among {meaning.images} photos: {meaning.population}. "
+        f"A tenth scores below {low:.0f}, half below {mid:.0f}, a tenth above {high:.0f}."
+    )
     if meaning.interval is not None:
-        reach = label.show_width(meaning.interval.reach)
-        level = meaning.interval.level
-        yield f"* **Interval**: ± {reach:.1f} holds the mean opinion for {level:.0%}"
-        yield f"  of photos like these (conformal, from {meaning.interval.images} held-out photos)."
+        reach, level = label.show_width(meaning.interval.reach), meaning.interval.level
+        yield (
+            f"* **Interval**: ± {reach:.1f} holds the mean opinion for {level:.0%} "
+            f"of photos like these (conformal, from {meaning.interval.images} held-out photos)."
+        )
     if meaning.usual is not None:
-        yield "* **Unusual**: pixel statistics unlike those of the training photos; "
-        yield f"  {meaning.usual.false_alarms:.1%} of held-out photos are called so."
+        yield (
+            "* **Unusual**: pixel statistics unlike those of the training photos; "
+            f"{meaning.usual.false_alarms:.1%} of held-out photos are called so."
+        )
 
 
 def _accuracy(card: ModelCard) -> Iterator[str]:
@@ -135,8 +140,10 @@ def _degradation(card: ModelCard, results: Path | None, beside: Path) -> Iterato
     if results is None or not rows:
         yield "Not measured (`benchmarks/degradation.py`)."
         return
-    yield "L-test: share of adjacent levels in the right order. D-test: clean photos told from"
-    yield "degraded ones. Moves: change of the score in points of 100."
+    yield (
+        "L-test: share of adjacent levels in the right order. D-test: clean photos told from "
+        "degraded ones. Changes: of the score, in points of 100."
+    )
     yield ""
     figures = dict.fromkeys(r["figure"] for r in rows if not r["figure"].startswith("mean score"))
     by_place: dict[tuple[str, str], dict[str, str]] = {}
@@ -146,7 +153,7 @@ def _degradation(card: ModelCard, results: Path | None, beside: Path) -> Iterato
     yield from _table(
         ["photos", "degradation", *figures],
         (
-            [*place, *(values.get(figure, "–") for figure in figures)]
+            [*place, *(_rounded(values.get(figure)) for figure in figures)]
             for place, values in by_place.items()
         ),
     )
@@ -155,6 +162,10 @@ def _degradation(card: ModelCard, results: Path | None, beside: Path) -> Iterato
         link = Path(os.path.relpath(drawn, beside)).as_posix()
         yield ""
         yield f"![Mean score by level of degradation]({link})"
+
+
+def _rounded(value: str | None) -> str:
+    return "–" if value is None else f"{float(value):.3f}"
 
 
 def _training(card: ModelCard) -> Iterator[str]:
@@ -184,15 +195,17 @@ def _limits(card: ModelCard) -> Iterator[str]:
     yield ""
     data = card.training.get("data") or "its training photos"
     yield f"* It has learned the taste of the raters of {data}, and no other."
-    yield "* It was trained on photos. Text pages, charts, drawings, medical or satellite images"
-    yield "  are none; scores of these mean nothing" + (
-        ", and `unusual` says so only where the pixels betray it."
-        if card.meaning is not None and card.meaning.usual is not None
-        else "."
+    knows = card.meaning is not None and card.meaning.usual is not None
+    but = ", and `unusual` says so only where the pixels betray it" if knows else ""
+    yield (
+        "* It was trained on photos. Text pages, charts, drawings, medical or satellite images "
+        f"are none; scores of these mean nothing{but}."
     )
     if card.preprocessing.shorter_side:
-        yield f"* Photos are judged at a shorter side of {card.preprocessing.shorter_side} pixels: "
-        yield "  faults that vanish when a photo is reduced to that size are not seen."
+        yield (
+            f"* Photos are judged at a shorter side of {card.preprocessing.shorter_side} pixels: "
+            "faults that vanish when a photo is reduced to that size are not seen."
+        )
     groups = [row for row in card.results if row.metric == "srcc" and row.part not in PARTS]
     if len(groups) > 1:
         worst = min(groups, key=lambda row: row.value)
