@@ -1,5 +1,7 @@
 """Pairs to be ranked: the loss against a slow loop, and what a pair is."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -61,21 +63,21 @@ def windows(image_CHW):
 def test_a_pair_is_one_place_at_adjacent_strengths_degraded_before_fitting(photo):
     whole = read_image(photo)
     clean = windows(fit(whole, PREPROCESSING))
+    crops = {
+        kind: [clean, *(
+            windows(fit(distort(whole, kind, level), PREPROCESSING)) for level in range(1, 6)
+        )]
+        for kind in set(DISTORTIONS) - {"noise"}
+    }  # fmt: skip
     kinds, levels, places = set(), set(), set()
     for seed in range(40):
         pair = ranked_pair(photo, PREPROCESSING, np.random.default_rng(seed))
         again = ranked_pair(photo, PREPROCESSING, np.random.default_rng(seed))
         assert all(map(torch.equal, pair, again))
-        for kind, strengths in DISTORTIONS.items():
-            if kind == "noise":
-                continue
-            for level in range(len(strengths)):
-                degraded = [
-                    windows(fit(distort(whole, kind, n), PREPROCESSING)) if n else clean
-                    for n in (level, level + 1)
-                ]
-                for place, crop in degraded[0].items():
-                    if torch.equal(crop, pair[0]) and torch.equal(degraded[1][place], pair[1]):
+        for kind, strengths in crops.items():
+            for level, (better, worse) in enumerate(itertools.pairwise(strengths)):
+                for place, crop in better.items():
+                    if torch.equal(crop, pair[0]) and torch.equal(worse[place], pair[1]):
                         kinds.add(kind)
                         levels.add(level)
                         places.add(place)

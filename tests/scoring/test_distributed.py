@@ -21,9 +21,19 @@ def cluster():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # A node that is gone is missed after some seconds, not after half a minute.
+        watchful = {
+            "health_check_initial_delay_ms": 0,
+            "health_check_period_ms": 1000,
+            "health_check_timeout_ms": 10000,
+            "health_check_failure_threshold": 5,
+        }
         running = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1, "include_dashboard": False, "_system_config": watchful,
+            },
+        )  # fmt: skip
         try:
             running.add_node(num_cpus=1)
             ray.init(address=running.address, log_to_driver=False)

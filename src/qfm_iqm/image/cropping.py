@@ -3,9 +3,9 @@
 Design choices:
 * The crops of an image cover it: every pixel is seen, so that no defect is missed by chance,
   and the same image always gives the same crops (the honest protocol, no random test crops).
-* Crops to the right of the middle are mirrored. Of a mirrored image these are the left ones, so
-  that the network sees the same crops again and gives the same score; a column of crops in the
-  very middle is the only exception. It costs nothing.
+* Crops to the right of the middle are mirrored, and those in the very middle if their right half is
+  the brighter one. So a mirrored image shows the network the same crops again, and gets the same
+  score. It costs nothing.
 * An image is never enlarged: enlarging blurs, and blur is what we judge. A side shorter than
   a crop is continued by mirroring (edge included), which adds no new edge and no new colour.
 * What is reduced is reduced in 8 bits, as files are stored and screens show them. Floats take
@@ -122,17 +122,37 @@ def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:
 
 
 def covering_crops(image_CHW: Cropped, size: int) -> Iterator[Cropped]:
-    """Yields the crops (C, S, S) of a fitted image's covering grid, the right ones mirrored.
+    """Yields the crops (C, S, S) of a fitted image's covering grid, turned to one side each.
 
-    The image is an array, and they are views of it, or a tensor.
+    The image is an array, and they are views of it, or a tensor, and may be a batch of some.
     """
     image: Any = image_CHW
     height, width = image.shape[-2:]
-    for top, left in grid_positions(height, width, size):
-        crop = image[..., top : top + size, left : left + size]
-        if 2 * left + size > width:
-            crop = crop[..., ::-1] if isinstance(crop, np.ndarray) else crop.flip(-1)
-        yield crop
+    columns = len(_starts(width, size))
+    for place, (top, left) in enumerate(grid_positions(height, width, size)):
+        rows = image[..., top : top + size, :]
+        right = 2 * (place % columns) + 1 - columns  # of the middle
+        if right == 0:  # in an odd width one column more, so that both halves are alike
+            yield _turned(rows[..., left : width - left])[..., :size]
+        else:
+            crop = rows[..., left : left + size]
+            yield _mirror(crop) if right > 0 else crop
+
+
+def _turned(crop: Any) -> Any:
+    """A crop with its brighter half on the left; of a batch of tensors, each."""
+    half = crop.shape[-1] // 2
+    left, right = crop[..., :half], crop[..., -half:]
+    axes, level = (-3, -2, -1), 1.0 if str(crop.dtype).endswith("uint8") else 1 / 255
+    if isinstance(crop, np.ndarray):
+        more = right.sum(axes, dtype=np.float64) - left.sum(axes, dtype=np.float64)
+        return _mirror(crop) if more > level / 2 else crop
+    more = right.double().sum(axes) - left.double().sum(axes)
+    return _mirror(crop).where((more > level / 2)[..., None, None, None], crop)
+
+
+def _mirror(crop: Any) -> Any:
+    return crop[..., ::-1] if isinstance(crop, np.ndarray) else crop.flip(-1)
 
 
 def _starts(length: int, size: int) -> list[int]:
@@ -143,8 +163,9 @@ def _starts(length: int, size: int) -> list[int]:
     if windows == 1:
         return [0]
     room = length - size
-    first = [round(i * room / (windows - 1)) for i in range((windows + 1) // 2)]
-    return first + [room - start for start in first[: windows // 2][::-1]]
+    first = [round(i * room / (windows - 1)) for i in range(windows // 2)]
+    middle = [room // 2] if windows % 2 else []
+    return first + middle + [room - start for start in first[::-1]]
 
 
 def _mirrored(length: int, target: int) -> npt.NDArray[np.int64]:
