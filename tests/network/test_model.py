@@ -26,11 +26,15 @@ def photo(photo_folder):
 def by_hand(model, image):
     """Crop by crop, one at a time, mean and population deviation by numpy."""
     fitted = fit(image, model.card.preprocessing)
+    width = fitted.shape[-1]
     values = []
     for top, left in grid_positions(*fitted.shape[-2:], 48):
         with torch.inference_mode():
             crop = fitted[None, :, top : top + 48, left : left + 48]
-            if left + 24 > fitted.shape[-1] / 2:  # to the right of the middle: mirrored
+            if abs(left + 24 - width / 2) < 1:  # in the middle: the brighter half to the left
+                other = fitted[None, :, top : top + 48, width - left - 48 : width - left].flip(-1)
+                crop = max(crop, other, key=lambda crop: crop[..., :24].sum().item())
+            elif left + 24 > width / 2:  # to the right of the middle: mirrored
                 crop = crop.flip(-1)
             values.append(model.network(crop).item())
     return values
