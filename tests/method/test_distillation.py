@@ -242,3 +242,9 @@ def test_whole_images_are_worth_the_mean_of_their_crops_and_lose_what_these_lose
         ("b", "", 0, 20.0),
     ]  # fmt: skip
     assert {(one.top, one.left) for one in found} == {(0, 0)}
+
+
+def test_a_degraded_crop_says_nothing_of_its_image_without_the_clean_one():
+    lost = PseudoLabel("a", "c", 3, 9, "blur", 1, 66.0)
+    with pytest.raises(TableError, match="clean crop of a at row 3, column 9 is missing"):
+        of_whole_images([replace(lost, top=0, distortion="", level=0), lost])

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from qfm_iqm.errors import ImageError, as_raised_here
+from qfm_iqm.errors import ImageError, TableError, as_raised_here
 from qfm_iqm.image.cropping import Preprocessing, grid_positions
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
@@ -91,11 +91,21 @@ def of_whole_images(labels: Iterable[PseudoLabel]) -> list[PseudoLabel]:
     Returns:
         Of each image one label without degradation, then its degraded ones in their order. Their
         place, 0 and 0, is that of no crop.
+
+    Raises:
+        TableError: a degraded crop whose clean one is not among them.
     """
     found = []
-    for _, group in itertools.groupby(labels, key=lambda label: label.name):
+    for name, group in itertools.groupby(labels, key=lambda label: label.name):
         crops = list(group)
         clean = {(crop.top, crop.left): crop.score for crop in crops if not crop.distortion}
+        alone = {(crop.top, crop.left) for crop in crops} - clean.keys()
+        if alone:
+            top, left = min(alone)
+            raise TableError(
+                f"What the teacher said of the clean crop of {name} at row {top}, column {left} is "
+                "missing among the pseudo-labels, and so what degrading it changed is not known."
+            )
         whole = sum(clean.values()) / len(clean)
         found.append(replace(crops[0], top=0, left=0, distortion="", level=0, score=whole))
         found += [

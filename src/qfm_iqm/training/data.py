@@ -111,10 +111,9 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     judged = [test] if validation is None else [validation, test]
     held = {key for part in judged for key in (*part.contents, *part.names)}
     left_out = 0
-    preprocessing = recipe.network.preprocessing
     hints: list[TeacherTokens] = []
     for path in data.pseudo_labels:
-        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, preprocessing, hints)
+        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, hints)
         samples += more
         left_out += leaks
     if hints:
@@ -234,31 +233,17 @@ def _pseudo_labelled(
     path: Path,
     held: set[str],
     content_ids: dict[str, int],
-    preprocessing: Preprocessing,
     hints: list[TeacherTokens],
 ) -> tuple[list[Sample], int]:
     """Reads crops scored by a teacher; gives the samples, and how many were left out.
 
-    Crops smaller than the model's teach whole images (`of_whole_images`).
-
-    The teacher's tokens, where the recipe learns from them, are added to `hints`.
+    Crops smaller than the model's teach whole images. The teacher's tokens, where the recipe learns
+    from them, are added to `hints`.
     """
     pseudo = read_pseudo_labels(recipe.table(path))
-    made, rows, crop = pseudo.preprocessing, pseudo.rows, recipe.train.crop or preprocessing.crop
-    whole = made.crop < preprocessing.crop
-    if whole:
-        made = made.model_copy(update={"crop": preprocessing.crop})
-        rows = tuple(of_whole_images(rows))
-    if made != preprocessing:
-        raise RecipeError(
-            f"The pseudo-labels {path} were made with {pseudo.preprocessing!r}, and the recipe "
-            f"trains with {preprocessing!r}: make them again, or change the recipe's network."
-        )
-    if not whole and crop != made.crop:
-        raise RecipeError(
-            f"The pseudo-labels {path} are of crops of {made.crop} pixels, and train.crop = {crop} "
-            "asks for others: leave it out, or learn from pseudo-labels of smaller crops."
-        )
+    whole = pseudo.preprocessing.crop < recipe.network.crop
+    _check_crops(recipe, path, pseudo.preprocessing, whole=whole)
+    rows = of_whole_images(pseudo.rows) if whole else pseudo.rows
     tokens = pseudo.tokens if recipe.method.w_tokens and not whole else None
     if tokens is not None:
         hints.append(tokens)
@@ -283,3 +268,18 @@ def _pseudo_labelled(
             sample = Sample(files[row.name], row.score, content)
             samples += [sample] * recipe.train.crops_per_image
     return samples, len(rows) - len(kept)
+
+
+def _check_crops(recipe: Recipe, path: Path, made: Preprocessing, *, whole: bool) -> None:
+    """Refuses a teacher's crops that say nothing about those which are trained on."""
+    wanted, crop = recipe.network.preprocessing, recipe.train.crop
+    if made != (wanted.model_copy(update={"crop": made.crop}) if whole else wanted):
+        raise RecipeError(
+            f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "
+            f"{wanted!r}: make them again, or change the recipe's network."
+        )
+    if not whole and crop not in (None, made.crop):
+        raise RecipeError(
+            f"The pseudo-labels {path} are of crops of {made.crop} pixels, and train.crop = {crop} "
+            "asks for others: leave it out, or learn from pseudo-labels of smaller crops."
+        )
