@@ -36,7 +36,8 @@ def test_scores_of_many_clients_are_the_engines(model, photo_folder):
             rows = list(clients.map(lambda i: batcher.score(images[i]).result(60), places))
     finally:
         batcher.close()
-    assert [row.score for row in rows] == [expected[i] for i in places]
+    # Other batches round differently in the last digit that rows have.
+    assert [row.score for row in rows] == pytest.approx([expected[i] for i in places], abs=1e-5)
     assert sum(together) == len(places)
     assert len(together) < len(places)  # some did go together
 
