@@ -147,10 +147,12 @@ def test_fixed_crops_may_be_degraded(samples):
     assert spreads == sorted(spreads, reverse=True)
 
 
-def test_drawn_crops_may_be_smaller_and_degraded(samples):
+@pytest.mark.parametrize("fixed_crops", [None, 5])
+def test_drawn_crops_may_be_smaller_and_degraded(samples, fixed_crops):
     image = torch.tensor(np.asarray(Image.open(samples[0].path)).transpose(2, 0, 1).copy())
-    plain = CropDataset([samples[0]], CROP, seed=0, size=24)
-    noisy = CropDataset([replace(samples[0], degraded=("noise", 4))], CROP, seed=0, size=24)
+    options = {"seed": 0, "size": 24, "fixed_crops": fixed_crops}
+    plain = CropDataset([samples[0]], CROP, **options)
+    noisy = CropDataset([replace(samples[0], degraded=("noise", 4))], CROP, **options)
     noises = []
     for plain.epoch in range(6):
         noisy.epoch = plain.epoch

@@ -217,15 +217,16 @@ class CropDataset(Dataset[list[Drawn]]):
         if self._fixed_crops is None:
             image_CHW = self._store.get(sample.path)
             crop = drawn_crop(image_CHW, self._size, draw, flip=self._flip)
-            if sample.degraded is None:
-                return crop
-            seed = int(draw.integers(2**31))
-            return eight_bits(distort(crop.float() / 255, *sample.degraded, seed))
-        place = int(draw.integers(self._fixed_crops))
-        if self._stems is not None:
-            return self._stems.drawn(sample.path, place)
-        image_CHW = self._store.get(sample.path)
-        return fixed_crop(image_CHW, self._size, sample.path.name, place, flip=self._flip)
+        else:
+            place = int(draw.integers(self._fixed_crops))
+            if self._stems is not None:
+                return self._stems.drawn(sample.path, place)
+            image_CHW = self._store.get(sample.path)
+            crop = fixed_crop(image_CHW, self._size, sample.path.name, place, flip=self._flip)
+        if sample.degraded is None:
+            return crop
+        seed = int(draw.integers(2**31))
+        return eight_bits(distort(crop.float() / 255, *sample.degraded, seed))
 
 
 class EpochOrder(Sampler[list[int]]):
