@@ -31,6 +31,7 @@ from qfm_iqm.cli import (
     pseudo_label,
     report,
     score,
+    second_opinion,
     serve,
     train,
 )
@@ -54,6 +55,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("diagnose")(diagnose.diagnose)
 app.command("explain")(explain.explain)
 app.command("calibrate")(calibrate.calibrate)
+app.command("second-opinion")(second_opinion.second_opinion)
 app.command("finish")(finish.finish)
 app.command("pack")(pack.pack)
 app.command("card")(card.card)

@@ -14,6 +14,8 @@ class NetworkConfig(BaseModel):
         width: token width after a linear projection; None keeps the backbone's.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
+        statistics: centres of the second opinion, on scene statistics (`network.statistics`); None
+            for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -23,3 +25,4 @@ class NetworkConfig(BaseModel):
     width: int | None = Field(default=None, ge=1)
     heads: int | None = Field(default=None, ge=1)
     panel: int = Field(default=6, ge=1)
+    statistics: int | None = Field(default=None, ge=1)

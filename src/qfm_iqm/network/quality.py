@@ -1,5 +1,8 @@
 """The quality network: encoder, decoder and label scale (METHOD section 3).
 
+It may hold a second opinion, on the statistics of the pixels (`network.statistics`; ours). A
+quality is the mean of both then.
+
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
 
@@ -7,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from qfm_iqm.network.config import NetworkConfig
 from qfm_iqm.network.decoder import AttentionPanelDecoder
 from qfm_iqm.network.encoder import Encoder
 from qfm_iqm.network.scale import LabelScale
+from qfm_iqm.network.statistics import StatisticsOpinion
 
 
 class QualityNetwork(nn.Module):
@@ -24,6 +29,7 @@ class QualityNetwork(nn.Module):
         width: token width after a linear projection; None keeps the backbone's.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
+        statistics: centres of the second opinion; None for none.
         label_mean: mean of the training labels, in their units.
         label_std: their standard deviation.
         backbone_state: pretrained weights of the backbone in timm's key names.
@@ -40,16 +46,23 @@ class QualityNetwork(nn.Module):
         width: int | None = None,
         heads: int | None = None,
         panel: int = 6,
+        statistics: int | None = None,
         label_mean: float = 0.0,
         label_std: float = 1.0,
         backbone_state: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.config = NetworkConfig(
-            backbone=backbone, crop=crop, width=width, heads=heads, panel=panel
+            backbone=backbone,
+            crop=crop,
+            width=width,
+            heads=heads,
+            panel=panel,
+            statistics=statistics,
         )
         self.encoder = Encoder(backbone, crop=crop, width=width, state=backbone_state)
         self.decoder = AttentionPanelDecoder(self.encoder.width, heads=heads, panel=panel)
+        self.statistics = None if statistics is None else StatisticsOpinion(statistics)
         self.scale = LabelScale(label_mean, label_std)
 
     def encode(self, crops_BCSS: Tensor) -> Tensor:
@@ -58,9 +71,16 @@ class QualityNetwork(nn.Module):
         return tokens
 
     def decode(self, tokens_BND: Tensor) -> Tensor:
-        """Tokens (B, 1 + N, D) to qualities (B,) in label units."""
+        """Tokens (B, 1 + N, D) to qualities (B,) in label units: the decoder's opinion alone."""
         return self.scale.to_units(self.decoder(tokens_BND))
+
+    def opinions(self, crops_BCSS: Tensor) -> Tensor:
+        """Crops (B, 3, S, S) in [0, 1] to opinions (B, 1 or 2), in deviations of the labels."""
+        opinions = [self.decoder(self.encode(crops_BCSS))]
+        if self.statistics is not None:
+            opinions.append(self.statistics(crops_BCSS))
+        return torch.stack(opinions, 1)
 
     def forward(self, crops_BCSS: Tensor) -> Tensor:
         """Crops (B, 3, S, S) in [0, 1] to qualities (B,) in label units."""
-        return self.decode(self.encode(crops_BCSS))
+        return self.scale.to_units(self.opinions(crops_BCSS).mean(1))

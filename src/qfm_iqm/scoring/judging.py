@@ -14,7 +14,7 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation, evaluate
-from qfm_iqm.network.card import ModelCard
+from qfm_iqm.network.card import ModelCard, ResultRow
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
@@ -116,6 +116,28 @@ def judge(
     scores = [row.score for row in rows if row.score is not None]
     found = evaluate(scores, table.mos, groups=groups, n_boot=n_boot, metrics=metrics)
     return found, JudgedImages(table, rows, by)
+
+
+def card_results(evaluation: Evaluation, data: str) -> list[ResultRow]:
+    """An evaluation's figures as a model's card holds them: those with an interval.
+
+    Args:
+        evaluation: what was found.
+        data: on which images, in words.
+    """
+    return [
+        ResultRow(
+            data=data,
+            part=row.part,
+            metric=row.metric,
+            images=row.n,
+            value=row.value,
+            ci_low=row.ci_low,
+            ci_high=row.ci_high,
+        )
+        for row in evaluation.rows
+        if row.value is not None and row.ci_low is not None and row.ci_high is not None
+    ]
 
 
 def score_rated(

@@ -13,6 +13,7 @@ from qfm_iqm.method.memory import memory_bytes
 from qfm_iqm.network.adapters import add_adapters
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.checkpoint import load_card, load_model
+from qfm_iqm.network.encoder import Encoder
 from qfm_iqm.network.finding import CARD_FILE, packaged_models
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
@@ -56,6 +57,8 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
 def start_from(network: QualityNetwork, name: str) -> None:
     """Copies encoder and decoder of another model; the label scale stays the data's own.
 
+    A second opinion is not trained and not copied: it is fitted anew to the model that comes out.
+
     Args:
         network: of the recipe.
         name: of a model of the package, or its folder.
@@ -65,8 +68,9 @@ def start_from(network: QualityNetwork, name: str) -> None:
     """
     start = load_model(name).network
     wanted, found = start.config.model_dump(), network.config.model_dump()
-    if _shapes(start) == _shapes(network):  # a backbone for crops of any size
+    if _shapes(start.encoder) == _shapes(network.encoder):  # a backbone for crops of any size
         found["crop"] = wanted["crop"]
+    found["statistics"] = wanted["statistics"]
     other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
     if other:
         raise ModelError(
@@ -93,8 +97,8 @@ def _check_crop(network: QualityNetwork, recipe: Recipe) -> None:
     network.train()
 
 
-def _shapes(network: QualityNetwork) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+def _shapes(encoder: Encoder) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in encoder.state_dict().items()}
 
 
 def _is_model(weights: str) -> bool:

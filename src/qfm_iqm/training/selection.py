@@ -14,10 +14,9 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.evaluation.correlation import METRICS
 from qfm_iqm.evaluation.protocol import Evaluation
-from qfm_iqm.network.card import ResultRow
 from qfm_iqm.network.checkpoint import load_model, save_model
 from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.judging import JudgedImages, judge
+from qfm_iqm.scoring.judging import JudgedImages, card_results, judge
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.building import freeze
@@ -102,19 +101,7 @@ class Selection:
         evaluation, rows = self._judge(model, table, n_boot=1000)
         rows.to_csv(self.folder.scores(part))
         evaluation.to_csv(self.folder.results, split_sha256=self.data.split.sha256)
-        model.card.results = [
-            ResultRow(
-                data=f"{self.recipe.data.name} ({part} part)",
-                part=row.part,
-                metric=row.metric,
-                images=row.n,
-                value=row.value,
-                ci_low=row.ci_low,
-                ci_high=row.ci_high,
-            )
-            for row in evaluation.rows
-            if row.value is not None and row.ci_low is not None and row.ci_high is not None
-        ]
+        model.card.results = card_results(evaluation, f"{self.recipe.data.name} ({part} part)")
         model.card.training |= {"best_epoch": self.best["epoch"] + 1}
         save_model(model.cpu(), self.folder.model, dtype=self._dtype)
         self.folder.log(

@@ -88,6 +88,33 @@ def test_batches_and_neighbours_do_not_matter_in_fp32(exported, photos, target):
         assert abs(row.score - alone[row.path].score) < 1e-5 * 10 + 1e-6
 
 
+@pytest.mark.parametrize(("target", "precision"), WAYS)
+def test_scene_statistics_are_as_exact_in_every_runtime(
+    build_model, photos, tmp_path, target, precision
+):
+    """A model that has no other opinion than theirs: int8 leaves it alone."""
+    pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
+    if precision == "int8":
+        pytest.importorskip("nncf")
+    model = build_model(crop=48, statistics=16)
+    with torch.no_grad():
+        model.network.decoder.head.weight.zero_()
+        opinion = model.network.statistics
+        found = opinion.measure(torch.rand(16, 3, 48, 48) ** torch.rand(16, 1, 1, 1).mul(4))
+        opinion.mean, opinion.deviation = found.mean(0), found.std(0)
+        opinion.centres = (found - opinion.mean) / opinion.deviation
+        opinion.weights = torch.linspace(-3, 3, 16)
+    info = export(model.eval(), tmp_path / "out", target, precision=precision, photos=photos)
+    crops = torch.rand(5, 3, 48, 48) ** torch.arange(1, 6)[:, None, None, None]
+    with torch.inference_mode():
+        expected = model.network(crops).numpy()
+    assert expected.std() > 0.1 * model.network.scale.std.item()
+    np.testing.assert_allclose(
+        load_exported(tmp_path / "out").run(list(crops)), expected, atol=1e-2, rtol=0
+    )
+    assert info.max_difference < 1e-2
+
+
 def test_weights_in_half_precision_stay_so_and_lose_nothing(build_model, photos, tmp_path):
     """A convolutional network: the exporter multiplies its weights by their normalisation."""
     model = build_model("test_efficientnet", crop=48)

@@ -1,7 +1,8 @@
 """A network in torch -> a file of ONNX or of OpenVINO, in fp32 or int8.
 
 An int8 network's ranges are set by crops of real photos (static quantisation); the panel decoder
-stays in fp32, as it is a small part of the work and the last. Weights in fp32 are kept in half the
+and the scene statistics stay in fp32: the one is a small part of the work and the last, the others
+are of differences that 8 bits do not hold. Weights in fp32 are kept in half the
 bits where that is exact.
 
 Shapes: B crops, S crop size.
@@ -27,6 +28,7 @@ from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT
 _OPSET = 18
 _FLOAT = 1  # ONNX's number of 32-bit floats
 _SMALL = 64  # values
+_EXACT = ("decoder", "statistics")  # parts of the network that stay in fp32
 
 
 def write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
@@ -57,12 +59,12 @@ def write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None)
     if calibration_BCSS is None:
         _compact(network, model.network.state_dict())
     else:
-        decoder = [node.name for node in network.graph.node if _is_decoders(node)]
+        exact = [node.name for node in network.graph.node if _is_exact(node)]
         network = _quantised(
             network,
             calibration_BCSS,
             lambda crop: {INPUT: crop.numpy()},
-            {"names": decoder},
+            {"names": exact},
             _is_transformer(model),
         )
     onnx.save(network, file)
@@ -135,7 +137,7 @@ def write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | N
             network,
             calibration_BCSS,
             lambda crop: crop.numpy(),
-            {"patterns": [".*decoder.*"]},
+            {"patterns": [f".*{part}.*" for part in _EXACT]},
             _is_transformer(model),
         )
     openvino.save_model(network, file, compress_to_fp16=False)
@@ -145,20 +147,20 @@ def _is_transformer(model: QualityModel) -> bool:
     return hasattr(model.network.encoder.backbone, "patch_embed")
 
 
-def _is_decoders(node: Any) -> bool:
-    """Whether torch's exporter wrote an ONNX node for a part of the decoder."""
+def _is_exact(node: Any) -> bool:
+    """Whether torch's exporter wrote an ONNX node for a part that stays in fp32."""
     scopes = [item.value for item in node.metadata_props if item.key.endswith("name_scopes")]
-    return any("decoder" in scope for scope in scopes)
+    return any(part in scope for scope in scopes for part in _EXACT)
 
 
 def _quantised(
     network: Any,
     calibration_BCSS: Tensor,
     feed: Callable[[Tensor], Any],
-    decoder: dict[str, Any],
+    exact: dict[str, Any],
     transformer: bool,
 ) -> Any:
-    """A network of either format in int8, but for the decoder."""
+    """A network of either format in int8, but for the parts that stay exact."""
     import nncf
 
     with _quiet():
@@ -170,7 +172,7 @@ def _quantised(
             fast_bias_correction=True,
             # Attention needs care that nncf takes only when told.
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-            ignored_scope=nncf.IgnoredScope(**decoder, validate=False),
+            ignored_scope=nncf.IgnoredScope(**exact, validate=False),
         )
 
 

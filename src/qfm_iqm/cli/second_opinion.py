@@ -1,0 +1,92 @@
+"""`qfm second-opinion`: scene statistics beside a trained model's encoder and decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.evaluate import show_evaluation
+from qfm_iqm.cli.options import Root, messages, with_progress
+
+
+def second_opinion(
+    model: Annotated[str, typer.Argument(help="A model as in qfm score --model.")],
+    labels: Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
+    root: Root = None,
+    part: Annotated[
+        Literal["train"] | None,
+        typer.Option(
+            help="Only the part of the split in the model's card that it was trained on. Default: "
+            "the whole table."
+        ),
+    ] = None,
+    pseudo_labels: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also learn from what a teacher said of crops; may be repeated."),
+    ] = None,
+    centres: Annotated[int, typer.Option(help="Of the kernel regression.", min=1)] = 2048,
+    seed: Annotated[int, typer.Option(help="Of the centres.", min=0)] = 0,
+    judge_by: Annotated[
+        Literal["validation", "test"] | None,
+        typer.Option(
+            "--judge", help="Judge it by this part of the split, and put the figures into its card."
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column whose groups are reported beside the whole.")
+    ] = None,
+) -> None:
+    """Give a trained model a second opinion, on the statistics of the pixels."""
+    from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.errors import TableError
+    from qfm_iqm.method.pseudo_table import read_pseudo_labels
+    from qfm_iqm.network.checkpoint import kept_precision, load_model, save_model
+    from qfm_iqm.scoring.judging import card_results, judge, recorded_part
+    from qfm_iqm.training.opinion import with_opinion
+
+    console = messages()
+    whole, place = read_table(labels), root if root is not None else labels.parent
+    loaded = load_model(model)
+    table = whole if part is None else recorded_part(loaded.card, whole, part)
+    held = set(whole.names) | set(whole.contents)
+    held -= set(table.names) | set(table.contents)
+    rows = []
+    for path in pseudo_labels or []:
+        made = read_pseudo_labels(path)
+        if made.preprocessing != loaded.card.preprocessing:
+            raise TableError(
+                f"The pseudo-labels {path} were made with {made.preprocessing!r}, and "
+                f"'{loaded.card.name}' sees others: let a teacher of its crops score them."
+            )
+        rows += [row for row in made.rows if row.name not in held and row.content not in held]
+    found = with_opinion(
+        loaded,
+        table,
+        place,
+        pseudo=rows,
+        centres=centres,
+        seed=seed,
+        watch=lambda coming, total: with_progress(coming, total, "measuring", console),
+    )
+    dtype = kept_precision(loaded)
+    save_model(found, out, dtype=dtype)
+    if judge_by is not None:
+        saved = load_model(out)  # as it was rounded
+        evaluation, _ = judge(
+            saved,
+            recorded_part(loaded.card, whole, judge_by),
+            place,
+            by=by,
+            progress=lambda coming, total: with_progress(coming, total, "scoring", console),
+        )
+        data = loaded.card.training.get("data") or labels.name
+        saved.card.results = card_results(evaluation, f"{data} ({judge_by} part)")
+        save_model(saved, out, dtype=dtype)
+        show_evaluation(evaluation, console)
+    typer.echo(
+        f"Learned from {len(table)} images and {len(rows)} crops that a teacher scored. "
+        f"Model: {out}"
+    )

@@ -1,0 +1,171 @@
+"""A second opinion for a trained model: its regression on scene statistics, fitted in one go.
+
+The statistics of a crop never change, so they are measured once, and the rest is least squares:
+kernel ridge regression on M centres drawn from the crops (Nystroem),
+
+    min_w  sum_n v_n (q(x_n) - y_n)^2 + ridge w^T K w,   K = k(c, c)
+
+Crops are those that cover rated images, with people's labels, and those that a teacher scored,
+clean and degraded, at a smaller weight v. Encoder and decoder are left as they are: fitted to what
+these leave over on photos that they know by heart, an opinion would be worth little on others.
+
+Shapes: N crops, K crops of an image, F statistics, M centres.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+from qfm_iqm.image.cropping import covering_crops
+from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import eight_bits, fit
+from qfm_iqm.method.distillation import PseudoLabel
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.network.statistics import SceneStatistics, StatisticsOpinion
+
+Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]
+
+CENTRES = 2048
+RIDGE = 0.3
+TEACHERS = 0.3  # weight of a crop that a teacher scored, beside one of an image that people rated
+_FLOOR = 1e-3  # of a statistic's deviation
+_ROWS = 4096  # whose kernel is held at once
+
+
+def with_opinion(
+    model: QualityModel,
+    rated: RatedTable,
+    root: Path,
+    *,
+    pseudo: Sequence[PseudoLabel] = (),
+    centres: int = CENTRES,
+    seed: int = 0,
+    watch: Watch | None = None,
+) -> QualityModel:
+    """A model's encoder and decoder with a new second opinion.
+
+    Args:
+        model: of which an earlier second opinion is not kept. What its card says of its figures
+            and of what its scores mean holds no more, and is left out.
+        rated: images that people rated, to learn from.
+        root: folder that all names are relative to.
+        pseudo: crops that a teacher scored under the model's preprocessing.
+        centres: M, at most as many as there are crops.
+        seed: of the centres.
+        watch: wraps what is measured of each image, given their number.
+
+    Raises:
+        TableError: no labels, labels that are all equal, or names that match no file.
+        ImageError: an image cannot be read, or is not the one that a teacher scored.
+    """
+    if rated.mos is None or np.ptp(rated.mos) == 0:
+        raise TableError(f"{rated.source} has no labels that differ: there is nothing to learn.")
+    scored: dict[str, list[PseudoLabel]] = {}
+    for label in pseudo:
+        scored.setdefault(label.name, []).append(label)
+    names = RatedTable(tuple(scored), source="the pseudo-labels") if scored else None
+    jobs: list[tuple[Path, list[PseudoLabel]]] = [(path, []) for path in rated.paths(root)]
+    if names is not None:
+        jobs += zip(names.paths(root), scored.values(), strict=True)
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="measure") as pool:
+        coming = pool.map(lambda job: _measured(model, *job), jobs)
+        found = list(watch(coming, len(jobs)) if watch else coming)
+    labels, weights = [], []
+    for statistics_KF, (_, rows), label in zip(
+        found, jobs, [*rated.mos.tolist(), *[0.0] * len(scored)], strict=True
+    ):
+        labels += [row.score for row in rows] or [label] * len(statistics_KF)
+        weights += [TEACHERS if rows else 1.0] * len(statistics_KF)
+    scale = model.network.scale
+    opinion = fit_opinion(
+        torch.cat(found),
+        scale.to_standard(torch.tensor(labels)),
+        torch.tensor(weights),
+        centres=centres,
+        seed=seed,
+    )
+    config = model.card.network.model_copy(update={"statistics": len(opinion.weights)})
+    network = QualityNetwork(**config.model_dump())
+    state = {f"statistics.{key}": value for key, value in opinion.state_dict().items()}
+    kept = model.network.state_dict().items()
+    network.load_state_dict(
+        state | {key: value for key, value in kept if not key.startswith("statistics.")}
+    )
+    told = {
+        "images": len(rated),
+        "pseudo_labelled_crops": len(pseudo),
+        "centres": config.statistics,
+        "ridge": RIDGE,
+        "teachers_weight": TEACHERS,
+        "seed": seed,
+    }
+    card = model.card.model_copy(
+        update={
+            "network": config,
+            "training": model.card.training | {"second_opinion": told},
+            "results": [],
+            "meaning": None,
+            "calibration": None,
+            "base": None,
+        }
+    )
+    return QualityModel(network, card).eval()
+
+
+def fit_opinion(
+    statistics_NF: Tensor, target_N: Tensor, weight_N: Tensor, *, centres: int, seed: int = 0
+) -> StatisticsOpinion:
+    """Fits the regression.
+
+    Args:
+        statistics_NF: of crops.
+        target_N: their qualities in standard deviations of labels.
+        weight_N: how much each counts.
+        centres: M, at most N.
+        seed: of the centres.
+    """
+    statistics_NF, target_N, weight_N = (t.double() for t in (statistics_NF, target_N, weight_N))
+    drawn = np.random.default_rng(seed).permutation(len(statistics_NF))[:centres]
+    opinion = StatisticsOpinion(len(drawn)).double()
+    opinion.mean = _half(statistics_NF.mean(0))
+    opinion.deviation = _half(statistics_NF.std(0, correction=0) + _FLOOR)
+    chosen_MF = statistics_NF[torch.from_numpy(drawn)]
+    standard_MF = (chosen_MF - opinion.mean) / opinion.deviation
+    opinion.centres = _half(standard_MF.clamp(-5, 5))
+    opinion.bias = (weight_N @ target_N) / weight_N.sum()
+    own_MM = opinion.kernel(opinion.centres * opinion.deviation + opinion.mean)
+    normal_MM = RIDGE * own_MM + 1e-6 * torch.eye(len(drawn), dtype=torch.float64)
+    right_M = torch.zeros(len(drawn), dtype=torch.float64)
+    for rows in torch.arange(len(statistics_NF)).split(_ROWS):
+        kernel_NM = opinion.kernel(statistics_NF[rows])
+        weighted_MN = kernel_NM.T * weight_N[rows]
+        normal_MM += weighted_MN @ kernel_NM
+        right_M += weighted_MN @ (target_N[rows] - opinion.bias)
+    opinion.weights = torch.linalg.solve(normal_MM, right_M)
+    return opinion.float().eval()
+
+
+def _half(values: Tensor) -> Tensor:
+    """Rounded to half precision, so that a model may be kept in it."""
+    return values.half().double()
+
+
+@torch.inference_mode()
+def _measured(model: QualityModel, path: Path, rows: list[PseudoLabel]) -> Tensor:
+    """Statistics (K, F) of the crops that a teacher scored, or of those that cover an image."""
+    preprocessing = model.card.preprocessing
+    image_CHW = eight_bits(fit(read_image(path), preprocessing))
+    size = preprocessing.crop
+    crops = [row.pixels(image_CHW, size) for row in rows] or covering_crops(image_CHW, size)
+    measure = SceneStatistics()
+    return torch.cat([measure(crop[None].float() / 255) for crop in crops])
