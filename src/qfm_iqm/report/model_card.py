@@ -58,8 +58,12 @@ def _head(card: ModelCard) -> Iterator[str]:
     yield ""
     side = card.preprocessing.shorter_side
     size = f", its shorter side reduced to {side} at most" if side else " at its own size"
+    second = card.network.statistics
+    opinions = ", and a second opinion on scene statistics; a quality is the mean of both" * bool(
+        second
+    )
     yield (
-        f"* **Network**: {card.network.backbone} and the attention-panel decoder; crops of "
+        f"* **Network**: {card.network.backbone} and the attention-panel decoder{opinions}; crops of "
         f"{card.network.crop} pixels that cover the photo{size}."
     )
     if card.base is not None:
