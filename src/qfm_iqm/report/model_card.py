@@ -58,13 +58,11 @@ def _head(card: ModelCard) -> Iterator[str]:
     yield ""
     side = card.preprocessing.shorter_side
     size = f", its shorter side reduced to {side} at most" if side else " at its own size"
-    second = card.network.statistics
-    opinions = ", and a second opinion on scene statistics; a quality is the mean of both" * bool(
-        second
-    )
+    judges = f"{card.network.backbone} and the attention-panel decoder"
+    if card.network.statistics:
+        judges += ", and a second opinion on scene statistics (a quality is the mean of both)"
     yield (
-        f"* **Network**: {card.network.backbone} and the attention-panel decoder{opinions}; crops of "
-        f"{card.network.crop} pixels that cover the photo{size}."
+        f"* **Network**: {judges}; crops of {card.network.crop} pixels that cover the photo{size}."
     )
     if card.base is not None:
         yield f"* **Public weights**: put upon timm's `{card.base.name}`, which is checked by hash."
