@@ -103,7 +103,7 @@ def test_scene_statistics_are_as_exact_in_every_runtime(
         found = opinion.measure(torch.rand(16, 3, 48, 48) ** torch.rand(16, 1, 1, 1).mul(4))
         opinion.mean, opinion.deviation = found.mean(0), found.std(0)
         opinion.centres = (found - opinion.mean) / opinion.deviation
-        opinion.weights = torch.linspace(-3, 3, 16)
+        opinion.weights = torch.linspace(-20, 20, 16)
     info = export(model.eval(), tmp_path / "out", target, precision=precision, photos=photos)
     crops = torch.rand(5, 3, 48, 48) ** torch.arange(1, 6)[:, None, None, None]
     with torch.inference_mode():
