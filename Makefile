@@ -55,6 +55,7 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 	$(BIN)/qfm pseudo-label runs/teacher_0/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv $(ASKED) --seed 0 --tokens 7 --out runs/pseudo_unlabelled_0.csv
 	$(BIN)/qfm pseudo-label runs/teacher_1/model $(DATA)/labelled.csv --part train $(ASKED) --seed 1 --out runs/pseudo_train_1.csv
 	$(BIN)/qfm train recipes/default_model.toml --set data.root=$(DATA) --out runs/default --resume
+	$(BIN)/qfm evaluate runs/default/model $(DATA)/labelled.csv --part test --by subset --out benchmarks/results/default_model_first.csv
 	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --out runs/vit_tiny --resume
 	$(BIN)/qfm pseudo-label runs/vit_tiny/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 1 --chains 1 --tokens 7 --out runs/pseudo_unlabelled_2.csv
 	$(BIN)/qfm second-opinion runs/default/model $(DATA)/labelled.csv --part train --pseudo-labels runs/pseudo_unlabelled_2.csv --judge test --by subset --out runs/default/second
