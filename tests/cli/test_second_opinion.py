@@ -37,7 +37,7 @@ def test_from_the_train_part_and_a_teacher_judged_by_another(
     assert said.code == 0, said.err
     said = qfm(
         "second-opinion", trained, table, *place, "--part", "train", "--pseudo-labels", pseudo,
-        "--judge", "validation", "-o", out,
+        "--judge", "validation", "--results", tmp_path / "judged.csv", "-o", out,
     )  # fmt: skip
     assert said.code == 0, said.err
     assert f"Model: {out}" in said.out
@@ -54,6 +54,7 @@ def test_from_the_train_part_and_a_teacher_judged_by_another(
     figures = tmp_path / "figures.csv"
     said = qfm("evaluate", out, table, *place, "--part", "validation", "--out", figures)
     assert said.code == 0, said.err
+    assert (tmp_path / "judged.csv").read_text() == figures.read_text()
     (row,) = [line for line in figures.read_text().splitlines() if line.startswith("whole,srcc")]
     (srcc,) = [row.value for row in card.results if row.metric == "srcc"]
     assert float(row.split(",")[3]) == pytest.approx(srcc, abs=1e-9)

@@ -28,7 +28,7 @@ def test_it_minimises_the_weighted_squares_and_the_ridge():
 
     def gradient(weights):
         opinion.weights = weights.requires_grad_()
-        own = opinion.kernel(opinion.centres * opinion.deviation + opinion.mean)
+        own = opinion.kernel(opinion.centres)
         squares = weight * (opinion.judge(statistics) - target).square()
         (found,) = torch.autograd.grad(squares.sum() + RIDGE * weights @ own @ weights, weights)
         return found
@@ -106,7 +106,7 @@ def test_a_model_gets_one(tiny_model_folder, rated, photo_folder, tmp_path):
 def test_mistakes(tiny_model_folder, rated, photo_folder):
     model = load_model(tiny_model_folder)
     with pytest.raises(TableError, match="no labels that differ"):
-        with_opinion(model, RatedTable(rated.names, mos=np.ones(12)), photo_folder)
+        with_opinion(model, RatedTable(rated.names, mos=np.ones(12)), photo_folder, centres=9)
     outside = [PseudoLabel(rated.names[0], "a", 9999, 0, "", 0, 1.0)]
     with pytest.raises(ImageError, match="lies outside"):
-        with_opinion(model, rated, photo_folder, pseudo=outside)
+        with_opinion(model, rated, photo_folder, pseudo=outside, centres=9)

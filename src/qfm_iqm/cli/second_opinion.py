@@ -35,33 +35,28 @@ def second_opinion(
             "--judge", help="Judge it by this part of the split, and put the figures into its card."
         ),
     ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Write the figures of --judge to this CSV, too.")
+    ] = None,
     by: Annotated[
         str | None, typer.Option(help="Column whose groups are reported beside the whole.")
     ] = None,
 ) -> None:
     """Give a trained model a second opinion, on the statistics of the pixels."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.errors import TableError
-    from qfm_iqm.method.pseudo_table import read_pseudo_labels
     from qfm_iqm.network.checkpoint import kept_precision, load_model, save_model
     from qfm_iqm.scoring.judging import card_results, judge, recorded_part
-    from qfm_iqm.training.opinion import with_opinion
+    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.training.opinion import read_teachings, with_opinion
 
     console = messages()
+    if results is not None:
+        check_output(results, only=".csv")
     whole, place = read_table(labels), root if root is not None else labels.parent
     loaded = load_model(model)
     table = whole if part is None else recorded_part(loaded.card, whole, part)
-    held = set(whole.names) | set(whole.contents)
-    held -= set(table.names) | set(table.contents)
-    rows = []
-    for path in pseudo_labels or []:
-        made = read_pseudo_labels(path)
-        if made.preprocessing != loaded.card.preprocessing:
-            raise TableError(
-                f"The pseudo-labels {path} were made with {made.preprocessing!r}, and "
-                f"'{loaded.card.name}' sees others: let a teacher of its crops score them."
-            )
-        rows += [row for row in made.rows if row.name not in held and row.content not in held]
+    held = {*whole.names, *whole.contents} - {*table.names, *table.contents}
+    rows = read_teachings(pseudo_labels or [], loaded.card, held)
     found = with_opinion(
         loaded,
         table,
@@ -85,6 +80,8 @@ def second_opinion(
         data = loaded.card.training.get("data") or labels.name
         saved.card.results = card_results(evaluation, f"{data} ({judge_by} part)")
         save_model(saved, out, dtype=dtype)
+        if results is not None:
+            evaluation.to_csv(results, split_sha256=loaded.card.training.get("split_sha256", ""))
         show_evaluation(evaluation, console)
     typer.echo(
         f"Learned from {len(table)} images and {len(rows)} crops that a teacher scored. "

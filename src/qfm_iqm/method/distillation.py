@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ class PseudoLabel:
     distortion: str
     level: int
     score: float
+
+    def shows(self, held: Collection[str]) -> bool:
+        """Whether its image or content is among those."""
+        return self.name in held or self.content in held
 
     def pixels(self, image_CHW: Tensor, size: int) -> Tensor:
         """The crop (3, S, S), degraded as said, out of the fitted uint8 image (3, H, W).

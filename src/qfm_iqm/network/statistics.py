@@ -95,8 +95,7 @@ class SceneStatistics(nn.Module):
     def _around(planes: Tensor) -> Tensor:
         """The mean around each pixel, the border repeated.
 
-        Two averages of three by three: a bell of 1.15 pixels where BRISQUE's has 1.17, at a quarter
-        of a convolution's time.
+        Two averages of three by three: a bell of 1.15 pixels, where BRISQUE's has 1.17.
         """
         padded = functional.pad(planes, (2,) * 4, mode="replicate")
         return functional.avg_pool2d(functional.avg_pool2d(padded, 3, 1), 3, 1)
@@ -134,14 +133,16 @@ class StatisticsOpinion(nn.Module):
 
     def judge(self, statistics_BF: Tensor) -> Tensor:
         """Statistics (B, F) to qualities (B,), in standard deviations of labels."""
-        quality_B: Tensor = self.bias + self.kernel(statistics_BF) @ self.weights
+        quality_B: Tensor = self.bias + self.kernel(self.standard(statistics_BF)) @ self.weights
         return quality_B
 
-    def kernel(self, statistics_BF: Tensor) -> Tensor:
-        """How near statistics (B, F) are to each centre: (B, M) in [0, 1]."""
-        standard_BF = (statistics_BF - self.mean) / self.deviation
+    def standard(self, statistics_BF: Tensor) -> Tensor:
+        """Statistics (B, F) in deviations from the mean: z above."""
         # What is no photo lies far outside, and how far says nothing more.
-        standard_BF = standard_BF.clamp(-_FAR, _FAR)
+        return ((statistics_BF - self.mean) / self.deviation).clamp(-_FAR, _FAR)
+
+    def kernel(self, standard_BF: Tensor) -> Tensor:
+        """How near standardised statistics (B, F) are to each centre: (B, M) in [0, 1]."""
         squares = standard_BF.square().sum(1)[:, None] + self.centres.square().sum(1)
         distance_BM = (squares - 2 * standard_BF @ self.centres.T).clamp(min=0)
         return (-2 * distance_BM / SceneStatistics.count).exp()

@@ -247,11 +247,7 @@ def _pseudo_labelled(
     tokens = pseudo.tokens if recipe.method.w_tokens and not whole else None
     if tokens is not None:
         hints.append(tokens)
-    kept = [
-        (place, row)
-        for place, row in enumerate(rows)
-        if row.content not in held and row.name not in held
-    ]
+    kept = [(place, row) for place, row in enumerate(rows) if not row.shows(held)]
     names = tuple(dict.fromkeys(row.name for _, row in kept))
     images = RatedTable(names, source=str(path)).paths(recipe.data.root) if names else []
     files = dict(zip(names, images, strict=True))

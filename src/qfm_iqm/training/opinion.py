@@ -15,8 +15,9 @@ Shapes: N crops, K crops of an image, F statistics, M centres.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,48 @@ from torch import Tensor
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
-from qfm_iqm.image.cropping import covering_crops
+from qfm_iqm.image.cropping import Preprocessing, covering_crops
 from qfm_iqm.image.reading import read_image
 from qfm_iqm.image.tensors import eight_bits, fit
 from qfm_iqm.method.distillation import PseudoLabel
+from qfm_iqm.method.pseudo_table import read_pseudo_labels
+from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.statistics import SceneStatistics, StatisticsOpinion
 
 Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]
 
-CENTRES = 2048
 RIDGE = 0.3
 TEACHERS = 0.3  # weight of a crop that a teacher scored, beside one of an image that people rated
 _FLOOR = 1e-3  # of a statistic's deviation
+_JITTER = 1e-6  # on the diagonal, so that equal centres have a solution
 _ROWS = 4096  # whose kernel is held at once
+
+
+def read_teachings(
+    paths: Iterable[Path], card: ModelCard, held: Collection[str]
+) -> list[PseudoLabel]:
+    """What teachers said of a model's crops.
+
+    Args:
+        paths: tables of pseudo-labels.
+        card: the model's.
+        held: names and contents of images that the model is judged by: theirs are left out.
+
+    Raises:
+        TableError: no such table, or one of crops that the model does not see.
+    """
+    rows: list[PseudoLabel] = []
+    for path in paths:
+        made = read_pseudo_labels(path)
+        if made.preprocessing != card.preprocessing:
+            raise TableError(
+                f"The pseudo-labels {path} were made with {made.preprocessing!r}, and "
+                f"'{card.name}' sees others: let a teacher of its crops score them."
+            )
+        rows += [row for row in made.rows if not row.shows(held)]
+    return rows
 
 
 def with_opinion(
@@ -48,7 +76,7 @@ def with_opinion(
     root: Path,
     *,
     pseudo: Sequence[PseudoLabel] = (),
-    centres: int = CENTRES,
+    centres: int,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> QualityModel:
@@ -73,34 +101,29 @@ def with_opinion(
     scored: dict[str, list[PseudoLabel]] = {}
     for label in pseudo:
         scored.setdefault(label.name, []).append(label)
-    names = RatedTable(tuple(scored), source="the pseudo-labels") if scored else None
-    jobs: list[tuple[Path, list[PseudoLabel]]] = [(path, []) for path in rated.paths(root)]
-    if names is not None:
-        jobs += zip(names.paths(root), scored.values(), strict=True)
+    paths, taught = rated.paths(root), list(scored.values())
+    if scored:
+        paths += RatedTable(tuple(scored), source="the pseudo-labels").paths(root)
+    asked: list[list[PseudoLabel]] = [[] for _ in rated.names] + taught
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="measure") as pool:
-        coming = pool.map(lambda job: _measured(model, *job), jobs)
-        found = list(watch(coming, len(jobs)) if watch else coming)
-    labels, weights = [], []
-    for statistics_KF, (_, rows), label in zip(
-        found, jobs, [*rated.mos.tolist(), *[0.0] * len(scored)], strict=True
-    ):
-        labels += [row.score for row in rows] or [label] * len(statistics_KF)
-        weights += [TEACHERS if rows else 1.0] * len(statistics_KF)
+        coming = pool.map(partial(_measured, model.card.preprocessing), paths, asked)
+        found = list(watch(coming, len(paths)) if watch else coming)
+    own = [mos for mos, crops_KF in zip(rated.mos.tolist(), found, strict=False) for _ in crops_KF]
+    theirs = [row.score for rows in taught for row in rows]
     scale = model.network.scale
     opinion = fit_opinion(
         torch.cat(found),
-        scale.to_standard(torch.tensor(labels)),
-        torch.tensor(weights),
+        scale.to_standard(torch.tensor(own + theirs)),
+        torch.tensor([1.0] * len(own) + [TEACHERS] * len(theirs)),
         centres=centres,
         seed=seed,
     )
     config = model.card.network.model_copy(update={"statistics": len(opinion.weights)})
     network = QualityNetwork(**config.model_dump())
-    state = {f"statistics.{key}": value for key, value in opinion.state_dict().items()}
-    kept = model.network.state_dict().items()
-    network.load_state_dict(
-        state | {key: value for key, value in kept if not key.startswith("statistics.")}
-    )
+    network.encoder.load_state_dict(model.network.encoder.state_dict())
+    network.decoder.load_state_dict(model.network.decoder.state_dict())
+    network.scale.load_state_dict(scale.state_dict())
+    network.statistics = opinion
     told = {
         "images": len(rated),
         "pseudo_labelled_crops": len(pseudo),
@@ -140,14 +163,14 @@ def fit_opinion(
     opinion.mean = _half(statistics_NF.mean(0))
     opinion.deviation = _half(statistics_NF.std(0, correction=0) + _FLOOR)
     chosen_MF = statistics_NF[torch.from_numpy(drawn)]
-    standard_MF = (chosen_MF - opinion.mean) / opinion.deviation
-    opinion.centres = _half(standard_MF.clamp(-5, 5))
+    opinion.centres = _half(opinion.standard(chosen_MF))
     opinion.bias = (weight_N @ target_N) / weight_N.sum()
-    own_MM = opinion.kernel(opinion.centres * opinion.deviation + opinion.mean)
-    normal_MM = RIDGE * own_MM + 1e-6 * torch.eye(len(drawn), dtype=torch.float64)
+    normal_MM = RIDGE * opinion.kernel(opinion.centres) + _JITTER * torch.eye(
+        len(drawn), dtype=torch.float64
+    )
     right_M = torch.zeros(len(drawn), dtype=torch.float64)
     for rows in torch.arange(len(statistics_NF)).split(_ROWS):
-        kernel_NM = opinion.kernel(statistics_NF[rows])
+        kernel_NM = opinion.kernel(opinion.standard(statistics_NF[rows]))
         weighted_MN = kernel_NM.T * weight_N[rows]
         normal_MM += weighted_MN @ kernel_NM
         right_M += weighted_MN @ (target_N[rows] - opinion.bias)
@@ -161,11 +184,9 @@ def _half(values: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _measured(model: QualityModel, path: Path, rows: list[PseudoLabel]) -> Tensor:
+def _measured(preprocessing: Preprocessing, path: Path, rows: list[PseudoLabel]) -> Tensor:
     """Statistics (K, F) of the crops that a teacher scored, or of those that cover an image."""
-    preprocessing = model.card.preprocessing
-    image_CHW = eight_bits(fit(read_image(path), preprocessing))
-    size = preprocessing.crop
+    image_CHW, size = eight_bits(fit(read_image(path), preprocessing)), preprocessing.crop
     crops = [row.pixels(image_CHW, size) for row in rows] or covering_crops(image_CHW, size)
     measure = SceneStatistics()
     return torch.cat([measure(crop[None].float() / 255) for crop in crops])
