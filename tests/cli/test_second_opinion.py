@@ -37,13 +37,14 @@ def test_from_the_train_part_and_a_teacher_judged_by_another(
     assert said.code == 0, said.err
     said = qfm(
         "second-opinion", trained, table, *place, "--part", "train", "--pseudo-labels", pseudo,
-        "--judge", "validation", "--results", tmp_path / "judged.csv", "-o", out,
+        "--judge", "validation", "--results", tmp_path / "judged.csv", "--weight", 0.2, "-o", out,
     )  # fmt: skip
     assert said.code == 0, said.err
     assert f"Model: {out}" in said.out
     card, rated = load_model(out).card, read_table(table)
     parts = split_by_content(rated, test=0.2, validation=0.4).indices(rated)
     told = card.training["second_opinion"]
+    assert told["weight"] == card.network.statistics_weight == 0.2
     assert told["images"] == len(parts["train"])
     # The teacher scored all images: those that judge are left out.
     own = {rated.names[i] for i in parts["train"]}

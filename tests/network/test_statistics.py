@@ -142,17 +142,20 @@ def test_an_opinion_is_a_kernel_regression():
     torch.testing.assert_close(opinion(crops), opinion.judge(opinion.measure(crops)))
 
 
-def test_a_quality_is_the_mean_of_both_opinions():
+@pytest.mark.parametrize("weight", [None, 0.2])
+def test_a_quality_is_the_weighted_mean_of_both_opinions(weight):
     torch.manual_seed(0)
+    asked = {} if weight is None else {"statistics_weight": weight}
     network = QualityNetwork(
-        "test_vit", crop=32, statistics=8, label_mean=50.0, label_std=8.0
+        "test_vit", crop=32, statistics=8, label_mean=50.0, label_std=8.0, **asked
     ).eval()
+    weight = weight or 0.5
     network.statistics.bias += 1
     crops = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
         decoded = network.decode(network.encode(crops))
         second = 50 + 8 * network.statistics(crops)
-        torch.testing.assert_close(network(crops), (decoded + second) / 2)
+        torch.testing.assert_close(network(crops), decoded + weight * (second - decoded))
         assert network.opinions(crops).shape == (3, 2)
         assert (second - decoded).abs().min() > 0.01
     plain = QualityNetwork("test_vit", crop=32)

@@ -99,8 +99,10 @@ def test_a_model_gets_one(tiny_model_folder, rated, photo_folder, tmp_path):
     crops = torch.rand(2, 3, 48, 48)
     with torch.no_grad():
         assert torch.equal(load_model(tmp_path / "model").network(crops), found.network(crops))
-    again = with_opinion(found, rated, photo_folder, centres=5)  # in place of the first
+    assert found.card.network.statistics_weight == 0.5
+    again = with_opinion(found, rated, photo_folder, centres=5, weight=0.3)  # in place of the first
     assert again.card.network.statistics == 5
+    assert again.network.config.statistics_weight == 0.3
 
 
 def test_mistakes(tiny_model_folder, rated, photo_folder):

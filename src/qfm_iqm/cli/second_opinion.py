@@ -28,6 +28,10 @@ def second_opinion(
         typer.Option(help="Also learn from what a teacher said of crops; may be repeated."),
     ] = None,
     centres: Annotated[int, typer.Option(help="Of the kernel regression.", min=1)] = 2048,
+    weight: Annotated[
+        float,
+        typer.Option(help="Of the second opinion in a quality.", min=0.01, max=0.99),
+    ] = 0.5,
     seed: Annotated[int, typer.Option(help="Of the centres.", min=0)] = 0,
     judge_by: Annotated[
         Literal["validation", "test"] | None,
@@ -63,6 +67,7 @@ def second_opinion(
         place,
         pseudo=rows,
         centres=centres,
+        weight=weight,
         seed=seed,
         watch=lambda coming, total: with_progress(coming, total, "measuring", console),
     )

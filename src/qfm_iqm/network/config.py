@@ -16,6 +16,7 @@ class NetworkConfig(BaseModel):
         panel: learned queries of the decoder.
         statistics: centres of the second opinion, on scene statistics (`network.statistics`); None
             for none.
+        statistics_weight: of the second opinion; the decoder's has the rest of 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -26,3 +27,4 @@ class NetworkConfig(BaseModel):
     heads: int | None = Field(default=None, ge=1)
     panel: int = Field(default=6, ge=1)
     statistics: int | None = Field(default=None, ge=1)
+    statistics_weight: float = Field(default=0.5, gt=0, lt=1)

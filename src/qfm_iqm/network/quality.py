@@ -1,7 +1,7 @@
 """The quality network: encoder, decoder and label scale (METHOD section 3).
 
 It may hold a second opinion, on the statistics of the pixels (`network.statistics`; ours). A
-quality is the mean of both then.
+quality is the weighted mean of both then.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
@@ -30,6 +30,7 @@ class QualityNetwork(nn.Module):
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
         statistics: centres of the second opinion; None for none.
+        statistics_weight: of the second opinion; the decoder's has the rest of 1.
         label_mean: mean of the training labels, in their units.
         label_std: their standard deviation.
         backbone_state: pretrained weights of the backbone in timm's key names.
@@ -47,6 +48,7 @@ class QualityNetwork(nn.Module):
         heads: int | None = None,
         panel: int = 6,
         statistics: int | None = None,
+        statistics_weight: float = 0.5,
         label_mean: float = 0.0,
         label_std: float = 1.0,
         backbone_state: Mapping[str, Tensor] | None = None,
@@ -59,6 +61,7 @@ class QualityNetwork(nn.Module):
             heads=heads,
             panel=panel,
             statistics=statistics,
+            statistics_weight=statistics_weight,
         )
         self.encoder = Encoder(backbone, crop=crop, width=width, state=backbone_state)
         self.decoder = AttentionPanelDecoder(self.encoder.width, heads=heads, panel=panel)
@@ -81,6 +84,14 @@ class QualityNetwork(nn.Module):
             opinions.append(self.statistics(crops_BCSS))
         return torch.stack(opinions, 1)
 
+    def weigh(self, opinions_BO: Tensor) -> Tensor:
+        """Opinions (B, 1 or 2) to qualities (B,) in label units."""
+        quality_B = opinions_BO[:, 0]
+        if self.statistics is not None:
+            weight = self.config.statistics_weight
+            quality_B = (1 - weight) * quality_B + weight * opinions_BO[:, 1]
+        return self.scale.to_units(quality_B)
+
     def forward(self, crops_BCSS: Tensor) -> Tensor:
         """Crops (B, 3, S, S) in [0, 1] to qualities (B,) in label units."""
-        return self.scale.to_units(self.opinions(crops_BCSS).mean(1))
+        return self.weigh(self.opinions(crops_BCSS))

@@ -95,10 +95,15 @@ class SceneStatistics(nn.Module):
     def _around(planes: Tensor) -> Tensor:
         """The mean around each pixel, the border repeated.
 
-        Two averages of three by three: a bell of 1.15 pixels, where BRISQUE's has 1.17.
+        Two averages of three by three: a bell of 1.15 pixels, where BRISQUE's has 1.17. As sums of
+        shifted planes it takes a tenth of what it takes as pooling.
         """
-        padded = functional.pad(planes, (2,) * 4, mode="replicate")
-        return functional.avg_pool2d(functional.avg_pool2d(padded, 3, 1), 3, 1)
+        total = functional.pad(planes, (2,) * 4, mode="replicate")
+        for dim in (2, 2, 3, 3):
+            size = total.shape[dim] - 2
+            left, middle, right = (total.narrow(dim, shift, size) for shift in range(3))
+            total = left + middle + right
+        return total / 81
 
 
 class StatisticsOpinion(nn.Module):

@@ -60,7 +60,8 @@ def _head(card: ModelCard) -> Iterator[str]:
     size = f", its shorter side reduced to {side} at most" if side else " at its own size"
     judges = f"{card.network.backbone} and the attention-panel decoder"
     if card.network.statistics:
-        judges += ", and a second opinion on scene statistics (a quality is the mean of both)"
+        share = f"{card.network.statistics_weight:.0%}".replace("%", " %")
+        judges += f", and a second opinion on scene statistics ({share} of a quality)"
     yield (
         f"* **Network**: {judges}; crops of {card.network.crop} pixels that cover the photo{size}."
     )

@@ -70,7 +70,8 @@ def start_from(network: QualityNetwork, name: str) -> None:
     wanted, found = start.config.model_dump(), network.config.model_dump()
     if _shapes(start.encoder) == _shapes(network.encoder):  # a backbone for crops of any size
         found["crop"] = wanted["crop"]
-    found["statistics"] = wanted["statistics"]
+    for key in ("statistics", "statistics_weight"):
+        found[key] = wanted[key]
     other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
     if other:
         raise ModelError(

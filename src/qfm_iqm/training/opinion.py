@@ -77,6 +77,7 @@ def with_opinion(
     *,
     pseudo: Sequence[PseudoLabel] = (),
     centres: int,
+    weight: float = 0.5,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> QualityModel:
@@ -89,6 +90,7 @@ def with_opinion(
         root: folder that all names are relative to.
         pseudo: crops that a teacher scored under the model's preprocessing.
         centres: M, at most as many as there are crops.
+        weight: of the opinion; the decoder's has the rest of 1.
         seed: of the centres.
         watch: wraps what is measured of each image, given their number.
 
@@ -118,7 +120,9 @@ def with_opinion(
         centres=centres,
         seed=seed,
     )
-    config = model.card.network.model_copy(update={"statistics": len(opinion.weights)})
+    config = model.card.network.model_copy(
+        update={"statistics": len(opinion.weights), "statistics_weight": weight}
+    )
     network = QualityNetwork(**config.model_dump())
     network.encoder.load_state_dict(model.network.encoder.state_dict())
     network.decoder.load_state_dict(model.network.decoder.state_dict())
@@ -128,6 +132,7 @@ def with_opinion(
         "images": len(rated),
         "pseudo_labelled_crops": len(pseudo),
         "centres": config.statistics,
+        "weight": weight,
         "ridge": RIDGE,
         "teachers_weight": TEACHERS,
         "seed": seed,

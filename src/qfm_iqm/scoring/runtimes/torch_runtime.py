@@ -81,4 +81,4 @@ class TorchRuntime(Runtime):
             return scores
         with torch.autocast(self.device.type, torch.bfloat16):
             opinions = network.opinions(crops_BCSS)
-        return network.scale.to_units(opinions.float().mean(1))
+        return network.weigh(opinions.float())
