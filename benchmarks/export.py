@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import csv
 import tempfile
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -20,11 +22,14 @@ from photos import RESULTS, machine
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
+from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.judging import judge, recorded_part
 from qfm_iqm.scoring.runtimes import exporting
+from qfm_iqm.scoring.runtimes.base import Precision, Runtime
 from qfm_iqm.scoring.runtimes.loading import load_exported
 
 OUT = RESULTS / "export.csv"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 def main() -> None:
@@ -36,43 +41,44 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(options.model)
     labels = read_table(options.data / "labelled.csv")
-    photos = recorded_part(model.card, labels, "train").paths(options.data)
-    photos = [str(path) for path in photos[:: max(1, len(photos) // options.calibrate)]]
+    known = recorded_part(model.card, labels, "train").paths(options.data)
+    photos = [str(path) for path in known[:: max(1, len(known) // options.calibrate)]]
     table = recorded_part(model.card, labels, "validation")
     std = model.network.scale.std.item()
 
-    def scored(candidate: object) -> tuple[float, np.ndarray]:
+    def scored(candidate: QualityModel | Runtime) -> tuple[float, np.ndarray]:
         evaluation, judged = judge(candidate, table, options.data, n_boot=0)
-        return evaluation.row("whole", "srcc").value, np.array([r.score for r in judged.rows])
+        srcc = evaluation.row("whole", "srcc").value
+        assert srcc is not None
+        return srcc, np.array([row.score for row in judged.rows])
 
     torchs, expected = scored(model)
     rows = [("torch", "fp32", torchs, 0.0, 0.0, 0.0)]
     with tempfile.TemporaryDirectory() as place:
-        for target in ("onnx", "openvino"):
-            for precision in ("fp32", "int8"):
-                made = Path(place) / f"{target}-{precision}"
-                try:
-                    exporting.export(model, made, target, precision=precision, photos=photos)
-                except ModelError as error:
-                    print(error)
-                    continue
-                srcc, scores = scored(load_exported(made))
-                differences = np.abs(scores - expected) / std
-                rows.append(
-                    (target, precision, srcc, srcc - torchs, differences.mean(), differences.max())
-                )
+        for target, precision in product(get_args(exporting.Target), PRECISIONS):
+            made = Path(place) / f"{target}-{precision}"
+            try:
+                exporting.export(model, made, target, precision=precision, photos=photos)
+            except ModelError as error:
+                print(error)
+                continue
+            srcc, scores = scored(load_exported(made))
+            differences = np.abs(scores - expected) / std
+            rows.append(
+                (target, precision, srcc, srcc - torchs, differences.mean(), differences.max())
+            )
     facts = machine()
     RESULTS.mkdir(exist_ok=True)
     header = ["runtime", "precision", "srcc", "srcc_change", "mean_difference", "max_difference"]
     with OUT.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*header, "model", "images", *facts])
-        for runtime, precision, *figures in rows:
+        for runtime, exactness, *figures in rows:
             values = [f"{value:.5f}" for value in figures]
             writer.writerow(
-                [runtime, precision, *values, model.card.name, len(expected), *facts.values()]
+                [runtime, exactness, *values, model.card.name, len(expected), *facts.values()]
             )
-            print(f"{runtime:10} {precision:6}", *values)
+            print(f"{runtime:10} {exactness:6}", *values)
     print(f"Written to {OUT}")
 
 

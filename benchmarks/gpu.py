@@ -95,7 +95,7 @@ def seconds(work: object, repeats: int = 20) -> float:
         ended.record()
         torch.cuda.synchronize()
         times.append(begun.elapsed_time(ended) / 1e3)
-    return sorted(times)[repeats // 2]
+    return float(sorted(times)[repeats // 2])
 
 
 @torch.inference_mode()

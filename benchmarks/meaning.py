@@ -95,8 +95,8 @@ def share_unusual(model: QualityModel, images: Iterable[torch.Tensor]) -> float:
     assert model.card.meaning is not None
     usual = model.card.meaning.usual
     assert usual is not None
-    found = [model.statistics(fit(image, model.card.preprocessing)) for image in images]
-    return float(np.mean([usual.distance(one) > usual.limit for one in found]))
+    found = (model.statistics(fit(image, model.card.preprocessing)) for image in images)
+    return float(np.mean([usual.distance(one) > usual.limit for one in found if one is not None]))
 
 
 if __name__ == "__main__":

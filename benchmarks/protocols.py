@@ -29,8 +29,9 @@ def main() -> None:
     arguments = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
     if not (CACHE / "kodak_synthetic/labels.csv").is_file():
-        script = [sys.executable, REPOSITORY / "benchmarks/kodak_synthetic.py"]
-        options = ["--photos", arguments.kodak.resolve(), "--out", CACHE / "kodak_synthetic"]
+        script = [sys.executable, str(REPOSITORY / "benchmarks/kodak_synthetic.py")]
+        places = (arguments.kodak.resolve(), CACHE / "kodak_synthetic")
+        options = ["--photos", str(places[0]), "--out", str(places[1])]
         subprocess.run([*script, *options], check=True)
     # Near-duplicates of other content ids are a fact of BIQ2021: counted, not refused.
     sets = {

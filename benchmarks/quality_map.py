@@ -62,7 +62,7 @@ def main() -> None:
     found = trials(model, paths, ways, arguments.level)
     name = arguments.name or model.card.name
     rows = [
-        [name, way, arguments.level, kind, len(answers), *np.round(np.mean(answers, axis=0), 4)]
+        [name, way, arguments.level, kind, len(answers), *np.mean(answers, 0).round(4).tolist()]
         for way, by_kind in found.items()
         for kind, answers in [*by_kind.items(), ("all", list(chain(*by_kind.values())))]
     ]
@@ -181,7 +181,8 @@ def attention(network: QualityNetwork, tokens: Tensor) -> Tensor:
     relative = weights.mean(1) * weights.shape[-1]
     answers = local_answers(network, tokens, 3).flatten(1)
     quality = network.decode(tokens)[:, None]
-    return quality + relative * (answers - quality)
+    weighted: Tensor = quality + relative * (answers - quality)
+    return weighted
 
 
 def local_answers(network: QualityNetwork, tokens: Tensor, size: int) -> Tensor:

@@ -17,6 +17,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, default=0.1)
     options = parser.parse_args()
     table = read_table(options.labels)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for seed_folder in sorted(options.runs.glob("seed*")):
         encoder: Remembering | None = None
         for folder in sorted(path.parent for path in seed_folder.glob("*/model")):
@@ -81,7 +82,10 @@ def main() -> None:
             found = diagnose(
                 model, images, options.labels.parent, alpha=options.alpha, backbone=False
             )
-            row = {"variant": folder.name, "seed": int(seed_folder.name.removeprefix("seed"))}
+            row: dict[str, Any] = {
+                "variant": folder.name,
+                "seed": int(seed_folder.name.removeprefix("seed")),
+            }
             row |= {"images": len(images), "alpha": options.alpha, "aliasing": found.trained.rate}
             row |= {name: getattr(found, name) for name in FIGURES}
             rows.append(row)

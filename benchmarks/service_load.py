@@ -35,7 +35,7 @@ import httpx
 import torch
 from PIL import Image
 
-from speed import write_photos
+from photos import write_photos
 
 RESULTS = Path(__file__).parent / "results" / "service_load.csv"
 MIX = {"good": 16, "large": 1, "bomb": 1, "cut": 1, "text": 1}

@@ -128,17 +128,20 @@ def runtimes(folder: Path) -> dict[str, float]:
 
     from photos import seconds
     from qfm_iqm.scoring.memory import keep_freed_memory
-    from qfm_iqm.scoring.runtimes.exporting import export
+    from qfm_iqm.scoring.runtimes.base import Precision, Runtime
+    from qfm_iqm.scoring.runtimes.exporting import Target, export
     from qfm_iqm.scoring.runtimes.loading import load_exported
     from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 
     keep_freed_memory()
     model = load_model()
-    ways = {"torch_fp32": TorchRuntime(model, device="cpu")}
+    ways: dict[str, Runtime] = {"torch_fp32": TorchRuntime(model, device="cpu")}
     photos = [str(path) for path in sorted(folder.iterdir())]
     with tempfile.TemporaryDirectory() as place:
-        for target, module in (("onnx", "onnxruntime"), ("openvino", "openvino")):
-            for precision in ("fp32", "int8"):
+        targets: dict[Target, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+        precisions: tuple[Precision, ...] = ("fp32", "int8")
+        for target, module in targets.items():
+            for precision in precisions:
                 if find_spec(module) and find_spec("nncf"):
                     made = Path(place) / f"{target}_{precision}"
                     export(model, made, target, precision=precision, photos=photos)

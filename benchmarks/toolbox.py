@@ -178,7 +178,8 @@ def flops(name: str, example: str) -> float:
     image = imread2tensor(example)[None]
     # Counted on a part of a large one: it grows with the pixels.
     part = image[..., :512, :512]
-    return _counted(_metric(name), part) * image[0, 0].numel() / part[0, 0].numel()
+    share = image[0, 0].numel() / part[0, 0].numel()
+    return _counted(_metric(name), part) * float(share)
 
 
 def _counted(metric: Any, image: Any) -> float:
@@ -214,7 +215,7 @@ def _batched(name: str) -> Run:
     metric = _metric(name)
 
     def run(paths: list[str]) -> Iterator[int]:
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             _Images(paths, imread2tensor),  # type: ignore[arg-type]
             batch_size=8,
             num_workers=2,

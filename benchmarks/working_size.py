@@ -78,14 +78,16 @@ def ridge_scores(features: np.ndarray, mos: np.ndarray) -> np.ndarray:
 
     def fit(rows: slice, strength: float) -> np.ndarray:
         x, y = features[rows], mos[rows] - mos[:2000].mean()
-        return np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y)
+        weights: np.ndarray = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y)
+        return weights
 
     held = slice(1700, 2000)
     errors = [
         np.mean((features[held] @ fit(slice(0, 1700), s) - mos[held] + mos[:2000].mean()) ** 2)
         for s in RIDGES
     ]
-    return features[2000:] @ fit(slice(0, 2000), RIDGES[int(np.argmin(errors))])
+    scores: np.ndarray = features[2000:] @ fit(slice(0, 2000), RIDGES[int(np.argmin(errors))])
+    return scores
 
 
 if __name__ == "__main__":
