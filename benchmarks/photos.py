@@ -1,4 +1,4 @@
-"""Real photographs for benchmarks, cut from those inside scikit-image's wheel."""
+"""What benchmarks share: photographs, cut from those inside scikit-image's wheel, and clocks."""
 
 from __future__ import annotations
 
