@@ -713,13 +713,18 @@ def qfm_train(recipe, out, *options):
 
 
 def read_pipe(pipe, process, seconds=300):
-    """What a process writes into a named pipe the next time; fails if it ends or hangs instead."""
+    """What a process writes into a named pipe the next time; fails if it ends or hangs instead.
+
+    It is read to its end: who closes a pipe that is written to breaks it.
+    """
     ends = time.monotonic() + seconds
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    reader, text = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), b""
     try:
         while True:
             with contextlib.suppress(BlockingIOError):
-                if text := os.read(reader, 1 << 16):
+                if more := os.read(reader, 1 << 16):
+                    text += more
+                elif text:
                     return text.decode()
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < ends, "the run wrote nothing"
