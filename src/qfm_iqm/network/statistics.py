@@ -65,8 +65,7 @@ class SceneStatistics(nn.Module):
         """Of each channel (B, C, M)."""
         count, height, width = channels_BCHW.shape[1:]
         planes = channels_BCHW.reshape(-1, 1, height, width)
-        mean = self._around(planes)
-        deviation = (self._around(_square(planes)) - _square(mean)).clamp(min=0).sqrt()
+        mean, deviation = self._around(planes)
         normal = (planes - mean) / (deviation + _FLOOR)
         square = _square(normal)
         found = [_log(_mean(square)), _log(_mean(normal.abs())), _log(_mean(_square(square)))]
@@ -92,18 +91,25 @@ class SceneStatistics(nn.Module):
         return moments_BCM
 
     @staticmethod
-    def _around(planes: Tensor) -> Tensor:
-        """The mean around each pixel, the border repeated.
+    def _around(planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation around each pixel, the border repeated.
 
-        Two averages of three by three: a bell of 1.15 pixels, where BRISQUE's has 1.17. As sums of
-        shifted planes it takes a tenth of what it takes as pooling.
+        The weights are those of two averages of three by three: a bell of 1.15 pixels, where
+        BRISQUE's has 1.17. As sums of shifted planes they take a tenth of what pooling takes. What
+        three neighbours add to the variance is taken from their differences: as a difference of
+        squares it would be rounding in flat parts, and another in each runtime.
         """
         total = functional.pad(planes, (2,) * 4, mode="replicate")
+        variance: Tensor | None = None
         for dim in (2, 2, 3, 3):
-            size = total.shape[dim] - 2
-            left, middle, right = (total.narrow(dim, shift, size) for shift in range(3))
-            total = left + middle + right
-        return total / 81
+            left, middle, right = _thirds(total, dim)
+            between = _square(left - middle) + _square(right - middle) + _square(left - right)
+            if variance is not None:
+                one, two, three = _thirds(variance, dim)
+                between = between + 3 * (one + two + three)
+            total, variance = left + middle + right, between
+        assert variance is not None
+        return total / 81, variance.sqrt() / 81
 
 
 class StatisticsOpinion(nn.Module):
@@ -164,3 +170,9 @@ def _log(moments: Tensor) -> Tensor:
 def _square(planes: Tensor) -> Tensor:
     """A product: runtimes take a power for any other."""
     return planes * planes
+
+
+def _thirds(planes: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Planes moved by none, one and two pixels, as far as all three are there."""
+    size = planes.shape[dim] - 2
+    return planes.narrow(dim, 0, size), planes.narrow(dim, 1, size), planes.narrow(dim, 2, size)
