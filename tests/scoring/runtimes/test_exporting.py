@@ -90,10 +90,10 @@ def test_batches_and_neighbours_do_not_matter_in_fp32(exported, photos, target):
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_scene_statistics_are_exact_even_in_int8(build_model, photos, tmp_path, target):
-    """A model that has no other opinion than theirs."""
+    """A model that has no other opinion than theirs; convolutional, of which most is quantised."""
     pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
     pytest.importorskip("nncf")
-    model = build_model(crop=48, statistics=16)
+    model = build_model("test_efficientnet", crop=48, statistics=16)
     with torch.no_grad():
         model.network.decoder.head.weight.zero_()
         opinion = model.network.statistics

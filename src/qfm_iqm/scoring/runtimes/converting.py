@@ -1,9 +1,8 @@
 """A network in torch -> a file of ONNX or of OpenVINO, in fp32 or int8.
 
-An int8 network's ranges are set by crops of real photos (static quantisation); the panel decoder
-and the scene statistics stay in fp32: the one is a small part of the work and the last, the others
-are of differences that 8 bits do not hold. Weights in fp32 are kept in half the
-bits where that is exact.
+An int8 network's ranges are set by crops of real photos (static quantisation). Only the encoder
+is in int8: the panel decoder is a small part of the work and the last, and scene statistics are of
+differences that 8 bits do not hold. Weights in fp32 are kept in half the bits where that is exact.
 
 Shapes: B crops, S crop size.
 """
@@ -28,7 +27,7 @@ from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT
 _OPSET = 18
 _FLOAT = 1  # ONNX's number of 32-bit floats
 _SMALL = 64  # values
-_EXACT = ("decoder", "statistics")  # parts of the network that stay in fp32
+_INEXACT = "encoder"  # the part of the network that int8 is for
 
 
 def write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
@@ -137,7 +136,7 @@ def write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | N
             network,
             calibration_BCSS,
             lambda crop: crop.numpy(),
-            {"patterns": [f".*{part}.*" for part in _EXACT]},
+            {"patterns": [f"^(?!.*{_INEXACT}).*$"]},
             _is_transformer(model),
         )
     openvino.save_model(network, file, compress_to_fp16=False)
@@ -148,9 +147,9 @@ def _is_transformer(model: QualityModel) -> bool:
 
 
 def _is_exact(node: Any) -> bool:
-    """Whether torch's exporter wrote an ONNX node for a part that stays in fp32."""
+    """Whether torch's exporter wrote an ONNX node for what stays in fp32."""
     scopes = [item.value for item in node.metadata_props if item.key.endswith("name_scopes")]
-    return any(part in scope for scope in scopes for part in _EXACT)
+    return not any(_INEXACT in scope for scope in scopes)
 
 
 def _quantised(
