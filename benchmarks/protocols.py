@@ -30,8 +30,7 @@ def main() -> None:
     CACHE.mkdir(exist_ok=True)
     if not (CACHE / "kodak_synthetic/labels.csv").is_file():
         script = [sys.executable, str(REPOSITORY / "benchmarks/kodak_synthetic.py")]
-        places = (arguments.kodak.resolve(), CACHE / "kodak_synthetic")
-        options = ["--photos", str(places[0]), "--out", str(places[1])]
+        options = [f"--photos={arguments.kodak.resolve()}", f"--out={CACHE / 'kodak_synthetic'}"]
         subprocess.run([*script, *options], check=True)
     # Near-duplicates of other content ids are a fact of BIQ2021: counted, not refused.
     sets = {

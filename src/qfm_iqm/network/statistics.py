@@ -95,7 +95,7 @@ class SceneStatistics(nn.Module):
         """Mean and deviation around each pixel, the border repeated.
 
         The weights are those of two averages of three by three: a bell of 1.15 pixels, where
-        BRISQUE's has 1.17. As sums of shifted planes they take a tenth of what pooling takes. What
+        BRISQUE's has 1.17. Sums of shifted planes are much quicker in torch than pooling. What
         three neighbours add to the variance is taken from their differences: as a difference of
         squares it would be rounding in flat parts, and another in each runtime.
         """

@@ -60,8 +60,8 @@ def _head(card: ModelCard) -> Iterator[str]:
     size = f", its shorter side reduced to {side} at most" if side else " at its own size"
     judges = f"{card.network.backbone} and the attention-panel decoder"
     if card.network.statistics:
-        share = f"{card.network.statistics_weight:.0%}".replace("%", " %")
-        judges += f", and a second opinion on scene statistics ({share} of a quality)"
+        share = card.network.statistics_weight
+        judges += f", and a second opinion on scene statistics ({share:.0%} of a quality)"
     yield (
         f"* **Network**: {judges}; crops of {card.network.crop} pixels that cover the photo{size}."
     )
