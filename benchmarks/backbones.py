@@ -3,8 +3,8 @@
     qfm ablate recipes/backbones.toml --set data.root=DIR --results benchmarks/results
     python benchmarks/backbones.py
 
-Takes the accuracies from `backbones_runs.csv`, times the networks of that grid, decoder included,
-in turns and each by its best round, and writes benchmarks/results/backbones.csv: parameters,
+Takes the accuracies from `backbones_runs.csv`, times the models in `runs/backbones`, decoder
+included, in turns and each by its best round, and writes benchmarks/results/backbones.csv: parameters,
 megabytes in half precision, crops per second by torch and by ONNX Runtime, SRCC on validation.
 """
 
@@ -20,16 +20,14 @@ import numpy as np
 import torch
 
 from photos import RESULTS, machine, seconds
-from qfm_iqm.network.card import ModelCard
+from qfm_iqm import load_model
 from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.scoring.runtimes.exporting import export
 from qfm_iqm.scoring.runtimes.loading import load_exported
-from qfm_iqm.training.ablation import plan
-from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.ablation import read_runs
 
 OUT = RESULTS / "backbones.csv"
-RECIPES = Path(__file__).parent.parent / "recipes"
+RUNS = Path("runs") / "backbones"
 CROPS = 32
 
 
@@ -38,11 +36,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with (RESULTS / "backbones_runs.csv").open(newline="", encoding="utf-8") as file:
-        learned = {row["variant"]: row for row in csv.DictReader(file)}
-    _, runs = plan(RECIPES / "backbones.toml", Path("runs/backbones"), [])
+    learned = {row["variant"]: row for row in read_runs(RESULTS / "backbones_runs.csv")}
     with tempfile.TemporaryDirectory() as place:
-        networks = {run.variant: network_of(run.recipe) for run in runs if run.variant in learned}
+        networks = {
+            name: load_model(RUNS / row["setting"] / f"seed{row['seed']}" / name / "model")
+            for name, row in learned.items()
+        }
         work: dict[tuple[str, str], Callable[[], object]] = {}
         for name, model in networks.items():
             work[name, "torch"] = by_torch(model)
@@ -67,24 +66,6 @@ def main() -> None:
             writer.writerow([*row, *facts.values()])
             print(*row)
     print(f"Written to {OUT}")
-
-
-def network_of(recipe: Recipe) -> QualityModel:
-    """A recipe's network, as random as at its start."""
-    shape = recipe.network
-    network = QualityNetwork(
-        recipe.backbone.name,
-        crop=shape.crop,
-        width=shape.width,
-        heads=shape.heads,
-        panel=shape.panel,
-    )
-    card = ModelCard(
-        name=recipe.backbone.name,
-        network=network.config,
-        preprocessing=shape.preprocessing,
-    )
-    return QualityModel(network, card).eval()
 
 
 def by_torch(model: QualityModel) -> Callable[[], object]:
