@@ -4,8 +4,9 @@
     python benchmarks/backbones.py
 
 Takes the accuracies from `backbones_runs.csv`, times the models in `runs/backbones`, decoder
-included, in turns and each by its best round, and writes benchmarks/results/backbones.csv: parameters,
-megabytes in half precision, crops per second by torch and by ONNX Runtime, SRCC on validation.
+included, in turns and each by its best round, and writes benchmarks/results/backbones.csv:
+parameters, megabytes in half precision, crops per second by torch and by ONNX Runtime, SRCC on
+validation.
 """
 
 from __future__ import annotations
