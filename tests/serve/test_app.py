@@ -35,9 +35,7 @@ def scored_by_command(folder, model, tmp_path):
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
-def test_scores_are_those_of_the_command_to_the_last_digit(
-    service, photo_folder, tiny_model_folder, tmp_path
-):
+def test_rows_are_those_of_the_command(service, photo_folder, tiny_model_folder, tmp_path):
     expected = scored_by_command(photo_folder, tiny_model_folder, tmp_path)
     photos = sorted(photo_folder.iterdir(), reverse=True)  # in another order, and company
     with service.client() as client:
@@ -48,12 +46,14 @@ def test_scores_are_those_of_the_command_to_the_last_digit(
     results = together.json()["results"]
     assert [row["name"] for row in results] == [photo.name for photo in photos]
     by_name = {row.pop("path").rpartition("/")[2]: row for row in expected}
-    for row in results:
-        name = row.pop("name")
-        assert {k: v for k, v in row.items() if k != "seconds"} == {
-            k: v for k, v in by_name[name].items() if k in row and k != "seconds"
-        }
-    assert alone.json()["results"][0]["score"] == by_name[photos[0].name]["score"]
+    of_photos = [*zip(photos, results, strict=True), (photos[0], alone.json()["results"][0])]
+    for photo, row in of_photos:
+        same = by_name[photo.name]
+        # Batches of other sizes round differently in the sixth decimal, on some processors.
+        for number in ("score", "spread"):
+            assert row.pop(number) == pytest.approx(same[number], abs=1e-5)
+        rest = row.keys() - {"name", "path", "seconds"}
+        assert {key: row[key] for key in rest} == {key: same[key] for key in rest}
 
 
 def test_a_map_is_that_of_the_model(service, photo_folder, tiny_model_folder):
