@@ -1,5 +1,7 @@
 """Against scipy.stats, and a logistic curve of known parameters."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,13 +9,14 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation import correlation
 from qfm_iqm.evaluation.correlation import (
     METRICS,
     Logistic4,
     check_pair,
     fit_logistic,
     krcc,
-    krcc_rows,
+    krcc_resamples,
     plcc,
     plcc_logistic,
     plcc_rows,
@@ -185,12 +188,34 @@ def test_rows_equal_one_by_one_and_are_nan_where_constant():
     rng = np.random.default_rng(2)
     scores, labels = rng.integers(0, 9, size=(2, 5, 30)).astype(float)
     labels[3] = 4.0
-    for rows, metric in ((srcc_rows, srcc), (plcc_rows, plcc), (krcc_rows, krcc)):
+    for rows, metric in ((srcc_rows, srcc), (plcc_rows, plcc)):
         values = rows(scores, labels)
         assert np.isnan(values).tolist() == [False, False, False, True, False]
         for row in (0, 1, 2, 4):
             assert values[row] == pytest.approx(metric(scores[row], labels[row]))
     assert rmse_rows(scores, labels)[0] == pytest.approx(rmse(scores[0], labels[0]))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30),
+    st.integers(0, 99),
+)
+def test_krcc_of_resamples_is_that_of_each(pairs, seed):
+    scores, labels = np.array(pairs, dtype=np.float64).T / 7
+    index = np.random.default_rng(seed).integers(0, len(pairs), size=(4, len(pairs)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NaN of what is all equal
+        expected = [stats.kendalltau(scores[i], labels[i]).statistic for i in index]
+    np.testing.assert_allclose(krcc_resamples(scores, labels, index), expected, atol=1e-12)
+
+
+def test_krcc_of_many_images_is_counted_in_parts(monkeypatch):
+    scores, labels = np.random.default_rng(0).normal(size=(2, 50)).round(1)
+    index = np.random.default_rng(1).integers(0, 50, size=(3, 50))
+    whole = krcc_resamples(scores, labels, index)
+    for held in (1, 7 * 50):
+        monkeypatch.setattr(correlation, "_PAIRS", held)
+        assert np.array_equal(krcc_resamples(scores, labels, index), whole)
 
 
 def test_check_pair_gives_float64():

@@ -22,7 +22,7 @@ from qfm_iqm.evaluation.correlation import (
     Logistic4,
     check_pair,
     fit_logistic,
-    krcc_rows,
+    krcc_resamples,
     plcc_rows,
     rmse_rows,
     srcc_rows,
@@ -34,7 +34,6 @@ CHUNK = 2_000_000
 _ROWS: Mapping[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "srcc": srcc_rows,
     "plcc": plcc_rows,
-    "krcc": krcc_rows,
     "rmse": rmse_rows,
 }
 
@@ -96,8 +95,12 @@ def bootstrap_replicates(
     for index_BN in resamples(s.size, n_boot, seed):
         labels_BN = y[index_BN]
         for metric in metrics:
-            rows = _ROWS[metric.removesuffix("_logistic")]
-            chunks[metric].append(rows((mapped if metric in logistic else s)[index_BN], labels_BN))
+            if metric == "krcc":
+                values_B = krcc_resamples(s, y, index_BN)
+            else:
+                rows = _ROWS[metric.removesuffix("_logistic")]
+                values_B = rows((mapped if metric in logistic else s)[index_BN], labels_BN)
+            chunks[metric].append(values_B)
     return {metric: np.concatenate(parts) for metric, parts in chunks.items()}
 
 

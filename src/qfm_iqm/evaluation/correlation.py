@@ -22,6 +22,8 @@ from qfm_iqm.errors import TableError
 
 FloatArray = npt.NDArray[np.float64]
 
+_PAIRS = 1_000_000  # of images, held at once
+
 
 def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Scores and labels (N,) as float64, fit for every metric here.
@@ -65,7 +67,7 @@ def plcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 def krcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Kendall's rank correlation tau-b (corrected for ties), -1 to 1."""
-    return float(krcc_rows(*check_pair(scores, labels)))
+    return float(stats.kendalltau(*check_pair(scores, labels)).statistic)
 
 
 def rmse(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -216,12 +218,37 @@ def plcc_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
     return np.asarray(np.clip(product, -1, 1), dtype=np.float64)
 
 
-def krcc_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
-    """KRCC of each row (B,); NaN where a row's scores or labels are all equal."""
-    # A loop: each call is O(N log N) in compiled code, and no O(N^2) table of pairs is held.
-    rows = zip(np.atleast_2d(scores_BN), np.atleast_2d(labels_BN), strict=True)
-    taus = [stats.kendalltau(scores, labels).statistic for scores, labels in rows]
-    return np.array(taus, dtype=np.float64).reshape(scores_BN.shape[:-1])
+def krcc_resamples(
+    scores_N: FloatArray, labels_N: FloatArray, index_BN: npt.NDArray[np.int64]
+) -> FloatArray:
+    """KRCC of each resample (B,) of the same images; NaN where its scores or labels are all equal.
+
+    A pair of images counts as often as both were drawn, so one table of pairs serves all resamples:
+
+        tau_b = c' P c / sqrt((N^2 - sum_g c_g^2) (N^2 - sum_h c_h^2))
+
+    with c how often each image was drawn, P whether two images are ordered alike (1) or not (-1),
+    and c_g, c_h how often images of one score, and of one label, were drawn.
+    """
+    n = scores_N.size
+    # Whole numbers: float32 is exact up to 2^24.
+    counts_BN = np.stack([np.bincount(row, minlength=n) for row in index_BN]).astype(np.float32)
+    agreement_B = np.zeros(len(counts_BN))
+    untied_B = np.ones(len(counts_BN))
+    ranks = []
+    for values_N in (scores_N, labels_N):
+        _, rank_N, sizes_G = np.unique(values_N, return_inverse=True, return_counts=True)
+        starts_G = np.cumsum(sizes_G) - sizes_G
+        tied_BG = np.add.reduceat(counts_BN[:, np.argsort(rank_N)], starts_G, axis=1)
+        untied_B *= n * n - np.square(tied_BG, dtype=np.float64).sum(axis=1)
+        ranks.append(rank_N.astype(np.float32))
+    step = max(1, _PAIRS // n)
+    for rows in (slice(start, start + step) for start in range(0, n, step)):
+        alike_RN = np.sign(ranks[0][rows, None] - ranks[0])
+        alike_RN *= np.sign(ranks[1][rows, None] - ranks[1])
+        agreement_B += ((counts_BN @ alike_RN.T) * counts_BN[:, rows]).sum(1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.clip(agreement_B / np.sqrt(untied_B), -1, 1), dtype=np.float64)
 
 
 def rmse_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
