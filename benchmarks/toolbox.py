@@ -3,7 +3,8 @@
     make bench           (or: python benchmarks/toolbox.py [--images 500] [--large 20])
 
 Writes benchmarks/results/toolbox.csv: images per second, the arithmetic that comes to (torch counts
-it; GFLOP/s), and the peak memory of all processes, for 512 x 512 JPEGs and for 12 megapixels.
+it; GFLOP/s), and the peak memory of all processes, for 512 x 512 JPEGs and for 12 megapixels. Of
+one size alone, by --size, the other's rows are kept.
 
 pyiqa's architectures have random weights: what is compared is speed, and none can be fetched
 everywhere; the download of their backbones' weights is switched off here. Its ways: `command` is
@@ -29,7 +30,7 @@ from photos import RESULTS, machine, peak_memory, write_photos
 OUT = RESULTS / "toolbox.csv"
 THEIRS = ("topiq_nr", "hyperiqa", "musiq", "cnniqa")
 OURS = ("default", "default_torch", "vit_s")
-LARGE = (4000, 3000)
+SMALL, LARGE = "512x512", "4000x3000"
 
 
 def main() -> None:
@@ -38,16 +39,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--large", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--size", choices=(SMALL, LARGE), help="only this one")
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
-        write_photos(Path(small), options.images)
-        write_photos(Path(large), options.large, size=LARGE)
-        for folder, size in ((small, "512x512"), (large, f"{LARGE[0]}x{LARGE[1]}")):
+    rows = kept(options.size)
+    for size, count in ((SMALL, options.images), (LARGE, options.large)):
+        if options.size not in (None, size):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            width, height = map(int, size.split("x"))
+            write_photos(Path(folder), count, size=(width, height))
             for name, way in [(n, "engine") for n in OURS] + [
                 (n, way) for n in THEIRS for way in ("command", "batched")
             ]:
-                if size != "512x512" and way == "batched":
+                if size == LARGE and way == "batched":
                     continue  # 12 megapixels in batches of eight take more memory than there is
                 rows.append({"model": name, "way": way, "size": size})
                 rows[-1] |= measured(name, way, folder, options.seconds)
@@ -56,20 +60,28 @@ def main() -> None:
     print(f"Written to {OUT}")
 
 
+def kept(size: str | None) -> list[dict[str, Any]]:
+    """Rows of the other size, where only one is measured anew."""
+    if size is None or not OUT.exists():
+        return []
+    with OUT.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["size"] != size]
+
+
 def write(rows: list[dict[str, Any]]) -> None:
     """Writes what is measured so far, beside topiq_nr's command on images of the same size."""
     topiq = {row["size"]: row for row in rows if (row["model"], row["way"]) == THEIRS_FIRST}
     for row in rows:
-        first = topiq.get(row["size"], {}).get("images_per_second")
+        first = float(topiq.get(row["size"], {}).get("images_per_second") or 0)
         if first and row.get("images_per_second"):
-            row["times_topiq_nr_command"] = f"{row['images_per_second'] / first:.3g}"
+            row["times_topiq_nr_command"] = f"{float(row['images_per_second']) / first:.3g}"
     RESULTS.mkdir(exist_ok=True)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     facts = machine()
     with OUT.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, *facts], lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows(row | facts for row in rows)
+        writer.writerows(facts | row for row in rows)  # rows that are kept have theirs
 
 
 THEIRS_FIRST = ("topiq_nr", "command")
@@ -97,9 +109,10 @@ def work(name: str, way: str, folder: str, limit: str) -> None:
     """What the measured process does."""
     paths = [str(path) for path in sorted(Path(folder).iterdir())]
     run = {"engine": _engine, "command": _command, "batched": _batched}[way](name)
-    # An image of its own warms up, beyond which nothing is cached from image to image.
-    for _ in run(paths[:1]):
-        pass
+    # A small photo warms up, beyond which nothing is cached from image to image.
+    with tempfile.TemporaryDirectory() as other:
+        for _ in run([str(path) for path in write_photos(Path(other), 1)]):
+            pass
     began, done, taken = time.perf_counter(), 0, 0.0
     for count in run(paths):
         now = time.perf_counter() - began
@@ -165,21 +178,21 @@ def flops(name: str, example: str) -> float:
     import torch
 
     if name in OURS:
+        from qfm_iqm.image.cropping import covering_crops
+        from qfm_iqm.image.fitting import read_fitted
         from qfm_iqm.network.checkpoint import load_model
 
         model = _vit_s() if name == "vit_s" else load_model()
-        crop = model.card.preprocessing.crop
+        preprocessing = model.card.preprocessing
+        crop = preprocessing.crop
+        pixels = read_fitted(example, preprocessing).pixels
         # The fused attention kernel is counted on a CPU only in its plain form.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             each = _counted(model.network, torch.rand(1, 3, crop, crop))
-        return each * int(model.score(example).n_crops)
+        return each * len(list(covering_crops(pixels, crop)))
     from pyiqa.utils.img_util import imread2tensor
 
-    image = imread2tensor(example)[None]
-    # Counted on a part of a large one: it grows with the pixels.
-    part = image[..., :512, :512]
-    share = image[0, 0].numel() / part[0, 0].numel()
-    return _counted(_metric(name), part) * float(share)
+    return _counted(_metric(name), imread2tensor(example)[None])
 
 
 def _counted(metric: Any, image: Any) -> float:

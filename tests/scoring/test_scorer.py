@@ -74,6 +74,21 @@ def test_the_same_run_gives_the_same_bits(model, paths):
     assert all(run == runs[0] for run in runs)
 
 
+def test_a_row_does_not_wait_for_a_large_image_behind_it(model, tmp_path, monkeypatch):
+    for name, side in (("small.png", 48), ("large.png", 240)):
+        Image.effect_noise((side, side), 50).save(tmp_path / name)
+    scorer, batches = Scorer(model, batch_size=2), []
+    run = scorer.runtime.run
+    monkeypatch.setattr(
+        scorer.runtime, "run", lambda crops: batches.append(len(crops)) or run(crops)
+    )
+    rows = scorer.score_paths([tmp_path / "small.png", tmp_path / "large.png"])
+    assert next(rows).width == 48
+    assert batches == [2]
+    assert next(rows).width == 240
+    assert sum(batches) == 1 + 25
+
+
 def test_a_row_says_what_was_scored_and_how(model, paths, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     rows = list(Scorer(model).score_paths([*paths, tmp_path / "text.jpg", tmp_path / "gone.jpg"]))

@@ -214,6 +214,10 @@ class Scorer:
                 owner.seconds += seconds
             del crops[:count], owners[:count]
 
+        def finished() -> Iterator[ScoreRow]:
+            while waiting and waiting[0].complete:
+                yield self._row(waiting.popleft())
+
         for found in self._read_ahead(items):
             if found is None:
                 if crops:
@@ -226,16 +230,15 @@ class Scorer:
                 owners.extend([pending] * len(pixels))
                 while len(crops) >= self.batch_size:
                     run(self.batch_size)
+                    yield from finished()  # those before a large image do not wait for it
                 left = pending.crops - len(pending.values)
                 if left and _held(pixels[0]) > _KEPT:
                     crops[-left:] = [np.array(crop) for crop in crops[-left:]]
                 del found, pixels
-            while waiting and waiting[0].complete:
-                yield self._row(waiting.popleft())
+            yield from finished()
         if crops:
             run(len(crops))
-        for pending in waiting:
-            yield self._row(pending)
+        yield from finished()
 
     def _read_ahead(
         self, items: Iterable[str | None]
