@@ -76,8 +76,8 @@ def write(rows: list[dict[str, Any]]) -> None:
         if first and row.get("images_per_second"):
             row["times_topiq_nr_command"] = f"{float(row['images_per_second']) / first:.3g}"
     RESULTS.mkdir(exist_ok=True)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
     facts = machine()
+    columns = dict.fromkeys(key for row in rows for key in row if key not in facts)
     with OUT.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, *facts], lineterminator="\n", restval="")
         writer.writeheader()
