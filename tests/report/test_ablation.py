@@ -55,6 +55,15 @@ def test_the_table_holds_medians_and_paired_differences(comparisons):
     assert found[0][3] == found[2][4] == "–"
 
 
+def test_a_single_pair_has_no_interval(tmp_path):
+    runs = [Run("one", name, 0, "srcc", "whole", value) for name, value in (("a", 0.5), ("b", 0.6))]
+    comparisons = compare(runs, ["a"])
+    _, _, *found = rows(ablation_table(comparisons), "one")
+    assert found[1] == ["b", "1", "0.600", "+0.100"]
+    draw_ablation(comparisons, tmp_path / "one.svg")
+    assert "(1 run each)" in (tmp_path / "one.svg").read_text()
+
+
 def test_a_setting_without_subsets_or_reference_has_shorter_rows(comparisons):
     head, _, *found = rows(ablation_table(comparisons), "few")
     assert head == ["variant", "runs", "SRCC, whole", "minus baseline"]

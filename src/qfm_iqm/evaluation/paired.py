@@ -55,7 +55,7 @@ class Comparison:
         pairs: number of partners.
         median: of the variant's values over these pairs.
         mean_difference: mean of variant minus reference within pairs.
-        ci_low: lower end of its 95 % bootstrap interval over pairs.
+        ci_low: lower end of its 95 % bootstrap interval over pairs; NaN for a single one.
         ci_high: upper end.
         p: two-sided Wilcoxon signed-rank test; 1 if all differences are zero.
     """
@@ -133,7 +133,7 @@ def _compare(
     differences = mine - np.array([other[s] for s in seeds])
     draw = np.random.default_rng(seed)
     means = differences[draw.integers(len(seeds), size=(RESAMPLES, len(seeds)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = np.percentile(means, [2.5, 97.5]) if len(seeds) > 1 else (np.nan, np.nan)
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return Comparison(
         setting=setting,

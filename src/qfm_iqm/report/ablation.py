@@ -116,10 +116,10 @@ def _draw_setting(
     known = {c.part: c.median for c in inside if c.variant == reference}
     told = ", ".join(f"{PARTS[part]} {median:.3f}" for part, median in known.items())
     runs = max(c.pairs for c in inside)
+    each = f"{runs} {'runs' if runs > 1 else 'run'} each"
     axes.set_title(
-        f"{inside[0].setting}  ({runs} runs each)", loc="left", fontsize=10.5, fontweight="bold",
-        pad=20,
-    )  # fmt: skip
+        f"{inside[0].setting}  ({each})", loc="left", fontsize=10.5, fontweight="bold", pad=20
+    )
     axes.annotate(
         f"{reference}: {told}", (0, 1), (0, 6), xycoords="axes fraction",
         textcoords="offset points", fontsize=8.5, color=QUIET,
@@ -136,7 +136,8 @@ def _shown(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _difference(c: Comparison | None, variant: str) -> str:
     if c is None or c.reference == variant:
         return "–"
-    return f"{c.mean_difference:+.3f} ({c.ci_low:+.3f} to {c.ci_high:+.3f})"
+    interval = f" ({c.ci_low:+.3f} to {c.ci_high:+.3f})" if c.pairs > 1 else ""
+    return f"{c.mean_difference:+.3f}{interval}"
 
 
 def _line(cells: Iterable[str]) -> str:
