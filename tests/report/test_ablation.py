@@ -3,10 +3,12 @@
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.paired import Run, compare
-from qfm_iqm.report.ablation import ablation_table, draw_ablation
+from qfm_iqm.report.ablation import _figure, ablation_table, draw_ablation
 
 VALUES = {  # of three seeds: whole, subset_mean
     "baseline": ((0.80, 0.82, 0.81), (0.60, 0.61, 0.62)),
@@ -87,6 +89,18 @@ def test_the_figure_names_settings_variants_and_medians(comparisons, tmp_path):
     ):
         assert text in said, text
     assert "ss01" not in "".join(said)
+
+
+def test_long_names_have_room():
+    names = ("a_reference_with_a_long_name", "a_variant_whose_name_is_longer_still_and_goes_on")
+    runs = [Run("one", name, 0, "srcc", "whole", 0.5) for name in names]
+    figure = _figure(compare(runs, names[:1]), names[0])
+    FigureCanvasAgg(figure).draw()
+    texts = [t for t in figure.findobj(Text) if any(name in t.get_text() for name in names)]
+    assert len(texts) >= 4  # title, reference's figures, row, axis
+    for text in texts:
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width, text
 
 
 def test_the_same_comparisons_give_the_same_bytes(comparisons, tmp_path):

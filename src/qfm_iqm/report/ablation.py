@@ -18,6 +18,7 @@ from qfm_iqm.report.drawing import BLUE, FAINT, ORANGE, QUIET, save
 PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
 _COLOURS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
 _PANEL, _ROW, _HEAD, _FOOT, _NAMES = 3.6, 0.36, 1.45, 0.75, 1.7  # inches
+_LETTER = 0.085  # inches, of a variant's name; at most; of the title half as much again
 
 
 def ablation_table(comparisons: Sequence[Comparison]) -> str:
@@ -72,13 +73,14 @@ def draw_ablation(comparisons: Sequence[Comparison], out: Path) -> None:
 def _figure(shown: Sequence[Comparison], reference: str) -> Figure:
     settings = _names(c.setting for c in shown)
     variants = [name for name in _names(c.variant for c in shown) if name != reference]
-    width = _NAMES + _PANEL * len(settings) + 0.3
+    title = f"Paired difference of SRCC to {reference}"
+    names = max(_NAMES, 0.3 + _LETTER * max(map(len, variants), default=0))
+    width = max(names + _PANEL * len(settings), 1.5 * _LETTER * len(title)) + 0.3
     height = _HEAD + _ROW * len(variants) + _FOOT
     figure = Figure(figsize=(width, height), facecolor="white")
-    title = f"Paired difference of SRCC to {reference}"
     figure.text(0.2 / width, 1 - 0.35 / height, title, fontsize=15, fontweight="bold", va="center")
     for column, setting in enumerate(settings):
-        left = _NAMES + column * _PANEL
+        left = names + column * _PANEL
         box = (left / width, _FOOT / height, (_PANEL - 0.35) / width, _ROW * len(variants) / height)
         axes = figure.add_axes(box)
         _draw_setting(axes, [c for c in shown if c.setting == setting], variants, reference)
@@ -89,8 +91,9 @@ def _figure(shown: Sequence[Comparison], reference: str) -> Figure:
         x = (0.3 + place * 1.1) / width
         figure.text(x, 1 - 0.72 / height, f"{'●' if marker == 'o' else '■'} {PARTS[part]}",
                     color=colour, fontsize=10, va="center")  # fmt: skip
-    note = "Bars: 95 % bootstrap interval over pairs of runs of one seed."
-    figure.text(0.2 / width, 0.18 / height, note, fontsize=8.5, color=QUIET, va="center")
+    if any(c.pairs > 1 for c in shown):
+        note = "Bars: 95 % bootstrap interval over pairs of runs of one seed."
+        figure.text(0.2 / width, 0.18 / height, note, fontsize=8.5, color=QUIET, va="center")
     return figure
 
 
