@@ -13,7 +13,7 @@ demo: $(VENV)/demo.stamp        ## Install, and score real photographs, clean an
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/dev.stamp         ## Install, and run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-browser: $(VENV)/browser.stamp  ## Run the tests in a real browser; installs Debian's Chromium
 	QFM_BROWSER=required $(BIN)/python -m pytest tests/browser

@@ -276,7 +276,7 @@ def test_a_closed_pipe_ends_it_quietly(start, photo_folder, tiny_model_folder):
 def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_folder, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (220, 220, 3), np.uint8)
     Image.fromarray(noise).save(folder / "000.png", compress_level=1)
     for number in range(1, 300):
         os.link(folder / "000.png", folder / f"{number:03d}.png")

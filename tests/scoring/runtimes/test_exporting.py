@@ -11,6 +11,7 @@ import torch
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError
+from qfm_iqm.network import statistics
 from qfm_iqm.network.card import read_card
 from qfm_iqm.network.checkpoint import load_model, save_model, save_with_card
 from qfm_iqm.scoring.judging import judge
@@ -89,10 +90,15 @@ def test_batches_and_neighbours_do_not_matter_in_fp32(exported, photos, target):
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
-def test_scene_statistics_are_exact_even_in_int8(build_model, photos, tmp_path, target):
+def test_scene_statistics_are_exact_even_in_int8(
+    build_model, photos, tmp_path, target, monkeypatch
+):
     """A model that has no other opinion than theirs; convolutional, of which most is quantised."""
     pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
     pytest.importorskip("nncf")
+    # One scale says the same here, and what quantises takes long for so many nodes.
+    monkeypatch.setattr(statistics, "_SCALES", 1)
+    monkeypatch.setattr(statistics.SceneStatistics, "count", 6 + statistics._MOMENTS)
     model = build_model("test_efficientnet", crop=48, statistics=16)
     with torch.no_grad():
         model.network.decoder.head.weight.zero_()
