@@ -178,18 +178,18 @@ def flops(name: str, example: str) -> float:
     import torch
 
     if name in OURS:
-        from qfm_iqm.image.cropping import covering_crops
+        from qfm_iqm.image.cropping import grid_positions
         from qfm_iqm.image.fitting import read_fitted
         from qfm_iqm.network.checkpoint import load_model
 
         model = _vit_s() if name == "vit_s" else load_model()
         preprocessing = model.card.preprocessing
         crop = preprocessing.crop
-        pixels = read_fitted(example, preprocessing).pixels
+        height, width = read_fitted(example, preprocessing).pixels.shape[1:]
         # The fused attention kernel is counted on a CPU only in its plain form.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             each = _counted(model.network, torch.rand(1, 3, crop, crop))
-        return each * len(list(covering_crops(pixels, crop)))
+        return each * len(grid_positions(height, width, crop))
     from pyiqa.utils.img_util import imread2tensor
 
     return _counted(_metric(name), imread2tensor(example)[None])

@@ -31,10 +31,19 @@ from qfm_iqm.evaluation.correlation import (
 # Resampled numbers held at once: 8 bytes each, in a handful of arrays.
 CHUNK = 2_000_000
 
-_ROWS: Mapping[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
-    "srcc": srcc_rows,
-    "plcc": plcc_rows,
-    "rmse": rmse_rows,
+_Metric = Callable[[FloatArray, FloatArray, npt.NDArray[np.int64]], FloatArray]
+
+
+def _each(rows: Callable[[FloatArray, FloatArray], FloatArray]) -> _Metric:
+    """A metric of rows, over resamples that are given by their indices."""
+    return lambda scores_N, labels_N, index_BN: rows(scores_N[index_BN], labels_N[index_BN])
+
+
+_RESAMPLED: Mapping[str, _Metric] = {
+    "srcc": _each(srcc_rows),
+    "plcc": _each(plcc_rows),
+    "krcc": krcc_resamples,
+    "rmse": _each(rmse_rows),
 }
 
 
@@ -93,14 +102,10 @@ def bootstrap_replicates(
 
     chunks: dict[str, list[FloatArray]] = {metric: [] for metric in metrics}
     for index_BN in resamples(s.size, n_boot, seed):
-        labels_BN = y[index_BN]
         for metric in metrics:
-            if metric == "krcc":
-                values_B = krcc_resamples(s, y, index_BN)
-            else:
-                rows = _ROWS[metric.removesuffix("_logistic")]
-                values_B = rows((mapped if metric in logistic else s)[index_BN], labels_BN)
-            chunks[metric].append(values_B)
+            resampled = _RESAMPLED[metric.removesuffix("_logistic")]
+            scores = mapped if metric in logistic else s
+            chunks[metric].append(resampled(scores, y, index_BN))
     return {metric: np.concatenate(parts) for metric, parts in chunks.items()}
 
 

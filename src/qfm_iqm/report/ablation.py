@@ -18,7 +18,7 @@ from qfm_iqm.report.drawing import BLUE, FAINT, ORANGE, QUIET, save
 PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
 _COLOURS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
 _PANEL, _ROW, _HEAD, _FOOT, _NAMES = 3.6, 0.36, 1.45, 0.75, 1.7  # inches
-_LETTER = 0.085  # inches, of a variant's name; at most; of the title half as much again
+_LETTER = 0.085  # inches, of a variant's name at most; of the title half as much again
 
 
 def ablation_table(comparisons: Sequence[Comparison]) -> str:
