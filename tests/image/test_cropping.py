@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from qfm_iqm.image.cropping import Preprocessing, covering_crops, fit, grid_positions
+from qfm_iqm.image.cropping import (
+    Preprocessing,
+    covering_crops,
+    fit,
+    grid_crops,
+    grid_positions,
+)
+from qfm_iqm.image.reading import in_eight_bits
 
 sides = st.integers(1, 400)
 crops = st.integers(16, 96)
@@ -98,7 +105,7 @@ def test_reducing_stays_in_range():
 
 def test_one_pixel_gives_one_crop_of_its_colour():
     pixel = np.array([0.25, 0.5, 0.75], np.float32).reshape(3, 1, 1)
-    (crop,) = covering_crops(fit(pixel, Preprocessing(crop=224)), 224)
+    (crop,) = grid_crops(fit(pixel, Preprocessing(crop=224)), 224)
     assert np.array_equal(crop, np.broadcast_to(pixel, (3, 224, 224)))
 
 
@@ -107,8 +114,8 @@ def test_crops_are_views_of_the_image_at_the_grid_turned_to_one_side(brighter):
     image = np.arange(3 * 50 * 70).reshape(3, 50, 70)
     if brighter == "left":
         image = image.max() - image
-    found = list(covering_crops(image, 32))
-    tensors = list(covering_crops(torch.from_numpy(image), 32))
+    found = list(grid_crops(image, 32))
+    tensors = list(grid_crops(torch.from_numpy(image), 32))
     assert len(found) == len(tensors) == math.ceil(50 / 32) * math.ceil(70 / 32)
     for crop, tensor, (top, left) in zip(found, tensors, grid_positions(50, 70, 32), strict=True):
         window = image[:, top : top + 32, left : left + 32]
@@ -123,8 +130,8 @@ def test_crops_are_views_of_the_image_at_the_grid_turned_to_one_side(brighter):
 )
 def test_a_mirrored_image_has_the_same_crops(width, height):
     image = np.random.default_rng(width).integers(0, 256, (3, height, width), dtype=np.uint8)
-    plain = {crop.tobytes() for crop in covering_crops(image, 20)}
-    mirrored = {crop.tobytes() for crop in covering_crops(image[..., ::-1], 20)}
+    plain = {crop.tobytes() for crop in grid_crops(image, 20)}
+    mirrored = {crop.tobytes() for crop in grid_crops(image[..., ::-1], 20)}
     rows, columns = math.ceil(height / 20), math.ceil(width / 20)
     assert len(plain) == rows * columns
     left = (width - 20) // 2
@@ -142,13 +149,13 @@ def test_crops_are_turned_alike_as_bytes_as_floats_and_in_batches():
     images[::2, 0, 0, 0] = images[::2, 0, 0, -1]  # and all but alike halves: one level apart
     images[::2, ..., 8:] = images[::2, ..., 7::-1]
     images[::4, 1, 5, 12] ^= 1
-    turned = np.stack([next(covering_crops(image, 16)) for image in images])
+    turned = np.stack([next(grid_crops(image, 16)) for image in images])
     floats = images.astype(np.float32) / 255
     for given_ in (images, floats):
-        (batch,) = covering_crops(torch.from_numpy(given_), 16)
+        (batch,) = grid_crops(torch.from_numpy(given_), 16)
         assert np.allclose(batch.numpy() * (1 if given_ is images else 255), turned)
     for image, expected in zip(floats, turned, strict=True):
-        assert np.allclose(next(covering_crops(image, 16)) * 255, expected)
+        assert np.allclose(next(grid_crops(image, 16)) * 255, expected)
     mirrored = (turned != images).any((1, 2, 3))
     assert 10 < mirrored.sum() < 30
 
@@ -186,3 +193,56 @@ def test_a_squeeze_comes_back_from_a_card():
             Preprocessing(crop=16, squeeze=wrong)
     with pytest.raises(ValidationError, match="exclude each other"):
         Preprocessing(crop=16, squeeze=(40, 24), shorter_side=64)
+
+
+TWICE = Preprocessing(crop=32, shorter_side=90, again=(64, 40))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "floats"])
+def test_an_image_is_looked_at_again_at_each_smaller_size(kind):
+    image = fit(np.random.default_rng(0).random((3, 150, 230), np.float32), TWICE)
+    if kind == "bytes":
+        image = in_eight_bits(image)
+    found = list(covering_crops(image, TWICE))
+    expected = list(grid_crops(image, 32))
+    height, width = image.shape[1:]
+    whole = in_eight_bits(image) if kind == "floats" else image
+    for side in (64, 40):  # by hand: the fitted image, reduced once more
+        across, down = round(width * side / 90), round(height * side / 90)
+        pixels = Image.fromarray(whole.transpose(1, 2, 0))
+        for size in ((across, height), (across, down)):
+            pixels = pixels.resize(size, Image.Resampling.BICUBIC)
+        smaller = np.asarray(pixels).transpose(2, 0, 1)
+        expected += grid_crops(smaller if kind == "bytes" else smaller / np.float32(255), 32)
+    assert len(found) == len(expected) > 4 + 4 + 4
+    assert {crop.dtype for crop in found} == {image.dtype}
+    for crop, by_hand in zip(found, expected, strict=True):
+        assert np.array_equal(crop, by_hand)
+
+
+@pytest.mark.parametrize(("height", "width", "sizes"), [(40, 200, 1), (41, 90, 2), (300, 65, 3)])
+def test_an_image_is_looked_at_again_only_where_it_is_larger(height, width, sizes):
+    image = fit(np.zeros((3, height, width), np.float32), TWICE)
+    expected = len(grid_positions(*image.shape[1:], 32))
+    for side in [side for side in (64, 40) if min(height, width) > side]:
+        scale = side / min(image.shape[1:])
+        size = (max(side, round(image.shape[1] * scale)), max(side, round(image.shape[2] * scale)))
+        expected += len(grid_positions(*size, 32))
+    assert len(list(covering_crops(image, TWICE))) == expected
+    assert sum(min(height, width) > side for side in (64, 40)) == sizes - 1
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        {"again": (40,)},
+        {"shorter_side": 31, "again": ()},
+        {"shorter_side": 90, "again": (90,)},
+        {"shorter_side": 90, "again": (40, 64)},
+        {"shorter_side": 90, "again": (64, 31)},
+        {"squeeze": (90, 90), "again": (40,)},
+    ],
+)
+def test_sizes_must_fall_to_the_crop_at_the_least(sides):
+    with pytest.raises(ValidationError, match="again must fall"):
+        Preprocessing(crop=32, **sides)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from qfm_iqm.image import cropping
 from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import covering_crops, fit, resized
 
 sides = st.integers(1, 120)
 
@@ -57,3 +57,27 @@ def test_gradients_reach_every_pixel_of_a_small_image():
     image = torch.rand(3, 5, 9, requires_grad=True)
     fit(image, Preprocessing(crop=16)).sum().backward()
     assert (image.grad >= 1).all()
+
+
+@given(height=st.integers(20, 200), width=st.integers(20, 200), whole=st.booleans())
+def test_crops_are_those_of_the_array_at_every_size(height, width, whole):
+    preprocessing = Preprocessing(crop=24, shorter_side=60, again=(40, 30))
+    image = fit(torch.rand(3, height, width), preprocessing)
+    image = (image * 255).round().to(torch.uint8) if whole else image
+    found = list(covering_crops(image, preprocessing))
+    expected = list(cropping.covering_crops(image.numpy(), preprocessing))
+    batch = list(covering_crops(torch.stack([image, image.flip(-1)]), preprocessing))
+    for crop, both, array in zip(found, batch, expected, strict=True):
+        assert torch.equal(crop, torch.from_numpy(array.copy()))
+        assert torch.equal(both[0], crop)
+
+
+def test_gradients_come_from_every_size():
+    preprocessing = Preprocessing(crop=16, shorter_side=48, again=(24,))
+    image = torch.rand(3, 48, 48, requires_grad=True)
+    crops = list(covering_crops(image, preprocessing))
+    assert len(crops) == 9 + 4
+    sum(crop.sum() for crop in crops[9:]).backward()
+    assert (image.grad > 0).all()
+    smaller = resized(image.detach(), (24, 24))
+    torch.testing.assert_close(crops[9].detach(), smaller[:, :16, :16], rtol=0, atol=2 / 255)

@@ -8,9 +8,9 @@ from PIL import Image
 import qfm_iqm
 from qfm_iqm import read_image
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import grid_positions
-from qfm_iqm.image.tensors import fit
-from qfm_iqm.network.model import QualityScore
+from qfm_iqm.image.cropping import Preprocessing, grid_positions
+from qfm_iqm.image.tensors import fit, resized
+from qfm_iqm.network.model import QualityModel, QualityScore
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,25 @@ def test_a_score_is_the_mean_over_the_covering_crops(model, photo):
     assert score.spread == pytest.approx(np.std(values), abs=1e-4)
     assert score.n_crops == len(values) > 1
     assert (score.height, score.width) == tuple(image.shape[1:])
+
+
+def looking_again(model, **sizes):
+    preprocessing = Preprocessing(crop=48, **sizes)
+    card = model.card.model_copy(update={"preprocessing": preprocessing})
+    return QualityModel(model.network, card)
+
+
+def test_all_sizes_that_a_model_looks_at_count(model):
+    image = torch.rand(3, 130, 160, generator=torch.Generator().manual_seed(1))
+    first = looking_again(model, shorter_side=100)
+    twice = looking_again(model, shorter_side=100, again=(60,))
+    smaller = resized(fit(image, first.card.preprocessing), (60, 74))
+    values = by_hand(first, image) + by_hand(model, smaller)
+    score = twice.score(image)
+    assert score.n_crops == len(values) == 3 * 3 + 2 * 2
+    assert score.value == pytest.approx(np.mean(values), abs=1e-4)
+    assert twice(image[None]).item() == pytest.approx(np.mean(values), abs=1e-4)
+    assert twice.explain(image).score == pytest.approx(score.value, abs=1e-4)
 
 
 def test_a_mirrored_photo_has_the_same_score(model):

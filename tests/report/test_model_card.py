@@ -43,6 +43,13 @@ def test_accuracy_per_subset_with_intervals(card):
     assert "train 7, test 2" in page
 
 
+def test_sizes_that_photos_are_looked_at_in(card):
+    assert "its shorter side reduced to 64 at most.\n" in model_card(card)
+    twice = Preprocessing(crop=48, shorter_side=64, again=(56, 50))
+    page = model_card(card.model_copy(update={"preprocessing": twice}))
+    assert "its shorter side reduced to 64 at most, and once more at 56 and 50.\n" in page
+
+
 def test_what_was_not_measured_is_said_to_be_missing(card):
     page = model_card(card.model_copy(update={"results": []}))
     assert page.count("Not measured") == 3

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import TOLERANCE as RUNTIME_TOLERANCE
 from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 from qfm_iqm.scoring.scorer import Scorer
@@ -54,6 +56,18 @@ def test_scores_are_those_of_each_image_alone(model, paths, alone, batch_size, r
     rows = list(scorer.score_paths(paths))
     assert [row.path for row in rows] == paths
     assert_same(rows, alone)
+
+
+def test_images_are_looked_at_again_as_the_model_alone_does(model, paths):
+    preprocessing = Preprocessing(crop=48, shorter_side=80, again=(50,))
+    twice = QualityModel(
+        model.network, model.card.model_copy(update={"preprocessing": preprocessing})
+    )
+    alone = {path: twice.score(path) for path in paths}
+    assert {score.n_crops for score in alone.values()} >= {4 + 2, 4 + 4}
+    assert_same(Scorer(twice).score_paths(paths), alone)
+    values = Scorer(twice).score_batch([read_image(path) for path in paths])
+    assert values.tolist() == pytest.approx([alone[path].value for path in paths], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("seed", range(4))

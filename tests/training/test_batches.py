@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.cropping import Preprocessing, reduced, reduced_size
 from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.method.hints import TeacherTokens
 from qfm_iqm.training.batches import (
@@ -112,6 +112,28 @@ def test_a_crop_is_a_window_of_its_image_mirrored_or_not(samples):
     assert mirrored == {False, True}
     assert len(tops) > 15
     assert max(tops) > 48
+
+
+def test_crops_are_drawn_from_every_size_that_the_model_looks_at(samples):
+    preprocessing = Preprocessing(crop=32, shorter_side=80, again=(48,))
+    store = ImageStore(preprocessing, keep=True)
+    dataset = CropDataset(samples, preprocessing, seed=3, flip=False)
+    seen = {80: 0, 48: 0}
+    for epoch in range(4):
+        dataset.epoch = epoch
+        for place, sample in enumerate(samples):
+            (drawn,) = dataset[place]
+            first = store.get(sample.path).numpy()
+            sizes = {80: first, 48: reduced(first, reduced_size(*first.shape[1:], 48))}
+            found = [side for side, image in sizes.items() if shows(image, drawn.crop.numpy())]
+            assert len(found) == 1
+            seen[found[0]] += 1
+    assert min(seen.values()) > 0.3 * sum(seen.values())
+
+
+def shows(image, crop):
+    windows = np.lib.stride_tricks.sliding_window_view(image, crop.shape[1:], (1, 2))
+    return bool((windows == crop[:, None, None]).all((0, 3, 4)).any())
 
 
 def test_without_flip_nothing_is_mirrored(samples):

@@ -218,6 +218,14 @@ def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, sho
         load_data(make_recipe(data__pseudo_labels=[table]))
 
 
+def test_a_teachers_crops_are_of_its_first_size_whatever_follows(
+    make_recipe, rows, tmp_path, written
+):
+    table = written(tmp_path / "p.csv", pseudo_rows(rows), 32, 64)
+    recipe = make_recipe(data__pseudo_labels=[table], network__shorter_side=64, network__again=[40])
+    assert any(sample.fixed for sample in load_data(recipe).samples)
+
+
 def test_pseudo_labels_of_images_that_are_not_there_are_refused(
     make_recipe, rows, tmp_path, written
 ):

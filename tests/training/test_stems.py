@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import Preprocessing, covering_crops
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import covering_crops, fit
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.training.batches import CropDataset, Sample
 from qfm_iqm.training.stems import StemStore, _stem_hash, fixed_crop
@@ -149,9 +149,10 @@ def test_an_unreadable_image_is_named(model, tmp_path):
 
 def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
     path = sorted(photo_folder.iterdir())[-1]
-    image = fit(read_image(path), model.card.preprocessing)
+    preprocessing = model.card.preprocessing
+    image = fit(read_image(path), preprocessing)
     with torch.inference_mode():
-        stems = model.network.encoder.stem(torch.stack(list(covering_crops(image, 48))))
+        stems = model.network.encoder.stem(torch.stack(list(covering_crops(image, preprocessing))))
     found = store_of(model, tmp_path).covering(str(path))
     torch.testing.assert_close(torch.stack(found.pixels), stems, rtol=1e-3, atol=2e-3)
 

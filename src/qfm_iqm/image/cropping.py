@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -37,6 +38,9 @@ class Preprocessing(BaseModel):
         crop: side of the square crops, in pixels.
         shorter_side: images whose shorter side is longer than this are first reduced to it,
             aspect kept (antialiased bicubic); None keeps every image at its own size.
+        again: shorter sides, each smaller than the one before, that what was reduced to
+            `shorter_side` is reduced to once more: its crops count as those before, and each shows
+            more of the image at once. None for none.
         squeeze: (height, width) that every image is brought to, aspect not kept: a habit of the
             literature, for comparison with its figures; None for none.
     """
@@ -45,7 +49,8 @@ class Preprocessing(BaseModel):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
-    squeeze: tuple[int, int] | None = Field(default=None, strict=False)  # a list in JSON
+    again: tuple[int, ...] | None = Field(default=None, strict=False)  # a list in JSON
+    squeeze: tuple[int, int] | None = Field(default=None, strict=False)  # as well
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -53,6 +58,9 @@ class Preprocessing(BaseModel):
             raise ValueError("squeeze and shorter_side exclude each other")
         if self.squeeze is not None and min(self.squeeze) < 16:
             raise ValueError(f"squeeze has a side below 16: {self.squeeze}")
+        sides = (self.shorter_side or 0, *(self.again or ()), self.crop - 1)
+        if self.again is not None and any(later >= side for side, later in pairwise(sides)):
+            raise ValueError(f"again must fall from shorter_side to crop at least: {self.again}")
         return self
 
 
@@ -70,8 +78,7 @@ def fit(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
     if size != (height, width):
-        pixels_HWC = in_eight_bits(image_CHW).transpose(1, 2, 0)
-        image_CHW = in_unit_range(resized(pixels_HWC, size).transpose(2, 0, 1))
+        image_CHW = reduced(image_CHW, size)
     fitted_CHW: Floats = continued(image_CHW, preprocessing.crop)
     return fitted_CHW
 
@@ -98,10 +105,16 @@ def continued(image_CHW: Any, crop: int) -> Any:
 
 def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
     """Height and width that an image is resized to, before any mirroring."""
-    side = preprocessing.shorter_side
     if preprocessing.squeeze is not None:
         return preprocessing.squeeze
-    if side is None or min(height, width) <= side:
+    if preprocessing.shorter_side is None:
+        return height, width
+    return reduced_size(height, width, preprocessing.shorter_side)
+
+
+def reduced_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of an image whose shorter side is `side` at most, aspect kept."""
+    if min(height, width) <= side:
         return height, width
     scale = side / min(height, width)
     return max(side, round(height * scale)), max(side, round(width * scale))
@@ -121,8 +134,44 @@ def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:
     return [(top, left) for top in _starts(height, size) for left in _starts(width, size)]
 
 
-def covering_crops(image_CHW: Cropped, size: int) -> Iterator[Cropped]:
-    """Yields the crops (C, S, S) of a fitted image's covering grid, turned to one side each.
+def covering_crops(
+    fitted_CHW: npt.NDArray[Any], preprocessing: Preprocessing
+) -> Iterator[npt.NDArray[Any]]:
+    """Yields the crops (C, S, S) that cover a fitted image, at each size that it is looked at.
+
+    Args:
+        fitted_CHW: as `fit` gives it, floats or bytes.
+        preprocessing: the model's.
+
+    Yields:
+        Those of the covering grid, row by row, each turned to one side: views of the image; then
+        those of the image reduced `again`.
+    """
+    height, width = fitted_CHW.shape[-2:]
+    yield from grid_crops(fitted_CHW, preprocessing.crop)
+    for size in further_sizes(height, width, preprocessing):
+        yield from grid_crops(reduced(fitted_CHW, size), preprocessing.crop)
+
+
+def reduced(image_CHW: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
+    """Bytes or floats (3, H, W) resampled to (height, width), in 8 bits between."""
+    whole = image_CHW.dtype == np.uint8
+    pixels_HWC = (image_CHW if whole else in_eight_bits(image_CHW)).transpose(1, 2, 0)
+    reduced_CHW = resized(pixels_HWC, size).transpose(2, 0, 1)
+    return reduced_CHW if whole else in_unit_range(reduced_CHW)
+
+
+def further_sizes(
+    height: int, width: int, preprocessing: Preprocessing
+) -> Iterator[tuple[int, int]]:
+    """Height and width of each reduction of a fitted image that it is looked at in `again`."""
+    for side in preprocessing.again or ():
+        if min(height, width) > side:
+            yield reduced_size(height, width, side)
+
+
+def grid_crops(image_CHW: Cropped, size: int) -> Iterator[Cropped]:
+    """Yields the crops (C, S, S) of an image's covering grid, turned to one side each.
 
     The image is an array, and they are views of it, or a tensor, and may be a batch of some.
     """

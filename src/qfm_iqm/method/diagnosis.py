@@ -41,10 +41,9 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError, TableError
 from qfm_iqm.evaluation.aliasing import aliasing, check_rated
 from qfm_iqm.evaluation.diagnosis import Diagnosis, Response
-from qfm_iqm.image.cropping import covering_crops
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import covering_crops, fit
 from qfm_iqm.method.consistency import perturb
 from qfm_iqm.method.matching import match_quality
 from qfm_iqm.method.memory import FeatureMemory
@@ -126,7 +125,7 @@ def diagnose(
     coming = iter(paths) if progress is None else progress(iter(paths), len(paths))
     for i, path in enumerate(coming):
         image_CHW = fit(read_image(path), preprocessing)
-        crops = list(covering_crops(image_CHW, preprocessing.crop))
+        crops = list(covering_crops(image_CHW, preprocessing))
         for encoder, found in zip(encoders, descriptors, strict=True):
             found.append(_descriptor(encoder, crops, batch_size))
         centre_CSS = _centre(image_CHW, preprocessing.crop)

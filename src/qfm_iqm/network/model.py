@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from qfm_iqm.image.cropping import covering_crops, working_size
+from qfm_iqm.image.cropping import working_size
 from qfm_iqm.image.reading import Source, in_eight_bits, read_image
 from qfm_iqm.image.statistics import pixel_statistics
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import covering_crops, fit
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.explaining import QualityMap, cells, regions
 from qfm_iqm.network.meaning import Curve
@@ -60,7 +60,7 @@ class QualityModel(nn.Module):
     def crops(self, image_CHW: Tensor) -> Iterator[Tensor]:
         """The crops that cover an image (or a batch of equally large ones), one by one."""
         fitted = fit(image_CHW, self.card.preprocessing)
-        return covering_crops(fitted, self.card.preprocessing.crop)
+        return covering_crops(fitted, self.card.preprocessing)
 
     def statistics(self, fitted_CHW: Tensor) -> npt.NDArray[np.float64] | None:
         """A fitted image's pixel statistics, if the card asks for them."""
@@ -85,7 +85,7 @@ class QualityModel(nn.Module):
         height, width = image_CHW.shape[-2:]
         preprocessing = self.card.preprocessing
         fitted_CHW = fit(image_CHW, preprocessing)
-        crops = covering_crops(fitted_CHW, preprocessing.crop)
+        crops = covering_crops(fitted_CHW, preprocessing)
         return score_of(
             self.card,
             self._answers(crops, batch_size),
@@ -112,7 +112,7 @@ class QualityModel(nn.Module):
         fitted_CHW, size = fit(image_CHW, preprocessing), preprocessing.crop
         length = working_size(height, width, preprocessing)
         parts = regions(*length, size)
-        values_K = self._answers(covering_crops(fitted_CHW, size), batch_size)
+        values_K = self._answers(covering_crops(fitted_CHW, preprocessing), batch_size)
         values_TL = self._answers(parts.crops(fitted_CHW, size), batch_size)
         values_RC = parts.spread(
             values_TL.reshape(len(parts.tops), len(parts.lefts)),

@@ -56,8 +56,10 @@ def _head(card: ModelCard) -> Iterator[str]:
     yield ""
     yield card.description or "No description."
     yield ""
-    side = card.preprocessing.shorter_side
+    side, again = card.preprocessing.shorter_side, card.preprocessing.again
     size = f", its shorter side reduced to {side} at most" if side else " at its own size"
+    if again:
+        size += f", and once more at {' and '.join(map(str, again))}"
     judges = f"{card.network.backbone} and the attention-panel decoder"
     if card.network.statistics:
         share = card.network.statistics_weight

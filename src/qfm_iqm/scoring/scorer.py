@@ -174,7 +174,7 @@ class Scorer:
         """
         import torch  # here, as files are scored without
 
-        from qfm_iqm.image.tensors import fit
+        from qfm_iqm.image import tensors
 
         preprocessing = self.runtime.card.preprocessing
         crops: list[Crop] = []
@@ -186,8 +186,8 @@ class Scorer:
                     "images must be RGB tensors (3, H, W) of floating-point numbers in [0, 1], "
                     f"not {shape} of {image_CHW.dtype}"
                 )
-            fitted_CHW = fit(image_CHW.detach().cpu().float(), preprocessing)
-            covering = list(covering_crops(fitted_CHW, preprocessing.crop))
+            fitted_CHW = tensors.fit(image_CHW.detach().cpu().float(), preprocessing)
+            covering = list(tensors.covering_crops(fitted_CHW, preprocessing))
             crops.extend(covering)
             counts.append(len(covering))
         size = self.batch_size
@@ -274,7 +274,7 @@ class Scorer:
         """A reading, now without its pixels, and the crops of the image as views of them."""
         if reading is None or reading.pixels is None:
             return None if reading is None else (reading, [])
-        crops = covering_crops(reading.pixels, self.runtime.card.preprocessing.crop)
+        crops = covering_crops(reading.pixels, self.runtime.card.preprocessing)
         return replace(reading, pixels=None), list(crops)
 
     def _score(

@@ -132,7 +132,7 @@ class Batcher:
         meaning = self._card.meaning
         measured = meaning is not None and meaning.usual is not None
         return Crops(
-            list(covering_crops(image.pixels, self._card.preprocessing.crop)),
+            list(covering_crops(image.pixels, self._card.preprocessing)),
             image.width,
             image.height,
             pixel_statistics(as_bytes(image.pixels)) if measured else None,

@@ -4,6 +4,7 @@ Design choices:
 * What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
   the same for any number of reading processes, and after a resume in mid-epoch.
 * Crops are cut from images that went through the model's own `fit`, as in scoring.
+* Where a model looks at images in several sizes, so does training: each drawn crop is of one.
 * A pair to be ranked (`method.ranking`) is one sample and two crops.
 * With a store of stems, a crop comes as what the frozen part of the encoder gives for it.
 
@@ -24,10 +25,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.cropping import Preprocessing, further_sizes
 from qfm_iqm.image.distorting import distort
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import eight_bits, fit
+from qfm_iqm.image.tensors import eight_bits, fit, resized
 from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.method.hints import TeacherTokens
 from qfm_iqm.method.ranking import ranked_pair
@@ -216,6 +217,10 @@ class CropDataset(Dataset[list[Drawn]]):
         """A crop of the image at a drawn place, or what the stem gives for it."""
         if self._fixed_crops is None:
             image_CHW = self._store.get(sample.path)
+            height, width = image_CHW.shape[-2:]
+            further = list(further_sizes(height, width, self._preprocessing))
+            if further and (place := int(draw.integers(len(further) + 1))):
+                image_CHW = resized(image_CHW, further[place - 1])
             crop = drawn_crop(image_CHW, self._size, draw, flip=self._flip)
         else:
             place = int(draw.integers(self._fixed_crops))

@@ -269,7 +269,8 @@ def _pseudo_labelled(
 def _check_crops(recipe: Recipe, path: Path, made: Preprocessing, *, whole: bool) -> None:
     """Refuses a teacher's crops that say nothing about those which are trained on."""
     wanted, crop = recipe.network.preprocessing, recipe.train.crop
-    if made != (wanted.model_copy(update={"crop": made.crop}) if whole else wanted):
+    same = wanted.model_copy(update={"again": made.again} | ({"crop": made.crop} if whole else {}))
+    if made != same:  # a teacher's crops are of its first size alone
         raise RecipeError(
             f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "
             f"{wanted!r}: make them again, or change the recipe's network."

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
-from qfm_iqm.image.cropping import Preprocessing, covering_crops
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import eight_bits, fit
+from qfm_iqm.image.tensors import covering_crops, eight_bits, fit
 from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.method.pseudo_table import read_pseudo_labels
 from qfm_iqm.network.card import ModelCard
@@ -192,6 +192,7 @@ def _half(values: Tensor) -> Tensor:
 def _measured(preprocessing: Preprocessing, path: Path, rows: list[PseudoLabel]) -> Tensor:
     """Statistics (K, F) of the crops that a teacher scored, or of those that cover an image."""
     image_CHW, size = eight_bits(fit(read_image(path), preprocessing)), preprocessing.crop
-    crops = [row.pixels(image_CHW, size) for row in rows] or covering_crops(image_CHW, size)
+    asked = [row.pixels(image_CHW, size) for row in rows]
+    crops = asked or covering_crops(image_CHW, preprocessing)
     measure = SceneStatistics()
     return torch.cat([measure(crop[None].float() / 255) for crop in crops])

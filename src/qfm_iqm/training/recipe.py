@@ -6,6 +6,7 @@ type, a value out of range or a path that is not there has been refused.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -44,6 +45,7 @@ class NetworkSection(Section):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
+    again: tuple[int, ...] | None = Field(default=None, strict=False)
     squeeze: tuple[int, int] | None = Field(default=None, strict=False)
     width: int | None = Field(default=None, ge=1)
     heads: int | None = Field(default=None, ge=1)
@@ -52,7 +54,12 @@ class NetworkSection(Section):
     @property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes crops."""
-        return Preprocessing(crop=self.crop, shorter_side=self.shorter_side, squeeze=self.squeeze)
+        return Preprocessing(
+            crop=self.crop,
+            shorter_side=self.shorter_side,
+            again=self.again,
+            squeeze=self.squeeze,
+        )
 
 
 class TrainConfig(Section):
@@ -193,6 +200,13 @@ class Recipe(Section):
             )
         if side is not None and self.network.squeeze is not None:
             raise ValueError("network.squeeze and network.shorter_side exclude each other")
+        again = self.network.again or ()
+        sides = (side or 0, *again, self.network.crop - 1)
+        if again and any(later >= before for before, later in pairwise(sides)):
+            raise ValueError(
+                f"network.again = {list(again)} must fall from network.shorter_side to "
+                "network.crop at the least"
+            )
         if self.train.crop is not None and self.train.crop > self.network.crop:
             raise ValueError(
                 f"train.crop = {self.train.crop} is larger than network.crop = {self.network.crop}"

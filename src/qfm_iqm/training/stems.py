@@ -30,9 +30,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import Preprocessing, covering_crops
+from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.tensors import covering_crops, fit
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import stacked
 from qfm_iqm.scoring.scorer import Crops
@@ -168,13 +168,13 @@ class StemStore:
         image_CHW = read_image(path)
         height, width = image_CHW.shape[-2:]
         fitted_CHW = fit(image_CHW, self._preprocessing)
-        side = self._preprocessing.crop
         if kind == "cover":
-            return Crops(list(covering_crops(fitted_CHW, side)), width, height)
+            crops = list(covering_crops(fitted_CHW, self._preprocessing))
+            return Crops(crops, width, height)
         # As training cuts them: from pixels of eight bits.
         pixels_CHW = fitted_CHW.mul(255).round().div(255)
         crops = [
-            fixed_crop(pixels_CHW, side, path.name, place, flip=self._flip)
+            fixed_crop(pixels_CHW, self._preprocessing.crop, path.name, place, flip=self._flip)
             for place in range(self._fixed_crops)
         ]
         return Crops(crops, width, height)

@@ -153,7 +153,7 @@ def _photo_crops(model: QualityModel, photos: Sequence[str]) -> _Crops:
         if pixels is None:
             continue
         used += 1
-        grid = list(covering_crops(pixels, model.card.preprocessing.crop))
+        grid = list(covering_crops(pixels, model.card.preprocessing))
         for place in torch.randperm(len(grid), generator=draw)[:each].tolist():
             crops.append(torch.from_numpy(np.ascontiguousarray(as_floats(grid[place]))))
         if len(crops) >= wanted:
