@@ -1,0 +1,62 @@
+"""At which sizes should a trained model look at a photo? SRCC on validation, one size and two.
+
+    python benchmarks/looking_again.py --root ../shared/data/biq2021 [--model vit-tiny]
+
+The model's validation part, scored with other working sizes than its card's: alone, and with a
+smaller one `again` (`image.cropping.Preprocessing`). The test part is not touched. Writes
+benchmarks/results/looking_again.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+from qfm_iqm import load_model
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.evaluation.protocol import evaluate
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.scoring.scorer import Scorer
+
+RESULTS = Path(__file__).parent / "results" / "looking_again.csv"
+SIZES: tuple[tuple[int, tuple[int, ...] | None], ...] = (
+    (384, None),
+    (300, None),
+    (384, (300,)),
+)
+
+
+def main() -> None:
+    """Measures each choice of sizes, prints and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--model", default="vit-tiny")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    model = load_model(options.model)
+    table = recorded_part(model.card, read_table(options.root / "labelled.csv"), "validation")
+    assert table.mos is not None
+    paths = [str(path) for path in table.paths(options.root)]
+    with options.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "sizes", "part", "images", "srcc", "ci_low", "ci_high"])
+        for side, again in SIZES:
+            size = {"shorter_side": side, "again": again}
+            preprocessing = Preprocessing(crop=model.card.preprocessing.crop, **size)
+            card = model.card.model_copy(update={"preprocessing": preprocessing})
+            rows = Scorer(QualityModel(model.network, card)).score_paths(paths)
+            result = evaluate([row.score for row in rows], table.mos, groups=table.group("subset"))
+            sizes = "+".join(map(str, (side, *(again or ()))))
+            for row in result.rows:
+                if row.metric == "srcc":
+                    values = [f"{value:.4f}" for value in (row.value, row.ci_low, row.ci_high)]
+                    writer.writerow([model.card.name, sizes, row.part, row.n, *values])
+            whole, mean = result.value("whole", "srcc"), result.value("subset_mean", "srcc")
+            print(f"{sizes}: SRCC {whole:.4f}, mean over subsets {mean:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
