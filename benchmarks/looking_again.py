@@ -13,6 +13,8 @@ import argparse
 import csv
 from pathlib import Path
 
+import numpy as np
+
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.protocol import evaluate
@@ -44,11 +46,12 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "sizes", "part", "images", "srcc", "ci_low", "ci_high"])
         for side, again in SIZES:
-            size = {"shorter_side": side, "again": again}
-            preprocessing = Preprocessing(crop=model.card.preprocessing.crop, **size)
+            crop = model.card.preprocessing.crop
+            preprocessing = Preprocessing(crop=crop, shorter_side=side, again=again)
             card = model.card.model_copy(update={"preprocessing": preprocessing})
             rows = Scorer(QualityModel(model.network, card)).score_paths(paths)
-            result = evaluate([row.score for row in rows], table.mos, groups=table.group("subset"))
+            scores = np.array([row.score for row in rows], dtype=float)
+            result = evaluate(scores, table.mos, groups=table.group("subset"))
             sizes = "+".join(map(str, (side, *(again or ()))))
             for row in result.rows:
                 if row.metric == "srcc":
