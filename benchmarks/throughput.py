@@ -1,8 +1,9 @@
 """How fast the engine is against the machine: ratios measured in one run.
 
-    make bench           (or: python benchmarks/throughput.py [--images 500])
+    make bench           (or: python benchmarks/throughput.py [--images 500] [--out FILE])
 
-Writes benchmarks/results/throughput.csv. What is measured, each in a process of its own:
+Writes benchmarks/results/throughput.csv (throughput_vnni.csv beside it is of a faster machine).
+What is measured, each in a process of its own:
 
 * `matrix_gflops`: a plain fp32 matrix product, the measure of the cores.
 * `<backbone>_<runtime>_share`: the encoder's and decoder's arithmetic (torch counts it) per second,
@@ -42,6 +43,7 @@ def main() -> None:
     """Measures, prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--work", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -60,15 +62,15 @@ def main() -> None:
         figures["first_score_seconds"] = first_score(folder)
     slower = min(figures["reading_images_per_second"], figures["network_images_per_second"])
     figures["engine_share_of_the_slower"] = figures["engine_images_per_second"] / slower
-    RESULTS.mkdir(exist_ok=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     facts = machine()
-    with OUT.open("w", newline="", encoding="utf-8") as file:
+    with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["figure", "value", "images", *facts])
         for name, value in figures.items():
             writer.writerow([name, f"{value:.4g}", options.images, *facts.values()])
             print(f"{name:50} {value:10.4g}")
-    print(f"Written to {OUT}")
+    print(f"Written to {options.out}")
 
 
 def measured(name: str, folder: str, cores: set[int] | None = None) -> dict[str, float]:
