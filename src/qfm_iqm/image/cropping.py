@@ -58,10 +58,15 @@ class Preprocessing(BaseModel):
             raise ValueError("squeeze and shorter_side exclude each other")
         if self.squeeze is not None and min(self.squeeze) < 16:
             raise ValueError(f"squeeze has a side below 16: {self.squeeze}")
-        sides = (self.shorter_side or 0, *(self.again or ()), self.crop - 1)
-        if self.again is not None and any(later >= side for side, later in pairwise(sides)):
+        if not sizes_fall(self.shorter_side, self.again, self.crop):
             raise ValueError(f"again must fall from shorter_side to crop at least: {self.again}")
         return self
+
+
+def sizes_fall(shorter_side: int | None, again: tuple[int, ...] | None, crop: int) -> bool:
+    """Whether further sizes, if there are any, fall from the first one to a crop's at the least."""
+    sides = (shorter_side or 0, *(again or ()), crop - 1)
+    return again is None or all(before > later for before, later in pairwise(sides))
 
 
 def fit(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:

@@ -63,7 +63,7 @@ def eight_bits(image: Tensor) -> Tensor:
 
 
 def resized(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (..., C, H, W), floats or bytes, resampled to (height, width); see `fit`."""
+    """Images (..., C, H, W), floats, or bytes on a CPU, resampled to (height, width); see `fit`."""
     images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
     if image_CHW.device.type == "cpu" and not image_CHW.requires_grad:
         scaled_BCHW = torch.stack([_reduced(image, size) for image in images_BCHW])

@@ -4,7 +4,8 @@ Design choices:
 * What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
   the same for any number of reading processes, and after a resume in mid-epoch.
 * Crops are cut from images that went through the model's own `fit`, as in scoring.
-* Where a model looks at images in several sizes, so does training: each drawn crop is of one.
+* Where a model looks at images in several sizes, so does training: each crop whose
+  place is drawn anew is of one; fixed ones, a teacher's and those of pairs are of the first.
 * A pair to be ranked (`method.ranking`) is one sample and two crops.
 * With a store of stems, a crop comes as what the frozen part of the encoder gives for it.
 

@@ -6,13 +6,12 @@ type, a value out of range or a path that is not there has been refused.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.cropping import Preprocessing, sizes_fall
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.training.recipe_data import DataConfig, DistillationConfig, Section
 
@@ -200,11 +199,10 @@ class Recipe(Section):
             )
         if side is not None and self.network.squeeze is not None:
             raise ValueError("network.squeeze and network.shorter_side exclude each other")
-        again = self.network.again or ()
-        sides = (side or 0, *again, self.network.crop - 1)
-        if again and any(later >= before for before, later in pairwise(sides)):
+        again = self.network.again
+        if not sizes_fall(side, again, self.network.crop):
             raise ValueError(
-                f"network.again = {list(again)} must fall from network.shorter_side to "
+                f"network.again = {list(again or ())} must fall from network.shorter_side to "
                 "network.crop at the least"
             )
         if self.train.crop is not None and self.train.crop > self.network.crop:
