@@ -66,7 +66,7 @@ class Runtime(ABC):
         """
 
 
-_PART = 4 * 224**2  # pixels
+_PART = 2 * 224**2  # pixels
 
 
 class PartedRuntime(Runtime):

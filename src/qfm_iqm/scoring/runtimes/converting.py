@@ -4,6 +4,10 @@ An int8 network's ranges are set by crops of real photos (static quantisation). 
 is in int8: the panel decoder is a small part of the work and the last, and scene statistics are of
 differences that 8 bits do not hold. Weights in fp32 are kept in half the bits where that is exact.
 
+nncf quantises, but for convolutions that ONNX Runtime is to compute: of nncf's it computes half in
+floats (ranges for each channel before depthwise ones, signed ranges beside unsigned ones), of its
+own tool's all in int8. That tool takes no care of attention.
+
 Shapes: B crops, S crop size.
 """
 
@@ -27,6 +31,7 @@ from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT
 _OPSET = 18
 _FLOAT = 1  # ONNX's number of 32-bit floats
 _SMALL = 64  # values
+_CALIBRATED = 4  # crops at once
 _INEXACT = "encoder"  # the part of the network that int8 is for
 
 
@@ -55,18 +60,45 @@ def write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None)
     import onnx
 
     network = onnx.load(file)
+    exact = [node.name for node in network.graph.node if _is_exact(node)]
     if calibration_BCSS is None:
         _compact(network, model.network.state_dict())
-    else:
-        exact = [node.name for node in network.graph.node if _is_exact(node)]
+    elif _is_transformer(model):
         network = _quantised(
             network,
             calibration_BCSS,
             lambda crop: {INPUT: crop.numpy()},
             {"names": exact},
-            _is_transformer(model),
+            transformer=True,
         )
+    else:
+        _quantise_convolutions(file, calibration_BCSS, exact)
+        return
     onnx.save(network, file)
+
+
+def _quantise_convolutions(file: Path, calibration_BCSS: Tensor, exact: list[str]) -> None:
+    """Brings an ONNX file's convolutions and what joins them to int8, by ONNX Runtime's tool."""
+    from onnxruntime import quantization
+
+    class Crops(quantization.CalibrationDataReader):  # type: ignore[misc]
+        coming = iter(calibration_BCSS.split(_CALIBRATED))
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            crops_BCSS = next(self.coming, None)
+            return None if crops_BCSS is None else {INPUT: crops_BCSS.numpy()}
+
+    with _quiet():
+        quantization.quantize_static(
+            file,
+            file,
+            Crops(),
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["Conv", "Relu", "Add"],
+            nodes_to_exclude=exact,
+        )
 
 
 def _compact(network: Any, state: dict[str, Tensor]) -> None:
@@ -137,7 +169,7 @@ def write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | N
             calibration_BCSS,
             lambda crop: crop.numpy(),
             {"patterns": [f"^(?!.*{_INEXACT}).*$"]},
-            _is_transformer(model),
+            transformer=_is_transformer(model),
         )
     openvino.save_model(network, file, compress_to_fp16=False)
 
@@ -157,6 +189,7 @@ def _quantised(
     calibration_BCSS: Tensor,
     feed: Callable[[Tensor], Any],
     exact: dict[str, Any],
+    *,
     transformer: bool,
 ) -> Any:
     """A network of either format in int8, but for the parts that stay exact."""
