@@ -56,10 +56,11 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 	$(BIN)/qfm pseudo-label runs/teacher_1/model $(DATA)/labelled.csv --part train $(ASKED) --seed 1 --out runs/pseudo_train_1.csv
 	$(BIN)/qfm train recipes/default_model.toml --set data.root=$(DATA) --out runs/default --resume
 	$(BIN)/qfm evaluate runs/default/model $(DATA)/labelled.csv --part test --by subset --out benchmarks/results/default_model_first.csv
-	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --out runs/vit_tiny --resume
-	$(BIN)/qfm pseudo-label runs/vit_tiny/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 1 --chains 1 --tokens 7 --out runs/pseudo_unlabelled_2.csv
+	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --set train.epochs=8 --out runs/vit_tiny_0 --resume
+	$(BIN)/qfm pseudo-label runs/vit_tiny_0/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 1 --chains 1 --out runs/pseudo_unlabelled_2.csv
 	$(BIN)/qfm second-opinion runs/default/model $(DATA)/labelled.csv --part train --pseudo-labels runs/pseudo_unlabelled_2.csv --judge test --by subset --results benchmarks/results/default_model.csv --out runs/default/second
 	$(BIN)/qfm finish runs/default/second $(DATA)/labelled.csv --part validation --out src/qfm_iqm/models/default
+	$(BIN)/qfm evaluate default $(DATA)/labelled.csv --part validation --by subset --out benchmarks/results/default_model_second_validation.csv
 	$(BIN)/qfm export default --to onnx --out src/qfm_iqm/models/default/onnx
 	$(BIN)/python benchmarks/meaning.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/python benchmarks/quality_map.py --photos $(KODAK) --count 12 --level 5 --ways explain

@@ -12,7 +12,7 @@ What is measured, each in a process of its own:
 * `reading_images_per_second`: reading alone, in the engine's processes.
 * `network_images_per_second`: the network alone, as `qfm score` computes it, for as many crops as
   an image has.
-* `engine_images_per_second`, and its share of the slower of those two.
+* `engine_images_per_second`, and its share of the slower of those two; `int8_engine_...` in int8.
 * `engine_speedup_2_cores`: from one core to two (Linux).
 * `first_score_seconds`: a cold `qfm score PHOTO`.
 * `cuda_...`: ViT-S in bf16 where there is a GPU.
@@ -34,6 +34,7 @@ import numpy as np
 
 from photos import RESULTS, machine, write_photos
 from qfm_iqm import load_model, load_runtime
+from qfm_iqm.scoring.runtimes.base import Runtime
 
 OUT = RESULTS / "throughput.csv"
 ENCODERS = ("vit_tiny_patch16_224", "deit3_small_patch16_224")
@@ -130,7 +131,7 @@ def runtimes(folder: Path) -> dict[str, float]:
 
     from photos import seconds
     from qfm_iqm.scoring.memory import keep_freed_memory
-    from qfm_iqm.scoring.runtimes.base import Precision, Runtime
+    from qfm_iqm.scoring.runtimes.base import Precision
     from qfm_iqm.scoring.runtimes.exporting import Target, export
     from qfm_iqm.scoring.runtimes.loading import load_exported
     from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
@@ -200,19 +201,40 @@ def network(folder: Path) -> dict[str, float]:
 
 def engine(folder: Path) -> dict[str, float]:
     """The engine end to end, once it runs."""
+    return {"engine_images_per_second": engine_rate(load_runtime(), folder)}
+
+
+def int8_engine(folder: Path) -> dict[str, float]:
+    """The same in int8 by ONNX Runtime; nothing where that cannot be written."""
+    from importlib.util import find_spec
+
+    if not find_spec("onnxscript"):
+        return {}
+    from qfm_iqm.scoring.runtimes.exporting import export
+    from qfm_iqm.scoring.runtimes.loading import load_exported
+
+    photos = [str(path) for path in sorted(folder.iterdir())]
+    with tempfile.TemporaryDirectory() as place:
+        export(load_model(), Path(place) / "int8", "onnx", precision="int8", photos=photos)
+        runtime = load_exported(Path(place) / "int8")
+    return {"int8_engine_images_per_second": engine_rate(runtime, folder)}
+
+
+def engine_rate(runtime: Runtime, folder: Path) -> float:
+    """Images a second from files to rows."""
     from qfm_iqm.scoring.readers import default_processes
     from qfm_iqm.scoring.scorer import Scorer
 
     paths = [str(path) for path in sorted(folder.iterdir())]
     warm = 64
-    scorer = Scorer(load_runtime(), processes=True, readers=default_processes())
+    scorer = Scorer(runtime, processes=True, readers=default_processes())
     coming = scorer.score_paths(paths[:warm] + paths)
     for _ in range(warm):
         next(coming)
     began = time.perf_counter()
     rows = list(coming)
     assert all(row.status == "ok" for row in rows)
-    return {"engine_images_per_second": len(rows) / (time.perf_counter() - began)}
+    return len(rows) / (time.perf_counter() - began)
 
 
 def one_core_engine(folder: Path) -> dict[str, float]:
@@ -288,6 +310,7 @@ WORK = {
     "reading": reading,
     "network": network,
     "engine": engine,
+    "int8_engine": int8_engine,
     "one_core_engine": one_core_engine,
     "cuda": cuda,
 }

@@ -12,6 +12,7 @@ from qfm_iqm.image.distorting import distort
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.statistics import SceneStatistics, StatisticsOpinion
 
+WINDOW = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]) / 81  # two averages of three by three
 ROUNDING = 1 / 255 / math.sqrt(12)  # deviation of what rounding to 8 bits does
 
 
@@ -22,13 +23,14 @@ def log(value):
 def slow_moments(plane):
     """Of one channel at one scale, as the docstring words them."""
     height, width = plane.shape
-    padded = np.pad(plane, 1, mode="edge")
+    padded = np.pad(plane, 2, mode="edge")
     normal, local, deviations = np.zeros_like(plane), np.zeros_like(plane), np.zeros_like(plane)
     for y in range(height):
         for x in range(width):
-            part = padded[y : y + 3, x : x + 3]
-            deviation = math.hypot(part.std(), ROUNDING)
-            normal[y, x] = (plane[y, x] - part.mean()) / (deviation + 1 / 255)
+            part = padded[y : y + 5, x : x + 5]
+            mean = (WINDOW * part).sum()
+            deviation = math.hypot(math.sqrt((WINDOW * (part - mean) ** 2).sum()), ROUNDING)
+            normal[y, x] = (plane[y, x] - mean) / (deviation + 1 / 255)
             local[y, x] = math.log(255 * deviation + 1)
             deviations[y, x] = 255 * deviation
     neighbours = [

@@ -98,7 +98,7 @@ def test_scene_statistics_are_exact_even_in_int8(
     pytest.importorskip("nncf")
     # One scale says the same here, and what quantises takes long for so many nodes.
     monkeypatch.setattr(statistics, "_SCALES", 1)
-    monkeypatch.setattr(statistics.SceneStatistics, "count", 6 + statistics._MOMENTS)
+    monkeypatch.setattr(statistics.SceneStatistics, "count", statistics._MOMENTS)
     model = build_model("test_efficientnet", crop=48, statistics=16)
     with torch.no_grad():
         model.network.decoder.head.weight.zero_()
@@ -116,6 +116,25 @@ def test_scene_statistics_are_exact_even_in_int8(
         load_exported(tmp_path / "out").run(list(crops)), expected, atol=1e-2, rtol=0
     )
     assert info.max_difference < 1e-2
+
+
+def test_onnx_runtime_computes_every_convolution_of_int8_in_int8(build_model, photos, tmp_path):
+    """What it cannot it computes in floats, between conversions, without a word."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = build_model("test_efficientnet", crop=48).eval()
+    convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in model.modules())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TOLERANCE, "int8", RANDOM)
+        export(model, tmp_path / "out", "onnx", precision="int8", photos=photos)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(
+        tmp_path / "out" / "model.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("QLinearConv") == convolutions > 3
+    assert "Conv" not in kinds and "FusedConv" not in kinds
 
 
 def test_weights_in_half_precision_stay_so_and_lose_nothing(build_model, photos, tmp_path):
