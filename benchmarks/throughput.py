@@ -222,20 +222,23 @@ def int8_engine(folder: Path) -> dict[str, float]:
 
 
 def engine_rate(runtime: Runtime, folder: Path) -> float:
-    """Images a second from files to rows."""
+    """Images a second from files to rows: the best of three passes, once it runs."""
     from qfm_iqm.scoring.readers import default_processes
     from qfm_iqm.scoring.scorer import Scorer
 
     paths = [str(path) for path in sorted(folder.iterdir())]
-    warm = 64
+    warm, passes = 64, 3
     scorer = Scorer(runtime, processes=True, readers=default_processes())
-    coming = scorer.score_paths(paths[:warm] + paths)
+    coming = scorer.score_paths(paths[:warm] + passes * paths)
     for _ in range(warm):
         next(coming)
-    began = time.perf_counter()
-    rows = list(coming)
-    assert all(row.status == "ok" for row in rows)
-    return len(rows) / (time.perf_counter() - began)
+    times = []
+    for _ in range(passes):
+        began = time.perf_counter()
+        rows = [next(coming) for _ in paths]
+        times.append(time.perf_counter() - began)
+        assert all(row.status == "ok" for row in rows)
+    return len(paths) / min(times)
 
 
 def one_core_engine(folder: Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.distorting import DISTORTIONS, distort
 from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.scoring.runtimes.base import TOLERANCE
 from qfm_iqm.scoring.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,8 @@ def test_its_export_gives_its_scores(model, photos):
     assert runtime.weights == model.card.weights_sha256
     ours = Scorer(runtime).score_batch(photos)
     theirs = Scorer(model, device="cpu").score_batch(photos)
-    assert (ours - theirs).abs().max() < 1e-3
+    deviation = 100 * model.network.scale.std.item()  # labels lie in [0, 1]
+    assert (ours - theirs).abs().max() < TOLERANCE["fp32"] * deviation
 
 
 def test_its_card_says_what_it_was_trained_on_and_how_good_it_is(model):

@@ -57,7 +57,7 @@ class SceneStatistics(nn.Module):
             and of the negative products.
         """
         edge = crops_BCSS.shape[-1] // _EDGE
-        middle = crops_BCSS[..., edge : -edge or None, edge : -edge or None]
+        middle = crops_BCSS[..., edge:-edge, edge:-edge]
         found = [_moments(_grey(middle))]
         for scale in range(1, _SCALES):
             crops_BCSS = functional.avg_pool2d(crops_BCSS, 2)

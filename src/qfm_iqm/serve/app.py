@@ -24,7 +24,14 @@ from qfm_iqm.serve.decoding import RefusedError
 from qfm_iqm.serve.guard import Guard
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
-from qfm_iqm.serve.receiving import RETRY_AFTER, Admission, RequestError, declared_size, receive
+from qfm_iqm.serve.receiving import (
+    RETRY_AFTER,
+    Admission,
+    RequestError,
+    declared_size,
+    discard,
+    receive,
+)
 from qfm_iqm.serve.scoring import ScoringService
 
 if TYPE_CHECKING:
@@ -127,8 +134,10 @@ def create_app(
 
     @app.exception_handler(RequestError)
     @app.exception_handler(RefusedError)
-    async def mistake(_request: Request, error: RequestError | RefusedError) -> Response:
+    async def mistake(request: Request, error: RequestError | RefusedError) -> Response:
         headers = {"Retry-After": str(RETRY_AFTER)} if error.code == 429 else {}
+        if error.code == 413:
+            await discard(request)
         if error.code in (408, 413):
             headers["Connection"] = "close"  # what else it sends is not read
         return JSONResponse({"error": str(error)}, error.code, headers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
@@ -18,6 +18,7 @@ from qfm_iqm.errors import QFMError
 from qfm_iqm.serve.limits import Limits
 
 RETRY_AFTER = 1  # seconds
+_LINGERING = 1  # second
 
 
 class RequestError(QFMError):
@@ -128,6 +129,18 @@ async def receive(request: Request, limits: Limits) -> list[Upload]:
     if not content:
         raise RequestError(400, "There is no image in the request.")
     return [Upload(request.headers.get("x-file-name", "image"), content)]
+
+
+async def discard(request: Request) -> None:
+    """Drops what a refused request still brings, for a moment.
+
+    A connection that is closed while its client sends may lose the answer that was on its way.
+    """
+    # RuntimeError: all of it had been read.
+    with suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(_LINGERING):
+            async for _ in request.stream():
+                pass
 
 
 class _InMemory(MultiPartParser):
