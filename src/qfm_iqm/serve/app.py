@@ -139,7 +139,7 @@ def create_app(
         if error.code == 413:
             await discard(request)
         if error.code in (408, 413):
-            headers["Connection"] = "close"  # what else it sends is not read
+            headers["Connection"] = "close"  # the client may not have sent all of it
         return JSONResponse({"error": str(error)}, error.code, headers)
 
     @app.exception_handler(ModelError)
