@@ -58,7 +58,8 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 	$(BIN)/qfm evaluate runs/default/model $(DATA)/labelled.csv --part test --by subset --out benchmarks/results/default_model_first.csv
 	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --set train.epochs=8 --out runs/vit_tiny_0 --resume
 	$(BIN)/qfm pseudo-label runs/vit_tiny_0/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 1 --chains 1 --out runs/pseudo_unlabelled_2.csv
-	$(BIN)/qfm second-opinion runs/default/model $(DATA)/labelled.csv --part train --pseudo-labels runs/pseudo_unlabelled_2.csv --judge test --by subset --results benchmarks/results/default_model.csv --out runs/default/second
+	$(BIN)/qfm second-opinion runs/default/model $(DATA)/labelled.csv --part train --pseudo-labels runs/pseudo_unlabelled_2.csv --out runs/default/second
+	$(BIN)/qfm evaluate runs/default/second $(DATA)/labelled.csv --part test --by subset --record --out benchmarks/results/default_model.csv
 	$(BIN)/qfm finish runs/default/second $(DATA)/labelled.csv --part validation --out src/qfm_iqm/models/default
 	$(BIN)/qfm evaluate default $(DATA)/labelled.csv --part validation --by subset --out benchmarks/results/default_model_second_validation.csv
 	$(BIN)/qfm export default --to onnx --out src/qfm_iqm/models/default/onnx

@@ -35,6 +35,9 @@ def evaluate(
     per_image: Annotated[
         Path | None, typer.Option(help="Write name, mos, score, spread of each image to this CSV.")
     ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Put the figures into the card of the model folder.")
+    ] = False,
     bootstrap: Annotated[
         int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
     ] = 1000,
@@ -50,7 +53,13 @@ def evaluate(
         if path is not None:
             check_output(path, only=".csv")
     if model.lower().endswith((".csv", ".parquet")):
-        own = {"--root": root, "--part": part, "--per-image": per_image, "--device": device}
+        own = {
+            "--root": root,
+            "--part": part,
+            "--per-image": per_image,
+            "--record": record or None,
+            "--device": device,
+        }
         _refuse(model, [option for option, value in own.items() if value is not None])
         evaluation = _of_scores(Path(model), labels, column, by, bootstrap)
         if out is not None:
@@ -61,6 +70,8 @@ def evaluate(
     from qfm_iqm.scoring.runtimes.loading import load_runtime
 
     check_device(device)
+    if record:
+        _check_folder(model, bootstrap)
     table = read_table(labels)
     with extra("runtimes", f"The runtime of '{model}'"):
         loaded = load_runtime(model, device=device)
@@ -78,7 +89,29 @@ def evaluate(
         evaluation.to_csv(out, split_sha256=loaded.card.training.get("split_sha256", ""))
     if per_image is not None:
         judged.to_csv(per_image)
+    if record:
+        _record(model, evaluation, loaded.card.training.get("data") or labels.name, part)
     show_evaluation(evaluation, console)
+
+
+def _check_folder(model: str, n_boot: int) -> None:
+    """Refuses to record where there is no card of one's own, or nothing that a card holds."""
+    from qfm_iqm.errors import ModelError
+    from qfm_iqm.network.finding import WEIGHTS_FILE, packaged_models
+
+    if model in packaged_models() or not (Path(model) / WEIGHTS_FILE).is_file():
+        raise ModelError(f"--record writes into a model folder of yours, and '{model}' is none.")
+    if not n_boot:
+        raise ModelError("A card holds figures with their intervals: --record needs --bootstrap.")
+
+
+def _record(model: str, evaluation: Evaluation, data: str, part: str | None) -> None:
+    """Puts an evaluation into a model's card, in place of what stood there."""
+    from qfm_iqm.network.checkpoint import load_card, save_with_card
+    from qfm_iqm.scoring.judging import card_results
+
+    results = card_results(evaluation, data if part is None else f"{data} ({part} part)")
+    save_with_card(model, load_card(model).model_copy(update={"results": results}), Path(model))
 
 
 def _refuse(scores: str, options: list[str]) -> None:

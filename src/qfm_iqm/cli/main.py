@@ -15,6 +15,7 @@ import typer
 
 from qfm_iqm.cli import (
     ablate,
+    average,
     benchmark,
     calibrate,
     card,
@@ -56,6 +57,7 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("explain")(explain.explain)
 app.command("calibrate")(calibrate.calibrate)
 app.command("second-opinion")(second_opinion.second_opinion)
+app.command("average")(average.average)
 app.command("finish")(finish.finish)
 app.command("pack")(pack.pack)
 app.command("card")(card.card)

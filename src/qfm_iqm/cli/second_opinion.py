@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.evaluate import show_evaluation
 from qfm_iqm.cli.options import Root, messages, with_progress
 
 
@@ -33,29 +32,14 @@ def second_opinion(
         typer.Option(help="Of the second opinion in a quality.", min=0.01, max=0.99),
     ] = 0.5,
     seed: Annotated[int, typer.Option(help="Of the centres.", min=0)] = 0,
-    judge_by: Annotated[
-        Literal["validation", "test"] | None,
-        typer.Option(
-            "--judge", help="Judge it by this part of the split, and put the figures into its card."
-        ),
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Write the figures of --judge to this CSV, too.")
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="Column whose groups are reported beside the whole.")
-    ] = None,
 ) -> None:
     """Give a trained model a second opinion, on the statistics of the pixels."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.network.checkpoint import kept_precision, load_model, save_model
-    from qfm_iqm.scoring.judging import card_results, judge, recorded_part
-    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.judging import recorded_part
     from qfm_iqm.training.opinion import read_teachings, with_opinion
 
     console = messages()
-    if results is not None:
-        check_output(results, only=".csv")
     whole, place = read_table(labels), root if root is not None else labels.parent
     loaded = load_model(model)
     table = whole if part is None else recorded_part(loaded.card, whole, part)
@@ -71,23 +55,7 @@ def second_opinion(
         seed=seed,
         watch=lambda coming, total: with_progress(coming, total, "measuring", console),
     )
-    dtype = kept_precision(loaded)
-    save_model(found, out, dtype=dtype)
-    if judge_by is not None:
-        saved = load_model(out)  # as it was rounded
-        evaluation, _ = judge(
-            saved,
-            recorded_part(loaded.card, whole, judge_by),
-            place,
-            by=by,
-            progress=lambda coming, total: with_progress(coming, total, "scoring", console),
-        )
-        data = loaded.card.training.get("data") or labels.name
-        saved.card.results = card_results(evaluation, f"{data} ({judge_by} part)")
-        save_model(saved, out, dtype=dtype)
-        if results is not None:
-            evaluation.to_csv(results, split_sha256=loaded.card.training.get("split_sha256", ""))
-        show_evaluation(evaluation, console)
+    save_model(found, out, dtype=kept_precision(loaded))
     typer.echo(
         f"Learned from {len(table)} images and {len(rows)} crops that a teacher scored. "
         f"Model: {out}"
