@@ -1,10 +1,11 @@
 """Our engine beside the field's toolbox, pyiqa, on the same photos in one run.
 
-    make bench           (or: python benchmarks/toolbox.py [--images 500] [--large 20])
+    make bench           (or: python benchmarks/toolbox.py [--images 500] [--large 20] [--out FILE])
 
-Writes benchmarks/results/toolbox.csv: images per second, the arithmetic that comes to (torch counts
-it; GFLOP/s), and the peak memory of all processes, for 512 x 512 JPEGs and for 12 megapixels. Of
-one size alone, by --size, the other's rows are kept.
+Writes benchmarks/results/toolbox.csv (toolbox_vnni.csv beside it is of a faster machine): images
+per second, the arithmetic that comes to (torch counts it; GFLOP/s), and the peak memory of all
+processes, for 512 x 512 JPEGs and for 12 megapixels. Of one size alone, by --size, the other's rows
+are kept.
 
 pyiqa's architectures have random weights: what is compared is speed, and none can be fetched
 everywhere; the download of their backbones' weights is switched off here. Its ways: `command` is
@@ -40,8 +41,9 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--size", choices=(SMALL, LARGE), help="only this one")
+    parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    rows = kept(options.size)
+    rows = kept(options.out, options.size)
     for size, count in ((SMALL, options.images), (LARGE, options.large)):
         if options.size not in (None, size):
             continue
@@ -56,29 +58,29 @@ def main() -> None:
                 rows.append({"model": name, "way": way, "size": size})
                 rows[-1] |= measured(name, way, folder, options.seconds)
                 print({k: v for k, v in rows[-1].items() if v != ""}, flush=True)
-                write(rows)  # each takes a minute or more: what is measured is kept
-    print(f"Written to {OUT}")
+                write(options.out, rows)  # each takes a minute or more: what is measured is kept
+    print(f"Written to {options.out}")
 
 
-def kept(size: str | None) -> list[dict[str, Any]]:
+def kept(out: Path, size: str | None) -> list[dict[str, Any]]:
     """Rows of the other size, where only one is measured anew."""
-    if size is None or not OUT.exists():
+    if size is None or not out.exists():
         return []
-    with OUT.open(newline="", encoding="utf-8") as file:
+    with out.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["size"] != size]
 
 
-def write(rows: list[dict[str, Any]]) -> None:
+def write(out: Path, rows: list[dict[str, Any]]) -> None:
     """Writes what is measured so far, beside topiq_nr's command on images of the same size."""
     topiq = {row["size"]: row for row in rows if (row["model"], row["way"]) == THEIRS_FIRST}
     for row in rows:
         first = float(topiq.get(row["size"], {}).get("images_per_second") or 0)
         if first and row.get("images_per_second"):
             row["times_topiq_nr_command"] = f"{float(row['images_per_second']) / first:.3g}"
-    RESULTS.mkdir(exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     facts = machine()
     columns = dict.fromkeys(key for row in rows for key in row if key not in facts)
-    with OUT.open("w", newline="", encoding="utf-8") as file:
+    with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, *facts], lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(facts | row for row in rows)  # rows that are kept have theirs

@@ -1,7 +1,7 @@
 """The mean of several models' weights: one model, as quick as each of them.
 
-Models that were trained on from the same weights lie in one valley of the loss, and its middle is
-often better than its sides (Izmailov et al., 2018: stochastic weight averaging; Wortsman et al.,
+Models that were trained on from the same weights tend to lie in one valley of the loss, whose middle
+may be better than its sides (Izmailov et al., 2018: stochastic weight averaging; Wortsman et al.,
 2022: model soups). Models of different beginnings have no such middle.
 """
 
