@@ -1,8 +1,8 @@
 """The mean of several models' weights: one model, as quick as each of them.
 
-Models that were trained on from the same weights tend to lie in one valley of the loss, whose middle
-may be better than its sides (Izmailov et al., 2018: stochastic weight averaging; Wortsman et al.,
-2022: model soups). Models of different beginnings have no such middle.
+Models that were trained on from the same weights tend to lie in one valley of the loss, and its
+middle may be better than its sides (Izmailov et al., 2018: stochastic weight averaging; Wortsman et
+al., 2022: model soups). Models of different beginnings have no such middle.
 """
 
 from __future__ import annotations
