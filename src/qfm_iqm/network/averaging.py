@@ -50,15 +50,7 @@ def averaged(models: Sequence[QualityModel]) -> QualityModel:
     network = QualityNetwork(**first.card.network.model_dump())
     network.load_state_dict({key: _mean([state[key] for state in states]) for key in states[0]})
     sources = [model.card.weights_sha256 for model in models]
-    card = first.card.model_copy(
-        update={
-            "training": first.card.training | {"average_of": sources},
-            "results": [],
-            "meaning": None,
-            "calibration": None,
-            "base": None,
-        }
-    )
+    card = first.card.of_new_weights(training=first.card.training | {"average_of": sources})
     return QualityModel(network, card).eval()
 
 

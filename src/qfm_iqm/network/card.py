@@ -94,6 +94,11 @@ class ModelCard(BaseModel):
             )
         return self
 
+    def of_new_weights(self, **changes: Any) -> ModelCard:
+        """This card for other weights: figures and what scores mean were found for the old ones."""
+        stale: dict[str, Any] = {"results": [], "meaning": None, "calibration": None, "base": None}
+        return self.model_copy(update=stale | changes)
+
 
 def read_card(path: Path) -> ModelCard:
     """Reads and checks a card.

@@ -137,16 +137,8 @@ def with_opinion(
         "teachers_weight": TEACHERS,
         "seed": seed,
     }
-    card = model.card.model_copy(
-        update={
-            "network": config,
-            "training": model.card.training | {"second_opinion": told},
-            "results": [],
-            "meaning": None,
-            "calibration": None,
-            "base": None,
-        }
-    )
+    training = model.card.training | {"second_opinion": told}
+    card = model.card.of_new_weights(network=config, training=training)
     return QualityModel(network, card).eval()
 
 
