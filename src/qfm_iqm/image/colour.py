@@ -9,7 +9,9 @@ Design choices:
 * Colour is brought to sRGB through the embedded ICC profile (perceptual intent). A profile that
   moves no colour by more than one 8-bit step is sRGB itself and leaves the pixels untouched; one
   that is broken, or made for another colour space than the pixels', is ignored. CMYK without a
-  usable profile becomes (1-C)(1-K), Pillow's rule. PNG's gAMA and cHRM chunks are not applied.
+  usable profile becomes (1-C)(1-K), Pillow's rule. Where a file describes its colors in numbers
+  (PNG's gAMA and cHRM, cICP, nclx), the description counts as the profile that says the same
+  (`image.profiles`). HDR, in a profile as well, is refused.
 * Alpha is composited over the background in sRGB code values, as browsers do.
 
 An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.profiles import Chromaticities, measured_profile, refuse_hdr
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -59,8 +62,7 @@ def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, in
         ImageError: grey values lie outside the range of their mode.
     """
     colour, alpha = _colour_and_alpha(image, rawmode)
-    profile = image.info.get("icc_profile")
-    pixels = cast(Pixels, np.array(_srgb(colour, profile if isinstance(profile, bytes) else b"")))
+    pixels = cast(Pixels, np.array(to_srgb(colour, _profile(image, colour.mode))))
     if pixels.ndim == 2:
         pixels = cast(Pixels, np.repeat(pixels[..., None], 3, axis=2))
     return pixels if alpha is None else _composited(pixels, alpha, background)
@@ -144,18 +146,36 @@ def _composited(
 # ---- profiles ----
 
 
-def _srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """L, I;16, RGB, CMYK or LAB -> L, I;16 or RGB in sRGB code values."""
+def _profile(image: Image.Image, mode: str) -> bytes:
+    """The embedded profile of an image, or one of what it says in numbers; `b""` for sRGB."""
+    info = image.info
+    profile = info.get("icc_profile")
+    if isinstance(profile, bytes):
+        return profile
+    if "srgb" in info or not ("gamma" in info or "chromaticity" in info):
+        return b""
+    grey = mode in ("L", "I;16")
+    return measured_profile(info.get("gamma"), _chromaticities(info), grey=grey)
+
+
+def _chromaticities(info: dict[str | tuple[int, int], Any]) -> Chromaticities | None:
+    values = info.get("chromaticity")
+    return cast(Chromaticities, tuple(values)) if values and len(values) == 8 else None
+
+
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """L, I;16, RGB, YCbCr, CMYK or LAB -> L, I;16 or RGB in sRGB code values."""
     transform = _transform(profile, image.mode)
     if transform is not None:
         with suppress(ImageCms.PyCMSError):
             return cast(Image.Image, ImageCms.applyTransform(image, transform))
-    return image.convert("RGB") if image.mode in ("CMYK", "LAB") else image
+    return image.convert("RGB") if image.mode in ("CMYK", "LAB", "YCbCr") else image
 
 
 @functools.lru_cache(maxsize=16)  # photos of one camera share a profile; applying is thread-safe
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The way from a profile to sRGB; None where there is nothing to do, or it is unusable."""
+    _refuse_hdr_profile(profile)
     try:
         if mode == "LAB":  # is a colour space by itself
             source: Any = ImageCms.createProfile("LAB")
@@ -170,6 +190,15 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return None if mode == "RGB" and _changes_nothing(transform) else transform
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+
+
+def _refuse_hdr_profile(profile: bytes) -> None:
+    """Refuses a profile whose `cicp` tag says that it is of HDR colors (ICC.1:2022, 9.2.17)."""
+    tags = int.from_bytes(profile[128:132])
+    for entry in range(132, min(132 + 12 * tags, len(profile) - 11), 12):
+        if profile[entry : entry + 4] == b"cicp":
+            start = int.from_bytes(profile[entry + 4 : entry + 8])
+            refuse_hdr(int.from_bytes(profile[start + 9 : start + 10]))
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:

@@ -121,7 +121,7 @@ def decoding_bytes(
     image = picture.image
     width, height = image.size
     canvas = _CANVAS.get(image.mode, 4)
-    decoder = _DECODER.get(image.format or "", 0)
+    decoder = getattr(image, "decoder_bytes", _DECODER.get(image.format or "", 0))
     if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
         decoder = 6  # libjpeg keeps all coefficients, 16 bits each
     target_height, target_width = working_size(height, width, preprocessing)

@@ -3,7 +3,10 @@
 Design choices:
 * Only formats with a signature and a self-contained decoder are tried (see `_FORMATS`): nothing
   that guesses from a file name, and nothing that starts another program (EPS).
-* The first frame or page stands for an animation or a multi-page file.
+* Pillow's plugins are used but where they read some layouts wrongly or not at all (`_OPENERS`).
+* A file that is whole is never called damaged: where a layout is not read, the sentence says so.
+* The first frame stands for an animation, and for a multi-page file the first page that is not
+  marked as a reduced copy.
 * Pillow's global switches (`MAX_IMAGE_PIXELS`, `LOAD_TRUNCATED_IMAGES`) are neither read for our
   limits nor changed: both act on all threads, and other code in the process relies on them.
 
@@ -13,6 +16,7 @@ An `ImageError` from here holds the reason alone; `image.reading` names the sour
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
@@ -31,6 +35,13 @@ from PIL import (
 )
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.jpeg import open_jpeg
+from qfm_iqm.image.jpeg2000 import open_jpeg2000
+from qfm_iqm.image.raw import is_raw, refuse_raw
+from qfm_iqm.image.signalled import take_up_colors
+from qfm_iqm.image.tiff import open_tiff
+
+Opener = Callable[[Any, str], Image.Image]
 
 _FORMATS = tuple(
     plugin.format
@@ -46,6 +57,11 @@ _FORMATS = tuple(
         Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
+_OPENERS: dict[str, Opener] = {  # in the place of Pillow's own
+    "JPEG": open_jpeg,
+    "TIFF": open_tiff,
+    "JPEG2000": open_jpeg2000,
+}
 SUFFIXES = frozenset(
     f".{ending}"
     for endings in (
@@ -61,6 +77,9 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG, _TIFF_BITS_TAG = 256, 257, 258
+_COLOR_PFM = re.compile(rb"PF\s")
+# How Pillow's plugins say that a file is whole, but of a layout that they do not read.
+_UNSUPPORTED = re.compile(r"Unsupported |cannot handle |unknown |unable to determine |.*supported")
 
 
 # ---- the header ----
@@ -72,42 +91,54 @@ def identified(stream: BinaryIO) -> Image.Image:
     `Image.open` is not used since it warns and raises at Pillow's own global pixel limit.
 
     Raises:
-        ImageError: the stream is empty or of no known format.
+        ImageError: the stream is empty, of no known format, or of a layout that is not read.
         Exception: whatever the plugin raises over damaged data.
     """
     header = stream.read(64)
     if not header:
         raise ImageError("it is empty")
+    if is_raw(header):
+        refuse_raw()
+    if _COLOR_PFM.match(header):
+        raise ImageError("not supported: color PFM; save it as 8-bit PNG")
     failure: Exception | None = None
     for factory in _factories(header):
         stream.seek(0)
         try:
-            return factory(stream, "")
+            image = factory(stream, "")
+        except ImageError:
+            raise
         except Exception as error:  # the next plugin with this signature may know better
             failure = error
+        else:
+            take_up_colors(image, stream)
+            return image
     if failure is not None:
+        if isinstance(failure, OSError | SyntaxError) and _UNSUPPORTED.match(str(failure)):
+            what = re.sub(r"^(Unsupported|cannot handle) | \(.*\)", "", str(failure))
+            raise ImageError(f"not supported: {what}; save it as 8-bit PNG") from failure
         raise failure
     known = ", ".join(sorted([*_FORMATS, "HEIC"]))
     raise ImageError(f"it is not an image of a known format ({known})")
 
 
-def _factories(header: bytes) -> Iterator[Callable[[Any, str], Image.Image]]:
+def _factories(header: bytes) -> Iterator[Opener]:
     for name in _FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is not None and accept(header[:16]) is True:
-            yield factory
+            yield _OPENERS.get(name, factory)
     brand = header[8:12]
     shared = brand in _SHARED_BRANDS and b"avif" not in header
     if header[4:8] == b"ftyp" and (brand in _HEIC_BRANDS or shared):
         yield _heic_factory()
 
 
-def _heic_factory() -> Callable[[Any, str], Image.Image]:
+def _heic_factory() -> Opener:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
         raise ImageError("HEIC needs an extra: pip install 'qfm-iqm[heic]'") from error
-    return cast(Callable[[Any, str], Image.Image], HeifImageFile)
+    return cast(Opener, HeifImageFile)
 
 
 def check_size(image: Image.Image, max_pixels: int) -> None:
@@ -153,6 +184,8 @@ def load(image: Image.Image, allow_truncated: bool) -> None:
         _prepare_tiff(image)
     try:
         image.load()
+        if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+            image.putalpha(255)  # as every viewer shows it: nothing was meant to be hidden
     except (OSError, SyntaxError) as error:
         if not allow_truncated or not isinstance(image, ImageFile.ImageFile):
             if "truncated" in str(error):

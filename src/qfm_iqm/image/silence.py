@@ -15,14 +15,16 @@ import warnings
 from contextlib import suppress
 from typing import cast
 
+_LOGGERS = ("PIL", "tifffile")
+
 
 class _QuietPillow:
-    """While any thread is inside, Pillow's warnings and log lines are not printed."""
+    """While any thread is inside, what Pillow and tifffile say is not printed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._entry = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif)\."), 0)
+        self._entry = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif|tifffile)\b"), 0)
         self._handler = logging.NullHandler()  # else unhandled messages go to stderr
 
     def __enter__(self) -> None:
@@ -30,7 +32,8 @@ class _QuietPillow:
             self._inside += 1
             if self._inside == 1:
                 cast(list[object], warnings.filters).insert(0, self._entry)
-                logging.getLogger("PIL").addHandler(self._handler)
+                for name in _LOGGERS:
+                    logging.getLogger(name).addHandler(self._handler)
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
@@ -38,7 +41,8 @@ class _QuietPillow:
             if self._inside == 0:
                 with suppress(ValueError):  # someone else has reset the list meanwhile
                     cast(list[object], warnings.filters).remove(self._entry)
-                logging.getLogger("PIL").removeHandler(self._handler)
+                for name in _LOGGERS:
+                    logging.getLogger(name).removeHandler(self._handler)
 
 
 quiet_pillow = _QuietPillow()

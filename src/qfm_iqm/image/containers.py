@@ -1,0 +1,113 @@
+"""The boxes of ISO files (AVIF, HEIC, JPEG 2000), as far as they tell of colors.
+
+Pillow and its plugins decode these files and hand over an embedded profile, but not the colors
+that a file describes in numbers.
+
+Sources: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), 15444-1 annex I (JP2).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_LARGEST = 1 << 24  # bytes of one box that is read into memory
+
+
+def boxes(
+    stream: BinaryIO, start: int = 0, end: int | None = None
+) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes from `start` to `end`, up to the first one that is damaged.
+
+    Yields:
+        Kind, and first byte and end of its content.
+    """
+    if end is None:
+        end = stream.seek(0, os.SEEK_END)
+    while start + 8 <= end:
+        stream.seek(start)
+        head = stream.read(16)
+        size, kind = struct.unpack_from(">I4s", head)
+        body = start + 8
+        if size == 1 and len(head) == 16:
+            size, body = struct.unpack_from(">Q", head, 8)[0], start + 16
+        elif size == 0:
+            size = end - start
+        if start + size < body or start + size > end:
+            return
+        yield kind, body, start + size
+        start += size
+
+
+def heif_colors(stream: BinaryIO) -> list[bytes]:
+    """The contents of the `colr` boxes that belong to the primary item of an AVIF or HEIC."""
+    meta = _content(stream, b"meta")[4:]  # after version and flags
+    inside = {kind: meta[start:end] for kind, start, end in boxes(io.BytesIO(meta))}
+    properties = io.BytesIO(inside.get(b"iprp", b""))
+    parts = [(kind, properties.getvalue()[start:end]) for kind, start, end in boxes(properties)]
+    listed: list[tuple[bytes, bytes]] = []
+    for kind, content in parts:
+        if kind == b"ipco":
+            listed += [(name, content[a:b]) for name, a, b in boxes(io.BytesIO(content))]
+    try:
+        primary = _primary_item(inside[b"pitm"])
+        indices = [
+            index
+            for kind, content in parts
+            if kind == b"ipma"
+            for item, index in _associations(content)
+            if item == primary
+        ]
+    except (KeyError, struct.error):  # no primary item, or a damaged box: nothing is told
+        return []
+    chosen = (listed[index - 1] for index in indices if 0 < index <= len(listed))
+    return [content for kind, content in chosen if kind == b"colr"]
+
+
+def jp2_color(stream: BinaryIO) -> bytes:
+    """The content of the `colr` box that counts, the first one of a JP2; `b""` if there is none."""
+    header = _content(stream, b"jp2h")
+    for kind, start, end in boxes(io.BytesIO(header)):
+        if kind == b"colr":
+            return header[start:end]
+    return b""
+
+
+def jp2_codestream(stream: BinaryIO) -> int:
+    """Where the codestream of a JPEG 2000 file begins, bare or in a JP2."""
+    stream.seek(0)
+    if stream.read(4) == b"\xff\x4f\xff\x51":
+        return 0
+    return next((start for kind, start, _ in boxes(stream) if kind == b"jp2c"), 0)
+
+
+def _content(stream: BinaryIO, wanted: bytes) -> bytes:
+    """The content of the first box of a kind at the top of a file."""
+    for kind, start, end in boxes(stream):
+        if kind == wanted and end - start <= _LARGEST:
+            stream.seek(start)
+            return stream.read(end - start)
+    return b""
+
+
+def _primary_item(content: bytes) -> int:
+    version = content[:1]
+    number: int = struct.unpack_from(">H" if version == b"\0" else ">I", content, 4)[0]
+    return number
+
+
+def _associations(content: bytes) -> Iterator[tuple[int, int]]:
+    """Item and index (from 1) of a property, of all that an `ipma` box joins."""
+    version, wide = content[0], content[3] & 1
+    (count,) = struct.unpack_from(">I", content, 4)
+    place = 8
+    for _ in range(count):
+        item, joined = struct.unpack_from(">HB" if version < 1 else ">IB", content, place)
+        place += 3 if version < 1 else 5
+        for _ in range(joined):
+            (index,) = struct.unpack_from(">H" if wide else ">B", content, place)
+            place += 2 if wide else 1
+            yield item, index & (0x7FFF if wide else 0x7F)

@@ -1,0 +1,87 @@
+"""JPEG 2000: what Pillow's plugin reads rightly, and imagecodecs the rest.
+
+Pillow shifts samples to 8 bits, or grey to 16: above 8 bits of color, white wraps round to black;
+where it shifts upwards, white stays short of white. The latter is scaled here, and deep colors are
+decoded by imagecodecs.
+
+Source: ISO/IEC 15444-1, A.5.1 (the SIZ segment).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, Jpeg2KImagePlugin
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.containers import jp2_codestream
+from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
+
+
+def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
+    """Opens a JPEG 2000, bare or in a JP2; decodes no pixels yet.
+
+    Raises:
+        ImageError: it is whole, but of a layout that is not read.
+        Exception: whatever Pillow raises over damaged data.
+    """
+    size, precisions = _components(stream)
+    if len(precisions) > 4:
+        raise ImageError(f"not supported: JPEG 2000 with {len(precisions)} components")
+    stream.seek(0)
+    image = Jpeg2KImagePlugin.Jpeg2KImageFile(stream, name)
+    if set(precisions) <= {8}:
+        return image
+    bits = precisions[0]
+    if len(set(precisions)) > 1 or bits > 16 or image.mode in ("P", "PA"):
+        raise ImageError(f"not supported: JPEG 2000 with components of {_listed(precisions)} bits")
+    if image.size != size:
+        raise ImageError("its header and its data contradict each other")
+    if len(precisions) == 1 or bits < 8:
+        return _deferred(image, lambda: _stretched(image, bits), 16)
+    codecs = needed("imagecodecs", f"JPEG 2000 with {bits} bits per color")
+
+    def decode() -> Image.Image:
+        stream.seek(0)
+        samples = codecs.jpeg2k_decode(stream.read())
+        if samples.dtype.kind == "i":  # the standard's own level shift was left out for these
+            samples = samples.astype(np.int32) + (1 << (bits - 1))
+        return Image.fromarray(eight_bits(samples, (1 << bits) - 1), image.mode)
+
+    return _deferred(image, decode, 24)
+
+
+def _deferred(image: Image.Image, decode: object, decoder_bytes: int) -> Image.Image:
+    return DeferredImage(
+        decode,  # type: ignore[arg-type]
+        like=("JPEG2000", image.mode, image.size),
+        decoder_bytes=decoder_bytes,
+        info=image.info,
+    )
+
+
+def _stretched(image: Image.Image, bits: int) -> Image.Image:
+    """An image that Pillow shifted up from `bits`, so that its white is white."""
+    image.load()
+    full = 16 if image.mode == "I;16" else 8
+    white = ((1 << bits) - 1) << (full - bits)
+    scaled = sixteen_bits if full == 16 else eight_bits
+    return Image.fromarray(scaled(np.asarray(image), white), image.mode)
+
+
+def _components(stream: BinaryIO) -> tuple[tuple[int, int], list[int]]:
+    """The image's (width, height) and the bits of each component, from the SIZ segment."""
+    stream.seek(jp2_codestream(stream))
+    head = stream.read(42)
+    if head[:4] != b"\xff\x4f\xff\x51" or len(head) < 42:
+        raise ValueError("there is no codestream")
+    right, bottom, left, top = struct.unpack_from(">4I", head, 8)
+    (count,) = struct.unpack_from(">H", head, 40)
+    body = stream.read(3 * count)
+    return (right - left, bottom - top), [(value & 0x7F) + 1 for value in body[::3]]
+
+
+def _listed(precisions: list[int]) -> str:
+    return ", ".join(map(str, precisions))

@@ -1,0 +1,312 @@
+"""TIFF: which page of a file is its image, and who decodes it.
+
+Design choices:
+* Camera RAW files are TIFFs too, whose first page is a preview. They are refused, as the score of a
+  preview is not that of the photo: what has a DNG version, a Canon CR2 mark, a page in the colors
+  of a sensor, or nothing at its full size among its pages.
+* The first page that is not marked as a reduced copy or as a mask stands for the file.
+* Pillow reads what it reads rightly, the common layouts; tifffile with imagecodecs (the extra
+  `formats`) the others. Signed samples are refused: nothing says which of them is black.
+
+Sources: TIFF 6.0; TIFF/EP (ISO 12234-2); Adobe's DNG and TIFF technical notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, TiffImagePlugin
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.colour import to_srgb
+from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
+from qfm_iqm.image.raw import refuse_raw
+
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
+_DNG_VERSION = 50706
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_SENSOR = (32803, 34892)  # photometric interpretations: color filter array, linear raw
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_NOT_IN_PILLOW = (50001, 50002)  # compressions that Pillow opens and may be unable to decode
+_BLACK_IS_ZERO, _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = (
+    1, 0, 2, 3, 5, 6, 8, 9,
+)  # fmt: skip
+_COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_COLORS |= {_CIELAB: 3, _ICCLAB: 3}
+_JPEG, _JP2_YCBCR = (6, 7, 34892), 33003
+_NAMES = {
+    _WHITE_IS_ZERO: "grey", _BLACK_IS_ZERO: "grey", _RGB: "RGB", _PALETTE: "palette",
+    _CMYK: "CMYK", _YCBCR: "YCbCr", _CIELAB: "CIELab", _ICCLAB: "ICCLab", 10: "ITULab",
+    32844: "LogL", 32845: "LogLuv",
+}  # fmt: skip
+_CODECS = {
+    1: "no", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "Deflate",
+    32773: "PackBits", 32946: "Deflate", 33003: "JPEG 2000", 33005: "JPEG 2000", 34676: "SGILog",
+    34677: "SGILog", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard",
+    50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 22610: "JPEG XR", 34934: "JPEG XR",
+    34933: "PNG", 34892: "lossy JPEG",
+}  # fmt: skip
+_MOST_SAMPLES = 8
+_LARGEST_TILE = 1 << 26  # pixels
+
+Tags = TiffImagePlugin.ImageFileDirectory_v2
+
+
+def open_tiff(stream: BinaryIO, name: str) -> Image.Image:
+    """Opens the page of a TIFF that is its image; decodes no pixels yet.
+
+    Raises:
+        ImageError: it is a camera RAW file, or whole but of a layout that is not read.
+        Exception: whatever Pillow raises over damaged data.
+    """
+    if _header(stream)[:4] == b"MM\0\x2b":  # a BigTIFF whose header Pillow misreads
+        return _opened_by_tifffile(stream, 0, "a BigTIFF of this byte order")
+    frame, tags = _main_page(stream)
+    layout = _layout(tags)
+    if layout.startswith("signed"):
+        raise ImageError(f"not supported: TIFF with {layout}; save it with unsigned ones")
+    if _pillow_reads(tags):
+        stream.seek(0)
+        with suppress(SyntaxError):  # a layout that it does not know
+            image = TiffImagePlugin.TiffImageFile(stream, name)
+            image.seek(frame)
+            return image
+    return _opened_by_tifffile(stream, frame, f"TIFF with {layout}")
+
+
+# ---- which page ----
+
+
+def _main_page(stream: BinaryIO) -> tuple[int, Tags]:
+    """Number and tags of the first page that is neither a reduced copy nor a mask."""
+    pages = _pages(stream)
+    first = next(pages)
+    beside = [first, *_pages_below(stream, first)]
+    if _DNG_VERSION in first or any(tags.get(_PHOTOMETRIC) in _SENSOR for tags in beside):
+        refuse_raw()
+    if not _is_marked(first):
+        return 0, first
+    for frame, tags in enumerate(pages, 1):
+        if tags.get(_PHOTOMETRIC) in _SENSOR:
+            refuse_raw()
+        if not _is_marked(tags):
+            return frame, tags
+    if len(beside) > 1:
+        refuse_raw()  # its image lies below a preview, as in no file but a camera's
+    return 0, first
+
+
+def _is_marked(tags: Tags) -> bool:
+    """Whether a page says that it is a reduced copy of another one, or a mask for it."""
+    value = tags.get(_SUBFILE, 0)
+    return bool(isinstance(value, int) and value & (_REDUCED | _MASK))
+
+
+def _pages(stream: BinaryIO) -> Iterator[Tags]:
+    """The tags of each page in turn; only the first one must be whole."""
+    header = _header(stream)
+    offset, seen = Tags(header).next, set[int]()
+    while offset and offset not in seen:
+        seen.add(offset)
+        try:
+            tags = _tags_at(stream, header, offset)
+        except Exception:
+            if len(seen) == 1:
+                raise
+            return
+        yield tags
+        offset = tags.next
+
+
+def _pages_below(stream: BinaryIO, tags: Tags) -> Iterator[Tags]:
+    """The tags of the pages that a page refers to (SubIFDs)."""
+    offsets = tags.get(_SUBIFDS, ())
+    for offset in offsets if isinstance(offsets, tuple) else (offsets,):
+        with suppress(Exception):  # a damaged one holds nothing that is shown
+            yield _tags_at(stream, _header(stream), int(offset))
+
+
+def _tags_at(stream: BinaryIO, header: bytes, offset: int) -> Tags:
+    tags = Tags(header)
+    stream.seek(offset)
+    tags.load(stream)
+    return tags
+
+
+def _header(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    header = stream.read(16)
+    return header if header[2:3] == b"\x2b" or header[3:4] == b"\x2b" else header[:8]
+
+
+# ---- who reads it ----
+
+
+def _pillow_reads(tags: Tags) -> bool:
+    """Whether Pillow, should it open a page of this layout, decodes it to the right values."""
+    bits, form = _all_of(tags, _BITS, 1), _all_of(tags, _FORMAT, _UNSIGNED)
+    subsampled = tags.get(_PHOTOMETRIC) == _YCBCR and tags.get(_SUBSAMPLING) != (1, 1)
+    return (
+        tags.get(_COMPRESSION, 1) not in _NOT_IN_PILLOW
+        and not (bits == {32} and form == {_UNSIGNED})  # it takes them for signed
+        and not (
+            subsampled and tags.get(_COMPRESSION, 1) == 1
+        )  # it unpacks them as if they were not
+    )
+
+
+def _layout(tags: Tags) -> str:
+    """What a page is like, in words."""
+    forms = {_UNSIGNED: "", _SIGNED: "signed ", _FLOAT: "float "}
+    form = forms.get(min(_all_of(tags, _FORMAT, _UNSIGNED)), "unusual ")
+    if any(value == _SIGNED for value in _all_of(tags, _FORMAT, _UNSIGNED)):
+        form = forms[_SIGNED]
+    bits = "/".join(map(str, sorted(_all_of(tags, _BITS, 1))))
+    kind = _NAMES.get(tags.get(_PHOTOMETRIC, 0), "unusual")
+    codec = _CODECS.get(tags.get(_COMPRESSION, 1), "an unusual")
+    extra = " and further channels" if tags.get(_EXTRA) else ""
+    return f"{form}{bits}-bit {kind} samples{extra}, {codec} compression"
+
+
+def _all_of(tags: Tags, tag: int, default: int) -> set[int]:
+    """The values of a tag, which has one for each sample of a pixel or one for all."""
+    values = tags.get(tag, default)
+    return set(values or (default,)) if isinstance(values, tuple) else {values}
+
+
+# ---- by tifffile ----
+
+
+def _opened_by_tifffile(stream: BinaryIO, frame: int, what: str) -> Image.Image:
+    """A page that Pillow does not read, with its pixels still to be decoded."""
+    tifffile = needed("tifffile", what)
+    needed("imagecodecs", what)
+    stream.seek(0)
+    page = tifffile.TiffFile(stream).pages[frame]
+    if page.photometric in _SENSOR:
+        refuse_raw()
+    if not _tifffile_reads(page, tifffile):
+        raise ImageError(f"not supported: {what}; save it as 8-bit TIFF or PNG")
+    mode, orientation = _mode(page), page.tags.valueof(_ORIENTATION, 1)
+    return DeferredImage(
+        lambda: _decoded(page, mode),
+        like=("TIFF", mode, (page.imagewidth, page.imagelength)),
+        decoder_bytes=2 * page.samplesperpixel * page.dtype.itemsize + 24,
+        orientation=orientation if isinstance(orientation, int) else 1,
+        info={"icc_profile": b"" if _is_merged(page) else page.iccprofile},
+    )
+
+
+def _tifffile_reads(page: Any, tifffile: Any) -> bool:
+    """Whether a page can be decoded, and its values have one meaning."""
+    kind = "" if page.dtype is None else page.dtype.kind
+    if page.photometric not in _COLORS or kind not in ("b", "u", "f") or page.imagedepth != 1:
+        return False
+    if not _COLORS[page.photometric] <= page.samplesperpixel <= _MOST_SAMPLES:
+        return False
+    if kind == "f" and page.photometric in (_PALETTE, _YCBCR, _CIELAB, _ICCLAB):
+        return False
+    if page.is_tiled and page.tilewidth * page.tilelength > _LARGEST_TILE:
+        return False
+    if page.is_subsampled and page.compression not in _JPEG:
+        return False
+    try:
+        tifffile.TIFF.DECOMPRESSORS[page.compression]
+        tifffile.TIFF.UNPREDICTORS[page.predictor]
+    except KeyError:
+        return False
+    return True
+
+
+def _alpha(page: Any) -> int:
+    """What the first channel beside the colors is: 0 no alpha, 1 multiplied in, 2 an alpha."""
+    if page.samplesperpixel == _COLORS[page.photometric]:
+        return 0
+    return int(page.extrasamples[0]) if page.extrasamples else 2  # as Pillow takes it
+
+
+def _is_merged(page: Any) -> bool:
+    """Whether decoding must bring the colors to sRGB, as no mode has them beside an alpha."""
+    return bool(_alpha(page) and page.photometric in (_CMYK, _YCBCR, _CIELAB, _ICCLAB))
+
+
+def _mode(page: Any) -> str:
+    """Pillow's mode of a decoded page."""
+    if _is_merged(page):
+        return "RGBA"
+    color = {1: "L", 3: "RGB", 4: "CMYK"}[_COLORS[page.photometric]]
+    if page.photometric == _PALETTE:
+        color = "RGB"
+    elif page.photometric in (_CIELAB, _ICCLAB):
+        color = "LAB"
+    elif page.compression == _JP2_YCBCR or (
+        page.photometric == _YCBCR and page.compression not in _JPEG
+    ):
+        color = "YCbCr"
+    alpha = ("", "a", "A")[_alpha(page)]
+    deep = page.dtype.itemsize > 1
+    return "I;16" if deep and color + alpha == "L" else color + alpha
+
+
+def _decoded(page: Any, mode: str) -> Image.Image:
+    """A page's pixels as a Pillow image of a mode."""
+    size = page.parent.filehandle.size
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not all(offset and count for offset, count in segments):
+        raise ImageError("not supported: TIFF with parts that are left out")
+    if any(offset + count > size for offset, count in segments):
+        raise ImageError("its data end too early (a truncated file)")
+    planes = page.asarray(maxworkers=1).reshape(page.shaped)[:, 0]  # (planes, H, W, of each)
+    samples_HWC = np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)
+    largest = 1 if page.dtype.kind in "bf" else (1 << page.bitspersample) - 1
+    if page.dtype.itemsize == 4 and page.dtype.kind == "u" and 0 < samples_HWC.max() <= 0xFFFF:
+        raise ImageError(
+            "not supported: 32-bit samples that go no further than 16 bits; save it with 16 bits"
+        )
+    colors = _COLORS[page.photometric]
+    values, alpha = samples_HWC[..., :colors], samples_HWC[..., colors : colors + 1]
+    if page.photometric == _WHITE_IS_ZERO:
+        values = ~values if largest == np.iinfo(values.dtype).max else largest - values
+    if mode == "I;16":
+        return Image.fromarray(sixteen_bits(values[..., 0], largest))
+    if page.photometric in (_CIELAB, _ICCLAB):
+        pixels_HWC = _lab(values, page.photometric)
+    elif page.photometric == _PALETTE:
+        pixels_HWC = (page.colormap >> 8).astype(np.uint8).T[values[..., 0]]
+    else:
+        pixels_HWC = eight_bits(values, largest)
+    if not _alpha(page):
+        return _image(pixels_HWC, mode)
+    alpha_HW1 = eight_bits(alpha, largest)
+    if not _is_merged(page):
+        return _image(np.concatenate([pixels_HWC, alpha_HW1], axis=2), mode)
+    names = {_CMYK: "CMYK", _YCBCR: "YCbCr"}
+    if page.photometric == _YCBCR and page.compression in _JPEG:
+        names[_YCBCR] = "RGB"
+    image = to_srgb(_image(pixels_HWC, names.get(page.photometric, "LAB")), page.iccprofile or b"")
+    image.putalpha(Image.fromarray(alpha_HW1[..., 0]))
+    return image
+
+
+def _lab(values_HWC: npt.NDArray[Any], photometric: int) -> npt.NDArray[np.uint8]:
+    """CIELab or ICCLab of 8 or 16 bits in 8 bits, with a and b around 128, as Pillow keeps it."""
+    if values_HWC.dtype == np.uint8:
+        around = 0x80 if photometric == _CIELAB else 0
+        return values_HWC ^ np.array([0, around, around], np.uint8)
+    wide = values_HWC.astype(np.float64)
+    if photometric == _CIELAB:
+        signed = values_HWC.view(np.int16)[..., 1:]
+        wide = np.concatenate([wide[..., :1] * (256 / 257), signed + 32768.0], axis=2)
+    return np.minimum(np.rint(wide / 256), 255).astype(np.uint8)
+
+
+def _image(pixels_HWC: npt.NDArray[np.uint8], mode: str) -> Image.Image:
+    """An image of 8-bit pixels."""
+    height, width, _ = pixels_HWC.shape
+    data = np.ascontiguousarray(pixels_HWC)
+    return Image.frombytes(mode, (width, height), data.tobytes())
