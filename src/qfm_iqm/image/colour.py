@@ -168,6 +168,10 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     transform = _transform(profile, image.mode)
     if transform is not None:
         with suppress(ImageCms.PyCMSError):
+            if image.mode == "L":  # each of 256 levels exactly, and once
+                levels = Image.frombytes("L", (256, 1), bytes(range(256)))
+                table = np.asarray(ImageCms.applyTransform(levels, transform))[0]
+                return Image.fromarray(table[np.asarray(image)])
             return cast(Image.Image, ImageCms.applyTransform(image, transform))
     return image.convert("RGB") if image.mode in ("CMYK", "LAB", "YCbCr") else image
 
@@ -184,8 +188,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         else:
             return None
         target = ImageCms.createProfile("sRGB")
-        # lcms would shorten a 16-bit curve to a table that is off by ten 8-bit steps in the darks.
-        exact = ImageCms.Flags.NOOPTIMIZE if mode == "I;16" else ImageCms.Flags.NONE
+        # lcms would shorten a curve of grey to a table that is off by ten 8-bit steps in the darks.
+        exact = ImageCms.Flags.NOOPTIMIZE if mode in ("L", "I;16") else ImageCms.Flags.NONE
         transform = ImageCms.buildTransform(source, target, mode, "RGB", flags=exact)
         return None if mode == "RGB" and _changes_nothing(transform) else transform
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

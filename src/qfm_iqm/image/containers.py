@@ -20,7 +20,7 @@ _LARGEST = 1 << 24  # bytes of one box that is read into memory
 def boxes(
     stream: BinaryIO, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes from `start` to `end`, up to the first one that is damaged.
+    """The boxes from `start` to `end`, up to the first one that cannot be; the last may be cut.
 
     Yields:
         Kind, and first byte and end of its content.
@@ -36,9 +36,9 @@ def boxes(
             size, body = struct.unpack_from(">Q", head, 8)[0], start + 16
         elif size == 0:
             size = end - start
-        if start + size < body or start + size > end:
+        if start + size < body:
             return
-        yield kind, body, start + size
+        yield kind, body, min(start + size, end)
         start += size
 
 

@@ -184,7 +184,11 @@ def load(image: Image.Image, allow_truncated: bool) -> None:
         _prepare_tiff(image)
     try:
         image.load()
-        if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+        if (
+            image.format == "BMP"
+            and image.mode == "RGBA"
+            and image.getchannel("A").getextrema() == (0, 0)
+        ):
             image.putalpha(255)  # as every viewer shows it: nothing was meant to be hidden
     except (OSError, SyntaxError) as error:
         if not allow_truncated or not isinstance(image, ImageFile.ImageFile):

@@ -20,6 +20,7 @@ from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bi
 
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 ... SOF15
 _ORIENTATION_TAG = 274
+_END, _TRAILER = b"\xff\xd9", 1 << 12  # some programs write a few bytes behind the end
 
 
 def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
@@ -47,6 +48,8 @@ def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
     mode = "I;16" if image.mode == "L" and bits > 8 else image.mode
 
     def decode() -> Image.Image:
+        if _END not in content[-_TRAILER:]:  # the library would fill what is missing
+            raise ImageError("its data end too early (a truncated file)")
         samples = np.asarray(codecs.jpeg8_decode(content))
         scaled = sixteen_bits if mode == "I;16" else eight_bits
         return Image.fromarray(scaled(samples, (1 << bits) - 1))

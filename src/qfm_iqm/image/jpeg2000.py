@@ -16,8 +16,10 @@ import numpy as np
 from PIL import Image, Jpeg2KImagePlugin
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.containers import jp2_codestream
+from qfm_iqm.image.containers import jp2_codestream, jp2_color
 from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
+
+_SYCC = b"\1\0\0\0\0\0\x12"  # the beginning of a colr box: enumerated, sYCC
 
 
 def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
@@ -27,7 +29,7 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
         ImageError: it is whole, but of a layout that is not read.
         Exception: whatever Pillow raises over damaged data.
     """
-    size, precisions = _components(stream)
+    size, precisions, subsampled = _components(stream)
     if len(precisions) > 4:
         raise ImageError(f"not supported: JPEG 2000 with {len(precisions)} components")
     stream.seek(0)
@@ -41,14 +43,20 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
         raise ImageError("its header and its data contradict each other")
     if len(precisions) == 1 or bits < 8:
         return _deferred(image, lambda: _stretched(image, bits), 16)
+    if subsampled:
+        raise ImageError(f"not supported: JPEG 2000 with {bits} bits of colors at half size")
     codecs = needed("imagecodecs", f"JPEG 2000 with {bits} bits per color")
+    is_sycc = jp2_color(stream).startswith(_SYCC)
 
     def decode() -> Image.Image:
-        stream.seek(0)
+        stream.seek(jp2_codestream(stream))  # alone, as the library applies profiles otherwise
         samples = codecs.jpeg2k_decode(stream.read())
         if samples.dtype.kind == "i":  # the standard's own level shift was left out for these
             samples = samples.astype(np.int32) + (1 << (bits - 1))
-        return Image.fromarray(eight_bits(samples, (1 << bits) - 1), image.mode)
+        pixels = eight_bits(samples, (1 << bits) - 1)
+        if is_sycc:
+            return Image.frombytes("YCbCr", image.size, pixels.tobytes()).convert("RGB")
+        return Image.fromarray(pixels)
 
     return _deferred(image, decode, 24)
 
@@ -68,11 +76,11 @@ def _stretched(image: Image.Image, bits: int) -> Image.Image:
     full = 16 if image.mode == "I;16" else 8
     white = ((1 << bits) - 1) << (full - bits)
     scaled = sixteen_bits if full == 16 else eight_bits
-    return Image.fromarray(scaled(np.asarray(image), white), image.mode)
+    return Image.fromarray(scaled(np.asarray(image), white))
 
 
-def _components(stream: BinaryIO) -> tuple[tuple[int, int], list[int]]:
-    """The image's (width, height) and the bits of each component, from the SIZ segment."""
+def _components(stream: BinaryIO) -> tuple[tuple[int, int], list[int], bool]:
+    """Size, bits of each component, and whether any is subsampled, from the SIZ segment."""
     stream.seek(jp2_codestream(stream))
     head = stream.read(42)
     if head[:4] != b"\xff\x4f\xff\x51" or len(head) < 42:
@@ -80,7 +88,8 @@ def _components(stream: BinaryIO) -> tuple[tuple[int, int], list[int]]:
     right, bottom, left, top = struct.unpack_from(">4I", head, 8)
     (count,) = struct.unpack_from(">H", head, 40)
     body = stream.read(3 * count)
-    return (right - left, bottom - top), [(value & 0x7F) + 1 for value in body[::3]]
+    precisions = [(value & 0x7F) + 1 for value in body[::3]]
+    return (right - left, bottom - top), precisions, max((*body[1::3], *body[2::3]), default=1) > 1
 
 
 def _listed(precisions: list[int]) -> str:

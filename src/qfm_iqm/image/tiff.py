@@ -28,7 +28,7 @@ from qfm_iqm.image.raw import refuse_raw
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
-_DNG_VERSION = 50706
+_DEPTH, _DNG_VERSION = 32997, 50706
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _SENSOR = (32803, 34892)  # photometric interpretations: color filter array, linear raw
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -153,6 +153,7 @@ def _pillow_reads(tags: Tags) -> bool:
     subsampled = tags.get(_PHOTOMETRIC) == _YCBCR and tags.get(_SUBSAMPLING) != (1, 1)
     return (
         tags.get(_COMPRESSION, 1) not in _NOT_IN_PILLOW
+        and tags.get(_DEPTH, 1) == 1
         and not (bits == {32} and form == {_UNSIGNED})  # it takes them for signed
         and not (
             subsampled and tags.get(_COMPRESSION, 1) == 1
@@ -264,14 +265,15 @@ def _decoded(page: Any, mode: str) -> Image.Image:
     planes = page.asarray(maxworkers=1).reshape(page.shaped)[:, 0]  # (planes, H, W, of each)
     samples_HWC = np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)
     largest = 1 if page.dtype.kind in "bf" else (1 << page.bitspersample) - 1
-    if page.dtype.itemsize == 4 and page.dtype.kind == "u" and 0 < samples_HWC.max() <= 0xFFFF:
+    highest = samples_HWC.max()
+    if page.bitspersample >= 32 and 0 < highest <= largest >> 16:  # scaled so, it would be black
         raise ImageError(
-            "not supported: 32-bit samples that go no further than 16 bits; save it with 16 bits"
+            f"its values go no further than {highest} of {largest}; save it with fewer bits"
         )
     colors = _COLORS[page.photometric]
     values, alpha = samples_HWC[..., :colors], samples_HWC[..., colors : colors + 1]
     if page.photometric == _WHITE_IS_ZERO:
-        values = ~values if largest == np.iinfo(values.dtype).max else largest - values
+        values = values ^ True if page.dtype.kind == "b" else values.dtype.type(largest) - values
     if mode == "I;16":
         return Image.fromarray(sixteen_bits(values[..., 0], largest))
     if page.photometric in (_CIELAB, _ICCLAB):
@@ -296,8 +298,10 @@ def _decoded(page: Any, mode: str) -> Image.Image:
 def _lab(values_HWC: npt.NDArray[Any], photometric: int) -> npt.NDArray[np.uint8]:
     """CIELab or ICCLab of 8 or 16 bits in 8 bits, with a and b around 128, as Pillow keeps it."""
     if values_HWC.dtype == np.uint8:
-        around = 0x80 if photometric == _CIELAB else 0
-        return values_HWC ^ np.array([0, around, around], np.uint8)
+        pixels_HWC = values_HWC.astype(np.uint8)
+        if photometric == _CIELAB:
+            pixels_HWC[..., 1:] += np.uint8(128)  # signed ones turn around
+        return pixels_HWC
     wide = values_HWC.astype(np.float64)
     if photometric == _CIELAB:
         signed = values_HWC.view(np.int16)[..., 1:]
