@@ -2,8 +2,8 @@
 
 Design choices:
 * Camera RAW files are TIFFs too, whose first page is a preview. They are refused, as the score of a
-  preview is not that of the photo: what has a DNG version, a Canon CR2 mark, a page in the colors
-  of a sensor, or nothing at its full size among its pages.
+  preview is not that of the photo: what has a DNG version, a page in the colors of a sensor, or no
+  page but reduced copies.
 * The first page that is not marked as a reduced copy or as a mask stands for the file.
 * Pillow reads what it reads rightly, the common layouts; tifffile with imagecodecs (the extra
   `formats`) the others. Signed samples are refused: nothing says which of them is black.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -29,7 +30,7 @@ from qfm_iqm.image.raw import refuse_raw
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
 _DEPTH, _DNG_VERSION = 32997, 50706
-_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_MARKS = 1 | 4  # bits of NewSubfileType: a reduced copy of another page, or a mask for it
 _SENSOR = (32803, 34892)  # photometric interpretations: color filter array, linear raw
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _NOT_IN_PILLOW = (50001, 50002)  # compressions that Pillow opens and may be unable to decode
@@ -51,7 +52,7 @@ _CODECS = {
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 22610: "JPEG XR", 34934: "JPEG XR",
     34933: "PNG", 34892: "lossy JPEG",
 }  # fmt: skip
-_MOST_SAMPLES = 8
+_MOST_SAMPLES, _MOST_PAGES = 8, 1000
 _LARGEST_TILE = 1 << 26  # pixels
 
 Tags = TiffImagePlugin.ImageFileDirectory_v2
@@ -64,19 +65,19 @@ def open_tiff(stream: BinaryIO, name: str) -> Image.Image:
         ImageError: it is a camera RAW file, or whole but of a layout that is not read.
         Exception: whatever Pillow raises over damaged data.
     """
-    if _header(stream)[:4] == b"MM\0\x2b":  # a BigTIFF whose header Pillow misreads
-        return _opened_by_tifffile(stream, 0, "a BigTIFF of this byte order")
+    if _header(stream)[:4] == b"MM\0\x2b":  # whose tags Pillow misreads
+        return _opened_by_tifffile(stream, None, "a BigTIFF of this byte order")
     frame, tags = _main_page(stream)
-    layout = _layout(tags)
-    if layout.startswith("signed"):
-        raise ImageError(f"not supported: TIFF with {layout}; save it with unsigned ones")
+    what = f"TIFF with {_layout(tags)}"
+    if _SIGNED in _all_of(tags, _FORMAT, _UNSIGNED):
+        raise ImageError(f"not supported: {what}; save it with unsigned ones")
     if _pillow_reads(tags):
         stream.seek(0)
         with suppress(SyntaxError):  # a layout that it does not know
             image = TiffImagePlugin.TiffImageFile(stream, name)
             image.seek(frame)
             return image
-    return _opened_by_tifffile(stream, frame, f"TIFF with {layout}")
+    return _opened_by_tifffile(stream, frame, what)
 
 
 # ---- which page ----
@@ -84,27 +85,23 @@ def open_tiff(stream: BinaryIO, name: str) -> Image.Image:
 
 def _main_page(stream: BinaryIO) -> tuple[int, Tags]:
     """Number and tags of the first page that is neither a reduced copy nor a mask."""
-    pages = _pages(stream)
-    first = next(pages)
-    beside = [first, *_pages_below(stream, first)]
-    if _DNG_VERSION in first or any(tags.get(_PHOTOMETRIC) in _SENSOR for tags in beside):
-        refuse_raw()
-    if not _is_marked(first):
-        return 0, first
-    for frame, tags in enumerate(pages, 1):
-        if tags.get(_PHOTOMETRIC) in _SENSOR:
+    for frame, tags in enumerate(islice(_pages(stream), _MOST_PAGES)):
+        below = _pages_below(stream, tags) if frame == 0 else ()
+        colors = {page.get(_PHOTOMETRIC) for page in (tags, *below)}
+        if _DNG_VERSION in tags or colors.intersection(_SENSOR):
             refuse_raw()
-        if not _is_marked(tags):
+        if not tags.get(_SUBFILE, 0) & _MARKS:
+            if not (tags.get(_WIDTH) and tags.get(_HEIGHT)):
+                raise ValueError("its size is missing")
             return frame, tags
-    if len(beside) > 1:
-        refuse_raw()  # its image lies below a preview, as in no file but a camera's
-    return 0, first
+    raise _only_copies()
 
 
-def _is_marked(tags: Tags) -> bool:
-    """Whether a page says that it is a reduced copy of another one, or a mask for it."""
-    value = tags.get(_SUBFILE, 0)
-    return bool(isinstance(value, int) and value & (_REDUCED | _MASK))
+def _only_copies() -> ImageError:
+    return ImageError(
+        "all its pages are marked as reduced copies of an image that is not among them, "
+        "as in camera RAW files; export it as JPEG, PNG or TIFF"
+    )
 
 
 def _pages(stream: BinaryIO) -> Iterator[Tags]:
@@ -126,7 +123,7 @@ def _pages(stream: BinaryIO) -> Iterator[Tags]:
 def _pages_below(stream: BinaryIO, tags: Tags) -> Iterator[Tags]:
     """The tags of the pages that a page refers to (SubIFDs)."""
     offsets = tags.get(_SUBIFDS, ())
-    for offset in offsets if isinstance(offsets, tuple) else (offsets,):
+    for offset in islice(offsets if isinstance(offsets, tuple) else (offsets,), _MOST_PAGES):
         with suppress(Exception):  # a damaged one holds nothing that is shown
             yield _tags_at(stream, _header(stream), int(offset))
 
@@ -155,18 +152,14 @@ def _pillow_reads(tags: Tags) -> bool:
         tags.get(_COMPRESSION, 1) not in _NOT_IN_PILLOW
         and tags.get(_DEPTH, 1) == 1
         and not (bits == {32} and form == {_UNSIGNED})  # it takes them for signed
-        and not (
-            subsampled and tags.get(_COMPRESSION, 1) == 1
-        )  # it unpacks them as if they were not
+        and not (subsampled and tags.get(_COMPRESSION, 1) == 1)  # it takes them for whole
     )
 
 
 def _layout(tags: Tags) -> str:
     """What a page is like, in words."""
     forms = {_UNSIGNED: "", _SIGNED: "signed ", _FLOAT: "float "}
-    form = forms.get(min(_all_of(tags, _FORMAT, _UNSIGNED)), "unusual ")
-    if any(value == _SIGNED for value in _all_of(tags, _FORMAT, _UNSIGNED)):
-        form = forms[_SIGNED]
+    form = forms.get(max(_all_of(tags, _FORMAT, _UNSIGNED)), "unusual ")
     bits = "/".join(map(str, sorted(_all_of(tags, _BITS, 1))))
     kind = _NAMES.get(tags.get(_PHOTOMETRIC, 0), "unusual")
     codec = _CODECS.get(tags.get(_COMPRESSION, 1), "an unusual")
@@ -183,12 +176,19 @@ def _all_of(tags: Tags, tag: int, default: int) -> set[int]:
 # ---- by tifffile ----
 
 
-def _opened_by_tifffile(stream: BinaryIO, frame: int, what: str) -> Image.Image:
-    """A page that Pillow does not read, with its pixels still to be decoded."""
+def _opened_by_tifffile(stream: BinaryIO, frame: int | None, what: str) -> Image.Image:
+    """A page that Pillow does not read, its pixels still to be decoded; None for the main one."""
     tifffile = needed("tifffile", what)
     needed("imagecodecs", what)
     stream.seek(0)
-    page = tifffile.TiffFile(stream).pages[frame]
+    pages = tifffile.TiffFile(stream).pages
+    if frame is None:
+        unmarked = (page for page in islice(pages, _MOST_PAGES) if not page.subfiletype & _MARKS)
+        page = next(unmarked, None)
+    else:
+        page = pages[frame]
+    if page is None:
+        raise _only_copies()
     if page.photometric in _SENSOR:
         refuse_raw()
     if not _tifffile_reads(page, tifffile):
