@@ -34,14 +34,16 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
         raise ImageError(f"not supported: JPEG 2000 with {len(precisions)} components")
     stream.seek(0)
     image = Jpeg2KImagePlugin.Jpeg2KImageFile(stream, name)
-    if set(precisions) <= {8}:
+    if set(precisions) <= {8} and image.mode != "I;16":
         return image
     bits = precisions[0]
+    if len(precisions) == 1 and bits > 8:
+        image._mode = "I;16"  # also where Pillow takes 9 bits for 8
     if len(set(precisions)) > 1 or bits > 16 or image.mode in ("P", "PA"):
         raise ImageError(f"not supported: JPEG 2000 with components of {_listed(precisions)} bits")
     if image.size != size:
         raise ImageError("its header and its data contradict each other")
-    if len(precisions) == 1 or bits < 8:
+    if image.mode == "I;16" or bits < 8:
         return _deferred(image, lambda: _stretched(image, bits), 16)
     if subsampled:
         raise ImageError(f"not supported: JPEG 2000 with {bits} bits of colors at half size")

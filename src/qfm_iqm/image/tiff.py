@@ -164,7 +164,8 @@ def _layout(tags: Tags) -> str:
     kind = _NAMES.get(tags.get(_PHOTOMETRIC, 0), "unusual")
     codec = _CODECS.get(tags.get(_COMPRESSION, 1), "an unusual")
     extra = " and further channels" if tags.get(_EXTRA) else ""
-    return f"{form}{bits}-bit {kind} samples{extra}, {codec} compression"
+    volume = " in a volume" if tags.get(_DEPTH, 1) != 1 else ""
+    return f"{form}{bits}-bit {kind} samples{extra}{volume}, {codec} compression"
 
 
 def _all_of(tags: Tags, tag: int, default: int) -> set[int]:
@@ -210,7 +211,9 @@ def _tifffile_reads(page: Any, tifffile: Any) -> bool:
         return False
     if not _COLORS[page.photometric] <= page.samplesperpixel <= _MOST_SAMPLES:
         return False
-    if kind == "f" and page.photometric in (_PALETTE, _YCBCR, _CIELAB, _ICCLAB):
+    if page.photometric in (_PALETTE, _YCBCR, _CIELAB, _ICCLAB) and (
+        kind == "f" or page.dtype.itemsize > 2
+    ):
         return False
     if page.is_tiled and page.tilewidth * page.tilelength > _LARGEST_TILE:
         return False
@@ -296,17 +299,19 @@ def _decoded(page: Any, mode: str) -> Image.Image:
 
 
 def _lab(values_HWC: npt.NDArray[Any], photometric: int) -> npt.NDArray[np.uint8]:
-    """CIELab or ICCLab of 8 or 16 bits in 8 bits, with a and b around 128, as Pillow keeps it."""
+    """CIELab or ICCLab of 8 or 16 bits as CIELab of 8 bits, whose a and b are signed."""
     if values_HWC.dtype == np.uint8:
         pixels_HWC = values_HWC.astype(np.uint8)
-        if photometric == _CIELAB:
-            pixels_HWC[..., 1:] += np.uint8(128)  # signed ones turn around
-        return pixels_HWC
-    wide = values_HWC.astype(np.float64)
-    if photometric == _CIELAB:
-        signed = values_HWC.view(np.int16)[..., 1:]
-        wide = np.concatenate([wide[..., :1] * (256 / 257), signed + 32768.0], axis=2)
-    return np.minimum(np.rint(wide / 256), 255).astype(np.uint8)
+    else:
+        wide = values_HWC.astype(np.float64)
+        if photometric == _CIELAB:  # white is 65535 there, and 65280 in ICCLab
+            wide[..., 0] *= 256 / 257
+            wide[..., 1:] = (wide[..., 1:] + 0x8000) % 0x10000
+        pixels_HWC = np.minimum(np.rint(wide / 256), 255).astype(np.uint8)
+        photometric = _ICCLAB
+    if photometric == _ICCLAB:  # around 128
+        pixels_HWC[..., 1:] += np.uint8(128)
+    return pixels_HWC
 
 
 def _image(pixels_HWC: npt.NDArray[np.uint8], mode: str) -> Image.Image:
