@@ -7,6 +7,8 @@ them: what was written without loss is what must come back.
 import io
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -15,7 +17,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from qfm_iqm.image import fitting
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.fitting import as_floats, read_fitted
 from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.tensors import fit
 
 from .samples import PHOTO, SMOOTH, encoded, floats, png, refusal, same_grey, tiff
 
@@ -508,7 +514,7 @@ FORMATS_EXTRA = [jpeg_12, jpeg2000_deep, tiff_codecs, tiff_32, tiff_float, tiff_
 def test_without_the_extra_the_sentence_says_what_to_install(case, monkeypatch):
     data, *_ = next(iter(case()))
     for library in ("tifffile", "imagecodecs"):
-        monkeypatch.setitem(__import__("sys").modules, library, None)
+        monkeypatch.setitem(sys.modules, library, None)
     text = refusal(data)
     assert "not supported: " in text
     assert text.endswith("pip install 'qfm-iqm[formats]'")
@@ -526,6 +532,56 @@ def test_the_size_is_checked_before_the_pixels_are_decoded():
     for case in FORMATS_EXTRA:
         data, *_ = next(iter(case()))
         assert "exceed the limit" in refusal(data, max_pixels=100)
+
+
+@pytest.mark.parametrize("case", FORMATS_EXTRA, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("side", [None, 32])
+def test_strips_give_what_the_whole_image_gives(case, side, monkeypatch):
+    monkeypatch.setattr(fitting, "STRIP_PIXELS", 500)
+    preprocessing = Preprocessing(crop=16, shorter_side=side)
+    for data, expected, *_ in case():
+        if not isinstance(expected, str):
+            fitted = as_floats(read_fitted(data, preprocessing).pixels)
+            np.testing.assert_array_equal(fitted, fit(read_image(data), preprocessing).numpy())
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.fitting import decoding_bytes, read_fitted
+from qfm_iqm.image.reading import opened
+preprocessing = Preprocessing(crop=64, shorter_side=128)
+small, large = sys.argv[1:]
+def peak():
+    status = Path("/proc/self/status").read_text().split()
+    return 1024 * int(status[status.index("VmHWM:") + 1])
+read_fitted(small, preprocessing)
+with opened(large) as picture:
+    estimate = decoding_bytes(picture, preprocessing)
+before = peak()
+read_fitted(large, preprocessing)
+print((peak() - before) / estimate)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak there")
+@pytest.mark.parametrize("kind", ["jpeg2000", "planes", "jpeg"])
+def test_decoding_takes_no_more_memory_than_was_estimated(kind, tmp_path):
+    for name, side in (("small", 64), ("large", 2000)):
+        samples = np.zeros((side, side, 3), np.uint16)
+        samples[:, ::2] = 4095
+        if kind == "jpeg2000":
+            data = imagecodecs.jpeg2k_encode(samples, level=0, reversible=True)
+        elif kind == "jpeg":
+            data = imagecodecs.jpeg8_encode(samples, level=90, bitspersample=12)
+        else:
+            planes = np.moveaxis(samples.astype(np.uint32) << 20, 2, 0)
+            data = tiff_of(planes, photometric="rgb", planarconfig="separate", compression="zlib")
+        (tmp_path / name).write_bytes(data)
+    command = [sys.executable, "-c", MEASURE, tmp_path / "small", tmp_path / "large"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert 0.2 < float(done.stdout) <= 1
 
 
 def test_orientation_of_what_pillow_does_not_read():

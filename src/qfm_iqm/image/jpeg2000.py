@@ -60,7 +60,7 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
             return Image.frombytes("YCbCr", image.size, pixels.tobytes()).convert("RGB")
         return Image.fromarray(pixels)
 
-    return _deferred(image, decode, 24)
+    return _deferred(image, decode, 20)
 
 
 def _deferred(image: Image.Image, decode: object, decoder_bytes: int) -> Image.Image:

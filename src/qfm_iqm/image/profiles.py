@@ -138,7 +138,10 @@ def _primaries_in_d50(chromaticities: Chromaticities) -> npt.NDArray[np.float64]
         raise ArithmeticError("a chromaticity has no luminance")
     xyz = np.column_stack([points[:, 0], points[:, 1], 1 - points.sum(axis=1)]) / points[:, 1:]
     white, colors = xyz[0], xyz[1:].T
-    colors = colors * np.linalg.solve(colors, white)
+    shares = np.linalg.solve(colors, white)
+    if not (shares > 0).all():
+        raise ArithmeticError("white is no mixture of the primaries")
+    colors = colors * shares
     scale = (_BRADFORD @ np.array(_D50)) / (_BRADFORD @ white)
     return np.asarray(np.linalg.solve(_BRADFORD, scale[:, None] * (_BRADFORD @ colors)))
 

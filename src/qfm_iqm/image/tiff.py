@@ -198,7 +198,7 @@ def _opened_by_tifffile(stream: BinaryIO, frame: int | None, what: str) -> Image
     return DeferredImage(
         lambda: _decoded(page, mode),
         like=("TIFF", mode, (page.imagewidth, page.imagelength)),
-        decoder_bytes=2 * page.samplesperpixel * page.dtype.itemsize + 24,
+        decoder_bytes=page.samplesperpixel * page.dtype.itemsize * page.planarconfig + 16,
         orientation=orientation if isinstance(orientation, int) else 1,
         info={"icc_profile": b"" if _is_merged(page) else page.iccprofile},
     )
