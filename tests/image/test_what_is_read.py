@@ -9,18 +9,22 @@ import re
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from qfm_iqm.errors import ImageError
 from qfm_iqm.image import fitting
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.fitting import as_floats, read_fitted
-from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.reading import read_image, read_image_uint8
 from qfm_iqm.image.tensors import fit
 
 from .samples import PHOTO, SMOOTH, encoded, floats, png, refusal, same_grey, tiff
@@ -528,6 +532,20 @@ def test_a_file_cut_short_is_refused(case):
         refusal(data[: int(len(data) * part)])
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from([*FORMATS_EXTRA, tiff_reduced_first, raw]),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_damaged_files_are_read_or_refused(case, changes):
+    data = bytearray(next(iter(case()))[0])
+    for place, value in changes:
+        span = min(len(data), 300) if value % 2 else len(data)
+        data[int(place * (span - 1))] = value
+    with suppress(ImageError):
+        assert read_image_uint8(bytes(data), max_pixels=1_000_000).size > 0
+
+
 def test_the_size_is_checked_before_the_pixels_are_decoded():
     for case in FORMATS_EXTRA:
         data, *_ = next(iter(case()))
@@ -547,6 +565,7 @@ def test_strips_give_what_the_whole_image_gives(case, side, monkeypatch):
 
 MEASURE = """
 import sys
+from contextlib import suppress
 from pathlib import Path
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.fitting import decoding_bytes, read_fitted
