@@ -35,7 +35,7 @@ from PIL import (
 )
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
-from qfm_iqm.image.jpeg import open_jpeg
+from qfm_iqm.image.jpeg_deep import open_jpeg
 from qfm_iqm.image.jpeg2000 import open_jpeg2000
 from qfm_iqm.image.raw import is_raw, refuse_raw
 from qfm_iqm.image.signalled import take_up_colors
