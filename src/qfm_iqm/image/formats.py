@@ -12,10 +12,11 @@ An `ImageError` from here holds the reason alone; `image.reading` names the sour
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -31,6 +32,8 @@ from PIL import (
 )
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.jpeg import decoded_jpeg
+from qfm_iqm.image.png import open_png, prepare_png
 
 _FORMATS = tuple(
     plugin.format
@@ -59,7 +62,6 @@ SUFFIXES = frozenset(
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG, _TIFF_BITS_TAG = 256, 257, 258
 
 
@@ -95,7 +97,7 @@ def _factories(header: bytes) -> Iterator[Callable[[Any, str], Image.Image]]:
     for name in _FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is not None and accept(header[:16]) is True:
-            yield factory
+            yield open_png if name == "PNG" else factory
     brand = header[8:12]
     shared = brand in _SHARED_BRANDS and b"avif" not in header
     if header[4:8] == b"ftyp" and (brand in _HEIC_BRANDS or shared):
@@ -133,30 +135,43 @@ def rawmode(image: Image.Image) -> str:
 # ---- the pixels ----
 
 
-def with_jpeg_end(content: bytes) -> BinaryIO:
-    """Ends a JPEG with its end marker, at which the decoder fills what is missing.
+def load(image: Image.Image, allow_truncated: bool) -> npt.NDArray[np.uint8] | None:
+    """Decodes the pixels of an image, of a truncated one as many as there are.
 
-    That is what Pillow does under its global `LOAD_TRUNCATED_IMAGES`, for this image alone; a
-    second marker after a complete image is never reached.
-    """
-    return io.BytesIO(content + _JPEG_END if content.startswith(_JPEG_START) else content)
+    An image that cannot be decoded gives no pixels afterwards, however often it is asked.
 
-
-def load(image: Image.Image, allow_truncated: bool) -> None:
-    """Decodes the pixels into the image, of a truncated one as many as there are.
+    Returns:
+        The pixels (H, W, colours) of most JPEGs, packed as in the file; None where they are in the
+        image.
 
     Raises:
-        ImageError: the data end early and `allow_truncated` is false.
+        ImageError: the data are damaged or end early, and `allow_truncated` is false.
         Exception: whatever the decoder raises over damaged data.
     """
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
-        _prepare_tiff(image)
+    try:
+        if isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp:
+            image.fp.seek(image.tile[0].offset)
+            content = image.fp.read()
+            pixels = decoded_jpeg(content, image.mode, image.size, allow_truncated=allow_truncated)
+            if pixels is not None:
+                return pixels
+        if isinstance(image, PngImagePlugin.PngImageFile) and image.tile and not image.tell():
+            prepare_png(image, allow_truncated=allow_truncated)
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+            _prepare_tiff(image)
+        _load_with_pillow(image, allow_truncated)
+    except Exception:
+        if isinstance(image, ImageFile.ImageFile):
+            image.tile, image._im = [], None
+        raise
+    return None
+
+
+def _load_with_pillow(image: Image.Image, allow_truncated: bool) -> None:
     try:
         image.load()
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError):
         if not allow_truncated or not isinstance(image, ImageFile.ImageFile):
-            if "truncated" in str(error):
-                raise ImageError("its data end too early (a truncated file)") from error
             raise
         # Without tiles left to decode Pillow takes the rows that it has got as the image.
         if image.tile:
