@@ -34,6 +34,7 @@ from PIL import (
 from qfm_iqm.errors import ImageError, ImageTooLargeError
 from qfm_iqm.image.jpeg import decoded_jpeg
 from qfm_iqm.image.png import open_png, prepare_png
+from qfm_iqm.image.tiff import check_tiff
 
 _FORMATS = tuple(
     plugin.format
@@ -158,6 +159,8 @@ def load(image: Image.Image, allow_truncated: bool) -> npt.NDArray[np.uint8] | N
         if isinstance(image, PngImagePlugin.PngImageFile) and image.tile and not image.tell():
             prepare_png(image, allow_truncated=allow_truncated)
         if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+            if not allow_truncated:
+                check_tiff(image)
             _prepare_tiff(image)
         _load_with_pillow(image, allow_truncated)
     except Exception:

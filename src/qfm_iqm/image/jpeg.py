@@ -41,8 +41,21 @@ _COLOURS = {"RGB": ("RGB", 3), "L": ("GRAY", 1), "CMYK": ("CMYK", 4)}
 _LOSSES = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
-_ZERO_RUN = 64  # bytes: more than two blocks of 63 equal coefficients
+_ZERO_RUN = 32  # bytes: more than a block of 63 equal coefficients
 _READ_AHEAD = 16  # bytes that the decoder takes before it needs them, and does not count
+
+
+@dataclass
+class _Scan:
+    """Compressed data of a JPEG.
+
+    Attributes:
+        zeros: whether a long run of zero bytes may be a picture.
+        data: the bytes.
+    """
+
+    zeros: bool
+    data: bytes = b""
 
 
 @dataclass
@@ -50,18 +63,14 @@ class _Stream:
     """What the pixels need of a JPEG.
 
     Attributes:
-        parts: of the file, in order.
-        scans: the compressed data among them.
+        parts: of the file, in order, with compressed data among them.
+        scans: the compressed data.
         ended: whether the file has an end marker.
-        sequential: whether each scan holds whole blocks, and not one aspect of all.
-        zero_is_end: whether zero bits may say, in every table, that a block is complete.
     """
 
     parts: list[bytes] = field(default_factory=list)
-    scans: list[bytes] = field(default_factory=list)
+    scans: list[_Scan] = field(default_factory=list)
     ended: bool = False
-    sequential: bool = False
-    zero_is_end: bool = True
 
 
 def decoded_jpeg(
@@ -105,60 +114,84 @@ def decoded_jpeg(
     return pixels
 
 
+def check_jpeg(content: bytes) -> None:
+    """Refuses a JPEG, such as one within a TIFF, that does not hold all pixels.
+
+    Raises:
+        ImageError: see `decoded_jpeg`.
+    """
+    stream, warning = _parsed(content), ""
+    try:
+        simplejpeg.decode_jpeg(b"".join(stream.parts), "GRAY")  # the least work
+    except ValueError as error:
+        warning = str(error)
+    if not warning or warning.startswith(_LOSSES):
+        _check(stream, warning)
+
+
 def _check(stream: _Stream, warning: str) -> None:
     """Refuses a stream that does not hold all pixels, by the decoder's first warning, if any."""
     if "remature end" in warning:
         raise ImageError("its data end too early (a truncated file)")
-    scans = stream.scans
     if warning:
         # Some writers fill up the end. The decoder must have been done where the filling begins.
-        found = _SURPLUS.search(warning)
-        filling = len(scans[-1]) - len(scans[-1].rstrip(scans[-1][-1:])) if scans else 0
-        surplus = int(found[1]) if found and stream.ended and len(scans) == 1 else 0
-        if not surplus <= filling <= surplus + _READ_AHEAD or surplus == 0:
+        found, data = _SURPLUS.search(warning), stream.scans[-1].data if stream.scans else b""
+        filling = len(data) - len(data.rstrip(data[-1:]))
+        surplus = int(found[1]) if found and stream.ended and len(stream.scans) == 1 else 0
+        if surplus == 0 or not surplus <= filling <= surplus + _READ_AHEAD:
             raise ImageError("its data are damaged")
-        scans = [scans[0][:-surplus]]
-    # Where zero bits are some coefficient, such a run fills whole blocks with it: no picture does.
-    fills_blocks = stream.sequential and not stream.zero_is_end
-    if fills_blocks and any(bytes(_ZERO_RUN) in scan for scan in scans):
+        stream.scans[0].data = data[:-surplus]
+    if any(not scan.zeros and bytes(_ZERO_RUN) in scan.data for scan in stream.scans):
         raise ImageError("its data are damaged (a part of them is empty)")
 
 
 def _parsed(content: bytes) -> _Stream:
     """Takes apart the first image of a file, up to its end marker."""
     stream = _Stream([_START])
-    place, compressed = len(_START), False
+    sequential, tables, place, scan = False, dict[int, int](), len(_START), None
     while not stream.ended:
         found = _MARKER.search(content, place)
         start = found.start() if found else len(content)
-        if compressed:
-            stream.scans.append(content[place:start])
-            stream.parts.append(stream.scans[-1])
+        if scan is not None:
+            scan.data = content[place:start]
+            stream.parts.append(scan.data)
+            stream.scans.append(scan)
+            scan = None
         if found is None:
             break
         marker = found[1][0]
         place = start + 2 + int.from_bytes(content[start + 2 : start + 4])
-        compressed, stream.ended = marker == _SOS, marker == _EOI
         segment = content[start:place]
-        if marker in _SEQUENTIAL:
-            stream.sequential = True
-        elif marker == _SOS and stream.sequential:
-            # Some cameras write nonsense into these fields of progressive files.
-            segment = segment[:-3] + b"\0\x3f\0"
+        if marker == _EOI:
+            stream.ended = True
+        elif marker in _SEQUENTIAL:
+            sequential = True
         elif marker == _DHT:
-            stream.zero_is_end &= _zero_is_end(segment[4:])
-        if not stream.ended and marker not in _METADATA:
+            tables |= _first_symbols(segment[4:])
+        elif marker == _SOS:
+            scan = _Scan(not sequential or _may_be_zero(segment, tables))
+            if sequential:  # some cameras write here what belongs into progressive files
+                segment = segment[:-3] + b"\0\x3f\0"
+        if marker != _EOI and marker not in _METADATA:
             stream.parts.append(segment)
     stream.parts.append(_END)
     return stream
 
 
-def _zero_is_end(tables: bytes) -> bool:
-    """Whether the code of zeros says in each Huffman table for blocks that one is complete."""
-    answer = True
+def _may_be_zero(header: bytes, tables: dict[int, int]) -> bool:
+    """Whether a long run of zero bytes may be a picture in the scan of blocks after a header.
+
+    It may where zero bits say that a block is complete, as in plain areas. Where they are a
+    coefficient they fill block after block with it, which no picture does.
+    """
+    return all(tables.get(selected & 15, 0) == 0 for selected in header[6:-3:2])
+
+
+def _first_symbols(tables: bytes) -> dict[int, int]:
+    """By its number: the symbol that zero bits stand for in each Huffman table for coefficients."""
+    found = {}
     while len(tables) > 17:
-        length = 17 + sum(tables[1:17])
         if tables[0] >> 4 == 1:  # else it is a table for mean values
-            answer &= tables[17] == 0  # the first symbol has the code of zeros
-        tables = tables[length:]
-    return answer
+            found[tables[0] & 15] = tables[17]
+        tables = tables[17 + sum(tables[1:17]) :]
+    return found
