@@ -46,37 +46,24 @@ _READ_AHEAD = 16  # bytes that the decoder takes before it needs them, and does 
 
 
 @dataclass
-class _Scan:
-    """Compressed data of a JPEG.
-
-    Attributes:
-        zeros: whether a long run of zero bytes may be a picture.
-        data: the bytes.
-    """
-
-    zeros: bool
-    data: bytes = b""
-
-
-@dataclass
 class _Stream:
     """What the pixels need of a JPEG.
 
     Attributes:
-        parts: of the file, in order, with compressed data among them.
-        scans: the compressed data.
+        parts: of the file, in order.
+        scans: which of them are compressed data, and whether zero bytes may be a picture there.
         ended: whether the file has an end marker.
     """
 
     parts: list[bytes] = field(default_factory=list)
-    scans: list[_Scan] = field(default_factory=list)
+    scans: dict[int, bool] = field(default_factory=dict)
     ended: bool = False
 
 
 def decoded_jpeg(
     content: bytes, mode: str, size: tuple[int, int], *, allow_truncated: bool
 ) -> npt.NDArray[np.uint8] | None:
-    """Decodes a JPEG, once.
+    """Decodes a JPEG.
 
     Args:
         content: the file, from the image's start marker on.
@@ -97,20 +84,11 @@ def decoded_jpeg(
     name, colours = _COLOURS[mode]
     stream = _parsed(content)
     pixels = np.empty((size[1], size[0], colours), np.uint8)
-    warning = ""
-    try:
-        # The pixels are in the buffer whether or not there is a warning.
-        simplejpeg.decode_jpeg(
-            b"".join(stream.parts), name, buffer=pixels, strict=not allow_truncated
-        )
-    except ValueError as error:
-        warning = str(error)
-        if "memory" in warning:
-            raise MemoryError from error
-        if not warning.startswith(_LOSSES):
-            return None
+    warning = _decode(stream, name, pixels, strict=not allow_truncated)
+    if warning is None:
+        return None
     if not allow_truncated:
-        _check(stream, warning)
+        _check(stream, warning, name, pixels)
     return pixels
 
 
@@ -120,43 +98,79 @@ def check_jpeg(content: bytes) -> None:
     Raises:
         ImageError: see `decoded_jpeg`.
     """
-    stream, warning = _parsed(content), ""
+    stream = _parsed(content)
+    warning = _decode(stream, "GRAY")  # the least work
+    if warning is not None:
+        _check(stream, warning, "GRAY")
+
+
+def _decode(
+    stream: _Stream, name: str, pixels: npt.NDArray[np.uint8] | None = None, strict: bool = True
+) -> str | None:
+    """Decodes a stream.
+
+    Args:
+        stream: the JPEG.
+        name: of the colours that are wanted.
+        pixels: where to put them, if anywhere. They are there even if there is a warning.
+        strict: whether a warning is wanted.
+
+    Returns:
+        The decoder's first warning, empty if there was none; None if it refuses the layout.
+    """
     try:
-        simplejpeg.decode_jpeg(b"".join(stream.parts), "GRAY")  # the least work
+        simplejpeg.decode_jpeg(b"".join(stream.parts), name, buffer=pixels, strict=strict)
     except ValueError as error:
-        warning = str(error)
-    if not warning or warning.startswith(_LOSSES):
-        _check(stream, warning)
+        said = str(error)
+        if said.startswith("Insufficient memory"):
+            raise MemoryError from error
+        return said if said.startswith(_LOSSES) else None
+    return ""
 
 
-def _check(stream: _Stream, warning: str) -> None:
-    """Refuses a stream that does not hold all pixels, by the decoder's first warning, if any."""
+def _check(
+    stream: _Stream, warning: str, name: str, pixels: npt.NDArray[np.uint8] | None = None
+) -> None:
+    """Refuses a stream that does not hold all pixels; see `_decode`."""
+    if _without_filling(stream, warning):
+        warning = _decode(stream, name, pixels) or ""
     if "remature end" in warning:
         raise ImageError("its data end too early (a truncated file)")
     if warning:
-        # Some writers fill up the end. The decoder must have been done where the filling begins.
-        found, data = _SURPLUS.search(warning), stream.scans[-1].data if stream.scans else b""
-        filling = len(data) - len(data.rstrip(data[-1:]))
-        surplus = int(found[1]) if found and stream.ended and len(stream.scans) == 1 else 0
-        if surplus == 0 or not surplus <= filling <= surplus + _READ_AHEAD:
-            raise ImageError("its data are damaged")
-        stream.scans[0].data = data[:-surplus]
-    if any(not scan.zeros and bytes(_ZERO_RUN) in scan.data for scan in stream.scans):
+        raise ImageError("its data are damaged")
+    if any(not zeros and bytes(_ZERO_RUN) in stream.parts[i] for i, zeros in stream.scans.items()):
         raise ImageError("its data are damaged (a part of them is empty)")
+
+
+def _without_filling(stream: _Stream, warning: str) -> bool:
+    """Takes away equal bytes that fill up the end, if it was them that the decoder warned of.
+
+    It must have been done where the filling begins: zeros that it took for pixels are none.
+    """
+    found = _SURPLUS.search(warning)
+    if found is None or not stream.ended or len(stream.scans) != 1:
+        return False
+    (place,), surplus = stream.scans, int(found[1])
+    data = stream.parts[place]
+    filling = len(data) - len(data.rstrip(data[-1:]))
+    if not surplus <= filling <= surplus + _READ_AHEAD:
+        return False
+    stream.parts[place] = data[:-surplus]
+    return True
 
 
 def _parsed(content: bytes) -> _Stream:
     """Takes apart the first image of a file, up to its end marker."""
     stream = _Stream([_START])
-    sequential, tables, place, scan = False, dict[int, int](), len(_START), None
+    sequential, tables, place = False, dict[int, int](), len(_START)
+    zeros: bool | None = None  # of the data that follow, if these are compressed
     while not stream.ended:
         found = _MARKER.search(content, place)
         start = found.start() if found else len(content)
-        if scan is not None:
-            scan.data = content[place:start]
-            stream.parts.append(scan.data)
-            stream.scans.append(scan)
-            scan = None
+        if zeros is not None:
+            stream.scans[len(stream.parts)] = zeros
+            stream.parts.append(content[place:start])
+            zeros = None
         if found is None:
             break
         marker = found[1][0]
@@ -169,7 +183,7 @@ def _parsed(content: bytes) -> _Stream:
         elif marker == _DHT:
             tables |= _first_symbols(segment[4:])
         elif marker == _SOS:
-            scan = _Scan(not sequential or _may_be_zero(segment, tables))
+            zeros = not sequential or _may_be_zero(segment, tables)
             if sequential:  # some cameras write here what belongs into progressive files
                 segment = segment[:-3] + b"\0\x3f\0"
         if marker != _EOI and marker not in _METADATA:

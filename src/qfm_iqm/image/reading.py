@@ -219,12 +219,10 @@ def opened(
 
 
 def _plain(error: Exception) -> str:
-    """What a decoder's error means, without the numbers and names that mean something to it."""
-    reason = " ".join(str(error).split())
-    if re.search("truncated|unexpected end", reason, re.IGNORECASE):
+    """What a decoder's error means; its own words and numbers mean something to it alone."""
+    if re.search("truncated|unexpected end", str(error), re.IGNORECASE):
         return "its data end too early (a truncated file)"
-    said = f" ({reason})" if re.fullmatch("[A-Za-z][A-Za-z ,']+", reason) else ""
-    return f"its data are damaged{said}"
+    return "its data are damaged"
 
 
 # ---- where the bytes come from ----

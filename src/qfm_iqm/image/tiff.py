@@ -58,3 +58,5 @@ def _check_deflate(data: bytes) -> None:
             data = decoder.unconsumed_tail
     except zlib.error as error:
         raise ImageError("its data are damaged (a wrong checksum)") from error
+    if not decoder.eof:
+        raise ImageError("its data end too early (a truncated file)")
