@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -91,17 +93,79 @@ def test_floats_and_bytes_are_of_each_other():
     assert as_bytes(as_floats(levels) + np.float32(0.4 / 255)).max() == 255
 
 
-def test_admission_is_asked_before_the_pixels_are_decoded():
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"])
+def test_admission_is_asked_before_the_pixels_are_decoded(kind):
     asked = []
 
     def refuse(needed):
         asked.append(needed)
         raise ImageError("it is too much")
 
-    content = encoded(600, 500, kind="JPEG")
-    with pytest.raises(ImageError, match=r"cannot read 'a.jpg': it is too much"):
-        read_fitted(content[:-9000], KEEPING, name="a.jpg", admit=refuse)
-    assert asked[0] >= 600 * 500 * 7
+    content = encoded(600, 500, kind=kind)
+    content = bytearray(content if kind == "WEBP" else content[:-9000])
+    content[len(content) // 2] ^= 1
+    with pytest.raises(ImageError, match=r"cannot read 'a.img': it is too much"):
+        read_fitted(bytes(content), KEEPING, name="a.img", admit=refuse)
+    assert asked[0] >= 600 * 500 * 4
+
+
+REFUSING = """
+import resource, sys
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.fitting import read_fitted
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def refuse(needed):
+    raise ImageError(f"it takes {needed}")
+
+content = sys.stdin.buffer.read()
+before = most()
+try:
+    read_fitted(content, Preprocessing(crop=32), admit=refuse)
+except ImageError as error:
+    print(most() - before, str(error).rpartition(" ")[2])
+"""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF"])
+def test_an_image_that_is_not_admitted_takes_no_memory(kind):
+    """Measured in a process of its own: decoded it would take 64 MB."""
+    file = io.BytesIO()
+    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+    Image.new("P" if kind == "GIF" else "L", (8000, 8000)).save(file, kind, **options)
+    command = [sys.executable, "-c", REFUSING]
+    done = subprocess.run(command, input=file.getvalue(), capture_output=True, check=True)
+    grown, needed = map(int, done.stdout.split())
+    assert grown < 20_000  # kilobytes
+    assert needed > 64_000_000
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("preprocessing", [REDUCING, KEEPING, SQUEEZING])
+def test_an_orientation_that_follows_the_pixels_is_applied(orientation, preprocessing):
+    before = encoded(90, 70, orientation=orientation)
+    start = before.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(before[start : start + 4])
+    place = before.index(b"IEND") - 4
+    after = before[:start] + before[end:place] + before[start:end] + before[place:]
+    assert len(after) == len(before)
+    assert_as_read_whole(after, preprocessing)
+    np.testing.assert_array_equal(
+        read_fitted(after, preprocessing).pixels, read_fitted(before, preprocessing).pixels
+    )
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_estimate_does_not_depend_on_the_orientation(orientation):
+    for preprocessing in (REDUCING, KEEPING, SQUEEZING):
+        estimates = []
+        for turn, size in ((1, (70, 90)), (orientation, (90, 70))):
+            with opened(encoded(*size, orientation=turn)) as picture:
+                estimates.append(decoding_bytes(picture, preprocessing))
+        assert estimates[0] == pytest.approx(estimates[1], rel=0.2)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])

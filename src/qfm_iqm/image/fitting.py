@@ -37,6 +37,7 @@ from qfm_iqm.image.reading import (
 
 STRIP_PIXELS = 1 << 19  # pixels that are copied at once
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_BACK = {6: 8, 8: 6}  # what undoes an orientation, where it is another
 _DEEP = ("I", "F")  # first letters of modes with more than 8 bits: read whole
 
 # Bytes a pixel takes on Pillow's canvas, and at most in the decoder beside it.
@@ -97,12 +98,12 @@ def read_fitted(
     with opened(
         source, name=name, max_pixels=max_pixels, allow_truncated=allow_truncated
     ) as picture:
-        turned = picture.orientation() in _TURNED
         if admit is not None:
             admit(decoding_bytes(picture, preprocessing, measured=measured))
         picture.load()
         pixels: npt.NDArray[Any]
         width, height = picture.image.size
+        turned = picture.orientation in _TURNED
         across, down = (height, width) if turned else (width, height)
         target = working_size(down, across, preprocessing)
         if picture.image.mode.startswith(_DEEP):
@@ -117,7 +118,10 @@ def read_fitted(
 def decoding_bytes(
     picture: Picture, preprocessing: Preprocessing, *, measured: bool = False
 ) -> int:
-    """The memory that reading an opened image takes at its peak, estimated from above."""
+    """The memory that reading an opened image takes at its peak, estimated from above.
+
+    How the image is turned does not matter, and may not be known before its pixels are decoded.
+    """
     image = picture.image
     width, height = image.size
     canvas = _CANVAS.get(image.mode, 4)
@@ -128,9 +132,10 @@ def decoding_bytes(
     if image.mode.startswith(_DEEP):
         result = 32 * width * height  # whole, through 16-bit grey to floats
     elif (target_height, target_width) == (height, width):
-        result = (3 if picture.orientation() == 1 else 6) * width * height
+        result = 3 * width * height
     else:
-        result = 3 * (height * target_width + 2 * target_height * target_width)
+        first = max(height * target_width, width * target_height)
+        result = 3 * (first + 2 * target_height * target_width)
     strips = 16 * min(width * height, max(STRIP_PIXELS, width))
     measuring = 64 * target_height * target_width if measured else 0
     return max(width * height * (canvas + decoder) + result + strips, result + measuring)
@@ -138,22 +143,24 @@ def decoding_bytes(
 
 def _whole(picture: Picture) -> Floats:
     """The image as floats (3, H, W)."""
-    return in_unit_range(colours_first(upright(picture.pixels(), picture.orientation())))
+    return in_unit_range(colours_first(upright(picture.pixels(), picture.orientation)))
 
 
 def _same_size(picture: Picture) -> Bytes:
     """The image, rows beside each other in memory as they come."""
     width, height = picture.image.size
-    pixels_HWC = np.empty((height, width, 3), np.uint8)
+    turned = picture.orientation in _TURNED
+    upright_HWC = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
+    stored_HWC = upright(upright_HWC, _BACK.get(picture.orientation, picture.orientation))
     for top, bottom in _strips(height, width):
-        pixels_HWC[top:bottom] = _bytes(picture, (0, top, width, bottom))
-    return _upright(pixels_HWC, picture)
+        stored_HWC[top:bottom] = _bytes(picture, (0, top, width, bottom))
+    return upright_HWC.transpose(2, 0, 1)
 
 
 def _reduced(picture: Picture, target: tuple[int, int]) -> Bytes:
     """The image reduced to (H, W), given as it is stored, and then turned upright."""
     width, height = picture.image.size
-    if picture.orientation() in _TURNED:  # what is down here will be across: it comes first
+    if picture.orientation in _TURNED:  # what is down here will be across: it comes first
         first_HWC = np.empty((target[0], width, 3), np.uint8)
         for left, right in _strips(width, height):
             strip_HWC = _bytes(picture, (left, 0, right, height))
@@ -163,20 +170,15 @@ def _reduced(picture: Picture, target: tuple[int, int]) -> Bytes:
         for top, bottom in _strips(height, width):
             strip_HWC = _bytes(picture, (0, top, width, bottom))
             first_HWC[top:bottom] = resized(strip_HWC, (bottom - top, target[1]))
-    return _upright(resized(first_HWC, target), picture)
+    pixels_HWC: Bytes = np.ascontiguousarray(
+        upright(resized(first_HWC, target), picture.orientation)
+    )
+    return pixels_HWC.transpose(2, 0, 1)
 
 
 def _bytes(picture: Picture, box: tuple[int, int, int, int]) -> Bytes:
     """A part of an image that has no more than 8 bits."""
     return cast(Bytes, picture.pixels(box))
-
-
-def _upright(pixels_HWC: Bytes, picture: Picture) -> Bytes:
-    """Pixels (H, W, 3) as a picture's orientation asks, as (3, H, W)."""
-    orientation = picture.orientation()
-    if orientation != 1:
-        pixels_HWC = np.array(upright(pixels_HWC, orientation), order="C")
-    return pixels_HWC.transpose(2, 0, 1)
 
 
 def _strips(length: int, across: int) -> Iterator[tuple[int, int]]:

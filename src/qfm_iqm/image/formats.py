@@ -15,11 +15,12 @@ An `ImageError` from here holds the reason alone; `image.reading` names the sour
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -35,11 +36,14 @@ from PIL import (
 )
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
-from qfm_iqm.image.jpeg_deep import open_jpeg
+from qfm_iqm.image.jpeg import decoded_jpeg
 from qfm_iqm.image.jpeg2000 import open_jpeg2000
+from qfm_iqm.image.jpeg_deep import open_jpeg
+from qfm_iqm.image.png import open_png, prepare_png
 from qfm_iqm.image.raw import is_raw, refuse_raw
 from qfm_iqm.image.signalled import take_up_colors
-from qfm_iqm.image.tiff import open_tiff
+from qfm_iqm.image.tiff_checks import check_tiff
+from qfm_iqm.image.tiff_pages import open_tiff
 
 Opener = Callable[[Any, str], Image.Image]
 
@@ -59,6 +63,7 @@ _FORMATS = tuple(
 )
 _OPENERS: dict[str, Opener] = {  # in the place of Pillow's own
     "JPEG": open_jpeg,
+    "PNG": open_png,
     "TIFF": open_tiff,
     "JPEG2000": open_jpeg2000,
 }
@@ -75,7 +80,6 @@ SUFFIXES = frozenset(
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG, _TIFF_BITS_TAG = 256, 257, 258
 _COLOR_PFM = re.compile(rb"PF\s")
 # How Pillow's plugins say that a file is whole, but of a layout that they do not read.
@@ -164,24 +168,41 @@ def rawmode(image: Image.Image) -> str:
 # ---- the pixels ----
 
 
-def with_jpeg_end(content: bytes) -> BinaryIO:
-    """Ends a JPEG with its end marker, at which the decoder fills what is missing.
+def load(image: Image.Image, allow_truncated: bool) -> npt.NDArray[np.uint8] | None:
+    """Decodes the pixels of an image, of a truncated one as many as there are.
 
-    That is what Pillow does under its global `LOAD_TRUNCATED_IMAGES`, for this image alone; a
-    second marker after a complete image is never reached.
-    """
-    return io.BytesIO(content + _JPEG_END if content.startswith(_JPEG_START) else content)
+    An image that cannot be decoded gives no pixels afterwards, however often it is asked.
 
-
-def load(image: Image.Image, allow_truncated: bool) -> None:
-    """Decodes the pixels into the image, of a truncated one as many as there are.
+    Returns:
+        The pixels (H, W, colours) of most JPEGs, packed as in the file; None where they are in the
+        image.
 
     Raises:
-        ImageError: the data end early and `allow_truncated` is false.
+        ImageError: the data are damaged or end early, and `allow_truncated` is false.
         Exception: whatever the decoder raises over damaged data.
     """
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
-        _prepare_tiff(image)
+    try:
+        if isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp:
+            image.fp.seek(image.tile[0].offset)
+            content = image.fp.read()
+            pixels = decoded_jpeg(content, image.mode, image.size, allow_truncated=allow_truncated)
+            if pixels is not None:
+                return pixels
+        if isinstance(image, PngImagePlugin.PngImageFile) and image.tile and not image.tell():
+            prepare_png(image, allow_truncated=allow_truncated)
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+            if not allow_truncated:
+                check_tiff(image)
+            _prepare_tiff(image)
+        _load_with_pillow(image, allow_truncated)
+    except Exception:
+        if isinstance(image, ImageFile.ImageFile):
+            image.tile, image._im = [], None
+        raise
+    return None
+
+
+def _load_with_pillow(image: Image.Image, allow_truncated: bool) -> None:
     try:
         image.load()
         if (
@@ -190,10 +211,8 @@ def load(image: Image.Image, allow_truncated: bool) -> None:
             and image.getchannel("A").getextrema() == (0, 0)
         ):
             image.putalpha(255)  # as every viewer shows it: nothing was meant to be hidden
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError):
         if not allow_truncated or not isinstance(image, ImageFile.ImageFile):
-            if "truncated" in str(error):
-                raise ImageError("its data end too early (a truncated file)") from error
             raise
         # Without tiles left to decode Pillow takes the rows that it has got as the image.
         if image.tile:

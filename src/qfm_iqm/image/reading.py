@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -24,7 +25,7 @@ from PIL import Image
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.colour import Pixels, srgb_pixels
-from qfm_iqm.image.formats import check_size, identified, load, rawmode, with_jpeg_end
+from qfm_iqm.image.formats import check_size, identified, load, rawmode
 from qfm_iqm.image.silence import quiet_pillow
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _read(
         raise ValueError(f"background must be three values in 0..255, not {background}")
     with opened(source, max_pixels=max_pixels, allow_truncated=allow_truncated) as picture:
         picture.load()
-        return upright(picture.pixels(background=background), picture.orientation())
+        return upright(picture.pixels(background=background), picture.orientation)
 
 
 @dataclass
@@ -138,15 +139,20 @@ class Picture:
         image: Pillow's.
         packing: how its file packs the pixels, see `image.formats.rawmode`.
         allow_truncated: see `read_image`.
+        orientation: EXIF (or XMP) orientation 1..8, and 1 where there is none or it cannot be
+            parsed; there once the pixels are decoded, since a file may name it after them.
     """
 
     image: Image.Image
     packing: str
     allow_truncated: bool
+    orientation: int = field(init=False)
+    _decoded: npt.NDArray[np.uint8] | None = field(init=False)
 
     def load(self) -> None:
         """Decodes the pixels."""
-        load(self.image, self.allow_truncated)
+        self._decoded = load(self.image, self.allow_truncated)
+        self.orientation = _orientation(self.image)
 
     def pixels(
         self,
@@ -156,17 +162,23 @@ class Picture:
     ) -> Pixels:
         """The loaded image, or a (left, top, right, bottom) of it, as stored: sRGB (H, W, 3)."""
         image = self.image
-        if box not in (None, (0, 0, *image.size)):
+        left, top, right, bottom = box = box or (0, 0, *image.size)
+        if self._decoded is not None:
+            part = np.ascontiguousarray(self._decoded[top:bottom, left:right])
+            size = (right - left, bottom - top)
+            image = Image.frombuffer(image.mode, size, part, "raw", self.packing, 0, 1)
+            image.info = self.image.info
+        elif box != (0, 0, *image.size):
             image = image.crop(box)
         return srgb_pixels(image, self.packing, background)
 
-    def orientation(self) -> int:
-        """EXIF (or XMP) orientation 1..8; 1 where there is none or it cannot be parsed."""
-        try:
-            value = self.image.getexif().get(_ORIENTATION_TAG, 1)
-        except Exception:  # damaged metadata say nothing against the pixels
-            return 1
-        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged metadata say nothing against the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 @contextmanager
@@ -193,7 +205,7 @@ def opened(
         raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
     name = name_of(source) if name is None else name_of(name)
     try:
-        with quiet_pillow, _opened(source, allow_truncated) as image:
+        with quiet_pillow, _opened(source) as image:
             check_size(image, max_pixels)
             yield Picture(image, rawmode(image), allow_truncated)
     except ImageError as refusal:  # the reason alone
@@ -203,8 +215,14 @@ def opened(
     except Exception as error:
         # Hostile or damaged bytes make decoders raise nearly anything (struct.error, zlib.error,
         # KeyError, ...): at this boundary each means that this source cannot be decoded.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"cannot read {name}: its data are damaged ({reason})") from error
+        raise ImageError(f"cannot read {name}: {_plain(error)}") from error
+
+
+def _plain(error: Exception) -> str:
+    """What a decoder's error means; its own words and numbers mean something to it alone."""
+    if re.search("truncated|unexpected end", str(error), re.IGNORECASE):
+        return "its data end too early (a truncated file)"
+    return "its data are damaged"
 
 
 # ---- where the bytes come from ----
@@ -220,14 +238,12 @@ def name_of(source: object) -> str:
 
 
 @contextmanager
-def _opened(source: Source, allow_truncated: bool) -> Iterator[Image.Image]:
+def _opened(source: Source) -> Iterator[Image.Image]:
     """An image with its header parsed and its pixels not yet decoded."""
     if isinstance(source, Image.Image):
         yield source
         return
     with _stream(source) as stream:
-        if allow_truncated:
-            stream = with_jpeg_end(stream.read())
         yield identified(stream)
 
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from qfm_iqm.image.cropping import working_size
-from qfm_iqm.image.reading import Source, in_eight_bits, read_image
+from qfm_iqm.image.cropping import Preprocessing, working_size
+from qfm_iqm.image.fitting import as_floats, read_fitted
+from qfm_iqm.image.reading import Source, in_eight_bits
 from qfm_iqm.image.statistics import pixel_statistics
 from qfm_iqm.image.tensors import covering_crops, fit
 from qfm_iqm.network.card import ModelCard
@@ -81,10 +82,8 @@ class QualityModel(nn.Module):
             ImageError: the image cannot be read.
             ValueError: the tensor is not of that shape, or holds no floating-point numbers.
         """
-        image_CHW = _pixels(image)
-        height, width = image_CHW.shape[-2:]
         preprocessing = self.card.preprocessing
-        fitted_CHW = fit(image_CHW, preprocessing)
+        fitted_CHW, height, width = _fitted(image, preprocessing)
         crops = covering_crops(fitted_CHW, preprocessing)
         return score_of(
             self.card,
@@ -106,10 +105,8 @@ class QualityModel(nn.Module):
             ImageError: the image cannot be read.
             ValueError: the tensor is not of that shape, or holds no floating-point numbers.
         """
-        image_CHW = _pixels(image)
-        height, width = image_CHW.shape[-2:]
-        preprocessing = self.card.preprocessing
-        fitted_CHW, size = fit(image_CHW, preprocessing), preprocessing.crop
+        preprocessing, size = self.card.preprocessing, self.card.preprocessing.crop
+        fitted_CHW, height, width = _fitted(image, preprocessing)
         length = working_size(height, width, preprocessing)
         parts = regions(*length, size)
         values_K = self._answers(covering_crops(fitted_CHW, preprocessing), batch_size)
@@ -143,11 +140,13 @@ class QualityModel(nn.Module):
         return np.asarray(torch.cat(values).double().numpy())
 
 
-def _pixels(image: Source | Tensor) -> Tensor:
-    """An image from anywhere as an RGB tensor (3, H, W)."""
-    image_CHW = image if isinstance(image, Tensor) else read_image(image)
-    _check_pixels(image_CHW, "image", "an RGB tensor (3, H, W)", dimensions=3)
-    return image_CHW
+def _fitted(image: Source | Tensor, preprocessing: Preprocessing) -> tuple[Tensor, int, int]:
+    """An image from anywhere at its working size (3, H, W), and the height and width it has."""
+    if isinstance(image, Tensor):
+        _check_pixels(image, "image", "an RGB tensor (3, H, W)", dimensions=3)
+        return fit(image, preprocessing), *image.shape[-2:]
+    found = read_fitted(image, preprocessing)
+    return torch.from_numpy(as_floats(found.pixels)), found.height, found.width
 
 
 def _bent(values_B: Tensor, curve: Curve) -> Tensor:

@@ -1,0 +1,211 @@
+"""JPEG: the pixels, and whether the file holds all of them.
+
+JPEG has no checksum, and its decoder goes on over damaged data: it invents what is missing, and
+says so in a warning. Pillow drops these warnings, so a file that lacks its lower half passes for
+whole, and one that lacks nothing but its end marker does not. simplejpeg is the same decoder
+(libjpeg-turbo, the same pixels to the bit) and hands the warnings on.
+
+Design choices:
+* The decoder gets what the pixels need and nothing else: comments and metadata, bytes between the
+  segments and whatever follows the end marker cannot make a whole file look damaged.
+* Every warning about compressed data counts as damage: too few, too many, or meaningless codes.
+* Bytes that only fill up the end of the data are harmless.
+* A span of zero bytes is damage even if the decoder gets through it, unless the tables say that
+  zeros may be plain areas.
+
+What stays unnoticed is a change after which the codes still come out even, such as most single
+flipped bits.
+
+An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from qfm_iqm.errors import ImageError
+
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+# A marker that is neither a restart within compressed data nor a data byte of 255.
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_EOI, _SOS, _DHT = 0xD9, 0xDA, 0xC4
+_SEQUENTIAL = {0xC0, 0xC1}  # Huffman-coded frames whose every scan holds whole blocks
+_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # not APP0 and APP14, which say what colours mean
+
+_COLOURS = {"RGB": ("RGB", 3), "L": ("GRAY", 1), "CMYK": ("CMYK", 4)}
+_LOSSES = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
+_SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+
+_ZERO_RUN = 32  # bytes: more than a block of 63 equal coefficients
+_READ_AHEAD = 16  # bytes that the decoder takes before it needs them, and does not count
+
+
+@dataclass
+class _Stream:
+    """What the pixels need of a JPEG.
+
+    Attributes:
+        parts: of the file, in order.
+        scans: which of them are compressed data, and whether zero bytes may be a picture there.
+        ended: whether the file has an end marker.
+    """
+
+    parts: list[bytes] = field(default_factory=list)
+    scans: dict[int, bool] = field(default_factory=dict)
+    ended: bool = False
+
+
+def decoded_jpeg(
+    content: bytes, mode: str, size: tuple[int, int], *, allow_truncated: bool
+) -> npt.NDArray[np.uint8] | None:
+    """Decodes a JPEG.
+
+    Args:
+        content: the file, from the image's start marker on.
+        mode: Pillow's mode of the image.
+        size: its width and height.
+        allow_truncated: whether to take what there is; what is missing is grey.
+
+    Returns:
+        (H, W, colours), CMYK as it is stored; None for a rare layout that this decoder refuses,
+        such as unusual sampling factors.
+
+    Raises:
+        ImageError: the file does not hold all pixels, and `allow_truncated` is false.
+        MemoryError: decoding takes more memory than there is.
+    """
+    if mode not in _COLOURS:
+        return None
+    name, colours = _COLOURS[mode]
+    stream = _parsed(content)
+    pixels = np.empty((size[1], size[0], colours), np.uint8)
+    warning = _decode(stream, name, pixels, strict=not allow_truncated)
+    if warning is None:
+        return None
+    if not allow_truncated:
+        _check(stream, warning, name, pixels)
+    return pixels
+
+
+def check_jpeg(content: bytes) -> None:
+    """Refuses a JPEG, such as one within a TIFF, that does not hold all pixels.
+
+    Raises:
+        ImageError: see `decoded_jpeg`.
+    """
+    stream = _parsed(content)
+    warning = _decode(stream, "GRAY")  # the least work
+    if warning is not None:
+        _check(stream, warning, "GRAY")
+
+
+def _decode(
+    stream: _Stream, name: str, pixels: npt.NDArray[np.uint8] | None = None, strict: bool = True
+) -> str | None:
+    """Decodes a stream.
+
+    Args:
+        stream: the JPEG.
+        name: of the colours that are wanted.
+        pixels: where to put them, if anywhere. They are there even if there is a warning.
+        strict: whether a warning is wanted.
+
+    Returns:
+        The decoder's first warning, empty if there was none; None if it refuses the layout.
+    """
+    try:
+        simplejpeg.decode_jpeg(b"".join(stream.parts), name, buffer=pixels, strict=strict)
+    except ValueError as error:
+        said = str(error)
+        if said.startswith("Insufficient memory"):
+            raise MemoryError from error
+        return said if said.startswith(_LOSSES) else None
+    return ""
+
+
+def _check(
+    stream: _Stream, warning: str, name: str, pixels: npt.NDArray[np.uint8] | None = None
+) -> None:
+    """Refuses a stream that does not hold all pixels; see `_decode`."""
+    if _without_filling(stream, warning):
+        warning = _decode(stream, name, pixels) or ""
+    if "remature end" in warning:
+        raise ImageError("its data end too early (a truncated file)")
+    if warning:
+        raise ImageError("its data are damaged")
+    if any(not zeros and bytes(_ZERO_RUN) in stream.parts[i] for i, zeros in stream.scans.items()):
+        raise ImageError("its data are damaged (a part of them is empty)")
+
+
+def _without_filling(stream: _Stream, warning: str) -> bool:
+    """Takes away equal bytes that fill up the end, if it was them that the decoder warned of.
+
+    It must have been done where the filling begins: zeros that it took for pixels are none.
+    """
+    found = _SURPLUS.search(warning)
+    if found is None or not stream.ended or len(stream.scans) != 1:
+        return False
+    (place,), surplus = stream.scans, int(found[1])
+    data = stream.parts[place]
+    filling = len(data) - len(data.rstrip(data[-1:]))
+    if not surplus <= filling <= surplus + _READ_AHEAD:
+        return False
+    stream.parts[place] = data[:-surplus]
+    return True
+
+
+def _parsed(content: bytes) -> _Stream:
+    """Takes apart the first image of a file, up to its end marker."""
+    stream = _Stream([_START])
+    sequential, tables, place = False, dict[int, int](), len(_START)
+    zeros: bool | None = None  # of the data that follow, if these are compressed
+    while not stream.ended:
+        found = _MARKER.search(content, place)
+        start = found.start() if found else len(content)
+        if zeros is not None:
+            stream.scans[len(stream.parts)] = zeros
+            stream.parts.append(content[place:start])
+            zeros = None
+        if found is None:
+            break
+        marker = found[1][0]
+        place = start + 2 + int.from_bytes(content[start + 2 : start + 4])
+        segment = content[start:place]
+        if marker == _EOI:
+            stream.ended = True
+        elif marker in _SEQUENTIAL:
+            sequential = True
+        elif marker == _DHT:
+            tables |= _first_symbols(segment[4:])
+        elif marker == _SOS:
+            zeros = not sequential or _may_be_zero(segment, tables)
+            if sequential:  # some cameras write here what belongs into progressive files
+                segment = segment[:-3] + b"\0\x3f\0"
+        if marker != _EOI and marker not in _METADATA:
+            stream.parts.append(segment)
+    stream.parts.append(_END)
+    return stream
+
+
+def _may_be_zero(header: bytes, tables: dict[int, int]) -> bool:
+    """Whether a long run of zero bytes may be a picture in the scan of blocks after a header.
+
+    It may where zero bits say that a block is complete, as in plain areas. Where they are a
+    coefficient they fill block after block with it, which no picture does.
+    """
+    return all(tables.get(selected & 15, 0) == 0 for selected in header[6:-3:2])
+
+
+def _first_symbols(tables: bytes) -> dict[int, int]:
+    """By its number: the symbol that zero bits stand for in each Huffman table for coefficients."""
+    found = {}
+    while len(tables) > 17:
+        if tables[0] >> 4 == 1:  # else it is a table for mean values
+            found[tables[0] & 15] = tables[17]
+        tables = tables[17 + sum(tables[1:17]) :]
+    return found

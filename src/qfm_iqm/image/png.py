@@ -1,0 +1,180 @@
+"""PNG: its chunks, of which Pillow gets those that the pixels need.
+
+Pillow refuses a whole image because of a wrong checksum in a comment, or of a profile that is long
+when decompressed; it overlooks wrong checksums and missing rows of the pixels. Here
+
+* text and animation are passed over, and a chunk about colour with a wrong checksum is left out;
+* the checksums of the pixels are compared, and every row must be there;
+* what is decompressed beside the pixels has a limit, beyond which it is left out;
+* opening reads no pixels. What says how the image is turned may follow them.
+
+An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from PIL.PngImagePlugin import PngImageFile
+
+from qfm_iqm.errors import ImageError
+
+_Key = str | tuple[int, int]  # of Pillow's `info`
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXELS = b"IDAT"
+_SHOWN = {b"IHDR", b"PLTE", b"tRNS"}  # without these there are no right pixels
+_COLOURS = {b"cHRM", b"cICP", b"cLLI", b"gAMA", b"mDCV", b"sBIT", b"sRGB"}
+_METADATA = {b"eXIf", b"iCCP", b"iTXt", b"tEXt", b"zTXt"}
+
+_MOST = 1 << 24  # bytes of a chunk, or of what it holds in compressed form
+_PIECE = 1 << 16
+_CHECKSUM = 4  # bytes, of a chunk and of compressed data
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The head of a chunk: its kind, and where its body lies."""
+
+    kind: bytes
+    start: int
+    length: int
+
+
+def open_png(stream: BinaryIO, name: str = "") -> PngImageFile:
+    """Opens a PNG by its header, as Pillow's plugin does.
+
+    Raises:
+        ImageError: the header is damaged.
+        Exception: whatever Pillow raises over damaged data.
+    """
+    header, metadata = [_SIGNATURE], dict[_Key, str | bytes]()
+    for chunk in _chunks(stream):
+        if chunk.kind == _PIXELS:
+            header.append(struct.pack(">I", chunk.length) + _PIXELS)
+            break
+        if chunk.kind in _SHOWN | _COLOURS | _METADATA and chunk.length <= _MOST:
+            body, valid = _body(stream, chunk)
+            if chunk.kind in _METADATA:
+                metadata |= _described(chunk.kind, body)
+            elif valid:
+                header.append(_encoded(chunk.kind, body))
+            elif chunk.kind in _SHOWN:
+                raise ImageError("its data are damaged (a wrong checksum)")
+    image = PngImageFile(io.BytesIO(b"".join(header)), name)
+    image.info |= metadata
+    image.fp = stream
+    return image
+
+
+def prepare_png(image: PngImageFile, *, allow_truncated: bool) -> None:
+    """Lets an opened PNG take its pixels from here when it is loaded, and be checked.
+
+    Its `load` then raises an `ImageError` if a checksum is wrong and `allow_truncated` is false.
+    """
+    pixels = _pixel_data(image, cast(BinaryIO, image.fp), not allow_truncated)
+
+    def rest() -> None:
+        for _ in pixels:
+            pass
+
+    def piece(read_bytes: int) -> bytes:
+        return next(pixels, b"")
+
+    image.load_read = piece  # type: ignore[method-assign]
+    image.load_end = rest  # type: ignore[method-assign]
+
+
+def _pixel_data(image: PngImageFile, stream: BinaryIO, checked: bool) -> Iterator[bytes]:
+    """The compressed pixels in pieces; metadata that follow go to the image.
+
+    The last bytes are kept back: a checksum, which the decoder of an image with all rows does not
+    ask for. One that lacks rows does, whatever the compressed data say of their end.
+    """
+    found = passed = False
+    kept = b""
+    for chunk in _chunks(stream):
+        if chunk.kind == _PIXELS and not passed:
+            found, sum_ = True, zlib.crc32(_PIXELS)
+            for start in range(0, chunk.length, _PIECE):
+                if not (piece := stream.read(min(_PIECE, chunk.length - start))):
+                    break  # the end of the file
+                sum_ = zlib.crc32(piece, sum_)
+                kept += piece
+                if len(kept) > _CHECKSUM:
+                    yield kept[:-_CHECKSUM]
+                    kept = kept[-_CHECKSUM:]
+            stored = stream.read(_CHECKSUM)
+            # Where the file ends here, it is for the decoder to say whether there is enough.
+            if checked and len(stored) == _CHECKSUM and stored != struct.pack(">I", sum_):
+                raise ImageError("its data are damaged (a wrong checksum)")
+        elif found:
+            passed = True
+            if chunk.kind in _METADATA and chunk.length <= _MOST:
+                image.info |= _described(chunk.kind, _body(stream, chunk)[0])
+
+
+# ---- chunks ----
+
+
+def _chunks(stream: BinaryIO) -> Iterator[_Chunk]:
+    """The chunks of a PNG, up to its end; the stream stands at the body of each."""
+    place = len(_SIGNATURE)
+    while True:
+        stream.seek(place)
+        head = stream.read(8)
+        if len(head) < 8 or head[4:] == b"IEND":
+            return
+        (length,) = struct.unpack(">I", head[:4])
+        yield _Chunk(head[4:], place + 8, length)
+        place += 8 + length + _CHECKSUM
+
+
+def _body(stream: BinaryIO, chunk: _Chunk) -> tuple[bytes, bool]:
+    """The body of a chunk, and whether its checksum is right."""
+    stream.seek(chunk.start)
+    body = stream.read(chunk.length)
+    return body, stream.read(_CHECKSUM) == _encoded(chunk.kind, body)[-_CHECKSUM:]
+
+
+def _encoded(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+# ---- metadata ----
+
+
+def _described(kind: bytes, body: bytes) -> dict[_Key, str | bytes]:
+    """What Pillow knows by name of a chunk of metadata: a profile, or how the image is turned.
+
+    A wrong checksum does not matter. Profiles have one of their own, and are left out by it; the
+    others are no more trusted here than in formats without any.
+    """
+    name, _, rest = body.partition(b"\0")
+    if kind == b"eXIf":
+        return {"exif": b"Exif\0\0" + body}
+    if kind == b"iCCP" and (profile := _inflated(rest[1:])):
+        return {"icc_profile": profile}
+    if kind == b"iTXt" and name == b"XML:com.adobe.xmp":
+        text = rest[2:].split(b"\0", 2)[-1]
+        return {"xmp": _inflated(text) if rest[:1] == b"\1" else text}
+    if name == b"Raw profile type exif" and kind in (b"tEXt", b"zTXt"):
+        text = _inflated(rest[1:]) if kind == b"zTXt" else rest
+        return {"Raw profile type exif": text.decode("latin-1")}
+    return {}
+
+
+def _inflated(data: bytes) -> bytes:
+    """Decompressed data; empty if they are damaged or too large."""
+    with suppress(zlib.error):
+        decoder = zlib.decompressobj()
+        found = decoder.decompress(data, _MOST + 1)
+        if decoder.eof and len(found) <= _MOST:
+            return found
+    return b""

@@ -1,0 +1,62 @@
+"""TIFF: whether compressed pixels are whole, where their compression has a way to tell.
+
+libtiff stops at the last pixel of a strip or tile, and overlooks the checksum that deflate has
+after it; it drops the warnings over JPEG data. PackBits, LZW and the fax codes have no checksum:
+what is damaged in them is found where it makes no sense, and else it is not.
+
+An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from PIL.TiffImagePlugin import TiffImageFile
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.jpeg import check_jpeg
+
+_COMPRESSION, _TABLES, _FILL_ORDER = 259, 347, 266
+_PLACES = ((273, 279), (324, 325))  # offsets and lengths, of strips and of tiles
+_JPEG, _DEFLATE = 7, (8, 32946)
+_PIECE = 1 << 20
+
+
+def check_tiff(image: TiffImageFile) -> None:
+    """Compares the checksums of an opened TIFF, and decodes JPEG data within it for a check.
+
+    Raises:
+        ImageError: they are damaged.
+    """
+    tags = image.tag_v2
+    compression = tags.get(_COMPRESSION)
+    if compression in _DEFLATE and tags.get(_FILL_ORDER, 1) == 1:
+        for piece in _pieces(image):
+            _check_deflate(piece)
+    elif compression == _JPEG:
+        tables = tags.get(_TABLES, b"\xff\xd8\xff\xd9")[:-2]
+        for piece in _pieces(image):
+            check_jpeg(tables + piece[2:])
+
+
+def _pieces(image: TiffImageFile) -> Iterator[bytes]:
+    """The compressed strips or tiles."""
+    for offsets, lengths in _PLACES:
+        places = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ()), strict=False)
+        for offset, length in places:
+            assert image.fp is not None
+            image.fp.seek(offset)
+            yield image.fp.read(length)
+
+
+def _check_deflate(data: bytes) -> None:
+    decoder = zlib.decompressobj()
+    try:
+        while data and not decoder.eof:
+            decoder.decompress(data, _PIECE)
+            data = decoder.unconsumed_tail
+    except zlib.error as error:
+        raise ImageError("its data are damaged (a wrong checksum)") from error
+    if not decoder.eof:
+        raise ImageError("its data end too early (a truncated file)")
