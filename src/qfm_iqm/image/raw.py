@@ -1,4 +1,4 @@
-"""Camera RAW files that tell by their first bytes; `image.tiff_pages` knows those that look like a TIFF.
+"""Camera RAW files that tell by their first bytes; `image.tiff_pages` knows those in TIFF.
 
 They hold what a sensor measured, which takes a converter with choices of its own to become a photo.
 What can be decoded at once in them is a preview, whose score is not the photo's.

@@ -8,6 +8,7 @@ gAMA and cHRM; `image.colour` takes them up, so that an image opened by Pillow i
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import BinaryIO
 
 from PIL import Image
@@ -51,12 +52,14 @@ def _take_up_png(image: Image.Image, stream: BinaryIO, grey: bool) -> None:
 
 
 def _png_chunk(stream: BinaryIO, wanted: bytes) -> bytes:
-    """The content of the first chunk of a kind before a PNG's pixels; `b""` if there is none."""
+    """The first chunk of a kind before a PNG's pixels; `b""` if there is none or it is damaged."""
     stream.seek(8)
     while len(head := stream.read(8)) == 8:
         size, kind = struct.unpack(">I4s", head)
         if kind == wanted:
-            return stream.read(min(size, 64))
+            content, checksum = stream.read(min(size, 64)), stream.read(4)
+            told = zlib.crc32(kind + content).to_bytes(4) == checksum
+            return content if told else b""  # a damaged description describes nothing
         if kind in (b"IDAT", b"IEND"):
             break
         stream.seek(size + 4, 1)
