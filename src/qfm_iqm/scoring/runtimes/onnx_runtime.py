@@ -41,9 +41,7 @@ class OnnxRuntime(PartedRuntime):
         options.log_severity_level = 3  # errors
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        self._session = onnxruntime.InferenceSession(
-            str(self._file), options, providers=providers
-        )
+        self._session = onnxruntime.InferenceSession(str(self._file), options, providers=providers)
 
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See `PartedRuntime.run_part`."""
