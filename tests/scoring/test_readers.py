@@ -1,7 +1,6 @@
 import os
 import signal
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +69,7 @@ def test_processes_and_threads_give_what_reading_one_by_one_gives(paths, policy,
     (tmp_path / "text.jpg").write_text("no image")
     items = [None, *paths[:5], None, str(tmp_path / "text.jpg"), str(tmp_path / "gone"), *paths[5:]]
     expected = [None if item is None else read(item, policy) for item in items]
-    assert_same(list(read_in_threads(items, partial(read, policy=policy), 3)), expected)
+    assert_same(list(read_in_threads(items, policy, 3, MEMORY)), expected)
     assert_same(list(read_in_processes(items, policy, 2, MEMORY)), expected)
 
 
