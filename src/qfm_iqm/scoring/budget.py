@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 SHARE = 16 << 20  # bytes that an image may take without asking: 512 x 512 pixels and some more
-READER = 80 << 20  # bytes that a reading process takes by itself
+READER = 80 << 20  # bytes that a reading process takes by itself, or reading threads together
 CGROUP = Path("/sys/fs/cgroup")
 LEAST = 256 << 20  # for images on their way, whatever the program itself takes
 
@@ -68,6 +68,10 @@ class MemoryBudget:
             free.append(number)
         return free
 
+    def is_large(self, number: int) -> bool:
+        """Whether an image was admitted to more than its share."""
+        return number in self._decoding
+
     def settle(self, number: int, held: int) -> None:
         """Reading is done: what is left of it is its pixels."""
         self._asking.pop(number, None)
@@ -101,7 +105,7 @@ def images_share(max_memory: int | None, processes: int) -> int:
     """
     if max_memory is None:
         return max(LEAST, available() // 2)
-    return max(LEAST, max_memory - resident() - processes * READER)
+    return max(LEAST, max_memory - resident() - max(1, processes) * READER)
 
 
 def usable_cores() -> int:

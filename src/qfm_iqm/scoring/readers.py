@@ -10,6 +10,7 @@ In both, an item that is None marks a border, and comes back as None in its plac
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from typing import TypeVar
 from qfm_iqm.errors import ImageError, QFMError
 from qfm_iqm.image.reading import name_of
 from qfm_iqm.scoring.budget import MemoryBudget, usable_cores
+from qfm_iqm.scoring.memory import give_freed_memory_back
 from qfm_iqm.scoring.reading import Reading, ReadingPolicy, read
 from qfm_iqm.scoring.worker import Worker, WorkerDeathError
 
@@ -59,6 +61,8 @@ def read_in_threads(
     def read_one(task: tuple[int, str]) -> tuple[int, Reading]:
         number, path = task
         reading = read(path, policy, partial(budget.admit, number), budget.share)
+        if budget.is_large(number):
+            give_freed_memory_back()
         budget.settle(number, 0 if reading.pixels is None else reading.pixels.nbytes)
         return number, reading
 
@@ -85,6 +89,7 @@ class _ThreadBudget:
         self._changed = threading.Condition()
         self._admitted: set[int] = set()
         self._closed = False
+        _open_budgets.add(self)
 
     def enter(self, number: int) -> None:
         with self._changed:
@@ -107,6 +112,10 @@ class _ThreadBudget:
                 if self._closed:
                     raise ImageError("reading has ended")
 
+    def is_large(self, number: int) -> bool:
+        with self._changed:
+            return self._budget.is_large(number)
+
     def settle(self, number: int, held: int) -> None:
         with self._changed:
             self._budget.settle(number, held)
@@ -126,6 +135,19 @@ class _ThreadBudget:
     def _look_again(self) -> None:
         self._admitted.update(self._budget.admitted())
         self._changed.notify_all()
+
+
+_open_budgets: weakref.WeakSet[_ThreadBudget] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for budget in list(_open_budgets):
+        budget.close()
+
+
+# Python waits at its end for the threads of pools, and a reader that was not closed would have
+# some that wait for memory. Nothing public is called before: `atexit` comes after.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
 def _ahead(threads: int) -> int:
