@@ -8,9 +8,16 @@ What is promised is what is named here; everything else may move. Names are impo
 are first used, so that `import qfm_iqm` and `qfm --help` cost nothing.
 """
 
-from typing import TYPE_CHECKING, Any
+# No module of Python's own is imported here but what Python has loaded at its start: with
+# `python -m qfm_iqm` these lines run while the current folder is still searched, until `__main__`.
+from qfm_iqm.telemetry import switch_off
 
+switch_off()  # libraries read their switches when they are imported, wherever that happens
+
+TYPE_CHECKING = False  # type checkers take it for true
 if TYPE_CHECKING:
+    from typing import Any
+
     from qfm_iqm.errors import QFMError
     from qfm_iqm.image.reading import read_image
     from qfm_iqm.network.checkpoint import load_model, save_model
@@ -48,7 +55,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOMES:
         raise AttributeError(f"module 'qfm_iqm' has no attribute '{name}'")
     from importlib import import_module

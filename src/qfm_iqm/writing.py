@@ -3,38 +3,89 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from qfm_iqm.errors import TableError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives an empty file beside `path` to write to, and moves it there at the end.
+    """Gives an empty file to write to, and brings its content to `path` at the end.
 
-    An earlier file of that name is there, whole, until then; it stays if anything is raised.
+    An earlier file of that name is there, whole, until then; it stays if anything is raised. It
+    keeps its permissions, and a new one has those that the process's umask says. Where `path` is a
+    link, the link stays and its target is written. A pipe or device cannot be replaced: the
+    complete content is sent to it.
 
     Raises:
         TableError: the place cannot be written to.
     """
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False
-        ) as file:
-            partial = Path(file.name)
-        try:
-            yield partial
-            partial.chmod(0o644)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        before = _status(path)
+        if before is None or stat.S_ISREG(before.st_mode):
+            with _beside(Path(os.path.realpath(path)), before) as partial:
+                yield partial
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                partial = Path(folder) / (path.name or "content")
+                partial.touch()
+                yield partial
+                with partial.open("rb") as content, path.open("wb") as receiver:
+                    shutil.copyfileobj(content, receiver)
     except OSError as error:
         raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
+
+
+@contextmanager
+def _beside(path: Path, before: os.stat_result | None) -> Iterator[Path]:
+    """Gives an empty file beside `path`, and moves it there at the end."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    # As any new file is made: the umask and the folder say who may read it.
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield partial
+        if before is not None:
+            with suppress(PermissionError):  # to give a file to its owner takes the right to
+                os.chown(partial, before.st_uid, before.st_gid)
+            partial.chmod(stat.S_IMODE(before.st_mode))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What is at a place, links followed; None if nothing is."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def writing_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
+    """Gives a text file in UTF-8, line ends as they are written, that replaces `path` at the end.
+
+    Args:
+        path: see `replacing`.
+        errors: what becomes of text that is no valid Unicode, as of `open`.
+
+    Raises:
+        TableError: the place cannot be written to.
+    """
+    with (
+        replacing(path) as partial,
+        partial.open("w", encoding="utf-8", errors=errors, newline="") as file,
+    ):
+        yield file
 
 
 def write_whole(text: str, path: Path) -> None:
@@ -43,5 +94,15 @@ def write_whole(text: str, path: Path) -> None:
     Raises:
         TableError: the place cannot be written to.
     """
+    with writing_text(path) as file:
+        file.write(text)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copies a file's content in one step.
+
+    Raises:
+        TableError: the place cannot be written to.
+    """
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+        shutil.copyfile(source, partial)

@@ -49,10 +49,29 @@ def test_images_on_their_way_never_take_more_and_none_waits_for_ever(seed):
     assert refused == {n for n, size in enumerate(sizes) if size > account.largest}
 
 
+def test_pixels_that_wait_for_an_image_before_them_do_not_keep_it_out():
+    account = MemoryBudget(1000, 4)
+    for number in range(3):
+        account.enter(number)
+    assert account.ask(1, 700) == "wait"
+    assert account.admitted() == [1]
+    assert account.ask(0, 800) == "wait"
+    assert account.admitted() == []  # there is no room while the other is being decoded
+    account.settle(1, 600)
+    assert account.ask(2, 800) == "wait"
+    assert account.admitted() == [0]  # or nothing would go on; the last one has time
+    account.settle(0, 100)
+    assert account.admitted() == []
+    account.leave(0)
+    account.leave(1)
+    assert account.admitted() == [2]
+
+
 def test_the_limit_is_for_the_whole_program(monkeypatch):
     monkeypatch.setattr(budget, "resident", lambda: 500_000_000)
     monkeypatch.setattr(budget, "available", lambda: 8_000_000_000)
     assert images_share(2_000_000_000, 2) == 1_500_000_000 - 2 * budget.READER
+    assert images_share(2_000_000_000, 0) == 1_500_000_000 - budget.READER
     assert images_share(400_000_000, 2) == budget.LEAST
     assert images_share(None, 2) == 4_000_000_000
 

@@ -1,7 +1,8 @@
 import os
 import signal
+import subprocess
+import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_processes_and_threads_give_what_reading_one_by_one_gives(paths, policy,
     (tmp_path / "text.jpg").write_text("no image")
     items = [None, *paths[:5], None, str(tmp_path / "text.jpg"), str(tmp_path / "gone"), *paths[5:]]
     expected = [None if item is None else read(item, policy) for item in items]
-    assert_same(list(read_in_threads(items, partial(read, policy=policy), 3)), expected)
+    assert_same(list(read_in_threads(items, policy, 3, MEMORY)), expected)
     assert_same(list(read_in_processes(items, policy, 2, MEMORY)), expected)
 
 
@@ -158,3 +159,71 @@ def test_large_images_share_the_memory_and_the_largest_are_refused(tmp_path):
         else:
             assert (reading.width, reading.height) == size
             assert np.array_equal(reading.pixels, read(reading.path, KEEPING).pixels)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Six photos of 12 megapixels, each of which takes some 60 MB while it is decoded."""
+    folder = tmp_path_factory.mktemp("large")
+    for number in range(6):
+        colour = (number * 40, 120, 90)
+        Image.new("RGB", (4000, 3000), colour).save(folder / f"{number}.jpg")
+    return sorted(str(path) for path in folder.iterdir())
+
+
+THREADS = """
+import sys
+from pathlib import Path
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.scoring.readers import read_in_threads
+from qfm_iqm.scoring.reading import ReadingPolicy
+
+def most():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(dict(line.split(":", 1) for line in lines)["VmHWM"].split()[0]) << 10
+
+memory, small, *large = sys.argv[1:]
+policy = ReadingPolicy(Preprocessing(crop=48, shorter_side=64))
+for _ in read_in_threads([small] * 3, policy, 4, 1 << 30):
+    pass
+before = most()
+readings = []
+for reading in read_in_threads(large, policy, 4, int(memory)):
+    readings.append(reading.error or reading.width)
+print(most() - before, readings)
+"""
+
+
+def in_a_process(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_threads_share_the_memory(large, paths):
+    took, readings = in_a_process(THREADS, 100_000_000, paths[0], *large).split(maxsplit=1)
+    assert readings.strip() == str([4000] * 6)
+    assert 40_000_000 < int(took) < 130_000_000
+    took, readings = in_a_process(THREADS, 1 << 30, paths[0], *large).split(maxsplit=1)
+    assert readings.strip() == str([4000] * 6)
+    assert int(took) > 160_000_000  # else the limit above was none
+    took, readings = in_a_process(THREADS, 50_000_000, paths[0], *large).split(maxsplit=1)
+    assert readings.count("decoding it takes about 0.06 GB") == 6
+    assert int(took) < 40_000_000
+
+
+ENDING = """
+import sys
+from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.scoring.readers import read_in_threads
+from qfm_iqm.scoring.reading import ReadingPolicy
+
+coming = read_in_threads(sys.argv[1:], ReadingPolicy(Preprocessing(crop=48)), 4, 130_000_000)
+print(next(coming).width)  # the pixels of this one stay: no other may be decoded
+"""
+
+
+def test_threads_that_wait_for_memory_do_not_outlive_their_reader(large):
+    assert in_a_process(ENDING, *large) == "4000\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def ablate(
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
     from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.writing import write_whole
+    from qfm_iqm.writing import copy_whole, write_whole
 
     console = messages()
     with extra("train", "Training"):
@@ -58,6 +57,6 @@ def ablate(
     draw_ablation(comparisons, folder / "summary.svg")
     if results is not None:
         for name in ("runs.csv", "summary.csv", "summary.md", "summary.svg"):
-            shutil.copyfile(folder / name, results / f"{grid.stem}_{name}")
+            copy_whole(folder / name, results / f"{grid.stem}_{name}")
     print(table)
     console.print(f"All figures: {folder / 'summary.csv'}", markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,6 +96,7 @@ def _run(
     allow_leaks: bool,
 ) -> None:
     from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.writing import copy_whole
 
     console = messages()
     with extra("train", "A benchmark"):
@@ -121,6 +121,6 @@ def _run(
         raise typer.Exit(130) from None
     if results is not None:
         for file in ("figures.csv", "summary.csv", "summary.md"):
-            shutil.copyfile(folder / file, results / f"{name}_{file}")
+            copy_whole(folder / file, results / f"{name}_{file}")
     print((folder / "summary.md").read_text("utf-8"), end="")
     console.print(f"All figures: {folder / 'figures.csv'}", markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ import typer
 
 from qfm_iqm.cli.options import messages
 from qfm_iqm.cli.showing import cell
+from qfm_iqm.writing import writing_text
 
 if TYPE_CHECKING:
     from qfm_iqm.evaluation.protocol import Evaluation
@@ -78,7 +79,7 @@ def compare(
 def _write(differences: list[Difference], path: Path) -> None:
     from dataclasses import astuple, fields
 
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with writing_text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(differences[0])])
         writer.writerows(astuple(difference) for difference in differences)

@@ -10,11 +10,13 @@ import typer
 
 from qfm_iqm.cli.options import (
     Device,
+    MaxMemory,
     Model,
     check_device,
     extra,
     messages,
     millions,
+    parse_bytes,
     with_progress,
 )
 
@@ -54,6 +56,7 @@ def gate(
         bool, typer.Option(help="Take every file in folders, whatever it is called.")
     ] = False,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused.", min=0)] = 250,
+    max_memory: MaxMemory = None,
     device: Device = None,
 ) -> None:
     """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be judged."""
@@ -74,6 +77,7 @@ def gate(
     if (baseline is None) != (max_drop is None):
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")
     max_pixels = millions(max_megapixels, "--max-megapixels")
+    memory = None if max_memory is None else parse_bytes(max_memory)
     check_device(device)
     with extra("runtimes", f"The runtime of '{model}'"):  # the one that qfm score takes
         loaded = load_runtime(model, device=device)
@@ -94,7 +98,7 @@ def gate(
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
-    scorer = Scorer(loaded, max_pixels=max_pixels)
+    scorer = Scorer(loaded, max_pixels=max_pixels, max_memory=memory)
     began = time.perf_counter()
     coming = scorer.score_paths(found.files)
     rows = list(with_progress(coming, len(found.files), "scoring", console))

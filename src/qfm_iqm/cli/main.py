@@ -37,6 +37,7 @@ from qfm_iqm.cli import (
     train,
 )
 from qfm_iqm.errors import QFMError
+from qfm_iqm.processes import keep_current_folder_out
 
 app = typer.Typer(
     name="qfm",
@@ -90,6 +91,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the `qfm` command."""
+    keep_current_folder_out()
     try:
         app()
     except QFMError as error:

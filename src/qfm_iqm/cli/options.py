@@ -51,6 +51,11 @@ Precision = Annotated[
     typer.Option(help="fp32, or bf16 by torch. Default: the model's own; see also qfm export."),
 ]
 
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(help="Memory for everything, like 2GB. Default: half of what is free."),
+]
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 

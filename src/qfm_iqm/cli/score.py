@@ -11,6 +11,7 @@ import typer
 
 from qfm_iqm.cli.options import (
     Device,
+    MaxMemory,
     Model,
     Precision,
     Runtime,
@@ -81,10 +82,7 @@ def score(
         bool, typer.Option(help="Score what is there of images that break off.")
     ] = False,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused.", min=0)] = 250,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(help="Memory for everything, like 2GB. Default: half of what is free."),
-    ] = None,
+    max_memory: MaxMemory = None,
     batch_size: Annotated[
         int | None,
         typer.Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +36,7 @@ def train(
     """Train a network by a recipe, select on validation, test once."""
     from qfm_iqm.scoring.rows import check_output
     from qfm_iqm.training.recipe_file import read_recipe
+    from qfm_iqm.writing import copy_whole
 
     console = messages()
     checked = read_recipe(recipe, changes or ())
@@ -66,7 +66,7 @@ def train(
         return
     show_evaluation(evaluation, console)
     if results is not None:
-        shutil.copyfile(folder / "results.csv", results)
+        copy_whole(folder / "results.csv", results)
     best = trainer.selection.best
     console.print(
         f"Best epoch by validation: {best['epoch'] + 1}. Model: {folder / 'model'}",

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from qfm_iqm.datasets.splits import PARTS, Split, official_split, split_by_content
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
+from qfm_iqm.writing import write_whole, writing_text
 
 SplitKind = Literal["content", "official", "file"]
 
@@ -97,8 +98,8 @@ def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, fold in zip(paths, folds, strict=True):
-            path.write_text(fold.to_text(), "utf-8", newline="\n")
-        with (folder / "folds.csv").open("w", newline="", encoding="utf-8") as file:
+            write_whole(fold.to_text(), path)
+        with writing_text(folder / "folds.csv") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("fold", "sha256", *PARTS, "rule"))
             for number, fold in enumerate(folds):

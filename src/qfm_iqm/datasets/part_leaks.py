@@ -25,6 +25,7 @@ from qfm_iqm.datasets.leakage import (
 from qfm_iqm.datasets.splits import PARTS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.writing import writing_text
 
 
 class PartLeak(NamedTuple):
@@ -191,11 +192,8 @@ def write_part_leaks(leaks: Sequence[PartLeak], path: Path) -> None:
     Raises:
         TableError: the place cannot be written to.
     """
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([PartLeak._fields, *leaks])
-    except OSError as error:
-        raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
+    with writing_text(path) as file:
+        csv.writer(file, lineterminator="\n").writerows([PartLeak._fields, *leaks])
 
 
 def read_part_leaks(path: Path) -> list[PartLeak]:

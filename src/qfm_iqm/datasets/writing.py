@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.writing import replacing, writing_text
 
 COLUMNS = ("name", "mos", "std", "content", "distortion", "level", "split")
 
@@ -35,15 +36,12 @@ def write_table(table: RatedTable, path: Path) -> None:
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise TableError(f"'{path}' cannot be written: its name must end in .csv or .parquet.")
-    try:
-        writer(path, texts, table.mos.tolist())
-    except OSError as error:
-        raise TableError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+    writer(path, texts, table.mos.tolist())
 
 
 def _write_csv(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:
     columns = [map(repr, labels) if name == "mos" else texts[name] for name in COLUMNS]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with writing_text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(zip(*columns, strict=True))
@@ -55,4 +53,5 @@ def _write_parquet(path: Path, texts: dict[str, tuple[str, ...]], labels: list[f
     import pyarrow.parquet as pq
 
     arrays = {name: labels if name == "mos" else list(texts[name]) for name in COLUMNS}
-    pq.write_table(pa.table(arrays), path)
+    with replacing(path) as partial:
+        pq.write_table(pa.table(arrays), partial)

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.writing import writing_text
 
 RESAMPLES = 10_000
 
@@ -113,7 +114,7 @@ def compare(runs: Iterable[Run], references: Sequence[str], *, seed: int = 0) ->
 
 def write_comparisons(comparisons: Iterable[Comparison], path: Path) -> None:
     """Writes comparisons as CSV, a row each."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with writing_text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(Comparison)])
         writer.writerows(astuple(comparison) for comparison in comparisons)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.bootstrap import bootstrap_replicates, percentile_interval
 from qfm_iqm.evaluation.correlation import METRICS, FloatArray, Logistic4, check_pair, fit_logistic
+from qfm_iqm.writing import writing_text
 
 WHOLE = "whole"
 SUBSET_MEAN = "subset_mean"
@@ -102,7 +103,7 @@ class Evaluation:
             split_sha256: of the split that what was evaluated comes from, a column of its own.
         """
         columns = [*(f.name for f in fields(Row)), "split_sha256"]
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
+        with writing_text(Path(path)) as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(asdict(row) | {"split_sha256": split_sha256} for row in self.rows)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qfm_iqm.evaluation.published import Published
+from qfm_iqm.writing import writing_text
 
 
 class FoldFigure(NamedTuple):
@@ -95,7 +96,7 @@ def write_rows(
     path: Path, kind: type[FoldFigure] | type[Summary], rows: Iterable[FoldFigure | Summary]
 ) -> None:
     """Writes fold figures or summaries as CSV, every digit kept."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with writing_text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(kind._fields)
         writer.writerows(rows)

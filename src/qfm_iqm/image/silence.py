@@ -9,6 +9,7 @@ damaged TIFF stay: only a redirection of the whole process' stderr could stop th
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import warnings
@@ -26,6 +27,18 @@ class _QuietPillow:
         self._inside = 0
         self._entry = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif|tifffile)\b"), 0)
         self._handler = logging.NullHandler()  # else unhandled messages go to stderr
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Forgets the threads that were inside when this process was forked: none of them is here.
+
+        One of them may have held the lock.
+        """
+        self._lock = threading.Lock()
+        if self._inside:
+            self._inside = 1
+            self.__exit__()
 
     def __enter__(self) -> None:
         with self._lock:

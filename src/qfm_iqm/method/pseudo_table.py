@@ -26,6 +26,7 @@ from qfm_iqm.image.distorting import DISTORTIONS
 from qfm_iqm.method.distillation import PseudoLabel, Teaching, pseudo_label
 from qfm_iqm.method.hints import TeacherTokens
 from qfm_iqm.network.model import QualityModel
+from qfm_iqm.writing import copy_whole
 
 _COLUMNS = tuple(field.name for field in fields(PseudoLabel))
 
@@ -118,7 +119,8 @@ def write_pseudo_labels(
         partial_tokens.unlink()
     else:
         partial_tokens.replace(tokens_beside(out))
-    partial.replace(out)
+    copy_whole(partial, out)
+    partial.unlink()
     return count
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from qfm_iqm.errors import ModelError
+from qfm_iqm.errors import ModelError, TableError
 from qfm_iqm.network.adapters import merged
 from qfm_iqm.network.card import BaseWeights, ModelCard, read_card
 from qfm_iqm.network.finding import CARD_FILE, WEIGHTS_FILE, find_model
@@ -30,6 +30,7 @@ from qfm_iqm.network.model import QualityModel
 from qfm_iqm.network.packing import check_loss, content_hash, pack, unpack
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.weights import BACKBONE_DIR, backbone_state, read_safetensors
+from qfm_iqm.writing import replacing
 
 
 def save_model(
@@ -200,6 +201,8 @@ def _write(card: ModelCard, content: bytes, folder: Path) -> None:
         _replace({folder / WEIGHTS_FILE: content, folder / CARD_FILE: card_content})
     except OSError as error:
         raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
+    except TableError as error:
+        raise ModelError(f"The model cannot be written to {folder}: {error}") from error
 
 
 def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Path) -> None:
@@ -212,16 +215,7 @@ def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Pa
 
 
 def _replace(contents: dict[Path, bytes]) -> None:
-    """Writes all of the files beside their places first, and only then moves them there."""
-    partial: dict[Path, Path] = {}
-    try:
-        for path, content in contents.items():
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                partial[path] = Path(file.name)
-                file.write(content)
-        for path, written in partial.items():
-            written.chmod(0o644)
-            written.replace(path)
-    finally:
-        for written in partial.values():
-            written.unlink(missing_ok=True)
+    """Writes all of the files beside their places, and only then moves them there, in order."""
+    with ExitStack() as places:
+        for path, content in reversed(contents.items()):  # what is entered last is moved first
+            places.enter_context(replacing(path)).write_bytes(content)

@@ -20,6 +20,7 @@ from qfm_iqm.image.statistics import pixel_statistics
 from qfm_iqm.image.tensors import covering_crops, fit
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.explaining import QualityMap, cells, regions
+from qfm_iqm.network.forking import keep_forks_able
 from qfm_iqm.network.meaning import Curve
 from qfm_iqm.network.quality import QualityNetwork
 from qfm_iqm.network.score import QualityScore, score_of
@@ -51,6 +52,7 @@ class QualityModel(nn.Module):
             Scores (B,) in label units: each the mean over the image's covering crops, through the
             card's calibration if it has one.
         """
+        keep_forks_able()
         _check_pixels(images_BCHW, "images", "a batch (B, 3, H, W)", dimensions=4)
         crops_KBCSS = torch.stack(list(self.crops(images_BCHW)))
         scores: Tensor = self.network(crops_KBCSS.flatten(0, 1))
@@ -129,6 +131,7 @@ class QualityModel(nn.Module):
 
     def _answers(self, crops: Iterable[Tensor], batch_size: int) -> npt.NDArray[np.float64]:
         """The network's answers (K,) for crops, batch by batch, in evaluation mode."""
+        keep_forks_able()
         coming = iter(crops)
         device = self.network.scale.mean.device
         training = self.training

@@ -8,7 +8,6 @@ Design choices:
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.writing import replacing
 
 ENDINGS = (".svg", ".png")
 
@@ -56,10 +56,5 @@ def save(draw: Callable[[], Figure], out: Path, *, title: str) -> None:
         facts["Date"] = None  # today's would make other bytes of the same figure
     with matplotlib.rc_context(_STYLE):
         figure = draw()
-        try:
-            with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-                partial = Path(folder) / out.name
-                figure.savefig(partial, format=ending[1:], dpi=150, metadata=facts)
-                partial.replace(out)
-        except OSError as error:
-            raise TableError(f"'{out}' cannot be written: {error.strerror}.") from error
+        with replacing(out) as partial:
+            figure.savefig(partial, format=ending[1:], dpi=150, metadata=facts)

@@ -1,8 +1,11 @@
 """How much memory images on their way may take: who may decode now, who waits, who is refused.
 
 Every image on its way counts with a small fixed share from the moment it is handed to a reader.
-One that needs more asks, and is admitted when all before it have been and there is room. As the
-first image that is still waiting never waits for one behind it, nothing can wait for ever.
+One that needs more asks, and is admitted when there is room and none before it waits.
+
+An image may have been decoded before one ahead of it has asked, and its pixels stay until that one
+is done. So that nothing waits for ever, the first image on its way is admitted when no other is
+being decoded, whatever the pixels behind it take.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 SHARE = 16 << 20  # bytes that an image may take without asking: 512 x 512 pixels and some more
-READER = 80 << 20  # bytes that a reading process takes by itself
+READER = 80 << 20  # bytes that a reading process takes by itself, or reading threads together
 CGROUP = Path("/sys/fs/cgroup")
 LEAST = 256 << 20  # for images on their way, whatever the program itself takes
 
@@ -36,6 +39,7 @@ class MemoryBudget:
         self.largest = total - (ahead - 1) * self.share
         self._held: dict[int, int] = {}
         self._asking: dict[int, int] = {}
+        self._decoding: set[int] = set()  # more than their share
 
     def enter(self, number: int) -> None:
         """An image is handed to a reader."""
@@ -55,22 +59,36 @@ class MemoryBudget:
         free = []
         for number in sorted(self._asking):
             needed = self._asking[number]
-            if sum(self._held.values()) - self._held[number] + needed > self.total:
+            fits = sum(self._held.values()) - self._held[number] + needed <= self.total
+            if not fits and (self._decoding or number != min(self._held)):
                 break
             self._held[number] = needed
+            self._decoding.add(number)
             del self._asking[number]
             free.append(number)
         return free
 
+    def is_large(self, number: int) -> bool:
+        """Whether an image was admitted to more than its share."""
+        return number in self._decoding
+
     def settle(self, number: int, held: int) -> None:
         """Reading is done: what is left of it is its pixels."""
         self._asking.pop(number, None)
+        self._decoding.discard(number)
         self._held[number] = max(self.share, held)
 
     def leave(self, number: int) -> None:
         """The pixels have gone through the network."""
         self._held.pop(number, None)
         self._asking.pop(number, None)
+
+    def refusal(self, needed: int) -> str:
+        """Why an image is refused that needs more than there ever is."""
+        return (
+            f"decoding it takes about {needed / 1e9:.2f} GB, and the memory set for images is "
+            f"{self.largest / 1e9:.2f} GB; reduce it or raise the limit"
+        )
 
 
 def readers_within(max_memory: int, wanted: int) -> int:
@@ -83,11 +101,11 @@ def images_share(max_memory: int | None, processes: int) -> int:
 
     Args:
         max_memory: bytes for the whole program; None takes half of what the machine has free.
-        processes: that will read.
+        processes: that will read; 0 if threads of this process do.
     """
     if max_memory is None:
         return max(LEAST, available() // 2)
-    return max(LEAST, max_memory - resident() - processes * READER)
+    return max(LEAST, max_memory - resident() - max(1, processes) * READER)
 
 
 def usable_cores() -> int:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import chdir
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,9 @@ class Output:
     Args:
         url: a local folder, or what fsspec knows.
 
+    Attributes:
+        url: the same, absolute: other processes stand in other folders.
+
     Raises:
         TableError: no such file system.
     """
@@ -71,7 +76,7 @@ class Output:
             self.system, self.root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise TableError(f"'{url}' cannot be written to: {error}.") from error
-        self.url = url
+        self.url = url if "://" in url else self.root
 
     def part(self, number: int) -> str:
         """The place of a part."""
@@ -222,7 +227,10 @@ class DistributedJob:
         import ray
 
         if not ray.is_initialized():
-            ray.init(address=address, log_to_driver=False, include_dashboard=False)
+            # Ray has its processes import from the folder that is current while it starts, before
+            # all others: of what lies beside the photos they must run nothing.
+            with chdir(sys.prefix):
+                ray.init(address=address, log_to_driver=False, include_dashboard=False)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         gpus = int(ray.cluster_resources().get("GPU", 0))

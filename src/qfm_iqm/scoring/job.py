@@ -20,9 +20,8 @@ Design choices:
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from qfm_iqm.scoring.identity import Counted, Identity, Outcome
 from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.scoring.rows import COLUMNS, ScoreRow, check_output, read_rows, write_rows
 from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.writing import write_whole
 
 PART = 128  # files
 _PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges
@@ -66,6 +66,11 @@ class Job:
 
     def __init__(self, out: Path, files: Sequence[str], scorer: Scorer, *, resume: bool) -> None:
         check_output(out)
+        if out.exists() and not out.is_file():
+            raise TableError(
+                f"'{out}' cannot be written: it is a pipe or a device, and a table is read back to "
+                "go on with it; without --out, rows go to stdout as CSV."
+            )
         self.out = out
         self.folder = folder_of(out)
         self.scorer = scorer
@@ -212,7 +217,8 @@ class Job:
         have = {row.path for row in known}
         plan = [[row.path for row in known]] if known else []
         plan += in_parts([file for file in files if file not in have])
-        made = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+        made = self.folder.with_name(f".{self.folder.name}.{secrets.token_hex(4)}")
+        made.mkdir()
         try:
             (made / "parts").mkdir()
             (made / "lock").touch()
@@ -222,7 +228,6 @@ class Job:
             _write_plan(plan, made / "plan.jsonl")
             if known:
                 write_rows(known, made / "parts" / "000000.jsonl")
-            made.chmod(0o755)
             try:
                 made.rename(self.folder)
             except OSError:
@@ -264,12 +269,7 @@ def in_parts(files: Sequence[str]) -> list[list[str]]:
 
 
 def _write_plan(plan: list[list[str]], path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="ascii") as file:
-        file.writelines(json.dumps(part) + "\n" for part in plan)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_whole("".join(json.dumps(part) + "\n" for part in plan), path)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.writing import writing_text
 
 Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
 
@@ -41,7 +42,7 @@ class JudgedImages:
         """Writes `name, mos, score, spread` and the group, one row per image."""
         assert self.table.mos is not None
         groups = [] if self.by is None else [self.table.column(self.by)]
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with writing_text(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["name", "mos", "score", "spread", *([self.by] if self.by else [])])
             columns = (self.table.names, self.table.mos.tolist(), self.rows, *groups)

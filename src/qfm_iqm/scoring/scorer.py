@@ -28,7 +28,7 @@ from qfm_iqm.image.cropping import covering_crops
 from qfm_iqm.image.reading import MAX_PIXELS
 from qfm_iqm.network.score import QualityScore, score_of
 from qfm_iqm.scoring.budget import images_share, readers_within
-from qfm_iqm.scoring.reading import Fetch, Reading, ReadingPolicy, read
+from qfm_iqm.scoring.reading import Fetch, Reading, ReadingPolicy
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Crop, Runtime
 
@@ -86,8 +86,8 @@ class Scorer:
         device: of a quality model: torch's name; None takes a GPU if there is one.
         max_pixels: larger images are refused.
         allow_truncated: score the part of a truncated file that is there.
-        max_memory: bytes that the program may take, kept where `processes` read; None takes half
-            of what the machine has free for the images on their way.
+        max_memory: bytes that the program may take; None takes half of what the machine has free
+            for the images on their way. Images that would take more than there is are refused.
         fetch: gives the content of a file; None reads local files and URLs.
         source: gives the crops of a file in place of reading it.
         shown: scores on the scale that people are shown; False keeps them in label units, to be
@@ -247,22 +247,23 @@ class Scorer:
         # Here, not above: the command line that scores one photo needs no processes.
         from qfm_iqm.scoring import readers
 
-        if self.processes and self._source is None:
-            number = self.readers
+        number = self.readers
+        if self._source is not None:
+            yield from readers.call_in_threads(items, self._from_source, number)
+            return
+        if self.processes:
             if self.max_memory is not None:
                 number = readers_within(self.max_memory, number)
             memory = images_share(self.max_memory, number)
             coming = readers.read_in_processes(items, self.policy, number, memory)
-            yield from map(self._with_crops, coming)  # holds on to none of the images
         else:
-            yield from readers.read_in_threads(items, self._read, self.readers)
+            memory = images_share(self.max_memory, 0)
+            coming = readers.read_in_threads(items, self.policy, number, memory)
+        yield from map(self._with_crops, coming)  # holds on to none of the images
 
-    def _read(self, path: str) -> tuple[Reading, Sequence[Crop]]:
-        """Reads one file into the crops that cover it."""
-        if self._source is None:
-            found = self._with_crops(read(path, self.policy))
-            assert found is not None
-            return found
+    def _from_source(self, path: str) -> tuple[Reading, Sequence[Crop]]:
+        """The crops that the source gives of a file."""
+        assert self._source is not None
         try:
             crops = self._source(path)
         except ImageError as error:

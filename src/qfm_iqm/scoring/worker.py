@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.processes import start_python
 from qfm_iqm.scoring.reading import Reading, ReadingPolicy, read
 
 Task = tuple[int, str]
@@ -52,8 +53,8 @@ class Worker:
         # wait for ever for what these threads held.
         ours, theirs = socket.socketpair()
         code = f"from qfm_iqm.scoring.worker import serve; serve({theirs.fileno()})"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+        self._process = start_python(
+            code,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": "1"},

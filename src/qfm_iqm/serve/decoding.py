@@ -12,7 +12,6 @@ import os
 import queue
 import selectors
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy.typing as npt
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.processes import start_python
 from qfm_iqm.serve.frames import LENGTHS_SIZE, lengths, packed
 from qfm_iqm.serve.limits import Limits
 
@@ -126,8 +126,8 @@ class _Worker:
     """One process, and its pipes."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "qfm_iqm.serve.worker"],
+        self._process = start_python(
+            "from qfm_iqm.serve.worker import main; main()",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

@@ -1,9 +1,8 @@
 """A decoding worker: a process that turns encoded bytes into pixels, within its limits.
 
-    python -m qfm_iqm.serve.worker        (started by `serve.decoding`, not by people)
-
-It reads frames on stdin and answers on stdout. Hostile bytes meet the decoders here, in a process
-that may neither grow without bound nor write a file, and whose death costs one image.
+`serve.decoding` starts it. It reads frames on stdin and answers on stdout. Hostile bytes meet the
+decoders here, in a process that may neither grow without bound nor write a file, and whose death
+costs one image.
 """
 
 from __future__ import annotations
@@ -80,7 +79,3 @@ def _limit(decode_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + decode_bytes,) * 2)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    main()

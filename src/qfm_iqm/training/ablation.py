@@ -42,6 +42,7 @@ from qfm_iqm.training.folder import RunFolder
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.writing import writing_text
 
 _FIGURE = re.compile(r"(srcc|plcc):(.+)")
 
@@ -246,9 +247,7 @@ def _add_row(table: Path, row: dict[str, str]) -> None:
     """Adds a run, in one step; parts that only some settings have get columns of their own."""
     rows = [*read_runs(table), row]
     columns = list(dict.fromkeys(key for one in rows for key in one))
-    partial = table.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with writing_text(table) as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(table)

@@ -19,6 +19,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.protocol import WHOLE, evaluate
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.judging import Progress, score_rated
+from qfm_iqm.writing import writing_text
 
 REPORTED = ("srcc", "krcc", "plcc_logistic")
 
@@ -131,7 +132,7 @@ def cross(
 
 def write_cross(figures: Sequence[CrossFigure], path: Path) -> None:
     """Writes figures as CSV, every digit kept; an empty cell stands for None."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with writing_text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(CrossFigure)])
         writer.writerows(astuple(figure) for figure in figures)

@@ -17,6 +17,7 @@ from qfm_iqm.datasets.part_leaks import (
 from qfm_iqm.training.data import rated_split, rated_table, split_of
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.writing import write_whole
 
 REMEDY = "--allow-leaks goes on all the same"
 
@@ -72,7 +73,7 @@ def check_leaks(
             for leak in find_part_leaks(table, split, prints, fold=fold)
         ]
         write_part_leaks(leaks, listed)
-        seen.write_text("\n".join(wanted) + "\n", "utf-8")
+        write_whole("\n".join(wanted) + "\n", seen)
     if not allow:
         refuse_part_leaks(leaks, listed, remedy=REMEDY)
     if leaks:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.writing import replacing
 
 _TENSOR = "__tensor__"
 
@@ -24,9 +25,8 @@ def save_state(state: dict[str, Any], path: Path) -> None:
     """Writes nested dictionaries and lists of tensors and JSON values."""
     tensors: dict[str, Tensor] = {}
     tree = _take_tensors(state, "", tensors)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"tree": json.dumps(tree)})
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"tree": json.dumps(tree)})
 
 
 def load_state(path: Path) -> dict[str, Any]:

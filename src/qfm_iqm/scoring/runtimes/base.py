@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.errors import QFMError
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.scoring.budget import usable_cores
 
@@ -84,10 +85,26 @@ class PartedRuntime(Runtime):
     def __init__(self, card: ModelCard, precision: Precision, weights: str) -> None:
         super().__init__(card, precision, weights)
         self.part = max(1, _PART // card.preprocessing.crop**2)
+        self._start()
+
+    def _start(self) -> None:
+        """Makes what belongs to one process: its session of the library, and its threads."""
+        self.open()
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="network")
+        self._process = os.getpid()
+
+    @abstractmethod
+    def open(self) -> None:
+        """Loads the network; called once more in a process that is forked from this one.
+
+        Raises:
+            QFMError: the library cannot be used in a forked process.
+        """
 
     def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """See `Runtime.run`."""
+        if os.getpid() != self._process:  # a fork has none of its parent's threads
+            self._start()
         parts = [crops[i : i + self.part] for i in range(0, len(crops), self.part)]
         scores = self._pool.map(lambda part: self.run_part(stacked(part)), parts)
         return np.concatenate([np.asarray(scores_B, np.float64) for scores_B in scores])
@@ -95,6 +112,14 @@ class PartedRuntime(Runtime):
     @abstractmethod
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Scores (B,) of few crops (B, 3, S, S), on the thread that it is called in."""
+
+
+def forked(library: str) -> QFMError:
+    """What to raise in a forked process where a library cannot be used."""
+    return QFMError(
+        f"{library} cannot compute in a process that was forked after the model was loaded: start "
+        "that process by spawn, and load the model there."
+    )
 
 
 def fill(batch_BCSS: npt.NDArray[np.float32], crops: Sequence[Crop]) -> None:

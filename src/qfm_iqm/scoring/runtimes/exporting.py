@@ -8,6 +8,7 @@ Shapes: B crops, S crop size.
 
 from __future__ import annotations
 
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def export(
     if precision == "int8" and not photos:
         raise ModelError("int8 is calibrated on real photos: give a folder of some hundred.")
     _check_folder(folder)
+    folder = folder.resolve()  # a link stays, and what it points to is replaced
     model = model.cpu().eval()
     crops = _photo_crops(model, photos) if photos else _noise_crops(model)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
@@ -190,5 +192,6 @@ def _check_folder(folder: Path) -> None:
 
 def _replace_folder(made: Path, folder: Path) -> None:
     if folder.exists():
+        made.chmod(stat.S_IMODE(folder.stat().st_mode))
         folder.rename(made.parent / "earlier")
     made.rename(folder)

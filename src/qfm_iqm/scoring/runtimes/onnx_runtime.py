@@ -27,17 +27,21 @@ class OnnxRuntime(PartedRuntime):
     name: ClassVar[Name] = "onnx"
 
     def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
+        self._file = file
+        super().__init__(card, precision, weights)
+        if "CUDAExecutionProvider" in self._session.get_providers():
+            self.part = self.batch = 256
+
+    def open(self) -> None:
+        """See `PartedRuntime.open`."""
         import onnxruntime
 
-        super().__init__(card, precision, weights)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=providers)
-        if "CUDAExecutionProvider" in self._session.get_providers():
-            self.part = self.batch = 256
+        self._session = onnxruntime.InferenceSession(str(self._file), options, providers=providers)
 
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See `PartedRuntime.run_part`."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.network.card import ModelCard
-from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision, threads
+from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision, forked, threads
 
 
 class OpenvinoRuntime(PartedRuntime):
@@ -26,9 +26,15 @@ class OpenvinoRuntime(PartedRuntime):
     name: ClassVar[Name] = "openvino"
 
     def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
+        self._file = file
+        super().__init__(card, precision, weights)
+
+    def open(self) -> None:
+        """See `PartedRuntime.open`."""
+        if hasattr(self, "_network"):  # it crashes when what was forked with it is taken down
+            raise forked("OpenVINO")
         import openvino
 
-        super().__init__(card, precision, weights)
         options = {
             "INFERENCE_NUM_THREADS": threads(),
             "NUM_STREAMS": threads(),  # parts at a time, of one thread each
@@ -36,7 +42,7 @@ class OpenvinoRuntime(PartedRuntime):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         core = openvino.Core()
-        self._network = core.compile_model(core.read_model(file), "CPU", options)
+        self._network = core.compile_model(core.read_model(self._file), "CPU", options)
         self._own = threading.local()  # of each thread, its request
 
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

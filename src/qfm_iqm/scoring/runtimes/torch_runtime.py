@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qfm_iqm.network.forking import keep_forks_able
 from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill
+from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill, forked
 
 
 class TorchRuntime(Runtime):
@@ -45,10 +47,14 @@ class TorchRuntime(Runtime):
         self.model = model.to(self.device).eval()
         self._compiled: Any = torch.compile(self._forward) if compiled else None
         self._size = 0
+        self._process = os.getpid()
 
     @torch.inference_mode()
     def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """See `Runtime.run`; takes what a frozen stem gave for crops (B, N, D) in their place."""
+        if self._process != os.getpid() and (self._compiled or self.device.type != "cpu"):
+            raise forked("torch, compiled or on a GPU,")
+        keep_forks_able()
         # In memory that a GPU can fetch from by itself, where there is one; and bytes as bytes:
         # turning them into floats here would take longer than the network takes there.
         pinned = self.device.type == "cuda"
