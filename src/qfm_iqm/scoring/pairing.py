@@ -15,17 +15,21 @@ A path is compared as its parts joined by slashes; an ending begins at a part.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import itemgetter
 from urllib.parse import unquote
 
 from qfm_iqm.scoring.tables import ScoreTable
 
 Keys = Sequence[str | None]
 Rows = list[tuple[int, int]]
+
+_TO_RESOLVE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")  # parts that are empty, `.` or `..`
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,12 @@ def pair_paths(first: Sequence[str], second: Sequence[str]) -> Rows:
     Returns:
         Places in the first list and in the second, in the first list's order.
     """
+    found = dict(_matches(first, second))  # the same text, though it may be comparable to others
+    if len(found) == min(len(first), len(second)):
+        return sorted(found.items())
     paths = (list(map(comparable, first)), list(map(comparable, second)))
     places = tuple({path: place for place, path in enumerate(side)} for side in paths)
     counts = tuple(map(Counter, paths))
-    found = dict(_matches(first, second))  # the same text, though it may be comparable to others
     for path, other in _partners(set(paths[0]) - {""}, set(paths[1]) - {""}).items():
         if counts[0][path] == counts[1][other] == 1:
             found[places[0][path]] = places[1][other]
@@ -101,13 +107,16 @@ def comparable(path: str) -> str:
         path = rest
         if scheme.lower() in ("http", "https"):
             path = unquote(rest.partition("#")[0].partition("?")[0])
-    parts: list[str] = []
-    for part in path.replace("\\", "/").split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return unicodedata.normalize("NFC", "/".join(parts))
+    path = path.replace("\\", "/").lstrip("/")
+    if _TO_RESOLVE.search(path):
+        parts: list[str] = []
+        for part in path.split("/"):
+            if part == "..":
+                del parts[-1:]
+            elif part not in ("", "."):
+                parts.append(part)
+        path = "/".join(parts)
+    return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
 def candidates(path: str, others: Sequence[str]) -> list[str]:
@@ -141,15 +150,19 @@ def _partners(first: set[str], second: set[str]) -> dict[str, str]:
     # other side that it ends with.
     longer: tuple[dict[str, list[str]], ...] = ({}, {})
     shorter: tuple[dict[str, str], ...] = ({}, {})
-    for side in (0, 1):
-        for path in sides[side]:
-            for ending in _endings(path):
-                if ending in sides[1 - side]:
-                    longer[1 - side].setdefault(ending, []).append(path)
-                    shorter[side].setdefault(path, ending)
+    for side, paths in enumerate(sides):
+        others, found, best = sides[1 - side], longer[1 - side], shorter[side]
+        for path in paths:
+            cut = path.find("/") + 1
+            while cut:
+                ending = path[cut:]
+                if ending in others:
+                    found.setdefault(ending, []).append(path)
+                    best.setdefault(path, ending)
+                cut = path.find("/", cut) + 1
     # Longest endings first: what a path's rivals are paired with is then known.
     order = [(path.count("/"), side, path) for side in (0, 1) for path in longer[side]]
-    for _, side, path in sorted(order, reverse=True):
+    for _, side, path in sorted(order, key=itemgetter(0), reverse=True):
         other = 1 - side
         free = [rival for rival in longer[side][path] if rival not in partner[other]]
         if path in partner[side] or len(free) != 1:
@@ -162,13 +175,6 @@ def _partners(first: set[str], second: set[str]) -> dict[str, str]:
         if all(theirs == folders for theirs in taken):
             partner[side][path], partner[other][match] = (match, folders), (path, folders)
     return {path: match for path, (match, _) in partner[0].items()}
-
-
-def _endings(path: str) -> Iterator[str]:
-    """What a path ends with, itself left out, the longest first."""
-    while "/" in path:
-        path = path.partition("/")[2]
-        yield path
 
 
 def _agree(path: str, other: str) -> bool:
