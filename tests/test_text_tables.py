@@ -101,7 +101,7 @@ def test_decimal_commas(tmp_path, delimiter, cells, numbers):
     assert list(found.numbers(cells)) == numbers
 
 
-OURS = "path,sha256,width\ncaf\\xe9.jpg,,1\n".encode().replace(b"\\xe9", b"\xe9")
+OURS = b"path,sha256,width\ncaf\\xe9.jpg,,1\n".replace(b"\\xe9", b"\xe9")
 
 
 def test_names_that_are_no_text_stay_what_they_are_in_our_own_tables(tmp_path):
@@ -159,4 +159,9 @@ def test_two_texts_never_become_one_cell(one, other):
 
 
 def test_numbers_are_no_formulas():
-    assert [guarded(-1.5), guarded(None), guarded("'a"), guarded("a=b")] == [-1.5, None, "'a", "a=b"]
+    assert [guarded(-1.5), guarded(None), guarded("'a"), guarded("a=b")] == [
+        -1.5,
+        None,
+        "'a",
+        "a=b",
+    ]

@@ -151,7 +151,7 @@ def reference(first, second):
         short, long = sorted((one, other), key=len)
         return len(short) if long[len(long) - len(short) :] == short else 0
 
-    known = {path: "same" for path in set(sides[0]) & set(sides[1])}
+    known = dict.fromkeys(set(sides[0]) & set(sides[1]), "same")
     pairs = {(path, path): "same" for path in known}
     while True:
         more = {}

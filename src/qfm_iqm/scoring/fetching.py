@@ -48,14 +48,11 @@ def fetch_url(url: str, *, timeout: float = TIMEOUT, longest: float = LONGEST) -
 
 
 def _from_web(url: str, timeout: float, longest: float) -> bytes:
-    from qfm_iqm import __version__
-
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
     began = time.monotonic()
     try:
-        request = urllib.request.Request(
-            quote(url, safe=_UNQUOTED), headers={"User-Agent": f"qfm-iqm/{__version__}"}
-        )
+        address = quote(url, safe=_UNQUOTED)
+        request = urllib.request.Request(address, headers={"User-Agent": "qfm-iqm"})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             pieces = []
             while piece := answer.read1(_PIECE):
@@ -81,7 +78,7 @@ def _reason(error: object, host: str, timeout: float) -> str:
         return f"the host {host} was not found"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {host} is not valid: {error.verify_message}"
-    if isinstance(error, http.client.InvalidURL | ValueError):
+    if isinstance(error, http.client.InvalidURL | ValueError | str):
         return "this is no address that can be fetched"
     if isinstance(error, http.client.HTTPException):
         return f"{host} closed the connection before the end"
