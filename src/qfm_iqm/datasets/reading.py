@@ -179,7 +179,7 @@ def _read_parquet(path: Path) -> Read:
                 f"{kind}; write the table without it."
             )
     columns = [
-        ["" if cell is None else str(cell).strip() for cell in values.to_pylist()]
+        ["" if cell is None else str(cell).strip(" ") for cell in values.to_pylist()]
         for values in table.columns
     ]
     rows = [list(row) for row in zip(*columns, strict=True)]
