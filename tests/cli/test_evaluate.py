@@ -100,9 +100,8 @@ def degraded(tmp_path, monkeypatch):
     """Labels of images whose names alone come three times; writes scores of some as CSV."""
     monkeypatch.chdir(tmp_path)
     names = [f"{kind}/{image}" for image in IMAGES for kind in KINDS]
-    Path("labels.csv").write_text(
-        "name,MOS score\n" + "".join(f"{n},{i}\n" for i, n in enumerate(names))
-    )
+    lines = "".join(f"{name},{i}\n" for i, name in enumerate(names))
+    Path("labels.csv").write_text(f"name,MOS score\n{lines}")
 
     def scores(paths):
         lines = "".join(f"{path},{i}\n" for i, path in enumerate(paths))

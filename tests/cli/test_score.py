@@ -226,9 +226,8 @@ def test_lists_from_windows(qfm, photos, tiny_model_folder, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("option", [("--include", "*.jpg"), ("--exclude", "*"), ("--all-files",)])
 def test_what_chooses_in_folders_needs_a_folder(qfm, photos, tiny_model_folder, option):
-    answer = qfm(
-        "score", photos / "a.jpg", "http://127.0.0.1:1/b", "-m", tiny_model_folder, *option
-    )
+    named = (photos / "a.jpg", "http://127.0.0.1:1/b")
+    answer = qfm("score", *named, "-m", tiny_model_folder, *option)
     assert answer.code == 2
     assert f"{option[0]} chooses among the files of folders, and no folder is named" in answer.err
     assert qfm("score", photos, "-m", tiny_model_folder, *option).code in (0, 1, 2)
@@ -244,9 +243,8 @@ def test_every_url_is_a_row(qfm, photos, tiny_model_folder, tmp_path, monkeypatc
         host = f"127.0.0.1:{server.server_port}"
         urls = [f"http://{host}/{path}" for path in ("a.jpg?size=2", "no_ending", "gone.png")]
         urls += ["http://127.0.0.1:1/dead.jpg", "http://nowhere.invalid/x"]
-        rows = rows_of(
-            qfm("score", urls[0], photos / "a.jpg", *urls[1:], "-m", tiny_model_folder).out
-        )
+        named = (urls[0], photos / "a.jpg", *urls[1:])
+        rows = rows_of(qfm("score", *named, "-m", tiny_model_folder).out)
         server.shutdown()
     local = rows.pop(1)
     assert [row["path"] for row in rows] == urls
@@ -264,15 +262,18 @@ def test_names_that_look_like_formulas_keep_their_identity(
     qfm, photo_folder, tiny_model_folder, tmp_path, monkeypatch, suffix
 ):
     monkeypatch.chdir(tmp_path)
-    names = ["=1+1.jpg", "+a.jpg", "-b.jpg", "@c.jpg", "\td.jpg", "'=e.jpg", "f;=1.jpg"]
+    names = ["=1+1.jpg", "+a.jpg", "-b.jpg", "@c.jpg", "\td.jpg", "'e.jpg", "f;=1.jpg"]
     for name, photo in zip(names, sorted(photo_folder.glob("*.jpg")) * 2, strict=False):
         shutil.copy(photo, name)
     Path("list").write_text("\n".join(names))
     command = ("score", "--list", "list", "-m", tiny_model_folder, "-o", f"t.{suffix}")
     answer = qfm(*command, "--report", "r.html")
     assert answer.code == 0, answer.err
-    text = Path("t.csv").read_text() if suffix == "csv" else ""
-    assert not re.search(r"(?:^|[,;])[=+@\t]", text, re.MULTILINE)
+    if suffix == "csv":
+        assert [row["path"] for row in rows_of(Path("t.csv").read_text())] == [
+            *(f"'{name}" for name in names[:5]), *names[5:],
+        ]  # fmt: skip
+        assert '"f;=1.jpg",' in Path("t.csv").read_text()  # whole, whatever the delimiter
     # Each row is known again: nothing is scored twice, and the table is the same.
     before = Path(f"t.{suffix}").read_bytes()
     assert f"{len(names)} files have their row already" in qfm(*command, "--resume").err
@@ -284,7 +285,7 @@ def test_names_that_look_like_formulas_keep_their_identity(
         csv.writer(file).writerows([("name", "mos"), *((n, i) for i, n in enumerate(names))])
     answer = qfm("evaluate", f"t.{suffix}", "labels.csv", "--bootstrap", 0)
     assert answer.code == 0, answer.err
-    assert f"whole   {len(names):>6}" in answer.out.replace("  ", "  ")
+    assert re.search(rf"whole +{len(names)} ", answer.out)
 
 
 def test_a_table_is_continued(qfm, photos, photo_folder, tiny_model_folder, tmp_path):
