@@ -212,6 +212,12 @@ def test_any_other_url_is_a_file(bucket):
     assert (found.files, found.folders, found.unreadable) == (urls, 0, ())
 
 
+def test_of_a_web_address_no_file_system_is_asked(monkeypatch):
+    """The one for HTTP, where it is installed, would take a page's links for a folder's files."""
+    monkeypatch.setattr("fsspec.core.url_to_fs", pytest.fail)
+    assert find_images(["https://host/folder/"]).files == ("https://host/folder/",)
+
+
 def test_a_folder_by_its_file_url(tree):
     assert find_images([(tree / "sub").as_uri()]).files == (
         (tree / "sub" / "c.webp").as_uri(),
