@@ -86,6 +86,16 @@ def test_methods_are_shown_with_their_intervals(qfm, files):
     assert [cell.count("–") for cell in lines[3].split()] == [1, 1]
 
 
+def test_scores_without_a_label_are_counted(qfm, files):
+    labels, good, poor = files
+    with poor.open("a") as file:
+        file.write("other.png,3\n")
+    answer = qfm("compare", good, poor, "--labels", labels, "--bootstrap", 100)
+    assert answer.code == 0, answer.err
+    assert "poor has 1 more scores, of images without a label" in answer.err
+    assert "good has" not in answer.err
+
+
 def test_mistakes_are_one_sentence(qfm, files):
     labels, good, poor = files
     for arguments, message in (

@@ -1,6 +1,8 @@
 import csv
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,7 +87,89 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     assert answer.code == 2
     assert "Only a model takes --part and --device, and" in answer.err
     answer = qfm("evaluate", file, labels)
-    assert "the label column 'score' was asked for" in answer.err
+    assert "the column of scores 'score' was asked for" in answer.err
+    assert "by --column" in answer.err
+
+
+KINDS = ("blur", "jpeg", "noise")
+IMAGES = [f"img{n // 4}_{n % 4}.png" for n in range(16)]
+
+
+@pytest.fixture
+def degraded(tmp_path, monkeypatch):
+    """Labels of images whose names alone come three times; writes scores of some as CSV."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"{kind}/{image}" for image in IMAGES for kind in KINDS]
+    lines = "".join(f"{name},{i}\n" for i, name in enumerate(names))
+    Path("labels.csv").write_text(f"name,MOS score\n{lines}")
+
+    def scores(paths):
+        lines = "".join(f"{path},{i}\n" for i, path in enumerate(paths))
+        Path("scores.csv").write_text(f"path,score\n{lines}")
+        return "evaluate", "scores.csv", "labels.csv", "--label", "mos score", "--bootstrap", 0
+
+    return names, scores
+
+
+@pytest.mark.parametrize(
+    ("paths", "why"),
+    [
+        ([f"jpeg/{image}" for image in IMAGES], "32 of the 48 .*: it holds those of jpeg/img0_0"),
+        (IMAGES, "48 of the 48 .*: blur/img0_0.png could be img0_0.png, and a score serves one"),
+        (
+            [f"{run}/{kind}/{i}" for i in IMAGES for kind in KINDS for run in "xy"],
+            "48 of the 48 .* could be x/blur/img0_0.png, y/blur/img0_0.png, and a score",
+        ),
+    ],
+)
+def test_scores_of_other_images_are_refused(qfm, degraded, paths, why):
+    _, scores = degraded
+    answer = qfm(*scores(paths))
+    assert answer.code == 2
+    assert re.search(f"scores.csv has no score of {why}", answer.err)
+    assert len(answer.err.splitlines()) == 1
+    assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    "root", ["img/", "/data/run 1/img/", "C:\\img\\", "https://host/img/", "./"]
+)
+def test_scores_are_found_under_any_folder(qfm, degraded, root):
+    names, scores = degraded
+    separator = "\\" if "\\" in root else "/"
+    paths = [f"{root}{name.replace('/', separator)}" for name in names]
+    answer = qfm(*scores([*paths, f"{root}other.png"]))
+    assert answer.code == 0, answer.err
+    assert "1.0000" in answer.out  # the SRCC: each score is of its image
+    assert "scores has 1 more scores, of images without a label: left out" in answer.err
+
+
+def test_a_row_without_a_score_is_no_score(qfm, degraded):
+    names, scores = degraded
+    command = scores(names)
+    lines = Path("scores.csv").read_text().splitlines()
+    Path("scores.csv").write_text("\n".join([*lines[:5], f"{names[4]},", *lines[6:]]))
+    answer = qfm(*command)
+    assert answer.code == 2
+    assert f"no score of 1 of the 48 rated images ({names[4]}): their rows hold none" in answer.err
+    Path("scores.csv").write_text("\n".join([*lines, "unreadable.png,"]))
+    assert qfm(*command).code == 0  # an error of an image that nobody rated
+
+
+def test_a_score_files_options_are_no_models(qfm, labels, photo_folder, tiny_model_folder):
+    answer = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--column", "x")
+    assert answer.code == 2
+    assert "Only a score file takes --column" in answer.err
+
+
+def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_folder):
+    labels.write_text(labels.read_text().replace("mos", "dmos", 1))
+    command = ["evaluate", tiny_model_folder, labels, "--root", photo_folder, "--bootstrap", 0]
+    answer = qfm(*command)
+    assert answer.code == 2
+    assert "the columns are: name, dmos, subset" in answer.err
+    assert "--label" in answer.err
+    assert qfm(*command, "--label", "DMOS").code == 0
 
 
 def test_the_tables_own_folder_is_the_default_root(qfm, labels, photo_folder, tiny_model_folder):

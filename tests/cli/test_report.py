@@ -48,6 +48,24 @@ def test_two_tables_become_a_comparison(qfm, scored):
     assert set(data["changes"]) == {0}
 
 
+def test_tables_that_excel_saved(qfm, scored):
+    with (scored / "scores.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    numbers = {header.index(name) for name in ("score", "spread", "seconds")}
+    german = [[c.replace(".", ",") if i in numbers else c for i, c in enumerate(r)] for r in rows]
+    with (scored / "semicolons.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=";").writerows([header, *german, [""] * len(header)])
+    with (scored / "unicode.txt").open("w", newline="", encoding="utf-16") as file:
+        csv.writer(file, delimiter="\t").writerows([header, *rows])
+    pages = []
+    for name in ("scores.csv", "semicolons.csv", "unicode.txt"):
+        answer = qfm("report", name, "-o", "r.html", "--thumbnails", 0)
+        assert answer.code == 0, answer.err
+        data = inlined(scored / "r.html")
+        pages.append({name: data[name] for name in ("columns", "folders", "errors", "rows")})
+    assert pages[0] == pages[1] == pages[2]
+
+
 def test_scoring_reports_at_once(qfm, scored, tiny_model_folder):
     options = ["-m", tiny_model_folder, "-o", "s.parquet", "--report", "r.html"]
     answer = qfm("score", "photos", *options)

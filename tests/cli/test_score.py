@@ -6,7 +6,10 @@ import pty
 import re
 import shutil
 import signal
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,13 @@ HEADER = [
 
 def rows_of(text):
     return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Serves the files of a folder."""
+
+    def log_message(self, *_):
+        """Says nothing."""
 
 
 @pytest.fixture
@@ -197,6 +207,85 @@ def test_lists_and_patterns(qfm, photos, tiny_model_folder, tmp_path, monkeypatc
     assert answer.code == 0
     names = [Path(row["path"]).name for row in rows_of(answer.out)]
     assert names == ["a.jpg", "space and\nline.png"]
+
+
+def test_lists_from_windows(qfm, photos, tiny_model_folder, tmp_path, monkeypatch):
+    """A byte order mark is no part of a name, and UTF-16 no list of single characters."""
+    monkeypatch.chdir(tmp_path)
+    names = ["photos/a.jpg", "photos/sub/тень 影.webp"]
+    for encoding in ("utf-16", "utf-8-sig"):
+        Path("list.txt").write_bytes("\r\n".join([*names, ""]).encode(encoding))
+        answer = qfm("score", "--list", "list.txt", "-m", tiny_model_folder)
+        assert [row["path"] for row in rows_of(answer.out)] == names
+        assert answer.code == 0
+    Path("list.txt").write_bytes("\r\n".join(names).encode("utf-16-le"))
+    answer = qfm("score", "--list", "list.txt", "-m", tiny_model_folder)
+    assert answer.code == 2
+    assert "The list list.txt has null characters" in answer.err
+
+
+@pytest.mark.parametrize("option", [("--include", "*.jpg"), ("--exclude", "*"), ("--all-files",)])
+def test_what_chooses_in_folders_needs_a_folder(qfm, photos, tiny_model_folder, option):
+    named = (photos / "a.jpg", "http://127.0.0.1:1/b")
+    answer = qfm("score", *named, "-m", tiny_model_folder, *option)
+    assert answer.code == 2
+    assert f"{option[0]} chooses among the files of folders, and no folder is named" in answer.err
+    assert qfm("score", photos, "-m", tiny_model_folder, *option).code in (0, 1, 2)
+
+
+def test_every_url_is_a_row(qfm, photos, tiny_model_folder, tmp_path, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copy(photos / "a.jpg", photos / "no_ending")
+    handler = partial(_Quiet, directory=photos)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        urls = [f"http://{host}/{path}" for path in ("a.jpg?size=2", "no_ending", "gone.png")]
+        urls += ["http://127.0.0.1:1/dead.jpg", "http://nowhere.invalid/x"]
+        named = (urls[0], photos / "a.jpg", *urls[1:])
+        rows = rows_of(qfm("score", *named, "-m", tiny_model_folder).out)
+        server.shutdown()
+    local = rows.pop(1)
+    assert [row["path"] for row in rows] == urls
+    assert [row["status"] for row in rows] == ["ok", "ok", "error", "error", "error"]
+    assert {row["score"] for row in rows[:2]} == {local["score"]}
+    assert [row["error"] for row in rows[2:]] == [
+        f"cannot read '{urls[2]}': {host} answered 404 File not found",
+        f"cannot read '{urls[3]}': 127.0.0.1:1 cannot be reached: Connection refused",
+        f"cannot read '{urls[4]}': the host nowhere.invalid was not found",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_names_that_look_like_formulas_keep_their_identity(
+    qfm, photo_folder, tiny_model_folder, tmp_path, monkeypatch, suffix
+):
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.jpg", "+a.jpg", "-b.jpg", "@c.jpg", "\td.jpg", "'e.jpg", "f;=1.jpg"]
+    for name, photo in zip(names, sorted(photo_folder.glob("*.jpg")) * 2, strict=False):
+        shutil.copy(photo, name)
+    Path("list").write_text("\n".join(names))
+    command = ("score", "--list", "list", "-m", tiny_model_folder, "-o", f"t.{suffix}")
+    answer = qfm(*command, "--report", "r.html")
+    assert answer.code == 0, answer.err
+    if suffix == "csv":
+        assert [row["path"] for row in rows_of(Path("t.csv").read_text())] == [
+            *(f"'{name}" for name in names[:5]), *names[5:],
+        ]  # fmt: skip
+        assert '"f;=1.jpg",' in Path("t.csv").read_text()  # whole, whatever the delimiter
+    # Each row is known again: nothing is scored twice, and the table is the same.
+    before = Path(f"t.{suffix}").read_bytes()
+    assert f"{len(names)} files have their row already" in qfm(*command, "--resume").err
+    assert Path(f"t.{suffix}").read_bytes() == before
+    assert qfm("report", f"t.{suffix}", f"t.{suffix}", "-o", "c.html").code == 0
+    if suffix == "jsonl":
+        return
+    with Path("labels.csv").open("w", newline="") as file:  # as anybody writes them
+        csv.writer(file).writerows([("name", "mos"), *((n, i) for i, n in enumerate(names))])
+    answer = qfm("evaluate", f"t.{suffix}", "labels.csv", "--bootstrap", 0)
+    assert answer.code == 0, answer.err
+    assert re.search(rf"whole +{len(names)} ", answer.out)
 
 
 def test_a_table_is_continued(qfm, photos, photo_folder, tiny_model_folder, tmp_path):

@@ -119,7 +119,7 @@ def test_parquet_that_is_refused(tmp_path, columns, message):
         ("\n\n", "the file is empty"),
         ("name,mos\n", "no rows"),
         ("file,mos\na,1\n", "columns are: file, mos"),
-        ("name;mos\na;1\n", "columns are: name;mos; .* commas"),
+        ("file;mos\na;1\n", "columns are: file, mos; .* header \\(read as UTF-8 with semicolons"),
         ("name,dmos\na,1\n", "columns are: name, dmos"),
         ("name,mos\n,1\nb,2\n ,3\n", "the name is blank in 2 rows \\(row 1, 3\\)"),
         ("name,mos,content\na,1,x\nb,2,\n", "the content is blank in 1 rows \\(row 2\\)"),
@@ -129,12 +129,16 @@ def test_parquet_that_is_refused(tmp_path, columns, message):
         ("name,mos\na,1e999\n", "line 2: '1e999'"),
         ("name,mos\na,1_0\n", "line 2: '1_0'"),
         ("name,mos\n" + "".join(f"{i},x\n" for i in range(5)), "5 rows .*line 4: 'x', \\.\\.\\."),
-        ('name,mos\na,"0,5"\n', "line 2: '0,5'"),
+        ('name,mos\na,"1,500"\n', "line 2: '1,500'"),
+        ("name;mos\na;0,5\nb;0.5\n", "line 2: '0,5'.*semicolons"),
         ("name,mos\na,0,5\nb,1\n", "header's 2 cells, but 1 do not \\(line 2\\)"),
         ("name,mos\na\n", "header's 2 cells, but 1 do not \\(line 2\\)"),
         ('name,mos\n"a,1\n', "no proper CSV"),
-        (b"name,mos\n\xe9.jpg,1\n", "byte 9 is not UTF-8"),
-        ("name,mos\na,1\n".encode("utf-16"), "byte 0 is not UTF-8"),
+        (b"name,mos\n\x81.jpg,1\n", "byte 9"),
+        (
+            "name,dmos\na,1\n".encode("utf-16"),
+            "'mos' was asked .* name, dmos; .* by --label .*read as UTF-16 with commas",
+        ),
     ],
 )
 def test_csv_that_is_refused(tmp_path, text, message):
@@ -142,6 +146,23 @@ def test_csv_that_is_refused(tmp_path, text, message):
     with pytest.raises(TableError, match=message) as caught:
         read_table(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.txt", "t.TXT"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252"])
+def test_tables_of_spreadsheets(tmp_path, name, encoding):
+    text = "\r\n".join(["Image Name;MOS;note", "café.jpg;0,5;a", "b.jpg;1;", ";;", ""])
+    table = read_table(write(tmp_path, text.encode(encoding), name))
+    assert (table.names, table.mos.tolist()) == (("café.jpg", "b.jpg"), [0.5, 1])
+    assert dict(table.columns) == {"note": ("a", "")}
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-a.png", "@a.png", "\ta.png", "'=a.png"])
+def test_a_name_that_looks_like_a_formula_is_read_as_it_is(tmp_path, name):
+    guarded = f"'{name}"
+    assert read_table(write(tmp_path, f"name,mos\n{guarded},1\n")).names == (name,)
+    if name[0] != "'":  # nobody else guards
+        assert read_table(write(tmp_path, f"name,mos\n{name},1\n")).names == (name,)
 
 
 def test_files_that_are_refused(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qfm_iqm.errors import QFMError
-from qfm_iqm.scoring.files import find_images, list_url, read_list
+from qfm_iqm.scoring.files import find_images, read_list
 
 
 @pytest.fixture
@@ -142,16 +142,84 @@ def test_lists_of_files():
         read_list(io.BytesIO(b"\n\n"), "x")
 
 
-def test_what_is_at_a_url(tree):
-    fsspec = pytest.importorskip("fsspec")
-    system = fsspec.filesystem("memory")
+NAMES = ["photos/a.png", "фото/тень 影.png", "C:\\photos\\c.png"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
+@pytest.mark.parametrize("last", [True, False])
+def test_lists_in_any_encoding_that_a_mark_names(encoding, end, last):
+    text = end.join(NAMES) + end * last
+    assert read_list(io.BytesIO(text.encode(encoding)), "x") == NAMES
+    marked = f"\ufeff{text}".encode("utf-16-be")
+    assert read_list(io.BytesIO(marked), "x") == NAMES
+
+
+@pytest.mark.parametrize("text", ["/data/a.png\n", "a.png\r\nb.png", "./a", "x.png", "/", "a/b"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_an_encoding_without_its_mark_names_no_folder(text, encoding):
+    with pytest.raises(QFMError, match=r"between single characters.*save it as UTF-8"):
+        read_list(io.BytesIO(text.encode(encoding)), "x")
+
+
+def test_a_damaged_list_is_refused():
+    with pytest.raises(QFMError, match="The list x begins as utf-16-le, but is damaged"):
+        read_list(io.BytesIO(b"\xff\xfea\0b"), "x")
+
+
+def test_what_find_prints():
+    assert read_list(io.BytesIO(b".\0./a.png\0./b c\n.png\0"), "x") == [
+        ".", "./a.png", "./b c\n.png",
+    ]  # fmt: skip
+    assert read_list(io.BytesIO(b"1\x002\0" + b"10\0"), "x") == ["1", "2", "10"]
+
+
+@pytest.fixture
+def bucket():
+    """Files of a file system that is not this machine's."""
+    system = pytest.importorskip("fsspec").filesystem("memory")
     for name in ("b.jpg", "a.png", "notes.txt", "deep/c.webp"):
         system.pipe(f"/listed/{name}", b"x")
-    assert list_url("memory://listed") == [
+    yield "memory://listed"
+    system.rm("/listed", recursive=True)
+
+
+def test_folders_of_other_file_systems_are_folders(bucket):
+    found = find_images(["first.png", bucket, "last.png"])
+    assert found.files == (
+        "first.png",
         "memory:///listed/a.png",
         "memory:///listed/b.jpg",
         "memory:///listed/deep/c.webp",
-    ]
-    assert list_url("memory://listed/notes.txt", all_files=True) == ["memory:///listed/notes.txt"]
-    with pytest.raises(QFMError, match="cannot be listed"):
-        list_url("nothing-known://x")
+        "last.png",
+    )
+    assert (found.skipped, found.folders) == (1, 1)
+    assert len(find_images([bucket], all_files=True).files) == 4
+    chosen = find_images([bucket], include=["*.txt", "deep/*"], exclude=["c.*"])
+    assert chosen.files == ("memory:///listed/notes.txt",)
+
+
+def test_any_other_url_is_a_file(bucket):
+    urls = (
+        f"{bucket}/notes.txt",
+        f"{bucket}/gone",
+        "nothing-known://x/y",
+        "http://127.0.0.1:9/folder/",
+        "https://nowhere.invalid/image?id=7",
+        "HTTP://nowhere.invalid",
+    )
+    found = find_images(urls)
+    assert (found.files, found.folders, found.unreadable) == (urls, 0, ())
+
+
+def test_of_a_web_address_no_file_system_is_asked(monkeypatch):
+    """The one for HTTP, where it is installed, would take a page's links for a folder's files."""
+    monkeypatch.setattr("fsspec.core.url_to_fs", pytest.fail)
+    assert find_images(["https://host/folder/"]).files == ("https://host/folder/",)
+
+
+def test_a_folder_by_its_file_url(tree):
+    assert find_images([(tree / "sub").as_uri()]).files == (
+        (tree / "sub" / "c.webp").as_uri(),
+        (tree / "sub" / "deep" / "d.avif").as_uri(),
+    )

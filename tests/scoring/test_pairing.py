@@ -1,8 +1,10 @@
+import random
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qfm_iqm.scoring.pairing import pair, repeated_paths
+from qfm_iqm.scoring.pairing import candidates, comparable, pair, pair_paths, repeated_paths
 from qfm_iqm.scoring.tables import ScoreTable
 
 
@@ -65,3 +67,148 @@ def test_every_row_is_in_one_place(first, second):
     found = pair(table(*first), table(*second))
     assert sorted([a for a, _ in found.rows] + found.only_first) == list(range(len(first)))
     assert sorted([b for _, b in found.rows] + found.only_second) == list(range(len(second)))
+
+
+# ---- by the ending of paths ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "score"),
+    [
+        ("jpeg/a.png", "/data/x/jpeg/a.png"),
+        ("jpeg/a.png", "./jpeg/../jpeg//a.png"),
+        ("jpeg/a.png", "C:\\data\\jpeg\\a.png"),
+        ("jpeg\\a.png", "jpeg/a.png"),
+        ("\\\\server\\share\\jpeg\\a.png", "share/jpeg/a.png"),
+        ("a.png", "x/a.png"),
+        ("x/a.png", "a.png"),
+        ("jpeg/a b.png", "https://host/x/jpeg/a%20b.png?signed=1/2#top"),
+        ("jpeg/a%20b.png", "s3://bucket/jpeg/a%20b.png"),
+        ("img?id=5", "img?id=5"),
+        ("https://host/img?id=5", "https://host/img?id=5"),
+        ("caf\u00e9.png", "x/cafe\u0301.png"),  # as macOS spells it
+    ],
+)
+def test_paths_of_one_image(label, score):
+    assert pair_paths([label], [score]) == pair_paths([score], [label]) == [(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("label", "score"),
+    [
+        ("blur/a.png", "jpeg/a.png"),
+        ("x/jpeg/a.png", "y/jpeg/a.png"),
+        ("g/a.png", "jpeg/a.png"),
+        ("a.png", "x/ba.png"),
+        ("a.png", "x/a.PNG"),
+        ("a.png", "x/A.png"),
+        ("a.png", "x/a.jpg"),
+        ("a.png", "a.png/b.png"),
+        ("", "."),
+        (".", "/"),
+    ],
+)
+def test_paths_of_two_images(label, score):
+    assert pair_paths([label], [score]) == []
+
+
+def test_the_longest_ending_decides_and_a_path_serves_once():
+    labels = [f"{kind}/{n}.png" for kind in ("blur", "jpeg", "noise") for n in range(3)]
+    scored = [f"jpeg/{n}.png" for n in range(3)]
+    assert pair_paths(labels, scored) == [(3, 0), (4, 1), (5, 2)]
+    # Without a folder each score could be of three images.
+    assert pair_paths(labels, ["0.png", "1.png", "2.png"]) == []
+    assert pair_paths(["a.png"], ["x/a.png", "y/a.png"]) == []
+    assert pair_paths(["a.png", "x/a.png"], ["img/x/a.png", "img/a.png"]) == [(0, 1), (1, 0)]
+    # What is left over is no proof: 1.png need not lie in a/.
+    assert pair_paths(["a/1.png", "b/1.png"], ["1.png", "b/1.png"]) == [(1, 1)]
+    assert pair_paths(["a.png"], ["a.png", "x/a.png"]) == [(0, 0)]
+
+
+def test_a_path_that_comes_twice_pairs_nothing():
+    assert pair_paths(["a.png"], ["x/a.png", "x\\a.png"]) == []
+    assert pair_paths(["a.png", "./a.png", "b.png"], ["x/a.png", "x/b.png"]) == [(2, 1)]
+    web = ["https://host/img?id=5", "https://host/img?id=6"]
+    assert pair_paths(web, web[::-1]) == [(0, 1), (1, 0)]
+
+
+def test_who_else_could_be_meant():
+    others = ["x/a.png", "x/b.png", "y/jpeg/a.png", "a.png"]
+    assert candidates("jpeg/a.png", others) == ["y/jpeg/a.png", "a.png"]
+    assert candidates("jpeg/c.png", others) == []
+
+
+relative = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map("/".join)
+path_sets = st.lists(relative, max_size=9, unique=True)
+
+
+def reference(first, second):
+    """By comparing each path with each, until no more can be decided."""
+    sides = [[tuple(path.split("/")) for path in side] for side in (first, second)]
+
+    def common(one, other):
+        """Parts in common, if one path ends with the other."""
+        short, long = sorted((one, other), key=len)
+        return len(short) if long[len(long) - len(short) :] == short else 0
+
+    known = dict.fromkeys(set(sides[0]) & set(sides[1]), "same")
+    pairs = {(path, path): "same" for path in known}
+    while True:
+        more = {}
+        for a in sides[0]:
+            for b in sides[1]:
+                if not common(a, b) or len(a) == len(b) or (a, b) in pairs:
+                    continue
+                side = int(len(a) > len(b))  # of the shorter one
+                short, long = (b, a) if side else (a, b)
+                folders = (side, long[: -len(short)])
+                rivals = [r for r in sides[1 - side] if common(short, r) == len(short)]
+                same = [
+                    r
+                    for r in rivals
+                    for pair, theirs in pairs.items()
+                    if pair[1 - side] == r and theirs == folders
+                ]
+                better = [s for s in sides[side] if common(s, long) > len(short)]
+                if not better and set(rivals) - set(same) == {long}:
+                    more[a, b] = folders
+        if not more:
+            break
+        pairs |= more
+    return sorted((sides[0].index(a), sides[1].index(b)) for a, b in pairs)
+
+
+# The score has more in common with a label that could not be decided.
+@example(["a", "b/a", "c/b/a"], ["d/b/a", "d/b/c/b/a"])
+@example(["a", "b/c/a"], ["c/a", "c/b/c/a"])
+@given(path_sets, path_sets)
+def test_pairs_are_those_of_a_slow_reference(first, second):
+    found = pair_paths(first, second)
+    assert found == reference(first, second)
+    assert len(found) == len({a for a, _ in found}) == len({b for _, b in found})
+    assert sorted((a, b) for b, a in pair_paths(second, first)) == found
+
+
+@given(path_sets, st.integers(0, 3), st.randoms(use_true_random=False))
+def test_a_folder_before_all_paths_changes_nothing(names, depth, draw):
+    order = list(range(len(names)))
+    draw.shuffle(order)
+    scored = ["root/" * depth + names[i] for i in order]
+    assert pair_paths(scored, names) == list(enumerate(order))
+
+
+@given(relative, st.randoms(use_true_random=False))
+def test_a_path_is_compared_however_it_is_spelled(path, draw):
+    before, after = ("", "", "./", "/", "x/../"), ("/", "\\")
+    spelled = "".join(draw.choice(before) + part + draw.choice(after) for part in path.split("/"))
+    assert comparable(spelled) == path
+
+
+def test_many_paths_of_one_name_are_no_product():
+    """A comparison of each with each would be two thousand million."""
+    count = 30_000
+    names = [f"{n}/a.png" for n in range(count)]
+    draw = random.Random(1)
+    order = draw.sample(range(count), count)
+    assert pair_paths(["a.png"], names) == []
+    assert pair_paths([f"/data/{names[n]}" for n in order], names) == list(enumerate(order))

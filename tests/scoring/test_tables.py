@@ -1,5 +1,8 @@
+import csv
+import io
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -118,6 +121,27 @@ def test_columns_of_other_versions_are_taken_and_others_left(tmp_path):
     assert table.columns["error"] == ["", "There is no score."]
 
 
+def test_what_excel_makes_of_a_table(tmp_path):
+    scored = [replace(ROWS[0], unusual=True), ROWS[2]]
+    write_rows(scored, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    excels = [[c.replace(".", ",") if c[:1].isdigit() else c.upper() for c in r[1:]] for r in rows]
+    lines = [header, *([r[0], *e] for r, e in zip(rows, excels, strict=True)), [""] * len(header)]
+    for name, encoding, delimiter in (
+        ("t.csv", "utf-8-sig", ";"),
+        ("t.txt", "utf-16", "\t"),
+        ("t.tsv", "utf-8", "\t"),
+    ):
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=delimiter).writerows(lines)
+        (tmp_path / name).write_bytes((text.getvalue() + "\r\n").encode(encoding))
+        table = read_scores(tmp_path / name)
+        expected = table_of(scored, "").columns
+        for column in ("path", "score", "spread", "width", "height", "unusual", "seconds"):
+            assert table.columns[column] == expected[column]
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_score_that_is_no_number_is_an_error_that_names_it(tmp_path, value):
     (tmp_path / "t.csv").write_text(f"path,score\na.jpg,1\nb.jpg,{value}\n")
@@ -129,10 +153,13 @@ def test_a_score_that_is_no_number_is_an_error_that_names_it(tmp_path, value):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("t.txt", "", r"must end in \.csv, \.jsonl, \.parquet"),
+        ("t.doc", "", r"must end in \.csv, \.tsv, \.txt, \.jsonl, \.parquet"),
+        ("t.csv", "path;score\na;b\n", "'b' in the column 'score', .*with semicolons between"),
+        ("t.csv", "path;mos\na;1\n", "no column 'score'.*with semicolons between"),
+        ("t.csv", "path,score,unusual\na,1,ja\n", "'ja' .* where True or False belongs"),
         ("t.csv", "", "is empty"),
         ("t.csv", "path,mos\na,1\n", "has no column 'score'"),
-        ("t.csv", "path,score\na,1,2\n", "Row 2 .* has 3 values for 2 columns"),
+        ("t.csv", "path,score\na,1,2\n", "header's 2 cells, but 1 do not .line 2.*with commas"),
         ("t.csv", "path,score\na,good\n", "Row 1 .* has 'good' in the column 'score'"),
         ("t.csv", "path,score\n,1\n", "a row without a path"),
         ("t.jsonl", "{", "Line 1 .* is no JSON object"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import Device, Root, check_device, messages, with_progress
+from qfm_iqm.cli.options import Device, Label, Root, check_device, messages, with_progress
 
 if TYPE_CHECKING:
     from qfm_iqm.evaluation.calibration import Figure
@@ -29,6 +29,7 @@ def calibrate(
         Literal["isotonic", "logistic"],
         typer.Option(help="Any rising curve, or VQEG's logistic of four parameters."),
     ] = "isotonic",
+    label: Label = "mos",
     device: Device = None,
 ) -> None:
     """Calibrate a model by your own ratings; says by cross-validation whether that helps."""
@@ -38,7 +39,7 @@ def calibrate(
 
     console = messages()
     check_device(device)
-    table = read_table(ratings)
+    table = read_table(ratings, label=label)
     loaded = load_model(model)
     card, found = calibrated_card(
         loaded,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import messages
+from qfm_iqm.cli.evaluate import say_left_out
+from qfm_iqm.cli.options import Label, messages
 from qfm_iqm.cli.showing import cell
 from qfm_iqm.writing import writing_text
 
@@ -24,7 +25,7 @@ def compare(
         Path | None, typer.Option(help="Table of labels. Default: the first score file's mos.")
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the scores.")] = "score",
-    label: Annotated[str, typer.Option(help="Column of the labels.")] = "mos",
+    label: Label = "mos",
     lower_is_better: Annotated[
         bool, typer.Option("--lower-is-better", help="Of the labels, such as DMOS.")
     ] = False,
@@ -67,6 +68,7 @@ def compare(
     _show_methods(evaluations, metric)
     _show_differences(differences, test)
     console = messages()
+    say_left_out(found, console)
     for name, value in both.turned.items():
         console.print(
             f"{name} is taken to fall as quality rises (SRCC {value:.4f}): its scores are turned.",

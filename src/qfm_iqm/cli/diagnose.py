@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import Device, Root, check_device, extra, messages, with_progress
+from qfm_iqm.cli.options import Device, Label, Root, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
     from qfm_iqm.evaluation.diagnosis import Diagnosis
@@ -48,6 +48,7 @@ def diagnose(
         bool, typer.Option(help="Compare with the public backbone, fetched where it is not local.")
     ] = True,
     seed: Annotated[int, typer.Option(help="Of the images drawn and the noise.", min=0)] = 0,
+    label: Label = "mos",
     device: Device = None,
 ) -> None:
     """Diagnose a model: feature aliasing, sensitivity to semantics and to quality."""
@@ -70,7 +71,7 @@ def diagnose(
         ending = figure.suffix.lower()
         check_output(figure, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
     check_device(device)
-    table = read_table(labels)
+    table = read_table(labels, label=label)
     loaded = load_model(model)
     if part is not None:
         table = recorded_part(loaded.card, table, part)

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import Device, Root, check_device, extra, messages, with_progress
+from qfm_iqm.cli.options import Device, Label, Root, check_device, extra, messages, with_progress
 from qfm_iqm.cli.showing import cell
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qfm_iqm.evaluation.protocol import Evaluation
+    from qfm_iqm.scoring.score_files import SideBySide
 
 
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(help="A model as in qfm score --model, or scores: CSV or Parquet."),
+        typer.Argument(help="A model as in qfm score --model, or a table of scores."),
     ],
     labels: Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")],
     root: Root = None,
@@ -41,18 +42,23 @@ def evaluate(
     bootstrap: Annotated[
         int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
     ] = 1000,
-    column: Annotated[str, typer.Option(help="Column of the scores in a score file.")] = "score",
+    column: Annotated[
+        str | None, typer.Option(help="Column of the scores in a score file. Default: score.")
+    ] = None,
+    label: Label = "mos",
     device: Device = None,
 ) -> None:
     """Evaluate a model or a score file: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.errors import TableError
     from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.text_tables import SUFFIXES
 
     console = messages()
     for path in (out, per_image):
         if path is not None:
             check_output(path, only=".csv")
-    if model.lower().endswith((".csv", ".parquet")):
+    if Path(model).suffix.lower() in (*SUFFIXES, ".parquet"):
         own = {
             "--root": root,
             "--part": part,
@@ -61,7 +67,9 @@ def evaluate(
             "--device": device,
         }
         _refuse(model, [option for option, value in own.items() if value is not None])
-        evaluation = _of_scores(Path(model), labels, column, by, bootstrap)
+        evaluation = _of_scores(
+            Path(model), labels, column or "score", label, by, bootstrap, console
+        )
         if out is not None:
             evaluation.to_csv(out)
         show_evaluation(evaluation, console)
@@ -69,10 +77,12 @@ def evaluate(
     from qfm_iqm.scoring.judging import judge, recorded_part
     from qfm_iqm.scoring.runtimes.loading import load_runtime
 
+    if column is not None:
+        raise TableError(f"Only a score file takes --column, and '{model}' is a model.")
     check_device(device)
     if record:
         _check_folder(model, bootstrap)
-    table = read_table(labels)
+    table = read_table(labels, label=label)
     with extra("runtimes", f"The runtime of '{model}'"):
         loaded = load_runtime(model, device=device)
     if part is not None:
@@ -124,16 +134,36 @@ def _refuse(scores: str, options: list[str]) -> None:
         )
 
 
-def _of_scores(scores: Path, labels: Path, column: str, by: str | None, n_boot: int) -> Evaluation:
+def _of_scores(
+    scores: Path,
+    labels: Path,
+    column: str,
+    label: str,
+    by: str | None,
+    n_boot: int,
+    console: Console,
+) -> Evaluation:
     """Evaluates one method's scores as they are: a correlation below 0 tells their direction."""
     from qfm_iqm.evaluation.protocol import evaluate as evaluate_scores
     from qfm_iqm.scoring.score_files import side_by_side
 
-    found = side_by_side([scores], labels, column=column)
+    found = side_by_side([scores], labels, column=column, label=label)
+    say_left_out(found, console)
     groups = None if by is None else found.table.group(by)
     assert found.table.mos is not None
     (values,) = found.scores.values()
     return evaluate_scores(values, found.table.mos, groups=groups, n_boot=n_boot)
+
+
+def say_left_out(found: SideBySide, console: Console) -> None:
+    """Says how many scores are of no rated image."""
+    for name, count in found.left_out.items():
+        if count:
+            console.print(
+                f"{name} has {count} more scores, of images without a label: left out.",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def show_evaluation(evaluation: Evaluation, console: Console) -> None:

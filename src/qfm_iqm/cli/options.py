@@ -32,6 +32,7 @@ Root = Annotated[
     Path | None,
     typer.Option(help="Folder that the table's names are relative to. Default: the table's own."),
 ]
+Label = Annotated[str, typer.Option(help="Column of the labels.")]
 AllowLeaks = Annotated[
     bool, typer.Option("--allow-leaks", help="Go on although parts of a split share images.")
 ]

@@ -191,7 +191,7 @@ def _found(
 ) -> FoundFiles:
     """The files that are meant, at least one."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.scoring.files import find_images, list_url, read_list
+    from qfm_iqm.scoring.files import find_images, read_list
 
     if list_file == "-":
         paths = [*paths, *read_list(sys.stdin.buffer, "on stdin")]
@@ -203,11 +203,14 @@ def _found(
             raise QFMError(f"The list {list_file} cannot be read: {error.strerror}.") from error
     if not paths:
         raise QFMError("Nothing to score: name images or folders, or a list of them by --list.")
-    urls = [path for path in paths if "://" in path]
-    if urls:
-        paths = [path for path in paths if path not in urls]
-        paths += [file for url in urls for file in list_url(url, all_files=all_files)]
     found = find_images(paths, all_files=all_files, include=include, exclude=exclude)
+    chosen = {"--include": include, "--exclude": exclude, "--all-files": all_files}
+    asked = [option for option, value in chosen.items() if value]
+    if asked and not found.folders:
+        verb = "choose" if len(asked) > 1 else "chooses"
+        raise QFMError(
+            f"{' and '.join(asked)} {verb} among the files of folders, and no folder is named."
+        )
     if not found.files:
         hint = "" if include or exclude else "; see --all-files"
         skipped = f" ({found.skipped} files have other names{hint})"

@@ -32,6 +32,7 @@ from PIL import Image
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.image.reading import read_image_uint8
+from qfm_iqm.text_tables import guarded
 from qfm_iqm.writing import writing_text
 
 Bytes = npt.NDArray[np.uint8]
@@ -193,7 +194,9 @@ def pool_leaks(
 def write_leaks(leaks: Sequence[Leak], path: Path) -> None:
     """Writes a CSV with a row for each pair."""
     with writing_text(path, errors="surrogateescape") as file:
-        csv.writer(file, lineterminator="\n").writerows([Leak._fields, *leaks])
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Leak._fields)
+        writer.writerows(map(guarded, leak) for leak in leaks)
 
 
 def refuse_leaks(leaks: Sequence[Leak]) -> None:

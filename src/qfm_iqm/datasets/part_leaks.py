@@ -25,6 +25,7 @@ from qfm_iqm.datasets.leakage import (
 from qfm_iqm.datasets.splits import PARTS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.text_tables import guarded, unguarded
 from qfm_iqm.writing import writing_text
 
 
@@ -193,7 +194,9 @@ def write_part_leaks(leaks: Sequence[PartLeak], path: Path) -> None:
         TableError: the place cannot be written to.
     """
     with writing_text(path) as file:
-        csv.writer(file, lineterminator="\n").writerows([PartLeak._fields, *leaks])
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(PartLeak._fields)
+        writer.writerows(map(guarded, leak) for leak in leaks)
 
 
 def read_part_leaks(path: Path) -> list[PartLeak]:
@@ -209,7 +212,9 @@ def read_part_leaks(path: Path) -> list[PartLeak]:
             raise ValueError("its columns are others")
         return [
             PartLeak(int(fold), part, image, other_part, other, reason, int(distance))
-            for fold, part, image, other_part, other, reason, distance in rows
+            for fold, part, image, other_part, other, reason, distance in (
+                map(unguarded, row) for row in rows
+            )
         ]
     except (OSError, ValueError, TypeError) as error:
         raise TableError(f"{path} is no list of leaks that can be read ({error}).") from error

@@ -1,4 +1,4 @@
-"""CSV or Parquet -> a table of rated images.
+"""A text table (CSV and its kin) or Parquet -> a table of rated images.
 
 Design choices:
 
@@ -6,8 +6,8 @@ Design choices:
 * Every cell is text until the label column alone is read as numbers, so both kinds of file agree.
 """
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qfm_iqm.datasets.table import RatedTable, column_key, content_of, first_few
 from qfm_iqm.errors import TableError
+from qfm_iqm.text_tables import SUFFIXES, TextTable, read_text_table
 
 # The first of these that a table has is its column; the others stay ordinary columns.
 NAME_COLUMNS = (
@@ -30,8 +31,60 @@ NAME_COLUMNS = (
 REFERENCE_COLUMNS = ("ref_name", "ref_img")
 
 
+@dataclass(frozen=True)
+class Cells:
+    """A table of images whose cells are text.
+
+    Attributes:
+        source: the file.
+        header: the columns as the file names them.
+        columns: by their normalized names.
+        places: of the rows, for messages.
+        text: how the cells were read; None for Parquet.
+    """
+
+    source: Path
+    header: list[str]
+    columns: dict[str, tuple[str, ...]]
+    places: list[str]
+    text: TextTable | None
+
+    @property
+    def form(self) -> str:
+        """How the file was read, to stand at the end of a message."""
+        return f" ({self.text.form})" if self.text else ""
+
+    def take_names(self) -> tuple[str, ...]:
+        """Takes out the column of image names.
+
+        Raises:
+            TableError: there is none.
+        """
+        key = next((key for key in NAME_COLUMNS if key in self.columns), None)
+        if key is None:
+            raise TableError(
+                f"{self.source}: a table needs a column of image names "
+                f"({', '.join(NAME_COLUMNS)}), but its columns are: {', '.join(self.header)}; "
+                f"the first line must be a header{self.form}."
+            )
+        return self.columns.pop(key)
+
+    def take_numbers(self, column: str) -> Sequence[str] | None:
+        """Takes out a column of numbers, with decimal points; None if there is no such column."""
+        cells = self.columns.pop(column_key(column), None)
+        return cells if cells is None or self.text is None else self.text.numbers(cells)
+
+    def lacks(self, column: str) -> TableError:
+        """The refusal of a table without a column that was asked for."""
+        return TableError(
+            f"{self.source}: the label column '{column}' was asked for, but the columns are: "
+            f"{', '.join(self.header)}; call the one that holds the labels so, or name it by "
+            f"--label where the command has that option{self.form}."
+        )
+
+
 def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True) -> RatedTable:
-    """Read a table of rated images from `.csv` (UTF-8, comma) or `.parquet`.
+    """Read a table of rated images from a text table (`text_tables`) or `.parquet`.
 
     The name column is `name` or one of `NAME_COLUMNS`. Contents are the column `content` as it is,
     else those of the reference images (`table.content_of`) in one of `REFERENCE_COLUMNS`. Every
@@ -51,9 +104,32 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
         TableError: the file is missing, not a table of these kinds or damaged, has no rows, lacks
             a column, or holds a row that cannot be used.
     """
-    path = Path(path)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix.lower())
+    cells = read_cells(Path(path))
+    names = cells.take_names()
+    values = cells.take_numbers(label)
+    if values is None and require_mos:
+        raise cells.lacks(label)
+    columns = cells.columns
+    reference_key = next((key for key in REFERENCE_COLUMNS if key in columns), None)
+    contents = columns.pop("content", ())
+    if reference_key is not None and not contents:
+        contents = tuple(map(content_of, columns.pop(reference_key)))
+    return RatedTable(
+        names=names,
+        mos=None if values is None else label_numbers(cells, label, values),
+        contents=contents,
+        columns=columns,
+        source=str(path),
+    )
+
+
+def read_cells(path: Path) -> Cells:
+    """Reads the cells of a text table or a Parquet table.
+
+    Raises:
+        TableError: the file is missing, not a table of these kinds or damaged, or has no rows.
+    """
+    reader = _READERS.get(path.suffix.lower())
     if path.is_dir():
         raise TableError(
             f"A table was asked for, but {path} is a folder; give a CSV or Parquet file."
@@ -61,84 +137,31 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
     if reader is None:
         raise TableError(
             f"A table was asked for, but {path} ends in '{path.suffix}'; "
-            "give a file that ends in .csv or .parquet."
+            f"give a file that ends in {', '.join(_READERS)}."
         )
     if not path.exists():
         raise TableError(f"The table {path} was asked for, but there is no such file.")
     try:
-        header, places, rows = reader(path)
+        header, places, rows, text = reader(path)
     except OSError as error:
         raise TableError(f"The table {path} cannot be read: {error}.") from error
     if not rows:
         raise TableError(f"{path}: a table of images was asked for, but it has no rows.")
-
-    keys = _unique_keys(header)
-    columns = dict(zip(keys, zip(*rows, strict=True), strict=True))
-    there = ", ".join(header)
-    name_key = next((key for key in NAME_COLUMNS if key in columns), None)
-    if name_key is None:
-        raise TableError(
-            f"{path}: a table needs a column of image names ({', '.join(NAME_COLUMNS)}), "
-            f"but its columns are: {there}; "
-            "the first line must be a header, and commas part the cells."
-        )
-    names = columns.pop(name_key)
-    values = columns.pop(column_key(label), None)
-    if values is None and require_mos:
-        raise TableError(
-            f"{path}: the label column '{label}' was asked for, but the columns are: {there}; "
-            "say which one holds the labels."
-        )
-    reference_key = next((key for key in REFERENCE_COLUMNS if key in columns), None)
-    contents = columns.pop("content", ())
-    if reference_key is not None and not contents:
-        contents = tuple(map(content_of, columns.pop(reference_key)))
-    return RatedTable(
-        names=names,
-        mos=None if values is None else _numbers(path, label, values, places),
-        contents=contents,
-        columns=columns,
-        source=str(path),
-    )
+    columns = dict(zip(_unique_keys(header), zip(*rows, strict=True), strict=True))
+    return Cells(path, header, columns, places, text)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
+Read = tuple[list[str], list[str], list[list[str]], TextTable | None]
+
+
+def _read_text(path: Path) -> Read:
     """Header, the place of each row for messages, and rows of stripped cells."""
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for raw in reader:
-                cells = [cell.strip() for cell in raw]
-                if any(cells):
-                    lines.append((reader.line_num, cells))
-    except UnicodeDecodeError as error:
-        raise TableError(
-            f"{path}: a table in UTF-8 was asked for, but byte {error.start} is not UTF-8; "
-            "save the file as 'CSV UTF-8'."
-        ) from error
-    except csv.Error as error:
-        raise TableError(
-            f"{path}: line {reader.line_num} is no proper CSV ({error}); correct its quotes."
-        ) from error
-    if not lines:
-        raise TableError(f"{path}: a table of images was asked for, but the file is empty.")
-
-    header = lines[0][1]
-    while not header[-1]:
-        header.pop()
-    width = len(header)
-    wrong = [line for line, cells in lines[1:] if len(cells) < width or any(cells[width:])]
-    if wrong:
-        raise TableError(
-            f"{path}: every row must have the header's {width} cells, but {len(wrong)} do not "
-            f"({first_few(wrong, 'line')}); quote the cells that hold a comma."
-        )
-    return header, [f"line {line}" for line, _ in lines[1:]], [c[:width] for _, c in lines[1:]]
+    table = read_text_table(path, strip=True)
+    return table.header, [f"line {line}" for line in table.lines], table.rows, table
 
 
-def _read_parquet(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
-    """As `_read_csv`; nulls are empty cells."""
+def _read_parquet(path: Path) -> Read:
+    """As `_read_text`; nulls are empty cells."""
     # Here, not above: a table in CSV must not wait for pyarrow.
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -156,24 +179,26 @@ def _read_parquet(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
                 f"{kind}; write the table without it."
             )
     columns = [
-        ["" if cell is None else str(cell).strip() for cell in values.to_pylist()]
+        ["" if cell is None else str(cell).strip(" ") for cell in values.to_pylist()]
         for values in table.columns
     ]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return list(table.schema.names), [f"row {n}" for n in range(1, len(rows) + 1)], rows
+    return list(table.schema.names), [f"row {n}" for n in range(1, len(rows) + 1)], rows, None
 
 
-def _numbers(
-    path: Path, label: str, values: Sequence[str], places: Sequence[str]
-) -> npt.NDArray[np.float64]:
-    """The label column as finite numbers, or an error that lists the rows where it is not."""
+def label_numbers(cells: Cells, label: str, values: Sequence[str]) -> npt.NDArray[np.float64]:
+    """The label column as finite numbers.
+
+    Raises:
+        TableError: some are none; lists the rows.
+    """
     numbers = np.array([_number(value) for value in values], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers)).tolist()
     if bad:
-        shown = first_few([f"{places[i]}: '{values[i]}'" for i in bad])
+        shown = first_few([f"{cells.places[i]}: '{values[i]}'" for i in bad])
         raise TableError(
-            f"{path}: the label '{label}' must be a finite number, but {len(bad)} rows hold "
-            f"something else ({shown}); correct them or take them out."
+            f"{cells.source}: the label '{label}' must be a finite number, but {len(bad)} rows "
+            f"hold something else ({shown}); correct them or take them out{cells.form}."
         )
     return numbers
 
@@ -196,3 +221,9 @@ def _unique_keys(header: Iterable[str]) -> list[str]:
             key, copy = f"{base}_{copy}", copy + 1
         keys.append(key)
     return keys
+
+
+_READERS: dict[str, Callable[[Path], Read]] = {
+    **dict.fromkeys(SUFFIXES, _read_text),
+    ".parquet": _read_parquet,
+}

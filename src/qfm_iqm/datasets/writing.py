@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.text_tables import guarded
 from qfm_iqm.writing import replacing, writing_text
 
 COLUMNS = ("name", "mos", "std", "content", "distortion", "level", "split")
@@ -40,11 +41,11 @@ def write_table(table: RatedTable, path: Path) -> None:
 
 
 def _write_csv(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:
-    columns = [map(repr, labels) if name == "mos" else texts[name] for name in COLUMNS]
+    columns = [labels if name == "mos" else texts[name] for name in COLUMNS]
     with writing_text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(zip(*columns, strict=True))
+        writer.writerows(map(guarded, row) for row in zip(*columns, strict=True))
 
 
 def _write_parquet(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:

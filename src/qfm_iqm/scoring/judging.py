@@ -19,6 +19,7 @@ from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.rows import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.text_tables import guarded
 from qfm_iqm.writing import writing_text
 
 Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
@@ -47,7 +48,7 @@ class JudgedImages:
             writer.writerow(["name", "mos", "score", "spread", *([self.by] if self.by else [])])
             columns = (self.table.names, self.table.mos.tolist(), self.rows, *groups)
             for name, mos, row, *group in zip(*columns, strict=True):
-                writer.writerow([name, mos, row.score, row.spread, *group])
+                writer.writerow(map(guarded, (name, mos, row.score, row.spread, *group)))
 
 
 def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:

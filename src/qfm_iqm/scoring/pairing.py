@@ -1,16 +1,35 @@
-"""Two score tables of the same images: which row belongs to which."""
+r"""Which row of one table is of the same image as which row of another.
+
+Design choices:
+
+* Paths pair by their ending. `a.png`, `jpeg/a.png` and `C:\data\jpeg\a.png` may be one image;
+  `blur/a.png` and `jpeg/a.png` are two, as the folders that they state differ.
+* The longest common ending decides, and a path serves once. Where two could be meant none is
+  taken, unless the others are all paired under the same folder: with `qfm score img`, the label
+  `a.png` is `img/a.png`, though `img/sub/a.png` ends with it too, once that is `sub/a.png`.
+* Letter case counts. Forms of one Unicode text, and what a web address has after its path, do not.
+
+A path is compared as its parts joined by slashes; an ending begins at a part.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import itemgetter
+from urllib.parse import unquote
 
 from qfm_iqm.scoring.tables import ScoreTable
 
 Keys = Sequence[str | None]
+Rows = list[tuple[int, int]]
+
+_TO_RESOLVE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")  # parts that are empty, `.` or `..`
 
 
 @dataclass(frozen=True)
@@ -24,27 +43,25 @@ class Pairs:
         only_second: rows of the second table without a partner.
     """
 
-    rows: list[tuple[int, int]]
+    rows: Rows
     rule: str
     only_first: list[int]
     only_second: list[int]
 
 
 def pair(first: ScoreTable, second: ScoreTable) -> Pairs:
-    """Pairs the rows of two tables.
+    """Pairs the rows of two score tables: of the same images, or of two versions of them.
 
-    Of the rules path, path within the table's own folder, the same without the ending, and
-    content hash, the one is taken that pairs the most; in doubt the earlier. A key that comes
-    twice in a table pairs nothing: which of the two was meant cannot be known.
+    Of the rules path (`pair_paths`), path within the table's own folder, the same without the
+    ending, and content hash, the one is taken that pairs the most; in doubt the earlier. A key
+    that comes twice in a table pairs nothing: which of the two was meant cannot be known.
     """
     rules: tuple[tuple[str, Callable[[ScoreTable], Keys]], ...] = (
-        ("path", _paths),
         ("path within the folder", _within),
         ("name without ending", _stems),
         ("content", _contents),
     )
-    best: list[tuple[int, int]] = []
-    named = rules[0][0]
+    best, named = pair_paths(first.paths, second.paths), "path"
     for rule, keys in rules:
         found = _matches(keys(first), keys(second))
         if len(found) > len(best):
@@ -58,6 +75,58 @@ def pair(first: ScoreTable, second: ScoreTable) -> Pairs:
     )
 
 
+def pair_paths(first: Sequence[str], second: Sequence[str]) -> Rows:
+    """Pairs paths by their longest common ending, one to one; see above.
+
+    A path that comes twice in a list pairs nothing. The time grows with the number of paths, not
+    with its square.
+
+    Returns:
+        Places in the first list and in the second, in the first list's order.
+    """
+    found = dict(_matches(first, second))  # the same text, though it may be comparable to others
+    if len(found) == min(len(first), len(second)):
+        return sorted(found.items())
+    paths = (list(map(comparable, first)), list(map(comparable, second)))
+    places = tuple({path: place for place, path in enumerate(side)} for side in paths)
+    counts = tuple(map(Counter, paths))
+    for path, other in _partners(set(paths[0]) - {""}, set(paths[1]) - {""}).items():
+        if counts[0][path] == counts[1][other] == 1:
+            found[places[0][path]] = places[1][other]
+    return sorted(found.items())
+
+
+def comparable(path: str) -> str:
+    """A path as it is compared: its parts joined by slashes, whatever the system it comes from.
+
+    Of a web address these are the host and the parts of the path; of another one, what follows
+    the scheme.
+    """
+    scheme, mark, rest = path.partition("://")
+    if mark:
+        path = rest
+        if scheme.lower() in ("http", "https"):
+            path = unquote(rest.partition("#")[0].partition("?")[0])
+    path = path.replace("\\", "/").lstrip("/")
+    if _TO_RESOLVE.search(path):
+        parts: list[str] = []
+        for part in path.split("/"):
+            if part == "..":
+                del parts[-1:]
+            elif part not in ("", "."):
+                parts.append(part)
+        path = "/".join(parts)
+    return path if path.isascii() else unicodedata.normalize("NFC", path)
+
+
+def candidates(path: str, others: Sequence[str]) -> list[str]:
+    """Those of other paths that could be of the same image as a path, the best first."""
+    own = comparable(path)
+    ends = [(other, comparable(other)) for other in others]
+    found = [(min(len(own), len(end)), other) for other, end in ends if _agree(own, end)]
+    return [other for _, other in sorted(found, key=lambda one: -one[0])]
+
+
 def repeated_paths(*tables: ScoreTable) -> str:
     """Of tables that do not pair: how many paths come more than once in each; else empty."""
     counts = [(table, sum(n > 1 for n in Counter(table.paths).values())) for table in tables]
@@ -68,14 +137,56 @@ def repeated_paths(*tables: ScoreTable) -> str:
     )
 
 
-def _matches(first: Keys, second: Keys) -> list[tuple[int, int]]:
+def _partners(first: set[str], second: set[str]) -> dict[str, str]:
+    """Pairs comparable paths of two sets by their longest common ending."""
+    sides = (first, second)
+    # Of each side's paths: the partner, and the folders that the one of the two has before it.
+    partner: tuple[dict[str, tuple[str, object]], ...] = ({}, {})
+    for path in first & second:
+        partner[0][path] = partner[1][path] = (path, None)
+    if len(partner[0]) == min(map(len, sides)):
+        return {path: path for path in partner[0]}
+    # Of each side's paths: those of the other side that end with it, and the longest of the
+    # other side that it ends with.
+    longer: tuple[dict[str, list[str]], ...] = ({}, {})
+    shorter: tuple[dict[str, str], ...] = ({}, {})
+    for side, paths in enumerate(sides):
+        others, found, best = sides[1 - side], longer[1 - side], shorter[side]
+        for path in paths:
+            cut = path.find("/") + 1
+            while cut:
+                ending = path[cut:]
+                if ending in others:
+                    found.setdefault(ending, []).append(path)
+                    best.setdefault(path, ending)
+                cut = path.find("/", cut) + 1
+    # Longest endings first: what a path's rivals are paired with is then known.
+    order = [(path.count("/"), side, path) for side in (0, 1) for path in longer[side]]
+    for _, side, path in sorted(order, key=itemgetter(0), reverse=True):
+        other = 1 - side
+        free = [rival for rival in longer[side][path] if rival not in partner[other]]
+        if path in partner[side] or len(free) != 1:
+            continue
+        (match,) = free
+        if shorter[other][match] != path or match in longer[other]:
+            continue  # it has more in common with another one, which could not be decided
+        folders = (side, match[: -len(path)])
+        taken = (partner[other][rival][1] for rival in longer[side][path] if rival != match)
+        if all(theirs == folders for theirs in taken):
+            partner[side][path], partner[other][match] = (match, folders), (path, folders)
+    return {path: match for path, (match, _) in partner[0].items()}
+
+
+def _agree(path: str, other: str) -> bool:
+    """Whether two comparable paths are equal, or one ends with the other."""
+    short, long = sorted((path, other), key=len)
+    return short == long or long.endswith(f"/{short}")
+
+
+def _matches(first: Keys, second: Keys) -> Rows:
     once = [{key for key, n in Counter(keys).items() if n == 1 and key} for keys in (first, second)]
     places = {key: row for row, key in enumerate(second) if key in once[1]}
     return [(row, places[key]) for row, key in enumerate(first) if key in once[0] and key in places]
-
-
-def _paths(table: ScoreTable) -> Keys:
-    return table.paths
 
 
 def _within(table: ScoreTable) -> Keys:

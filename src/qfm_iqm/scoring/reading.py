@@ -21,6 +21,7 @@ from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.fitting import as_bytes, decoding_bytes, read_fitted
 from qfm_iqm.image.reading import MAX_PIXELS, name_of, open_file, opened
 from qfm_iqm.image.statistics import pixel_statistics
+from qfm_iqm.scoring.fetching import fetch_url, is_url
 
 Fetch = Callable[[str], bytes]
 
@@ -155,19 +156,14 @@ def read_content(path: str) -> bytes:
 
 
 def fetch(path: str) -> bytes:
-    """The content of a local file, or of what a URL points to (by fsspec).
+    """The content of a local file, or of what a URL points to.
 
     Raises:
         ImageError: it cannot be read, or changed while it was.
     """
-    if "://" not in path:
+    if not is_url(path):
         return read_content(path)
     try:
-        import fsspec
-
-        with fsspec.open(path, "rb") as file:
-            content: bytes = file.read()
-            return content
-    except Exception as error:  # each file system has its own kinds of errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImageError(f"cannot read {name_of(path)}: {reason}") from error
+        return fetch_url(path)
+    except ImageError as refusal:
+        raise ImageError(f"cannot read {name_of(path)}: {refusal}") from refusal.__cause__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_type_hints
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.text_tables import guarded, unguarded
 from qfm_iqm.writing import replacing
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class ScoreRow:
 
 
 COLUMNS = tuple(field.name for field in fields(ScoreRow))
+_TO_QUOTE = re.compile(r"[\r;\t]")
 
 
 def check_output(path: Path, *, only: str | None = None) -> None:
@@ -127,14 +130,15 @@ def read_rows(path: Path) -> Iterator[ScoreRow]:
 
 
 def print_csv(rows: Iterable[ScoreRow], file: TextIO) -> None:
-    """Writes rows as CSV to an open file or stream."""
+    """Writes rows as CSV to an open file or stream, guarded against formulas."""
     plain = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     # Python before 3.13 leaves a carriage return unquoted, which then reads as the end of a row.
+    # A spreadsheet whose delimiter is another one must not find a formula behind it.
     quoted = csv.DictWriter(file, COLUMNS, lineterminator="\n", quoting=csv.QUOTE_ALL)
     plain.writeheader()
     for row in rows:
-        writer = quoted if "\r" in row.path or "\r" in row.error else plain
-        writer.writerow(asdict(row))
+        writer = quoted if _TO_QUOTE.search(row.path + row.error) else plain
+        writer.writerow({name: guarded(value) for name, value in asdict(row).items()})
 
 
 def arrow_schema() -> pa.Schema:
@@ -192,13 +196,12 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
     kinds = _kinds()
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for line in csv.DictReader(file):
-            yield {
-                name: value if kinds.get(name, str) is str else _parsed(value, kinds[name])
-                for name, value in line.items()
-            }
+            yield {name: _parsed(value, kinds.get(name, str)) for name, value in line.items()}
 
 
 def _parsed(text: str, kind: type) -> Any:
+    if kind is str:
+        return unguarded(text)
     if text == "":
         return None
     return text == "True" if kind is bool else kind(text)

@@ -2,24 +2,27 @@
 
 A score file is a CSV or Parquet table with an image name and a score a row, as `qfm score`, `qfm
 evaluate --per-image` and other tools write them; the labels come from one of them or from a table
-of their own. Names are compared as they are, else by file name where that is unambiguous.
+of their own. Rows belong together by the ending of their paths (`scoring.pairing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.reading import label_numbers, read_cells, read_table
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.correlation import srcc
+from qfm_iqm.scoring.pairing import candidates, pair_paths
 
 Floats = npt.NDArray[np.float64]
+
+_TRIED = 3  # images without a score for which the reason is looked for
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,12 @@ class SideBySide:
     Attributes:
         table: the rated images.
         scores: (N,) by method, in the table's order.
+        left_out: by method, how many of its scores are of no rated image.
     """
 
     table: RatedTable
     scores: dict[str, Floats]
+    left_out: dict[str, int]
 
     def aligned(self, *, higher_is_better: bool) -> Aligned:
         """Labels and scores brought to one direction: high is good.
@@ -73,13 +78,25 @@ class Aligned:
     turned: dict[str, float]
 
 
-def read_scores(path: Path, column: str = "score") -> RatedTable:
-    """A score file, with the scores in place of labels.
+def read_scores(path: Path, column: str = "score") -> tuple[tuple[str, ...], Floats]:
+    """The image names and the scores (N,) of a score file; a row without a score gives NaN.
 
     Raises:
         TableError: no table, no such column, or a score that is no number.
     """
-    return read_table(path, label=column)
+    cells = read_cells(path)
+    names, values = cells.take_names(), cells.take_numbers(column)
+    if values is None:
+        raise TableError(
+            f"{path}: the column of scores '{column}' was asked for, but the columns are: "
+            f"{', '.join(cells.header)}; name the one that holds the scores by --column"
+            f"{cells.form}."
+        )
+    scores = np.full(len(names), np.nan)
+    scored = [row for row, value in enumerate(values) if value.strip()]
+    given = replace(cells, places=[cells.places[row] for row in scored])
+    scores[scored] = label_numbers(given, column, [values[row] for row in scored])
+    return names, scores
 
 
 def side_by_side(
@@ -105,29 +122,36 @@ def side_by_side(
             f"Score files need names of their own, but these came: {', '.join(names)}."
         )
     table = read_table(labels if labels is not None else files[0], label=label)
-    scores = {}
+    scores, left_out = {}, {}
     for name, path in zip(names, files, strict=True):
-        found = read_scores(path, column)
-        assert found.mos is not None
-        places = _places(table, found)
-        lost = [image for image, place in zip(table.names, places, strict=True) if place is None]
+        images, values = read_scores(path, column)
+        places = dict(pair_paths(table.names, images))
+        found = np.array([values[places[i]] if i in places else np.nan for i in range(len(table))])
+        lost = [table.names[i] for i in np.flatnonzero(np.isnan(found)).tolist()]
         if lost:
+            alone = [image for i, image in enumerate(table.names) if i not in places]
             raise TableError(
                 f"{path} has no score of {len(lost)} of the {len(table)} rated images "
-                f"({first_few(lost)})."
+                f"({first_few(lost)}): {_why(alone, images)}."
             )
-        scores[name] = found.mos[[place for place in places if place is not None]]
-    return SideBySide(table, scores)
+        scores[name] = found
+        left_out[name] = len(images) - len(places)
+    return SideBySide(table, scores, left_out)
 
 
-def _places(table: RatedTable, scored: RatedTable) -> list[int | None]:
-    """The row of each image of a table in a score file."""
-    rows = {name: row for row, name in enumerate(scored.names)}
-    files: dict[str, list[int]] = {}
-    for row, name in enumerate(scored.names):
-        files.setdefault(PurePosixPath(name).name, []).append(row)
-    places: list[int | None] = []
-    for name in table.names:
-        alike = files.get(PurePosixPath(name).name, [])
-        places.append(rows.get(name, alike[0] if len(alike) == 1 else None))
-    return places
+def _why(alone: Sequence[str], images: Sequence[str]) -> str:
+    """Why rated images have no score.
+
+    Args:
+        alone: those that no row of the score file belongs to.
+        images: of the score file.
+    """
+    if not alone:
+        return "their rows hold none"
+    for image in alone[:_TRIED]:
+        if found := candidates(image, images):
+            return (
+                f"{image} could be {first_few(found)}, and a score serves one image; state their "
+                "folders in both tables"
+            )
+    return f"it holds those of {first_few(images)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.text_tables import SUFFIXES, read_text, read_text_table
 
 _TEXT, _NUMBER, _COUNT, _FLAG = "text", "number", "count", "flag"
 KNOWN: Mapping[str, str] = {
@@ -81,7 +81,9 @@ def table_of(rows: Iterable[object], source: str) -> ScoreTable:
 
 
 def read_scores(path: Path) -> ScoreTable:
-    """Reads a score table: CSV, JSON lines or Parquet, by the name's ending.
+    """Reads a score table: CSV (and what spreadsheets make of it), JSON lines or Parquet.
+
+    The name's ending says which.
 
     Raises:
         TableError: no such file, another format, no `path` or `score` column, or a value that
@@ -91,7 +93,7 @@ def read_scores(path: Path) -> ScoreTable:
     if reader is None:
         raise TableError(f"'{path}' is no score table: its name must end in {', '.join(_READERS)}.")
     try:
-        columns = reader(path)
+        columns, form = reader(path)
     except FileNotFoundError:
         raise TableError(f"There is no score table {path}.") from None
     except OSError as error:
@@ -101,17 +103,26 @@ def read_scores(path: Path) -> ScoreTable:
     missing = [name for name in ("path", "score") if name not in columns]
     if missing:
         raise TableError(
-            f"The score table {path} has no column '{missing[0]}': give one that qfm score wrote."
+            f"The score table {path} has no column '{missing[0]}': give one that qfm score "
+            f"wrote{form}."
         )
-    return _checked({name: columns[name] for name in KNOWN if name in columns}, str(path))
+    return _checked({name: columns[name] for name in KNOWN if name in columns}, str(path), form)
 
 
-def _checked(columns: dict[str, list[Any]], source: str) -> ScoreTable:
+def _checked(columns: dict[str, list[Any]], source: str, form: str = "") -> ScoreTable:
     """Columns with values of their kinds, and a reason for every missing score."""
-    table = {
-        name: [_value(name, value, row, source) for row, value in enumerate(values, 1)]
-        for name, values in columns.items()
-    }
+    table: dict[str, list[Any]] = {}
+    for name, values in columns.items():
+        table[name] = []
+        for row, value in enumerate(values, 1):
+            try:
+                table[name].append(_value(KNOWN[name], value))
+            except (TypeError, ValueError):
+                belongs = "True or False belongs" if KNOWN[name] == _FLAG else "a number belongs"
+                raise TableError(
+                    f"Row {row} of the score table {source} has '{value}' in the column '{name}', "
+                    f"where {belongs}{form}."
+                ) from None
     errors = table.get("error") or [""] * len(table["path"])
     table["error"] = [
         (error or _no_score(given)) if score is None else ""
@@ -122,25 +133,32 @@ def _checked(columns: dict[str, list[Any]], source: str) -> ScoreTable:
     return ScoreTable(source, {name: table[name] for name in KNOWN if name in table})
 
 
-def _value(name: str, value: Any, row: int, source: str) -> Any:
-    """One value as its column's kind; empty and not-a-number are None."""
-    kind = KNOWN[name]
+def _value(kind: str, value: Any) -> Any:
+    """One value as its column's kind; empty and not-a-number are None.
+
+    Raises:
+        TypeError: it is of another kind.
+        ValueError: likewise.
+    """
     if kind == _TEXT:
         return "" if value is None else str(value)
     if value is None or value == "":
         return None
     if kind == _FLAG:
-        return value if isinstance(value, bool) else str(value).lower() in ("true", "1")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TableError(
-            f"Row {row} of the score table {source} has '{value}' in the column '{name}', "
-            "where a number belongs."
-        ) from None
+        return _flag(str(value))
+    number = float(value)
     if not math.isfinite(number):
         return None
     return int(number) if kind == _COUNT else number
+
+
+def _flag(text: str) -> bool:
+    """True or False, as Python and spreadsheets write them."""
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0"):
+        return False
+    raise ValueError(text)
 
 
 def _no_score(given: Any) -> str:
@@ -152,33 +170,23 @@ def _no_score(given: Any) -> str:
     )
 
 
-def _read_csv(path: Path) -> dict[str, list[Any]]:
-    # File names that are no valid text stand in the file as the system gave them.
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        try:
-            rows = list(csv.reader(file))
-        except csv.Error as error:
-            raise TableError(f"The score table {path} is no CSV: {error}.") from error
-    if not rows:
-        raise TableError(f"The score table {path} is empty.")
-    header = rows[0]
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(header):
-            raise TableError(
-                f"Row {number} of the score table {path} has {len(row)} values for "
-                f"{len(header)} columns."
-            )
-    return {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
+_Columns = tuple[dict[str, list[Any]], str]  # and how the file was read, to end a message
 
 
-def _read_jsonl(path: Path) -> dict[str, list[Any]]:
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise TableError(f"The score table {path} is no text.") from None
-    rows = [_json_row(line, i, path) for i, line in enumerate(lines, 1) if line]
+def _read_text_table(path: Path) -> _Columns:
+    table = read_text_table(path)
+    columns = {name: [row[i] for row in table.rows] for i, name in enumerate(table.header)}
+    for name, cells in columns.items():
+        if KNOWN.get(name) in (_NUMBER, _COUNT):
+            columns[name] = list(table.numbers(cells))
+    return columns, f" ({table.form})"
+
+
+def _read_jsonl(path: Path) -> _Columns:
+    text, encoding = read_text(path)
+    rows = [_json_row(line, i, path) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     names = {name: None for row in rows for name in row}
-    return {name: [row.get(name) for row in rows] for name in names}
+    return {name: [row.get(name) for row in rows] for name in names}, f" (read as {encoding})"
 
 
 def _json_row(line: str, number: int, path: Path) -> dict[str, Any]:
@@ -191,7 +199,7 @@ def _json_row(line: str, number: int, path: Path) -> dict[str, Any]:
     return row
 
 
-def _read_parquet(path: Path) -> dict[str, list[Any]]:
+def _read_parquet(path: Path) -> _Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -200,11 +208,11 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = pq.read_table(path, columns=names).to_pydict()
     except pa.ArrowException as error:
         raise TableError(f"The score table {path} is no Parquet file.") from error
-    return columns
+    return columns, ""
 
 
-_READERS: Mapping[str, Callable[[Path], dict[str, list[Any]]]] = {
-    ".csv": _read_csv,
+_READERS: Mapping[str, Callable[[Path], _Columns]] = {
+    **dict.fromkeys(SUFFIXES, _read_text_table),
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }

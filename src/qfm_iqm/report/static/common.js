@@ -51,10 +51,11 @@ function axisOf(label, scores) {
   return { low: Math.floor(low / step + 1e-9) * step, high: Math.ceil(high / step - 1e-9) * step, step };
 }
 
-/** One CSV field, as `qfm score` writes it. */
+/** One CSV field, as `qfm score` writes it: an apostrophe keeps a text from being a formula. */
 function csvField(value) {
-  const text = value === null || value === undefined ? "" : String(value);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  const guard = typeof value === "string" && /^'*[=+\-@\t\r\n]/.test(value) ? "'" : "";
+  const text = value === null || value === undefined ? "" : guard + value;
+  return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 function csvOf(columns, rows) {

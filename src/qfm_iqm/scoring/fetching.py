@@ -1,0 +1,103 @@
+"""The content of what a URL points to, or one plain reason why there is none.
+
+Web addresses are fetched by the standard library, every other scheme (`s3://`, `gs://`) by the
+file system that fsspec knows for it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from urllib.parse import quote
+
+from qfm_iqm.errors import ImageError
+
+TIMEOUT = 30.0  # seconds that a server may say nothing
+LONGEST = 600.0  # seconds that one file may take in all
+
+_PIECE = 1 << 20
+_UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # what an address is made of; anything else is escaped
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is an address and no local file."""
+    return "://" in path
+
+
+def is_web(url: str) -> bool:
+    """Whether a URL is fetched over HTTP: there is no folder then, each one is a file."""
+    return url.lower().startswith(("http://", "https://"))
+
+
+def fetch_url(url: str, *, timeout: float = TIMEOUT, longest: float = LONGEST) -> bytes:
+    """The content of what a URL points to.
+
+    Args:
+        url: the address.
+        timeout: seconds that a web server may say nothing.
+        longest: seconds that a web server may take in all.
+
+    Raises:
+        ImageError: there is none; says the reason alone.
+    """
+    return _from_web(url, timeout, longest) if is_web(url) else _from_file_system(url)
+
+
+def _from_web(url: str, timeout: float, longest: float) -> bytes:
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    began = time.monotonic()
+    try:
+        address = quote(url, safe=_UNQUOTED)
+        request = urllib.request.Request(address, headers={"User-Agent": "qfm-iqm"})
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            pieces = []
+            while piece := answer.read1(_PIECE):
+                pieces.append(piece)
+                if time.monotonic() - began > longest:
+                    raise ImageError(f"{host} took longer than {longest:g} s")
+            if answer.length:  # announced, and never sent
+                raise ImageError(f"{host} closed the connection before the end")
+            return b"".join(pieces)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise ImageError(f"{host} answered {error.code} {error.reason}".rstrip()) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise ImageError(_reason(reason, host, timeout)) from error
+
+
+def _reason(error: object, host: str, timeout: float) -> str:
+    """Why a web server gave no answer."""
+    if isinstance(error, TimeoutError):
+        return f"{host} timed out: no answer within {timeout:g} s"
+    if isinstance(error, socket.gaierror):
+        return f"the host {host} was not found"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {host} is not valid: {error.verify_message}"
+    if isinstance(error, http.client.InvalidURL | ValueError | str):
+        return "this is no address that can be fetched"
+    if isinstance(error, http.client.HTTPException):
+        return f"{host} closed the connection before the end"
+    return f"{host} cannot be reached: {getattr(error, 'strerror', None) or error}"
+
+
+def _from_file_system(url: str) -> bytes:
+    try:
+        import fsspec
+
+        with fsspec.open(url, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except FileNotFoundError as error:
+        raise ImageError("there is no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError("it is a folder") from error
+    except PermissionError as error:
+        raise ImageError("there is no permission to read it") from error
+    except Exception as error:  # each file system has its own kinds of errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ImageError(reason) from error

@@ -1,0 +1,216 @@
+"""Text tables and lists as people's programs save them, and how a name is kept in a CSV.
+
+Design choices:
+
+* A byte order mark says the encoding. Without one a file is UTF-8, or else Windows-1252, in which
+  Excel saves a plain CSV; nothing else is guessed.
+* The delimiter is the one of comma, semicolon and tab that gives most rows the header's width, or
+  the one that a first line `sep=;` names.
+* A spreadsheet runs a cell that begins with one of `= + - @` as a formula. Such texts are written
+  with an apostrophe before them, and read back without it, so that every name keeps its identity.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from qfm_iqm.errors import TableError
+
+SUFFIXES = (".csv", ".tsv", ".txt")
+"""What names of text tables end in; Excel calls its "Unicode Text" `.txt`."""
+
+_MARKS = (  # the mark of UTF-16 begins that of UTF-32: the longer one comes first
+    (codecs.BOM_UTF32_LE, "UTF-32-LE"),
+    (codecs.BOM_UTF32_BE, "UTF-32-BE"),
+    (codecs.BOM_UTF16_LE, "UTF-16-LE"),
+    (codecs.BOM_UTF16_BE, "UTF-16-BE"),
+)
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAMPLE = 1 << 16  # characters by which the delimiter is found
+_SEP_LINE = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_COMMA_NUMBER = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # 1,234 may mean 1234
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_OURS = b"path,sha256,"  # how the tables that this package writes begin
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """The cells of a text table.
+
+    Attributes:
+        header: names of the columns.
+        rows: of as many cells as the header; rows without any text are left out.
+        lines: the line of the file in which each row ends.
+        form: encoding and delimiter that the file was read with, for messages.
+        delimiter: what parts the cells.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+    form: str
+    delimiter: str
+
+    def numbers(self, cells: Sequence[str]) -> Sequence[str]:
+        """The cells of a column of numbers, with points in place of decimal commas.
+
+        They are returned as they are if some hold a point, or if a comma may part thousands: such
+        cells are no numbers, and whoever reads them says so.
+        """
+        commas = [_COMMA_NUMBER.fullmatch(cell) is not None for cell in cells]
+        if not any(commas) or any("." in cell for cell in cells):
+            return cells
+        found = [cell for cell, comma in zip(cells, commas, strict=True) if comma]
+        if self.delimiter == "," and all(map(_THOUSANDS.fullmatch, found)):
+            return cells
+        return [c.replace(",", ".") if comma else c for c, comma in zip(cells, commas, strict=True)]
+
+
+def read_text_table(path: Path, *, strip: bool = False) -> TextTable:
+    """Reads a text table, whatever program has saved it.
+
+    Args:
+        path: the file.
+        strip: take off spaces around cells.
+
+    Raises:
+        TableError: the file is empty, in no known encoding, or no table.
+        OSError: it cannot be read.
+    """
+    text, encoding = read_text(path)
+    lines_before = 0
+    if named := _SEP_LINE.match(text):
+        text, lines_before = text[named.end() :], 1
+    delimiter = named[1] if named else _delimiter(text)
+    form = f"read as {encoding} with {_DELIMITERS[delimiter]} between the cells"
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for raw in reader:
+            cells = [cell.strip(" ") for cell in raw] if strip else raw
+            if any(map(str.strip, cells)):
+                rows.append([unguarded(cell) if cell[:1] == "'" else cell for cell in cells])
+                lines.append(reader.line_num + lines_before)
+    except csv.Error as error:
+        raise TableError(
+            f"{path}: line {reader.line_num + lines_before} is no proper CSV ({error}); "
+            f"correct its quotes ({form})."
+        ) from error
+    if not rows:
+        raise TableError(f"{path}: a table was asked for, but the file is empty.")
+    header = [cell.strip() for cell in rows[0]]
+    width = _width(header)
+    wrong = [n for n, cells in zip(lines, rows, strict=True) if not _fits(cells, width)]
+    if wrong:
+        shown = ", ".join(map(str, wrong[:3])) + (", ..." if len(wrong) > 3 else "")
+        raise TableError(
+            f"{path}: every row must have the header's {width} cells, but {len(wrong)} do not "
+            f"(line {shown}); quote the cells that hold the delimiter ({form})."
+        )
+    return TextTable(
+        header[:width], [cells[:width] for cells in rows[1:]], lines[1:], form, delimiter
+    )
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """The text of a file, and the name of its encoding.
+
+    Raises:
+        TableError: it is in no known encoding.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        plain, marked = as_utf8(content)
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} begins as {error.encoding}, but is damaged.") from error
+    encoding = marked or "UTF-8"
+    try:
+        text = plain.decode()
+    except UnicodeDecodeError:
+        # File names that are no valid text stand in our own tables as the system gave them.
+        # A program of Windows has saved the table anew where the header ends in a return.
+        if plain.startswith(_OURS) and not plain.partition(b"\n")[0].endswith(b"\r"):
+            text = plain.decode(errors="surrogateescape")
+        else:
+            encoding = "Windows-1252"
+            try:
+                text = plain.decode("cp1252")
+            except UnicodeDecodeError as error:
+                raise TableError(
+                    f"{path} is neither UTF-8 nor Windows-1252 (byte {error.start}); "
+                    "save it as 'CSV UTF-8'."
+                ) from error
+    if "\0" in text:
+        raise TableError(
+            f"{path} holds null characters, which no text table does ({encoding}); "
+            "save it as 'CSV UTF-8'."
+        )
+    return text, encoding
+
+
+def as_utf8(content: bytes) -> tuple[bytes, str]:
+    """What a byte order mark says to be text, as UTF-8 without it, and the encoding's name.
+
+    Content without a mark is returned as it is, under an empty name.
+
+    Raises:
+        UnicodeDecodeError: the mark says UTF-16 or UTF-32, and the content is none.
+    """
+    if content.startswith(codecs.BOM_UTF8):
+        return content[len(codecs.BOM_UTF8) :], "UTF-8"
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            text = content[len(mark) :].decode(encoding)
+            return text.encode(), encoding.rpartition("-")[0]
+    return content, ""
+
+
+def guarded(value: Any) -> Any:
+    """A value as it is written into a CSV: no spreadsheet takes a text for a formula."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def unguarded(cell: str) -> str:
+    """The text that `guarded` made a cell of; any other cell as it is."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
+
+
+def _delimiter(text: str) -> str:
+    """The delimiter that gives most rows of the beginning the header's width."""
+    best, found = ",", (0, 0)
+    for delimiter in _DELIMITERS:
+        sample = io.StringIO(text[:_SAMPLE], newline="")
+        try:
+            rows = [
+                row
+                for row in islice(csv.reader(sample, delimiter=delimiter), 50)
+                if any(map(str.strip, row))
+            ]
+        except csv.Error:  # whoever reads the whole will say so
+            continue
+        width = _width(rows[0]) if rows else 0
+        fitting = sum(_fits(row, width) for row in rows[1:])
+        if width > 1 and (fitting, width) > found:
+            best, found = delimiter, (fitting, width)
+    return best
+
+
+def _width(header: Sequence[str]) -> int:
+    """The number of columns, without those at the end that have no name."""
+    return max((n for n, cell in enumerate(header, 1) if cell.strip()), default=0)
+
+
+def _fits(cells: Sequence[str], width: int) -> bool:
+    """Whether a row has a header's width; empty cells at its end do not count."""
+    return len(cells) >= width and not any(map(str.strip, cells[width:]))
