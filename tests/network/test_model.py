@@ -113,11 +113,12 @@ def test_what_is_no_batch_of_images_is_refused(model, shape):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_scoring_leaves_the_mode_as_it_was(build_model, photo, training):
-    resnet = build_model("test_resnet", crop=64).train(training)
+    resnet = build_model("test_resnet", crop=64)
+    resnet.network.train(training)
     statistics = {key: value.clone() for key, value in resnet.state_dict().items()}
     first, second = resnet.score(photo), resnet.score(photo)
     assert first == second
-    assert resnet.training is training
+    assert resnet.network.training is training
     assert all(torch.equal(value, statistics[key]) for key, value in resnet.state_dict().items())
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,10 @@ class Runtime(ABC):
         self.precision = precision
         self.weights = weights
 
+    def __deepcopy__(self, _memo: object) -> Self:
+        """Itself: scoring changes nothing in it, and copies may share what it has loaded."""
+        return self
+
     @abstractmethod
     def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """Scores crops.
@@ -77,12 +82,19 @@ class PartedRuntime(Runtime):
     crops need stays in a core's caches, and is less to hold. Parts are of one size, whatever the
     number of threads, for rounding depends on it.
 
+    Args:
+        card: the model's.
+        file: the network.
+        precision: see `Runtime`.
+        weights: see `Runtime`.
+
     Attributes:
         part: crops of a part.
     """
 
-    def __init__(self, card: ModelCard, precision: Precision, weights: str) -> None:
+    def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
         super().__init__(card, precision, weights)
+        self.file = file
         self.part = max(1, _PART // card.preprocessing.crop**2)
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="network")
 
@@ -91,6 +103,13 @@ class PartedRuntime(Runtime):
         parts = [crops[i : i + self.part] for i in range(0, len(crops), self.part)]
         scores = self._pool.map(lambda part: self.run_part(stacked(part)), parts)
         return np.concatenate([np.asarray(scores_B, np.float64) for scores_B in scores])
+
+    def __reduce__(self) -> tuple[Callable[..., Runtime], tuple[Path, ModelCard]]:
+        """Where it is loaded from: threads and what a library has loaded cannot be pickled."""
+        # Here, not above: `loading` imports this.
+        from qfm_iqm.scoring.runtimes.loading import load_exported
+
+        return load_exported, (self.file.parent, self.card)
 
     @abstractmethod
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
