@@ -82,19 +82,14 @@ class PartedRuntime(Runtime):
     crops need stays in a core's caches, and is less to hold. Parts are of one size, whatever the
     number of threads, for rounding depends on it.
 
-    Args:
-        card: the model's.
-        file: the network.
-        precision: see `Runtime`.
-        weights: see `Runtime`.
-
     Attributes:
         part: crops of a part.
     """
 
-    def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
+    _file: Path  # of the network, in its exported folder
+
+    def __init__(self, card: ModelCard, precision: Precision, weights: str) -> None:
         super().__init__(card, precision, weights)
-        self.file = file
         self.part = max(1, _PART // card.preprocessing.crop**2)
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="network")
 
@@ -109,7 +104,7 @@ class PartedRuntime(Runtime):
         # Here, not above: `loading` imports this.
         from qfm_iqm.scoring.runtimes.loading import load_exported
 
-        return load_exported, (self.file.parent, self.card)
+        return load_exported, (self._file.parent, self.card)
 
     @abstractmethod
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -29,7 +29,8 @@ class OnnxRuntime(PartedRuntime):
     def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
         import onnxruntime
 
-        super().__init__(card, file, precision, weights)
+        self._file = file
+        super().__init__(card, precision, weights)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors

@@ -28,7 +28,8 @@ class OpenvinoRuntime(PartedRuntime):
     def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
         import openvino
 
-        super().__init__(card, file, precision, weights)
+        self._file = file
+        super().__init__(card, precision, weights)
         options = {
             "INFERENCE_NUM_THREADS": threads(),
             "NUM_STREAMS": threads(),  # parts at a time, of one thread each
