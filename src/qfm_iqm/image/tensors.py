@@ -169,6 +169,7 @@ def resized(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     return scaled_BCHW.reshape(*image_CHW.shape[:-2], *size)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # Pillow does it
 def _reduced(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     whole = image_CHW.dtype == torch.uint8
     pixels_CHW = (image_CHW if whole else image_CHW.float()).numpy()
