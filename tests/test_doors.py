@@ -65,7 +65,10 @@ IN_OTHER_UNITS = {
     "16 bits": (lambda image: image * 65535, "from 0 to 65535$"),
     "-1 to 1": (lambda image: image * 2 - 1, r"from -1 to 1; .*\(x \+ 1\) / 2"),
     "ImageNet's": (lambda image: (image - 0.45) / 0.225, "from -2 to 2.44.*normalized"),
-    "too dark": (lambda image: image - OVERSHOOT - 0.01, "from -0.21"),
+    "too dark": (
+        lambda image: image - OVERSHOOT - 0.01,
+        "from -0.21 to 0.79; if a resizing overshot, clamp",
+    ),
     "too bright": (lambda image: image + OVERSHOOT + 0.01, "to 1.21"),
     "NaN": (lambda image: image.index_fill(1, torch.tensor(3), np.nan), "holds NaN"),
     "inf": (lambda image: image / (image < 1), "to inf"),

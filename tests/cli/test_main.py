@@ -88,7 +88,7 @@ SHOWING = {
     "gate": ["gate", "PHOTO", "--model", "MODEL", "--min", "-1000"],
     "card": ["card", "MODEL"],
     "data": ["data", "list"],
-    "compare": ["compare", "SCORES", "SCORES", "--labels", "LABELS"],
+    "compare": ["compare", "SCORES", "OTHERS", "--labels", "LABELS"],
     "evaluate": ["evaluate", "SCORES", "LABELS"],
 }
 
@@ -98,12 +98,14 @@ def inputs(tmp_path_factory, photo_folder, tiny_model_folder):
     """What verbs that show something are called with."""
     folder = tmp_path_factory.mktemp("inputs")
     rows = [f"photo_{number:02d}.jpg,{number}" for number in range(12)]
-    (folder / "scores.csv").write_text("\n".join(["name,score", *rows, ""]))
+    for name in ("scores", "others"):
+        (folder / f"{name}.csv").write_text("\n".join(["name,score", *rows, ""]))
     (folder / "labels.csv").write_text("\n".join(["name,mos", *rows, ""]))
     return {
         "PHOTO": photo_folder / "photo_05.png",
         "MODEL": tiny_model_folder,
         "SCORES": folder / "scores.csv",
+        "OTHERS": folder / "others.csv",
         "LABELS": folder / "labels.csv",
     }
 
@@ -125,8 +127,10 @@ def test_a_reader_that_leaves_ends_the_program_quietly(start, inputs, verb):
     assert b"Error" not in errors
 
 
-@pytest.mark.parametrize("verb", ["score", "data", "gate"])
-@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize(
+    ("verb", "closed"),
+    [("score", (0,)), ("score", (1,)), ("score", (2,)), ("data", (0, 1, 2)), ("gate", (0, 1, 2))],
+)
 def test_closed_streams_are_done_without(start, inputs, verb, closed):
     def close():
         for number in closed:
@@ -153,7 +157,7 @@ def test_no_file_takes_the_place_of_a_closed_stream(start, inputs, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")  # noqa: PTH110
-@pytest.mark.parametrize("verb", ["score", "data", "card", "--help"])
+@pytest.mark.parametrize("verb", ["score", "--help"])
 def test_output_that_finds_no_room_is_a_sentence(start, inputs, verb):
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         process = start(*arguments_of(verb, inputs), stdout=full)

@@ -98,13 +98,12 @@ def test_values_are_clamped_or_refused(low, high):
             checked(pixels)
 
 
-@pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("scale", [0.3, 0.7, 1.5])
-def test_what_bicubic_resizing_overshoots_by_is_taken(scale, antialias):
+def test_what_bicubic_resizing_overshoots_by_is_taken(scale):
     draw = torch.Generator().manual_seed(0)
     edges = (torch.rand(1, 3, 8, 8, generator=draw) > 0.5).float()
     edges = edges.repeat_interleave(9, 2).repeat_interleave(9, 3)
-    pixels = functional.interpolate(edges, scale_factor=scale, mode="bicubic", antialias=antialias)
+    pixels = functional.interpolate(edges, scale_factor=scale, mode="bicubic", antialias=True)
     assert pixels.max() > 1.01
     assert torch.equal(checked(pixels[0]), pixels[0].clamp(0, 1))
 

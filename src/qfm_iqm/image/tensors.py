@@ -111,6 +111,8 @@ def _found(low: float, high: float) -> str:
     hint = ""
     if low >= 0 and 2 < high <= 255:
         hint = "; 0 to 255 looks like 8-bit values: divide by 255, or give uint8"
+    elif low >= -0.5 and high <= 1.5:
+        hint = "; if a resizing overshot, clamp them"
     elif low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
         hint = "; this looks like -1 to 1: give (x + 1) / 2"
     elif -3 < low < 0 and high < 3:
