@@ -25,6 +25,50 @@ except SystemExit as left:
     assert not left.code, left.code
 """
 
+# A system that has no POSIX: none of it for this package, whatever others take of it.
+ELSEWHERE = """
+import builtins, os, sys
+import torch, torchmetrics
+real = builtins.__import__
+def only_others(name, globals=None, *rest):
+    if name in ("resource", "fcntl", "pwd", "grp", "termios"):
+        if (globals or {}).get("__name__", "").startswith("qfm_iqm"):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+    return real(name, globals, *rest)
+builtins.__import__ = only_others
+for name in ("memfd_create", "fork", "sched_getaffinity", "sysconf", "uname", "getppid"):
+    delattr(os, name)
+"""
+SCORE_ELSEWHERE = """
+import qfm_iqm
+for name in qfm_iqm.__all__:
+    getattr(qfm_iqm, name)
+photo = sys.argv[1]
+(row,) = qfm_iqm.Scorer(qfm_iqm.load_runtime(), readers=2).score_paths([photo])
+assert row.status == "ok", row.error
+assert abs(qfm_iqm.load_model().score(photo).value - row.score) < 0.01
+assert "qfm_iqm.scoring.readers" in sys.modules
+sys.argv = ["qfm", "score", photo]
+"""
+
+
+def test_photos_are_scored_without_posix(photo_folder):
+    setting = "import sys\nsys.platform = 'elsewhere'\n"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            ELSEWHERE + setting + SCORE_ELSEWHERE + RUN,
+            str(photo_folder / "photo_05.png"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("path,")
+    assert len(done.stdout.splitlines()) == 2
+
 
 @pytest.mark.parametrize(
     ("action", "arguments"),

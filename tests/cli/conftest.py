@@ -56,8 +56,7 @@ def start() -> Callable[..., subprocess.Popen[bytes]]:
         return subprocess.Popen(
             command,
             env=os.environ | ENVIRONMENT,
-            preexec_fn=listen_to_ctrl_c,
-            **(pipes | options),
+            **(pipes | {"preexec_fn": listen_to_ctrl_c} | options),
         )
 
     return begin

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -78,3 +79,90 @@ def test_the_installed_command_and_the_module_are_one(start):
     )
     assert process.returncode == module.returncode == 0
     assert out == module.stdout
+
+
+SHOWING = {
+    "--help": ["--help"],
+    "--version": ["--version"],
+    "score": ["score", "PHOTO", "--model", "MODEL"],
+    "gate": ["gate", "PHOTO", "--model", "MODEL", "--min", "-1000"],
+    "card": ["card", "MODEL"],
+    "data": ["data", "list"],
+    "compare": ["compare", "SCORES", "OTHERS", "--labels", "LABELS"],
+    "evaluate": ["evaluate", "SCORES", "LABELS"],
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, photo_folder, tiny_model_folder):
+    """What verbs that show something are called with."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rows = [f"photo_{number:02d}.jpg,{number}" for number in range(12)]
+    for name in ("scores", "others"):
+        (folder / f"{name}.csv").write_text("\n".join(["name,score", *rows, ""]))
+    (folder / "labels.csv").write_text("\n".join(["name,mos", *rows, ""]))
+    return {
+        "PHOTO": photo_folder / "photo_05.png",
+        "MODEL": tiny_model_folder,
+        "SCORES": folder / "scores.csv",
+        "OTHERS": folder / "others.csv",
+        "LABELS": folder / "labels.csv",
+    }
+
+
+def arguments_of(verb, inputs):
+    return [inputs.get(argument, argument) for argument in SHOWING[verb]]
+
+
+@pytest.mark.parametrize("verb", SHOWING)
+def test_a_reader_that_leaves_ends_the_program_quietly(start, inputs, verb):
+    ends = os.pipe()
+    os.close(ends[0])
+    process = start(*arguments_of(verb, inputs), stdout=ends[1])
+    os.close(ends[1])
+    _, errors = process.communicate(timeout=300)
+    # The gate shows its result on stderr, where somebody reads it.
+    assert process.returncode == (0 if verb == "gate" else 141), errors
+    assert b"Traceback" not in errors
+    assert b"Error" not in errors
+
+
+@pytest.mark.parametrize(
+    ("verb", "closed"),
+    [("score", (0,)), ("score", (1,)), ("score", (2,)), ("data", (0, 1, 2)), ("gate", (0, 1, 2))],
+)
+def test_closed_streams_are_done_without(start, inputs, verb, closed):
+    def close():
+        for number in closed:
+            os.close(number)
+
+    process = start(*arguments_of(verb, inputs), preexec_fn=close)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert (out == b"") == (1 in closed or verb == "gate")
+    assert b"Traceback" not in out + errors
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(start, inputs, tmp_path):
+    """An error that is meant for the terminal does not get into the table."""
+    table, missing = tmp_path / "scores.csv", tmp_path / "missing.png"
+    close = lambda: [os.close(number) for number in (0, 1, 2)]  # noqa: E731
+    command = ["score", inputs["PHOTO"], missing, "--model", inputs["MODEL"], "--out", table]
+    process = start(*command, preexec_fn=close)
+    process.communicate(timeout=300)
+    assert process.returncode == 1
+    lines = table.read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("path,")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")  # noqa: PTH110
+@pytest.mark.parametrize("verb", ["score", "--help"])
+def test_output_that_finds_no_room_is_a_sentence(start, inputs, verb):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        process = start(*arguments_of(verb, inputs), stdout=full)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    said = errors.decode().splitlines()[-1]
+    assert said == "qfm: The output cannot be written: No space left on device."
+    assert b"Traceback" not in errors

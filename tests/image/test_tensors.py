@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from qfm_iqm.image import cropping
 from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.tensors import covering_crops, fit, resized
+from qfm_iqm.image.tensors import OVERSHOOT, checked_pixels, covering_crops, fit, resized
 
 sides = st.integers(1, 120)
 
@@ -81,3 +81,47 @@ def test_gradients_come_from_every_size():
     assert (image.grad > 0).all()
     smaller = resized(image.detach(), (24, 24))
     torch.testing.assert_close(crops[9].detach(), smaller[:, :16, :16], rtol=0, atol=2 / 255)
+
+
+def checked(pixels):
+    return checked_pixels(pixels, "it", "an image", dimensions=3)
+
+
+@given(low=st.floats(-2, 1), high=st.floats(0, 3))
+def test_values_are_clamped_or_refused(low, high):
+    low, high = sorted((low, high))
+    pixels = torch.linspace(low, high, 3 * 4 * 5).reshape(3, 4, 5)
+    if pixels.min() >= -OVERSHOOT and pixels.max() <= 1 + OVERSHOOT:
+        assert torch.equal(checked(pixels), pixels.clamp(0, 1))
+    else:
+        with pytest.raises(ValueError, match="it must hold values from 0 to 1, not from"):
+            checked(pixels)
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.7, 1.5])
+def test_what_bicubic_resizing_overshoots_by_is_taken(scale):
+    draw = torch.Generator().manual_seed(0)
+    edges = (torch.rand(1, 3, 8, 8, generator=draw) > 0.5).float()
+    edges = edges.repeat_interleave(9, 2).repeat_interleave(9, 3)
+    pixels = functional.interpolate(edges, scale_factor=scale, mode="bicubic", antialias=True)
+    assert pixels.max() > 1.01
+    assert torch.equal(checked(pixels[0]), pixels[0].clamp(0, 1))
+
+
+def test_gradients_within_the_range_are_whole_and_none_beyond():
+    pixels = torch.linspace(-0.1, 1.1, 3 * 4 * 5, dtype=torch.float64).reshape(3, 4, 5)
+    pixels.requires_grad_()
+    weights = torch.rand(3, 4, 5, dtype=torch.float64)
+    (found,) = torch.autograd.grad((checked(pixels) * weights).sum(), pixels)
+    (expected,) = torch.autograd.grad((pixels.clamp(0, 1) * weights).sum(), pixels)
+    assert torch.equal(found, expected)
+    inner = torch.rand(3, 4, 5, dtype=torch.float64).mul(0.8).add(0.1).requires_grad_()
+    assert torch.autograd.gradcheck(checked, inner)
+
+
+def test_reducing_keeps_the_precision():
+    preprocessing = Preprocessing(crop=16, shorter_side=20)
+    image = torch.rand(3, 50, 60, dtype=torch.float64)
+    fitted = fit(image, preprocessing)
+    assert fitted.dtype == torch.float64
+    assert torch.equal(fitted.float(), fit(image.float(), preprocessing))

@@ -369,3 +369,19 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match=r"cannot be written to .*file"):
         save_with_card(folder, load_model(folder).card, tmp_path / "file")
+
+
+def test_a_loaded_model_is_float32_and_takes_no_gradients(tiny_model_folder):
+    expected = load_model(tiny_model_folder).state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = load_model(tiny_model_folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for key, value in model.state_dict().items():
+        assert value.dtype == expected[key].dtype
+        assert torch.equal(value, expected[key])
+    images = torch.rand(1, 3, 48, 48, requires_grad=True)
+    model(images).sum().backward()
+    assert images.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,3 +1,4 @@
+import copy
 import io
 
 import numpy as np
@@ -113,11 +114,12 @@ def test_what_is_no_batch_of_images_is_refused(model, shape):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_scoring_leaves_the_mode_as_it_was(build_model, photo, training):
-    resnet = build_model("test_resnet", crop=64).train(training)
+    resnet = build_model("test_resnet", crop=64)
+    resnet.network.train(training)
     statistics = {key: value.clone() for key, value in resnet.state_dict().items()}
     first, second = resnet.score(photo), resnet.score(photo)
     assert first == second
-    assert resnet.training is training
+    assert resnet.network.training is training
     assert all(torch.equal(value, statistics[key]) for key, value in resnet.state_dict().items())
 
 
@@ -137,3 +139,66 @@ def test_the_promised_names(tiny_model_folder, photo):
     loaded = qfm_iqm.load_model(tiny_model_folder)
     assert isinstance(loaded, qfm_iqm.QualityModel)
     assert isinstance(loaded.score(photo), qfm_iqm.QualityScore)
+
+
+def test_a_url_is_scored_as_its_file(model, photo):
+    fsspec = pytest.importorskip("fsspec")
+    with fsspec.open("memory://photos/one.png", "wb") as file:
+        file.write(photo.read_bytes())
+    assert model.score("memory://photos/one.png") == model.score(photo)
+    with fsspec.open("memory://photos/text.png", "wb") as file:
+        file.write(b"no image")
+    for name in ("text", "gone"):
+        with pytest.raises(ImageError, match=f"cannot read 'memory://photos/{name}.png'"):
+            model.score(f"memory://photos/{name}.png")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["photo.jpg"], (path for path in ["photo.jpg"])])
+def test_what_is_no_source_is_refused(model, wrong):
+    with pytest.raises(ImageError, match="give a path, bytes"):
+        model.score(wrong)
+    with pytest.raises(TypeError, match="images must be a batch"):
+        model(wrong)
+
+
+def test_a_batch_size_below_one_is_refused(model, photo):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+        model.score(photo, batch_size=0)
+
+
+def test_training_a_module_leaves_the_model_in_it_as_it_is(build_model, photo):
+    resnet = build_model("test_resnet", crop=64)
+    state = copy.deepcopy(resnet.state_dict())
+    score = resnet.score(photo)
+    images = torch.rand(2, 3, 64, 64)
+    answers = resnet(images)
+    around = torch.nn.Sequential(torch.nn.Identity(), resnet).train()
+    assert torch.equal(around(images), answers)
+    assert around.training
+    assert not any(module.training for module in resnet.modules())
+    assert resnet.train() is resnet
+    assert torch.equal(resnet(images), answers)
+    assert resnet.score(photo) == score
+    for key, value in resnet.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_its_network_is_trained_on_request(build_model):
+    resnet = build_model("test_resnet", crop=64)
+    resnet.network.train()
+    before = copy.deepcopy(resnet.state_dict())
+    resnet(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert all(parameter.grad is not None for parameter in resnet.network.decoder.parameters())
+    changed = {key for key, value in resnet.state_dict().items() if not value.equal(before[key])}
+    assert any(key.endswith("running_mean") for key in changed)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "apart"), [(torch.float64, 1e-3), (torch.bfloat16, 1.0), (torch.float16, 0.2)]
+)
+def test_the_network_may_be_of_another_precision(model, photo, dtype, apart):
+    other, image = copy.deepcopy(model).to(dtype), read_image(photo)
+    expected = model.score(photo).value
+    assert other(image[None]).dtype == dtype
+    assert other(image[None]).item() == pytest.approx(expected, abs=apart)
+    assert other.score(photo).value == pytest.approx(expected, abs=apart)

@@ -42,7 +42,7 @@ def model(request, build_model):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
     with torch.no_grad():
-        built.train().network.encode(torch.rand(4, 3, CROP, CROP))
+        built.network.train().encode(torch.rand(4, 3, CROP, CROP))
     return built.eval()
 
 

@@ -1,3 +1,5 @@
+import copy
+import pickle
 import socket
 import subprocess
 import sys
@@ -8,7 +10,10 @@ import torch
 pytest.importorskip("torchmetrics")
 from torchmetrics import MetricCollection
 
+from qfm_iqm.network.model import QualityModel
+from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.scoring.metric import QualityMetric
+from qfm_iqm.scoring.runtimes.loading import load_runtime
 
 # Each process sees a part of the images; both must come to the mean of all.
 PROGRAM = """
@@ -88,3 +93,59 @@ def test_processes_come_to_one_mean(model, images, tiny_model_folder):
             process.kill()
     assert answers[0] == answers[1]
     assert answers[0] == pytest.approx(model(images).double().mean().item(), abs=1e-3)
+
+
+COPIES = {
+    "clone": lambda metric: metric.clone(),
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda metric: pickle.loads(pickle.dumps(metric)),
+    "in a collection": lambda metric: MetricCollection([metric]).clone()["QualityMetric"],
+}
+
+
+@pytest.fixture(scope="module")
+def runtimes(model):
+    """All that a metric may hold."""
+    return {
+        "the default": load_runtime(),
+        "a model": model,
+    }
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("kind", ["the default", "a model"])
+def test_a_copy_goes_on_by_itself(runtimes, images, kind, way):
+    metric = QualityMetric(runtimes[kind])
+    metric.update(images[:3])
+    other = COPIES[way](metric)
+    assert other.compute() == metric.compute()
+    other.update(images[3:])
+    assert other.compute() != metric.compute()
+    metric.update(images[3:])
+    assert other.compute() == metric.compute()
+
+
+def test_models_in_one_collection_are_each_computed(model, images):
+    """Although the first scores of both are the same: at the end of the scale."""
+    label = LabelUnits(minimum=1000.0, maximum=2000.0)
+    low = QualityModel(model.network, model.card.model_copy(update={"label": label})).eval()
+    high = copy.deepcopy(low)
+    metrics = MetricCollection({"low": QualityMetric(low), "high": QualityMetric(high)})
+    metrics.update(images[:2])
+    assert metrics.compute()["low"] == metrics.compute()["high"] == 0
+    high.network.scale.mean.fill_(1500.0)
+    metrics.update(images[2:])
+    found = metrics.compute()
+    assert found["low"] == 0
+    assert 5 / 7 * 40 < found["high"] < 5 / 7 * 60
+
+
+def test_states_from_inference_mode_are_gone_on_with(model, images):
+    metric = QualityMetric(model)
+    with torch.inference_mode():
+        metric.reset()
+        metric.update(images[:3])
+    metric.update(images[3:])
+    expected = QualityMetric(model)
+    expected.update(images)
+    assert metric.compute().item() == pytest.approx(expected.compute().item(), abs=1e-4)

@@ -162,7 +162,8 @@ def test_bf16_stays_within_its_tolerance(model, paths, alone):
 def test_a_model_in_training_is_set_to_evaluation(build_model, paths, backbone):
     model = build_model(backbone, crop=64)
     expected = {path: model.score(path) for path in paths}
-    rows = list(Scorer(model.train(), batch_size=7).score_paths(paths))
+    model.network.train()
+    rows = list(Scorer(model, batch_size=7).score_paths(paths))
     assert_same(rows, expected)
 
 
@@ -259,3 +260,48 @@ def test_no_gradient_is_kept(model, paths):
     list(Scorer(model).score_paths(paths[:2]))
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_one_path_is_one_file(model, paths, alone):
+    scorer = Scorer(model)
+    for one in (paths[0], Path(paths[0])):
+        (row,) = scorer.score_paths(one)
+        assert_same([row], alone)
+    several = scorer.score_paths(Path(path) for path in paths[:3])
+    assert [row.path for row in several] == paths[:3]
+    assert list(scorer.score_paths([])) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 3, b"a.jpg", bytearray(b"a.jpg"), Image.new("RGB", (9, 9))]
+)
+def test_what_is_no_path_is_refused(model, paths, wrong):
+    scorer = Scorer(model)
+    with pytest.raises(TypeError, match=f"paths must be of .*, not {type(wrong).__name__}: "):
+        scorer.score_paths(wrong)
+    rows = scorer.score_paths([paths[0], wrong])
+    with pytest.raises(TypeError, match=f"paths must be of .*, not {type(wrong).__name__}: "):
+        list(rows)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "a.jpg", ["a.jpg"], [Image.new("RGB", (9, 9))]])
+def test_what_is_no_pixels_is_refused(model, wrong):
+    with pytest.raises(TypeError, match=r"images must be RGB tensors .*, not of type"):
+        Scorer(model).score_batch(wrong)
+
+
+def test_a_single_image_is_no_batch(model):
+    with pytest.raises(ValueError, match=r"or a batch of them, not \(3, 50, 60\)"):
+        Scorer(model).score_batch(torch.rand(3, 50, 60))
+
+
+def test_a_model_may_be_named(tiny_model_folder, model, paths, alone):
+    assert_same(Scorer(str(tiny_model_folder), device="cpu").score_paths(paths[:2]), alone)
+    with pytest.raises(TypeError, match=r"model must be a QualityModel, .*, not int"):
+        Scorer(3)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "readers", "max_pixels"])
+def test_a_number_below_one_is_refused(model, name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        Scorer(model, **{name: 0})

@@ -2,11 +2,14 @@
 
 Nothing heavy is imported before a verb runs, so `qfm --help` answers at once.
 Exit codes: 0 done; 1 done, with images that could not be scored; 2 a mistake, nothing done, or
-a defect of this program; 130 interrupted.
+a defect of this program; 130 interrupted; 141 whoever read the output has left (`qfm ... | head`),
+as for programs that the system ends for that.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -89,14 +92,67 @@ def _options(
     pass
 
 
+_READER_LEFT = 128 + 13  # SIGPIPE
+
+
 def main() -> None:
     """Entry point of the `qfm` command."""
     keep_current_folder_out()
+    _open_closed_streams()
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _READER_LEFT
+    except OSError as error:
+        print(f"qfm: The output cannot be written: {error.strerror}.", file=sys.stderr)
+        code = 2
+    else:
+        sys.exit(code)
+    # What is still held back for a reader would fail once more when Python ends.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2) if code == _READER_LEFT else (1,):
+        os.dup2(nowhere, stream)
+    sys.exit(code)
+
+
+def _run() -> str | int | None:
+    """Runs the verb that was asked for, and gives its exit code.
+
+    Raises:
+        OSError: the output cannot be written; `BrokenPipeError` if nobody reads it any more.
+    """
     try:
         app()
     except QFMError as error:
         print(f"qfm: {error}", file=sys.stderr)
-        sys.exit(2)
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # that typer and rich made a code of
+            raise left.__context__ from None
+        return left.code
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or _is_full(error):
+            raise
+        traceback.print_exc()
     except Exception:  # a defect; Python's own code 1 would be an answer here
         traceback.print_exc()
-        sys.exit(2)
+    return 2
+
+
+def _is_full(error: OSError) -> bool:
+    """Whether no room is left for the output; of a file, an error names it."""
+    return error.errno == errno.ENOSPC and error.filename is None
+
+
+def _open_closed_streams() -> None:
+    """Opens the null device in place of standard streams that the caller has closed (`>&-`).
+
+    Else the first file that is opened would take a stream's number, and what is meant for the
+    terminal would go into it.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115

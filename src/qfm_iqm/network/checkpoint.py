@@ -113,7 +113,11 @@ def save_with_card(
 
 
 def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
-    """Loads a model, ready to score.
+    """Loads a model, ready to score, or to be part of a loss.
+
+    Its weights are float32, whatever torch's default is, and take no gradients: an optimizer of a
+    module that it is part of would train it to like what it sees. To train it on:
+    `model.network.requires_grad_().train()`.
 
     Args:
         name: the name of a model in the package ("default"), a model folder, or
@@ -139,7 +143,7 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
         network, _ = _upon_public_weights(card)
         state = unpack(state, network.state_dict())
     _load_strictly(network, state, weights)
-    return QualityModel(network, card).eval()
+    return QualityModel(network.float(), card).eval().requires_grad_(False)
 
 
 def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:

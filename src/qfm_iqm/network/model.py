@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from qfm_iqm.image.cropping import Preprocessing, working_size
+from qfm_iqm.image.cropping import working_size
 from qfm_iqm.image.fitting import as_floats, read_fitted
 from qfm_iqm.image.reading import Source, in_eight_bits
 from qfm_iqm.image.statistics import pixel_statistics
-from qfm_iqm.image.tensors import covering_crops, fit
+from qfm_iqm.image.tensors import Pixels, checked_pixels, covering_crops, fit
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.network.explaining import QualityMap, cells, regions
 from qfm_iqm.network.forking import keep_forks_able
@@ -32,6 +33,10 @@ class QualityModel(nn.Module):
     Called on a batch of images it is a differentiable function, usable as a loss; `score`
     takes one image from anywhere. `qfm_iqm.scoring` scores many.
 
+    It stays in evaluation mode when a module that it is part of is set to training: else batch
+    norm would go on learning, and scores would change for good. `network` is an ordinary module:
+    `model.network.train()` sets it to training.
+
     Args:
         network: crops in, qualities out.
         card: says how images become crops, and in what units scores are.
@@ -42,20 +47,31 @@ class QualityModel(nn.Module):
         self.network = network
         self.card = card
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
+    def train(self, mode: bool = True) -> Self:
+        """Sets the network to evaluation, whatever the mode; see the class."""
+        return super().train(False)
+
+    def forward(self, images_BCHW: Pixels) -> Tensor:
         """Scores a batch of equally large images, with gradients.
 
         Args:
-            images_BCHW: RGB images (B, 3, H, W) in [0, 1].
+            images_BCHW: RGB images (B, 3, H, W), floats in [0, 1] of any precision, or uint8; or
+                an array (B, H, W, 3) of such. Values beyond the range by `OVERSHOOT` at most
+                (`image.tensors`) are clamped, and have no gradient.
 
         Returns:
             Scores (B,) in label units: each the mean over the image's covering crops, through the
             card's calibration if it has one.
+
+        Raises:
+            TypeError: neither a tensor nor an array.
+            ValueError: of another shape or type, not finite, or beyond the range.
         """
         keep_forks_able()
-        _check_pixels(images_BCHW, "images", "a batch (B, 3, H, W)", dimensions=4)
+        wanted = "a batch (B, 3, H, W), or an array (B, H, W, 3)"
+        images_BCHW = checked_pixels(images_BCHW, "images", wanted, dimensions=4)
         crops_KBCSS = torch.stack(list(self.crops(images_BCHW)))
-        scores: Tensor = self.network(crops_KBCSS.flatten(0, 1))
+        scores: Tensor = self.network(self._placed(crops_KBCSS.flatten(0, 1)))
         scores = scores.reshape(crops_KBCSS.shape[:2]).mean(0)
         calibration = self.card.calibration
         return scores if calibration is None else _bent(scores, calibration)
@@ -73,20 +89,22 @@ class QualityModel(nn.Module):
         return pixel_statistics(in_eight_bits(fitted_CHW.cpu().numpy()))
 
     @torch.inference_mode()
-    def score(self, image: Source | Tensor, *, batch_size: int = 32) -> QualityScore:
+    def score(self, image: Source | Pixels, *, batch_size: int = 32) -> QualityScore:
         """Scores one image.
 
         Args:
-            image: a path, bytes, file object or PIL image, or an RGB tensor (3, H, W) in [0, 1].
+            image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
+                or an array (H, W, 3), floats in [0, 1] or uint8. Values beyond the range by
+                `OVERSHOOT` at most (`image.tensors`) are clamped.
             batch_size: crops that go through the network at once; does not change the score.
 
         Raises:
             ImageError: the image cannot be read.
-            ValueError: the tensor is not of that shape, or holds no floating-point numbers.
+            ValueError: the pixels are of another shape or type, not finite, or beyond the range;
+                or `batch_size` is below 1.
         """
-        preprocessing = self.card.preprocessing
-        fitted_CHW, height, width = _fitted(image, preprocessing)
-        crops = covering_crops(fitted_CHW, preprocessing)
+        fitted_CHW, height, width = self._fitted(image)
+        crops = covering_crops(fitted_CHW, self.card.preprocessing)
         return score_of(
             self.card,
             self._answers(crops, batch_size),
@@ -96,19 +114,23 @@ class QualityModel(nn.Module):
         )
 
     @torch.inference_mode()
-    def explain(self, image: Source | Tensor, *, batch_size: int = 32) -> QualityMap:
+    def explain(self, image: Source | Pixels, *, batch_size: int = 32) -> QualityMap:
         """Says where one image is good and where it is bad (`network.explaining`).
 
         Args:
-            image: a path, bytes, file object or PIL image, or an RGB tensor (3, H, W) in [0, 1].
+            image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
+                or an array (H, W, 3), floats in [0, 1] or uint8. Values beyond the range by
+                `OVERSHOOT` at most (`image.tensors`) are clamped.
             batch_size: crops that go through the network at once; does not change the map.
 
         Raises:
             ImageError: the image cannot be read.
-            ValueError: the tensor is not of that shape, or holds no floating-point numbers.
+            ValueError: the pixels are of another shape or type, not finite, or beyond the range;
+                or `batch_size` is below 1.
         """
-        preprocessing, size = self.card.preprocessing, self.card.preprocessing.crop
-        fitted_CHW, height, width = _fitted(image, preprocessing)
+        fitted_CHW, height, width = self._fitted(image)
+        preprocessing = self.card.preprocessing
+        size = preprocessing.crop
         length = working_size(height, width, preprocessing)
         parts = regions(*length, size)
         values_K = self._answers(covering_crops(fitted_CHW, preprocessing), batch_size)
@@ -129,27 +151,43 @@ class QualityModel(nn.Module):
         shown_RC = np.vectorize(label.show, otypes=[np.float32])(values_RC)
         return QualityMap(shown_RC, score, width, height)
 
+    def _fitted(self, image: Source | Pixels) -> tuple[Tensor, int, int]:
+        """An image from anywhere at its working size, and its own height and width."""
+        preprocessing = self.card.preprocessing
+        if isinstance(image, Tensor | np.ndarray):
+            wanted = "an RGB tensor (3, H, W), or an array (H, W, 3)"
+            # As files are: on the CPU, and reduced in 8 bits.
+            image_CHW = checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
+            height, width = image_CHW.shape[-2:]
+            return fit(image_CHW, preprocessing), height, width
+        name = None
+        if isinstance(image, str) and "://" in image:
+            # Here, not above: `scoring` stands above this room, and has the one way to fetch.
+            from qfm_iqm.scoring.reading import fetch
+
+            name, image = image, fetch(image)
+        found = read_fitted(image, preprocessing, name=name)
+        return torch.from_numpy(as_floats(found.pixels)), found.height, found.width
+
+    def _placed(self, crops_BCSS: Tensor) -> Tensor:
+        """Crops where the network is, and in its precision."""
+        return crops_BCSS.to(self.network.scale.mean)
+
     def _answers(self, crops: Iterable[Tensor], batch_size: int) -> npt.NDArray[np.float64]:
         """The network's answers (K,) for crops, batch by batch, in evaluation mode."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         keep_forks_able()
         coming = iter(crops)
-        device = self.network.scale.mean.device
-        training = self.training
-        self.eval()
+        training = self.network.training
+        self.network.eval()
         values = []
-        while batch := list(islice(coming, batch_size)):
-            values.append(self.network(torch.stack(batch).to(device)).cpu())
-        self.train(training)
+        try:
+            while batch := list(islice(coming, batch_size)):
+                values.append(self.network(self._placed(torch.stack(batch))).cpu())
+        finally:
+            self.network.train(training)
         return np.asarray(torch.cat(values).double().numpy())
-
-
-def _fitted(image: Source | Tensor, preprocessing: Preprocessing) -> tuple[Tensor, int, int]:
-    """An image from anywhere at its working size (3, H, W), and the height and width it has."""
-    if isinstance(image, Tensor):
-        _check_pixels(image, "image", "an RGB tensor (3, H, W)", dimensions=3)
-        return fit(image, preprocessing), *image.shape[-2:]
-    found = read_fitted(image, preprocessing)
-    return torch.from_numpy(as_floats(found.pixels)), found.height, found.width
 
 
 def _bent(values_B: Tensor, curve: Curve) -> Tensor:
@@ -160,13 +198,3 @@ def _bent(values_B: Tensor, curve: Curve) -> Tensor:
     place_B = torch.searchsorted(x, values_B.detach()).clamp(1, len(x) - 1)
     share_B = ((values_B - x[place_B - 1]) / (x[place_B] - x[place_B - 1])).clamp(0, 1)
     return y[place_B - 1] + share_B * (y[place_B] - y[place_B - 1])
-
-
-def _check_pixels(pixels: Tensor, name: str, wanted: str, *, dimensions: int) -> None:
-    """Refuses tensors that would be scored wrongly without a word."""
-    shape = tuple(pixels.shape)
-    if len(shape) != dimensions or shape[-3] != 3 or 0 in shape or not pixels.is_floating_point():
-        raise ValueError(
-            f"{name} must be {wanted} of floating-point numbers in [0, 1], "
-            f"not {shape} of {pixels.dtype}"
-        )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Literal
@@ -123,6 +122,8 @@ def resident() -> int:
             lines = dict(line.split(":", 1) for line in file)
         return sum(int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
     except (OSError, KeyError):  # not Linux: the most it ever had, in bytes or kilobytes
+        import resource  # here: not every system has it, and scoring does without
+
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if os.uname().sysname == "Darwin" else most * 1024
 

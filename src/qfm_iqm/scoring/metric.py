@@ -5,8 +5,9 @@ Needs the extra `metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torchmetrics import Metric
 from qfm_iqm.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
+    from qfm_iqm.image.tensors import Pixels
     from qfm_iqm.network.model import QualityModel
     from qfm_iqm.scoring.runtimes.base import Runtime
 
@@ -35,6 +37,7 @@ class QualityMetric(Metric):
     full_state_update: bool | None = False
     total: Tensor
     count: Tensor
+    identity: Tensor
 
     def __init__(
         self,
@@ -44,32 +47,34 @@ class QualityMetric(Metric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if isinstance(model, str):
-            from qfm_iqm.scoring.runtimes.loading import load_runtime
-
-            model = load_runtime(model)
         self._scorer = Scorer(model, batch_size=batch_size)
         zero = torch.zeros((), dtype=torch.float64)
         self.add_state("total", zero, dist_reduce_fx="sum")
         self.add_state("count", zero.clone(), dist_reduce_fx="sum")
+        # A collection computes metrics whose states are equal only once, and two models' first
+        # scores may be, at the ends of the scale: this number tells metrics apart.
+        identity = torch.tensor(uuid4().int >> 66)  # fits into 63 bits
+        self.add_state("identity", identity, dist_reduce_fx="max")
 
     @property
     def higher_is_better(self) -> bool:  # type: ignore[override]  # a constant of each model
         """The direction of the scores."""
         return self._scorer.runtime.card.label.shown.higher_is_better
 
-    def update(self, images: Tensor | Sequence[Tensor]) -> None:
+    def update(self, images: Pixels | Iterable[Pixels]) -> None:
         """Scores images.
 
         Args:
-            images: RGB in [0, 1], (B, 3, H, W), or one (3, H, W) for each image.
+            images: as in `Scorer.score_batch`.
 
         Raises:
-            ValueError: a tensor is of another shape, or holds no floating-point numbers.
+            TypeError: see `Scorer.score_batch`.
+            ValueError: see `Scorer.score_batch`.
         """
         scores_B = self._scorer.score_batch(images)
-        self.total += scores_B.sum().to(self.total.device)
-        self.count += len(scores_B)
+        # Not in place: a state that was reset in inference mode may not be changed outside it.
+        self.total = self.total + scores_B.sum().to(self.total.device)
+        self.count = self.count + len(scores_B)
 
     def compute(self) -> Tensor:
         """The mean score; not a number if there was no image."""

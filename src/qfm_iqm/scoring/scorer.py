@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from qfm_iqm.image.tensors import Pixels
     from qfm_iqm.network.model import QualityModel
+
+StrPath = str | os.PathLike[str]
 
 _KEPT = 2 << 20  # bytes: a larger image is not kept for the crops that wait for a full batch
 
@@ -77,13 +80,14 @@ class Scorer:
     """Scores many images with one model.
 
     Args:
-        model: a quality model, computed by torch, or a model loaded by another runtime.
+        model: a quality model, computed by torch; a loaded runtime; or a name, as `load_runtime`
+            takes it.
         batch_size: crops that go through the network at once; None takes what is best for the
             runtime.
         readers: threads, or processes, that read images; None takes one per core, at most 8.
             Within `max_memory` there are as many processes as leave half of it to images.
         processes: read in processes of their own, not in threads of this one.
-        device: of a quality model: torch's name; None takes a GPU if there is one.
+        device: torch's name; None takes a GPU if there is one. A loaded runtime has its own.
         max_pixels: larger images are refused.
         allow_truncated: score the part of a truncated file that is there.
         max_memory: bytes that the program may take; None takes half of what the machine has free
@@ -92,11 +96,15 @@ class Scorer:
         source: gives the crops of a file in place of reading it.
         shown: scores on the scale that people are shown; False keeps them in label units, to be
             compared with labels.
+
+    Raises:
+        TypeError: the model is none of these.
+        ValueError: a number is below 1.
     """
 
     def __init__(
         self,
-        model: QualityModel | Runtime,
+        model: QualityModel | Runtime | str,
         *,
         batch_size: int | None = None,
         readers: int | None = None,
@@ -109,6 +117,10 @@ class Scorer:
         source: Callable[[str], Crops] | None = None,
         shown: bool = True,
     ) -> None:
+        numbers = {"batch_size": batch_size, "readers": readers, "max_pixels": max_pixels}
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, not {number}")
         self.runtime = runtime = _runtime_of(model, device)
         self.batch_size = batch_size or runtime.batch
         self.readers = readers or min(8, os.cpu_count() or 1)
@@ -125,13 +137,23 @@ class Scorer:
         )
         self._source = source
 
-    def score_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[ScoreRow]:
+    def score_paths(self, paths: StrPath | Iterable[StrPath]) -> Iterator[ScoreRow]:
         """Scores files; a file that cannot be read becomes a row with its error.
 
-        Yields:
+        Args:
+            paths: of files, and URLs; or a single one.
+
+        Returns:
             One row per path, in the order given.
+
+        Raises:
+            TypeError: what is given is no path; of what an iterable gives, when its turn comes.
         """
-        yield from self._stream(os.fspath(path) for path in paths)
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
+        if isinstance(paths, bytes | bytearray) or not isinstance(paths, Iterable):
+            raise _not_a_path(paths)
+        return self._stream(map(_path, paths))
 
     def score_groups(self, groups: Iterable[Sequence[str]]) -> Iterator[list[ScoreRow]]:
         """Scores groups of files, one after the other and without a pause between them.
@@ -147,7 +169,7 @@ class Scorer:
         def items() -> Iterator[str | None]:
             for group in groups:
                 sizes.append(len(group))
-                yield from group
+                yield from map(_path, group)
                 yield None
 
         rows: list[ScoreRow] = []
@@ -160,17 +182,20 @@ class Scorer:
                 yield rows
                 rows = []
 
-    def score_batch(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+    def score_batch(self, images: Pixels | Iterable[Pixels]) -> Tensor:
         """Scores images that are in memory, without gradients.
 
         Args:
-            images: RGB in [0, 1], (B, 3, H, W), or one (3, H, W) for each image.
+            images: RGB, a tensor (B, 3, H, W) or one (3, H, W) for each image; or arrays
+                (B, H, W, 3) or (H, W, 3): floats in [0, 1], or uint8. Values beyond the range by
+                `OVERSHOOT` at most (`image.tensors`) are clamped.
 
         Returns:
             Scores (B,), float64: those of rows.
 
         Raises:
-            ValueError: a tensor is of another shape, or holds no floating-point numbers.
+            TypeError: an image is neither a tensor nor an array.
+            ValueError: it is of another shape or type, not finite, or beyond the range.
         """
         import torch  # here, as files are scored without
 
@@ -179,13 +204,14 @@ class Scorer:
         preprocessing = self.runtime.card.preprocessing
         crops: list[Crop] = []
         counts: list[int] = []
-        for image_CHW in images:
-            shape = tuple(image_CHW.shape)
-            if len(shape) != 3 or shape[0] != 3 or 0 in shape or not image_CHW.is_floating_point():
-                raise ValueError(
-                    "images must be RGB tensors (3, H, W) of floating-point numbers in [0, 1], "
-                    f"not {shape} of {image_CHW.dtype}"
-                )
+        wanted = "RGB tensors (3, H, W), or arrays (H, W, 3)"
+        if not isinstance(images, Iterable):
+            raise TypeError(f"images must be {wanted}, not of type {type(images).__name__}")
+        shape = tuple(getattr(images, "shape", ()))
+        if len(shape) not in (0, 4):  # not each image by itself: its rows are none
+            raise ValueError(f"images must be {wanted}, or a batch of them, not {shape}")
+        for image in images:
+            image_CHW = tensors.checked_pixels(image, "images", wanted, dimensions=3)
             fitted_CHW = tensors.fit(image_CHW.detach().cpu().float(), preprocessing)
             covering = list(tensors.covering_crops(fitted_CHW, preprocessing))
             crops.extend(covering)
@@ -330,14 +356,38 @@ def _held(crop: Crop) -> int:
     return whole.nbytes
 
 
+def _path(path: StrPath) -> str:
+    """A path as text."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise _not_a_path(path)
+    return text
+
+
+def _not_a_path(found: object) -> TypeError:
+    return TypeError(
+        f"paths must be of type str or os.PathLike, not {type(found).__name__}: QualityModel.score "
+        "takes bytes and images, Scorer.score_batch takes tensors"
+    )
+
+
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _runtime_of(model: QualityModel | Runtime, device: str | torch.device | None) -> Runtime:
+def _runtime_of(model: QualityModel | Runtime | str, device: str | torch.device | None) -> Runtime:
+    """What computes a model."""
     if isinstance(model, Runtime):
         return model
+    if isinstance(model, str):
+        from qfm_iqm.scoring.runtimes.loading import load_runtime
+
+        return load_runtime(model, device=None if device is None else str(device))
     # Here, not above: an exported model is scored without the networks' libraries.
+    from qfm_iqm.network.model import QualityModel
     from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 
+    if not isinstance(model, QualityModel):
+        kind = type(model).__name__
+        raise TypeError(f"model must be a QualityModel, a loaded runtime or a name, not {kind}")
     return TorchRuntime(model, device=device)

@@ -1,5 +1,8 @@
 """torch as a runtime: in other precisions, compiled, and on a GPU where there is one."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -56,3 +59,22 @@ def test_files_are_scored_on_a_gpu_as_on_the_processor(tiny_model_folder, photo_
         found.append([row.score for row in scorer.score_paths(files) if row.status == "ok"])
     assert found[0]
     np.testing.assert_allclose(*found, atol=0.01)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_pickled_runtime_is_made_anew(tiny_model_folder, crops, precision):
+    model = load_model(tiny_model_folder)
+    runtime = TorchRuntime(model, device="cpu", precision=precision)
+    found = pickle.loads(pickle.dumps(runtime))
+    assert found.model is not model
+    assert found.precision == precision
+    np.testing.assert_array_equal(found.run(crops), runtime.run(crops))
+    compiled = TorchRuntime(model, device="cpu", compiled=True)  # when it first runs
+    assert pickle.loads(pickle.dumps(compiled))._compiled is not None
+    assert copy.deepcopy(compiled) is compiled
+
+
+def test_a_network_of_another_precision_is_run_in_its_own(tiny_model_folder, crops):
+    expected = TorchRuntime(load_model(tiny_model_folder), device="cpu").run(crops)
+    found = TorchRuntime(load_model(tiny_model_folder).double(), device="cpu").run(crops)
+    np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,10 @@ class Runtime(ABC):
         self.precision = precision
         self.weights = weights
 
+    def __deepcopy__(self, _memo: object) -> Self:
+        """Itself: scoring changes nothing in it, and copies may share what it has loaded."""
+        return self
+
     @abstractmethod
     def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """Scores crops.
@@ -82,6 +87,8 @@ class PartedRuntime(Runtime):
         part: crops of a part.
     """
 
+    _file: Path  # of the network, in its exported folder
+
     def __init__(self, card: ModelCard, precision: Precision, weights: str) -> None:
         super().__init__(card, precision, weights)
         self.part = max(1, _PART // card.preprocessing.crop**2)
@@ -108,6 +115,13 @@ class PartedRuntime(Runtime):
         parts = [crops[i : i + self.part] for i in range(0, len(crops), self.part)]
         scores = self._pool.map(lambda part: self.run_part(stacked(part)), parts)
         return np.concatenate([np.asarray(scores_B, np.float64) for scores_B in scores])
+
+    def __reduce__(self) -> tuple[Callable[..., Runtime], tuple[Path, ModelCard]]:
+        """Where it is loaded from: threads and what a library has loaded cannot be pickled."""
+        # Here, not above: `loading` imports this.
+        from qfm_iqm.scoring.runtimes.loading import load_exported
+
+        return load_exported, (self._file.parent, self.card)
 
     @abstractmethod
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

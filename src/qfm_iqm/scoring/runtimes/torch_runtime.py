@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,6 +50,12 @@ class TorchRuntime(Runtime):
         self._size = 0
         self._process = os.getpid()
 
+    def __reduce__(self) -> tuple[Callable[[], TorchRuntime], tuple[()]]:
+        """What it was made from: what torch compiled cannot be pickled."""
+        options: dict[str, Any] = {"device": self.device, "precision": self.precision}
+        compiled = self._compiled is not None
+        return partial(TorchRuntime, self.model, compiled=compiled, **options), ()
+
     @torch.inference_mode()
     def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
         """See `Runtime.run`; takes what a frozen stem gave for crops (B, N, D) in their place."""
@@ -71,6 +78,7 @@ class TorchRuntime(Runtime):
 
     def compute(self, crops_BCSS: Tensor) -> Tensor:
         """Scores (B,) of crops (B, 3, S, S) in [0, 1] that lie on the runtime's device."""
+        crops_BCSS = crops_BCSS.to(self.model.network.scale.mean.dtype)
         if self._compiled is None:
             return self._forward(crops_BCSS)
         # One size of batch is one compilation: a last, smaller batch is filled up.
