@@ -88,6 +88,7 @@ SHOWING = {
     "gate": ["gate", "PHOTO", "--model", "MODEL", "--min", "-1000"],
     "card": ["card", "MODEL"],
     "data": ["data", "list"],
+    "split": ["data", "split", "LABELS", "--leaks", "skip", "--folds", "1", "--out", "FOLDS"],
     "compare": ["compare", "SCORES", "OTHERS", "--labels", "LABELS"],
     "evaluate": ["evaluate", "SCORES", "LABELS"],
 }
@@ -107,6 +108,7 @@ def inputs(tmp_path_factory, photo_folder, tiny_model_folder):
         "SCORES": folder / "scores.csv",
         "OTHERS": folder / "others.csv",
         "LABELS": folder / "labels.csv",
+        "FOLDS": folder / "folds",
     }
 
 

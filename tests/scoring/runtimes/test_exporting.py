@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import pickle
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,22 @@ def test_scores_are_torchs(model, exported, photos, target, precision):
         assert (ours.weights == torchs.weights) == (precision == "fp32")
     if precision == "int8":
         assert any(abs(a.score - b.score) > 1e-4 for a, b in zip(rows, theirs, strict=True))
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_a_pickled_runtime_is_loaded_from_its_folder(exported, tmp_path, target):
+    folder = tmp_path / "exported"
+    shutil.copytree(exported(target, "fp32"), folder)
+    runtime = load_exported(folder)
+    pickled = pickle.dumps(runtime)
+    crops = list(torch.rand(7, 3, 48, 48))
+    found = pickle.loads(pickled)
+    assert (found.weights, found.card) == (runtime.weights, runtime.card)
+    np.testing.assert_array_equal(found.run(crops), runtime.run(crops))
+    assert copy.deepcopy(runtime) is runtime
+    shutil.rmtree(folder)
+    with pytest.raises(ModelError, match="does not describe an exported model"):
+        pickle.loads(pickled)
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
