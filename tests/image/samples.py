@@ -124,3 +124,14 @@ FILES = {
     "tiff": encoded(PHOTO, "TIFF"),
     "tiff-lzw": encoded(PHOTO, "TIFF", compression="tiff_lzw"),
 }
+
+
+MOST_HELD = """
+def most_held():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+"""
+"""A function for scripts: the kilobytes that a process has had in memory at most (Linux).
+
+`getrusage` would begin with what the process that started it had.
+"""

@@ -15,6 +15,8 @@ from qfm_iqm.image.fitting import as_bytes, as_floats, decoding_bytes, read_fitt
 from qfm_iqm.image.reading import opened, read_image
 from qfm_iqm.image.tensors import fit
 
+from .samples import MOST_HELD
+
 REDUCING = Preprocessing(crop=32, shorter_side=40)
 KEEPING = Preprocessing(crop=32)
 SQUEEZING = Preprocessing(crop=32, squeeze=(40, 56))
@@ -110,33 +112,31 @@ def test_admission_is_asked_before_the_pixels_are_decoded(kind):
 
 
 REFUSING = """
-import resource, sys
+import sys
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.fitting import read_fitted
-
-def most():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 def refuse(needed):
     raise ImageError(f"it takes {needed}")
 
 content = sys.stdin.buffer.read()
-before = most()
+before = most_held()
 try:
     read_fitted(content, Preprocessing(crop=32), admit=refuse)
 except ImageError as error:
-    print(most() - before, str(error).rpartition(" ")[2])
+    print(most_held() - before, str(error).rpartition(" ")[2])
 """
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF"])
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is told by Linux")
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_an_image_that_is_not_admitted_takes_no_memory(kind):
     """Measured in a process of its own: decoded it would take 64 MB."""
     file = io.BytesIO()
-    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
-    Image.new("P" if kind == "GIF" else "L", (8000, 8000)).save(file, kind, **options)
-    command = [sys.executable, "-c", REFUSING]
+    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {"compress_level": 1}
+    Image.new("L", (8000, 8000)).save(file, kind, **options)
+    command = [sys.executable, "-c", MOST_HELD + REFUSING]
     done = subprocess.run(command, input=file.getvalue(), capture_output=True, check=True)
     grown, needed = map(int, done.stdout.split())
     assert grown < 20_000  # kilobytes
@@ -158,14 +158,13 @@ def test_an_orientation_that_follows_the_pixels_is_applied(orientation, preproce
     )
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_the_estimate_does_not_depend_on_the_orientation(orientation):
-    for preprocessing in (REDUCING, KEEPING, SQUEEZING):
-        estimates = []
-        for turn, size in ((1, (70, 90)), (orientation, (90, 70))):
-            with opened(encoded(*size, orientation=turn)) as picture:
-                estimates.append(decoding_bytes(picture, preprocessing))
-        assert estimates[0] == pytest.approx(estimates[1], rel=0.2)
+@pytest.mark.parametrize("preprocessing", [REDUCING, KEEPING])
+def test_the_estimate_holds_however_the_image_is_turned(preprocessing):
+    estimates = set()
+    for size in ((70, 90), (90, 70)):
+        with opened(encoded(*size)) as picture:
+            estimates.add(decoding_bytes(picture, preprocessing))
+    assert len(estimates) == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])

@@ -1,6 +1,7 @@
 """However an image comes to be scored, the answer is the same: also over damaged files."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -47,7 +48,8 @@ def of_gate(paths, model, folder):
     out = folder / "gate.json"
     command = [sys.executable, "-m", "qfm_iqm", "gate", *paths, "--min", "0", "--json", out]
     options = ["--model", model, "--max-megapixels", MAX_PIXELS / 1e6]
-    subprocess.run([*map(str, command + options)], check=False, capture_output=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*map(str, command + options)], env=environment, capture_output=True)
     verdicts = json.loads(out.read_text())["images"]
     errors = [one["reason"] if one["outcome"] == "error" else "" for one in verdicts]
     rows = zip(verdicts, errors, strict=True)

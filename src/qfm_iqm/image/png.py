@@ -174,7 +174,7 @@ def _inflated(data: bytes) -> bytes:
     """Decompressed data; empty if they are damaged or too large."""
     with suppress(zlib.error):
         decoder = zlib.decompressobj()
-        found = decoder.decompress(data, _MOST + 1)
-        if decoder.eof and len(found) <= _MOST:
+        found = decoder.decompress(data, _MOST)
+        if decoder.eof:
             return found
     return b""
