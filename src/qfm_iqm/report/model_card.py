@@ -100,13 +100,21 @@ def _scale(card: ModelCard) -> Iterator[str]:
         reach, level = label.show_width(meaning.interval.reach), meaning.interval.level
         yield (
             f"* **Interval**: ± {reach:.1f} holds the mean opinion for {level:.0%} "
-            f"of photos like these (conformal, from {meaning.interval.images} held-out photos)."
+            f"of photos like these (conformal, from {meaning.interval.images} held-out photos"
+            + _checked(meaning.interval.coverage, meaning.interval.checked, "it holds")
+            + ")."
         )
     if meaning.usual is not None:
+        found = _checked(meaning.usual.false_alarms, meaning.usual.checked, "that is")
         yield (
-            "* **Unusual**: pixel statistics unlike those of the training photos; "
-            f"{meaning.usual.false_alarms:.1%} of held-out photos are called so."
+            "* **Unusual**: pixel statistics unlike those of the training photos"
+            f"{found}; and every image with a side below {card.preprocessing.crop} pixels."
         )
+
+
+def _checked(share: float | None, images: int, what: str) -> str:
+    """How often it holds on held-out photos that had no part in it; nothing if that is unknown."""
+    return f"; on {images} others {what} {share:.1%}" if share is not None and images else ""
 
 
 def _accuracy(card: ModelCard) -> Iterator[str]:
