@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: help demo test test-browser screenshots lint types format bench export-check default-model vit-tiny clean
+.PHONY: help demo test test-all test-browser screenshots lint types format bench export-check default-model vit-tiny clean
 .DEFAULT_GOAL := help
 
 help:            ## This menu
@@ -14,6 +15,9 @@ demo: $(VENV)/demo.stamp        ## Install, and score real photographs, clean an
 
 test: $(VENV)/dev.stamp         ## Install, and run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-all: $(VENV)/browser.stamp  ## Install, and run all tests, those in a real browser among them
+	QFM_BROWSER=required $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-browser: $(VENV)/browser.stamp  ## Run the tests in a real browser; installs Debian's Chromium
 	QFM_BROWSER=required $(BIN)/python -m pytest tests/browser
@@ -66,7 +70,8 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 	$(BIN)/python benchmarks/meaning.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/python benchmarks/quality_map.py --photos $(KODAK) --count 12 --level 5 --ways explain
 	$(BIN)/python benchmarks/degradation.py --root $(DATA) --kodak $(KODAK)
-	$(BIN)/qfm card default --out docs/default_model.md --degradation benchmarks/results/degradation.csv --speed benchmarks/results/speed.csv
+	$(BIN)/python benchmarks/size_and_frame.py --kodak $(KODAK) --model default vit-tiny
+	$(BIN)/qfm card default --out docs/default_model.md --degradation benchmarks/results/degradation.csv --size-and-frame benchmarks/results/size_and_frame.csv --speed benchmarks/results/speed.csv
 
 # Two teachers of its own kind, what they say of unrated photos, and the student of both.
 vit-tiny: $(VENV)/dev.stamp  ## Train the accurate model that ships in the package (hours)
@@ -87,7 +92,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/pip.stamp
 	@touch $@ $(VENV)/demo.stamp
 
 $(VENV)/browser.stamp: pyproject.toml $(VENV)/dev.stamp
-	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium) || sudo sh -c 'apt-get update && apt-get install -y chromium'
+	command -v chromium >/dev/null || $(SUDO) sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium'
 	$(BIN)/pip install --quiet -e '.[dev,browser]'
 	@touch $@
 

@@ -2,7 +2,7 @@
 
     make bench           (or: python benchmarks/throughput.py [--images 500] [--out FILE])
 
-Writes benchmarks/results/throughput.csv (throughput_vnni*.csv beside it are of a faster machine).
+Writes benchmarks/results/throughput.csv (others beside it are of another machine, day or model).
 What is measured, each in a process of its own:
 
 * `matrix_gflops`: a plain fp32 matrix product, the measure of the cores.

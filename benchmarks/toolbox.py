@@ -2,7 +2,7 @@
 
     make bench           (or: python benchmarks/toolbox.py [--images 500] [--large 20] [--out FILE])
 
-Writes benchmarks/results/toolbox.csv (toolbox_vnni.csv beside it is of a faster machine): images
+Writes benchmarks/results/toolbox.csv (another beside it is of a slower machine): images
 per second, the arithmetic that comes to (torch counts it; GFLOP/s), and the peak memory of all
 processes, for 512 x 512 JPEGs and for 12 megapixels. Of one size alone, by --size, the other's rows
 are kept.

@@ -3,8 +3,8 @@
     make demo            (or: python examples/demo.py)
 
 The photographs come inside scikit-image's wheel. Each is degraded by blur, JPEG compression and
-noise at three strengths; all files are written to `demo-output/` and scored by `qfm score`, as
-any folder of yours would be.
+noise, mild, middling and severe; all files are written to `demo-output/` and scored by
+`qfm score`, as any folder of yours would be.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from qfm_iqm.image.distorting import DISTORTIONS, distort
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 KINDS = ("blur", "jpeg", "noise")
-LEVELS = (2, 3, 5)
+LEVELS = (1, 3, 5)  # of the five of `qfm_iqm.image.distorting`: mild, middling, severe
 OUT = Path("demo-output")
 
 

@@ -108,6 +108,20 @@ def test_photos_clean_or_degraded_are_usual(model, photos):
     assert sum(model.score(image).unusual for image in degraded) <= 1
 
 
+def test_thumbnails_of_photos_are_unusual(model, photos):
+    for photo in photos:
+        small = photo[:, ::3, ::3]
+        assert min(small.shape[1:]) < 224
+        assert model.score(small).unusual is True
+
+
+def test_how_often_interval_and_limit_hold_was_counted_on_other_photos(model):
+    interval, usual = model.card.meaning.interval, model.card.meaning.usual
+    assert interval.images == interval.checked == usual.checked == 250
+    assert 0.85 <= interval.coverage <= 0.99
+    assert 0 < usual.false_alarms <= 0.05
+
+
 @pytest.mark.skipif(not BIQ2021.is_dir(), reason="the photos of BIQ2021 are not at hand")
 def test_nine_tenths_of_unseen_opinions_lie_within_the_interval(model):
     table = recorded_part(model.card, read_table(BIQ2021 / "labelled.csv"), "test")

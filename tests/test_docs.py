@@ -1,11 +1,14 @@
 """What the documents say is what is there: links lead somewhere, tables are the measured ones."""
 
+import csv
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from qfm_iqm.network.checkpoint import load_card
+from qfm_iqm.report.model_card import model_card
 from qfm_iqm.training.recipe_file import check_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +49,93 @@ def test_parts_of_recipes_are_accepted(tmp_path):
         check_recipe(base | block, page.name)
 
 
-def test_figures_of_measurements_come_from_somewhere():
-    tables = [match for page in PAGES for match in TABLE.findall(page.read_text("utf-8"))]
-    assert tables
+# ---- figures ----
+
+FIGURES = re.compile(r"<!-- figures(, a file for each row)?: ([^>]+?) -->\n?$")
+NUMBER = re.compile(r"\d[\d,]*\.?\d*|\.\d+")
+GENERATED = {"docs/default_model.md"}  # held against `qfm card` below
+
+
+def tables_of(text):
+    """Tables with what stands before them: (lines before, header cells, rows of cells)."""
+    text = re.sub(r"```.*?```", "", TABLE.sub("", text), flags=re.DOTALL)
+    for match in re.finditer(r"(?:^\|.*\n)+", text + "\n", re.MULTILINE):
+        lines = [
+            [cell.strip() for cell in line.strip().strip("|").split("|")]
+            for line in match[0].splitlines()
+        ]
+        yield text[: match.start()], lines[0], lines[2:]
+
+
+def holds_figures(rows):
+    return any(re.match(r"[-+±]?\.?\d", cell) for row in rows for cell in row[1:])
+
+
+def is_rounding_of(figure, values):
+    """Whether a figure as it stands in a table is one of the values, rounded to its digits."""
+    digits = len(figure.partition(".")[2])
+    value = float(figure.replace(",", ""))
+    return any(abs(value - other) <= 0.5 * 10**-digits + 1e-9 for other in values)
+
+
+def named(rows, name):
+    """The rows of a results file in which some cell is this name; all if none is."""
+    found = [row for row in rows if name.replace(",", "") in row.values()]
+    return found or rows
+
+
+def without_source(before, header, rows):
+    """Figures of a table that are none of the files named before it."""
+    said = FIGURES.search(before)
+    if said is None:
+        return ["a table of figures names no file: <!-- figures: FILE -->"]
+    files = [list(csv.DictReader((ROOT / name).open())) for name in said[2].split()]
+    each = files if said[1] else [[row for file in files for row in file]] * len(rows)
+    missing = []
+    for source, (label, *cells) in zip(each, rows, strict=True):
+        quoted = re.search(r"`(.+?)`", label)
+        about = named(source, quoted[1] if quoted else label.partition(",")[0])
+        for title, cell in zip(header[1:], cells, strict=True):
+            values = [
+                float(text)
+                for row in named(about, title)
+                for text in row.values()
+                if re.fullmatch(r"-?\d+\.?\d*(e-?\d+)?", text or "")
+            ]
+            found = NUMBER.findall(cell)
+            missing += [
+                f"{label}: {figure}" for figure in found if not is_rounding_of(figure, values)
+            ]
+    return missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_figures_of_measurements_come_from_the_files_they_name(page):
+    if name_of(page) not in GENERATED:
+        for table in tables_of(page.read_text("utf-8")):
+            if holds_figures(table[2]):
+                assert without_source(*table) == []
+
+
+def test_a_figure_without_a_source_would_be_found():
+    text = (ROOT / "docs" / "scale.md").read_text("utf-8")
+    (table,) = [t for t in tables_of(text) if holds_figures(t[2])]
+    assert without_source(*table) == []
+    for right, wrong in (("34.3", "34.5"), ("1,738", "1,739"), (".13", ".27"), ("4.7", "2.08")):
+        (changed,) = [t for t in tables_of(text.replace(f" {right} ", f" {wrong} ", 1))
+                      if holds_figures(t[2])]  # fmt: skip
+        assert len(without_source(*changed)) == 1, wrong
+    unmarked = text.replace("<!-- figures", "<!-- numbers")
+    assert any(without_source(*t) for t in tables_of(unmarked) if holds_figures(t[2]))
+
+
+def test_the_default_models_card_is_what_its_card_and_results_say():
+    results = ROOT / "benchmarks" / "results"
+    expected = model_card(
+        load_card("default"),
+        degradation=results / "degradation.csv",
+        size_and_frame=results / "size_and_frame.csv",
+        speed=results / "speed.csv",
+        beside=ROOT / "docs",
+    )
+    assert (ROOT / "docs" / "default_model.md").read_text("utf-8") == expected

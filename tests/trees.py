@@ -1,6 +1,7 @@
 """Small trees in the exact formats of the official downloads: real .mat, .xlsx, CSV and text.
 
-Each has a few contents, and images of 48 x 48 pixels whose noise follows their label. The oddities
+Each has a few contents, and images of 48 x 48 pixels whose noise follows their label; a standard
+deviation is a tenth of its label, so that it says whose it is. The oddities
 of the real files are there: letter case that varies, a byte-order mark, Windows line ends, trailing
 commas, headers that begin in the fourth row.
 """
@@ -94,7 +95,7 @@ def csiq(root: Path, contents: int) -> list[Row]:
                 dmos = round(0.1 + 0.2 * level + 0.01 * content, 6)
                 name = f"dst_imgs/{folder}/{image}.{spelling}.{level}.png"
                 photo(root / name, content, dmos)
-                cells = (image, index, kind, level, 0.05, dmos)
+                cells = (image, index, kind, level, round(dmos / 10, 6), dmos)
                 for column, cell in enumerate(cells, start=4):
                     sheet.cell(line, column, cell)
                 line += 1
@@ -104,7 +105,7 @@ def csiq(root: Path, contents: int) -> list[Row]:
 
 
 def tid2013(root: Path, contents: int) -> list[Row]:
-    rows, lines = [], []
+    rows, lines, deviations = [], [], []
     for content in range(1, contents + 1):
         photo(root / "reference_images" / f"I{content:02}.BMP", content, 0)
         for kind in (1, 8, 11, 24):
@@ -116,9 +117,10 @@ def tid2013(root: Path, contents: int) -> list[Row]:
                 mos = round(7 - level + 0.1 * content, 5)
                 photo(root / "distorted_images" / name.lower(), content, level / 8)
                 lines.append(f"{mos:.5f} {name}")
+                deviations.append(f"{mos / 10:.5f}")
                 rows.append((f"distorted_images/{name}", mos))
     (root / "mos_with_names.txt").write_bytes("\r\n".join([*lines, ""]).encode())
-    (root / "mos_std.txt").write_bytes(b"0.13013\r\n" * len(lines))
+    (root / "mos_std.txt").write_bytes("\r\n".join([*deviations, ""]).encode())
     return rows
 
 
@@ -131,7 +133,7 @@ def kadid10k(root: Path, contents: int) -> list[Row]:
                 name = f"I{content:02}_{kind:02}_{level:02}.png"
                 mos = round(5 - 0.7 * level - 0.01 * content, 2)
                 photo(root / "images" / name, content, level / 6)
-                table.append((name, f"I{content:02}.png", mos, 0.496))
+                table.append((name, f"I{content:02}.png", mos, round(mos / 10, 3)))
                 rows.append((f"images/{name}", mos))
     write_csv(root / "dmos.csv", ("dist_img", "ref_img", "dmos", "var"), table, end="\n")
     return rows
@@ -149,7 +151,7 @@ def livec(root: Path, contents: int) -> list[Row]:
     (root / "Data").mkdir()
     savemat(root / "Data/AllImages_release.mat", {"AllImages_release": cells})
     savemat(root / "Data/AllMOS_release.mat", {"AllMOS_release": mos[None]})
-    savemat(root / "Data/AllStdDev_release.mat", {"AllStdDev_release": mos[None] / 5})
+    savemat(root / "Data/AllStdDev_release.mat", {"AllStdDev_release": mos[None] / 10})
     return [(f"Images/{names[i]}", mos[i]) for i in range(7, len(names))]
 
 
@@ -160,9 +162,10 @@ def koniq10k(root: Path, contents: int) -> list[Row]:
         name = f"{10004473376 + number}.jpg"
         photo(root / "512x384" / name, number, 1 - mos / 100)
         shares = [0.0, 0.0, 0.25, 0.5, 0.25, 105]
-        scores.append((name, *shares, round(mos / 20, 4), 0.52, mos))
+        deviation = round(mos / 10, 10)
+        scores.append((name, *shares, round(mos / 20, 4), deviation, mos))
         part = ("training", "training", "training", "training", "validation", "test")[number % 6]
-        sets.append((name, *shares, mos, 0.52, part))
+        sets.append((name, *shares, mos, deviation, part))
         rows.append((f"512x384/{name}", mos))
     header = ("image_name", "c1", "c2", "c3", "c4", "c5", "c_total")
     # The one is unpacked into a folder of its name, the other lies at the root.

@@ -5,6 +5,7 @@ from importlib import resources
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 EXPORT = resources.files("qfm_iqm.models") / "default" / "onnx"
 
@@ -53,6 +54,23 @@ def test_codes_and_files(qfm, scored, tiny_model_folder, tmp_path):
     answer = qfm("gate", folder, "--min", scores[0], *options)
     assert answer.code == 2
     assert "1 could not be judged" in answer.err
+
+
+def test_a_small_image_is_said_to_be_unlike_photos(qfm, tiny_model_folder, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for side in (47, 48):
+        Image.effect_noise((60, side), 50).convert("RGB").save(folder / f"{side}.png")
+    out = [tmp_path / "t.json", tmp_path / "t.xml"]
+    answer = qfm(
+        "gate", folder, "--min", 0, "-m", tiny_model_folder, "--json", out[0], "--junit", out[1]
+    )
+    assert answer.code == 0
+    assert "Unlike the photos the model knows: 1 of these." in answer.err
+    images = json.loads(out[0].read_text())["images"]
+    assert [image["unusual"] for image in images] == [True, None]
+    said = [case.text for case in ElementTree.parse(out[1]).iter("system-out")]
+    assert [text.endswith(", unusual") for text in said] == [True, False]
 
 
 def test_a_baseline(qfm, scored, tiny_model_folder, tmp_path):

@@ -27,13 +27,21 @@ def test_a_loader_finds_every_label_and_its_image(name, official_trees):
         assert {"train", "test"} <= set(table.column("split"))
 
 
+@pytest.mark.parametrize("name", ["live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k"])
+def test_a_deviation_stands_beside_its_own_label(name, official_trees):
+    table = DATASETS[name].load(official_trees[name][0])
+    deviations = np.array(table.column("std"), dtype=float)
+    assert len(set(deviations)) > 8
+    assert deviations == pytest.approx(abs(table.mos) / 10, abs=6e-4)
+
+
 def test_kinds_and_levels_are_those_of_the_names(official_trees):
     root, _ = official_trees["tid2013"]
     table = DATASETS["tid2013"].load(root)
     row = table.names.index("distorted_images/i02_11_5.BMP")
     assert table.column("distortion")[row] == "JPEG2000 compression"
     assert (table.contents[row], table.column("level")[row]) == ("i02", "5")
-    assert table.column("std")[row] == "0.13013"
+    assert table.column("std")[row] == "0.22000"
     table = DATASETS["kadid10k"].load(official_trees["kadid10k"][0])
     row = table.names.index("images/I03_25_05.png")
     assert table.column("distortion")[row] == "contrast change"

@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance
 
 from qfm_iqm.datasets import leakage
 from qfm_iqm.datasets.leakage import (
+    MAX_DISTANCE,
     HashedImages,
     Leak,
     find_leaks,
@@ -22,6 +23,7 @@ from qfm_iqm.datasets.leakage import (
 )
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import TableError
+from qfm_iqm.training.recipe_data import DistillationConfig
 
 # Third-party data lies beside the repository where there is any; none of it is copied here.
 BIQ2021 = Path(__file__).parents[2].parent / "shared" / "data" / "biq2021"
@@ -217,6 +219,18 @@ def test_ten_million_pairs_in_bounded_memory():
     b[9_876] = a[543]
     b[17] = a[999] ^ np.array([1, 0, 2, 0, 0, 4, 0, 129], np.uint8)  # five bits
     assert near_duplicates(a, b) == [(543, 9_876, 0), (999, 17, 5)]
+
+
+def test_six_bits_are_a_leak_and_seven_are_none_unless_said_otherwise():
+    draw = np.random.default_rng(8)
+    held_out = draw.integers(0, 256, (1, 8), dtype=np.uint8)
+    five, six, seven = (np.array([bits, 0, 0, 0, 0, 0, 0, 0], np.uint8) for bits in (31, 63, 127))
+    pool = np.concatenate([held_out ^ bits for bits in (five, six, seven)])
+    assert near_duplicates(pool, held_out) == [(0, 0, 5), (1, 0, 6)]
+    images = HashedImages(tuple(Path(f"{n}.png") for n in (5, 6, 7)), pool)
+    found = find_leaks(images, HashedImages((Path("held.png"),), held_out))
+    assert [leak.distance for leak in found] == [5, 6]
+    assert DistillationConfig().max_distance == MAX_DISTANCE == 6
 
 
 @pytest.mark.parametrize("limit", [-1, 65])

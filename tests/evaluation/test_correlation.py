@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation import correlation
@@ -131,6 +131,26 @@ def test_fit_equals_four_parameter_least_squares():
     reference, _ = optimize.curve_fit(curve, s, labels, p0=(80, 20, 0, 1))
     found = fit_logistic(s, labels)
     assert (found.b1, found.b2, found.b3, found.b4) == pytest.approx(tuple(reference), rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", [45, 100, 259, 381, 445])
+def test_the_fit_is_the_best_of_several_valleys(seed):
+    """Of labels that have little to do with the scores, where the deepest valley of the coarse
+    grid is not the one with the lowest floor: held against a fine grid, all of it.
+    """
+    draw = np.random.default_rng(seed)
+    n = int(draw.integers(30, 80))
+    scores = np.sort(draw.normal(size=n))
+    steps = [scores > draw.normal(), scores > draw.normal()]
+    labels = 0.25 * steps[0] - 0.25 * steps[1] + 0.4 * draw.normal(size=n)
+    middles, widths = np.meshgrid(np.linspace(-4, 4, 801), np.geomspace(1e-2, 10, 40))
+    rises = special.expit((scores - middles[..., None]) / widths[..., None])
+    rises -= rises.mean(-1, keepdims=True)
+    target = labels - labels.mean()
+    explained = (rises @ target) ** 2 / np.maximum((rises**2).sum(-1), 1e-9)
+    least = (target @ target - explained.max()) / n
+    found = np.mean((fit_logistic(scores, labels)(scores) - labels) ** 2)
+    assert found <= least * (1 + 1e-3)
 
 
 @pytest.mark.parametrize("seed", range(6))

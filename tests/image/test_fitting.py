@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -77,9 +78,19 @@ def test_every_mode(mode, kind, preprocessing, monkeypatch):
 def test_a_profile_is_applied_strip_by_strip(monkeypatch):
     from PIL import ImageCms
 
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     monkeypatch.setattr(fitting, "STRIP_PIXELS", 500)
-    assert_as_read_whole(encoded(90, 70, icc_profile=lab), REDUCING)
+    assert_as_read_whole(encoded(90, 70, icc_profile=srgb), REDUCING)
+    # A profile whose red primary is sRGB's green and the reverse: what is right is known.
+    swapped = srgb.replace(b"rXYZ", b"swap", 1).replace(b"gXYZ", b"rXYZ", 1)
+    swapped = swapped.replace(b"swap", b"gXYZ", 1)
+    content = encoded(90, 70, icc_profile=swapped)
+    plain = read_fitted(encoded(90, 70), KEEPING).pixels.astype(int)
+    found = read_fitted(content, KEEPING).pixels.astype(int)
+    assert np.abs(found - plain[[1, 0, 2]]).max() <= 2
+    assert np.abs(found - plain).mean() > 20
+    assert_as_read_whole(content, REDUCING)
+    assert_as_read_whole(content, KEEPING)
 
 
 def test_eight_bits_stay_eight_bits():
@@ -180,6 +191,27 @@ def test_the_estimate_grows_with_the_pixels(options, monkeypatch):
     least = 4 + (6 if options else 0)
     assert estimate(400, 300, REDUCING) - fixed >= 400 * 300 * least
     assert estimate(400, 300, KEEPING) - fixed >= 400 * 300 * (least + 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("preprocessing", [REDUCING, KEEPING])
+def test_the_estimate_holds_what_16_bits_take(kind, preprocessing):
+    """Held against what numpy really had at once, and the two bytes a pixel of Pillow's canvas."""
+    width, height = 700, 500
+    content = encoded(width, height, mode="I;16", kind=kind)
+    asked = []
+    tracemalloc.start()
+    try:
+        read_fitted(content, preprocessing, admit=asked.append)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    peak += 2 * width * height
+    with opened(content) as picture:
+        assert picture.image.mode.startswith("I")
+        estimate = decoding_bytes(picture, preprocessing)
+    assert asked == [estimate]
+    assert peak <= estimate <= 3 * peak
 
 
 def test_damage_is_one_sentence():

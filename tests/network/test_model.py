@@ -52,6 +52,16 @@ def test_a_score_is_the_mean_over_the_covering_crops(model, photo):
     assert (score.height, score.width) == tuple(image.shape[1:])
 
 
+@pytest.mark.parametrize(
+    ("size", "unusual"), [((48, 90), None), ((47, 90), True), ((90, 47), True)]
+)
+def test_an_image_with_a_side_below_a_crop_is_unusual(model, photo, size, unusual):
+    image = Image.open(photo).convert("RGB").resize(size)
+    assert model.score(image).unusual is unusual
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    assert model.score(pixels).unusual is unusual
+
+
 def looking_again(model, **sizes):
     preprocessing = Preprocessing(crop=48, **sizes)
     card = model.card.model_copy(update={"preprocessing": preprocessing})

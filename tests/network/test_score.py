@@ -1,6 +1,8 @@
 """What a card makes of the crops' answers."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.network.card import ModelCard
@@ -34,19 +36,19 @@ def meaning(usual=USUAL, interval=True):
 
 
 def test_without_a_meaning_there_is_a_score_alone():
-    score = score_of(card(), [4, 6], width=7, height=8)
+    score = score_of(card(), [4, 6], width=70, height=80)
     assert (score.value, score.spread, score.n_crops) == (50, 10, 2)
-    assert (score.width, score.height) == (7, 8)
+    assert (score.width, score.height) == (70, 80)
     assert {score.percentile, score.low, score.high, score.unusual} == {None}
 
 
 def test_a_meaning_is_said_on_the_scale_of_the_score():
-    score = score_of(card(meaning=meaning()), [4, 6], width=7, height=8, statistics=[2.5])
+    score = score_of(card(meaning=meaning()), [4, 6], width=70, height=80, statistics=[2.5])
     assert (score.percentile, score.low, score.high) == (75, 35, 65)
     assert score.unusual is True
-    near = score_of(card(meaning=meaning()), [4, 6], width=7, height=8, statistics=[-1.9])
+    near = score_of(card(meaning=meaning()), [4, 6], width=70, height=80, statistics=[-1.9])
     assert near.unusual is False
-    assert score_of(card(meaning=meaning()), [4], width=7, height=8).unusual is None
+    assert score_of(card(meaning=meaning()), [4], width=70, height=80).unusual is None
 
 
 def test_an_interval_ends_where_the_scale_ends():
@@ -73,3 +75,19 @@ def test_a_calibration_bends_the_answer_and_the_spread():
     calibrated = card(calibration=Curve(x=(0, 1), y=(2, 4)))
     score = score_of(calibrated, [0.25, 0.75], width=1, height=1)
     assert (score.value, score.spread) == pytest.approx((30, 5))
+
+
+SIDES = st.integers(1, 200)
+
+
+@given(SIDES, SIDES, st.sampled_from([None, (0.0,), (9.0,)]), st.booleans())
+@example(47, 48, (0.0,), True)
+@example(48, 47, None, False)
+@example(48, 48, (0.0,), True)
+def test_an_image_smaller_than_a_crop_is_unusual_whatever_else_is_known(
+    width, height, statistics, explained
+):
+    told = card(meaning=meaning()) if explained else card()
+    score = score_of(told, [5], width=width, height=height, statistics=statistics)
+    known = None if statistics is None or not explained else statistics[0] > USUAL.limit
+    assert score.unusual is (True if width < 48 or height < 48 else known)

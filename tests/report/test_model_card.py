@@ -7,7 +7,7 @@ import pytest
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.network.card import ModelCard, ResultRow
-from qfm_iqm.network.meaning import Interval, Meaning
+from qfm_iqm.network.meaning import Interval, Meaning, Usual
 from qfm_iqm.network.quality import NetworkConfig
 from qfm_iqm.network.units import LabelUnits
 from qfm_iqm.report.model_card import model_card
@@ -52,7 +52,7 @@ def test_sizes_that_photos_are_looked_at_in(card):
 
 def test_what_was_not_measured_is_said_to_be_missing(card):
     page = model_card(card.model_copy(update={"results": []}))
-    assert page.count("Not measured") == 3
+    assert page.count("Not measured") == 4
     assert "This card does not say more" in page
 
 
@@ -69,6 +69,44 @@ def test_the_scale_and_its_meaning(card):
     assert "A tenth scores below 10, half below 50, a tenth above 90." in page
     assert "± 10.0 holds the mean opinion for 90%" in page
     assert "Unusual" not in page
+    usual = Usual(
+        names=("a",), mean=(0,), whitening=((1,),), limit=2, false_alarms=0.02, images=9, checked=40
+    )
+    checked = meaning.model_copy(
+        update={
+            "usual": usual,
+            "interval": Interval(level=0.9, images=50, reach=0.4, coverage=0.875, checked=40),
+        }
+    )
+    page = model_card(card.model_copy(update={"meaning": checked}))
+    assert "(conformal, from 50 held-out photos; on 40 others it holds 87.5%)." in page
+    assert "unlike those of the training photos; on 40 others that is 2.0%; and every " in page
+    assert "every image with a side below 48 pixels." in page
+
+
+def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):
+    results = tmp_path / "changes.csv"
+    results.write_text(
+        "model,photos,n,change,figure,value\n"
+        'mine,clean,29,"size half, area",mean difference,-1.5\n'
+        'mine,clean,29,"size eighth, area",mean difference,3.25\n'
+        'mine,clean,29,"size half, area",largest difference,7\n'
+        'mine,clean,29,"frame white, 6 %",mean difference,4.5\n'
+        'mine,jpeg,29,"frame black, 6 %",mean difference,9.5\n'
+        'mine,clean,29,"frame white, 6 %",largest difference,10\n'
+        'mine,jpeg,29,"frame grey, 3 %",largest difference,22.04\n'
+        'other,clean,29,"size half, area",mean difference,99\n'
+    )
+    page = model_card(card, size_and_frame=results)
+    assert "no image with a side below 48 pixels: `unusual` marks each" in page
+    assert (
+        "* A smaller copy may score above the photo itself: by +3.2 in the mean over 29 photos "
+        "(size eighth, area), at most by +7.0, for a photo (size half, area).\n"
+    ) in page
+    assert (
+        "* A photo in a plain frame may score above the photo itself: by +4.5 in the mean over 29 "
+        "photos (frame white, 6 %), at most by +22.0, for a photo after jpeg (frame grey, 3 %).\n"
+    ) in page
 
 
 def test_degradation_and_speed_are_those_of_this_model(card, tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from qfm_iqm.errors import QFMError, TableError
 from qfm_iqm.network.checkpoint import load_model
 from qfm_iqm.scoring import job as job_module
 from qfm_iqm.scoring.job import Job, folder_of
-from qfm_iqm.scoring.rows import read_rows
+from qfm_iqm.scoring.locks import LockFile
+from qfm_iqm.scoring.rows import read_rows, write_rows
 from qfm_iqm.scoring.scorer import Scorer
 
 # Loads the model once; then "go OUT" runs a job in a new process, and "wait PID" waits for it.
@@ -164,7 +166,10 @@ def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, fi
     assert [row.path for row in more] == files[7:12]
     assert list(read_rows(out)) == first[3:] + more
     anew, _ = done(out, files[:2], scorer)  # without --resume the table is written anew
-    assert list(read_rows(out)) == anew == first[:2] or [r.path for r in anew] == files[:2]
+    assert list(read_rows(out)) == anew
+    assert [(row.path, row.sha256) for row in anew] == [(r.path, r.sha256) for r in first[:2]]
+    scores = [row.score for row in first[:2]]  # of a part of three: another batch
+    assert [row.score for row in anew] == pytest.approx(scores, abs=1e-3)
 
 
 def test_files_that_come_later_are_scored_after_the_others(small_parts, scorer, files, tmp_path):
@@ -312,6 +317,52 @@ def test_what_a_killed_process_had_taken_the_other_takes_over(files, tmp_path, l
     scored = launcher.scored(second)
     assert len(scored) == len(set(scored))
     assert [row.path for row in read_rows(out)] == files
+
+
+def test_a_part_that_another_process_finished_meanwhile_is_not_scored_again(
+    small_parts, scorer, files, tmp_path, monkeypatch
+):
+    """Between the look for its rows and the lock another process writes them, and lets go."""
+    whole, out = tmp_path / "whole.csv", tmp_path / "t.csv"
+    expected, _ = done(whole, files[:9], scorer)
+    job = Job(out, files[:9], scorer, resume=False)
+    acquire = job.lock.try_acquire
+
+    def late(number):
+        if number == 1 and not job._part(1).exists():
+            write_rows(expected[3:6], job._part(1))
+        return acquire(number)
+
+    monkeypatch.setattr(job.lock, "try_acquire", late)
+    assert [row.path for row in job.run()] == files[:3] + files[6:9]
+    job.finish()
+    assert list(read_rows(out)) == expected
+
+
+def test_a_job_that_another_process_finished_before_the_lock_is_begun_anew(
+    small_parts, scorer, files, tmp_path, monkeypatch
+):
+    out = tmp_path / "t.csv"
+    first = Job(out, files[:5], scorer, resume=False)
+    expected = list(first.run())
+    first.close()
+    held, finished = LockFile.held, []
+
+    @contextmanager
+    def late(lock, number):
+        if not finished:  # whoever has the job puts the table together, and removes the folder
+            finished.append(True)
+            write_rows(expected, out)
+            shutil.rmtree(folder_of(out))
+        with held(lock, number):
+            yield
+
+    monkeypatch.setattr(LockFile, "held", late)
+    job = Job(out, files[:5], scorer, resume=True)
+    assert (job.kept, job.left) == (5, 0)
+    assert list(job.run()) == []
+    job.finish()
+    assert list(read_rows(out)) == expected
 
 
 def test_plan_and_settings_can_be_read_by_people(scorer, files, tmp_path, small_parts):

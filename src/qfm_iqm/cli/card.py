@@ -16,6 +16,9 @@ def card(
     degradation: Annotated[
         Path | None, typer.Option(help="Results of benchmarks/degradation.py.")
     ] = None,
+    size_and_frame: Annotated[
+        Path | None, typer.Option(help="Results of benchmarks/size_and_frame.py.")
+    ] = None,
     speed: Annotated[Path | None, typer.Option(help="Results of benchmarks/speed.py.")] = None,
 ) -> None:
     """Print a model's card: scale, accuracy per subset, degradation, training, limits, speed."""
@@ -29,6 +32,7 @@ def card(
     page = model_card(
         load_card(model),
         degradation=degradation,
+        size_and_frame=size_and_frame,
         speed=speed,
         beside=None if out is None else out.parent,
     )

@@ -65,6 +65,7 @@ def finish(
     reach = loaded.card.label.show_width(meaning.interval.reach)
     typer.echo(
         f"{meaning.images} photos. A score means the mean opinion within ± {reach:.3g} for "
-        f"{level:.0%} of photos like these; {meaning.usual.false_alarms:.1%} of them are called "
-        f"unusual. Model: {out}"
+        f"{level:.0%} of photos like these: {meaning.interval.coverage:.1%} of "
+        f"{meaning.interval.checked} that had no part in it. {meaning.usual.false_alarms:.1%} of "
+        f"{meaning.usual.checked} such photos are called unusual. Model: {out}"
     )

@@ -149,3 +149,5 @@ def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:
     if unknown := without_baseline(verdicts, rule):
         said += f", {unknown} had no baseline score"
     console.print(f"{said} ({rule.describe()}).", markup=False, soft_wrap=True)
+    if unusual := sum(verdict.unusual is True for verdict in verdicts):
+        console.print(f"Unlike the photos the model knows: {unusual} of these.", style="yellow")

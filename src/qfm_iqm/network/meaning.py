@@ -56,11 +56,16 @@ class Interval(_Section):
         level: share of images whose mean opinion the interval holds.
         images: on which it was found.
         reach: how far it reaches to both sides of the score.
+        coverage: share of other held-out images whose mean opinion it holds; None if none were
+            kept for that.
+        checked: how many these were.
     """
 
     level: float = Field(gt=0, lt=1)
     images: int = Field(ge=1)
     reach: float = Field(ge=0)
+    coverage: float | None = None
+    checked: int = 0
 
 
 class Usual(_Section):
@@ -74,8 +79,10 @@ class Usual(_Section):
         mean: of each over the photos.
         whitening: rows that turn a difference from the mean into independent units.
         limit: distances beyond it are unusual.
-        false_alarms: share of photos not used here that lie beyond it.
+        false_alarms: share of photos that lie beyond it, of photos from which neither mean and
+            whitening nor the limit were found.
         images: on which mean and whitening were found.
+        checked: on which the false alarms were counted; 0 on a card that does not say.
     """
 
     names: tuple[str, ...]
@@ -84,6 +91,7 @@ class Usual(_Section):
     limit: float
     false_alarms: float
     images: int
+    checked: int = 0
 
     def distance(self, statistics: Sequence[float] | FloatArray) -> float:
         """How far an image's statistics lie from those of the photos."""

@@ -30,10 +30,12 @@ class QualityScore:
         percentile: share in % of the card's reference population that scores lower.
         low: lower end of the interval in which the card expects people's mean opinion.
         high: upper end.
-        unusual: whether the image is unlike the photos that the model has learned from: then
-            neither score nor interval can be relied on.
+        unusual: whether the image is unlike the photos that the model has learned from, in its
+            pixels or as a side is shorter than the model's crop: then neither score nor interval
+            can be relied on.
 
-    The last four are None where the card does not say what scores mean.
+    The last four are None where the card does not say what scores mean; a small image is unusual
+    for every model.
     """
 
     value: float
@@ -63,7 +65,8 @@ def score_of(
         values_K: the network's answers (K,) in its own label units.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
-        statistics: of its pixels (`image.statistics`); None leaves `unusual` open.
+        statistics: of its pixels (`image.statistics`); without them only the size of an image can
+            make it unusual.
         shown: on the scale that people are shown; False keeps label units (of the calibration,
             if there is one), to be compared with labels.
     """
@@ -81,6 +84,8 @@ def score_of(
             low, high = value - meaning.interval.reach, value + meaning.interval.reach
         if meaning.usual is not None and statistics is not None:
             unusual = meaning.usual.distance(statistics) > meaning.usual.limit
+    if min(width, height) < card.preprocessing.crop:
+        unusual = True  # no photo that the model has learned from was smaller than a crop
     if shown:
         value, spread = label.show(value), label.show_width(spread)
         if low is not None and high is not None:

@@ -70,7 +70,8 @@ def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
         if kind is not None:
             ElementTree.SubElement(case, kind, message=_xml_text(verdict.reason))
         if verdict.score is not None:
-            ElementTree.SubElement(case, "system-out").text = f"score {verdict.score:g}"
+            doubt = ", unusual" if verdict.unusual else ""
+            ElementTree.SubElement(case, "system-out").text = f"score {verdict.score:g}{doubt}"
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'

@@ -25,6 +25,7 @@ def model_card(
     card: ModelCard,
     *,
     degradation: Path | None = None,
+    size_and_frame: Path | None = None,
     speed: Path | None = None,
     beside: Path | None = None,
 ) -> str:
@@ -33,6 +34,7 @@ def model_card(
     Args:
         card: of the model.
         degradation: results of `benchmarks/degradation.py`; the figure beside it is shown.
+        size_and_frame: results of `benchmarks/size_and_frame.py`.
         speed: results of `benchmarks/speed.py`.
         beside: folder of the page, from which links lead to the figure.
 
@@ -45,7 +47,7 @@ def model_card(
         _accuracy(card),
         _degradation(card, degradation, beside or Path()),
         _training(card),
-        _limits(card),
+        _limits(card, size_and_frame),
         _speed(card, speed),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -100,13 +102,21 @@ def _scale(card: ModelCard) -> Iterator[str]:
         reach, level = label.show_width(meaning.interval.reach), meaning.interval.level
         yield (
             f"* **Interval**: ± {reach:.1f} holds the mean opinion for {level:.0%} "
-            f"of photos like these (conformal, from {meaning.interval.images} held-out photos)."
+            f"of photos like these (conformal, from {meaning.interval.images} held-out photos"
+            + _checked(meaning.interval.coverage, meaning.interval.checked, "it holds")
+            + ")."
         )
     if meaning.usual is not None:
+        found = _checked(meaning.usual.false_alarms, meaning.usual.checked, "that is")
         yield (
-            "* **Unusual**: pixel statistics unlike those of the training photos; "
-            f"{meaning.usual.false_alarms:.1%} of held-out photos are called so."
+            "* **Unusual**: pixel statistics unlike those of the training photos"
+            f"{found}; and every image with a side below {card.preprocessing.crop} pixels."
         )
+
+
+def _checked(share: float | None, images: int, what: str) -> str:
+    """How often it holds on held-out photos that had no part in it; nothing if that is unknown."""
+    return f"; on {images} others {what} {share:.1%}" if share is not None and images else ""
 
 
 def _accuracy(card: ModelCard) -> Iterator[str]:
@@ -195,7 +205,7 @@ def _training(card: ModelCard) -> Iterator[str]:
         yield "```"
 
 
-def _limits(card: ModelCard) -> Iterator[str]:
+def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
     yield "## Limits"
     yield ""
     data = card.training.get("data") or "its training photos"
@@ -211,10 +221,42 @@ def _limits(card: ModelCard) -> Iterator[str]:
             f"* Photos are judged at a shorter side of {card.preprocessing.shorter_side} pixels: "
             "faults that vanish when a photo is reduced to that size are not seen."
         )
+    yield (
+        f"* It has learned from no image with a side below {card.preprocessing.crop} pixels: "
+        "`unusual` marks each of these."
+    )
+    yield from _size_and_frame(card, changes)
     groups = [row for row in card.results if row.metric == "srcc" and row.part not in PARTS]
     if len(groups) > 1:
         worst = min(groups, key=lambda row: row.value)
         yield f"* Within the subset {worst.part} its order is weakest: SRCC {worst.value:.2f}."
+
+
+def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:
+    """By how much a smaller size, or a frame, raises scores, though no photo is better for it."""
+    columns = ("model", "photos", "n", "change", "figure", "value")
+    rows = [r for r in _read(results, columns) if r["model"] == card.name] if results else []
+    if not rows:
+        yield (
+            "* Not measured (`benchmarks/size_and_frame.py`): how much the score of a smaller "
+            "copy, or of a photo in a frame, is above that of the photo."
+        )
+        return
+    for kind, what in (("size", "A smaller copy"), ("frame", "A photo in a plain frame")):
+        changed = [row for row in rows if row["change"].startswith(kind)]
+        means = [row for row in changed if row["figure"] == "mean difference"]
+        clean = [row for row in means if row["photos"] == "clean"]
+        mean = max(clean, key=lambda row: float(row["value"]))
+        most = max(
+            (row for row in changed if row["figure"] == "largest difference"),
+            key=lambda row: float(row["value"]),
+        )
+        of = "" if most["photos"] == "clean" else f" after {most['photos']}"
+        yield (
+            f"* {what} may score above the photo itself: by {float(mean['value']):+.1f} in the "
+            f"mean over {mean['n']} photos ({mean['change']}), at most by "
+            f"{float(most['value']):+.1f}, for a photo{of} ({most['change']})."
+        )
 
 
 def _speed(card: ModelCard, results: Path | None) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """From a trained model to one whose scores mean something: percentile, interval, what is unusual.
 
 All three are found on rated photos that the model was not trained on, so that they promise no more
-than what holds on further photos of that kind.
+than what holds on further photos of that kind. These are halved by content: one half sets the
+interval and the limit, the other says how often they hold.
 
 Shapes: N images, F pixel statistics.
 """
@@ -17,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.datasets.table import Indices, RatedTable
 from qfm_iqm.errors import TableError
-from qfm_iqm.evaluation.conformal import conformal_reach
+from qfm_iqm.evaluation.conformal import conformal_reach, coverage
 from qfm_iqm.image.cropping import Preprocessing
 from qfm_iqm.image.distorting import distort
 from qfm_iqm.image.reading import in_eight_bits, read_image
@@ -59,7 +61,7 @@ def find_meaning(
         held_out: rated photos that the model was not trained on.
         root: folder that names are relative to.
         seen: photos it was trained on, to learn from at most `SEEN` of them what photos are like;
-            None takes half of `held_out` for that.
+            None takes half of `held_out` for that, and a quarter each for the limit and its check.
         population: what `held_out` is, in words.
         level: share of photos whose label the interval shall hold.
         device: torch's name; None takes a GPU if there is one.
@@ -76,36 +78,67 @@ def find_meaning(
         )
     rows = score_rated(model, held_out, root, device=device, progress=progress)
     scores = np.array([row.score for row in rows], dtype=np.float64)
+    setting, checking = halves(held_out)
     assert held_out.mos is not None
-    reach = conformal_reach(held_out.mos - scores, level)
-    paths = held_out.paths(root)
-    seen_paths = [] if seen is None else seen.paths(root)
-    drawn = np.random.default_rng(0).permutation(len(seen_paths))[:SEEN]
-    seen_paths = [seen_paths[i] for i in np.sort(drawn)]
+    interval = find_interval(held_out.mos, scores, setting, checking, level)
     if seen is None:
-        order = np.random.default_rng(1).permutation(len(paths))
-        seen_paths = [paths[i] for i in order[::2]]
-        paths = [paths[i] for i in order[1::2]]
-    total = len(paths) + len(seen_paths)
-    coming = statistics_of([*paths, *seen_paths], model.card.preprocessing, soft_from=len(paths))
-    found = list(watch(coming, total) if watch else coming)
-    own_NF = np.array([rows_of[0] for rows_of in found[: len(paths)]])
-    known_NF = np.array([row for rows_of in found[len(paths) :] for row in rows_of])
+        seen, rest = held_out.select(setting), held_out.select(checking)
+        setting, checking = halves(rest)
+    else:
+        rest = held_out
+        drawn = np.random.default_rng(0).permutation(len(seen))[:SEEN]
+        seen = seen.select(np.sort(drawn))
+    paths = [
+        *rest.select(setting).paths(root),
+        *rest.select(checking).paths(root),
+        *seen.paths(root),
+    ]
+    coming = statistics_of(paths, model.card.preprocessing, soft_from=len(rest))
+    found = list(watch(coming, len(paths)) if watch else coming)
+    own_NF = np.array([rows_of[0] for rows_of in found[: len(rest)]])
+    known_NF = np.array([row for rows_of in found[len(rest) :] for row in rows_of])
     return Meaning(
         population=population,
         images=len(scores),
         quantiles=_floats(np.quantile(scores, np.linspace(0, 1, QUANTILES))),
-        interval=Interval(level=level, images=len(scores), reach=reach),
-        usual=fit_usual(known_NF, own_NF),
+        interval=interval,
+        usual=fit_usual(known_NF, own_NF[: len(setting)], own_NF[len(setting) :]),
     )
 
 
-def fit_usual(known_NF: FloatArray, held_out_NF: FloatArray) -> Usual:
+def halves(table: RatedTable) -> tuple[Indices, Indices]:
+    """The rows of two halves of a table that share no content, by its hash: the same everywhere."""
+    parts = split_by_content(table, test=0.5, validation=0).indices(table)
+    return parts["test"], parts["train"]
+
+
+def find_interval(
+    mos: FloatArray, scores: FloatArray, setting: Indices, checking: Indices, level: float
+) -> Interval:
+    """Finds the interval from some photos, and on others how often it holds.
+
+    Args:
+        mos: labels (N,) of held-out photos.
+        scores: the model's (N,), in label units.
+        setting: places of the photos from which the interval is found.
+        checking: places of those on which its coverage is counted.
+        level: share of photos whose label the interval shall hold.
+    """
+    reach = conformal_reach(mos[setting] - scores[setting], level)
+    others = scores[checking]
+    held, _ = coverage(mos[checking], others - reach, others + reach)
+    return Interval(
+        level=level, images=len(setting), reach=reach, coverage=held, checked=len(checking)
+    )
+
+
+def fit_usual(known_NF: FloatArray, setting_NF: FloatArray, checking_NF: FloatArray) -> Usual:
     """Learns what photos are like.
 
     Args:
         known_NF: pixel statistics of photos, from which mean and covariance are taken.
-        held_out_NF: of other photos, of which `FALSE_ALARMS` may lie beyond the limit.
+        setting_NF: of other photos, of which `FALSE_ALARMS` may lie beyond the limit.
+        checking_NF: of still others, on which the false alarms are counted.
     """
     mean, deviation = known_NF.mean(0), known_NF.std(0) + 1e-6
     standard_NF = (known_NF - mean) / deviation
@@ -113,15 +146,19 @@ def fit_usual(known_NF: FloatArray, held_out_NF: FloatArray) -> Usual:
     correlation_FF += _SHRINKAGE * (np.eye(len(mean)) - correlation_FF)
     strengths, directions_FF = np.linalg.eigh(correlation_FF)
     whitening_FF = (directions_FF / np.sqrt(strengths)).T / deviation
-    distances = np.linalg.norm((held_out_NF - mean) @ whitening_FF.T, axis=1)
-    limit = float(np.quantile(distances, 1 - FALSE_ALARMS, method="higher"))
+    setting_N, checking_N = (
+        np.linalg.norm((rows_NF - mean) @ whitening_FF.T, axis=1)
+        for rows_NF in (setting_NF, checking_NF)
+    )
+    limit = float(np.quantile(setting_N, 1 - FALSE_ALARMS, method="higher"))
     return Usual(
         names=NAMES,
         mean=_floats(mean),
         whitening=tuple(_floats(row) for row in whitening_FF),
         limit=limit,
-        false_alarms=float((distances > limit).mean()),
+        false_alarms=float((checking_N > limit).mean()),
         images=len(known_NF),
+        checked=len(checking_NF),
     )
 
 

@@ -73,6 +73,8 @@ class Verdict:
         score: None where there is none.
         baseline: its score in the baseline; None where there is none.
         reason: one sentence; empty for a pass.
+        unusual: whether the image is unlike the photos that the model knows, so that its score
+            may mean little; None where that is not known.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Verdict:
     score: float | None
     baseline: float | None
     reason: str
+    unusual: bool | None = None
 
 
 def judge_rows(
@@ -148,7 +151,7 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
         )
         reason = f"{reason}; {fallen}" if outcome == "fail" else fallen
         outcome = "fail"
-    return Verdict(row.path, outcome, score, before, f"{reason}." if reason else "")
+    return Verdict(row.path, outcome, score, before, f"{reason}." if reason else "", row.unusual)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:

@@ -41,7 +41,8 @@ class ScoreRow:
             the next three are None where the model's card does not say what scores mean.
         low: lower end of the interval in which people's mean opinion is expected.
         high: upper end.
-        unusual: whether the image is unlike the photos that the model has learned from.
+        unusual: whether the image is unlike the photos that the model has learned from, or has a
+            side shorter than the model's crop, which is said for every model.
         status: "ok" or "error".
         error: one sentence that says why there is no score; empty if there is one.
         model: the model's name.

@@ -20,7 +20,9 @@ class ScoredImage(BaseModel):
     percentile: float | None = Field(default=None, description="Share in % that scores lower.")
     low: float | None = Field(default=None, description="Where people's mean opinion begins.")
     high: float | None = Field(default=None, description="Where it ends.")
-    unusual: bool | None = Field(default=None, description="Whether it is unlike known photos.")
+    unusual: bool | None = Field(
+        default=None, description="Whether it is unlike known photos, or small."
+    )
     width: int | None = Field(description="Pixels, upright.")
     height: int | None = Field(description="Pixels, upright.")
     status: str = Field(description="ok or error.")

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy import stats
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError
@@ -243,6 +245,49 @@ def test_an_export_that_moves_srcc_is_refused(model, photos, tmp_path, after, re
     else:
         info = export(model, tmp_path / "out", "onnx", photos=photos, rated=rated)
         assert info.srcc_change == pytest.approx(0.0029)
+
+
+def test_int8_that_changes_the_order_of_rated_photos_is_refused(
+    model, exported, tmp_path, monkeypatch
+):
+    """A network really in int8, and photos really scored by both: nothing is made up but labels."""
+    file = exported("onnx", "int8") / "model.onnx"  # converted once for these tests
+    monkeypatch.setattr(exporting, "write_onnx", lambda _, out, __: shutil.copy(file, out))
+    monkeypatch.setitem(TOLERANCE, "int8", RANDOM)
+    draw = np.random.default_rng(4)
+    cells = Image.fromarray(draw.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    field = np.asarray(cells.resize((60, 52), Image.Resampling.BICUBIC))
+    paths = []
+    for number in range(40):  # all but alike, so that their order hangs on small differences
+        noise = draw.normal(0, 2 + number % 5, field.shape)
+        paths.append(str(tmp_path / f"{number:02d}.png"))
+        Image.fromarray((field + noise).clip(0, 255).astype(np.uint8)).save(paths[-1])
+    rows = list(Scorer(model).score_paths(paths))
+    int8 = load_exported(exported("onnx", "int8"))
+    theirs = [row.score for row in Scorer(int8).score_paths(paths)]
+    moved = stats.spearmanr([row.score for row in rows], theirs).statistic - 1
+    assert -0.5 < moved < -0.003
+
+    def rated_on(names, labels):
+        table = RatedTable(names=tuple(names), mos=np.array(labels))
+
+        def srcc(candidate):
+            found, _ = judge(candidate, table, tmp_path, n_boot=0, metrics=("srcc",))
+            return found.row("whole", "srcc").value
+
+        return srcc
+
+    names = [path.rsplit("/", 1)[1] for path in paths]
+    rated = rated_on(names, [row.score for row in rows])
+    with pytest.raises(ModelError, match=f"in int8 by onnx move SRCC by {moved:+.4f}, more than"):
+        export(model, tmp_path / "out", "onnx", precision="int8", photos=paths, rated=rated)
+    assert not (tmp_path / "out").exists()
+    order = np.argsort(theirs)
+    far = [order[0], order[len(order) // 2], order[-1]]  # three that both put in one order
+    assert sorted(far, key=lambda place: rows[place].score) == far
+    rated = rated_on([names[place] for place in far], [1, 2, 3])
+    info = export(model, tmp_path / "out", "onnx", precision="int8", photos=paths, rated=rated)
+    assert info.srcc_change == 0
 
 
 def test_a_runtime_is_judged_like_a_model(model, exported, photos, photo_folder):
