@@ -13,8 +13,14 @@ import pytest
 from qfm_iqm.cli.main import main
 
 QFM = [str(Path(sys.executable).with_name("qfm"))]
-# As on most machines: text is UTF-8 and checked. One thread, for tiny networks.
-ENVIRONMENT = {"PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+# As on most machines: text is UTF-8 and checked, and held back for a pipe. One thread, for tiny
+# networks.
+ENVIRONMENT = {
+    "PYTHONIOENCODING": "utf-8:strict",
+    "PYTHONUNBUFFERED": "",
+    "OMP_NUM_THREADS": "1",
+    "COLUMNS": "200",
+}
 
 
 def listen_to_ctrl_c() -> None:
