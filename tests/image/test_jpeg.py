@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -142,6 +142,7 @@ def test_what_this_decoder_does_not_know_is_pillows():
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.floats(0, 0.999), st.booleans())
+@example("restarts", 0.6875, False)  # right before a restart
 def test_cut_data_are_refused_with_and_without_an_end_marker(name, share, closed):
     content = FILES[name]
     first, last = data_start(content), len(content) - 4

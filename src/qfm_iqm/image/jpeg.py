@@ -134,7 +134,7 @@ def _check(
     """Refuses a stream that does not hold all pixels; see `_decode`."""
     if _without_filling(stream, warning):
         warning = _decode(stream, name, pixels) or ""
-    if "remature end" in warning:
+    if warning and ("remature end" in warning or not stream.ended):
         raise ImageError("its data end too early (a truncated file)")
     if warning:
         raise ImageError("its data are damaged")
