@@ -27,6 +27,7 @@ from torch import Tensor
 
 from qfm_iqm.network.model import QualityModel
 from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT
+from qfm_iqm.telemetry import InCI
 
 _OPSET = 18
 _FLOAT = 1  # ONNX's number of 32-bit floats
@@ -155,11 +156,11 @@ def _channel_factor(
 
 def write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
     """Writes a model's network for OpenVINO, as `write_onnx` does."""
-    import openvino
-
     size = model.card.preprocessing.crop
-    shape = openvino.PartialShape([-1, 3, size, size])
     with _quiet(), torch.no_grad():
+        import openvino
+
+        shape = openvino.PartialShape([-1, 3, size, size])
         network = openvino.convert_model(
             model.network, input=[shape], example_input=torch.rand(2, 3, size, size)
         )
@@ -193,9 +194,9 @@ def _quantised(
     transformer: bool,
 ) -> Any:
     """A network of either format in int8, but for the parts that stay exact."""
-    import nncf
-
     with _quiet():
+        import nncf
+
         return nncf.quantize(
             network,
             nncf.Dataset(list(calibration_BCSS.split(1)), feed),
@@ -210,8 +211,8 @@ def _quantised(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters speak of what they do: nothing of it concerns the user."""
-    with warnings.catch_warnings():
+    """The exporters speak of what they do: it concerns neither the user nor their makers."""
+    with warnings.catch_warnings(), InCI():
         warnings.simplefilter("ignore")
         level = logging.root.manager.disable
         logging.disable(logging.WARNING)

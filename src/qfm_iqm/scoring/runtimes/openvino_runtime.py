@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from qfm_iqm.network.card import ModelCard
 from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision, forked, threads
+from qfm_iqm.telemetry import InCI
 
 
 class OpenvinoRuntime(PartedRuntime):
@@ -33,7 +34,8 @@ class OpenvinoRuntime(PartedRuntime):
         """See `PartedRuntime.open`."""
         if hasattr(self, "_network"):  # it crashes when what was forked with it is taken down
             raise forked("OpenVINO")
-        import openvino
+        with InCI():
+            import openvino
 
         options = {
             "INFERENCE_NUM_THREADS": threads(),
