@@ -13,6 +13,7 @@ Of each photo, those inside scikit-image's wheel that the demo shows and the Kod
 Writes benchmarks/results/size_and_frame.csv: of each model, set and change the mean of the
 differences, the largest and the smallest, and the share of photos above the bound (2 points for a
 size, 3 for a frame); and size_and_frame_photos.csv beside it: score and differences of each photo.
+What these files hold of other models stays.
 """
 
 from __future__ import annotations
@@ -51,21 +52,32 @@ def main() -> None:
     photos = [("scikit-image", source / name) for name in PHOTOS]
     if arguments.kodak:
         photos += [("Kodak", path) for path in sorted(arguments.kodak.glob("*.png"))]
-    measured = []
+    beside = arguments.out.with_stem(f"{arguments.out.stem}_photos")
+    measured = earlier(beside)
     for model in arguments.model:
         scorer = Scorer(load_runtime(model))
         name = scorer.runtime.card.name
+        measured = [row for row in measured if row["model"] != name]
         for place, (photos_of, path) in enumerate(photos, start=1):
             for degraded, differences in measure(scorer, path):
                 about = {"model": name, "photos": photos_of, "photo": path.stem}
                 measured.append(about | {"degraded": degraded} | differences)
             print(f"\r{name}: {place} of {len(photos)} photos", end="", flush=True)
         print()
-    write(arguments.out.with_stem(f"{arguments.out.stem}_photos"), measured)
+        write(beside, measured)
     figures = list(summarize(measured))
     write(arguments.out, figures)
     for row in figures:
         print(*row.values(), sep=", ")
+
+
+def earlier(path: Path) -> list[dict[str, object]]:
+    """What was measured of photos before: only a photo as it is has smaller copies."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if v or k == "degraded"} for row in rows]
 
 
 def measure(scorer: Scorer, path: Path) -> Iterator[tuple[str, dict[str, float]]]:
@@ -82,7 +94,10 @@ def measure(scorer: Scorer, path: Path) -> Iterator[tuple[str, dict[str, float]]
         pixels = [as_tensor(copy) for copy in (image, *copies.values())]
         original, *scores = scorer.score_batch(pixels).tolist()
         differences = zip(copies, (score - original for score in scores), strict=True)
-        yield degraded, {"score": original} | {name: round(by, 3) for name, by in differences}
+        yield (
+            degraded,
+            {"score": round(original, 3)} | {name: round(by, 3) for name, by in differences},
+        )
 
 
 def smaller(image: Image.Image) -> dict[str, Image.Image]:
