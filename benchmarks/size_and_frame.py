@@ -60,7 +60,7 @@ def main() -> None:
         measured = [row for row in measured if row["model"] != name]
         for place, (photos_of, path) in enumerate(photos, start=1):
             for degraded, differences in measure(scorer, path):
-                about = {"model": name, "photos": photos_of, "photo": path.stem}
+                about: dict[str, object] = {"model": name, "photos": photos_of, "photo": path.stem}
                 measured.append(about | {"degraded": degraded} | differences)
             print(f"\r{name}: {place} of {len(photos)} photos", end="", flush=True)
         print()
@@ -133,7 +133,11 @@ def summarize(measured: list[dict[str, object]]) -> Iterator[dict[str, object]]:
                     continue
                 differences = np.array([row[change] for row in rows], dtype=float)
                 bound = BOUND[change.split()[0]]
-                about = {"model": model, "photos": degraded or "clean", "n": len(rows)}
+                about: dict[str, object] = {
+                    "model": model,
+                    "photos": degraded or "clean",
+                    "n": len(rows),
+                }
                 for figure, value in (
                     ("mean difference", differences.mean()),
                     ("largest difference", differences.max()),

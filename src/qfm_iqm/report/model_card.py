@@ -98,25 +98,22 @@ def _scale(card: ModelCard) -> Iterator[str]:
         f"* **Percentile**: among {meaning.images} photos: {meaning.population}. "
         f"A tenth scores below {low:.0f}, half below {mid:.0f}, a tenth above {high:.0f}."
     )
-    if meaning.interval is not None:
-        reach, level = label.show_width(meaning.interval.reach), meaning.interval.level
+    interval, usual = meaning.interval, meaning.usual
+    if interval is not None:
+        reach, level = label.show_width(interval.reach), interval.level
+        held = interval.coverage
         yield (
             f"* **Interval**: ± {reach:.1f} holds the mean opinion for {level:.0%} "
-            f"of photos like these (conformal, from {meaning.interval.images} held-out photos"
-            + _checked(meaning.interval.coverage, meaning.interval.checked, "it holds")
-            + ")."
+            f"of photos like these (conformal, from {interval.images} held-out photos)."
+            + ("" if held is None else f" It held that of {held:.1%} of {interval.checked} others.")
         )
-    if meaning.usual is not None:
-        found = _checked(meaning.usual.false_alarms, meaning.usual.checked, "that is")
+    if usual is not None:
+        counted = f"{usual.checked} held-out photos that did not set the limit"
         yield (
-            "* **Unusual**: pixel statistics unlike those of the training photos"
-            f"{found}; and every image with a side below {card.preprocessing.crop} pixels."
+            "* **Unusual**: pixel statistics unlike those of the training photos, or a side below "
+            f"{card.preprocessing.crop} pixels; {usual.false_alarms:.1%} of "
+            f"{counted if usual.checked else 'held-out photos'} are called so."
         )
-
-
-def _checked(share: float | None, images: int, what: str) -> str:
-    """How often it holds on held-out photos that had no part in it; nothing if that is unknown."""
-    return f"; on {images} others {what} {share:.1%}" if share is not None and images else ""
 
 
 def _accuracy(card: ModelCard) -> Iterator[str]:
