@@ -371,3 +371,39 @@ def test_plan_and_settings_can_be_read_by_people(scorer, files, tmp_path, small_
     assert [json.loads(line) for line in lines] == [files[:3], files[3:4]]
     assert json.loads((job.folder / "job.json").read_text())["model"] == "tiny-test_vit"
     job.close()
+
+
+def test_a_table_behind_a_link_is_written_there_with_its_permissions(scorer, files, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    real = tmp_path / "elsewhere" / "real.csv"
+    real.write_text("old")
+    real.chmod(0o640)
+    out = tmp_path / "t.csv"
+    out.symlink_to(real)
+    rows, _ = done(out, files[:3], scorer, resume=False)
+    assert out.is_symlink()
+    assert [row.path for row in read_rows(real)] == files[:3]
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert len(rows) == 3
+
+
+def test_a_pipe_is_no_table(scorer, files, tmp_path):
+    out = tmp_path / "t.csv"
+    os.mkfifo(out)
+    with pytest.raises(TableError, match="is a pipe or a device"):
+        Job(out, files, scorer, resume=False)
+    assert out.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022])
+def test_the_folder_of_a_job_has_the_permissions_that_the_umask_says(scorer, files, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        job = Job(tmp_path / "t.csv", files[:3], scorer, resume=False)
+        list(job.run())
+        modes = {path.stat().st_mode & 0o777 for path in [job.folder, *job.folder.rglob("*")]}
+        job.close()
+    finally:
+        os.umask(before)
+    assert modes == {0o777 & ~mask, 0o666 & ~mask}
