@@ -143,6 +143,24 @@ def test_a_mirrored_image_has_the_same_crops(width, height):
     assert len(plain - mirrored) <= (sum(as_bright) if columns % 2 else 0)
 
 
+@pytest.mark.parametrize("kind", ["bytes", "floats", "tensor"])
+def test_one_level_in_one_pixel_says_which_half_is_brighter(kind):
+    """A difference of 1 decides; a half of it, which no photo has, is rounding and decides not."""
+    image = np.full((3, 20, 20), 100, np.uint8)
+    image[0, 5, 19] = 101
+    given = {
+        "bytes": image,
+        "floats": image / np.float32(255),
+        "tensor": torch.from_numpy(image) / 255,
+    }[kind]
+    (crop,) = grid_crops(given, 20)
+    assert np.array_equal(np.asarray(crop), np.asarray(given)[..., ::-1])
+    if kind != "bytes":
+        given[0, 5, 19] = 100.4 / 255
+        (crop,) = grid_crops(given, 20)
+        assert np.array_equal(np.asarray(crop), np.asarray(given))
+
+
 def test_crops_are_turned_alike_as_bytes_as_floats_and_in_batches():
     draw = np.random.default_rng(3)
     images = draw.integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
