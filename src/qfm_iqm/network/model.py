@@ -67,7 +67,8 @@ class QualityModel(nn.Module):
             TypeError: neither a tensor nor an array.
             ValueError: of another shape or type, not finite, or beyond the range.
         """
-        keep_forks_able()
+        if not torch.compiler.is_compiling():
+            keep_forks_able()
         wanted = "a batch (B, 3, H, W), or an array (B, H, W, 3)"
         images_BCHW = checked_pixels(images_BCHW, "images", wanted, dimensions=4)
         crops_KBCSS = torch.stack(list(self.crops(images_BCHW)))
