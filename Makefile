@@ -64,9 +64,9 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 	$(BIN)/qfm pseudo-label runs/vit_tiny_0/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 1 --chains 1 --out runs/pseudo_unlabelled_2.csv
 	$(BIN)/qfm second-opinion runs/default/model $(DATA)/labelled.csv --part train --pseudo-labels runs/pseudo_unlabelled_2.csv --out runs/default/second
 	$(BIN)/qfm evaluate runs/default/second $(DATA)/labelled.csv --part test --by subset --record --out benchmarks/results/default_model.csv
-	$(BIN)/qfm finish runs/default/second $(DATA)/labelled.csv --part validation --out src/qfm_iqm/models/default
+	$(BIN)/qfm finish runs/default/second $(DATA)/labelled.csv --part validation --out src/qfm_iqm/pretrained/default
 	$(BIN)/qfm evaluate default $(DATA)/labelled.csv --part validation --by subset --out benchmarks/results/default_model_second_validation.csv
-	$(BIN)/qfm export default --to onnx --out src/qfm_iqm/models/default/onnx
+	$(BIN)/qfm export default --to onnx --out src/qfm_iqm/pretrained/default/onnx
 	$(BIN)/python benchmarks/meaning.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/python benchmarks/quality_map.py --photos $(KODAK) --count 12 --level 5 --ways explain
 	$(BIN)/python benchmarks/degradation.py --root $(DATA) --kodak $(KODAK)
@@ -81,7 +81,7 @@ vit-tiny: $(VENV)/dev.stamp  ## Train the accurate model that ships in the packa
 	$(BIN)/qfm pseudo-label runs/vit_tiny_1/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 0 --seed 1 --out runs/pseudo_dle_1.csv
 	$(BIN)/qfm train recipes/vit_tiny_dle.toml --set data.root=$(DATA) --out runs/vit_tiny_dle --results benchmarks/results/vit_tiny_dle.csv --resume
 	$(BIN)/qfm finish runs/vit_tiny_dle/model $(DATA)/labelled.csv --part validation --out runs/vit_tiny_dle/finished
-	$(BIN)/qfm pack runs/vit_tiny_dle/finished --out src/qfm_iqm/models/vit-tiny
+	$(BIN)/qfm pack runs/vit_tiny_dle/finished --out src/qfm_iqm/pretrained/vit-tiny
 	$(BIN)/python benchmarks/looking_again.py --root $(DATA)
 
 clean:           ## Remove what was installed and built

@@ -22,9 +22,9 @@ import torch
 
 from photos import RESULTS, machine, seconds
 from qfm_iqm import load_model
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.runtimes.exporting import export
-from qfm_iqm.scoring.runtimes.loading import load_exported
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.runtimes.export import export
+from qfm_iqm.scoring.runtimes.export_folder import load_exported
 from qfm_iqm.training.ablation import read_runs
 
 OUT = RESULTS / "backbones.csv"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.method.diagnosis import diagnose, sample
-from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.evaluation.diagnosis import diagnose, sample
+from qfm_iqm.evaluation.evaluate import recorded_part
 
 RESULTS = Path(__file__).parent / "results" / "diagnosis.csv"
 

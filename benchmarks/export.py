@@ -22,11 +22,11 @@ from photos import RESULTS, machine
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.judging import judge, recorded_part
-from qfm_iqm.scoring.runtimes import exporting
+from qfm_iqm.evaluation.evaluate import judge, recorded_part
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.runtimes import export as exporting
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
-from qfm_iqm.scoring.runtimes.loading import load_exported
+from qfm_iqm.scoring.runtimes.export_folder import load_exported
 
 OUT = RESULTS / "export.csv"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")

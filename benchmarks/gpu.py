@@ -26,12 +26,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from photos import RESULTS, write_photos
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.network.card import ModelCard
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.quality import QualityNetwork
-from qfm_iqm.scoring.readers import read_in_processes
-from qfm_iqm.scoring.reading import ReadingPolicy
+from qfm_iqm.image.decode_pool import read_in_processes
+from qfm_iqm.image.load import ReadingPolicy
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.scoring.runtimes.base import Precision
 from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 from qfm_iqm.scoring.scorer import Scorer

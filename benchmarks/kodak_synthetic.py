@@ -2,8 +2,8 @@
 
     python benchmarks/kodak_synthetic.py --photos ../shared/data/kodak --out cache/kodak_synthetic
 
-The 24 Kodak photos (768 x 512), each under the six kinds and five levels of `image.distorting`: 720
-images of 24 contents. The label stands in for people's opinion: a full-reference metric of piq,
+The 24 Kodak photos (768 x 512), each under the six kinds and five levels of `image.distortions`:
+720 images of 24 contents. The label stands in for people's opinion: a full-reference metric of piq,
 by default HaarPSI (Reisenhofer et al., 2018) of the degraded photo against the pristine one, times
 100. It is no MOS: a network trained on it learns to guess a metric without its reference.
 
@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qfm_iqm.image.distorting import DISTORTIONS, distort
-from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.distortions import DISTORTIONS, distort
 
 # From 0 (nothing is left) to 100 (the photo itself). MDSI is a distance, 0 for equal photos, and
 # seldom passes 0.5 (Ziaei Nafchi et al., 2016).

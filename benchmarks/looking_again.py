@@ -3,7 +3,7 @@
     python benchmarks/looking_again.py --root ../shared/data/biq2021 [--model vit-tiny]
 
 The model's validation part, scored with other working sizes than its card's: alone, and with a
-smaller one `again` (`image.cropping.Preprocessing`). The test part is not touched. Writes
+smaller one `again` (`image.preprocess.Preprocessing`). The test part is not touched. Writes
 benchmarks/results/looking_again.csv.
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.evaluation.protocol import evaluate
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.metrics.evaluation import evaluate
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
 
 RESULTS = Path(__file__).parent / "results" / "looking_again.csv"

@@ -22,11 +22,11 @@ import torch
 from drawn import KINDS
 from qfm_iqm import load_model, read_image
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.evaluation.conformal import coverage
-from qfm_iqm.image.distorting import DISTORTIONS, distort
-from qfm_iqm.image.tensors import fit
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.metrics.calibration import coverage
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
 
 RESULTS = Path(__file__).parent / "results" / "meaning.csv"

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.matching import match_quality
-from qfm_iqm.method.memory import FeatureMemory, memory_bytes
-from qfm_iqm.method.objective import Objective
-from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.method.memory_bank import FeatureMemory, memory_bytes
+from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.training.objective import Objective
 from qfm_iqm.training.recipe import TrainConfig
 from qfm_iqm.training.schedule import build_optimizer
 

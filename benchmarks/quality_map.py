@@ -32,11 +32,11 @@ import torch
 from torch import Tensor
 
 from qfm_iqm import load_model, read_image
-from qfm_iqm.image.cropping import grid_positions
-from qfm_iqm.image.distorting import DISTORTIONS, distort
-from qfm_iqm.image.tensors import fit
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.preprocess import grid_positions
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.network import QualityNetwork
 
 RESULTS = Path(__file__).parent / "results" / "quality_map.csv"
 Way = Callable[[QualityNetwork, Tensor], Tensor]

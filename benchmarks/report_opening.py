@@ -24,9 +24,9 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from photos import write_photos
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.scores import Place, scores_page
-from qfm_iqm.scoring.tables import ScoreTable
+from qfm_iqm.scoring.table import ScoreTable
 
 RESULTS = Path(__file__).parent / "results" / "report_opening.csv"
 ROWS = (10, 1_000, 10_000, 100_000)

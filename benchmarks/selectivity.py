@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.evaluation.paired import Comparison, Run, compare, write_comparisons
-from qfm_iqm.method.diagnosis import diagnose, sample
-from qfm_iqm.network.checkpoint import load_model
-from qfm_iqm.network.encoder import Encoder
-from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.evaluation.diagnosis import diagnose, sample
+from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
+from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.folder import load_model
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = ("noise_sensitivity", "quality_sensitivity", "selectivity")

@@ -23,7 +23,7 @@ import torch
 
 from photos import RESULTS, matrix_rate, write_photos
 from qfm_iqm import load_model, load_runtime, read_image
-from qfm_iqm.image.tensors import covering_crops, fit
+from qfm_iqm.image.preprocess_torch import covering_crops, fit
 from qfm_iqm.scoring.scorer import Scorer
 
 OUT = RESULTS / "speed.csv"

@@ -100,8 +100,8 @@ def arithmetic(_: Path) -> dict[str, float]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from photos import matrix_rate, seconds
-    from qfm_iqm.network.quality import QualityNetwork
-    from qfm_iqm.scoring.memory import keep_freed_memory
+    from qfm_iqm.image.memory_budget import keep_freed_memory
+    from qfm_iqm.model.network import QualityNetwork
 
     keep_freed_memory()
     rates = [matrix_rate()]
@@ -130,10 +130,10 @@ def runtimes(folder: Path) -> dict[str, float]:
     from importlib.util import find_spec
 
     from photos import seconds
-    from qfm_iqm.scoring.memory import keep_freed_memory
+    from qfm_iqm.image.memory_budget import keep_freed_memory
     from qfm_iqm.scoring.runtimes.base import Precision
-    from qfm_iqm.scoring.runtimes.exporting import Target, export
-    from qfm_iqm.scoring.runtimes.loading import load_exported
+    from qfm_iqm.scoring.runtimes.export import Target, export
+    from qfm_iqm.scoring.runtimes.export_folder import load_exported
     from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 
     keep_freed_memory()
@@ -168,9 +168,9 @@ def runtimes(folder: Path) -> dict[str, float]:
 
 def reading(folder: Path) -> dict[str, float]:
     """Reading alone, in as many processes as the engine uses."""
-    from qfm_iqm.scoring.budget import images_share
-    from qfm_iqm.scoring.readers import default_processes, read_in_processes
-    from qfm_iqm.scoring.reading import ReadingPolicy
+    from qfm_iqm.image.decode_pool import default_processes, read_in_processes
+    from qfm_iqm.image.load import ReadingPolicy
+    from qfm_iqm.image.memory_budget import images_share
 
     policy = ReadingPolicy(load_model().card.preprocessing)
     paths = [str(path) for path in sorted(folder.iterdir())]
@@ -188,7 +188,7 @@ def reading(folder: Path) -> dict[str, float]:
 def network(folder: Path) -> dict[str, float]:
     """The network alone, in images: as many crops as one of these has."""
     from photos import seconds
-    from qfm_iqm.scoring.memory import keep_freed_memory
+    from qfm_iqm.image.memory_budget import keep_freed_memory
 
     keep_freed_memory()
     model = load_model()
@@ -211,8 +211,8 @@ def int8_engine(folder: Path) -> dict[str, float]:
 
     if not find_spec("onnxscript"):
         return {}
-    from qfm_iqm.scoring.runtimes.exporting import export
-    from qfm_iqm.scoring.runtimes.loading import load_exported
+    from qfm_iqm.scoring.runtimes.export import export
+    from qfm_iqm.scoring.runtimes.export_folder import load_exported
 
     photos = [str(path) for path in sorted(folder.iterdir())]
     with tempfile.TemporaryDirectory() as place:
@@ -223,7 +223,7 @@ def int8_engine(folder: Path) -> dict[str, float]:
 
 def engine_rate(runtime: Runtime, folder: Path) -> float:
     """Images a second from files to rows: the best of three passes, once it runs."""
-    from qfm_iqm.scoring.readers import default_processes
+    from qfm_iqm.image.decode_pool import default_processes
     from qfm_iqm.scoring.scorer import Scorer
 
     paths = [str(path) for path in sorted(folder.iterdir())]
@@ -254,10 +254,10 @@ def cuda(folder: Path) -> dict[str, float]:
         return {}
     from torch.utils.flop_counter import FlopCounterMode
 
-    from qfm_iqm.image.cropping import Preprocessing
-    from qfm_iqm.network.card import ModelCard
-    from qfm_iqm.network.model import QualityModel
-    from qfm_iqm.network.quality import QualityNetwork
+    from qfm_iqm.image.preprocess import Preprocessing
+    from qfm_iqm.model.card import ModelCard
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.model.network import QualityNetwork
     from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
     from qfm_iqm.scoring.scorer import Scorer
 

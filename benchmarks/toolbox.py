@@ -129,10 +129,10 @@ Run = Callable[[list[str]], Iterator[int]]
 
 
 def _vit_s() -> Any:
-    from qfm_iqm.image.cropping import Preprocessing
-    from qfm_iqm.network.card import ModelCard
-    from qfm_iqm.network.model import QualityModel
-    from qfm_iqm.network.quality import QualityNetwork
+    from qfm_iqm.image.preprocess import Preprocessing
+    from qfm_iqm.model.card import ModelCard
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.model.network import QualityNetwork
 
     network = QualityNetwork("deit3_small_patch16_224")
     card = ModelCard(name="vit_s", network=network.config, preprocessing=Preprocessing())
@@ -141,9 +141,9 @@ def _vit_s() -> Any:
 
 def _engine(name: str) -> Run:
     """Our engine: the default model, it in torch, or ViT-S on covering crops."""
-    from qfm_iqm.scoring.memory import keep_freed_memory
-    from qfm_iqm.scoring.readers import default_processes
-    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.image.decode_pool import default_processes
+    from qfm_iqm.image.memory_budget import keep_freed_memory
+    from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
 
     keep_freed_memory()
@@ -180,9 +180,9 @@ def flops(name: str, example: str) -> float:
     import torch
 
     if name in OURS:
-        from qfm_iqm.image.cropping import grid_positions
-        from qfm_iqm.image.fitting import read_fitted
-        from qfm_iqm.network.checkpoint import load_model
+        from qfm_iqm.image.preprocess import grid_positions
+        from qfm_iqm.image.resize import read_fitted
+        from qfm_iqm.model.folder import load_model
 
         model = _vit_s() if name == "vit_s" else load_model()
         preprocessing = model.card.preprocessing

@@ -20,10 +20,10 @@ import torch
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.evaluation.protocol import evaluate
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.network.encoder import Encoder
-from qfm_iqm.network.weights import backbone_state
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.metrics.evaluation import evaluate
+from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.weights import backbone_state
 from qfm_iqm.training.batches import CropDataset, Sample
 
 RESULTS = Path(__file__).parent / "results" / "working_size.csv"

@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from qfm_iqm import read_image
-from qfm_iqm.image.distorting import distort
+from qfm_iqm.image.distortions import distort
 
 OUT = Path(__file__).parent / "images"
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")

@@ -24,11 +24,11 @@ from rich.table import Table
 from torch import Tensor
 
 from qfm_iqm import load_model, read_image
-from qfm_iqm.image.distorting import DISTORTIONS, distort
+from qfm_iqm.image.distortions import DISTORTIONS, distort
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 KINDS = ("blur", "jpeg", "noise")
-LEVELS = (1, 3, 5)  # of the five of `qfm_iqm.image.distorting`: mild, middling, severe
+LEVELS = (1, 3, 5)  # of the five of `qfm_iqm.image.distortions`: mild, middling, severe
 OUT = Path("demo-output")
 
 

@@ -15,14 +15,18 @@ import torch
 from PIL import Image
 
 from qfm_iqm.datasets.catalogue import DATASETS
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.network.card import ModelCard
-from qfm_iqm.network.checkpoint import save_model
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.folder import save_model
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.network import QualityNetwork
 
+from .ranks import two_ranks
+from .rated import rated_set
 from .services import Service, serving
 from .trees import Row, write_tree
+
+__all__ = ["rated_set", "two_ranks"]  # fixtures of their own modules
 
 # The networks here are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)

@@ -11,8 +11,8 @@ import skimage
 from qfm_iqm import load_model, load_runtime, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
-from qfm_iqm.image.distorting import DISTORTIONS, distort
-from qfm_iqm.scoring.judging import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.scoring.runtimes.base import TOLERANCE
 from qfm_iqm.scoring.scorer import Scorer
 
@@ -38,7 +38,7 @@ def mean_score(model, images):
 
 
 def test_it_is_small():
-    folder = Path(str(resources.files("qfm_iqm"))) / "models" / "default"
+    folder = Path(str(resources.files("qfm_iqm"))) / "pretrained" / "default"
     sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
     assert len(sizes) == 5  # card and weights; the same and what it is, for ONNX Runtime
     assert sum(sizes) <= 10_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qfm_iqm.network.checkpoint import load_card
+from qfm_iqm.model.folder import load_card
 from qfm_iqm.report.model_card import model_card
 from qfm_iqm.training.recipe_file import check_recipe
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.tensors import OVERSHOOT
-from qfm_iqm.network.model import QualityModel
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.preprocess_torch import OVERSHOOT
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
 
 TOLERANCE = 0.05  # of scores whose standard deviation is 10; images may be reduced in floats

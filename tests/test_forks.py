@@ -74,8 +74,8 @@ def test_a_fork_gives_the_scores_of_its_parent(kind, photo_folder):
 
 def test_openvino_says_at_once_that_it_cannot_go_on(tiny_model_folder, photo_folder, tmp_path):
     pytest.importorskip("openvino")
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.scoring.runtimes.exporting import export
+    from qfm_iqm.model.folder import load_model
+    from qfm_iqm.scoring.runtimes.export import export
 
     export(load_model(tiny_model_folder), tmp_path / "exported", "openvino")
     said = scored(tmp_path / "exported", "openvino", sorted(photo_folder.iterdir())[:2])

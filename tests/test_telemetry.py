@@ -140,8 +140,8 @@ def test_libraries_have_taken_their_switches():
 
 CONVERT = """
 import sys
-from qfm_iqm.network.checkpoint import load_model
-from qfm_iqm.scoring.runtimes.exporting import export
+from qfm_iqm.model.folder import load_model
+from qfm_iqm.scoring.runtimes.export import export
 from pathlib import Path
 _, model, folder, *photos = sys.argv
 export(load_model(model), Path(folder), "openvino", precision="int8", photos=photos)

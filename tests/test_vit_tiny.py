@@ -11,12 +11,12 @@ import skimage
 from safetensors import safe_open
 
 from qfm_iqm import load_model, read_image
-from qfm_iqm.image.distorting import distort
-from qfm_iqm.network.checkpoint import load_card
+from qfm_iqm.image.distortions import distort
+from qfm_iqm.model.folder import load_card
 
 BACKBONE = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
-FOLDER = Path(str(resources.files("qfm_iqm"))) / "models" / "vit-tiny"
+FOLDER = Path(str(resources.files("qfm_iqm"))) / "pretrained" / "vit-tiny"
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.image.reading import read_image
-    from qfm_iqm.network.checkpoint import load_model, save_model
-    from qfm_iqm.network.explaining import QualityMap
-    from qfm_iqm.network.model import QualityModel
-    from qfm_iqm.network.score import QualityScore
+    from qfm_iqm.image.decode import read_image
+    from qfm_iqm.model.folder import load_model, save_model
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.model.prediction import QualityScore
+    from qfm_iqm.model.quality_map import QualityMap
     from qfm_iqm.scoring.metric import QualityMetric
-    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
 
 __all__ = [
@@ -43,15 +43,15 @@ __all__ = [
 
 _HOMES = {
     "QFMError": "qfm_iqm.errors",
-    "QualityMap": "qfm_iqm.network.explaining",
+    "QualityMap": "qfm_iqm.model.quality_map",
     "QualityMetric": "qfm_iqm.scoring.metric",
-    "QualityModel": "qfm_iqm.network.model",
-    "QualityScore": "qfm_iqm.network.score",
+    "QualityModel": "qfm_iqm.model.model",
+    "QualityScore": "qfm_iqm.model.prediction",
     "Scorer": "qfm_iqm.scoring.scorer",
-    "load_model": "qfm_iqm.network.checkpoint",
-    "load_runtime": "qfm_iqm.scoring.runtimes.loading",
-    "read_image": "qfm_iqm.image.reading",
-    "save_model": "qfm_iqm.network.checkpoint",
+    "load_model": "qfm_iqm.model.folder",
+    "load_runtime": "qfm_iqm.scoring.runtimes.load",
+    "read_image": "qfm_iqm.image.decode",
+    "save_model": "qfm_iqm.model.folder",
 }
 
 

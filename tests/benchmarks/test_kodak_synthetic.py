@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.image.distorting import DISTORTIONS
+from qfm_iqm.image.distortions import DISTORTIONS
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kodak_synthetic.py"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from qfm_iqm.network.checkpoint import load_model
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.report.scores import Place, scores_page
-from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.tables import ScoreTable, table_of
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.table import ScoreTable, table_of
 
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.comparison import comparison_page
 from qfm_iqm.report.scores import Place
-from qfm_iqm.scoring.tables import table_of
+from qfm_iqm.scoring.table import table_of
 
 UNITS = LabelUnits(minimum=0, maximum=100)
 

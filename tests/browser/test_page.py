@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.scorer import Scorer
 
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")

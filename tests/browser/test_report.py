@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.scores import Place, scores_page
-from qfm_iqm.scoring.tables import table_of
+from qfm_iqm.scoring.table import table_of
 
 UNITS = LabelUnits(minimum=0, maximum=100)
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"

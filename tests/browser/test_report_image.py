@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from qfm_iqm.network.explaining import QualityMap
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.quality_map import QualityMap
 from qfm_iqm.report.scores import Place, scores_page
-from qfm_iqm.scoring.tables import table_of
+from qfm_iqm.scoring.table import table_of
 
 UNITS = LabelUnits(minimum=0, maximum=100)
 

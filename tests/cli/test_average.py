@@ -1,6 +1,6 @@
 import torch
 
-from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.model.folder import load_model, save_model
 
 
 def test_two_folders_become_one(qfm, build_model, photo_folder, tmp_path):

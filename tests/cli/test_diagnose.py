@@ -9,7 +9,7 @@ import pytest
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.model.folder import load_model, save_model
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def offline(monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("no hub here")
 
-    monkeypatch.setattr("qfm_iqm.network.weights.load_state_dict_from_hf", refuse)
+    monkeypatch.setattr("qfm_iqm.model.weights.load_state_dict_from_hf", refuse)
     monkeypatch.delenv("QFM_BACKBONE_DIR", raising=False)
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 
 
 @pytest.fixture

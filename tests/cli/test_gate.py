@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-EXPORT = resources.files("qfm_iqm.models") / "default" / "onnx"
+EXPORT = resources.files("qfm_iqm.pretrained") / "default" / "onnx"
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_defect_shows_where_it_is_and_is_code_2(qfm, tmp_path, monkeypatch):
     def broken(*_arguments, **_options):
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr("qfm_iqm.scoring.files.find_images", broken)
+    monkeypatch.setattr("qfm_iqm.scoring.inputs.find_images", broken)
     for verb in (["gate", "--min", "1"], ["score"]):
         answer = qfm(*verb, tmp_path)
         assert answer.code == 2  # 1 would say that images are not good enough, or not scored

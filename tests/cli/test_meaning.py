@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qfm_iqm.network.checkpoint import load_model, save_model
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.folder import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_pack_needs_the_public_weights(qfm, rated, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("no hub here")
 
-    monkeypatch.setattr("qfm_iqm.network.weights.load_state_dict_from_hf", refuse)
+    monkeypatch.setattr("qfm_iqm.model.weights.load_state_dict_from_hf", refuse)
     monkeypatch.delenv("QFM_BACKBONE_DIR", raising=False)
     answer = qfm("pack", rated / "model", "--out", tmp_path / "new")
     assert answer.code == 2

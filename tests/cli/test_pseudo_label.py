@@ -9,11 +9,11 @@ from PIL import Image
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.image.cropping import grid_positions
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
-from qfm_iqm.method.pseudo_table import read_pseudo_labels
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.preprocess import grid_positions
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.model.folder import load_model
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 
 HEADER = [
     "path", "sha256", "width", "height", "score", "spread", "percentile", "low", "high", "unusual",
@@ -168,7 +168,7 @@ def test_mistakes_are_refused_before_scoring(
     def never(*_, **__):
         raise AssertionError("scored before the mistake was found")
 
-    monkeypatch.setattr("qfm_iqm.scoring.reading.read_fitted", never)
+    monkeypatch.setattr("qfm_iqm.image.load.read_fitted", never)
     model = [] if "--model" in arguments else ["--model", tiny_model_folder]
     answer = qfm("score", photo_folder, *model, *arguments)
     assert answer.code == 2

@@ -6,7 +6,7 @@ import pytest
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.model.folder import load_model, save_model
 
 
 @pytest.fixture

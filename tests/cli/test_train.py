@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
+from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.errors import QFMError, RecipeError
-from qfm_iqm.method.distillation import PseudoLabel
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 
 
 @pytest.fixture

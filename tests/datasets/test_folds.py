@@ -33,7 +33,8 @@ SHARES = {"test": 0.2, "validation": 0.1}
 SCRIPT = """
 import sys
 from pathlib import Path
-from qfm_iqm.datasets.folds import choose_split, write_folds
+from qfm_iqm.datasets.folds import choose_split
+from qfm_iqm.datasets.folds import write_folds
 from qfm_iqm.datasets.reading import read_table
 table = read_table(sys.argv[1])
 folds = [choose_split(table, "content", test=.2, validation=.1, fold=n) for n in range(10)]

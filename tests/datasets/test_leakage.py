@@ -23,7 +23,7 @@ from qfm_iqm.datasets.leakage import (
 )
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import TableError
-from qfm_iqm.training.recipe_data import DistillationConfig
+from qfm_iqm.training.recipe_schema import DistillationConfig
 
 # Third-party data lies beside the repository where there is any; none of it is copied here.
 BIQ2021 = Path(__file__).parents[2].parent / "shared" / "data" / "biq2021"

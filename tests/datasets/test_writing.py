@@ -4,9 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from qfm_iqm.datasets.catalogue import DATASETS
-from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.reading import COLUMNS, read_table, write_table
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.datasets.writing import COLUMNS, write_table
 from qfm_iqm.errors import TableError
 
 

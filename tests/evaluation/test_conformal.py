@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.evaluation.conformal import conformal_reach, coverage
+from qfm_iqm.metrics.calibration import conformal_reach, coverage
 
 
 def drawn(seed, n):

@@ -1,81 +1,234 @@
-"""What a diagnosis says of itself: its derived figures, and its plain form."""
+"""Diagnosis of a tiny model against a slow, obvious computation, one image and one crop a time."""
 
-import json
+import math
+import zlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
-from qfm_iqm.evaluation.aliasing import AliasedPair, Aliasing
-from qfm_iqm.evaluation.diagnosis import Diagnosis, Response
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import ImageError, ModelError, QFMError, TableError
+from qfm_iqm.evaluation.diagnosis import DEGRADATIONS, diagnose, sample
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.metrics.aliasing import aliasing
+from qfm_iqm.model.card import LabelUnits
 
-SPACE = Aliasing(0.25, 0.5, 10, 1.0, (AliasedPair(0, 2, 0.9, 1.5),))
-FOUND = Diagnosis(
-    model="tiny",
-    weights_sha256="ab",
-    names=("a", "b", "c"),
-    mos=(1.0, 2.0, 4.0),
-    trained=SPACE,
-    backbone=None,
-    backbone_missing="No hub.",
-    noise_sensitivity=0.1,
-    fallbacks=1,
-    responses=tuple(
-        Response(kind, level, 2.0 * level, change=0.1 * level, drop=0.05 * level)
-        for kind in ("blur", "noise")
-        for level in (1, 2, 3)
-    ),
-    alpha=0.1,
-    tau=0.25,
-    seed=0,
-)
+ALPHA, TAU, SEED = 0.5, 0.6, 3
+OPTIONS = {"neighbours": 3, "alpha": ALPHA, "tau": TAU, "seed": SEED, "backbone": False}
 
 
-def test_selectivity_divides_the_mean_response_by_the_answer_to_semantics():
-    assert FOUND.quality_sensitivity == pytest.approx(0.2)
-    assert FOUND.selectivity == pytest.approx(2)
-    assert FOUND.selectivity_missing == ""
-    assert {kind: [one.level for one in rows] for kind, rows in FOUND.by_distortion.items()} == {
-        "blur": [1, 2, 3],
-        "noise": [1, 2, 3],
-    }
+@pytest.fixture
+def model(build_model):
+    return build_model(seed=1)
+
+
+@pytest.fixture(scope="module")
+def table(photo_folder):
+    names = tuple(sorted(path.name for path in photo_folder.iterdir()))
+    return RatedTable(
+        names=names,
+        mos=np.random.default_rng(5).normal(3, 1, len(names)),
+        contents=tuple(f"scene {number // 2}" for number in range(len(names))),
+    )
+
+
+def cosine(a, b):
+    return (a @ b / a.norm() / b.norm()).item()
+
+
+@torch.inference_mode()
+def reference(model, table, root):
+    """S_n, fallbacks, mean changes {(kind, level): change}, mean drops and descriptors."""
+    network, size = model.network, model.card.preprocessing.crop
+    tokens, descriptors = [], []
+    changes = {(k, n + 1): [] for k in DEGRADATIONS for n in range(len(DISTORTIONS[k]))}
+    for name in table.names:
+        image = fit(read_image(root / name), model.card.preprocessing)
+        seen = [network.encode(crop[None])[0, 0].double() for crop in model.crops(image)]
+        descriptors.append(sum(seen) / len(seen))
+        top, left = (image.shape[1] - size) // 2, (image.shape[2] - size) // 2
+        crop = image[:, top : top + size, left : left + size]
+        own = network.encode(crop[None])[0]
+        tokens.append(own.bfloat16().float())  # as a memory keeps them
+        noise = zlib.crc32(f"{SEED}:{name}".encode())
+        for (kind, level), found in changes.items():
+            degraded = distort(crop, kind, level, noise)
+            answers = [network(x[None]).item() for x in (crop, degraded)]
+            found.append((answers[0] - answers[1]) / network.scale.std.item())
+
+    labels = (table.mos - table.mos.mean()) / table.mos.std()
+    answered, fallbacks = [], 0
+    for i in range(len(table)):
+        others = [j for j in range(len(table)) if table.contents[j] != table.contents[i]]
+        near = [j for j in others if abs(labels[i] - labels[j]) <= TAU]
+        if near:
+            match = min(near, key=lambda j: cosine(tokens[i][0], tokens[j][0]))
+        else:
+            match = min(others, key=lambda j: abs(labels[i] - labels[j]))
+            fallbacks += 1
+        perturbed = tokens[i] + ALPHA * tokens[match]
+        answer = network.decoder(perturbed[None]) - network.decoder(tokens[i][None])
+        answered.append(abs(answer.item()))
+    return (
+        sum(answered) / len(answered),
+        fallbacks,
+        {at: sum(map(abs, found)) / len(found) for at, found in changes.items()},
+        {at: sum(found) / len(found) for at, found in changes.items()},
+        torch.stack(descriptors).numpy(),
+    )
+
+
+def test_every_figure_is_that_of_a_slow_loop(model, table, photo_folder):
+    found = diagnose(model, table, photo_folder, **OPTIONS)
+    noise, fallbacks, changes, drops, descriptors = reference(model, table, photo_folder)
+    assert found.noise_sensitivity == pytest.approx(noise, abs=1e-5)
+    assert found.noise_sensitivity > 1e-3
+    assert found.fallbacks == fallbacks
+    measured = {(one.distortion, one.level): one for one in found.responses}
+    assert {at: one.change for at, one in measured.items()} == pytest.approx(changes, abs=1e-5)
+    assert {at: one.drop for at, one in measured.items()} == pytest.approx(drops, abs=1e-5)
+    assert all(one.strength == DISTORTIONS[kind][n - 1] for (kind, n), one in measured.items())
+    assert found.quality_sensitivity == pytest.approx(sum(changes.values()) / 15, abs=1e-5)
+    assert found.selectivity == pytest.approx(sum(changes.values()) / 15 / noise, rel=1e-3)
+    expected = aliasing(descriptors, table.mos, table.contents, neighbours=3, examples=16)
+    assert found.trained.rate == expected.rate
+    assert found.trained.random_rate == expected.random_rate
+    assert [(p.first, p.second) for p in found.trained.pairs] == [
+        (p.first, p.second) for p in expected.pairs
+    ]
+    assert (found.names, found.mos) == (table.names, tuple(table.mos))
+
+
+def figures(found):
+    numbers = [found.noise_sensitivity, found.trained.rate, found.fallbacks]
+    return [*numbers, *(one.change for one in found.responses)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_the_batch_size_changes_nothing(model, table, photo_folder, batch_size):
+    one = diagnose(model, table, photo_folder, **OPTIONS)
+    other = diagnose(model, table, photo_folder, batch_size=batch_size, **OPTIONS)
+    assert figures(one) == pytest.approx(figures(other), abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_and_row_order_does_not_matter(model, table, photo_folder):
+    one = diagnose(model, table, photo_folder, **OPTIONS)
+    assert diagnose(model, table, photo_folder, **OPTIONS) == one
+    turned = table.select(list(reversed(range(len(table)))))
+    other = diagnose(model, turned, photo_folder, **OPTIONS)
+    assert figures(one) == pytest.approx(figures(other), abs=1e-5)
+    noisy = diagnose(model, table, photo_folder, **(OPTIONS | {"seed": 4}))
+    assert noisy.by_distortion["noise"] != one.by_distortion["noise"]
+    assert noisy.by_distortion["blur"] == one.by_distortion["blur"]
+
+
+def test_a_drop_is_a_loss_of_quality_whichever_way_labels_point(model, table, photo_folder):
+    plain = diagnose(model, table, photo_folder, **OPTIONS)
+    label = LabelUnits(name="DMOS", higher_is_better=False)
+    model.card = model.card.model_copy(update={"label": label})
+    turned = diagnose(model, table, photo_folder, **OPTIONS)
+    assert [one.drop for one in turned.responses] == [-one.drop for one in plain.responses]
+    assert [one.change for one in turned.responses] == [one.change for one in plain.responses]
+
+
+def test_a_network_deaf_to_everything_has_no_selectivity(model, table, photo_folder):
+    torch.nn.init.zeros_(model.network.decoder.head.weight)
+    found = diagnose(model, table, photo_folder, **OPTIONS)
+    assert found.noise_sensitivity == found.quality_sensitivity == 0
+    assert found.selectivity is None
+    assert "is deaf" in found.selectivity_missing
+
+
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise ConnectionError("no hub here")
+
+    monkeypatch.setattr("qfm_iqm.model.weights.load_state_dict_from_hf", refuse)
+    monkeypatch.setenv("QFM_BACKBONE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_public_backbone_is_measured_beside(build_model, table, photo_folder, no_hub):
+    torch.manual_seed(9)
+    state = timm.create_model("test_vit", img_size=48).state_dict()
+    save_file(state, no_hub / "test_vit.safetensors")
+    # The projection is the network's own, not the backbone's.
+    found = diagnose(build_model(width=32), table, photo_folder, **(OPTIONS | {"backbone": True}))
+    assert found.backbone_missing == ""
+    plain = build_model(backbone_state=state)
+    expected = diagnose(plain, table, photo_folder, **OPTIONS).trained
+    assert found.backbone == expected
+    assert found.backbone != found.trained
+
+
+def test_a_backbone_that_cannot_be_had_is_left_out_with_a_sentence(
+    model, table, photo_folder, no_hub
+):
+    found = diagnose(model, table, photo_folder, **(OPTIONS | {"backbone": True}))
+    assert found.backbone is None
+    assert "no hub here" in found.backbone_missing
+    assert replace(found, backbone_missing="It was not asked for.") == diagnose(
+        model, table, photo_folder, **OPTIONS
+    )
+
+
+def test_progress_sees_every_file(model, table, photo_folder):
+    seen = []
+
+    def progress(paths, total):
+        for path in paths:
+            seen.append((path.name, total))
+            yield path
+
+    diagnose(model, table, photo_folder, progress=progress, **OPTIONS)
+    assert seen == [(name, 12) for name in table.names]
+
+
+def test_a_sample_is_drawn_by_the_seed_from_names_alone(table):
+    drawn = sample(table, 5, seed=1)
+    assert len(drawn) == 5
+    assert set(drawn.names) != set(sample(table, 5, seed=2).names)
+    turned = table.select(list(reversed(range(len(table)))))
+    assert set(sample(turned, 5, seed=1).names) == set(drawn.names)
+    assert sample(table, 12) is table
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("change", "options", "error", "sentence"),
     [
-        ({"noise_sensitivity": 1e-8}, "the model does not answer to added semantics at all."),
-        ({"noise_sensitivity": 0.0, "alpha": 0.0}, "with alpha = 0 nothing was added"),
-        (
-            {"noise_sensitivity": 0.0, "responses": (Response("blur", 1, 0.6, 0.0, 0.0),)},
-            "the model is deaf, its answers change with nothing.",
-        ),
+        (lambda t: RatedTable(names=t.names), {}, TableError, "has no labels to diagnose"),
+        (lambda t: RatedTable(t.names, np.full(12, 0.1)), {}, TableError, "12 labels are equal"),
+        (lambda t: t.select(range(4)), {}, TableError, "has only 2"),
+        (lambda t: t, {"neighbours": 11}, TableError, "has only 10"),
+        (lambda t: RatedTable(tuple("abcd"), np.arange(4.0)), {}, TableError,
+         "match no file"),
+        (lambda t: t, {"alpha": math.nan}, QFMError, "alpha must be a number of at least 0"),
+        (lambda t: t, {"alpha": -1}, QFMError, "alpha must be"),
+        (lambda t: t, {"tau": math.inf}, QFMError, "tau must be"),
     ],
-)
-def test_without_an_answer_to_semantics_there_is_no_selectivity(changes, sentence):
-    found = replace(FOUND, **changes)
-    assert found.selectivity is None
-    assert found.selectivity_missing.startswith("Selectivity does not exist: ")
-    assert sentence in found.selectivity_missing
+)  # fmt: skip
+def test_what_cannot_be_diagnosed_is_refused_before_any_image_is_read(
+    model, table, photo_folder, change, options, error, sentence
+):
+    def progress(paths, total):
+        raise AssertionError("an image was asked for")
+
+    with pytest.raises(error, match=sentence):
+        diagnose(model, change(table), photo_folder, progress=progress, **(OPTIONS | options))
 
 
-def test_the_plain_form_holds_everything():
-    plain = json.loads(json.dumps(FOUND.as_dict(), allow_nan=False))
-    assert plain["settings"] == {
-        "images": 3, "alpha": 0.1, "tau": 0.25, "neighbours": 10, "threshold": 1.0, "seed": 0,
-    }  # fmt: skip
-    assert plain["aliasing"] == {
-        "random_pairs": 0.5,
-        "trained": {
-            "rate": 0.25,
-            "pairs": [
-                {"names": ["a", "c"], "mos": [1.0, 4.0], "similarity": 0.9, "label_gap": 1.5}
-            ],
-        },
-        "backbone": None,
-        "backbone_missing": "No hub.",
-    }
-    assert plain["selectivity"] == pytest.approx(2)
-    assert plain["responses"][-1] == pytest.approx(
-        {"distortion": "noise", "level": 3, "strength": 6.0, "change": 0.3, "drop": 0.15}
-    )
-    assert replace(FOUND, backbone=SPACE).as_dict()["aliasing"]["backbone"]["rate"] == 0.25
+def test_an_unreadable_image_and_a_broken_model_are_refused(model, table, tmp_path, photo_folder):
+    for name in table.names:
+        (tmp_path / name).write_text("no image")
+    with pytest.raises(ImageError, match="photo_00"):
+        diagnose(model, table, tmp_path, **OPTIONS)
+    torch.nn.init.constant_(model.network.decoder.head.weight, math.nan)
+    with pytest.raises(ModelError, match=r"answers to .*photo_00\.jpg are not finite"):
+        diagnose(model, table, photo_folder, **OPTIONS)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.reading import read_image, read_image_uint8
+from qfm_iqm.image.decode import read_image, read_image_uint8
 
 RNG = np.random.default_rng(5)
 

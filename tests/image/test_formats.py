@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.reading import read_image, read_image_uint8
+from qfm_iqm.image.decode import read_image, read_image_uint8
 
 from .samples import (
     COLOUR,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.reading import read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
 
 from .samples import PHOTO, encoded, pixels, refusal
 
@@ -199,7 +199,7 @@ def test_a_refused_pillow_image_stays_refused():
 
 STARVED = """
 import resource, sys
-from qfm_iqm.image.reading import read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
 
 content = sys.stdin.buffer.read()
 with open("/proc/self/statm") as file:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.reading import opened, read_image_uint8
+from qfm_iqm.image.decode import opened, read_image_uint8
 
 from .samples import COLOUR, MOST_HELD, PHOTO, encoded, pixels, png, refusal
 
@@ -137,7 +137,7 @@ def test_an_image_is_turned_wherever_the_file_says_so(name, before):
 
 READING = """
 import sys
-from qfm_iqm.image.reading import read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
 
 content, first = sys.stdin.buffer.read(), int(sys.argv[1])
 read_image_uint8(content[:first])

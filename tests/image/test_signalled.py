@@ -12,7 +12,7 @@ from PIL import Image, features
 from qfm_iqm.image.profiles import coded_profile
 
 from .samples import SMOOTH, encoded, pixels, refusal, same_grey
-from .test_colour import P3_PRIMARIES, icc, rgb_profile, srgb_from_linear
+from .test_color import P3_PRIMARIES, icc, rgb_profile, srgb_from_linear
 
 D65 = (0.3127, 0.3290)
 PRIMARIES = {  # red, green, blue; the codes of H.273

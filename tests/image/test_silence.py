@@ -10,7 +10,7 @@ import pytest
 from PIL import ImageFile
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.decode import read_image
 
 from .samples import FILES, pixels, refusal
 
@@ -20,7 +20,7 @@ def test_nothing_is_printed_about_damage():
     script = """
         import struct
         from qfm_iqm.errors import ImageError
-        from qfm_iqm.image.reading import read_image
+        from qfm_iqm.image.decode import read_image
         from PIL import Image
         import io, warnings
         tags = [(256, 4, 1, 9), (257, 4, 1, 9), (258, 3, 1, 8), (262, 3, 1, 2), (277, 3, 1, 99),

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image import fitting
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.fitting import as_floats, read_fitted
-from qfm_iqm.image.reading import read_image, read_image_uint8
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image import resize as fitting
+from qfm_iqm.image.decode import read_image, read_image_uint8
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.resize import as_floats, read_fitted
 
 from .samples import PHOTO, SMOOTH, encoded, floats, png, refusal, same_grey, tiff
 
@@ -568,9 +568,10 @@ MEASURE = """
 import sys
 from contextlib import suppress
 from pathlib import Path
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.fitting import decoding_bytes, read_fitted
-from qfm_iqm.image.reading import opened
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.resize import decoding_bytes
+from qfm_iqm.image.resize import read_fitted
+from qfm_iqm.image.decode import opened
 preprocessing = Preprocessing(crop=64, shorter_side=128)
 small, large = sys.argv[1:]
 def peak():
@@ -611,7 +612,7 @@ def test_orientation_of_what_pillow_does_not_read():
 
 
 def test_a_profile_of_what_pillow_does_not_read_is_applied():
-    from .test_colour import P3_PRIMARIES, rgb_profile
+    from .test_color import P3_PRIMARIES, rgb_profile
 
     profile = rgb_profile(P3_PRIMARIES, 2.2)
     expected = floats(encoded(SMOOTH, "TIFF", icc_profile=profile))

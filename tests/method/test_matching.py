@@ -15,7 +15,7 @@ from qfm_iqm.method.matching import (
     match_random,
     match_semantics,
 )
-from qfm_iqm.method.memory import FeatureMemory
+from qfm_iqm.method.memory_bank import FeatureMemory
 
 WIDTH = 5
 

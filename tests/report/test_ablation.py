@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.evaluation.paired import Run, compare
+from qfm_iqm.metrics.paired_runs import Run, compare
 from qfm_iqm.report.ablation import _figure, ablation_table, draw_ablation
 
 VALUES = {  # of three seeds: whole, subset_mean

@@ -4,11 +4,11 @@ import pytest
 from scipy.stats import rankdata
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.comparison import comparison_page
 from qfm_iqm.report.scores import Place
-from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.tables import ScoreTable, table_of
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.table import ScoreTable, table_of
 
 
 def table(scores, model="m", folder=""):

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from qfm_iqm.errors import ImageError, TableError
-from qfm_iqm.evaluation.aliasing import AliasedPair, Aliasing
-from qfm_iqm.evaluation.diagnosis import Diagnosis, Response
+from qfm_iqm.metrics.aliasing import AliasedPair, Aliasing
+from qfm_iqm.metrics.diagnosis import Diagnosis, Response
 from qfm_iqm.report import diagnosis_figure, drawing
 from qfm_iqm.report.diagnosis_figure import draw_diagnosis
 

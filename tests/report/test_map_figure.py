@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.network.explaining import QualityMap
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.quality_map import QualityMap
 from qfm_iqm.report.map_figure import colour_span, draw_map
 
 MOS = LabelUnits(name="MOS", minimum=0, maximum=100)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from qfm_iqm.network.explaining import QualityMap
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.quality_map import QualityMap
 from qfm_iqm.report.maps import map_data
 
 SCALE = LabelUnits(minimum=0, maximum=100)

@@ -5,11 +5,10 @@ import csv
 import pytest
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.network.card import ModelCard, ResultRow
-from qfm_iqm.network.meaning import Interval, Meaning, Usual
-from qfm_iqm.network.quality import NetworkConfig
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.model.card import LabelUnits, ModelCard, ResultRow
+from qfm_iqm.model.network import NetworkConfig
+from qfm_iqm.model.reference import Interval, Meaning, Usual
 from qfm_iqm.report.model_card import model_card
 
 

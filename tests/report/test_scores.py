@@ -5,10 +5,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
 
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.scores import Place, packed, scores_page, split_path, table_data
-from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.tables import ScoreTable, table_of
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.table import ScoreTable, table_of
 
 UNITS = LabelUnits(minimum=0, maximum=100)
 

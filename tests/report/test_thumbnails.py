@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from qfm_iqm.image.reading import read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.report.thumbnails import SIDE, thumbnails, worth_showing
 
 scores = st.lists(st.none() | st.floats(0, 1), max_size=60)

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.job import Job
-from qfm_iqm.scoring.rows import read_rows
+from qfm_iqm.scoring.row import read_rows
 from qfm_iqm.scoring.scorer import Scorer
 
 COUNT = 5000

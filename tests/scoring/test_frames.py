@@ -1,7 +1,6 @@
 import pytest
 
-from qfm_iqm.scoring.frames import to_arrow, to_pandas, to_polars
-from qfm_iqm.scoring.rows import COLUMNS, ScoreRow
+from qfm_iqm.scoring.row import COLUMNS, ScoreRow, to_arrow, to_pandas, to_polars
 
 ROWS = [
     ScoreRow("a.jpg", "ab", 640, 480, 1.5, 0.25, model="m", runtime="torch", seconds=0.5),

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from qfm_iqm.errors import QFMError, TableError
 from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
-from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.tables import ScoreTable
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.table import ScoreTable
 
 
 def row(score, path="a.jpg", model="m"):

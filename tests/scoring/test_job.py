@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring import job as job_module
 from qfm_iqm.scoring.job import Job, folder_of
 from qfm_iqm.scoring.locks import LockFile
-from qfm_iqm.scoring.rows import read_rows, write_rows
+from qfm_iqm.scoring.row import read_rows, write_rows
 from qfm_iqm.scoring.scorer import Scorer
 
 # Loads the model once; then "go OUT" runs a job in a new process, and "wait PID" waits for it.
 PROGRAM = """
 import os, sys, torch
 from pathlib import Path
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring import job as job_module
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.scorer import Scorer

@@ -10,16 +10,16 @@ import torch
 pytest.importorskip("torchmetrics")
 from torchmetrics import MetricCollection
 
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.metric import QualityMetric
-from qfm_iqm.scoring.runtimes.loading import load_runtime
+from qfm_iqm.scoring.runtimes.load import load_runtime
 
 # Each process sees a part of the images; both must come to the mean of all.
 PROGRAM = """
 import sys
 import torch
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.metric import QualityMetric
 torch.set_num_threads(1)
 rank, port, model = int(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.scorer import Scorer
 
 from ..image.damaged import WHOLE, damaged_files

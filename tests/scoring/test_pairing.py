@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qfm_iqm.scoring.pairing import candidates, comparable, pair, pair_paths, repeated_paths
-from qfm_iqm.scoring.tables import ScoreTable
+from qfm_iqm.scoring.table import ScoreTable
 
 
 def table(*paths, **columns):

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.network.model import QualityModel
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import TOLERANCE as RUNTIME_TOLERANCE
 from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 from qfm_iqm.scoring.scorer import Scorer
@@ -230,14 +230,14 @@ def test_a_defect_in_reading_is_not_hidden(model, paths, monkeypatch):
     def defect(*_, **__):
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("qfm_iqm.scoring.reading.read_fitted", defect)
+    monkeypatch.setattr("qfm_iqm.image.load.read_fitted", defect)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         list(Scorer(model).score_paths(paths))
 
     def refuse(_, __, name, **___):
         raise ImageError(f"{name} is refused.")
 
-    monkeypatch.setattr("qfm_iqm.scoring.reading.read_fitted", refuse)
+    monkeypatch.setattr("qfm_iqm.image.load.read_fitted", refuse)
     assert {row.status for row in Scorer(model).score_paths(paths)} == {"error"}
 
 

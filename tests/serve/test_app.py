@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.report.maps import map_data
 
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
 
-from qfm_iqm.serve.running import CONNECTIONS
+from qfm_iqm.serve.server import CONNECTIONS
 
 
 def png(side=40, seed=0):

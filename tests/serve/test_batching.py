@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.fitting import read_fitted
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.resize import read_fitted
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.serve.batching import Batcher
 from qfm_iqm.serve.decoding import Decoded

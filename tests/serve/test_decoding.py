@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.fitting import as_floats
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.resize import as_floats
 from qfm_iqm.serve.decoding import Decoder, RefusedError
 from qfm_iqm.serve.limits import Limits
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.serve.app import create_app
 
 

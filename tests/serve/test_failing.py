@@ -10,7 +10,7 @@ pytest.importorskip("httpx")
 
 import httpx
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.serve.app import create_app
 from qfm_iqm.serve.limits import Limits
 

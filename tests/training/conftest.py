@@ -1,6 +1,5 @@
-"""A small rated set of real files, recipes over it, and one thread: as many as its tensors need."""
+"""Recipes over the rated set, unrated photos, and one thread: as many as its tensors need."""
 
-import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +13,6 @@ from PIL import Image
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import check_recipe
 
-SCENES, LEVELS = 10, 4
-
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -23,29 +20,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def rated_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty JPEG files of 96 x 96 pixels and `labelled.csv` (name, mos, subset, content).
-
-    Ten scenes of smooth colour under noise at four strengths; the label falls as noise grows,
-    with a little of the scene in it.
-    """
-    root = tmp_path_factory.mktemp("rated")
-    draw = np.random.default_rng(5)
-    rows = []
-    for scene in range(SCENES):
-        cells = draw.integers(60, 196, (3, 3, 3), dtype=np.uint8)
-        field = np.asarray(Image.fromarray(cells).resize((96, 96), Image.Resampling.BICUBIC))
-        for level in range(LEVELS):
-            name = f"scene{scene}_level{level}.jpg"
-            noisy = field + draw.normal(0, 1 + 15 * level, field.shape)
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / name, quality=92)
-            mos = 80 - 20 * level + draw.uniform(-4, 4)
-            rows.append((name, f"{mos:.3f}", "even" if scene % 2 == 0 else "odd", f"scene{scene}"))
-    write_csv(root / "labelled.csv", ("name", "mos", "subset", "content"), rows)
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +35,6 @@ def unrated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = f"unrated{number:02d}.jpg" if number else 'more/a "ü", [b].jpg'
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / name, quality=92)
     return root
-
-
-def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 RecipeMaker = Callable[..., Recipe]

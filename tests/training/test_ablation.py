@@ -10,9 +10,9 @@ import torch
 
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.ablation import plan, read_runs, run_grid
-from qfm_iqm.training.chain import prepare
+from qfm_iqm.training.pipeline import prepare
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.stopping import InterruptedRunError
+from qfm_iqm.training.state import InterruptedRunError
 from qfm_iqm.training.trainer import Trainer
 
 SHIPPED = Path(__file__).parents[2] / "recipes"

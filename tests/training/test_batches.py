@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from qfm_iqm.distill.features import TeacherTokens
+from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import Preprocessing, reduced, reduced_size
-from qfm_iqm.method.distillation import PseudoLabel
-from qfm_iqm.method.hints import TeacherTokens
+from qfm_iqm.image.preprocess import Preprocessing, reduced, reduced_size
 from qfm_iqm.training.batches import (
     Batch,
     CropDataset,

@@ -7,7 +7,7 @@ import pytest
 from qfm_iqm.datasets.folds import write_folds
 from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.errors import RecipeError, TableError
-from qfm_iqm.network.card import read_card
+from qfm_iqm.model.card import read_card
 from qfm_iqm.training.benchmark import plan_benchmark, run_benchmark, write_tables
 from qfm_iqm.training.data import rated_split
 from qfm_iqm.training.recipe_file import read_recipe

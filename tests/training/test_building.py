@@ -7,7 +7,7 @@ import torch
 
 import qfm_iqm
 from qfm_iqm.errors import ModelError, RecipeError
-from qfm_iqm.network.checkpoint import load_card, load_model, save_model
+from qfm_iqm.model.folder import load_card, load_model, save_model
 from qfm_iqm.training import building
 from qfm_iqm.training.building import build_model, check_memory
 from qfm_iqm.training.data import UnratedImage, load_data

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from qfm_iqm.datasets.splits import Split
+from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.errors import QFMError, RecipeError, TableError
-from qfm_iqm.method.distillation import PseudoLabel
 from qfm_iqm.training.data import UnratedImage, load_data
 
 

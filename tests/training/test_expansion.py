@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
 from qfm_iqm.errors import TableError
-from qfm_iqm.network.checkpoint import load_model, save_model
+from qfm_iqm.model.folder import load_model, save_model
 from qfm_iqm.training import expansion
 from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool
 from qfm_iqm.training.reporting import Reporter

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from qfm_iqm.errors import RecipeError
-from qfm_iqm.evaluation.correlation import srcc
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.metrics.correlation import srcc
 from qfm_iqm.training.paper import best_test_epoch, habits, random_crops
 from qfm_iqm.training.trainer import Trainer
 

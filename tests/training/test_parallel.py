@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 
 
 def in_two_processes(*arguments):

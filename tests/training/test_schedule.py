@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.recipe import TrainConfig
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
 

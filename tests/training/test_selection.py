@@ -1,6 +1,6 @@
 import torch
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.training import selection
 from qfm_iqm.training.trainer import Trainer
 

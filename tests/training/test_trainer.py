@@ -23,16 +23,15 @@ from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
 from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
+from qfm_iqm.distill.teacher import Teaching
 from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
-from qfm_iqm.method.distillation import Teaching
-from qfm_iqm.method.pseudo_table import write_pseudo_labels
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.training import trainer as trainer_module
 from qfm_iqm.training.data import UnratedImage
 from qfm_iqm.training.recipe_file import check_recipe
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.state import load_state
-from qfm_iqm.training.stopping import InterruptedRunError
+from qfm_iqm.training.state import InterruptedRunError, load_state
 from qfm_iqm.training.trainer import Trainer
 
 KINDS = ("baseline", "qfm")

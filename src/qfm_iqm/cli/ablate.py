@@ -29,14 +29,14 @@ def ablate(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
-    from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.writing import copy_whole, write_whole
+    from qfm_iqm.files import copy_whole, write_whole
+    from qfm_iqm.scoring.row import check_output
 
     console = messages()
     with extra("train", "Training"):
         from qfm_iqm.training import ablation
         from qfm_iqm.training.reporting import Reporter
-        from qfm_iqm.training.stopping import InterruptedRunError
+        from qfm_iqm.training.state import InterruptedRunError
     with extra("figures", "A figure"):
         from qfm_iqm.report.ablation import ablation_table, draw_ablation
     folder = out if out is not None else Path("runs") / grid.stem

@@ -13,8 +13,8 @@ def average(
     out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
 ) -> None:
     """Average the weights of models that were trained on from the same weights."""
-    from qfm_iqm.network.averaging import averaged
-    from qfm_iqm.network.checkpoint import load_model, save_model
+    from qfm_iqm.model.averaging import averaged
+    from qfm_iqm.model.folder import load_model, save_model
 
     save_model(averaged([load_model(model) for model in models]), out)
     typer.echo(f"The mean of {len(models)} models. Model: {out}")

@@ -95,15 +95,15 @@ def _run(
     changes: list[str],
     allow_leaks: bool,
 ) -> None:
-    from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.writing import copy_whole
+    from qfm_iqm.files import copy_whole
+    from qfm_iqm.scoring.row import check_output
 
     console = messages()
     with extra("train", "A benchmark"):
         from qfm_iqm.training import benchmark as bench
-        from qfm_iqm.training.leaking import check_leaks
+        from qfm_iqm.training.leak_check import check_leaks
         from qfm_iqm.training.reporting import Reporter
-        from qfm_iqm.training.stopping import InterruptedRunError
+        from qfm_iqm.training.state import InterruptedRunError
     plan = bench.plan_benchmark(
         recipe, folder, protocol=protocol, folds=folds, shares=shares, changes=changes
     )

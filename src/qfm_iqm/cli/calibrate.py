@@ -10,7 +10,7 @@ import typer
 from qfm_iqm.cli.options import Device, Label, Root, check_device, messages, with_progress
 
 if TYPE_CHECKING:
-    from qfm_iqm.evaluation.calibration import Figure
+    from qfm_iqm.metrics.calibration import Figure
 
 
 def calibrate(
@@ -34,8 +34,8 @@ def calibrate(
 ) -> None:
     """Calibrate a model by your own ratings; says by cross-validation whether that helps."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.network.checkpoint import load_model, save_with_card
-    from qfm_iqm.scoring.calibrating import calibrated_card
+    from qfm_iqm.evaluation.calibrate import calibrated_card
+    from qfm_iqm.model.folder import load_model, save_with_card
 
     console = messages()
     check_device(device)

@@ -22,10 +22,10 @@ def card(
     speed: Annotated[Path | None, typer.Option(help="Results of benchmarks/speed.py.")] = None,
 ) -> None:
     """Print a model's card: scale, accuracy per subset, degradation, training, limits, speed."""
-    from qfm_iqm.network.checkpoint import load_card
+    from qfm_iqm.files import write_whole
+    from qfm_iqm.model.folder import load_card
     from qfm_iqm.report.model_card import model_card
-    from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.writing import write_whole
+    from qfm_iqm.scoring.row import check_output
 
     if out is not None:
         check_output(out, only=".md")

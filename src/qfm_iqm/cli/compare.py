@@ -12,11 +12,11 @@ import typer
 from qfm_iqm.cli.evaluate import say_left_out
 from qfm_iqm.cli.options import Label, messages
 from qfm_iqm.cli.showing import cell
-from qfm_iqm.writing import writing_text
+from qfm_iqm.files import writing_text
 
 if TYPE_CHECKING:
-    from qfm_iqm.evaluation.protocol import Evaluation
-    from qfm_iqm.evaluation.significance import Difference
+    from qfm_iqm.metrics.evaluation import Evaluation
+    from qfm_iqm.metrics.significance import Difference
 
 
 def compare(
@@ -46,10 +46,10 @@ def compare(
     A difference above 0 means that the first method agrees better with the labels, whatever the
     direction of labels and scores.
     """
-    from qfm_iqm.evaluation.protocol import evaluate
-    from qfm_iqm.evaluation.significance import compare_methods
-    from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.scoring.score_files import side_by_side
+    from qfm_iqm.evaluation.methods import side_by_side
+    from qfm_iqm.metrics.evaluation import evaluate
+    from qfm_iqm.metrics.significance import compare_methods
+    from qfm_iqm.scoring.row import check_output
 
     if out is not None:
         check_output(out, only=".csv")

@@ -11,8 +11,8 @@ import typer
 from qfm_iqm.cli.options import AllowLeaks, Device, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
-    from qfm_iqm.network.model import QualityModel
-    from qfm_iqm.training.crossing import CrossFigure
+    from qfm_iqm.evaluation.cross_dataset import CrossFigure
+    from qfm_iqm.model.model import QualityModel
 
 
 def cross(
@@ -37,14 +37,14 @@ def cross(
     device: Device = None,
 ) -> None:
     """Train on one dataset, test on others: rank figures, and PLCC after the logistic fit."""
-    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.row import check_output
 
     console = messages()
     if results is not None:
         check_output(results, only=".csv")
     check_device(device)
     with extra("train", "A cross-dataset test"):
-        from qfm_iqm.training import crossing
+        from qfm_iqm.evaluation import cross_dataset as crossing
     found = [crossing.find_target(text, lower_is_better=lower_is_better) for text in targets]
     for target in found:
         target.table.paths(target.root)  # before hours of training
@@ -69,16 +69,16 @@ def _model(
 ) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
-    from qfm_iqm.network.checkpoint import load_model
+    from qfm_iqm.model.folder import load_model
 
     if not source.endswith(".toml"):
         if changes or out is not None:
             raise RecipeError(f"--set and --out are of a recipe, and '{source}' is a model.")
         return load_model(source)
-    from qfm_iqm.training.chain import finished, prepare
+    from qfm_iqm.training.pipeline import finished, prepare
     from qfm_iqm.training.recipe_file import read_recipe
     from qfm_iqm.training.reporting import Reporter
-    from qfm_iqm.training.stopping import InterruptedRunError
+    from qfm_iqm.training.state import InterruptedRunError
 
     recipe = read_recipe(Path(source), changes or ())
     folder = out if out is not None else Path("runs") / recipe.model.name
@@ -102,7 +102,7 @@ def _show(figures: list[CrossFigure], trained_on: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from qfm_iqm.evaluation.published import published_cross
+    from qfm_iqm.metrics.published import published_cross
 
     metrics = list(dict.fromkeys(figure.metric for figure in figures))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))

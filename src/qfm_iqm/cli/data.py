@@ -74,7 +74,7 @@ def export(
 ) -> None:
     """Write one table: name, mos (untouched), std, content, distortion, level, split."""
     from qfm_iqm.datasets.catalogue import find_dataset
-    from qfm_iqm.datasets.writing import write_table
+    from qfm_iqm.datasets.reading import write_table
     from qfm_iqm.errors import TableError
 
     table = find_dataset(name).load(root)

@@ -12,7 +12,7 @@ import typer
 from qfm_iqm.cli.options import Device, Label, Root, check_device, extra, messages, with_progress
 
 if TYPE_CHECKING:
-    from qfm_iqm.evaluation.diagnosis import Diagnosis
+    from qfm_iqm.metrics.diagnosis import Diagnosis
 
 FORMAT = 1  # of the JSON
 
@@ -55,11 +55,11 @@ def diagnose(
     import torch
 
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.method import diagnosis as method
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.scoring.judging import recorded_part
-    from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.writing import write_whole
+    from qfm_iqm.evaluation import diagnosis as method
+    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.files import write_whole
+    from qfm_iqm.model.folder import load_model
+    from qfm_iqm.scoring.row import check_output
 
     console = messages()
     if out is not None:

@@ -14,8 +14,8 @@ from qfm_iqm.cli.showing import cell
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qfm_iqm.evaluation.protocol import Evaluation
-    from qfm_iqm.scoring.score_files import SideBySide
+    from qfm_iqm.evaluation.methods import SideBySide
+    from qfm_iqm.metrics.evaluation import Evaluation
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def evaluate(
     """Evaluate a model or a score file: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.errors import TableError
-    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.scoring.row import check_output
     from qfm_iqm.text_tables import SUFFIXES
 
     console = messages()
@@ -74,8 +74,8 @@ def evaluate(
             evaluation.to_csv(out)
         show_evaluation(evaluation, console)
         return
-    from qfm_iqm.scoring.judging import judge, recorded_part
-    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.evaluation.evaluate import judge, recorded_part
+    from qfm_iqm.scoring.runtimes.load import load_runtime
 
     if column is not None:
         raise TableError(f"Only a score file takes --column, and '{model}' is a model.")
@@ -107,7 +107,7 @@ def evaluate(
 def _check_folder(model: str, n_boot: int) -> None:
     """Refuses to record where there is no card of one's own, or nothing that a card holds."""
     from qfm_iqm.errors import ModelError
-    from qfm_iqm.network.finding import WEIGHTS_FILE, packaged_models
+    from qfm_iqm.model.locate import WEIGHTS_FILE, packaged_models
 
     if model in packaged_models() or not (Path(model) / WEIGHTS_FILE).is_file():
         raise ModelError(f"--record writes into a model folder of yours, and '{model}' is none.")
@@ -117,8 +117,8 @@ def _check_folder(model: str, n_boot: int) -> None:
 
 def _record(model: str, evaluation: Evaluation, data: str, part: str | None) -> None:
     """Puts an evaluation into a model's card, in place of what stood there."""
-    from qfm_iqm.network.checkpoint import load_card, save_with_card
-    from qfm_iqm.scoring.judging import card_results
+    from qfm_iqm.evaluation.evaluate import card_results
+    from qfm_iqm.model.folder import load_card, save_with_card
 
     results = card_results(evaluation, data if part is None else f"{data} ({part} part)")
     save_with_card(model, load_card(model).model_copy(update={"results": results}), Path(model))
@@ -144,8 +144,8 @@ def _of_scores(
     console: Console,
 ) -> Evaluation:
     """Evaluates one method's scores as they are: a correlation below 0 tells their direction."""
-    from qfm_iqm.evaluation.protocol import evaluate as evaluate_scores
-    from qfm_iqm.scoring.score_files import side_by_side
+    from qfm_iqm.evaluation.methods import side_by_side
+    from qfm_iqm.metrics.evaluation import evaluate as evaluate_scores
 
     found = side_by_side([scores], labels, column=column, label=label)
     say_left_out(found, console)

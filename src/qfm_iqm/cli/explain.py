@@ -21,9 +21,9 @@ def explain(
     """Draw a photo's quality map: photo, map and scale side by side."""
     import torch
 
-    from qfm_iqm.image.reading import read_image
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.image.decode import read_image
+    from qfm_iqm.model.folder import load_model
+    from qfm_iqm.scoring.row import check_output
 
     with extra("figures", "A quality map"):
         from qfm_iqm.report.drawing import ENDINGS

@@ -10,8 +10,8 @@ import typer
 from qfm_iqm.cli.options import extra, messages
 
 if TYPE_CHECKING:
-    from qfm_iqm.network.model import QualityModel
-    from qfm_iqm.scoring.runtimes.exporting import Rated
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.scoring.runtimes.export import Rated
 
 
 def export(
@@ -39,8 +39,8 @@ def export(
 ) -> None:
     """Write a model for ONNX Runtime or OpenVINO; qfm score --model takes the folder."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.scoring.files import find_images
+    from qfm_iqm.model.folder import load_model
+    from qfm_iqm.scoring.inputs import find_images
 
     if to not in ("onnx", "openvino"):
         raise QFMError(f"A model is exported to onnx or openvino, not to '{to}'.")
@@ -51,7 +51,7 @@ def export(
     folder = out or Path(f"{loaded.card.name}-{to}-{precision}")
     found = find_images(photos or []).files
     with extra("runtimes", f"Exporting to {to}"):
-        from qfm_iqm.scoring.runtimes.exporting import export as write
+        from qfm_iqm.scoring.runtimes.export import export as write
 
         info = write(
             loaded,
@@ -73,7 +73,7 @@ def export(
 def _rated(model: QualityModel, labels: Path, part: str | None, root: Path | None) -> Rated:
     """What gives the SRCC of a model on a rated table."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.scoring.judging import judge, recorded_part
+    from qfm_iqm.evaluation.evaluate import judge, recorded_part
 
     table = read_table(labels)
     if part is not None:

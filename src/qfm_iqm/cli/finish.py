@@ -33,9 +33,9 @@ def finish(
 ) -> None:
     """Find what a model's scores mean: percentile, interval, and which images are unusual."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.network.checkpoint import load_model, save_with_card
-    from qfm_iqm.scoring.finishing import find_meaning
-    from qfm_iqm.scoring.judging import recorded_part
+    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.evaluation.reference import find_meaning
+    from qfm_iqm.model.folder import load_model, save_with_card
 
     console = messages()
     check_device(device)

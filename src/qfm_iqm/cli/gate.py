@@ -61,14 +61,14 @@ def gate(
 ) -> None:
     """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be judged."""
     from qfm_iqm.errors import QFMError
+    from qfm_iqm.files import write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
-    from qfm_iqm.scoring.files import find_images
     from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
-    from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.scoring.inputs import find_images
+    from qfm_iqm.scoring.row import check_output
+    from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
-    from qfm_iqm.scoring.tables import read_scores
-    from qfm_iqm.writing import write_whole
+    from qfm_iqm.scoring.table import read_scores
 
     console = messages()
     for path, ending in ((junit, ".xml"), (json, ".json")):

@@ -19,7 +19,7 @@ def pack(
     ] = False,
 ) -> None:
     """Pack a model that was tuned from a public backbone: only what training changed is kept."""
-    from qfm_iqm.network.checkpoint import save_packed
+    from qfm_iqm.model.folder import save_packed
 
     left_out = save_packed(model, out, rank=rank, lossy=lossy)
     size = sum(file.stat().st_size for file in out.iterdir())

@@ -61,11 +61,11 @@ def pseudo_label(
 
     from qfm_iqm.datasets.leakage import pool_leaks, write_leaks
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.method.distillation import Teaching
-    from qfm_iqm.method.pseudo_table import write_pseudo_labels
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.scoring.judging import recorded_part
-    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
+    from qfm_iqm.distill.teacher import Teaching
+    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.model.folder import load_model
+    from qfm_iqm.scoring.row import check_output
 
     console = messages()
     check_output(out, only=".csv")

@@ -15,10 +15,10 @@ from qfm_iqm.cli.options import messages, with_progress
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qfm_iqm.network.model import QualityModel
-    from qfm_iqm.network.units import LabelUnits
-    from qfm_iqm.scoring.rows import ScoreRow
-    from qfm_iqm.scoring.tables import ScoreTable
+    from qfm_iqm.model.card import LabelUnits
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.scoring.row import ScoreRow
+    from qfm_iqm.scoring.table import ScoreTable
 
 T = TypeVar("T")
 
@@ -52,12 +52,12 @@ def report(
 ) -> None:
     """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.network.checkpoint import load_card
-    from qfm_iqm.network.units import LabelUnits
+    from qfm_iqm.model.card import LabelUnits
+    from qfm_iqm.model.folder import load_card
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
-    from qfm_iqm.scoring.rows import check_output
-    from qfm_iqm.scoring.tables import read_scores
+    from qfm_iqm.scoring.row import check_output
+    from qfm_iqm.scoring.table import read_scores
 
     if len(tables) > 2:
         raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
@@ -112,7 +112,7 @@ def report_rows(
         console: for people.
     """
     from qfm_iqm.report.scores import Place, scores_page
-    from qfm_iqm.scoring.tables import table_of
+    from qfm_iqm.scoring.table import table_of
 
     page = scores_page(
         table_of(rows, source), Place(out, Path()), label.shown, explainer=explainer,
@@ -123,9 +123,9 @@ def report_rows(
 
 def explainer_of(model: str) -> QualityModel | None:
     """The model in torch, which draws maps; None for an exported one, which draws none."""
-    from qfm_iqm.network.checkpoint import load_model
-    from qfm_iqm.network.finding import find_model
-    from qfm_iqm.scoring.runtimes.folder import is_exported
+    from qfm_iqm.model.folder import load_model
+    from qfm_iqm.model.locate import find_model
+    from qfm_iqm.scoring.runtimes.export_folder import is_exported
 
     return None if is_exported(find_model(model)) else load_model(model)
 
@@ -135,7 +135,7 @@ def _progress(console: Console, items: Iterator[T], total: int, what: str) -> It
 
 
 def _write(page: str, out: Path, console: Console) -> None:
-    from qfm_iqm.writing import write_whole
+    from qfm_iqm.files import write_whole
 
     write_whole(page, out)
     console.print(f"Written to {out} ({len(page) / 1e6:.1f} MB).", markup=False, soft_wrap=True)
@@ -146,7 +146,7 @@ def model_of(tables: list[ScoreTable]) -> str | None:
 
     Of a model that is not at hand the scale stays open, and higher is taken as better.
     """
-    from qfm_iqm.network.finding import packaged_models
+    from qfm_iqm.model.locate import packaged_models
 
     names = {name for table in tables for name in table.models}
     return names.pop() if len(names) == 1 and names <= set(packaged_models()) else None

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from qfm_iqm.network.model import QualityModel
-    from qfm_iqm.scoring.files import FoundFiles
-    from qfm_iqm.scoring.identity import Outcome
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.scoring.inputs import FoundFiles
     from qfm_iqm.scoring.job import Job
-    from qfm_iqm.scoring.rows import ScoreRow
+    from qfm_iqm.scoring.job_config import Outcome
+    from qfm_iqm.scoring.row import ScoreRow
     from qfm_iqm.scoring.runtimes.base import Runtime as ScoringRuntime
     from qfm_iqm.scoring.scorer import Scorer
 
@@ -110,7 +110,7 @@ def score(
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.scoring.rows import check_output, read_rows
+    from qfm_iqm.scoring.row import check_output, read_rows
 
     console = messages()
     if engine not in ("local", "ray"):
@@ -130,8 +130,8 @@ def score(
     for folder in found.unreadable:
         console.print(f"The folder {folder} cannot be listed.", markup=False, soft_wrap=True)
 
-    from qfm_iqm.scoring.memory import keep_freed_memory
-    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.image.memory_budget import keep_freed_memory
+    from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
 
     choice: dict[str, Any] = {
@@ -191,7 +191,7 @@ def _found(
 ) -> FoundFiles:
     """The files that are meant, at least one."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.scoring.files import find_images, read_list
+    from qfm_iqm.scoring.inputs import find_images, read_list
 
     if list_file == "-":
         paths = [*paths, *read_list(sys.stdin.buffer, "on stdin")]

@@ -11,7 +11,7 @@ from qfm_iqm.cli.options import extra
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qfm_iqm.scoring.files import FoundFiles
+    from qfm_iqm.scoring.inputs import FoundFiles
 
 
 def score_on_ray(
@@ -28,7 +28,7 @@ def score_on_ray(
 
     Paths become absolute: other machines stand in other folders.
     """
-    from qfm_iqm.scoring.distributed import DistributedJob, RemoteScorer
+    from qfm_iqm.scoring.ray_job import DistributedJob, RemoteScorer
 
     files = [file if "://" in file else str(Path(file).absolute()) for file in found.files]
     model = str(Path(model).absolute()) if Path(model).is_dir() else model

@@ -35,9 +35,9 @@ def second_opinion(
 ) -> None:
     """Give a trained model a second opinion, on the statistics of the pixels."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.network.checkpoint import kept_precision, load_model, save_model
-    from qfm_iqm.scoring.judging import recorded_part
-    from qfm_iqm.training.opinion import read_teachings, with_opinion
+    from qfm_iqm.distill.nss_fit import read_teachings, with_opinion
+    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.model.folder import kept_precision, load_model, save_model
 
     console = messages()
     whole, place = read_table(labels), root if root is not None else labels.parent

@@ -10,7 +10,7 @@ import typer
 from qfm_iqm.cli.options import Device, Model, check_device, extra, messages, millions
 
 if TYPE_CHECKING:
-    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.model.model import QualityModel
 
 
 def serve(
@@ -39,13 +39,13 @@ def serve(
     from dataclasses import replace
 
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.scoring.runtimes.loading import load_runtime
+    from qfm_iqm.scoring.runtimes.load import load_runtime
 
     with extra("serve", "The service"):
         from qfm_iqm.serve.app import create_app
-        from qfm_iqm.serve.guard import LOOPBACK, is_loopback
         from qfm_iqm.serve.limits import Limits
-        from qfm_iqm.serve.running import listen, run
+        from qfm_iqm.serve.middleware import LOOPBACK, is_loopback
+        from qfm_iqm.serve.server import listen, run
 
     if not host:
         raise QFMError("--host is empty: name an address to listen on, like 127.0.0.1.")
@@ -71,7 +71,7 @@ def serve(
     @cache
     def explainer() -> QualityModel:
         """Torch's model, loaded when the first map is asked for if it does not score."""
-        from qfm_iqm.network.checkpoint import load_model
+        from qfm_iqm.model.folder import load_model
 
         return getattr(loaded, "model", None) or load_model(model)
 

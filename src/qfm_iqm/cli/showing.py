@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qfm_iqm.datasets.dataset import Dataset
-    from qfm_iqm.evaluation.protocol import Row
-    from qfm_iqm.scoring.rows import ScoreRow
+    from qfm_iqm.metrics.evaluation import Row
+    from qfm_iqm.scoring.row import ScoreRow
 
 
 def show_rows(rows: list[ScoreRow]) -> None:
@@ -21,7 +21,7 @@ def show_rows(rows: list[ScoreRow]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from qfm_iqm.scoring.rows import print_csv
+    from qfm_iqm.scoring.row import print_csv
 
     terminal = sys.stdout.isatty()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no valid text must not stop us

@@ -34,9 +34,9 @@ def train(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Train a network by a recipe, select on validation, test once."""
-    from qfm_iqm.scoring.rows import check_output
+    from qfm_iqm.files import copy_whole
+    from qfm_iqm.scoring.row import check_output
     from qfm_iqm.training.recipe_file import read_recipe
-    from qfm_iqm.writing import copy_whole
 
     console = messages()
     checked = read_recipe(recipe, changes or ())
@@ -44,9 +44,9 @@ def train(
         check_output(results, only=".csv")
     folder = out if out is not None else Path("runs") / checked.model.name
     with extra("train", "Training"):
-        from qfm_iqm.training.chain import prepare
+        from qfm_iqm.training.pipeline import prepare
         from qfm_iqm.training.reporting import Reporter
-        from qfm_iqm.training.stopping import InterruptedRunError
+        from qfm_iqm.training.state import InterruptedRunError
     try:
         trainer = prepare(
             checked, folder, resume=resume, reporter=Reporter(console), allow_leaks=allow_leaks

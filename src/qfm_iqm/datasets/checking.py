@@ -18,8 +18,8 @@ import numpy as np
 from qfm_iqm.datasets.dataset import Dataset, find_below
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.formats import SUFFIXES
-from qfm_iqm.image.reading import read_image_uint8
 
 _ROUNDING = 1e-4  # of the facts' four decimals, and no more
 

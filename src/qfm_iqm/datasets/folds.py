@@ -23,7 +23,7 @@ import numpy.typing as npt
 from qfm_iqm.datasets.splits import PARTS, Split, official_split, split_by_content
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
-from qfm_iqm.writing import write_whole, writing_text
+from qfm_iqm.files import write_whole, writing_text
 
 SplitKind = Literal["content", "official", "file"]
 

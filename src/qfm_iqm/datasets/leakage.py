@@ -31,9 +31,9 @@ from PIL import Image
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
-from qfm_iqm.image.reading import read_image_uint8
+from qfm_iqm.files import writing_text
+from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.text_tables import guarded
-from qfm_iqm.writing import writing_text
 
 Bytes = npt.NDArray[np.uint8]
 Progress = Callable[[Iterator[Bytes | ImageError], int], Iterator[Bytes | ImageError]]

@@ -25,8 +25,8 @@ from qfm_iqm.datasets.leakage import (
 from qfm_iqm.datasets.splits import PARTS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.files import writing_text
 from qfm_iqm.text_tables import guarded, unguarded
-from qfm_iqm.writing import writing_text
 
 
 class PartLeak(NamedTuple):

@@ -1,144 +1,244 @@
-"""What a diagnosis found of a model, as plain data (METHOD section 9).
+"""Diagnosis: how much a model answers to semantics, and how much to quality (METHOD section 9).
 
-Computed by `method.diagnosis`; drawn by `report.diagnosis_figure`. Sensitivities are mean absolute
-changes of a model's answers, in standard deviations of the labels it was trained on:
+Of a model D(E(x)) and rated images x_i with labels y_i,
 
-    S_n  another image's features added to the image's own,
-    S_q  the image degraded,
+    aliasing: the share of nearest neighbours in features that are far in quality
+              (`metrics.aliasing`), of the trained encoder and of the public backbone,
+    S_n = mean_i |D(F_i + alpha F_j*(i)) - D(F_i)|,   j* matched by the `quality` rule,
+    S_q = mean_i,d,l |D(E(x_i)) - D(E(degrade(x_i; d, l)))|,
     selectivity = S_q / S_n.
+
+Less S_n alone is no success: a network deaf to everything has none. Models are compared at the
+same alpha on the same images.
+
+Design choices (ours):
+* The semantic descriptor of an image is its class token, averaged over the covering crops.
+* S_n and S_q are both of the centre crop, so that selectivity divides like by like. Degradations
+  are made of that crop, at the size the network sees: a level means the same for every photo.
+* Matching and perturbing are training's own, over a `FeatureMemory` of all the centre crops.
+  Images stream by; what stays of each is one crop's tokens in bfloat16 (1.5 GB for 10,000
+  images and a ViT-S) and its descriptors.
+* Answers are in standard deviations of the labels the model was trained on, label gaps (aliasing,
+  tau) in those of the labels given: a table may have other units than the model.
+* Noise depends on the seed and the image's name, not on order, neighbours or batches.
+
+Shapes: M images, B crops in a batch, N patch tokens, D token width, S crop size.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import hashlib
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from qfm_iqm.evaluation.aliasing import Aliasing
+import numpy as np
+import torch
+from torch import Tensor
 
-_DEAF = 1e-6  # standard deviations: less is rounding
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import ModelError, QFMError, TableError
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.preprocess_torch import covering_crops, fit
+from qfm_iqm.method.consistency import perturb
+from qfm_iqm.method.matching import match_quality
+from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.metrics.aliasing import aliasing, check_rated
+from qfm_iqm.metrics.diagnosis import Diagnosis, Response
+from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.model.weights import backbone_state
+
+DEGRADATIONS = ("blur", "jpeg", "noise")
+"""Kinds out of `DISTORTIONS` that S_q averages over, each at all of its five strengths."""
+
+Progress = Callable[[Iterator[Path], int], Iterator[Path]]
 
 
-@dataclass(frozen=True)
-class Response:
-    """What a degradation at one strength does to a model's answers.
+@torch.inference_mode()
+def diagnose(
+    model: QualityModel,
+    images: RatedTable,
+    root: Path,
+    *,
+    alpha: float = 0.1,
+    tau: float = 0.25,
+    neighbours: int = 10,
+    threshold: float = 1.0,
+    examples: int = 16,
+    backbone: bool = True,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Diagnoses a model on rated images.
 
-    Attributes:
-        distortion: its name.
-        level: 1 (just visible) to 5 (severe).
-        strength: the level's parameter, see `image.distorting.DISTORTIONS`.
-        change: mean of |q(x) - q(degraded x)|, in standard deviations.
-        drop: mean of what quality loses; as large as `change` if no image is judged to gain.
+    Args:
+        model: computed where it is; set to evaluation.
+        images: rated images.
+        root: folder that their names are relative to.
+        alpha: weight of the matched features that are added.
+        tau: largest label difference of a match, in standard deviations of the labels given.
+        neighbours: nearest neighbours of each image that aliasing looks at.
+        threshold: label difference of an aliased pair, in the same units.
+        examples: aliased pairs to keep at most.
+        backbone: also measure the public backbone's features, if its weights can be had.
+        seed: of the noise.
+        batch_size: crops that go through the network at once; does not change the figures.
+        progress: wraps the files as they are taken, given their number.
+
+    Raises:
+        QFMError: `alpha` or `tau` is out of range.
+        TableError: no labels or constant ones, too few images, names that match no file.
+        ImageError: an image cannot be read.
+        ModelError: the model's answers are not finite numbers.
     """
+    for name, value in (("alpha", alpha), ("tau", tau)):
+        if not 0 <= value < math.inf:
+            raise QFMError(f"{name} must be a number of at least 0, not {value}.")
+    if images.mos is None:
+        raise TableError(f"{images.source} has no labels to diagnose a model with.")
+    check_rated(images.mos, images.contents, neighbours)
+    paths = images.paths(root)
+    network, preprocessing = model.eval().network, model.card.preprocessing
+    encoders, missing = [network.encoder], "It was not asked for."
+    if backbone:
+        try:
+            encoders.append(public_backbone(network))
+            missing = ""
+        except ModelError as error:
+            missing = str(error)
 
-    distortion: str
-    level: int
-    strength: float
-    change: float
-    drop: float
+    device = network.scale.mean.device
+    standard = (images.mos - images.mos.mean()) / images.mos.std()
+    content_ids = np.unique(np.asarray(images.contents), return_inverse=True)[1]
+    labels_M = torch.tensor(standard, dtype=torch.float32, device=device)
+    contents_M = torch.tensor(content_ids, device=device)
+    direction = 1 if model.card.label.higher_is_better else -1
+    asked = [(kind, level + 1) for kind in DEGRADATIONS for level in range(len(DISTORTIONS[kind]))]
+    memory = FeatureMemory(len(images))
+    descriptors: list[list[Tensor]] = [[] for _ in encoders]
+    drops_MR = torch.empty(len(images), len(asked), dtype=torch.float64)
+    coming = iter(paths) if progress is None else progress(iter(paths), len(paths))
+    for i, path in enumerate(coming):
+        image_CHW = fit(read_image(path), preprocessing)
+        crops = list(covering_crops(image_CHW, preprocessing))
+        for encoder, found in zip(encoders, descriptors, strict=True):
+            found.append(_descriptor(encoder, crops, batch_size))
+        centre_CSS = _centre(image_CHW, preprocessing.crop)
+        noise = zlib.crc32(f"{seed}:{images.names[i]}".encode())
+        degraded = [distort(centre_CSS, kind, level, noise) for kind, level in asked]
+        tokens_1ND, answers = _answers(network, [centre_CSS, *degraded], batch_size)
+        if not answers.isfinite().all():
+            raise ModelError(f"The model's answers to {path} are not finite numbers.")
+        drops_MR[i] = direction * (answers[0] - answers[1:])
+        memory.push(tokens_1ND, labels_M[i : i + 1], contents_M[i : i + 1])
+
+    noise_sensitivity, fallbacks = _noise_sensitivity(network, memory, alpha, tau, batch_size)
+    spaces = [
+        aliasing(
+            torch.stack(found).numpy(),
+            images.mos,
+            images.contents,
+            neighbours=neighbours,
+            threshold=threshold,
+            examples=examples,
+        )
+        for found in descriptors
+    ]
+    changes, drops = drops_MR.abs().mean(0).tolist(), drops_MR.mean(0).tolist()
+    responses = tuple(
+        Response(kind, level, DISTORTIONS[kind][level - 1], change, drop)
+        for (kind, level), change, drop in zip(asked, changes, drops, strict=True)
+    )
+    return Diagnosis(
+        model=model.card.name,
+        weights_sha256=model.card.weights_sha256,
+        names=images.names,
+        mos=tuple(images.mos.tolist()),
+        trained=spaces[0],
+        backbone=spaces[1] if len(spaces) > 1 else None,
+        backbone_missing=missing,
+        noise_sensitivity=noise_sensitivity,
+        fallbacks=fallbacks,
+        responses=responses,
+        alpha=alpha,
+        tau=tau,
+        seed=seed,
+    )
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """What was found of a model.
+def sample(table: RatedTable, images: int, seed: int = 0) -> RatedTable:
+    """At most so many rows of a table: those whose SHA-256 of '<seed>:<name>' is smallest."""
+    if len(table) <= images:
+        return table
+    order = sorted(
+        range(len(table)),
+        key=lambda row: hashlib.sha256(f"{seed}:{table.names[row]}".encode()).digest(),
+    )
+    return table.select(sorted(order[:images]))
 
-    Attributes:
-        model: its name.
-        weights_sha256: of its weights.
-        names: of the images it was diagnosed on; aliased pairs hold their places.
-        mos: their labels.
-        trained: aliasing of the trained encoder's features.
-        backbone: of the public backbone's; None without it.
-        backbone_missing: why there is none, in a sentence; empty if there is.
-        noise_sensitivity: S_n.
-        fallbacks: images without a match of like quality, matched with the nearest label.
-        responses: one per degradation and level; their mean change is S_q.
-        alpha: weight of the matched features that were added.
-        tau: largest label difference of a match, in standard deviations of the labels.
-        seed: of the degradations' noise.
+
+def public_backbone(network: QualityNetwork) -> Encoder:
+    """The network's encoder as it was before any training on quality, without projection.
+
+    Raises:
+        ModelError: the public weights cannot be had.
     """
+    config = network.config
+    state = backbone_state(None, config.backbone)
+    encoder = Encoder(config.backbone, crop=config.crop, state=state)
+    return encoder.to(network.scale.mean.device).eval()
 
-    model: str
-    weights_sha256: str
-    names: tuple[str, ...]
-    mos: tuple[float, ...]
-    trained: Aliasing
-    backbone: Aliasing | None
-    backbone_missing: str
-    noise_sensitivity: float
-    fallbacks: int
-    responses: tuple[Response, ...]
-    alpha: float
-    tau: float
-    seed: int
 
-    @property
-    def by_distortion(self) -> dict[str, list[Response]]:
-        """The responses to each degradation, from level to level."""
-        kinds = dict.fromkeys(response.distortion for response in self.responses)
-        return {
-            kind: [response for response in self.responses if response.distortion == kind]
-            for kind in kinds
-        }
+def _descriptor(encoder: Encoder, crops: Sequence[Tensor], batch_size: int) -> Tensor:
+    """The class token (D,) averaged over crops, in float64."""
+    device = encoder.mean.device
+    parts = [encoder(crops_BCSS)[:, 0].cpu() for crops_BCSS in _batches(crops, batch_size, device)]
+    return torch.cat(parts).double().mean(0)
 
-    @property
-    def quality_sensitivity(self) -> float:
-        """S_q, in the units of S_n."""
-        return sum(response.change for response in self.responses) / len(self.responses)
 
-    @property
-    def selectivity(self) -> float | None:
-        """S_q / S_n; None where it does not exist."""
-        deaf = self.noise_sensitivity < _DEAF
-        return None if deaf else self.quality_sensitivity / self.noise_sensitivity
+def _answers(
+    network: QualityNetwork, crops: Sequence[Tensor], batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """The first crop's tokens (1, 1 + N, D), and the answers to all, in standard units."""
+    first_1ND, answers = None, []
+    for crops_BCSS in _batches(crops, batch_size, network.scale.mean.device):
+        tokens_BND = network.encode(crops_BCSS)
+        answers.append(network.decoder(tokens_BND).cpu())
+        first_1ND = tokens_BND[:1] if first_1ND is None else first_1ND
+    assert first_1ND is not None
+    return first_1ND, torch.cat(answers).double()
 
-    @property
-    def selectivity_missing(self) -> str:
-        """Why there is no selectivity, in a sentence; empty if there is."""
-        if self.selectivity is not None:
-            return ""
-        if self.alpha == 0:
-            reason = "with alpha = 0 nothing was added to the features."
-        elif self.quality_sensitivity < _DEAF:
-            reason = "the model is deaf, its answers change with nothing."
-        else:
-            reason = "the model does not answer to added semantics at all."
-        return f"Selectivity does not exist: {reason}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """All figures and settings as plain values, for JSON."""
-        return {
-            "model": self.model,
-            "weights_sha256": self.weights_sha256,
-            "settings": {
-                "images": len(self.names),
-                "alpha": self.alpha,
-                "tau": self.tau,
-                "neighbours": self.trained.neighbours,
-                "threshold": self.trained.threshold,
-                "seed": self.seed,
-            },
-            "aliasing": {
-                "random_pairs": self.trained.random_rate,
-                "trained": self._aliasing(self.trained),
-                "backbone": None if self.backbone is None else self._aliasing(self.backbone),
-                "backbone_missing": self.backbone_missing,
-            },
-            "noise_sensitivity": self.noise_sensitivity,
-            "fallbacks": self.fallbacks,
-            "quality_sensitivity": self.quality_sensitivity,
-            "selectivity": self.selectivity,
-            "selectivity_missing": self.selectivity_missing,
-            "responses": [asdict(response) for response in self.responses],
-        }
+def _noise_sensitivity(
+    network: QualityNetwork, memory: FeatureMemory, alpha: float, tau: float, batch_size: int
+) -> tuple[float, int]:
+    """S_n over all entries of a memory, each matched within it, and the number of fallbacks."""
+    changes, fallbacks = [], 0
+    for start in range(0, len(memory), batch_size):
+        rows = slice(start, start + batch_size)
+        tokens_BND = memory.tokens_MND[rows].float()
+        labels_B, contents_B = memory.labels_M[rows], memory.contents_M[rows]
+        matches = match_quality(tokens_BND[:, 0], labels_B, contents_B, memory, tau=tau)
+        matched_BND = memory.tokens_MND[matches.entries_B]
+        perturbed_BND = perturb(tokens_BND, matched_BND, matches.found_B, alpha=alpha)
+        change_B = network.decoder(perturbed_BND) - network.decoder(tokens_BND)
+        changes.append(change_B.abs().cpu())
+        fallbacks += int(matches.fallback_B.sum())
+    return torch.cat(changes).double().mean().item(), fallbacks
 
-    def _aliasing(self, found: Aliasing) -> dict[str, Any]:
-        pairs = [
-            {
-                "names": [self.names[pair.first], self.names[pair.second]],
-                "mos": [self.mos[pair.first], self.mos[pair.second]],
-                "similarity": pair.similarity,
-                "label_gap": pair.label_gap,
-            }
-            for pair in found.pairs
-        ]
-        return {"rate": found.rate, "pairs": pairs}
+
+def _batches(crops: Sequence[Tensor], batch_size: int, device: torch.device) -> Iterator[Tensor]:
+    """Crops as batches (B, 3, S, S) where the network runs."""
+    for start in range(0, len(crops), batch_size):
+        yield torch.stack(list(crops[start : start + batch_size])).to(device)
+
+
+def _centre(image_CHW: Tensor, size: int) -> Tensor:
+    """The crop (3, S, S) in the middle of a fitted image."""
+    top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
+    return image_CHW[:, top : top + size, left : left + size]

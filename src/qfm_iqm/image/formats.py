@@ -10,13 +10,18 @@ Design choices:
 * Pillow's global switches (`MAX_IMAGE_PIXELS`, `LOAD_TRUNCATED_IMAGES`) are neither read for our
   limits nor changed: both act on all threads, and other code in the process relies on them.
 
-An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import threading
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -44,6 +49,50 @@ from qfm_iqm.image.raw import is_raw, refuse_raw
 from qfm_iqm.image.signalled import take_up_colors
 from qfm_iqm.image.tiff_checks import check_tiff
 from qfm_iqm.image.tiff_pages import open_tiff
+
+_LOGGERS = ("PIL", "tifffile")
+
+
+class _QuietPillow:
+    """While any thread is inside, what Pillow and tifffile say is not printed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._entry = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif|tifffile)\b"), 0)
+        self._handler = logging.NullHandler()  # else unhandled messages go to stderr
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Forgets the threads that were inside when this process was forked: none of them is here.
+
+        One of them may have held the lock.
+        """
+        self._lock = threading.Lock()
+        if self._inside:
+            self._inside = 1
+            self.__exit__()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                cast(list[object], warnings.filters).insert(0, self._entry)
+                for name in _LOGGERS:
+                    logging.getLogger(name).addHandler(self._handler)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                with suppress(ValueError):  # someone else has reset the list meanwhile
+                    cast(list[object], warnings.filters).remove(self._entry)
+                for name in _LOGGERS:
+                    logging.getLogger(name).removeHandler(self._handler)
+
+
+quiet_pillow = _QuietPillow()
 
 Opener = Callable[[Any, str], Image.Image]
 

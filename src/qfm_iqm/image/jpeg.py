@@ -16,7 +16,7 @@ Design choices:
 What stays unnoticed is a change after which the codes still come out even, such as most single
 flipped bits.
 
-An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ when decompressed; it overlooks wrong checksums and missing rows of the pixels. 
 * what is decompressed beside the pixels has a limit, beyond which it is left out;
 * opening reads no pixels. What says how the image is turned may follow them.
 
-An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 """
 
 from __future__ import annotations

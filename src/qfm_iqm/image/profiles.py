@@ -1,7 +1,7 @@
 """What a file says of its colors in numbers -> an ICC profile, so that one road leads to sRGB.
 
 PNG (cICP, gAMA, cHRM), AVIF, HEIC (nclx) and JPEG 2000 can describe colors without a profile. Here
-such a description becomes the profile that says the same, and `image.colour` treats it as any
+such a description becomes the profile that says the same, and `image.color` treats it as any
 other. Colors that are sRGB already need none: `b""`.
 
 Design choices:

@@ -2,7 +2,7 @@
 
 Which description counts where there are several: in PNG cICP, then iCCP, sRGB, and gAMA with cHRM
 (third edition, section 4.3); in AVIF and HEIC the profile, then nclx. Pillow hands over iCCP, sRGB,
-gAMA and cHRM; `image.colour` takes them up, so that an image opened by Pillow is read alike.
+gAMA and cHRM; `image.color` takes them up, so that an image opened by Pillow is read alike.
 """
 
 from __future__ import annotations

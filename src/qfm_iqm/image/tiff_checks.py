@@ -4,7 +4,7 @@ libtiff stops at the last pixel of a strip or tile, and overlooks the checksum t
 after it; it drops the warnings over JPEG data. PackBits, LZW and the fax codes have no checksum:
 what is damaged in them is found where it makes no sense, and else it is not.
 
-An `ImageError` from here holds the reason alone; `image.reading` names the source before it.
+An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 """
 
 from __future__ import annotations

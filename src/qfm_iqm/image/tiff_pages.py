@@ -23,7 +23,7 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.colour import to_srgb
+from qfm_iqm.image.color import to_srgb
 from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
 from qfm_iqm.image.raw import refuse_raw
 

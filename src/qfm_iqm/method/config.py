@@ -28,11 +28,11 @@ class MethodConfig(BaseModel):
         w_qcc: weight of the consistency term of rated crops.
         w_u: weight of all terms of unrated crops (DLE).
         w_pl: weight, within these, of regression on the teacher's pseudo-label.
-        w_rank: weight of the order of pairs at two strengths of a degradation (`method.ranking`,
+        w_rank: weight of the order of pairs at two strengths of a degradation (`training.ranking`,
             `train.pairs_per_image`).
         margin: by how much the stronger should be worse, in standard deviations of the labels.
         w_tokens: weight of regression on the teacher's tokens, for pseudo-labels that hold them
-            (`method.hints`).
+            (`distill.features`).
         noise_from: whose features enter the memory: rated crops, unrated ones, or both.
         start_epoch: epochs before the consistency term sets in.
         ramp_epochs: epochs over which its weight then rises linearly from zero.

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qfm_iqm.method.memory import FeatureMemory
+from qfm_iqm.method.memory_bank import FeatureMemory
 
 
 class Matches(NamedTuple):

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qfm_iqm.evaluation.paired import Comparison
+from qfm_iqm.metrics.paired_runs import Comparison
 from qfm_iqm.report.drawing import BLUE, FAINT, ORANGE, QUIET, save
 
 PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
@@ -25,7 +25,7 @@ def ablation_table(comparisons: Sequence[Comparison]) -> str:
     """A Markdown table for each setting: SRCC of every variant, and its paired differences.
 
     Args:
-        comparisons: of `evaluation.paired.compare`.
+        comparisons: of `metrics.paired_runs.compare`.
     """
     shown = _shown(comparisons)
     text = []
@@ -58,7 +58,7 @@ def draw_ablation(comparisons: Sequence[Comparison], out: Path) -> None:
     """Draws every variant's paired difference to the first reference, as SVG or PNG.
 
     Args:
-        comparisons: of `evaluation.paired.compare`.
+        comparisons: of `metrics.paired_runs.compare`.
         out: file to write; replaced only when the new one is complete.
 
     Raises:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.evaluation.versus import versus
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.metrics.win_rate import versus
+from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.page import render
 from qfm_iqm.report.scores import SCRIPTS, Place, Progress, silent, table_data
 from qfm_iqm.report.thumbnails import thumbnails
 from qfm_iqm.scoring.pairing import pair, repeated_paths
-from qfm_iqm.scoring.tables import ScoreTable
+from qfm_iqm.scoring.table import ScoreTable
 
 
 def comparison_page(

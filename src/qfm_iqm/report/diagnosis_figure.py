@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.nn import functional
 
-from qfm_iqm.evaluation.aliasing import AliasedPair, Aliasing
-from qfm_iqm.evaluation.diagnosis import Diagnosis
-from qfm_iqm.image.reading import read_image
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.metrics.aliasing import AliasedPair, Aliasing
+from qfm_iqm.metrics.diagnosis import Diagnosis
 from qfm_iqm.report.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, QUIET, VERMILION, save
 
 _LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))

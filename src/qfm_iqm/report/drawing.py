@@ -16,7 +16,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.writing import replacing
+from qfm_iqm.files import replacing
 
 ENDINGS = (".svg", ".png")
 

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
-from qfm_iqm.network.explaining import QualityMap
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.quality_map import QualityMap
 from qfm_iqm.report.drawing import INK, QUIET, VERMILION, save
 
 _LONG = 1000  # pixels of the photo's longer side in the figure

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from qfm_iqm.network.explaining import QualityMap
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.quality_map import QualityMap
 
 STEPS = 255
 LEAST = 0.1  # of the scale: below this much, differences are not blown up to full colour

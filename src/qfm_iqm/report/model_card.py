@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.network.card import ModelCard
+from qfm_iqm.model.card import ModelCard
 
 PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
 METRICS = ("srcc", "plcc", "krcc", "rmse")

@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from qfm_iqm.errors import QFMError
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.units import LabelUnits
+from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.report.maps import map_data
 from qfm_iqm.report.page import render
 from qfm_iqm.report.thumbnails import thumbnails, worth_showing
-from qfm_iqm.scoring.tables import ScoreTable
+from qfm_iqm.scoring.table import ScoreTable
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.reading import read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
 
 SIDE = 240  # twice what a card takes on the page, for sharp screens
 QUALITY = 62

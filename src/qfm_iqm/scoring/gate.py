@@ -9,8 +9,8 @@ from typing import Literal
 
 from qfm_iqm.errors import QFMError, TableError
 from qfm_iqm.scoring.pairing import pair, repeated_paths
-from qfm_iqm.scoring.rows import ScoreRow
-from qfm_iqm.scoring.tables import ScoreTable, table_of
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.table import ScoreTable, table_of
 
 Outcome = Literal["pass", "review", "fail", "error"]
 NOISE = 1e-4  # of a score: one runtime and another differ by less over the same image

@@ -29,11 +29,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.scoring.identity import Counted, Identity, Outcome
+from qfm_iqm.files import write_whole
+from qfm_iqm.scoring.job_config import Counted, Identity, Outcome
 from qfm_iqm.scoring.locks import LockFile
-from qfm_iqm.scoring.rows import COLUMNS, ScoreRow, check_output, read_rows, write_rows
+from qfm_iqm.scoring.row import COLUMNS, ScoreRow, check_output, read_rows, write_rows
 from qfm_iqm.scoring.scorer import Scorer
-from qfm_iqm.writing import write_whole
 
 PART = 128  # files
 _PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges

@@ -16,8 +16,8 @@ from torchmetrics import Metric
 from qfm_iqm.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from qfm_iqm.image.tensors import Pixels
-    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.image.preprocess_torch import Pixels
+    from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.runtimes.base import Runtime
 
 

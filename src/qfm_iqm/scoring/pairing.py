@@ -24,7 +24,7 @@ from itertools import takewhile
 from operator import itemgetter
 from urllib.parse import unquote
 
-from qfm_iqm.scoring.tables import ScoreTable
+from qfm_iqm.scoring.table import ScoreTable
 
 Keys = Sequence[str | None]
 Rows = list[tuple[int, int]]

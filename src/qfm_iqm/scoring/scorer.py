@@ -4,7 +4,7 @@ Design choices:
 * The crops of all images flow through the network in one stream of full batches, so that small
   and large images cost what their pixels cost. A score does not depend on the batch size, the
   order or the neighbours (within 1e-5 of the label's standard deviation in fp32).
-* Reading happens ahead, in threads for a few files or in processes for many (`scoring.readers`);
+* Reading happens ahead, in threads for a few files or in processes for many (`image.decode_pool`);
   memory stays bounded by the images in flight.
 * Validation and test score through this same engine: what is measured is what users get.
 
@@ -24,20 +24,20 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.cropping import covering_crops
-from qfm_iqm.image.reading import MAX_PIXELS
-from qfm_iqm.network.score import QualityScore, score_of
-from qfm_iqm.scoring.budget import images_share, readers_within
-from qfm_iqm.scoring.reading import Fetch, Reading, ReadingPolicy
-from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.image.decode import MAX_PIXELS
+from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
+from qfm_iqm.image.memory_budget import images_share, readers_within
+from qfm_iqm.image.preprocess import covering_crops
+from qfm_iqm.model.prediction import QualityScore, score_of
+from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Crop, Runtime
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from qfm_iqm.image.tensors import Pixels
-    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.image.preprocess_torch import Pixels
+    from qfm_iqm.model.model import QualityModel
 
 StrPath = str | os.PathLike[str]
 
@@ -188,7 +188,7 @@ class Scorer:
         Args:
             images: RGB, a tensor (B, 3, H, W) or one (3, H, W) for each image; or arrays
                 (B, H, W, 3) or (H, W, 3): floats in [0, 1], or uint8. Values beyond the range by
-                `OVERSHOOT` at most (`image.tensors`) are clamped.
+                `OVERSHOOT` at most (`image.preprocess_torch`) are clamped.
 
         Returns:
             Scores (B,), float64: those of rows.
@@ -199,7 +199,7 @@ class Scorer:
         """
         import torch  # here, as files are scored without
 
-        from qfm_iqm.image import tensors
+        from qfm_iqm.image import preprocess_torch as tensors
 
         preprocessing = self.runtime.card.preprocessing
         crops: list[Crop] = []
@@ -271,7 +271,7 @@ class Scorer:
     ) -> Iterator[tuple[Reading, Sequence[Crop]] | None]:
         """Reads files ahead and gives what came of them, with their crops, in order."""
         # Here, not above: the command line that scores one photo needs no processes.
-        from qfm_iqm.scoring import readers
+        from qfm_iqm.image import decode_pool as readers
 
         number = self.readers
         if self._source is not None:
@@ -380,11 +380,11 @@ def _runtime_of(model: QualityModel | Runtime | str, device: str | torch.device 
     if isinstance(model, Runtime):
         return model
     if isinstance(model, str):
-        from qfm_iqm.scoring.runtimes.loading import load_runtime
+        from qfm_iqm.scoring.runtimes.load import load_runtime
 
         return load_runtime(model, device=None if device is None else str(device))
     # Here, not above: an exported model is scored without the networks' libraries.
-    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 
     if not isinstance(model, QualityModel):

@@ -19,11 +19,10 @@ from starlette.exceptions import HTTPException
 from qfm_iqm.errors import ModelError
 from qfm_iqm.report.page import asset
 from qfm_iqm.scoring.runtimes.base import Runtime
-from qfm_iqm.serve.answers import ImageMap, Mistake, ModelFacts, Scores
 from qfm_iqm.serve.decoding import RefusedError
-from qfm_iqm.serve.guard import Guard
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
+from qfm_iqm.serve.middleware import Guard
 from qfm_iqm.serve.receiving import (
     RETRY_AFTER,
     Admission,
@@ -32,10 +31,11 @@ from qfm_iqm.serve.receiving import (
     discard,
     receive,
 )
+from qfm_iqm.serve.schemas import ImageMap, Mistake, ModelFacts, Scores
 from qfm_iqm.serve.scoring import ScoringService
 
 if TYPE_CHECKING:
-    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.model.model import QualityModel
 
 _LOG = logging.getLogger(__name__)
 _SHARED = ("base.css", "common.js", "photo.js", "detail.js")

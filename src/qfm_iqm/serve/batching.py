@@ -14,17 +14,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from qfm_iqm.image.cropping import covering_crops
-from qfm_iqm.image.fitting import as_bytes, as_floats
-from qfm_iqm.image.statistics import pixel_statistics
-from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.image.pixel_features import pixel_statistics
+from qfm_iqm.image.preprocess import covering_crops
+from qfm_iqm.image.resize import as_bytes, as_floats
+from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Crops, Scorer
 from qfm_iqm.serve.decoding import Decoded
 
 if TYPE_CHECKING:
-    from qfm_iqm.network.explaining import QualityMap
-    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.model.quality_map import QualityMap
 
 
 @dataclass(frozen=True)

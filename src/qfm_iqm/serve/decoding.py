@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import QFMError
-from qfm_iqm.image.cropping import Preprocessing
+from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.processes import start_python
 from qfm_iqm.serve.frames import LENGTHS_SIZE, lengths, packed
 from qfm_iqm.serve.limits import Limits

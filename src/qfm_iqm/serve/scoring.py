@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qfm_iqm.report.maps import map_data
-from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.serve.batching import Batcher
 from qfm_iqm.serve.decoding import Decoded, Decoder, RefusedError
@@ -19,7 +19,7 @@ from qfm_iqm.serve.metrics import Metrics
 from qfm_iqm.serve.receiving import Upload
 
 if TYPE_CHECKING:
-    from qfm_iqm.network.model import QualityModel
+    from qfm_iqm.model.model import QualityModel
 
 AHEAD = 16  # decoded images that may wait for the model, for each worker: bounds memory
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.fitting import read_fitted
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.resize import read_fitted
 from qfm_iqm.serve.frames import packed, read_frame
 
 MEMORY = "decoding it needs more memory than is allowed"

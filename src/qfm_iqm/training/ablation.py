@@ -36,13 +36,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qfm_iqm.errors import RecipeError, TableError
-from qfm_iqm.evaluation.paired import Comparison, Run, compare, write_comparisons
-from qfm_iqm.training.chain import prepare
-from qfm_iqm.training.folder import RunFolder
+from qfm_iqm.files import writing_text
+from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
+from qfm_iqm.training.pipeline import prepare
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.writing import writing_text
+from qfm_iqm.training.run_folder import RunFolder
 
 _FIGURE = re.compile(r"(srcc|plcc):(.+)")
 

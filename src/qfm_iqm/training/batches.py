@@ -6,7 +6,7 @@ Design choices:
 * Crops are cut from images that went through the model's own `fit`, as in scoring.
 * Where a model looks at images in several sizes, so does training: each crop whose
   place is drawn anew is of one; fixed ones, a teacher's and those of pairs are of the first.
-* A pair to be ranked (`method.ranking`) is one sample and two crops.
+* A pair to be ranked (`training.ranking`) is one sample and two crops.
 * With a store of stems, a crop comes as what the frozen part of the encoder gives for it.
 
 Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token width.
@@ -26,14 +26,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from qfm_iqm.image.cropping import Preprocessing, further_sizes
-from qfm_iqm.image.distorting import distort
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import eight_bits, fit, resized
-from qfm_iqm.method.distillation import PseudoLabel
-from qfm_iqm.method.hints import TeacherTokens
-from qfm_iqm.method.ranking import ranked_pair
-from qfm_iqm.training.stems import StemStore, drawn_crop, fixed_crop
+from qfm_iqm.distill.features import TeacherTokens
+from qfm_iqm.distill.teacher import PseudoLabel
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.distortions import distort
+from qfm_iqm.image.preprocess import Preprocessing, further_sizes
+from qfm_iqm.image.preprocess_torch import eight_bits, fit, resized
+from qfm_iqm.training.feature_cache import StemStore, drawn_crop, fixed_crop
+from qfm_iqm.training.ranking import ranked_pair
 
 
 @dataclass(frozen=True)

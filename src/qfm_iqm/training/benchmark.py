@@ -1,6 +1,6 @@
 """A benchmark: one recipe on numbered folds, and perhaps on shares of the labels; resumable.
 
-    OUT/<setting>/fold<k>/   a run's folder each (`training.folder`)
+    OUT/<setting>/fold<k>/   a run's folder each (`training.run_folder`)
     OUT/figures.csv          every figure of every finished fold
     OUT/summary.csv          median and spread over folds
     OUT/summary.md           the same as a table, beside published figures
@@ -19,17 +19,17 @@ from typing import Any, Literal
 
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.errors import RecipeError
-from qfm_iqm.evaluation.published import published
-from qfm_iqm.evaluation.summary import FoldFigure, Summary, summarise, summary_table, write_rows
-from qfm_iqm.network.card import read_card
-from qfm_iqm.network.finding import CARD_FILE
-from qfm_iqm.training.chain import finished, prepare
+from qfm_iqm.files import write_whole
+from qfm_iqm.metrics.folds import FoldFigure, Summary, summarise, summary_table, write_rows
+from qfm_iqm.metrics.published import published
+from qfm_iqm.model.card import read_card
+from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.training.data import rated_table, split_of, training_part
 from qfm_iqm.training.paper import best_test_epoch, habits
+from qfm_iqm.training.pipeline import finished, prepare
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.writing import write_whole
 
 Protocol = Literal["honest", "paper"]
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")

@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 
 from qfm_iqm.errors import ModelError, RecipeError
-from qfm_iqm.method.memory import memory_bytes
-from qfm_iqm.network.adapters import add_adapters
-from qfm_iqm.network.card import ModelCard
-from qfm_iqm.network.checkpoint import load_card, load_model
-from qfm_iqm.network.encoder import Encoder
-from qfm_iqm.network.finding import CARD_FILE, packaged_models
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.network.quality import QualityNetwork
-from qfm_iqm.network.weights import backbone_state
-from qfm_iqm.scoring.budget import available
+from qfm_iqm.image.memory_budget import available
+from qfm_iqm.method.memory_bank import memory_bytes
+from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.delta import add_adapters
+from qfm_iqm.model.folder import load_card, load_model
+from qfm_iqm.model.locate import CARD_FILE, packaged_models
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.model.weights import backbone_state
 from qfm_iqm.training.data import TrainingData
+from qfm_iqm.training.feature_cache import StemStore
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import in_bytes
-from qfm_iqm.training.stems import StemStore
 
 
 def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:

@@ -14,11 +14,11 @@ from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.distill.features import TeacherTokens, standardise
+from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
+from qfm_iqm.distill.teacher import of_whole_images
 from qfm_iqm.errors import RecipeError, TableError
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.method.distillation import of_whole_images
-from qfm_iqm.method.hints import TeacherTokens, standardise
-from qfm_iqm.method.pseudo_table import read_pseudo_labels
+from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
 

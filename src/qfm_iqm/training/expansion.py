@@ -22,8 +22,8 @@ from typing import Any
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import TableError
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.files import find_images
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.scorer import Crops, Scorer
 from qfm_iqm.training.data import UnratedImage
 from qfm_iqm.training.recipe import Recipe

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from qfm_iqm.evaluation.correlation import METRICS
-from qfm_iqm.image.cropping import Preprocessing
-from qfm_iqm.image.reading import read_image
-from qfm_iqm.image.tensors import fit
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.scoring.scorer import Crops
-from qfm_iqm.training.stems import StemStore, drawn_crop
+from qfm_iqm.training.feature_cache import StemStore, drawn_crop
 
 PAPER_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve
 TEST_CROPS = 10

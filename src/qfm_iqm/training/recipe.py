@@ -11,9 +11,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from qfm_iqm.image.cropping import Preprocessing, sizes_fall
+from qfm_iqm.image.preprocess import Preprocessing, sizes_fall
 from qfm_iqm.method.config import MethodConfig
-from qfm_iqm.training.recipe_data import DataConfig, DistillationConfig, Section
+from qfm_iqm.training.recipe_schema import DataConfig, DistillationConfig, Section
 
 
 class BackboneConfig(Section):
@@ -26,7 +26,7 @@ class BackboneConfig(Section):
             folder or as "default" (any of the package): its whole network, encoder and decoder,
             which `name` and `network` must then describe.
         tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
-            layers and its norms (`network.adapters`), "none" leaves it as it is.
+            layers and its norms (`model.delta`), "none" leaves it as it is.
         rank: of the adapters.
         frozen_blocks: of a vision transformer, so many first blocks, and the embeddings before
             them, stay as they are; None for none.

@@ -12,21 +12,21 @@ import torch
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, RecipeError, TableError
-from qfm_iqm.evaluation.correlation import METRICS
-from qfm_iqm.evaluation.protocol import Evaluation
-from qfm_iqm.network.checkpoint import load_model, save_model
-from qfm_iqm.network.model import QualityModel
-from qfm_iqm.scoring.judging import JudgedImages, card_results, judge
-from qfm_iqm.scoring.rows import ScoreRow
+from qfm_iqm.evaluation.evaluate import JudgedImages, card_results, judge
+from qfm_iqm.metrics.correlation import METRICS
+from qfm_iqm.metrics.evaluation import Evaluation
+from qfm_iqm.model.folder import load_model, save_model
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.building import freeze
 from qfm_iqm.training.data import TrainingData
-from qfm_iqm.training.folder import RunFolder
+from qfm_iqm.training.feature_cache import StemStore
 from qfm_iqm.training.paper import PAPER_METRICS, random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.stems import StemStore
-from qfm_iqm.training.stopping import InterruptedRunError, StopRequest
+from qfm_iqm.training.run_folder import RunFolder
+from qfm_iqm.training.state import InterruptedRunError, StopRequest
 
 LOGGED = ("srcc", "plcc")  # of each epoch
 

@@ -7,7 +7,9 @@ file's metadata. Writing replaces the earlier state in one step.
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.writing import replacing
+from qfm_iqm.files import replacing
 
 _TENSOR = "__tensor__"
 
@@ -83,3 +85,41 @@ def restore_random_state(state: dict[str, Tensor]) -> None:
     cuda = [state[key] for key in sorted(state) if key.startswith("cuda")]
     if cuda and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(cuda)
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop; its state is on disk."""
+
+
+class StopRequest:
+    """While entered, Ctrl-C and a termination signal ask to stop; a second one stops at once.
+
+    Attributes:
+        asked: whether somebody has asked.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        try:
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._before[signum] = signal.signal(signum, self._ask)
+        except ValueError:
+            pass  # not in the main thread: signals are somebody else's
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before.clear()
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signum, signal.default_int_handler)

@@ -23,19 +23,25 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 
 from qfm_iqm.errors import RecipeError, TableError, as_raised_here
-from qfm_iqm.evaluation.protocol import Evaluation
-from qfm_iqm.method.objective import Objective
-from qfm_iqm.network.quality import QualityNetwork
+from qfm_iqm.metrics.evaluation import Evaluation
+from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
 from qfm_iqm.training.building import build_model, check_memory, hint_width_of, stem_store
 from qfm_iqm.training.data import UnratedImage, load_data
-from qfm_iqm.training.folder import RunFolder
+from qfm_iqm.training.objective import Objective
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter, in_bytes
+from qfm_iqm.training.run_folder import RunFolder
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
 from qfm_iqm.training.selection import Selection
-from qfm_iqm.training.state import load_state, random_state, restore_random_state, save_state
-from qfm_iqm.training.stopping import InterruptedRunError, StopRequest
+from qfm_iqm.training.state import (
+    InterruptedRunError,
+    StopRequest,
+    load_state,
+    random_state,
+    restore_random_state,
+    save_state,
+)
 
 LOG_EVERY = 10  # steps
 

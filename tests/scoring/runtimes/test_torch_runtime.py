@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from qfm_iqm.network.checkpoint import load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 from qfm_iqm.scoring.scorer import Scorer
 

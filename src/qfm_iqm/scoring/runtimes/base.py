@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import QFMError
-from qfm_iqm.network.card import ModelCard
-from qfm_iqm.scoring.budget import usable_cores
+from qfm_iqm.image.memory_budget import usable_cores
+from qfm_iqm.model.card import ModelCard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +119,7 @@ class PartedRuntime(Runtime):
     def __reduce__(self) -> tuple[Callable[..., Runtime], tuple[Path, ModelCard]]:
         """Where it is loaded from: threads and what a library has loaded cannot be pickled."""
         # Here, not above: `loading` imports this.
-        from qfm_iqm.scoring.runtimes.loading import load_exported
+        from qfm_iqm.scoring.runtimes.export_folder import load_exported
 
         return load_exported, (self._file.parent, self.card)
 

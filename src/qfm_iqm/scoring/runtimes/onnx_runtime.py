@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.network.card import ModelCard
+from qfm_iqm.model.card import ModelCard
 from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision
 
 INPUT, OUTPUT = "crops", "scores"

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.network.card import ModelCard
+from qfm_iqm.model.card import ModelCard
 from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision, forked, threads
 from qfm_iqm.telemetry import InCI
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qfm_iqm.network.forking import keep_forks_able
-from qfm_iqm.network.model import QualityModel
+from qfm_iqm.model.forking import keep_forks_able
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill, forked
 
 

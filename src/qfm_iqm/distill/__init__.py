@@ -1,0 +1,1 @@
+"""What a teacher says of images and crops, and its features as targets."""

@@ -1,0 +1,190 @@
+"""Tables of pseudo-labels: asked of a teacher once, kept as a file, learned from by students.
+
+    name,content,top,left,distortion,level,score
+
+A comment line before them tells the preprocessing under which the places hold, the teacher's
+weight hash and what was asked. The teacher's tokens, if they are kept, lie beside the table as
+numbers of float16, row by row. A table is written image by image: what an interruption leaves is
+gone on with.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from qfm_iqm.distill.features import TeacherTokens
+from qfm_iqm.distill.teacher import PseudoLabel, Teaching, pseudo_label
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import copy_whole
+from qfm_iqm.image.distortions import DISTORTIONS
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.model.model import QualityModel
+
+_COLUMNS = tuple(field.name for field in fields(PseudoLabel))
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """A table of pseudo-labels.
+
+    Attributes:
+        rows: one per crop.
+        preprocessing: under which the crops' places hold.
+        teacher_sha256: of the teacher's weights.
+        tokens: the teacher's tokens of each row, if they were kept.
+    """
+
+    rows: tuple[PseudoLabel, ...]
+    preprocessing: Preprocessing
+    teacher_sha256: str
+    tokens: TeacherTokens | None = None
+
+
+def write_pseudo_labels(
+    teacher: QualityModel,
+    images: Sequence[tuple[str, str, Path]],
+    asked: Teaching,
+    out: Path,
+    progress: Callable[[Iterator[None], int], Iterable[None]],
+    *,
+    workers: int = 0,
+) -> int:
+    """Asks a teacher, and writes a table, with its tokens in a file beside it.
+
+    What holds for the whole table stands in a comment line before it. An interrupted table goes
+    on with the image it was at, if teacher, images and what is asked are the same.
+
+    Args:
+        teacher: frozen.
+        images: (name, content, file) of each image.
+        asked: which crops.
+        out: CSV to write; replaced once the new one is whole.
+        progress: wraps the images as they are done, given how many are to do.
+        workers: processes that read and degrade ahead; 0 does so in this one.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ImageError: an image cannot be read.
+        TableError: tokens that cannot be averaged to the grid.
+    """
+    facts: dict[str, Any] = {
+        "preprocessing": teacher.card.preprocessing.model_dump(),
+        "teacher_sha256": teacher.card.weights_sha256,
+        "asked": asdict(asked),
+        "images": hashlib.sha256(repr([image[:2] for image in images]).encode()).hexdigest(),
+    }
+    if asked.grid is not None:
+        facts["tokens"] = [asked.grid**2, teacher.network.encoder.width]
+    header = f"# {json.dumps(facts)}\n{','.join(_COLUMNS)}\n"
+    partial = out.with_name(f".{out.name}.partial")
+    kept, done = _kept(partial, header, [name for name, _, _ in images])
+    count = len(kept)
+    partial_tokens = out.with_name(f".{out.name}.tokens.partial")
+    with (
+        partial.open("w", newline="", encoding="utf-8") as file,
+        partial_tokens.open("r+b" if done else "wb") as tokens_file,
+    ):
+        file.write(header)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows(kept)
+        file.flush()
+        tokens_file.truncate(count * 2 * math.prod(facts.get("tokens", [0])))
+        tokens_file.seek(0, os.SEEK_END)
+
+        def written() -> Iterator[None]:
+            nonlocal count
+            answers = pseudo_label(teacher, images, asked, start=done, workers=workers)
+            for labels, tokens_KND in answers:
+                if tokens_KND is not None:
+                    tokens_file.write(tokens_KND.half().numpy().astype("<f2").tobytes())
+                    tokens_file.flush()  # before the rows: they say that it is there
+                writer.writerows((*astuple(row)[:-1], f"{row.score:.5f}") for row in labels)
+                file.flush()
+                count += len(labels)
+                yield
+
+        for _ in progress(written(), len(images) - done):
+            pass
+    if asked.grid is None:
+        partial_tokens.unlink()
+    else:
+        partial_tokens.replace(tokens_beside(out))
+    copy_whole(partial, out)
+    partial.unlink()
+    return count
+
+
+def tokens_beside(table: Path) -> Path:
+    """Where the tokens of a table's rows lie."""
+    return table.with_name(f"{table.name}.tokens")
+
+
+def _kept(partial: Path, header: str, names: Sequence[str]) -> tuple[list[list[str]], int]:
+    """The rows that an interrupted table holds, and of how many images.
+
+    The last image is done again: its rows may not all be there, the last not whole.
+    """
+    try:
+        with partial.open(newline="", encoding="utf-8") as file:
+            if file.read(len(header)) != header:
+                return [], 0
+            rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
+    except (OSError, ValueError, csv.Error):
+        return [], 0
+    last = names.index(rows[-1][0]) if rows else 0
+    done = set(names[:last])
+    return [row for row in rows if row[0] in done], last
+
+
+def read_pseudo_labels(path: Path) -> PseudoLabels:
+    """Reads what `write_pseudo_labels` wrote.
+
+    Raises:
+        TableError: not such a table, or its tokens are not beside it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            facts = json.loads(file.readline().removeprefix("# "))
+            rows = tuple(_from_cells(cells) for cells in csv.DictReader(file))
+        preprocessing = Preprocessing(**facts["preprocessing"])
+        teacher, shape = facts["teacher_sha256"], facts.get("tokens")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TableError(
+            f"{path} is no table of pseudo-labels as `qfm pseudo-label` writes it: {error!r}."
+        ) from error
+    tokens = None
+    if shape is not None:
+        number, width = shape
+        tokens = TeacherTokens(tokens_beside(path), tokens=number, width=width, rows=len(rows))
+    return PseudoLabels(rows, preprocessing, teacher, tokens)
+
+
+def _from_cells(cells: dict[str, str]) -> PseudoLabel:
+    """A row of the table; ValueError, KeyError or TypeError if no teacher can have written it."""
+    label = PseudoLabel(
+        cells["name"],
+        cells["content"],
+        int(cells["top"]),
+        int(cells["left"]),
+        cells["distortion"],
+        int(cells["level"]),
+        float(cells["score"]),
+    )
+    levels = range(1, len(DISTORTIONS[label.distortion]) + 1) if label.distortion else (0,)
+    if (
+        min(label.top, label.left) < 0
+        or label.level not in levels
+        or not math.isfinite(label.score)
+    ):
+        raise ValueError(f"not possible: {label}")
+    return label

@@ -1,0 +1,240 @@
+"""Pseudo-labels: what a frozen teacher says of crops (METHOD section 4).
+
+    ^y_u = T(x_u)
+
+A teacher is any quality model, asked once about fixed crops; a student learns from its answers as
+from labels, and may learn from its tokens too (`distill.features`).
+
+Degraded crops (ours): crops of each image may also be scored under one known degradation each, at
+rising strength: a chain. A teacher that learned from photos alone may err there (it can take strong
+noise for texture), so what we know is added: each step lowers quality by at least `drop`,
+
+    ^y_l = min(T(x_l), ^y_(l-1) - drop),  l = 1..5,  ^y_0 = T(x).
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from qfm_iqm.distill.features import grid_of
+from qfm_iqm.errors import ImageError, TableError, as_raised_here
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.preprocess import Preprocessing, grid_positions
+from qfm_iqm.image.preprocess_torch import eight_bits, fit
+from qfm_iqm.model.model import QualityModel
+
+CHAINS = tuple(DISTORTIONS)
+"""Kinds of degradation that chains are drawn from; another list would draw other chains."""
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """A crop and what the teacher says of it.
+
+    Attributes:
+        name: of the image.
+        content: of the image.
+        top: row where the crop begins in the fitted image.
+        left: column where it begins.
+        distortion: name out of `DISTORTIONS` applied to the crop; empty for none.
+        level: its strength, 1 to 5; 0 for none.
+        score: in label units.
+    """
+
+    name: str
+    content: str
+    top: int
+    left: int
+    distortion: str
+    level: int
+    score: float
+
+    def shows(self, held: Collection[str]) -> bool:
+        """Whether its image or content is among those."""
+        return self.name in held or self.content in held
+
+    def pixels(self, image_CHW: Tensor, size: int) -> Tensor:
+        """The crop (3, S, S), degraded as said, out of the fitted uint8 image (3, H, W).
+
+        Raises:
+            ImageError: the crop lies outside of the image.
+        """
+        crop = image_CHW[:, self.top : self.top + size, self.left : self.left + size]
+        if min(self.top, self.left) < 0 or crop.shape[1:] != (size, size):
+            raise ImageError(
+                f"The pseudo-labelled crop at row {self.top}, column {self.left} lies outside of "
+                f"{self.name}: the file is not the one the teacher scored."
+            )
+        if not self.distortion:
+            return crop
+        # Each crop has noise of its own: one fixed pattern could be learned by heart.
+        seed = zlib.crc32(f"{self.name}:{self.top}:{self.left}".encode())
+        return eight_bits(distort(crop.float() / 255, self.distortion, self.level, seed))
+
+
+def of_whole_images(labels: Iterable[PseudoLabel]) -> list[PseudoLabel]:
+    """What a teacher says of whole images, from what it said of their crops.
+
+        ^y(image) = mean of ^y over its clean crops
+        ^y(image, degraded) = ^y(image) + ^y(crop, degraded) - ^y(crop)
+
+    Args:
+        labels: of crops, image by image; each degraded crop's clean one is among them.
+
+    Returns:
+        Of each image one label without degradation, then its degraded ones in their order. Their
+        place, 0 and 0, is that of no crop.
+
+    Raises:
+        TableError: a degraded crop whose clean one is not among them.
+    """
+    found = []
+    for name, group in itertools.groupby(labels, key=lambda label: label.name):
+        crops = list(group)
+        clean = {(crop.top, crop.left): crop.score for crop in crops if not crop.distortion}
+        alone = {(crop.top, crop.left) for crop in crops} - clean.keys()
+        if alone:
+            top, left = min(alone)
+            raise TableError(
+                f"What the teacher said of the clean crop of {name} at row {top}, column {left} is "
+                "missing among the pseudo-labels, and so what degrading it changed is not known."
+            )
+        whole = sum(clean.values()) / len(clean)
+        found.append(replace(crops[0], top=0, left=0, distortion="", level=0, score=whole))
+        found += [
+            replace(crop, top=0, left=0, score=whole + crop.score - clean[crop.top, crop.left])
+            for crop in crops
+            if crop.distortion
+        ]
+    return found
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What is asked of a teacher.
+
+    Attributes:
+        extra_crops: random crops beside the covering grid.
+        chains: of each image, so many of the crops (drawn with replacement) are also scored under
+            a degradation that is drawn, at all strengths.
+        drop: by how much each step of strength lowers quality at least, in standard deviations
+            of the labels.
+        seed: of the random choices, which depend on it and the image's place in the list.
+        grid: side of the grid that its tokens are averaged to and kept; None keeps none.
+    """
+
+    extra_crops: int = 4
+    chains: int = 0
+    drop: float = 0.1
+    seed: int = 0
+    grid: int | None = None
+
+
+@torch.inference_mode()
+def pseudo_label(
+    teacher: QualityModel,
+    images: Sequence[tuple[str, str, Path]],
+    asked: Teaching = Teaching(),
+    *,
+    start: int = 0,
+    workers: int = 0,
+) -> Iterator[tuple[list[PseudoLabel], Tensor | None]]:
+    """Scores crops of images with a teacher: the covering grid, and some at random places.
+
+    Args:
+        teacher: frozen; set to evaluation.
+        images: (name, content, file) of each image.
+        asked: which crops.
+        start: images at the beginning of the list that are left out.
+        workers: processes that read and degrade ahead; 0 does so in this one.
+
+    Yields:
+        The pseudo-labels of one image after another, and the teacher's tokens (K, G * G, D).
+
+    Raises:
+        ImageError: an image cannot be read.
+        TableError: its tokens cannot be averaged to the grid.
+    """
+    teacher.eval()
+    network = teacher.network
+    device = network.scale.mean.device
+    drop = asked.drop * network.scale.std.item()
+    loader = DataLoader(
+        _AskedCrops(images, teacher.card.preprocessing, asked),
+        sampler=range(start, len(images)),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # of its own: it draws, and others must not notice
+    )
+    with as_raised_here():
+        for rows, crops_KCSS in loader:
+            tokens_KND = network.encode(crops_KCSS.to(device).float() / 255)
+            labels = _bounded(rows, network.decode(tokens_KND).tolist(), drop)
+            yield labels, None if asked.grid is None else grid_of(tokens_KND, asked.grid).cpu()
+
+
+class _AskedCrops(Dataset[tuple[list[PseudoLabel], Tensor]]):
+    """What a teacher is asked about: an image's crops, not scored yet, and their pixels uint8."""
+
+    def __init__(
+        self,
+        images: Sequence[tuple[str, str, Path]],
+        preprocessing: Preprocessing,
+        asked: Teaching,
+    ) -> None:
+        self._images = images
+        self._preprocessing = preprocessing
+        self._asked = asked
+
+    def __getitem__(self, index: int) -> tuple[list[PseudoLabel], Tensor]:
+        name, content, path = self._images[index]
+        asked, size = self._asked, self._preprocessing.crop
+        # In 8 bits, as the student will see it.
+        image = eight_bits(fit(read_image(path), self._preprocessing))
+        height, width = image.shape[-2:]
+        draw = np.random.default_rng([asked.seed, index])
+        places = grid_positions(height, width, size) + [
+            (int(draw.integers(height - size + 1)), int(draw.integers(width - size + 1)))
+            for _ in range(asked.extra_crops)
+        ]
+        clean = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
+        rows = list(clean)
+        for _ in range(asked.chains):
+            kind = CHAINS[draw.integers(len(CHAINS))]
+            chosen = clean[draw.integers(len(clean))]
+            levels = range(1, len(DISTORTIONS[kind]) + 1)
+            rows += [replace(chosen, distortion=kind, level=level) for level in levels]
+        return rows, torch.stack([row.pixels(image, size) for row in rows])
+
+
+def _as_it_is(item: Any) -> Any:
+    """Nothing to collate: an image's crops are a batch."""
+    return item
+
+
+def _bounded(
+    rows: Sequence[PseudoLabel], scores: Sequence[float], drop: float
+) -> list[PseudoLabel]:
+    """Crops with their scores, those of a chain bounded by the one before."""
+    clean = {(row.top, row.left): score for row, score in zip(rows, scores, strict=True)
+             if not row.distortion}  # fmt: skip
+    labels = []
+    least = 0.0
+    for row, score in zip(rows, scores, strict=True):
+        if row.distortion:
+            before = clean[row.top, row.left] if row.level == 1 else least
+            score = least = min(score, before - drop)
+        labels.append(replace(row, score=score))
+    return labels

@@ -1,0 +1,132 @@
+"""A model's card brought to somebody's own ratings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import ModelError, TableError
+from qfm_iqm.evaluation.evaluate import Progress, score_rated
+from qfm_iqm.metrics.calibration import Calibration, Kind, calibrate, conformal_reach
+from qfm_iqm.model.card import LabelUnits, ModelCard
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.reference import Curve, Interval
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def calibrated_card(
+    model: QualityModel,
+    table: RatedTable,
+    root: Path,
+    *,
+    ends: tuple[float, float] | None = None,
+    higher_is_better: bool = True,
+    kind: Kind = "isotonic",
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+) -> tuple[ModelCard, Calibration]:
+    """Fits a curve from a model's scores to ratings.
+
+    Args:
+        model: the model, not calibrated yet.
+        table: rated photos.
+        root: folder that names are relative to.
+        ends: lowest and highest rating of the scale rated on; None for the model's own.
+        higher_is_better: of the ratings.
+        kind: of the curve.
+        device: torch's name; None takes a GPU if there is one.
+        progress: wraps the rows as they come, given their number.
+
+    Returns:
+        The new card, whose label is the ratings', and what the curve is worth. The interval of
+        its meaning, if it has one, is found anew from the errors in cross-validation.
+
+    Raises:
+        ModelError: the model is calibrated already.
+        TableError: photos that cannot be read, ratings beyond the scale, or ratings that no curve
+            can be learned from.
+    """
+    if model.card.calibration is not None:
+        raise ModelError(
+            f"'{model.card.name}' is calibrated already: calibrate the model that it was made from."
+        )
+    units = _rating_units(model.card.label, table, ends, higher_is_better)
+    rows = score_rated(model, table, root, device=device, progress=progress)
+    answers = np.array([row.score for row in rows], dtype=np.float64)
+    ratings = np.asarray(table.mos)
+    # Where low is good, the curve is fitted to what is lost: both sides rise then.
+    answer_sign, sign = (1 if u.higher_is_better else -1 for u in (model.card.label, units))
+    found = calibrate(
+        answer_sign * answers,
+        sign * ratings,
+        sign * _as_it_was(answers, model.card.label, units),
+        kind=kind,
+    )
+    order = slice(None, None, answer_sign)
+    x, y = (answer_sign * found.x)[order], (sign * found.y)[order]
+    curve = Curve(kind=kind, x=tuple(x.tolist()), y=tuple(y.tolist()))
+    return _with_curve(model.card, curve, units, found, sign * found.predicted, ratings), found
+
+
+def _rating_units(
+    label: LabelUnits, table: RatedTable, ends: tuple[float, float] | None, higher: bool
+) -> LabelUnits:
+    """The units of ratings, which must lie within them."""
+    if table.mos is None:
+        raise TableError(f"{table.source} has no ratings: a column mos is needed.")
+    low, high = ends or (label.minimum, label.maximum)
+    if low is None or high is None:
+        raise TableError("The model's scale has no ends: give those of the ratings with --scale.")
+    if not low < high:
+        raise TableError(f"--scale {low:g} {high:g} must name the lower end first.")
+    beyond = int(((table.mos < low) | (table.mos > high)).sum())
+    if beyond:
+        raise TableError(
+            f"{beyond} ratings of {table.source} lie beyond the scale from {low:g} to {high:g}: "
+            "give the ends of the scale rated on with --scale."
+        )
+    return LabelUnits(name="rating", minimum=low, maximum=high, higher_is_better=higher)
+
+
+def _as_it_was(answers: FloatArray, label: LabelUnits, units: LabelUnits) -> FloatArray:
+    """Answers in the ratings' units, by the ends of both scales alone."""
+    assert units.minimum is not None
+    assert units.maximum is not None
+    if label.span is None:
+        return answers
+    shares = np.array([label.show(answer) for answer in answers]) / 100
+    worst, best = units.minimum, units.maximum
+    if not units.higher_is_better:
+        worst, best = best, worst
+    return worst + shares * (best - worst)
+
+
+def _with_curve(
+    card: ModelCard,
+    curve: Curve,
+    units: LabelUnits,
+    found: Calibration,
+    predicted: FloatArray,
+    ratings: FloatArray,
+) -> ModelCard:
+    """The card with a calibration, and with a meaning in its units."""
+    meaning = card.meaning
+    if meaning is not None:
+        level = 0.9 if meaning.interval is None else meaning.interval.level
+        interval = Interval(
+            level=level,
+            images=found.ratings,
+            reach=conformal_reach(ratings - predicted, level),
+        )
+        meaning = meaning.model_copy(
+            update={
+                "quantiles": tuple(np.sort(curve(meaning.quantiles)).tolist()),
+                "interval": interval,
+            }
+        )
+    return card.model_copy(update={"calibration": curve, "label": units, "meaning": meaning})

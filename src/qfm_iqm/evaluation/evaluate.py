@@ -1,0 +1,178 @@
+"""A model against rated images: scored through the engine users score with, then evaluated."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from qfm_iqm.datasets.folds import choose_split
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import writing_text
+from qfm_iqm.metrics.correlation import METRICS
+from qfm_iqm.metrics.evaluation import Evaluation, evaluate
+from qfm_iqm.model.card import ModelCard, ResultRow
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.runtimes.base import Runtime
+from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.text_tables import guarded
+
+Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
+
+
+@dataclass(frozen=True)
+class JudgedImages:
+    """Rated images with their scores, one row each.
+
+    Attributes:
+        table: the rated images.
+        rows: their score rows, in the same order.
+        by: the column whose groups were reported; None for none.
+    """
+
+    table: RatedTable
+    rows: list[ScoreRow]
+    by: str | None
+
+    def to_csv(self, path: Path) -> None:
+        """Writes `name, mos, score, spread` and the group, one row per image."""
+        assert self.table.mos is not None
+        groups = [] if self.by is None else [self.table.column(self.by)]
+        with writing_text(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["name", "mos", "score", "spread", *([self.by] if self.by else [])])
+            columns = (self.table.names, self.table.mos.tolist(), self.rows, *groups)
+            for name, mos, row, *group in zip(*columns, strict=True):
+                writer.writerow(map(guarded, (name, mos, row.score, row.spread, *group)))
+
+
+def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
+    """The images of one part of the split that a model's card records.
+
+    Raises:
+        TableError: the card records no split, or one from a file, or splitting this table by its
+            rule gives another split: it is not the table the model was trained on.
+    """
+    recorded = card.training.get("split_sha256")
+    data = card.training.get("recipe", {}).get("data", {})
+    if not recorded or not {"test", "validation", "split_seed"} <= data.keys():
+        raise TableError(f"The card of '{card.name}' records no split to take the {part} part of.")
+    if data.get("split") == "file":
+        raise TableError(
+            f"'{card.name}' was trained on a split from a file, which its card does not hold: "
+            f"evaluate a table of its {part} part alone."
+        )
+    split = choose_split(
+        table,
+        data.get("split", "content"),
+        test=data["test"],
+        validation=data["validation"],
+        fold=data["split_seed"],
+    )
+    if split.sha256 != recorded:
+        raise TableError(
+            f"{table.source} is not the table that '{card.name}' was trained on: split by the same "
+            f"rule it gives SHA-256 {split.sha256[:12]}..., the card says {recorded[:12]}...."
+        )
+    return table.select(split.indices(table)[part])
+
+
+def judge(
+    model: QualityModel | Runtime,
+    table: RatedTable,
+    root: Path,
+    *,
+    by: str | None = None,
+    n_boot: int = 1000,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+    source: Callable[[str], Crops] | None = None,
+    metrics: Sequence[str] = tuple(METRICS),
+) -> tuple[Evaluation, JudgedImages]:
+    """Scores rated images, in label units, and evaluates the scores.
+
+    Args:
+        model: the model, also one loaded by another runtime than torch.
+        table: rated images.
+        root: folder that their names are relative to.
+        by: column whose groups are reported beside the whole.
+        n_boot: bootstrap resamples behind each interval.
+        device: torch's name; None takes a GPU if there is one.
+        progress: wraps the rows as they come, given their number.
+        source: gives the crops of a file in place of reading it.
+        metrics: which; see `evaluate`.
+
+    Raises:
+        TableError: no labels, names that match no file, images that cannot be read, or scores
+            of which a correlation does not exist.
+    """
+    if table.mos is None:
+        raise TableError(f"{table.source} has no labels to evaluate against.")
+    groups = None if by is None else table.group(by)
+    rows = score_rated(model, table, root, device=device, progress=progress, source=source)
+    scores = [row.score for row in rows if row.score is not None]
+    found = evaluate(scores, table.mos, groups=groups, n_boot=n_boot, metrics=metrics)
+    return found, JudgedImages(table, rows, by)
+
+
+def card_results(evaluation: Evaluation, data: str) -> list[ResultRow]:
+    """An evaluation's figures as a model's card holds them: those with an interval.
+
+    Args:
+        evaluation: what was found.
+        data: on which images, in words.
+    """
+    return [
+        ResultRow(
+            data=data,
+            part=row.part,
+            metric=row.metric,
+            images=row.n,
+            value=row.value,
+            ci_low=row.ci_low,
+            ci_high=row.ci_high,
+        )
+        for row in evaluation.rows
+        if row.value is not None and row.ci_low is not None and row.ci_high is not None
+    ]
+
+
+def score_rated(
+    model: QualityModel | Runtime,
+    table: RatedTable,
+    root: Path,
+    *,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+    source: Callable[[str], Crops] | None = None,
+) -> list[ScoreRow]:
+    """Scores rated images in label units, all of them or none.
+
+    Args:
+        model: the model.
+        table: rated images.
+        root: folder that their names are relative to.
+        device: torch's name; None takes a GPU if there is one.
+        progress: wraps the rows as they come, given their number.
+        source: gives the crops of a file in place of reading it.
+
+    Raises:
+        TableError: no labels, names that match no file, or images that cannot be read.
+    """
+    if table.mos is None:
+        raise TableError(f"{table.source} has no labels: a column mos is needed.")
+    paths = table.paths(root)
+    coming = Scorer(model, device=device, source=source, shown=False).score_paths(paths)
+    rows = list(progress(coming, len(paths)) if progress else coming)
+    broken = [row for row in rows if row.score is None]
+    if broken:
+        raise TableError(
+            f"{len(broken)} of {len(rows)} rated images cannot be read, the first: "
+            f"{broken[0].error}"
+        )
+    return rows

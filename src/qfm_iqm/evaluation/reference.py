@@ -1,0 +1,198 @@
+"""From a trained model to one whose scores mean something: percentile, interval, what is unusual.
+
+All three are found on rated photos that the model was not trained on, so that they promise no more
+than what holds on further photos of that kind. These are halved by content: one half sets the
+interval and the limit, the other says how often they hold.
+
+Shapes: N images, F pixel statistics.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.datasets.table import Indices, RatedTable
+from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.evaluate import Progress, score_rated
+from qfm_iqm.image.decode import in_eight_bits, read_image
+from qfm_iqm.image.distortions import distort
+from qfm_iqm.image.pixel_features import NAMES, pixel_statistics
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.metrics.calibration import conformal_reach, coverage
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.reference import Interval, Meaning, Usual
+
+FloatArray = npt.NDArray[np.float64]
+Watch = Callable[[Iterator[list[FloatArray]], int], Iterator[list[FloatArray]]]
+
+QUANTILES = 101
+SOFT = 20  # one in so many photos seen is also looked at blurred
+FALSE_ALARMS = 0.015  # share of photos that are called unusual
+SEEN = 1000  # photos, at most, from which it is learned what photos are like
+LEAST = 100  # images from which a meaning can be found
+_SHRINKAGE = 0.05  # of the correlations towards none: they are estimated, not known
+
+
+def find_meaning(
+    model: QualityModel,
+    held_out: RatedTable,
+    root: Path,
+    *,
+    seen: RatedTable | None = None,
+    population: str,
+    level: float = 0.9,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> Meaning:
+    """Finds what a model's scores mean.
+
+    Args:
+        model: the model; what its card says so far of the meaning is not used.
+        held_out: rated photos that the model was not trained on.
+        root: folder that names are relative to.
+        seen: photos it was trained on, to learn from at most `SEEN` of them what photos are like;
+            None takes half of `held_out` for that, and a quarter each for the limit and its check.
+        population: what `held_out` is, in words.
+        level: share of photos whose label the interval shall hold.
+        device: torch's name; None takes a GPU if there is one.
+        progress: wraps the rows of scores as they come, given their number.
+        watch: wraps the pixel statistics as they come, given their number.
+
+    Raises:
+        TableError: fewer than 100 photos, no labels, or photos that cannot be read.
+    """
+    if len(held_out) < LEAST:
+        raise TableError(
+            f"What scores mean is found on at least {LEAST} held-out photos, and "
+            f"{held_out.source} has {len(held_out)}."
+        )
+    rows = score_rated(model, held_out, root, device=device, progress=progress)
+    scores = np.array([row.score for row in rows], dtype=np.float64)
+    setting, checking = halves(held_out)
+    assert held_out.mos is not None
+    interval = find_interval(held_out.mos, scores, setting, checking, level)
+    if seen is None:
+        seen, rest = held_out.select(setting), held_out.select(checking)
+        setting, checking = halves(rest)
+    else:
+        rest = held_out
+        drawn = np.random.default_rng(0).permutation(len(seen))[:SEEN]
+        seen = seen.select(np.sort(drawn))
+    paths = [
+        *rest.select(setting).paths(root),
+        *rest.select(checking).paths(root),
+        *seen.paths(root),
+    ]
+    coming = statistics_of(paths, model.card.preprocessing, soft_from=len(rest))
+    found = list(watch(coming, len(paths)) if watch else coming)
+    own_NF = np.array([rows_of[0] for rows_of in found[: len(rest)]])
+    known_NF = np.array([row for rows_of in found[len(rest) :] for row in rows_of])
+    return Meaning(
+        population=population,
+        images=len(scores),
+        quantiles=_floats(np.quantile(scores, np.linspace(0, 1, QUANTILES))),
+        interval=interval,
+        usual=fit_usual(known_NF, own_NF[: len(setting)], own_NF[len(setting) :]),
+    )
+
+
+def halves(table: RatedTable) -> tuple[Indices, Indices]:
+    """The rows of two halves of a table that share no content, by its hash: the same everywhere."""
+    parts = split_by_content(table, test=0.5, validation=0).indices(table)
+    return parts["test"], parts["train"]
+
+
+def find_interval(
+    mos: FloatArray, scores: FloatArray, setting: Indices, checking: Indices, level: float
+) -> Interval:
+    """Finds the interval from some photos, and on others how often it holds.
+
+    Args:
+        mos: labels (N,) of held-out photos.
+        scores: the model's (N,), in label units.
+        setting: places of the photos from which the interval is found.
+        checking: places of those on which its coverage is counted.
+        level: share of photos whose label the interval shall hold.
+    """
+    reach = conformal_reach(mos[setting] - scores[setting], level)
+    others = scores[checking]
+    held, _ = coverage(mos[checking], others - reach, others + reach)
+    return Interval(
+        level=level, images=len(setting), reach=reach, coverage=held, checked=len(checking)
+    )
+
+
+def fit_usual(known_NF: FloatArray, setting_NF: FloatArray, checking_NF: FloatArray) -> Usual:
+    """Learns what photos are like.
+
+    Args:
+        known_NF: pixel statistics of photos, from which mean and covariance are taken.
+        setting_NF: of other photos, of which `FALSE_ALARMS` may lie beyond the limit.
+        checking_NF: of still others, on which the false alarms are counted.
+    """
+    mean, deviation = known_NF.mean(0), known_NF.std(0) + 1e-6
+    standard_NF = (known_NF - mean) / deviation
+    correlation_FF = standard_NF.T @ standard_NF / len(standard_NF)
+    correlation_FF += _SHRINKAGE * (np.eye(len(mean)) - correlation_FF)
+    strengths, directions_FF = np.linalg.eigh(correlation_FF)
+    whitening_FF = (directions_FF / np.sqrt(strengths)).T / deviation
+    setting_N, checking_N = (
+        np.linalg.norm((rows_NF - mean) @ whitening_FF.T, axis=1)
+        for rows_NF in (setting_NF, checking_NF)
+    )
+    limit = float(np.quantile(setting_N, 1 - FALSE_ALARMS, method="higher"))
+    return Usual(
+        names=NAMES,
+        mean=_floats(mean),
+        whitening=tuple(_floats(row) for row in whitening_FF),
+        limit=limit,
+        false_alarms=float((checking_N > limit).mean()),
+        images=len(known_NF),
+        checked=len(checking_NF),
+    )
+
+
+def statistics_of(
+    paths: Sequence[Path], preprocessing: Preprocessing, *, soft_from: int | None = None
+) -> Iterator[list[FloatArray]]:
+    """Pixel statistics (F,) of files at a model's working size, in their order.
+
+    Args:
+        paths: of images.
+        preprocessing: of the model.
+        soft_from: from this place on every twentieth photo is looked at blurred too, for a photo
+            out of focus is a photo; None for none.
+
+    Yields:
+        Of each file its statistics, and those of its blurred copy if there is one.
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
+
+    def look(place: int) -> list[FloatArray]:
+        image_CHW = fit(read_image(paths[place]), preprocessing)
+        images = [image_CHW]
+        soft = -1 if soft_from is None else place - soft_from
+        if soft >= 0 and soft % SOFT == 0:
+            kind, level = ("blur", "resample")[soft // SOFT % 2], 3 + soft // SOFT // 2 % 2
+            images.append(distort(image_CHW, kind, level))
+        return [pixel_statistics(in_eight_bits(image.numpy())) for image in images]
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(look, range(len(paths)))
+
+
+def _floats(values: FloatArray) -> tuple[float, ...]:
+    """Numbers for a card: enough digits, and none too many."""
+    return tuple(float(f"{value:.7g}") for value in values)

@@ -1,0 +1,213 @@
+"""A decoded image of any mode -> sRGB pixels without transparency.
+
+Design choices:
+* Deterministic, never guessed from the content: what a mode's numbers mean is fixed. 16-bit grey
+  is 0..65535, also in mode I; mode F is 0..1; a value outside is refused rather than clipped.
+* 16-bit grey stays 16 bits. Of 16-bit *colour* (PNG and TIFF) Pillow keeps the high byte, which
+  is at most one 8-bit step (1/255) below the exact value: scaled, not clipped, and well under
+  what is visible; no further dependency is worth that step.
+* Colour is brought to sRGB through the embedded ICC profile (perceptual intent). A profile that
+  moves no colour by more than one 8-bit step is sRGB itself and leaves the pixels untouched; one
+  that is broken, or made for another colour space than the pixels', is ignored. CMYK without a
+  usable profile becomes (1-C)(1-K), Pillow's rule. Where a file describes its colors in numbers
+  (PNG's gAMA and cHRM, cICP, nclx), the description counts as the profile that says the same
+  (`image.profiles`). HDR, in a profile as well, is refused.
+* Alpha is composited over the background in sRGB code values, as browsers do.
+
+An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
+
+Shapes: H and W pixels, 3 colours.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from contextlib import suppress
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.profiles import Chromaticities, measured_profile, refuse_hdr
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+_PHOTOMETRIC_TAG = 262
+_PLAIN_MODE = {
+    "1": "L",
+    "La": "LA",
+    "PA": "RGBA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+}
+
+
+def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, int]) -> Pixels:
+    """A loaded image of any mode -> sRGB pixels (H, W, 3) over the background.
+
+    Args:
+        image: the image with its pixels decoded; not changed.
+        rawmode: how its file packs the pixels, see `image.formats.rawmode`.
+        background: 8-bit sRGB colour behind transparent pixels.
+
+    Returns:
+        uint8, or uint16 where the image is deep grey.
+
+    Raises:
+        ImageError: grey values lie outside the range of their mode.
+    """
+    colour, alpha = _colour_and_alpha(image, rawmode)
+    pixels = cast(Pixels, np.array(to_srgb(colour, _profile(image, colour.mode))))
+    if pixels.ndim == 2:
+        pixels = cast(Pixels, np.repeat(pixels[..., None], 3, axis=2))
+    return pixels if alpha is None else _composited(pixels, alpha, background)
+
+
+# ---- modes ----
+
+
+def _colour_and_alpha(
+    image: Image.Image, rawmode: str
+) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+    """Splits any mode into L, I;16, RGB, CMYK or LAB and the alpha (H, W), if it has one."""
+    key = image.info.get("transparency")
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_deep_grey(image, rawmode))
+    elif image.mode == "P":
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode in _PLAIN_MODE:
+        image = image.convert(_PLAIN_MODE[image.mode])
+    if image.mode in ("LA", "RGBA"):
+        alpha = np.array(image.getchannel("A"), dtype=np.uint8)
+        return image.convert(image.mode.removesuffix("A")), alpha
+    return image, _keyed_alpha(image, key, rawmode)
+
+
+def _deep_grey(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
+    """Modes I;16, I (0..65535) and F (0..1) as 16-bit grey (H, W)."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        _check_range(values, 1, "floats in 0..1")
+        values = np.rint(values.astype(np.float64) * 65535)
+    elif image.mode == "I":
+        _check_range(values, 65535, "integers in 0..65535")
+    if rawmode.startswith("I;12"):
+        values = np.rint(values * (65535 / 4095))
+    grey = values.astype(np.uint16)
+    # Pillow inverts "white is zero" TIFFs up to 8 bits only.
+    tags = getattr(image, "tag_v2", {})
+    return 65535 - grey if tags.get(_PHOTOMETRIC_TAG) == 0 else grey
+
+
+def _check_range(values: NDArray[Any], highest: int, what: str) -> None:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= highest):  # so written, NaN is refused too
+        raise ImageError(
+            f"its grey values run from {low:g} to {high:g} and must be {what}; "
+            "scale them and save it as 16-bit PNG"
+        )
+
+
+# ---- transparency ----
+
+
+def _keyed_alpha(image: Image.Image, key: object, rawmode: str) -> NDArray[np.uint8] | None:
+    """Alpha of an image in which one colour, the PNG tRNS chunk's, is transparent.
+
+    The chunk counts in the file's own bits, Pillow's pixels in 8. Of 16-bit colour only the
+    high bytes can be compared.
+    """
+    bands = len(image.getbands())
+    if isinstance(key, int) and bands == 1:
+        transparent = np.asarray(image) == key * {"L;2": 85, "L;4": 17}.get(rawmode, 1)
+    elif isinstance(key, tuple) and bands == len(key) > 1:
+        shift = 8 if ";16" in rawmode else 0
+        transparent = (np.asarray(image) == np.array(key) >> shift).all(axis=2)
+    else:
+        return None
+    return np.where(transparent, 0, 255).astype(np.uint8)
+
+
+def _composited(
+    pixels: Pixels, alpha: NDArray[np.uint8], background: tuple[int, int, int]
+) -> Pixels:
+    """Pixels (H, W, 3) over the background, in exact integer arithmetic, rounded."""
+    weight = alpha[..., None].astype(np.uint32)
+    behind = np.array(background, dtype=np.uint32) * (int(np.iinfo(pixels.dtype).max) // 255)
+    mixed = (pixels * weight + behind * (255 - weight) + 127) // 255
+    return cast(Pixels, mixed.astype(pixels.dtype))
+
+
+# ---- profiles ----
+
+
+def _profile(image: Image.Image, mode: str) -> bytes:
+    """The embedded profile of an image, or one of what it says in numbers; `b""` for sRGB."""
+    info = image.info
+    profile = info.get("icc_profile")
+    if isinstance(profile, bytes):
+        return profile
+    if "srgb" in info or not ("gamma" in info or "chromaticity" in info):
+        return b""
+    grey = mode in ("L", "I;16")
+    return measured_profile(info.get("gamma"), _chromaticities(info), grey=grey)
+
+
+def _chromaticities(info: dict[str | tuple[int, int], Any]) -> Chromaticities | None:
+    values = info.get("chromaticity")
+    return cast(Chromaticities, tuple(values)) if values and len(values) == 8 else None
+
+
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """L, I;16, RGB, YCbCr, CMYK or LAB -> L, I;16 or RGB in sRGB code values."""
+    transform = _transform(profile, image.mode)
+    if transform is not None:
+        with suppress(ImageCms.PyCMSError):
+            if image.mode == "L":  # each of 256 levels exactly, and once
+                levels = Image.frombytes("L", (256, 1), bytes(range(256)))
+                table = np.asarray(ImageCms.applyTransform(levels, transform))[0]
+                return Image.fromarray(table[np.asarray(image)])
+            return cast(Image.Image, ImageCms.applyTransform(image, transform))
+    return image.convert("RGB") if image.mode in ("CMYK", "LAB", "YCbCr") else image
+
+
+@functools.lru_cache(maxsize=16)  # photos of one camera share a profile; applying is thread-safe
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from a profile to sRGB; None where there is nothing to do, or it is unusable."""
+    _refuse_hdr_profile(profile)
+    try:
+        if mode == "LAB":  # is a colour space by itself
+            source: Any = ImageCms.createProfile("LAB")
+        elif profile:
+            source = ImageCms.getOpenProfile(io.BytesIO(profile))
+        else:
+            return None
+        target = ImageCms.createProfile("sRGB")
+        # lcms would shorten a curve of grey to a table that is off by ten 8-bit steps in the darks.
+        exact = ImageCms.Flags.NOOPTIMIZE if mode in ("L", "I;16") else ImageCms.Flags.NONE
+        transform = ImageCms.buildTransform(source, target, mode, "RGB", flags=exact)
+        return None if mode == "RGB" and _changes_nothing(transform) else transform
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+def _refuse_hdr_profile(profile: bytes) -> None:
+    """Refuses a profile whose `cicp` tag says that it is of HDR colors (ICC.1:2022, 9.2.17)."""
+    tags = int.from_bytes(profile[128:132])
+    for entry in range(132, min(132 + 12 * tags, len(profile) - 11), 12):
+        if profile[entry : entry + 4] == b"cicp":
+            start = int.from_bytes(profile[entry + 4 : entry + 8])
+            refuse_hdr(int.from_bytes(profile[start + 9 : start + 10]))
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether no colour of a 16 x 16 x 16 lattice moves by more than one 8-bit step."""
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    lattice = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
+    moved = ImageCms.applyTransform(Image.fromarray(lattice), transform)
+    return bool(np.abs(np.asarray(moved, dtype=int) - lattice).max() <= 1)

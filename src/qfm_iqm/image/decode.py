@@ -1,0 +1,293 @@
+"""The one image decoder: a path, bytes, a stream or a Pillow image -> RGB pixels.
+
+Training, scoring, the page and the service all read through this file. It finds the bytes, takes
+them through `image.formats` (which files are read) and `image.color` (what their numbers mean),
+turns the picture upright and makes one sentence of every failure. EXIF orientation is applied; an
+EXIF block that cannot be parsed counts as upright.
+
+Shapes: H and W pixels, 3 colours; arrays inside are (H, W, 3), uint8 or uint16.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.color import Pixels, srgb_pixels
+from qfm_iqm.image.formats import check_size, identified, load, quiet_pillow, rawmode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+
+MAX_PIXELS = 250_000_000
+WHITE = (255, 255, 255)
+
+_ORIENTATION_TAG = 274
+
+
+def read_image(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    background: tuple[int, int, int] = WHITE,
+    allow_truncated: bool = False,
+) -> Tensor:
+    """Reads an image as the network sees it: upright, sRGB, without transparency.
+
+    Safe to call from many threads at once.
+
+    Args:
+        source: a path, the encoded bytes, a binary stream (read from where it stands to its
+            end, and not closed) or a Pillow image (its current frame; not changed).
+        max_pixels: larger images are refused from their header, before any pixel is decoded.
+        background: 8-bit sRGB colour behind transparent pixels.
+        allow_truncated: whether to take an image whose data end early as far as they go. What
+            is missing is grey in a JPEG and black elsewhere; AVIF, HEIC and WebP are refused
+            all the same, since their decoders give no partial image.
+
+    Returns:
+        RGB float32 (3, H, W) in [0, 1].
+
+    Raises:
+        ImageError: the source cannot be read or is refused; one sentence says why.
+        ValueError: `max_pixels` or `background` is out of range.
+    """
+    import torch  # here, as reading alone does without
+
+    pixels = _read(source, max_pixels, background, allow_truncated)
+    return torch.from_numpy(in_unit_range(colours_first(pixels)))
+
+
+def read_image_uint8(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    background: tuple[int, int, int] = WHITE,
+    allow_truncated: bool = False,
+) -> npt.NDArray[np.uint8]:
+    """Reads an image as `read_image` does, into 8 bits per colour, a quarter of the memory.
+
+    For 8-bit sources this is exactly 255 times `read_image`; 16-bit grey is rounded.
+
+    Args:
+        source: see `read_image`.
+        max_pixels: see `read_image`.
+        background: see `read_image`.
+        allow_truncated: see `read_image`.
+
+    Returns:
+        RGB uint8 (3, H, W).
+
+    Raises:
+        ImageError: see `read_image`.
+        ValueError: see `read_image`.
+    """
+    pixels = _read(source, max_pixels, background, allow_truncated)
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return colours_first(pixels)
+
+
+def colours_first(pixels: Pixels) -> npt.NDArray[Any]:
+    """(H, W, 3) pixels, possibly a flipped view, as a contiguous copy (3, H, W)."""
+    return np.array(pixels.transpose(2, 0, 1), order="C")
+
+
+def in_eight_bits(pixels: Floats) -> Bytes:
+    """Pixels in [0, 1] as the nearest of 256 levels."""
+    return np.asarray(np.rint(pixels * np.float32(255)).astype(np.uint8))
+
+
+def in_unit_range(pixels: npt.NDArray[Any]) -> Floats:
+    """Pixels of 8 or 16 bits as float32 in [0, 1]."""
+    largest = np.float32(np.iinfo(pixels.dtype).max)
+    return np.asarray(np.divide(pixels, largest, dtype=np.float32, casting="unsafe"))
+
+
+def _read(
+    source: Source, max_pixels: int, background: tuple[int, int, int], allow_truncated: bool
+) -> Pixels:
+    """Source -> upright sRGB pixels (H, W, 3), every failure an `ImageError`."""
+    if len(background) != 3 or not all(0 <= value <= 255 for value in background):
+        raise ValueError(f"background must be three values in 0..255, not {background}")
+    with opened(source, max_pixels=max_pixels, allow_truncated=allow_truncated) as picture:
+        picture.load()
+        return upright(picture.pixels(background=background), picture.orientation)
+
+
+@dataclass
+class Picture:
+    """An image whose header is parsed and whose pixels may not be decoded yet.
+
+    Attributes:
+        image: Pillow's.
+        packing: how its file packs the pixels, see `image.formats.rawmode`.
+        allow_truncated: see `read_image`.
+        orientation: EXIF (or XMP) orientation 1..8, and 1 where there is none or it cannot be
+            parsed; there once the pixels are decoded, since a file may name it after them.
+    """
+
+    image: Image.Image
+    packing: str
+    allow_truncated: bool
+    orientation: int = field(init=False)
+    _decoded: npt.NDArray[np.uint8] | None = field(init=False)
+
+    def load(self) -> None:
+        """Decodes the pixels."""
+        self._decoded = load(self.image, self.allow_truncated)
+        self.orientation = _orientation(self.image)
+
+    def pixels(
+        self,
+        box: tuple[int, int, int, int] | None = None,
+        *,
+        background: tuple[int, int, int] = WHITE,
+    ) -> Pixels:
+        """The loaded image, or a (left, top, right, bottom) of it, as stored: sRGB (H, W, 3)."""
+        image = self.image
+        left, top, right, bottom = box = box or (0, 0, *image.size)
+        if self._decoded is not None:
+            part = np.ascontiguousarray(self._decoded[top:bottom, left:right])
+            size = (right - left, bottom - top)
+            image = Image.frombuffer(image.mode, size, part, "raw", self.packing, 0, 1)
+            image.info = self.image.info
+        elif box != (0, 0, *image.size):
+            image = image.crop(box)
+        return srgb_pixels(image, self.packing, background)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged metadata say nothing against the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+@contextmanager
+def opened(
+    source: Source,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    allow_truncated: bool = False,
+) -> Iterator[Picture]:
+    """Opens an image and makes an `ImageError` of whatever goes wrong while it is open.
+
+    Args:
+        source: see `read_image`.
+        name: what to call it in an error; None takes the source's own name.
+        max_pixels: see `read_image`.
+        allow_truncated: see `read_image`.
+
+    Raises:
+        ImageError: the source cannot be read or is refused; one sentence says why.
+        ValueError: `max_pixels` is out of range.
+    """
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
+    name = name_of(source) if name is None else name_of(name)
+    try:
+        with quiet_pillow, _opened(source) as image:
+            check_size(image, max_pixels)
+            yield Picture(image, rawmode(image), allow_truncated)
+    except ImageError as refusal:  # the reason alone
+        raise type(refusal)(f"cannot read {name}: {refusal}") from refusal.__cause__
+    except MemoryError as error:
+        raise ImageError(f"cannot read {name}: there is not enough memory for it") from error
+    except Exception as error:
+        # Hostile or damaged bytes make decoders raise nearly anything (struct.error, zlib.error,
+        # KeyError, ...): at this boundary each means that this source cannot be decoded.
+        raise ImageError(f"cannot read {name}: {_plain(error)}") from error
+
+
+def _plain(error: Exception) -> str:
+    """What a decoder's error means; its own words and numbers mean something to it alone."""
+    if re.search("truncated|unexpected end", str(error), re.IGNORECASE):
+        return "its data end too early (a truncated file)"
+    return "its data are damaged"
+
+
+# ---- where the bytes come from ----
+
+
+def name_of(source: object) -> str:
+    """The source as a sentence names it; quoting keeps odd path characters harmless."""
+    if isinstance(source, str | os.PathLike):
+        return repr(os.fsdecode(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "the bytes"
+    return "the image"
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[Image.Image]:
+    """An image with its header parsed and its pixels not yet decoded."""
+    if isinstance(source, Image.Image):
+        yield source
+        return
+    with _stream(source) as stream:
+        yield identified(stream)
+
+
+def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
+    if isinstance(source, str | os.PathLike):
+        return open_file(os.fsdecode(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
+    if not hasattr(source, "read"):
+        kind = type(source).__name__
+        raise ImageError(f"give a path, bytes, a binary stream or a Pillow image, not a {kind}")
+    content = source.read()
+    if not isinstance(content, bytes):
+        raise ImageError("its stream yields text; open it in binary mode")
+    return io.BytesIO(content)
+
+
+def open_file(path: str) -> BinaryIO:
+    """Opens a regular file, or raises an `ImageError` that holds the reason alone."""
+    try:
+        kind = os.stat(path).st_mode  # noqa: PTH116 - a str keeps names that Path would rewrite
+        if stat.S_ISDIR(kind):
+            raise ImageError("it is a folder; give the path of one image file")
+        if not stat.S_ISREG(kind):  # a pipe or a device could block for ever
+            raise ImageError("it is not a regular file")
+        return open(path, "rb")  # noqa: PTH123 - as above; the caller closes it
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError("there is no such file") from error
+    except PermissionError as error:
+        raise ImageError("there is no permission to read it") from error
+    except OSError as error:
+        raise ImageError(f"the system says: {error.strerror or error}") from error
+    except ValueError as error:  # a null character
+        raise ImageError("this is not a valid file name") from error
+
+
+# ---- orientation ----
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Undoes an EXIF orientation with views: 5..8 swap the axes first, then the sides flip."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels

@@ -1,0 +1,169 @@
+"""One file, read: its content, hash and pixels at the model's working size, or why there are none.
+
+What reading threads and reading processes do; nothing here knows of a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.decode import MAX_PIXELS, name_of, open_file, opened
+from qfm_iqm.image.fetch import fetch_url, is_url
+from qfm_iqm.image.pixel_features import pixel_statistics
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_fitted
+
+Fetch = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What came of reading one file.
+
+    Attributes:
+        path: the file.
+        pixels: the image at its working size, (3, H, W), uint8 or floats in [0, 1]; None if there
+            is none, and of an image whose crops came from elsewhere.
+        width: of the image in pixels, upright; None if it is not known.
+        height: likewise.
+        sha256: of its content; empty if that could not be read.
+        error: why there are no pixels; empty if there are.
+        seconds: that reading took.
+        statistics: of the pixels at the working size, if they were asked for.
+    """
+
+    path: str
+    pixels: npt.NDArray[Any] | None = None
+    width: int | None = None
+    height: int | None = None
+    sha256: str = ""
+    error: str = ""
+    seconds: float = 0.0
+    statistics: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class ReadingPolicy:
+    """What is read, and how.
+
+    Attributes:
+        preprocessing: the model's.
+        max_pixels: larger images are refused.
+        allow_truncated: take the part of a truncated file that is there.
+        statistics: measure the pixels (`image.pixel_features`).
+        fetch: gives the content of a file; None reads local files and URLs.
+    """
+
+    preprocessing: Preprocessing
+    max_pixels: int = MAX_PIXELS
+    allow_truncated: bool = False
+    statistics: bool = False
+    fetch: Fetch | None = None
+
+
+def read(
+    path: str,
+    policy: ReadingPolicy,
+    admit: Callable[[int], None] | None = None,
+    large: int = 1 << 40,
+) -> Reading:
+    """Reads one file; a failure is a reading with its error.
+
+    The content is read once, and hash and pixels are both of it: a file that is exchanged
+    meanwhile cannot give the score of one content under the hash of another.
+
+    Args:
+        path: the file.
+        policy: how.
+        admit: called once, with the bytes that reading takes at most; see
+            `image.resize.read_fitted`.
+        large: of files with more bytes the header alone is read before admission.
+    """
+    began = time.perf_counter()
+    sha256 = ""
+    try:
+        if admit is not None and policy.fetch is None and _size(path) > large:
+            admit(_needed(path, policy))
+            admit = None
+        content = (policy.fetch or fetch)(path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        image = read_fitted(
+            content,
+            policy.preprocessing,
+            name=path,
+            max_pixels=policy.max_pixels,
+            allow_truncated=policy.allow_truncated,
+            admit=None if admit is None else partial(_with_content, admit, len(content)),
+            measured=policy.statistics,
+        )
+    except ImageError as error:
+        reading = Reading(path, sha256=sha256, error=str(error))
+    else:
+        reading = Reading(path, image.pixels, image.width, image.height, sha256)
+        if policy.statistics:
+            measured = pixel_statistics(as_bytes(image.pixels))
+            reading = replace(reading, statistics=measured)
+    return replace(reading, seconds=time.perf_counter() - began)
+
+
+def _with_content(admit: Callable[[int], None], content: int, decoding: int) -> None:
+    admit(content + decoding)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a str keeps names that Path would rewrite
+    except (OSError, ValueError):
+        return 0  # reading it will say why
+
+
+def _needed(path: str, policy: ReadingPolicy) -> int:
+    """The memory that a file takes, by its size and header."""
+    with opened(path, max_pixels=policy.max_pixels) as picture:
+        needed = decoding_bytes(picture, policy.preprocessing, measured=policy.statistics)
+        return _size(path) + needed
+
+
+def read_content(path: str) -> bytes:
+    """The content of a local file.
+
+    Raises:
+        ImageError: it cannot be read, or changed while it was.
+    """
+    try:
+        with open_file(path) as file:
+            before = os.fstat(file.fileno())
+            content = file.read()
+            after = os.fstat(file.fileno())
+    except ImageError as refusal:
+        raise type(refusal)(f"cannot read {name_of(path)}: {refusal}") from refusal.__cause__
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "there is not enough memory for it"
+        raise ImageError(f"cannot read {name_of(path)}: {reason}") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ImageError(f"cannot read {name_of(path)}: it changed while it was read")
+    return content
+
+
+def fetch(path: str) -> bytes:
+    """The content of a local file, or of what a URL points to.
+
+    Raises:
+        ImageError: it cannot be read, or changed while it was.
+    """
+    if not is_url(path):
+        return read_content(path)
+    try:
+        return fetch_url(path)
+    except ImageError as refusal:
+        raise ImageError(f"cannot read {name_of(path)}: {refusal}") from refusal.__cause__

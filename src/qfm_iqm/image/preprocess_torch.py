@@ -1,0 +1,179 @@
+"""Pixels that callers hold in memory: checked, then cropped as `image.preprocess` does it.
+
+In batches, on a GPU, with gradients.
+
+Shapes: B images, C channels (3), H and W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qfm_iqm.image.preprocess import (
+    Preprocessing,
+    continued,
+    further_sizes,
+    grid_crops,
+    reduced,
+    working_size,
+)
+
+Pixels = Tensor | npt.NDArray[Any]
+
+OVERSHOOT = 0.2
+"""How far values may lie beyond [0, 1]; they are clamped.
+
+Bicubic resizing overshoots: by up to 0.11 in photos, and by 0.16 along the edges of white text on
+black, if it is antialiased; by 0.17 in photos if it is not. Values in other units lie far beyond.
+"""
+
+
+def checked_pixels(pixels: Pixels, name: str, wanted: str, *, dimensions: int) -> Tensor:
+    """Takes pixels from a caller, and refuses what would be scored wrongly without a word.
+
+    Args:
+        pixels: RGB, a tensor (..., 3, H, W) or an array (..., H, W, 3): floats in [0, 1], or uint8
+            from 0 to 255.
+        name: what to call them in an error.
+        wanted: kind and shape, for the same.
+        dimensions: how many there must be.
+
+    Returns:
+        A tensor (..., 3, H, W) of float32 in [0, 1], or of float64 if the values were. Values
+        beyond the range by `OVERSHOOT` at most are clamped. On a GPU, this waits for the values.
+
+    Raises:
+        TypeError: neither a tensor nor an array.
+        ValueError: of another shape or type, not finite, or beyond the range.
+    """
+    if isinstance(pixels, Tensor):
+        colours, known = -3, pixels.is_floating_point() or pixels.dtype == torch.uint8
+    elif isinstance(pixels, np.ndarray):
+        colours, known = -1, pixels.dtype.kind == "f" or pixels.dtype == np.uint8
+    else:
+        raise TypeError(f"{name} must be {wanted}, not of type {type(pixels).__name__}")
+    shape = tuple(pixels.shape)
+    if len(shape) != dimensions or shape[colours] != 3 or 0 in shape or not known:
+        raise ValueError(
+            f"{name} must be {wanted}, of floating-point numbers in [0, 1] or of uint8, "
+            f"not {shape} of {pixels.dtype}"
+        )
+    if isinstance(pixels, np.ndarray):  # into memory of our own: it may lie backwards
+        kind = np.uint8 if pixels.dtype == np.uint8 else np.float32
+        pixels = torch.from_numpy(np.array(np.moveaxis(pixels, -1, -3), kind, order="C"))
+    if pixels.dtype == torch.uint8:
+        return pixels.float() / 255
+    pixels = pixels if pixels.dtype == torch.float64 else pixels.float()
+    checked: Tensor = _in_unit_range(pixels, name)
+    return checked
+
+
+# One operation, which torch.compile and torch.export need not look into: the check reads values.
+@torch.library.custom_op("qfm_iqm::in_unit_range", mutates_args=())
+def _in_unit_range(pixels: Tensor, name: str) -> Tensor:
+    """Values in [0, 1], clamped if they overshoot; what lies farther is refused."""
+    low, high = (float(bound) for bound in pixels.aminmax())
+    if not -OVERSHOOT <= low <= high <= 1 + OVERSHOOT:
+        raise ValueError(f"{name} must hold values from 0 to 1, {_found(low, high)}")
+    return pixels.clamp(0, 1)
+
+
+@_in_unit_range.register_fake
+def _(pixels: Tensor, name: str) -> Tensor:
+    return torch.empty_like(pixels)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0])
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    """That of `clamp`: the gradient within the range, nothing beyond."""
+    (pixels,) = ctx.saved_tensors
+    return gradient * ((pixels >= 0) & (pixels <= 1)), None
+
+
+_in_unit_range.register_autograd(_backward, setup_context=_keep)
+
+
+def _found(low: float, high: float) -> str:
+    """What came in place of [0, 1], and what to do if it is well known."""
+    if math.isnan(low):
+        return "and holds NaN"
+    hint = ""
+    if low >= 0 and 2 < high <= 255:
+        hint = "; 0 to 255 looks like 8-bit values: divide by 255, or give uint8"
+    elif low >= -0.5 and high <= 1.5:
+        hint = "; if a resizing overshot, clamp them"
+    elif low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
+        hint = "; this looks like -1 to 1: give (x + 1) / 2"
+    elif -3 < low < 0 and high < 3:
+        hint = "; this looks like pixels normalized for a network: give them as they were before"
+    return f"not from {low:g} to {high:g}{hint}"
+
+
+def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Brings an image to the size at which it is cropped.
+
+    Args:
+        image_CHW: float image (C, H, W) or (B, C, H, W) of any size from 1x1 on.
+        preprocessing: the model's preprocessing.
+
+    Returns:
+        See `cropping.fit`; on a CPU and without gradients to the bit the same. Elsewhere what is
+        reduced is reduced in floats, and pixels differ by some of 255 levels at most.
+    """
+    height, width = image_CHW.shape[-2:]
+    size = working_size(height, width, preprocessing)
+    if size != (height, width):
+        image_CHW = resized(image_CHW, size)
+    fitted_CHW: Tensor = continued(image_CHW, preprocessing.crop)
+    return fitted_CHW
+
+
+def covering_crops(fitted_CHW: Tensor, preprocessing: Preprocessing) -> Iterator[Tensor]:
+    """Yields the crops (C, S, S) that cover a fitted image, at each size that it is looked at.
+
+    Args:
+        fitted_CHW: as `fit` gives it (C, H, W), or a batch (B, C, H, W), whose crops are one.
+        preprocessing: the model's preprocessing.
+
+    Yields:
+        See `cropping.covering_crops`; equal to them as `fit` is.
+    """
+    height, width = fitted_CHW.shape[-2:]
+    yield from grid_crops(fitted_CHW, preprocessing.crop)
+    for size in further_sizes(height, width, preprocessing):
+        yield from grid_crops(resized(fitted_CHW, size), preprocessing.crop)
+
+
+def eight_bits(image: Tensor) -> Tensor:
+    """Values in [0, 1] as uint8, rounded: as small as they were in the file."""
+    return image.mul(255).round().to(torch.uint8)
+
+
+def resized(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (..., C, H, W), floats, or bytes on a CPU, resampled to (height, width); see `fit`."""
+    images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
+    if image_CHW.device.type == "cpu" and not image_CHW.requires_grad:
+        scaled_BCHW = torch.stack([_reduced(image, size) for image in images_BCHW])
+    else:
+        scaled_BCHW = functional.interpolate(images_BCHW, size, mode="bicubic", antialias=True)
+        scaled_BCHW = scaled_BCHW.clamp(0, 1)
+    return scaled_BCHW.reshape(*image_CHW.shape[:-2], *size)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # Pillow does it
+def _reduced(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    whole = image_CHW.dtype == torch.uint8
+    pixels_CHW = (image_CHW if whole else image_CHW.float()).numpy()
+    reduced_CHW = torch.from_numpy(np.ascontiguousarray(reduced(pixels_CHW, size)))
+    return reduced_CHW.to(image_CHW.dtype)

@@ -1,0 +1,187 @@
+"""An encoded image -> its working size, in as little memory as that takes.
+
+`fit(read_image(x))` holds the whole image as floats, 12 bytes a pixel. Here an image is brought
+from the decoder's canvas to its working size some rows at a time:
+
+* What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
+  separable, and its order is that of `cropping.resized`.
+* Pixels stay in 8 bits. Crops become floats when they are cut.
+
+The pixels are those of `fit(read_image(x))`, to the bit.
+
+Shapes: H and W pixels, 3 colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.image.decode import (
+    MAX_PIXELS,
+    Bytes,
+    Floats,
+    Picture,
+    Source,
+    colours_first,
+    in_eight_bits,
+    in_unit_range,
+    opened,
+    upright,
+)
+from qfm_iqm.image.preprocess import Preprocessing, continued, fit, resized, working_size
+
+STRIP_PIXELS = 1 << 19  # pixels that are copied at once
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_BACK = {6: 8, 8: 6}  # what undoes an orientation, where it is another
+_DEEP = ("I", "F")  # first letters of modes with more than 8 bits: read whole
+
+# Bytes a pixel takes on Pillow's canvas, and at most in the decoder beside it.
+_CANVAS = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+_DECODER = {"WEBP": 8, "AVIF": 12, "HEIF": 12, "JPEG2000": 16, "GIF": 4, "TIFF": 4}
+
+
+@dataclass(frozen=True)
+class FittedImage:
+    """An image at the size at which it is cropped.
+
+    Attributes:
+        pixels: RGB (3, H, W), uint8, or float32 in [0, 1] of an image with more than 8 bits.
+        width: of the image in pixels, upright, before it was fitted.
+        height: of the image in pixels, upright, before it was fitted.
+    """
+
+    pixels: Bytes | Floats
+    width: int
+    height: int
+
+
+def as_floats(pixels: npt.NDArray[Any]) -> Floats:
+    """Pixels in 8 bits as float32 in [0, 1], as `read_image` makes them; floats as they are."""
+    return pixels if pixels.dtype == np.float32 else in_unit_range(pixels)
+
+
+def as_bytes(pixels: npt.NDArray[Any]) -> Bytes:
+    """Floats in [0, 1] as the nearest of 256 levels; pixels in 8 bits as they are."""
+    return pixels if pixels.dtype == np.uint8 else in_eight_bits(pixels)
+
+
+def read_fitted(
+    source: Source,
+    preprocessing: Preprocessing,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    allow_truncated: bool = False,
+    admit: Callable[[int], None] | None = None,
+    measured: bool = False,
+) -> FittedImage:
+    """Reads an image at the size at which a model crops it.
+
+    Args:
+        source: see `read_image`.
+        preprocessing: the model's.
+        name: what to call the source in an error.
+        max_pixels: see `read_image`.
+        allow_truncated: see `read_image`.
+        admit: called with the bytes that decoding will take at most, once the header is read; it
+            may wait until there is room, or raise an `ImageError`.
+        measured: whether the result will be measured (`image.pixel_features`), which takes memory.
+
+    Raises:
+        ImageError: the source cannot be read or is refused; one sentence says why.
+    """
+    with opened(
+        source, name=name, max_pixels=max_pixels, allow_truncated=allow_truncated
+    ) as picture:
+        if admit is not None:
+            admit(decoding_bytes(picture, preprocessing, measured=measured))
+        picture.load()
+        pixels: npt.NDArray[Any]
+        width, height = picture.image.size
+        turned = picture.orientation in _TURNED
+        across, down = (height, width) if turned else (width, height)
+        target = working_size(down, across, preprocessing)
+        if picture.image.mode.startswith(_DEEP):
+            pixels = fit(_whole(picture), preprocessing)
+        elif target == (down, across):
+            pixels = _same_size(picture)
+        else:
+            pixels = _reduced(picture, target[::-1] if turned else target)
+    return FittedImage(continued(pixels, preprocessing.crop), across, down)
+
+
+def decoding_bytes(
+    picture: Picture, preprocessing: Preprocessing, *, measured: bool = False
+) -> int:
+    """The memory that reading an opened image takes at its peak, estimated from above.
+
+    How the image is turned does not matter, and may not be known before its pixels are decoded.
+    """
+    image = picture.image
+    width, height = image.size
+    canvas = _CANVAS.get(image.mode, 4)
+    decoder = getattr(image, "decoder_bytes", _DECODER.get(image.format or "", 0))
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        decoder = 6  # libjpeg keeps all coefficients, 16 bits each
+    target_height, target_width = working_size(height, width, preprocessing)
+    if image.mode.startswith(_DEEP):
+        result = 32 * width * height  # whole, through 16-bit grey to floats
+    elif (target_height, target_width) == (height, width):
+        result = 3 * width * height
+    else:
+        first = max(height * target_width, width * target_height)
+        result = 3 * (first + 2 * target_height * target_width)
+    strips = 16 * min(width * height, max(STRIP_PIXELS, width))
+    measuring = 64 * target_height * target_width if measured else 0
+    return max(width * height * (canvas + decoder) + result + strips, result + measuring)
+
+
+def _whole(picture: Picture) -> Floats:
+    """The image as floats (3, H, W)."""
+    return in_unit_range(colours_first(upright(picture.pixels(), picture.orientation)))
+
+
+def _same_size(picture: Picture) -> Bytes:
+    """The image, rows beside each other in memory as they come."""
+    width, height = picture.image.size
+    turned = picture.orientation in _TURNED
+    upright_HWC = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
+    stored_HWC = upright(upright_HWC, _BACK.get(picture.orientation, picture.orientation))
+    for top, bottom in _strips(height, width):
+        stored_HWC[top:bottom] = _bytes(picture, (0, top, width, bottom))
+    return upright_HWC.transpose(2, 0, 1)
+
+
+def _reduced(picture: Picture, target: tuple[int, int]) -> Bytes:
+    """The image reduced to (H, W), given as it is stored, and then turned upright."""
+    width, height = picture.image.size
+    if picture.orientation in _TURNED:  # what is down here will be across: it comes first
+        first_HWC = np.empty((target[0], width, 3), np.uint8)
+        for left, right in _strips(width, height):
+            strip_HWC = _bytes(picture, (left, 0, right, height))
+            first_HWC[:, left:right] = resized(strip_HWC, (target[0], right - left))
+    else:
+        first_HWC = np.empty((height, target[1], 3), np.uint8)
+        for top, bottom in _strips(height, width):
+            strip_HWC = _bytes(picture, (0, top, width, bottom))
+            first_HWC[top:bottom] = resized(strip_HWC, (bottom - top, target[1]))
+    pixels_HWC: Bytes = np.ascontiguousarray(
+        upright(resized(first_HWC, target), picture.orientation)
+    )
+    return pixels_HWC.transpose(2, 0, 1)
+
+
+def _bytes(picture: Picture, box: tuple[int, int, int, int]) -> Bytes:
+    """A part of an image that has no more than 8 bits."""
+    return cast(Bytes, picture.pixels(box))
+
+
+def _strips(length: int, across: int) -> Iterator[tuple[int, int]]:
+    step = max(1, STRIP_PIXELS // across)
+    for start in range(0, length, step):
+        yield start, min(start + step, length)

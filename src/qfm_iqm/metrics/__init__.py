@@ -1,0 +1,1 @@
+"""Numbers about scores, from arrays alone."""

@@ -1,0 +1,145 @@
+"""How sure a correlation is: percentile bootstrap over images.
+
+A resample draws N images with replacement; the same resamples serve every metric. The logistic
+curve is fitted once on all images and the mapped scores are resampled: the interval of the metrics
+after it holds the curve fixed. A resample in which a metric does not exist, because all its scores
+or labels happen to be equal, is dropped for that metric.
+
+Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+
+Shape legend: B resamples, N images.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.metrics.correlation import (
+    METRICS,
+    FloatArray,
+    Logistic4,
+    check_pair,
+    fit_logistic,
+    krcc_resamples,
+    plcc_rows,
+    rmse_rows,
+    srcc_rows,
+)
+
+# Resampled numbers held at once: 8 bytes each, in a handful of arrays.
+CHUNK = 2_000_000
+
+_Metric = Callable[[FloatArray, FloatArray, npt.NDArray[np.int64]], FloatArray]
+
+
+def _each(rows: Callable[[FloatArray, FloatArray], FloatArray]) -> _Metric:
+    """A metric of rows, over resamples that are given by their indices."""
+    return lambda scores_N, labels_N, index_BN: rows(scores_N[index_BN], labels_N[index_BN])
+
+
+_RESAMPLED: Mapping[str, _Metric] = {
+    "srcc": _each(srcc_rows),
+    "plcc": _each(plcc_rows),
+    "krcc": krcc_resamples,
+    "rmse": _each(rmse_rows),
+}
+
+
+def resamples(n: int, n_boot: int, seed: int | tuple[int, ...]) -> Iterator[npt.NDArray[np.int64]]:
+    """Index arrays (B, n) of a seeded PCG64 stream, in chunks that hold `n_boot` rows together.
+
+    The rows do not depend on the size of the chunks.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    step = max(1, CHUNK // n)
+    for start in range(0, n_boot, step):
+        yield generator.integers(0, n, size=(min(step, n_boot - start), n))
+
+
+def bootstrap_replicates(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    metrics: Iterable[str] = tuple(METRICS),
+    n_boot: int = 1000,
+    seed: int | tuple[int, ...] = 0,
+    curve: Logistic4 | None = None,
+) -> dict[str, FloatArray]:
+    """Each metric on `n_boot` shared resamples of the images.
+
+    Args:
+        scores: (N,) scores.
+        labels: (N,) labels of the same images.
+        metrics: names out of `METRICS`.
+        n_boot: number of resamples, the same for every metric.
+        seed: of the PCG64 generator; a tuple gives an independent stream per tuple.
+        curve: the logistic curve already fitted; fitted here where a metric needs it.
+
+    Returns:
+        (n_boot,) values by metric, NaN where a resample has none.
+
+    Raises:
+        TableError: as the metrics on the images themselves; an unknown metric; n_boot below 1;
+            a negative seed.
+    """
+    s, y = check_pair(scores, labels)
+    metrics = tuple(metrics)
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown:
+        raise TableError(
+            f"The metric '{unknown[0]}' was asked for, but there are: {', '.join(METRICS)}."
+        )
+    if n_boot < 1:
+        raise TableError(f"A bootstrap needs at least 1 resample, but {n_boot} were asked for.")
+    if min(seed if isinstance(seed, tuple) else (seed,)) < 0:
+        raise TableError(f"The seed of a bootstrap must be 0 or more, but {seed} came.")
+    logistic = [metric for metric in metrics if metric.endswith("_logistic")]
+    if logistic and curve is None:
+        curve = fit_logistic(s, y)
+    mapped = s if curve is None else curve(s)
+
+    chunks: dict[str, list[FloatArray]] = {metric: [] for metric in metrics}
+    for index_BN in resamples(s.size, n_boot, seed):
+        for metric in metrics:
+            resampled = _RESAMPLED[metric.removesuffix("_logistic")]
+            scores = mapped if metric in logistic else s
+            chunks[metric].append(resampled(scores, y, index_BN))
+    return {metric: np.concatenate(parts) for metric, parts in chunks.items()}
+
+
+def percentile_interval(replicates: FloatArray, level: float = 0.95) -> tuple[float, float]:
+    """The middle `level` share of the replicates that exist, as (low, high).
+
+    Raises:
+        TableError: a level not between 0 and 1, or no replicate that exists.
+    """
+    if not 0 < level < 1:
+        raise TableError(f"The level of an interval lies between 0 and 1, but {level} came.")
+    kept = replicates[~np.isnan(replicates)]
+    if kept.size == 0:
+        raise TableError(
+            f"None of the {replicates.size} resamples has this metric: in each, all scores "
+            "or labels are equal; ask for more resamples or give more images."
+        )
+    low, high = np.quantile(kept, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def bootstrap_interval(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    metric: str,
+    *,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of one metric over images.
+
+    Raises:
+        TableError: as `bootstrap_replicates` and `percentile_interval`.
+    """
+    values = bootstrap_replicates(scores, labels, metrics=[metric], n_boot=n_boot, seed=seed)
+    return percentile_interval(values[metric], level)

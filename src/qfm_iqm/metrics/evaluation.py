@@ -1,0 +1,247 @@
+"""One evaluation: every metric, on the whole and on each group, with its interval.
+
+Groups stand beside the whole because a score that only tells the groups apart can look good on the
+whole: the mean over groups (`subset_mean`) shows what is left within them.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import writing_text
+from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
+from qfm_iqm.metrics.correlation import METRICS, FloatArray, Logistic4, check_pair, fit_logistic
+
+WHOLE = "whole"
+SUBSET_MEAN = "subset_mean"
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric on one part.
+
+    Attributes:
+        part: `whole`, a group's name, or `subset_mean`.
+        metric: a name out of `METRICS`.
+        n: images in the part.
+        value: the metric, or None where it does not exist on this part.
+        ci_low: lower end of the 95 % interval; None without a value or without resamples.
+        ci_high: upper end, likewise.
+        note: why there is no value; empty where there is one.
+    """
+
+    part: str
+    metric: str
+    n: int
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rows of an evaluation, parts in the order whole, groups, subset_mean.
+
+    Attributes:
+        rows: one per part and metric.
+        n_boot: resamples behind each interval.
+        seed: of the bootstrap.
+    """
+
+    rows: tuple[Row, ...]
+    n_boot: int
+    seed: int
+
+    def row(self, part: str, metric: str) -> Row:
+        """The row of a part and metric.
+
+        Raises:
+            TableError: no such row.
+        """
+        for row in self.rows:
+            if (row.part, row.metric) == (part, metric):
+                return row
+        parts = ", ".join(dict.fromkeys(row.part for row in self.rows))
+        raise TableError(
+            f"The metric '{metric}' of '{part}' was asked for, but the parts are: {parts}; "
+            f"and the metrics: {', '.join(METRICS)}."
+        )
+
+    def value(self, part: str, metric: str) -> float:
+        """The metric on a part.
+
+        Raises:
+            TableError: no such row, or the metric does not exist there (with the reason).
+        """
+        row = self.row(part, metric)
+        if row.value is None:
+            raise TableError(f"The metric '{metric}' of '{part}' does not exist: {row.note}")
+        return row.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold, every digit kept."""
+        return {
+            "n_boot": self.n_boot,
+            "seed": self.seed,
+            "level": LEVEL,
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def to_csv(self, path: Path | str, *, split_sha256: str = "") -> None:
+        """Write the rows as CSV, every digit kept; an empty cell stands for None.
+
+        Args:
+            path: to write.
+            split_sha256: of the split that what was evaluated comes from, a column of its own.
+        """
+        columns = [*(f.name for f in fields(Row)), "split_sha256"]
+        with writing_text(Path(path)) as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(row) | {"split_sha256": split_sha256} for row in self.rows)
+
+
+def evaluate(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    groups: Mapping[str, npt.NDArray[np.integer]] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    metrics: Sequence[str] = tuple(METRICS),
+) -> Evaluation:
+    """Metrics on the whole, on each group, and their mean over groups.
+
+    A metric that does not exist on a group (fewer than 3 images, 5 for the logistic ones; all
+    scores or labels equal) is listed without a value and with the reason, and so is then its mean
+    over groups: a mean over the groups that happen to be left would be another quantity. On the
+    whole it is an error. Logistic curves are fitted on each part by itself.
+
+    The interval of `subset_mean` resamples images within each group, groups independently.
+
+    Args:
+        scores: (N,) scores.
+        labels: (N,) labels of the same images.
+        groups: row indices by group name; they may overlap and need not cover all rows.
+        n_boot: resamples per part, shared by all metrics; 0 leaves the intervals out.
+        seed: of the resamples.
+        metrics: keys of `METRICS`; the logistic ones cost the most.
+
+    Raises:
+        TableError: a metric that does not exist on the whole; a group whose name is taken or whose
+            indices are not distinct rows; n_boot or seed below 0.
+    """
+    s, y = check_pair(scores, labels)
+    if n_boot < 0 or seed < 0:
+        raise TableError(
+            f"The number of resamples and the seed must be 0 or more, but {n_boot} and {seed} came."
+        )
+    rows_of = {
+        name: _checked_rows(name, (groups or {})[name], s.size) for name in sorted(groups or {})
+    }
+
+    whole = _measure(s, y, metrics, n_boot, (seed,))
+    for metric, reason in whole.notes.items():
+        raise TableError(f"The metric '{metric}' does not exist on the whole: {reason}")
+    # Each group has a stream of its own: with a shared one, groups of equal size would draw the
+    # same rows, and their mean would vary too much wherever tables are sorted alike.
+    parts = {
+        name: _measure(s[rows], y[rows], metrics, n_boot, (seed, number))
+        for number, (name, rows) in enumerate(rows_of.items(), start=1)
+    }
+    table = [whole.row(WHOLE, metric) for metric in metrics]
+    table += [part.row(name, metric) for name, part in parts.items() for metric in metrics]
+    if parts:
+        mean = _mean(parts, metrics)
+        table += [mean.row(SUBSET_MEAN, metric) for metric in metrics]
+    return Evaluation(rows=tuple(table), n_boot=n_boot, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is known of one part: per metric a value and its replicates, or a note why not."""
+
+    n: int
+    values: dict[str, float]
+    replicates: dict[str, FloatArray]
+    notes: dict[str, str]
+
+    def row(self, part: str, metric: str) -> Row:
+        if metric in self.notes:
+            return Row(part, metric, self.n, None, note=self.notes[metric])
+        value = self.values[metric]
+        if metric not in self.replicates:
+            return Row(part, metric, self.n, value)
+        return Row(
+            part, metric, self.n, value, *percentile_interval(self.replicates[metric], LEVEL)
+        )
+
+
+def _measure(
+    s: FloatArray, y: FloatArray, metrics: Sequence[str], n_boot: int, seed: tuple[int, ...]
+) -> _Measured:
+    try:
+        check_pair(s, y)
+    except TableError as error:
+        return _Measured(s.size, {}, {}, dict.fromkeys(metrics, str(error)))
+    notes: dict[str, str] = {}
+    curve: Logistic4 | None = None
+    logistic = [metric for metric in metrics if metric.endswith("_logistic")]
+    if logistic:
+        try:
+            curve = fit_logistic(s, y)
+        except TableError as error:
+            notes = dict.fromkeys(logistic, str(error))
+    possible = [metric for metric in metrics if metric not in notes]
+    values = {metric: METRICS[metric](s, y) for metric in possible}
+    replicates = (
+        bootstrap_replicates(s, y, metrics=possible, n_boot=n_boot, seed=seed, curve=curve)
+        if n_boot
+        else {}
+    )
+    return _Measured(s.size, values, replicates, notes)
+
+
+def _mean(parts: Mapping[str, _Measured], metrics: Sequence[str]) -> _Measured:
+    """The mean over parts of each metric, value by value and resample by resample."""
+    values: dict[str, float] = {}
+    replicates: dict[str, FloatArray] = {}
+    notes: dict[str, str] = {}
+    for metric in metrics:
+        lacking = [name for name, part in parts.items() if metric in part.notes]
+        if lacking:
+            notes[metric] = f"It does not exist in the group {', '.join(lacking)}."
+            continue
+        values[metric] = float(np.mean([part.values[metric] for part in parts.values()]))
+        drawn = [part.replicates[metric] for part in parts.values() if part.replicates]
+        if drawn:
+            replicates[metric] = np.mean(drawn, axis=0)
+    return _Measured(sum(part.n for part in parts.values()), values, replicates, notes)
+
+
+def _checked_rows(name: str, rows: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.integer]:
+    rows = np.asarray(rows)
+    if name in (WHOLE, SUBSET_MEAN):
+        raise TableError(
+            f"A group is called '{name}', but that name stands for a part of every evaluation; "
+            "rename the group."
+        )
+    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+        raise TableError(
+            f"The group '{name}' must be a 1-D array of at least one row index, "
+            f"but it is of shape {rows.shape} and type {rows.dtype}."
+        )
+    if rows.min() < 0 or rows.max() >= n or np.unique(rows).size < rows.size:
+        raise TableError(
+            f"The group '{name}' must hold distinct rows out of 0 to {n - 1}, "
+            f"but it repeats some or goes from {rows.min()} to {rows.max()}."
+        )
+    return rows

@@ -1,0 +1,153 @@
+"""Many repetitions of one experiment as one row a figure: median and spread over folds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from qfm_iqm.files import writing_text
+from qfm_iqm.metrics.published import Published
+
+
+class FoldFigure(NamedTuple):
+    """One figure of one fold.
+
+    Attributes:
+        setting: what was varied beside the fold, such as the share of labels.
+        protocol: "honest" or "paper".
+        fold: its number.
+        part: "whole", a group, or "subset_mean".
+        metric: a name out of `correlation.METRICS`.
+        value: of the metric.
+        images: that it was measured on.
+        epoch: that was chosen, from 1.
+        split_sha256: of the fold.
+    """
+
+    setting: str
+    protocol: str
+    fold: int
+    part: str
+    metric: str
+    value: float
+    images: int
+    epoch: int
+    split_sha256: str
+
+
+class Summary(NamedTuple):
+    """One figure over all folds.
+
+    Attributes:
+        setting: as in `FoldFigure`.
+        protocol: as in `FoldFigure`.
+        part: as in `FoldFigure`.
+        metric: as in `FoldFigure`.
+        folds: their number.
+        median: over folds.
+        mean: over folds.
+        std: sample standard deviation over folds; 0 for one fold.
+        lowest: of the folds.
+        highest: of the folds.
+        split_sha256: of each fold's split, in their order, with spaces between.
+    """
+
+    setting: str
+    protocol: str
+    part: str
+    metric: str
+    folds: int
+    median: float
+    mean: float
+    std: float
+    lowest: float
+    highest: float
+    split_sha256: str
+
+
+def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
+    """Median and spread over folds of each setting, protocol, part and metric, in their order."""
+    values: dict[tuple[str, str, str, str], list[float]] = {}
+    splits: dict[tuple[str, str, str, str], list[str]] = {}
+    for one in figures:
+        key = (one.setting, one.protocol, one.part, one.metric)
+        values.setdefault(key, []).append(one.value)
+        splits.setdefault(key, []).append(one.split_sha256)
+    return [
+        Summary(
+            *key,
+            folds=len(found),
+            median=float(np.median(found)),
+            mean=float(np.mean(found)),
+            std=float(np.std(found, ddof=1)) if len(found) > 1 else 0.0,
+            lowest=min(found),
+            highest=max(found),
+            split_sha256=" ".join(splits[key]),
+        )
+        for key, found in values.items()
+    ]
+
+
+def write_rows(
+    path: Path, kind: type[FoldFigure] | type[Summary], rows: Iterable[FoldFigure | Summary]
+) -> None:
+    """Writes fold figures or summaries as CSV, every digit kept."""
+    with writing_text(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(kind._fields)
+        writer.writerows(rows)
+
+
+def summary_table(
+    rows: Sequence[Summary], beside: Sequence[Published] = (), *, parts: bool = True
+) -> str:
+    """A Markdown table: a line per setting, protocol and part, then the published figures.
+
+    Figures are the median over folds, with the sample standard deviation in brackets. The splits
+    stand below, by the first digits of their SHA-256.
+
+    Args:
+        rows: of one experiment.
+        beside: published figures of the same dataset.
+        parts: show groups too; else the whole alone.
+    """
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    lines = [
+        "| setting | protocol | part | folds | " + " | ".join(metrics) + " |",
+        "|---|---|---|--:|" + "--:|" * len(metrics),
+    ]
+    keys = dict.fromkeys((row.setting, row.protocol, row.part) for row in rows)
+    for key in keys:
+        if not parts and key[2] != "whole":
+            continue
+        found = {r.metric: r for r in rows if (r.setting, r.protocol, r.part) == key}
+        folds = max(row.folds for row in found.values())
+        cells = [_cell(found.get(metric)) for metric in metrics]
+        name = f"{key[1]} (optimistic)" if key[1] == "paper" else key[1]
+        lines.append(f"| {key[0]} | {name} | {key[2]} | {folds} | " + " | ".join(cells) + " |")
+    for one in beside:
+        told = {"srcc": one.srcc, "plcc": one.plcc}
+        cells = [_published_cell(told.get(metric), one.unconfirmed) for metric in metrics]
+        lines.append(
+            f"| {one.method} | published | whole | {one.splits} | " + " | ".join(cells) + " |"
+        )
+    digests = dict.fromkeys(digest for row in rows for digest in row.split_sha256.split())
+    if digests:
+        lines += ["", f"Splits (SHA-256): {', '.join(digest[:12] for digest in digests)}."]
+    if any(one.unconfirmed for one in beside):
+        lines += ["", "? not checked against the paper."]
+    return "\n".join(lines) + "\n"
+
+
+def _published_cell(value: float | None, unconfirmed: bool) -> str:
+    return "" if value is None else f"{value:.3f}{'?' * unconfirmed}"
+
+
+def _cell(row: Summary | None) -> str:
+    if row is None:
+        return ""
+    return f"{row.median:.4f} ({row.std:.4f})" if row.folds > 1 else f"{row.median:.4f}"

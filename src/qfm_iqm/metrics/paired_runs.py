@@ -1,0 +1,151 @@
+"""Paired comparison of training variants over the same splits and seeds.
+
+Every run of a variant has a partner of the reference with the same split, seed, crops and batch
+order; what is compared is the difference within each pair. With few pairs no test can be sharp
+(the smallest two-sided Wilcoxon p is .25 for three pairs, .0625 for five): the number of pairs
+stands beside every figure.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import writing_text
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One figure of one training run.
+
+    Attributes:
+        setting: data and amount of labels.
+        variant: of the method.
+        seed: of split and training; runs of one seed are partners.
+        metric: "srcc" or "plcc".
+        part: "whole", a subset, or "subset_mean".
+        value: of the metric on the test part.
+    """
+
+    setting: str
+    variant: str
+    seed: int
+    metric: str
+    part: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant against a reference, in one setting, metric and part.
+
+    Attributes:
+        setting: as in `Run`.
+        variant: what is compared.
+        reference: what it is compared with; for the reference itself the differences are 0.
+        metric: as in `Run`.
+        part: as in `Run`.
+        pairs: number of partners.
+        median: of the variant's values over these pairs.
+        mean_difference: mean of variant minus reference within pairs.
+        ci_low: lower end of its 95 % bootstrap interval over pairs; NaN for a single one.
+        ci_high: upper end.
+        p: two-sided Wilcoxon signed-rank test; 1 if all differences are zero.
+    """
+
+    setting: str
+    variant: str
+    reference: str
+    metric: str
+    part: str
+    pairs: int
+    median: float
+    mean_difference: float
+    ci_low: float
+    ci_high: float
+    p: float
+
+
+def compare(runs: Iterable[Run], references: Sequence[str], *, seed: int = 0) -> list[Comparison]:
+    """Compares every variant with every reference, wherever they have runs of the same seed.
+
+    Args:
+        runs: figures of runs, in any order.
+        references: variants to compare with.
+        seed: of the bootstrap.
+
+    Raises:
+        TableError: a reference without any run, or two values for one run.
+    """
+    values: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
+    for run in runs:
+        of_variant = values.setdefault((run.setting, run.metric, run.part), {})
+        of_seed = of_variant.setdefault(run.variant, {})
+        if run.seed in of_seed:
+            raise TableError(
+                f"There are two values of {run.metric} on {run.part} for seed {run.seed} of "
+                f"{run.variant} in {run.setting}: leave one."
+            )
+        of_seed[run.seed] = run.value
+    known = {variant for of_variant in values.values() for variant in of_variant}
+    for reference in references:
+        if reference not in known:
+            raise TableError(
+                f"There is no run of the reference '{reference}': the variants are "
+                f"{', '.join(sorted(known)) or 'none'}."
+            )
+    return [
+        _compare(key, variant, reference, of_variant[variant], of_variant[reference], seed)
+        for key, of_variant in values.items()
+        for reference in references
+        if reference in of_variant
+        for variant in of_variant
+        if of_variant[variant].keys() & of_variant[reference].keys()
+    ]
+
+
+def write_comparisons(comparisons: Iterable[Comparison], path: Path) -> None:
+    """Writes comparisons as CSV, a row each."""
+    with writing_text(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Comparison)])
+        writer.writerows(astuple(comparison) for comparison in comparisons)
+
+
+def _compare(
+    key: tuple[str, str, str],
+    variant: str,
+    reference: str,
+    own: Mapping[int, float],
+    other: Mapping[int, float],
+    seed: int,
+) -> Comparison:
+    setting, metric, part = key
+    seeds = sorted(own.keys() & other.keys())
+    mine = np.array([own[s] for s in seeds])
+    differences = mine - np.array([other[s] for s in seeds])
+    draw = np.random.default_rng(seed)
+    means = differences[draw.integers(len(seeds), size=(RESAMPLES, len(seeds)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5]) if len(seeds) > 1 else (np.nan, np.nan)
+    p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    return Comparison(
+        setting=setting,
+        variant=variant,
+        reference=reference,
+        metric=metric,
+        part=part,
+        pairs=len(seeds),
+        median=float(np.median(mine)),
+        mean_difference=float(differences.mean()),
+        ci_low=float(low),
+        ci_high=float(high),
+        p=p,
+    )

@@ -1,0 +1,250 @@
+"""Is one method better than another on the same images? Tests for dependent correlations.
+
+Two methods' scores of the same images are correlated with the same labels, so their correlations
+are not independent: tests for independent ones would be too strict or too loose. Two kinds here:
+
+* of the correlations alone, by theory of normal variables: Meng, Rosenthal, Rubin (1992) and
+  Steiger (1980). For SRCC they take the ranks for normal variables, which is an approximation.
+* of the images: a paired bootstrap, in which both methods are judged by the same resamples. It
+  assumes nothing of their distribution, and takes any metric.
+
+Sources: X.-L. Meng, R. Rosenthal, D. B. Rubin, "Comparing correlated correlation coefficients",
+Psychological Bulletin 111 (1992) 172-175. J. H. Steiger, "Tests for comparing elements of a
+correlation matrix", Psychological Bulletin 87 (1980) 245-251, equations 3, 10 and 14 with the mean
+correlation. S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian
+Journal of Statistics 6 (1979) 65-70.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
+from qfm_iqm.metrics.correlation import METRICS, check_pair, plcc, srcc
+
+TestName = Literal["meng", "steiger"]
+
+
+class ZTest(NamedTuple):
+    """The result of a test.
+
+    Attributes:
+        z: standard normal if the correlations are equal; positive if the first is higher.
+        p: two-sided.
+    """
+
+    z: float
+    p: float
+
+
+def meng_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
+    """Test of Meng, Rosenthal and Rubin: do two methods correlate equally with the labels?
+
+    Args:
+        r_1: correlation of the first method's scores with the labels.
+        r_2: of the second's.
+        r_12: of the methods' scores with each other.
+        n: images.
+
+    Raises:
+        TableError: a correlation out of -1 to 1, or exactly there; three that no variables can
+            have; or fewer than 4 images.
+    """
+    _check(r_1, r_2, r_12, n)
+    mean_square = (r_1**2 + r_2**2) / 2
+    f = min(1.0, (1 - r_12) / (2 * (1 - mean_square)))
+    h = (1 - f * mean_square) / (1 - mean_square)
+    scale = np.sqrt((n - 3) / (2 * (1 - r_12) * h))
+    return _test(float((np.arctanh(r_1) - np.arctanh(r_2)) * scale))
+
+
+def steiger_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
+    """Steiger's test; arguments and errors as of `meng_test`."""
+    _check(r_1, r_2, r_12, n)
+    square = ((r_1 + r_2) / 2) ** 2
+    covariance = r_12 * (1 - 2 * square) - square * (1 - 2 * square - r_12**2) / 2
+    covariance /= (1 - square) ** 2
+    scale = np.sqrt((n - 3) / (2 - 2 * covariance))
+    return _test(float((np.arctanh(r_1) - np.arctanh(r_2)) * scale))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrects p-values for their number by Holm's steps: the chance of any false alarm holds.
+
+    Raises:
+        TableError: a value out of 0 to 1.
+    """
+    if any(not 0 <= p <= 1 for p in p_values):
+        raise TableError("Values of p lie between 0 and 1.")
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for step, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - step) * p_values[i]))
+        corrected[i] = highest
+    return corrected
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two methods on the same images.
+
+    Attributes:
+        first: name of a method.
+        second: name of another.
+        metric: that is compared.
+        n: images.
+        value_1: of the first.
+        value_2: of the second.
+        difference: first minus second.
+        ci_low: lower end of its 95 % interval by the paired bootstrap.
+        ci_high: upper end.
+        p_bootstrap: two-sided, from the share of resamples on either side of no difference; no
+            smaller than 2 over their number and one.
+        p_test: two-sided, of the test for dependent correlations; None for another metric.
+        p_bootstrap_holm: corrected for the number of comparisons.
+        p_test_holm: likewise.
+    """
+
+    first: str
+    second: str
+    metric: str
+    n: int
+    value_1: float
+    value_2: float
+    difference: float
+    ci_low: float
+    ci_high: float
+    p_bootstrap: float
+    p_test: float | None
+    p_bootstrap_holm: float = 1.0
+    p_test_holm: float | None = None
+
+
+def paired_bootstrap(
+    scores_1: npt.ArrayLike,
+    scores_2: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    metric: str = "srcc",
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """The 95 % interval of a difference of one metric, and its two-sided p.
+
+    Args:
+        scores_1: (N,) scores of the first method.
+        scores_2: (N,) scores of the second.
+        labels: (N,) labels of the same images.
+        metric: a name out of `METRICS`.
+        n_boot: resamples, the same for both methods.
+        seed: of the resamples.
+
+    Returns:
+        (low, high, p) of metric(first) - metric(second).
+
+    Raises:
+        TableError: as the metric on either method.
+    """
+    first, second = (
+        bootstrap_replicates(scores, labels, metrics=[metric], n_boot=n_boot, seed=seed)[metric]
+        for scores in (scores_1, scores_2)
+    )
+    differences = first - second
+    low, high = percentile_interval(differences)
+    kept = differences[~np.isnan(differences)]
+    tail = min(np.count_nonzero(kept <= 0), np.count_nonzero(kept >= 0))
+    return low, high, float(min(1.0, 2 * (tail + 1) / (kept.size + 1)))
+
+
+def compare_methods(
+    scores: Mapping[str, npt.ArrayLike],
+    labels: npt.ArrayLike,
+    *,
+    metric: str = "srcc",
+    test: TestName = "meng",
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> list[Difference]:
+    """Compares every two methods on the same images, corrected for the number of comparisons.
+
+    Args:
+        scores: (N,) scores by method.
+        labels: (N,) labels.
+        metric: a name out of `METRICS`; the test for dependent correlations needs srcc or plcc.
+        test: which of these tests.
+        n_boot: resamples of the paired bootstrap.
+        seed: of these.
+
+    Raises:
+        TableError: fewer than two methods, an unknown metric, or scores that cannot be compared.
+    """
+    if len(scores) < 2:
+        raise TableError(f"A comparison needs at least two methods, but {len(scores)} came.")
+    if metric not in METRICS:
+        raise TableError(
+            f"The metric '{metric}' was asked for, but there are: {', '.join(METRICS)}."
+        )
+    found = [
+        _compare(names, scores, labels, metric, test, n_boot, seed)
+        for names in combinations(scores, 2)
+    ]
+    by_bootstrap = holm([one.p_bootstrap for one in found])
+    by_test = holm([one.p_test for one in found if one.p_test is not None])
+    return [
+        Difference(
+            **{
+                **one.__dict__,
+                "p_bootstrap_holm": by_bootstrap[i],
+                "p_test_holm": by_test[i] if by_test else None,
+            }
+        )
+        for i, one in enumerate(found)
+    ]
+
+
+def _compare(
+    names: tuple[str, str],
+    scores: Mapping[str, npt.ArrayLike],
+    labels: npt.ArrayLike,
+    metric: str,
+    test: TestName,
+    n_boot: int,
+    seed: int,
+) -> Difference:
+    (one, y), (two, _) = (check_pair(scores[name], labels) for name in names)
+    value_1, value_2 = METRICS[metric](one, y), METRICS[metric](two, y)
+    low, high, p_bootstrap = paired_bootstrap(one, two, y, metric, n_boot=n_boot, seed=seed)
+    p_test = None
+    if metric in ("srcc", "plcc"):
+        between = (srcc if metric == "srcc" else plcc)(one, two)
+        if abs(between) >= 1:  # the same order: no difference, and nothing to test
+            p_test = 1.0
+        else:
+            tests = {"meng": meng_test, "steiger": steiger_test}
+            p_test = tests[test](value_1, value_2, between, y.size).p
+    return Difference(
+        *names, metric, y.size, value_1, value_2, value_1 - value_2, low, high, p_bootstrap, p_test
+    )
+
+
+def _check(r_1: float, r_2: float, r_12: float, n: int) -> None:
+    if any(not -1 < r < 1 for r in (r_1, r_2, r_12)):
+        raise TableError(
+            f"A test of correlations needs them between -1 and 1, but {r_1}, {r_2}, {r_12} came."
+        )
+    if 1 - r_1**2 - r_2**2 - r_12**2 + 2 * r_1 * r_2 * r_12 <= 0:
+        raise TableError(f"No three variables can have the correlations {r_1}, {r_2} and {r_12}.")
+    if n < 4:
+        raise TableError(f"A test of correlations needs at least 4 images, but {n} came.")
+
+
+def _test(z: float) -> ZTest:
+    return ZTest(z, float(2 * special.ndtr(-abs(z))))

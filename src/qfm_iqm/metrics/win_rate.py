@@ -1,0 +1,100 @@
+"""Two scores of the same images: how often the second is better, and by how much.
+
+The win rate is over the pairs that differ, as in a sign test; its interval is Wilson's.
+Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.metrics.bootstrap import resamples
+from qfm_iqm.metrics.correlation import srcc
+
+RESAMPLES = 1000
+AT_MOST = 20_000  # images that the bootstrap of the mean resamples; beyond, it is normal
+
+
+@dataclass(frozen=True)
+class Versus:
+    """The second of two scores against the first, over the same images.
+
+    Attributes:
+        n: images that have both scores.
+        wins: of the second.
+        losses: of the second.
+        win_rate: wins among the pairs that differ; None if none does.
+        win_low: lower end of its 95 % interval.
+        win_high: upper end.
+        mean: of second minus first.
+        mean_low: lower end of its 95 % interval.
+        mean_high: upper end.
+        srcc: rank correlation of the two; None where there is none.
+    """
+
+    n: int
+    wins: int
+    losses: int
+    win_rate: float | None
+    win_low: float | None
+    win_high: float | None
+    mean: float
+    mean_low: float
+    mean_high: float
+    srcc: float | None
+
+
+def versus(first: npt.ArrayLike, second: npt.ArrayLike, *, higher_is_better: bool = True) -> Versus:
+    """Compares two scores of the same N images.
+
+    Args:
+        first: (N,) scores.
+        second: (N,) scores of the same images.
+        higher_is_better: the direction of both.
+
+    Raises:
+        TableError: fewer than two images, or scores that are no numbers.
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if a.ndim != 1 or a.shape != b.shape or a.size < 2 or not np.isfinite([a, b]).all():
+        raise TableError(
+            "Two scores of the same images, 2 or more, are needed to compare them, but "
+            f"{a.size} and {b.size} came, or some are no finite numbers."
+        )
+    change = b - a
+    better = change if higher_is_better else -change
+    wins, losses = int((better > 0).sum()), int((better < 0).sum())
+    rate = low = high = None
+    if wins + losses:
+        rate = wins / (wins + losses)
+        interval = binomtest(wins, wins + losses).proportion_ci(method="wilson")
+        low, high = float(interval.low), float(interval.high)
+    mean = float(change.mean())
+    if change.size <= AT_MOST:
+        means = np.concatenate(
+            [change[index_BN].mean(1) for index_BN in resamples(change.size, RESAMPLES, 0)]
+        )
+        ends = np.quantile(means, (0.025, 0.975))
+    else:
+        ends = mean + np.array([-1.96, 1.96]) * change.std(ddof=1) / np.sqrt(change.size)
+    try:
+        correlation = srcc(a, b)
+    except TableError:  # all scores of one side are equal
+        correlation = None
+    return Versus(
+        change.size,
+        wins,
+        losses,
+        rate,
+        low,
+        high,
+        mean,
+        float(ends[0]),
+        float(ends[1]),
+        correlation,
+    )

@@ -1,0 +1,1 @@
+"""Pixels to quality: backbone, decoder, and what a model folder holds."""

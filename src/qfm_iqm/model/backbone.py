@@ -1,0 +1,277 @@
+"""Encoder: a timm backbone that turns crops into a class token and patch tokens.
+
+Any timm model that yields a token grid works: vision transformers natively, convolutional and
+hybrid networks by flattening their last feature map, with the mean of the patch tokens in the
+class token's place (METHOD section 3).
+
+An encoder may be frozen, whole or up to some block of a vision transformer. What that part, the
+stem, gives for a crop never changes then: it may be computed once and kept
+(`training.feature_cache`).
+
+Shapes: B crops, C channels, S crop size, N patch tokens, P tokens before them (class token,
+registers), D token width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from textwrap import shorten
+from typing import Any, Self
+
+import timm
+import torch
+from timm.models import VisionTransformer
+from timm.models.mobilenetv3 import MobileNetV3
+from torch import Tensor, nn
+
+from qfm_iqm.errors import ModelError
+from qfm_iqm.model.weights import known_config
+
+
+class Encoder(nn.Module):
+    """A timm backbone without its classifier, from crops in [0, 1] to tokens.
+
+    Args:
+        backbone: timm's name, with or without the tag of its weights.
+        crop: side of the crops in pixels.
+        width: tokens are projected to this width by one linear layer; None keeps the backbone's.
+        state: the backbone's pretrained weights (timm's own key names); None leaves it random.
+
+    Attributes:
+        width: D of the tokens that come out.
+        backbone_width: D of the backbone's own features.
+        patches: of a crop side by side: as fine as a map of it can be.
+        frozen: modules of the backbone that `freeze` has fixed.
+
+    Raises:
+        ModelError: an unknown backbone, weights that do not fit it, or a backbone whose features
+            are no token grid.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        crop: int = 224,
+        width: int | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.frozen: tuple[nn.Module, ...] = ()
+        self._stem_blocks: int | None = None
+        self.backbone: Any = _create(backbone, crop, state)  # timm's attributes are untyped
+        # Pixel by pixel in memory: convolutions run faster on a CPU (benchmarks/speed.py).
+        self.backbone.to(memory_format=torch.channels_last)
+        config = self.backbone.pretrained_cfg
+        # Normalisation belongs to the backbone: callers hand over plain [0, 1] pixels.
+        self.register_buffer("mean", _channels(config["mean"]), persistent=False)
+        self.register_buffer("std", _channels(config["std"]), persistent=False)
+        self.backbone_width = int(self.backbone.num_features)
+        features = _check_features(backbone, self.backbone, crop)
+        self.width = width or self.backbone_width
+        self.project = nn.Linear(self.backbone_width, width) if width else nn.Identity()
+        self._prefix_tokens = int(getattr(self.backbone, "num_prefix_tokens", 0))
+        self._has_class_token = getattr(self.backbone, "cls_token", None) is not None
+        self.patches = math.isqrt(self._arranged(features).shape[1] - 1)
+
+    def freeze(self, blocks: int | None = None) -> None:
+        """Fixes the stem: its weights are trained no more, and it stays in evaluation mode.
+
+        Args:
+            blocks: of a vision transformer, whose embeddings and first blocks are the stem; None
+                for the whole backbone, whatever it is.
+
+        Raises:
+            ModelError: the backbone is no vision transformer, or has fewer blocks.
+        """
+        if blocks is None:
+            self.frozen = (self.backbone,)
+            self.backbone.requires_grad_(False)
+        else:
+            vit = self.backbone
+            if not isinstance(vit, VisionTransformer):
+                raise ModelError(
+                    "Only the blocks of a plain vision transformer can be frozen, and the "
+                    f"backbone is a {type(vit).__name__}: leave backbone.frozen_blocks out."
+                )
+            if blocks > len(vit.blocks):
+                raise ModelError(
+                    f"The backbone has {len(vit.blocks)} blocks: {blocks} cannot be frozen."
+                )
+            after = {id(part) for part in (*vit.blocks[blocks:], vit.norm)}
+            parts = [part for part in vit.children() if part is not vit.blocks]
+            self.frozen = tuple(p for p in (*parts, *vit.blocks) if id(p) not in after)
+            for part in self.frozen:
+                part.requires_grad_(False)
+            for parameter in vit.parameters(recurse=False):  # class token, position embedding
+                parameter.requires_grad_(False)
+        self._stem_blocks = blocks
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of all that is not frozen."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    def forward(self, crops_BCSS: Tensor) -> Tensor:
+        """Encodes crops.
+
+        Args:
+            crops_BCSS: RGB crops (B, 3, S, S) in [0, 1]; or, of a frozen encoder, what `stem`
+                gave for them, which has three dimensions.
+
+        Returns:
+            Tokens (B, 1 + N, D): the class token first.
+        """
+        if crops_BCSS.ndim == 3:
+            return self._after(crops_BCSS)
+        if self.frozen:
+            return self._after(self.stem(crops_BCSS))
+        tokens: Tensor = self.project(self._arranged(self._features(crops_BCSS)))
+        return tokens
+
+    def stem(self, crops_BCSS: Tensor) -> Tensor:
+        """What the frozen part gives for crops (B, 3, S, S) in [0, 1].
+
+        Returns:
+            Tokens (B, P + N, D) after the last frozen block, or, of an encoder frozen whole, the
+            backbone's class and patch tokens (B, 1 + N, D).
+
+        Raises:
+            ValueError: nothing is frozen.
+        """
+        if not self.frozen:
+            raise ValueError("an encoder without frozen part has no stem")
+        if self._stem_blocks is None:
+            return self._arranged(self._features(crops_BCSS))
+        (found,) = self.backbone.forward_intermediates(
+            self._normalised(crops_BCSS),
+            indices=[self._stem_blocks - 1],
+            return_prefix_tokens=True,
+            stop_early=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        stem_BND: Tensor = torch.cat(found[::-1], 1) if isinstance(found, tuple) else found
+        return stem_BND
+
+    def _after(self, stem_BND: Tensor) -> Tensor:
+        """From what `stem` gave to tokens (B, 1 + N, D)."""
+        if not self.frozen:
+            raise ValueError("crops must have four dimensions (B, 3, S, S)")
+        if self._stem_blocks is not None:
+            vit = self.backbone
+            stem_BND = self._arranged(vit.norm(vit.blocks[self._stem_blocks :](stem_BND)))
+        tokens: Tensor = self.project(stem_BND)
+        return tokens
+
+    def _normalised(self, crops_BCSS: Tensor) -> Tensor:
+        normalised_BCSS = (crops_BCSS - self.mean) / self.std
+        return normalised_BCSS.contiguous(memory_format=torch.channels_last)
+
+    def _features(self, crops_BCSS: Tensor) -> Tensor:
+        features: Tensor = self.backbone.forward_features(self._normalised(crops_BCSS))
+        return features
+
+    def _arranged(self, features: Tensor) -> Tensor:
+        """The backbone's features as class token and patch tokens (B, 1 + N, D)."""
+        if features.ndim == 4:
+            # Convolutional maps are (B, D, h, w); some hierarchical transformers give (B, h, w, D).
+            channels_first = features.shape[1] == self.backbone_width
+            features = (
+                features.flatten(2).transpose(1, 2) if channels_first else features.flatten(1, 2)
+            )
+        patches = features[:, self._prefix_tokens :]
+        class_token = features[:, :1] if self._has_class_token else patches.mean(1, keepdim=True)
+        return torch.cat([class_token, patches], 1)
+
+
+def _create(name: str, crop: int, state: Mapping[str, Tensor] | None) -> Any:
+    """Builds the backbone without classifier and, if given, loads `state` into it."""
+    config = known_config(name)
+    if config is None:
+        raise ModelError(
+            f"Backbone '{name}' is not known to timm {timm.__version__}: "
+            "timm.list_models() lists the names, timm.list_pretrained() those with a weights tag."
+        )
+    # Networks with a position embedding are built for one input size; others take any.
+    options: dict[str, Any] = {"img_size": crop} if config.fixed_input_size else {}
+    if state is not None:
+        _check_complete(name, state)
+        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
+    try:
+        backbone: Any = timm.create_model(name, num_classes=0, **options)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        reason = shorten(str(error), 400, placeholder=" ...")
+        raise ModelError(f"Backbone '{name}' cannot be built at {crop} pixels: {reason}") from error
+    # What stands behind the features is dead weight here. (In EfficientNets the head convolution
+    # stands before them, and stays.)
+    behind = ["attn_pool", "fc_norm", "head"]
+    if isinstance(backbone, MobileNetV3):
+        behind += ["conv_head", "norm_head"]
+    for part in behind:
+        if hasattr(backbone, part):
+            setattr(backbone, part, nn.Identity())
+    for module in backbone.modules():
+        if hasattr(module, "get_attention_biases"):
+            module.get_attention_biases = partial(_attention_biases, module)
+    return backbone
+
+
+def _attention_biases(module: Any, device: torch.device) -> Tensor:
+    """The position biases of LeViT and its kin, looked up anew each time.
+
+    timm keeps those of the first evaluation: stale once weights are loaded, and without a
+    gradient for good if that evaluation had none.
+    """
+    biases: Tensor = module.attention_biases[:, module.attention_bias_idxs]
+    return biases
+
+
+@torch.no_grad()
+def _check_features(name: str, backbone: Any, crop: int) -> Tensor:
+    """Runs one black crop through, to refuse now what would fail at the first real one."""
+    try:
+        features = backbone.eval().forward_features(torch.zeros(1, 3, crop, crop))
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        reason = shorten(str(error), 400, placeholder=" ...")
+        raise ModelError(f"Backbone '{name}' cannot take {crop} pixels: {reason}") from error
+    finally:
+        backbone.train()
+    shape = tuple(getattr(features, "shape", ()))
+    if len(shape) not in (3, 4) or backbone.num_features not in shape[1:]:
+        raise ModelError(f"Backbone '{name}' gives no grid of tokens but features {shape}.")
+    found: Tensor = features
+    return found
+
+
+def _check_complete(name: str, state: Mapping[str, Tensor]) -> None:
+    """Refuses weights that lack a key of the backbone or bring one it does not have.
+
+    timm itself stops being strict as soon as the classifier is left out, so we look first.
+    The classifier alone may be absent: it is not used.
+    """
+    with torch.device("meta"):
+        whole: Any = timm.create_model(name)
+    heads = whole.pretrained_cfg.get("classifier") or ()
+    prefixes = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
+    expected = set(whole.state_dict())
+    missing = sorted(key for key in expected - set(state) if not key.startswith(prefixes))
+    unexpected = sorted(set(state) - expected)
+    for keys, verb in ((missing, "lack"), (unexpected, "bring unexpected")):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise ModelError(
+                f"The weights {verb} {', '.join(keys[:3])}{more}: they are not those of '{name}'."
+            )
+
+
+def _channels(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).reshape(1, 3, 1, 1)

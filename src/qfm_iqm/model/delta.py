@@ -1,0 +1,163 @@
+"""A model as the small part that was trained, to be put upon a public backbone at loading.
+
+Of a network tuned by adapters (`model.delta`) each linear layer is W + B A: the public weight
+and a product of low rank. Such a model is kept without W: the two factors of each change, what
+else of the backbone was changed (its norms), and all that stands behind the backbone. Factors are
+found again from the merged weights, as the change's singular vectors, so that any model folder can
+be packed; a change of higher rank is refused, unless its loss is asked for.
+
+    W' - W = U S V^T,   B = U sqrt(S), A = sqrt(S) V^T   (first r singular values)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from qfm_iqm.errors import ModelError
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
+_NAME = "default"  # peft's, of the one adapter of a layer
+_A, _B = f".lora_A.{_NAME}.weight", f".lora_B.{_NAME}.weight"
+_BASE = ".base_layer."
+
+
+def add_adapters(backbone: nn.Module, rank: int) -> None:
+    """Gives each linear layer that is trained an adapter, and leaves only these and norms to train.
+
+    Layers whose weights are fixed already (`Encoder.freeze`) stay as they are.
+
+    Args:
+        backbone: changed in place.
+        rank: r.
+
+    Raises:
+        ModelError: there is no linear layer to adapt.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    trained = {
+        name: module
+        for name, module in backbone.named_modules()
+        if any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    }
+    layers = [name for name, module in trained.items() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ModelError(
+            f"A backbone {type(backbone).__name__} has no linear layer for adapters: set "
+            "backbone.tune to 'all' or 'none'."
+        )
+    backbone.requires_grad_(False)
+    # alpha = r: what is added is B A itself.
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=layers)
+    inject_adapter_in_model(config, backbone)
+    for module in trained.values():
+        if isinstance(module, _NORMS):
+            module.requires_grad_(True)
+
+
+def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the plain network: each product added to its layer's weight.
+
+    Args:
+        state: of a network with adapters, or of one without, which is given back as it is.
+    """
+    plain: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key.endswith((_A, _B)):
+            continue
+        layer, base, what = key.partition(_BASE)
+        if base and what == "weight":
+            # In float64: the order of a matrix product's sums must not show in the weights.
+            product = state[layer + _B].double() @ state[layer + _A].double()
+            value = (value.double() + product).to(value.dtype)
+        plain[f"{layer}.{what}" if base else key] = value
+    return plain
+
+
+BACKBONE = "encoder.backbone."
+_A, _B = ".packed_a", ".packed_b"
+_EXACT = 1e-3  # of a change that rank r may leave out: rounding leaves less, training more
+
+
+def content_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights, whatever file they came in: keys in order, with shape and numbers."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def pack(
+    state: Mapping[str, Tensor], base: Mapping[str, Tensor], rank: int
+) -> tuple[dict[str, Tensor], float]:
+    """The part of a network that its public backbone does not hold.
+
+    Args:
+        state: of the network, adapters merged.
+        base: of the same network with the public weights of its backbone.
+        rank: r of the factors kept; a matrix for which they would be no smaller is kept whole.
+
+    Returns:
+        The packed state, and the largest share (Frobenius norm) that was left out of a change.
+    """
+    packed: dict[str, Tensor] = {}
+    left_out = 0.0
+    for key, value in state.items():
+        if not key.startswith(BACKBONE):
+            packed[key] = value
+            continue
+        public = base[key]
+        change = value.double() - public.double()
+        if not change.any():
+            continue
+        if value.ndim != 2 or rank * sum(value.shape) >= value.numel():
+            packed[key] = value
+            continue
+        u, s, vh = torch.linalg.svd(change, full_matrices=False)
+        root = s[:rank].sqrt()
+        packed[key + _B] = (u[:, :rank] * root).to(value.dtype)
+        packed[key + _A] = (root[:, None] * vh[:rank]).to(value.dtype)
+        left_out = max(left_out, (s[rank:].norm() / s.norm()).item())
+    return packed, left_out
+
+
+def check_loss(left_out: float, rank: int, allowed: float = _EXACT) -> None:
+    """Refuses to leave more out of a change than is allowed.
+
+    Raises:
+        ModelError: says how much it is.
+    """
+    if left_out > allowed:
+        raise ModelError(
+            f"Rank {rank} would leave {left_out:.1%} out of what training changed in a layer: "
+            "train with backbone.tune = 'adapters', take a higher --rank, or allow the loss with "
+            "--lossy."
+        )
+
+
+def unpack(packed: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The whole network's state: public weights, changes added.
+
+    Args:
+        packed: as `pack` gave it.
+        base: of the network with the same public weights.
+    """
+    state = dict(base)
+    for key, value in packed.items():
+        if key.endswith(_A):
+            continue
+        if key.endswith(_B):
+            layer = key.removesuffix(_B)
+            # In float64: the order of a matrix product's sums must not show in the weights.
+            change = value.double() @ packed[layer + _A].double()
+            state[layer] = (state[layer].double() + change).float()
+        else:
+            state[key] = value
+    return state

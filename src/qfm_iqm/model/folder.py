@@ -1,0 +1,224 @@
+"""The model folder: `model.safetensors` + `card.json`, written whole and read strictly.
+
+Design choices:
+* Nothing is unpickled, nothing is fetched unless the name starts with `hub:`.
+* The card holds the weights' SHA-256: a damaged or exchanged file is noticed.
+* Weights may be stored in half precision; they are always computed in full.
+* A packed model (`model.delta`) holds only what was trained upon a public backbone; that one
+  comes from `QFM_BACKBONE_DIR` or timm's hub, and is checked by hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+from textwrap import shorten
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from qfm_iqm.errors import ModelError, TableError
+from qfm_iqm.files import replacing
+from qfm_iqm.model.card import BaseWeights, ModelCard, read_card
+from qfm_iqm.model.delta import check_loss, content_hash, merged, pack, unpack
+from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE, find_model
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.model.weights import BACKBONE_DIR, backbone_state, read_safetensors
+
+
+def save_model(
+    model: QualityModel, folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes a model folder; an interruption leaves no half-written file.
+
+    Args:
+        model: what to save, adapters merged; its card is completed with the weights' hash and the
+            version.
+        folder: made if it is not there; an earlier model in it is replaced.
+        dtype: precision of the floating-point weights in the file.
+    """
+    state = merged(model.network.state_dict())
+    _write(model.card.model_copy(update={"base": None}), _content(state, dtype), Path(folder))
+
+
+def kept_precision(model: QualityModel) -> torch.dtype:
+    """The precision that a model's weights can be kept in without loss: half, or float32."""
+    weights = [
+        value for value in model.network.state_dict().values() if value.dtype.is_floating_point
+    ]
+    exact = all(torch.equal(value, value.half().float()) for value in weights)
+    return torch.float16 if exact else torch.float32
+
+
+def save_packed(
+    name: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    rank: int = 16,
+    lossy: bool = False,
+    dtype: torch.dtype = torch.float16,
+) -> float:
+    """Writes a model as the part that was trained upon a public backbone (`model.delta`).
+
+    Args:
+        name: of a model as `load_model` takes it, whose backbone's name has timm's tag of the
+            weights that it was tuned from.
+        folder: made if it is not there; an earlier model in it is replaced.
+        rank: of the factors that are kept of each layer's change.
+        lossy: whether more than rounding may be left out of a change.
+        dtype: precision of the weights in the file.
+
+    Returns:
+        The largest share that was left out of a layer's change.
+
+    Raises:
+        ModelError: no such model, no public weights, or a change of higher rank.
+    """
+    model = load_model(name)
+    if model.card.training.get("backbone_weights") == "random":
+        raise ModelError(
+            f"'{model.card.name}' was trained from random weights: there are no public ones that "
+            "it could be put upon."
+        )
+    network, base = _upon_public_weights(model.card)
+    packed, left_out = pack(model.network.state_dict(), network.state_dict(), rank)
+    if not lossy:
+        check_loss(left_out, rank)
+    card = model.card.model_copy(update={"base": base})
+    _write(card, _content(packed, dtype), Path(folder))
+    return left_out
+
+
+def save_with_card(
+    name: str | os.PathLike[str], card: ModelCard, folder: str | os.PathLike[str]
+) -> None:
+    """Writes a model folder of the same weights, to the byte, with another card.
+
+    Args:
+        name: of the model as `load_model` takes it.
+        card: the new one.
+        folder: made if it is not there; an earlier model in it is replaced.
+
+    Raises:
+        ModelError: no such model, or a folder that cannot be written.
+    """
+    _write(card, (find_model(os.fspath(name)) / WEIGHTS_FILE).read_bytes(), Path(folder))
+
+
+def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
+    """Loads a model, ready to score, or to be part of a loss.
+
+    Its weights are float32, whatever torch's default is, and take no gradients: an optimizer of a
+    module that it is part of would train it to like what it sees. To train it on:
+    `model.network.requires_grad_().train()`.
+
+    Args:
+        name: the name of a model in the package ("default"), a model folder, or
+            `hub:owner/name` for one on the Hugging Face hub (the only case that uses a network).
+
+    Raises:
+        ModelError: no such model; a missing, damaged or later card; weights that are missing,
+            damaged, or not the card's.
+    """
+    folder = find_model(os.fspath(name))
+    card = read_card(folder / CARD_FILE)
+    weights = folder / WEIGHTS_FILE
+    state = read_safetensors(weights)
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if card.weights_sha256 and found != card.weights_sha256:
+        raise ModelError(
+            f"{weights} is not the file its card describes (SHA-256 {found[:12]}..., the card says "
+            f"{card.weights_sha256[:12]}...): it is damaged or was exchanged."
+        )
+    if card.base is None:
+        network = QualityNetwork(**card.network.model_dump())
+    else:
+        network, _ = _upon_public_weights(card)
+        state = unpack(state, network.state_dict())
+    _load_strictly(network, state, weights)
+    return QualityModel(network.float(), card).eval().requires_grad_(False)
+
+
+def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:
+    """Reads the card of a model alone; names as in `load_model`.
+
+    Raises:
+        ModelError: no such model, or a card that is missing, damaged or later.
+    """
+    return read_card(find_model(os.fspath(name)) / CARD_FILE)
+
+
+def _upon_public_weights(card: ModelCard) -> tuple[QualityNetwork, BaseWeights]:
+    """A card's network with the public weights of its backbone, checked if the card knows them.
+
+    Raises:
+        ModelError: they cannot be had, or are others.
+    """
+    name = card.base.name if card.base else card.network.backbone
+    try:
+        public = backbone_state(None, name)
+    except ModelError as error:
+        raise ModelError(
+            f"The model '{card.name}' is put upon public weights that are not here (the default "
+            f"model needs none): {error}"
+        ) from error
+    assert public is not None
+    found = BaseWeights(name=name, sha256=content_hash(public))
+    if card.base is not None and found != card.base:
+        raise ModelError(
+            f"The weights '{name}' are not those that '{card.name}' was tuned from (content "
+            f"{found.sha256[:12]}..., the card says {card.base.sha256[:12]}...): remove them from "
+            f"{BACKBONE_DIR} or the hub's cache, and get timm's own."
+        )
+    return QualityNetwork(**card.network.model_dump(), backbone_state=public), found
+
+
+def _content(state: Mapping[str, Tensor], dtype: torch.dtype) -> bytes:
+    """A state as a safetensors file, its floating-point numbers in a precision."""
+    return save(
+        {
+            key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
+            .contiguous()
+            for key, value in state.items()
+        }
+    )  # fmt: skip
+
+
+def _write(card: ModelCard, content: bytes, folder: Path) -> None:
+    """Writes both files of a model folder; the card is completed."""
+    card = card.model_copy(
+        update={
+            "weights_sha256": hashlib.sha256(content).hexdigest(),
+            "version": metadata.version("qfm-iqm"),
+        }
+    )
+    card_content = (card.model_dump_json(indent=2) + "\n").encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace({folder / WEIGHTS_FILE: content, folder / CARD_FILE: card_content})
+    except OSError as error:
+        raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
+    except TableError as error:
+        raise ModelError(f"The model cannot be written to {folder}: {error}") from error
+
+
+def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Path) -> None:
+    """Copies `state` into `network`; every key and shape must be the network's own."""
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        reason = shorten(str(error).split(":", 1)[-1], 400, placeholder=" ...")
+        raise ModelError(f"{source} does not hold the network of its card: {reason}") from error
+
+
+def _replace(contents: dict[Path, bytes]) -> None:
+    """Writes all of the files beside their places, and only then moves them there, in order."""
+    with ExitStack() as places:
+        for path, content in reversed(contents.items()):  # what is entered last is moved first
+            places.enter_context(replacing(path)).write_bytes(content)

@@ -1,0 +1,201 @@
+"""A quality model: a network with the way images reach it and a card; what users hold.
+
+Shapes: B images, C channels, H and W pixels, K crops per image, S crop size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from qfm_iqm.image.decode import Source, in_eight_bits
+from qfm_iqm.image.pixel_features import pixel_statistics
+from qfm_iqm.image.preprocess import working_size
+from qfm_iqm.image.preprocess_torch import Pixels, checked_pixels, covering_crops, fit
+from qfm_iqm.image.resize import as_floats, read_fitted
+from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.forking import keep_forks_able
+from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.model.prediction import QualityScore, score_of
+from qfm_iqm.model.quality_map import QualityMap, cells, regions
+from qfm_iqm.model.reference import Curve
+
+
+class QualityModel(nn.Module):
+    """A network, its preprocessing and its card.
+
+    Called on a batch of images it is a differentiable function, usable as a loss; `score`
+    takes one image from anywhere. `qfm_iqm.scoring` scores many.
+
+    It stays in evaluation mode when a module that it is part of is set to training: else batch
+    norm would go on learning, and scores would change for good. `network` is an ordinary module:
+    `model.network.train()` sets it to training.
+
+    Args:
+        network: crops in, qualities out.
+        card: says how images become crops, and in what units scores are.
+    """
+
+    def __init__(self, network: QualityNetwork, card: ModelCard) -> None:
+        super().__init__()
+        self.network = network
+        self.card = card
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the network to evaluation, whatever the mode; see the class."""
+        return super().train(False)
+
+    def forward(self, images_BCHW: Pixels) -> Tensor:
+        """Scores a batch of equally large images, with gradients.
+
+        Args:
+            images_BCHW: RGB images (B, 3, H, W), floats in [0, 1] of any precision, or uint8; or
+                an array (B, H, W, 3) of such. Values beyond the range by `OVERSHOOT` at most
+                (`image.preprocess_torch`) are clamped, and have no gradient.
+
+        Returns:
+            Scores (B,) in label units: each the mean over the image's covering crops, through the
+            card's calibration if it has one.
+
+        Raises:
+            TypeError: neither a tensor nor an array.
+            ValueError: of another shape or type, not finite, or beyond the range.
+        """
+        if not torch.compiler.is_compiling():
+            keep_forks_able()
+        wanted = "a batch (B, 3, H, W), or an array (B, H, W, 3)"
+        images_BCHW = checked_pixels(images_BCHW, "images", wanted, dimensions=4)
+        crops_KBCSS = torch.stack(list(self.crops(images_BCHW)))
+        scores: Tensor = self.network(self._placed(crops_KBCSS.flatten(0, 1)))
+        scores = scores.reshape(crops_KBCSS.shape[:2]).mean(0)
+        calibration = self.card.calibration
+        return scores if calibration is None else _bent(scores, calibration)
+
+    def crops(self, image_CHW: Tensor) -> Iterator[Tensor]:
+        """The crops that cover an image (or a batch of equally large ones), one by one."""
+        fitted = fit(image_CHW, self.card.preprocessing)
+        return covering_crops(fitted, self.card.preprocessing)
+
+    def statistics(self, fitted_CHW: Tensor) -> npt.NDArray[np.float64] | None:
+        """A fitted image's pixel statistics, if the card asks for them."""
+        meaning = self.card.meaning
+        if meaning is None or meaning.usual is None:
+            return None
+        return pixel_statistics(in_eight_bits(fitted_CHW.cpu().numpy()))
+
+    @torch.inference_mode()
+    def score(self, image: Source | Pixels, *, batch_size: int = 32) -> QualityScore:
+        """Scores one image.
+
+        Args:
+            image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
+                or an array (H, W, 3), floats in [0, 1] or uint8. Values beyond the range by
+                `OVERSHOOT` at most (`image.preprocess_torch`) are clamped.
+            batch_size: crops that go through the network at once; does not change the score.
+
+        Raises:
+            ImageError: the image cannot be read.
+            ValueError: the pixels are of another shape or type, not finite, or beyond the range;
+                or `batch_size` is below 1.
+        """
+        fitted_CHW, height, width = self._fitted(image)
+        crops = covering_crops(fitted_CHW, self.card.preprocessing)
+        return score_of(
+            self.card,
+            self._answers(crops, batch_size),
+            width=width,
+            height=height,
+            statistics=self.statistics(fitted_CHW),
+        )
+
+    @torch.inference_mode()
+    def explain(self, image: Source | Pixels, *, batch_size: int = 32) -> QualityMap:
+        """Says where one image is good and where it is bad (`model.quality_map`).
+
+        Args:
+            image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
+                or an array (H, W, 3), floats in [0, 1] or uint8. Values beyond the range by
+                `OVERSHOOT` at most (`image.preprocess_torch`) are clamped.
+            batch_size: crops that go through the network at once; does not change the map.
+
+        Raises:
+            ImageError: the image cannot be read.
+            ValueError: the pixels are of another shape or type, not finite, or beyond the range;
+                or `batch_size` is below 1.
+        """
+        fitted_CHW, height, width = self._fitted(image)
+        preprocessing = self.card.preprocessing
+        size = preprocessing.crop
+        length = working_size(height, width, preprocessing)
+        parts = regions(*length, size)
+        values_K = self._answers(covering_crops(fitted_CHW, preprocessing), batch_size)
+        values_TL = self._answers(parts.crops(fitted_CHW, size), batch_size)
+        values_RC = parts.spread(
+            values_TL.reshape(len(parts.tops), len(parts.lefts)),
+            length,
+            (
+                cells(length[0], size, self.network.encoder.patches),
+                cells(length[1], size, self.network.encoder.patches),
+            ),
+        )
+        values_RC += values_K.mean() - values_RC.mean()
+        calibration, label = self.card.calibration, self.card.label
+        if calibration is not None:
+            values_RC = calibration(values_RC)
+        score = score_of(self.card, values_K, width=width, height=height).value
+        shown_RC = np.vectorize(label.show, otypes=[np.float32])(values_RC)
+        return QualityMap(shown_RC, score, width, height)
+
+    def _fitted(self, image: Source | Pixels) -> tuple[Tensor, int, int]:
+        """An image from anywhere at its working size, and its own height and width."""
+        preprocessing = self.card.preprocessing
+        if isinstance(image, Tensor | np.ndarray):
+            wanted = "an RGB tensor (3, H, W), or an array (H, W, 3)"
+            # As files are: on the CPU, and reduced in 8 bits.
+            image_CHW = checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
+            height, width = image_CHW.shape[-2:]
+            return fit(image_CHW, preprocessing), height, width
+        name = None
+        if isinstance(image, str) and "://" in image:
+            # Here, not above: `scoring` stands above this room, and has the one way to fetch.
+            from qfm_iqm.image.load import fetch
+
+            name, image = image, fetch(image)
+        found = read_fitted(image, preprocessing, name=name)
+        return torch.from_numpy(as_floats(found.pixels)), found.height, found.width
+
+    def _placed(self, crops_BCSS: Tensor) -> Tensor:
+        """Crops where the network is, and in its precision."""
+        return crops_BCSS.to(self.network.scale.mean)
+
+    def _answers(self, crops: Iterable[Tensor], batch_size: int) -> npt.NDArray[np.float64]:
+        """The network's answers (K,) for crops, batch by batch, in evaluation mode."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        keep_forks_able()
+        coming = iter(crops)
+        training = self.network.training
+        self.network.eval()
+        values = []
+        try:
+            while batch := list(islice(coming, batch_size)):
+                values.append(self.network(self._placed(torch.stack(batch))).cpu())
+        finally:
+            self.network.train(training)
+        return np.asarray(torch.cat(values).double().numpy())
+
+
+def _bent(values_B: Tensor, curve: Curve) -> Tensor:
+    """A calibration curve at values (B,), with gradients."""
+    x, y = (torch.tensor(knots).to(values_B) for knots in (curve.x, curve.y))
+    if len(x) == 1:
+        return y + 0 * values_B
+    place_B = torch.searchsorted(x, values_B.detach()).clamp(1, len(x) - 1)
+    share_B = ((values_B - x[place_B - 1]) / (x[place_B] - x[place_B - 1])).clamp(0, 1)
+    return y[place_B - 1] + share_B * (y[place_B] - y[place_B - 1])

@@ -1,0 +1,122 @@
+"""The quality network: encoder, decoder and label scale (METHOD section 3).
+
+It may hold a second opinion, on the statistics of the pixels (`model.nss`; ours). A
+quality is the weighted mean of both then.
+
+Shapes: B crops, S crop size, N patch tokens, D token width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.card import NetworkConfig
+from qfm_iqm.model.decoder import AttentionPanelDecoder
+from qfm_iqm.model.nss import StatisticsOpinion
+
+
+class LabelScale(nn.Module):
+    """Mean and standard deviation of the training labels, kept with the weights.
+
+    The network learns z-scored labels, which makes losses and thresholds mean the same on every
+    dataset; its answers are given back in the label's own units.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
+        super().__init__()
+        if not std > 0:
+            raise ValueError(f"the labels' standard deviation must be above zero, not {std}")
+        self.register_buffer("mean", torch.tensor(float(mean)))
+        self.register_buffer("std", torch.tensor(float(std)))
+
+    def to_units(self, standard_B: Tensor) -> Tensor:
+        """Z-scores (B,) to label units."""
+        return standard_B * self.std + self.mean
+
+    def to_standard(self, labels_B: Tensor) -> Tensor:
+        """Label units (B,) to z-scores."""
+        return (labels_B - self.mean) / self.std
+
+
+class QualityNetwork(nn.Module):
+    """Crops in [0, 1] to qualities in the label's units.
+
+    Args:
+        backbone: timm's name of the encoder.
+        crop: side of the crops in pixels.
+        width: token width after a linear projection; None keeps the backbone's.
+        heads: attention heads of the decoder; None takes one per 64 channels.
+        panel: learned queries of the decoder.
+        statistics: centres of the second opinion; None for none.
+        statistics_weight: of the second opinion; the decoder's has the rest of 1.
+        label_mean: mean of the training labels, in their units.
+        label_std: their standard deviation.
+        backbone_state: pretrained weights of the backbone in timm's key names.
+
+    Raises:
+        ModelError: an unknown backbone, weights that do not fit, heads that do not divide.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        crop: int = 224,
+        width: int | None = None,
+        heads: int | None = None,
+        panel: int = 6,
+        statistics: int | None = None,
+        statistics_weight: float = 0.5,
+        label_mean: float = 0.0,
+        label_std: float = 1.0,
+        backbone_state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = NetworkConfig(
+            backbone=backbone,
+            crop=crop,
+            width=width,
+            heads=heads,
+            panel=panel,
+            statistics=statistics,
+            statistics_weight=statistics_weight,
+        )
+        self.encoder = Encoder(backbone, crop=crop, width=width, state=backbone_state)
+        self.decoder = AttentionPanelDecoder(self.encoder.width, heads=heads, panel=panel)
+        self.statistics = None if statistics is None else StatisticsOpinion(statistics)
+        self.scale = LabelScale(label_mean, label_std)
+
+    def encode(self, crops_BCSS: Tensor) -> Tensor:
+        """Crops (B, 3, S, S) in [0, 1] to tokens (B, 1 + N, D), class token first."""
+        tokens: Tensor = self.encoder(crops_BCSS)
+        return tokens
+
+    def decode(self, tokens_BND: Tensor) -> Tensor:
+        """Tokens (B, 1 + N, D) to qualities (B,) in label units: the decoder's opinion alone."""
+        return self.scale.to_units(self.decoder(tokens_BND))
+
+    def opinions(self, crops_BCSS: Tensor) -> Tensor:
+        """Crops (B, 3, S, S) in [0, 1] to opinions (B, 1 or 2), in deviations of the labels."""
+        opinions = [self.decoder(self.encode(crops_BCSS))]
+        if self.statistics is not None:
+            opinions.append(self.statistics(crops_BCSS))
+        return torch.stack(opinions, 1)
+
+    def weigh(self, opinions_BO: Tensor) -> Tensor:
+        """Opinions (B, 1 or 2) to qualities (B,) in label units."""
+        quality_B = opinions_BO[:, 0]
+        if self.statistics is not None:
+            weight = self.config.statistics_weight
+            quality_B = (1 - weight) * quality_B + weight * opinions_BO[:, 1]
+        return self.scale.to_units(quality_B)
+
+    def forward(self, crops_BCSS: Tensor) -> Tensor:
+        """Crops (B, 3, S, S) in [0, 1] to qualities (B,) in label units."""
+        return self.weigh(self.opinions(crops_BCSS))

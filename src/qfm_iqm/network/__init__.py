@@ -1,1 +1,0 @@
-"""Pixels -> quality: encoder, attention-panel decoder, label scale, and the model folder."""

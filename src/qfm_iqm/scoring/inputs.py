@@ -1,0 +1,157 @@
+"""Which files are meant by the paths on a command line."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import IO
+
+from qfm_iqm.errors import QFMError
+from qfm_iqm.image.fetch import is_url, is_web
+from qfm_iqm.image.formats import SUFFIXES
+from qfm_iqm.text_tables import as_utf8
+
+_NO_NAMES = {b"/", b"\\", b"\n", b"\r"}  # single bytes that no list of files names
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files under some paths.
+
+    Attributes:
+        files: as found under the argument given, each once; named files keep their place, those
+            of a folder are sorted.
+        skipped: how many files in folders were passed over for a name that is not meant.
+        unreadable: folders that could not be listed.
+        folders: how many of the paths were folders.
+    """
+
+    files: tuple[str, ...]
+    skipped: int
+    unreadable: tuple[str, ...]
+    folders: int = 0
+
+
+def find_images(
+    paths: Iterable[str],
+    *,
+    all_files: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> FoundFiles:
+    """Finds image files: folders recursively by name ending, files as they are named.
+
+    What is hidden (a name that begins with a dot) is passed over, and so are links to folders,
+    which may lead in a circle. A URL is a file too, unless its file system says that it is a
+    folder: of a web address nobody can say that.
+
+    Args:
+        paths: files, folders and URLs. A file named here is taken whatever it is called, and so is
+            a path where there is nothing: reading it gives the row that says so.
+        all_files: take every file in folders, whatever it is called, hidden ones too.
+        include: shell patterns; of the files in folders, those that match one are taken,
+            whatever their endings. A pattern without a slash is held against the name, one with a
+            slash against the path from the folder given on.
+        exclude: shell patterns, likewise, of the files to leave out.
+    """
+    found: dict[str, None] = {}
+    unreadable: list[str] = []
+    skipped = folders = 0
+    for path in paths:
+        listed = _listed(path, all_files, unreadable)
+        if listed is None:
+            found[path] = None
+            continue
+        folders += 1
+        for file, name, within in listed:
+            wanted = _matches(name, within, include) if include else all_files or is_image(name)
+            if wanted and not _matches(name, within, exclude):
+                found[file] = None
+            else:
+                skipped += 1
+    return FoundFiles(tuple(found), skipped, tuple(unreadable), folders)
+
+
+def _listed(
+    path: str, all_files: bool, unreadable: list[str]
+) -> Iterator[tuple[str, str, str]] | None:
+    """The files of a folder: path, name, and path within the folder; None for what is no folder."""
+    if is_url(path):
+        return _remote_folder(path)
+    if os.path.isdir(path):  # noqa: PTH112 - the name is kept as it was given
+        return _local_folder(path, all_files, unreadable)
+    return None
+
+
+def _local_folder(
+    path: str, all_files: bool, unreadable: list[str]
+) -> Iterator[tuple[str, str, str]]:
+    walk = os.walk(path, onerror=lambda error: unreadable.append(str(error.filename)))
+    for folder, folders, names in walk:
+        folders[:] = sorted(f for f in folders if all_files or not f.startswith("."))
+        for name in sorted(names):
+            file = os.path.join(folder, name)  # noqa: PTH118 - keeps "./"
+            yield file, name, file[len(path) :].lstrip("/")
+
+
+def _remote_folder(url: str) -> Iterator[tuple[str, str, str]] | None:
+    if is_web(url):
+        return None
+    try:
+        import fsspec
+
+        system, root = fsspec.core.url_to_fs(url)
+        if not system.isdir(root):
+            return None
+        files = sorted(system.find(root))
+    except Exception:  # each file system has its own kinds of errors
+        return None  # reading it will say why
+    return (
+        (system.unstrip_protocol(file), file.rsplit("/", 1)[-1], file[len(root) :].lstrip("/"))
+        for file in files
+    )
+
+
+def read_list(source: IO[bytes], name: str) -> list[str]:
+    """Reads a list of files: one a line, or ended by null characters as `find -print0` does.
+
+    It may be saved as UTF-8 or, where a byte order mark says so, as UTF-16 or UTF-32. Without a
+    mark names are taken byte by byte, as the system gives them.
+
+    Raises:
+        QFMError: there is none in it, or it is no such list.
+    """
+    try:
+        content, _ = as_utf8(source.read())
+    except UnicodeDecodeError as error:
+        raise QFMError(
+            f"The list {name} begins as {error.encoding}, but is damaged: save it as UTF-8."
+        ) from error
+    lines = [line for line in _split(content) if line]
+    # UTF-16 without its mark, parted at its nulls, would name the root of the file system.
+    alone = (len(a) == len(b) == 1 and b"." in (a, b) for a, b in pairwise(lines))
+    if b"\0" in content and (not _NO_NAMES.isdisjoint(lines) or any(alone)):
+        raise QFMError(
+            f"The list {name} has null characters between single characters, as UTF-16 without a "
+            "byte order mark does, or is no list at all: save it as UTF-8."
+        )
+    if not lines:
+        raise QFMError(f"The list {name} names no file.")
+    return [os.fsdecode(line) for line in lines]
+
+
+def _split(content: bytes) -> list[bytes]:
+    return content.split(b"\0") if b"\0" in content else content.splitlines()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - names may hold any bytes
+    return suffix in SUFFIXES and not name.startswith(".")
+
+
+def _matches(name: str, within: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(within if "/" in p else name, p) for p in patterns)

@@ -1,0 +1,88 @@
+"""What the rows of a job depend on, and what the job has come to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the rows of a job depend on, apart from the files.
+
+    Attributes:
+        model: its name.
+        weights: SHA-256 of its weights.
+        runtime: see `ScoreRow`.
+        precision: see `ScoreRow`.
+        batch_size: crops that went through the network at once: rounding depends on it.
+        max_pixels: larger images were refused.
+        allow_truncated: whether truncated files were taken.
+    """
+
+    model: str
+    weights: str
+    runtime: str
+    precision: str
+    batch_size: int
+    max_pixels: int
+    allow_truncated: bool
+
+    @classmethod
+    def of(cls, scorer: Scorer) -> Identity:
+        """What the rows of a scorer depend on."""
+        return cls(
+            model=scorer.runtime.card.name,
+            weights=scorer.runtime.weights,
+            runtime=scorer.runtime.name,
+            precision=scorer.runtime.precision,
+            batch_size=scorer.batch_size,
+            max_pixels=scorer.policy.max_pixels,
+            allow_truncated=scorer.policy.allow_truncated,
+        )
+
+    def wrote(self, row: ScoreRow) -> bool:
+        """Whether a row of an earlier table says what scoring its file again would say."""
+        ours = (self.model, self.weights, self.runtime, self.precision)
+        return row.status == "ok" and (row.model, row.weights, row.runtime, row.precision) == ours
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished job has come to.
+
+    Attributes:
+        rows: in the table.
+        errors: rows without a score.
+        first_errors: the sentences of the first few of them.
+    """
+
+    rows: int
+    errors: int
+    first_errors: tuple[str, ...]
+
+
+class Counted:
+    """Counts rows that pass."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.errors: list[str] = []
+        self.bad = 0
+
+    def passing(self, rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
+        """The same rows."""
+        for row in rows:
+            self.rows += 1
+            if row.status == "error":
+                self.bad += 1
+                if len(self.errors) < 5:
+                    self.errors.append(row.error)
+            yield row
+
+    def outcome(self) -> Outcome:
+        """What has passed."""
+        return Outcome(self.rows, self.bad, tuple(self.errors))

@@ -1,0 +1,222 @@
+"""A network in torch -> a file of ONNX or of OpenVINO, in fp32 or int8.
+
+An int8 network's ranges are set by crops of real photos (static quantisation). Only the encoder
+is in int8: the panel decoder is a small part of the work and the last, and scene statistics are of
+differences that 8 bits do not hold. Weights in fp32 are kept in half the bits where that is exact.
+
+nncf quantises, but for convolutions that ONNX Runtime is to compute: of nncf's it computes half in
+floats (ranges for each channel before depthwise ones, signed ranges beside unsigned ones), of its
+own tool's all in int8. That tool takes no care of attention.
+
+Shapes: B crops, S crop size.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT
+from qfm_iqm.telemetry import InCI
+
+_OPSET = 18
+_FLOAT = 1  # ONNX's number of 32-bit floats
+_SMALL = 64  # values
+_CALIBRATED = 4  # crops at once
+_INEXACT = "encoder"  # the part of the network that int8 is for
+
+
+def write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
+    """Writes a model's network as ONNX, crops in and scores out.
+
+    Args:
+        model: whose network is written.
+        file: made.
+        calibration_BCSS: crops of photos (B, 3, S, S) in [0, 1] for int8; None for fp32.
+    """
+    size = model.card.preprocessing.crop
+    with _quiet():
+        torch.onnx.export(
+            model.network,
+            (torch.rand(2, 3, size, size),),
+            str(file),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
+            opset_version=_OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    import onnx
+
+    network = onnx.load(file)
+    exact = [node.name for node in network.graph.node if _is_exact(node)]
+    if calibration_BCSS is None:
+        _compact(network, model.network.state_dict())
+    elif _is_transformer(model):
+        network = _quantised(
+            network,
+            calibration_BCSS,
+            lambda crop: {INPUT: crop.numpy()},
+            {"names": exact},
+            transformer=True,
+        )
+    else:
+        _quantise_convolutions(file, calibration_BCSS, exact)
+        return
+    onnx.save(network, file)
+
+
+def _quantise_convolutions(file: Path, calibration_BCSS: Tensor, exact: list[str]) -> None:
+    """Brings an ONNX file's convolutions and what joins them to int8, by ONNX Runtime's tool."""
+    from onnxruntime import quantization
+
+    class Crops(quantization.CalibrationDataReader):  # type: ignore[misc]
+        coming = iter(calibration_BCSS.split(_CALIBRATED))
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            crops_BCSS = next(self.coming, None)
+            return None if crops_BCSS is None else {INPUT: crops_BCSS.numpy()}
+
+    with _quiet():
+        quantization.quantize_static(
+            file,
+            file,
+            Crops(),
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["Conv", "Relu", "Add"],
+            nodes_to_exclude=exact,
+        )
+
+
+def _compact(network: Any, state: dict[str, Tensor]) -> None:
+    """Has an ONNX file hold in 16 bits what loses nothing by that, and no notes of the exporter.
+
+    Weights that were saved in half precision are kept so, as are the convolutions that the
+    exporter has multiplied by their normalisation: as the weight and a factor for each channel.
+    The runtime puts both together once, when it loads; it computes in fp32.
+    """
+    import onnx
+
+    beside: list[Any] = []
+    for held in list(network.graph.initializer):
+        values = onnx.numpy_helper.to_array(held)
+        if values.dtype != np.float32 or values.size < _SMALL:
+            continue
+        half, factor = values.astype(np.float16), None
+        if not np.array_equal(half, values):
+            if values.ndim != 4 or held.name not in state:
+                continue
+            weight = state[held.name].numpy()
+            half, factor = weight.astype(np.float16), _channel_factor(values, weight)
+            if factor is None or not np.array_equal(half, weight):
+                continue
+        name = held.name
+        network.graph.initializer.remove(held)
+        tensors = [onnx.numpy_helper.from_array(half, f"{name}_half")]
+        cast = name if factor is None else f"{name}_cast"
+        beside.append(onnx.helper.make_node("Cast", [f"{name}_half"], [cast], to=_FLOAT))
+        if factor is not None:
+            tensors.append(onnx.numpy_helper.from_array(factor, f"{name}_factor"))
+            beside.append(onnx.helper.make_node("Mul", [cast, f"{name}_factor"], [name]))
+        network.graph.initializer.extend(tensors)
+    nodes = [*beside, *network.graph.node]
+    for node in nodes:
+        node.ClearField("metadata_props")
+    del network.graph.node[:]
+    network.graph.node.extend(nodes)
+    del network.graph.value_info[:]
+
+
+def _channel_factor(
+    scaled_OIHW: npt.NDArray[np.float32], weight_OIHW: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32] | None:
+    """The factor (O, 1, 1, 1) between two weights; None if there is none."""
+    flat, scaled = (a.reshape(len(a), -1) for a in (weight_OIHW, scaled_OIHW))
+    largest = np.abs(flat).argmax(1)
+    rows = np.arange(len(flat))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = (scaled[rows, largest] / flat[rows, largest])[:, None, None, None]
+    close = np.allclose(weight_OIHW * factor, scaled_OIHW, rtol=1e-5, atol=1e-8)
+    return factor if close else None
+
+
+def write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
+    """Writes a model's network for OpenVINO, as `write_onnx` does."""
+    size = model.card.preprocessing.crop
+    with _quiet(), torch.no_grad():
+        import openvino
+
+        shape = openvino.PartialShape([-1, 3, size, size])
+        network = openvino.convert_model(
+            model.network, input=[shape], example_input=torch.rand(2, 3, size, size)
+        )
+    if calibration_BCSS is not None:
+        network = _quantised(
+            network,
+            calibration_BCSS,
+            lambda crop: crop.numpy(),
+            {"patterns": [f"^(?!.*{_INEXACT}).*$"]},
+            transformer=_is_transformer(model),
+        )
+    openvino.save_model(network, file, compress_to_fp16=False)
+
+
+def _is_transformer(model: QualityModel) -> bool:
+    return hasattr(model.network.encoder.backbone, "patch_embed")
+
+
+def _is_exact(node: Any) -> bool:
+    """Whether torch's exporter wrote an ONNX node for what stays in fp32."""
+    scopes = [item.value for item in node.metadata_props if item.key.endswith("name_scopes")]
+    return not any(_INEXACT in scope for scope in scopes)
+
+
+def _quantised(
+    network: Any,
+    calibration_BCSS: Tensor,
+    feed: Callable[[Tensor], Any],
+    exact: dict[str, Any],
+    *,
+    transformer: bool,
+) -> Any:
+    """A network of either format in int8, but for the parts that stay exact."""
+    with _quiet():
+        import nncf
+
+        return nncf.quantize(
+            network,
+            nncf.Dataset(list(calibration_BCSS.split(1)), feed),
+            preset=nncf.QuantizationPreset.MIXED,  # ranges of activations need not be symmetric
+            subset_size=len(calibration_BCSS),
+            fast_bias_correction=True,
+            # Attention needs care that nncf takes only when told.
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+            ignored_scope=nncf.IgnoredScope(**exact, validate=False),
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters speak of what they do: it concerns neither the user nor their makers."""
+    with warnings.catch_warnings(), InCI():
+        warnings.simplefilter("ignore")
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)

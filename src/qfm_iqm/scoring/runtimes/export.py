@@ -1,0 +1,202 @@
+"""A quality model in torch -> a folder for ONNX Runtime or OpenVINO, in fp32 or int8.
+
+What is written has been compared with torch: an export whose scores differ by more than the
+precision's tolerance is refused. How a network becomes a file is `converting`'s.
+
+Shapes: B crops, S crop size.
+"""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qfm_iqm.errors import ModelError
+from qfm_iqm.image.load import ReadingPolicy, read
+from qfm_iqm.image.preprocess import covering_crops
+from qfm_iqm.image.resize import as_floats
+from qfm_iqm.model.locate import CARD_FILE
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.runtimes.base import TOLERANCE, Precision, Runtime
+from qfm_iqm.scoring.runtimes.convert import write_onnx, write_openvino
+from qfm_iqm.scoring.runtimes.export_folder import (
+    FILES,
+    INFO_FILE,
+    ExportInfo,
+    file_hash,
+    load_exported,
+)
+
+Target = Literal["onnx", "openvino"]
+Rated = Callable[[QualityModel | Runtime], float]
+
+CALIBRATION_CROPS = 512
+COMPARED_CROPS = 64
+SRCC_TOLERANCE = 0.003
+
+
+def export(
+    model: QualityModel,
+    folder: Path,
+    target: Target,
+    *,
+    precision: Precision = "fp32",
+    photos: Sequence[str] = (),
+    rated: Rated | None = None,
+) -> ExportInfo:
+    """Writes an exported model.
+
+    Args:
+        model: what to export.
+        folder: made; one that is there must not hold anything but an earlier export.
+        target: the runtime.
+        precision: "fp32" or "int8".
+        photos: real photos: int8 needs some hundred. All are compared on crops of these, or, for
+            fp32 without photos, on noise of several grains.
+        rated: gives the SRCC of a model on rated photos; None leaves that unchecked.
+
+    Returns:
+        What was written, with the largest difference found.
+
+    Raises:
+        ModelError: int8 without photos, no photo that can be read, scores that differ or an SRCC
+            that moves by more than is tolerated, or a folder that is something else.
+    """
+    if precision not in ("fp32", "int8"):
+        raise ModelError(f"A model is exported in fp32 or int8, not in {precision}.")
+    if precision == "int8" and not photos:
+        raise ModelError("int8 is calibrated on real photos: give a folder of some hundred.")
+    _check_folder(folder)
+    folder = folder.resolve()  # a link stays, and what it points to is replaced
+    model = model.cpu().eval()
+    crops = _photo_crops(model, photos) if photos else _noise_crops(model)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+        made = Path(place) / folder.name
+        made.mkdir()
+        calibration = crops.pixels_BCSS[:CALIBRATION_CROPS] if precision == "int8" else None
+        if target == "openvino":
+            write_openvino(model, made / FILES["openvino"][0], calibration)
+        else:
+            write_onnx(model, made / FILES["onnx"][0], calibration)
+        files = {name: file_hash(made / name) for name in FILES[target]}
+        info = ExportInfo(
+            runtime=target,
+            precision=precision,
+            sha256=files,
+            compared=0,
+            max_difference=0,
+            calibrated=crops.photos if precision == "int8" else 0,
+            version=metadata.version("qfm-iqm"),
+        )
+        (made / CARD_FILE).write_text(model.card.model_dump_json(indent=2) + "\n")
+        (made / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n")
+        exported = load_exported(made)
+        info.compared = len(crops.pixels_BCSS[-COMPARED_CROPS:])
+        info.max_difference = max_difference(model, exported, crops.pixels_BCSS[-COMPARED_CROPS:])
+        info.srcc_change = None if rated is None else rated(exported) - rated(model)
+        _check_parity(model.card.name, info)
+        del exported  # its file moves
+        (made / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n")
+        _replace_folder(made, folder)
+    return info
+
+
+@torch.inference_mode()
+def max_difference(model: QualityModel, runtime: Runtime, crops_BCSS: Tensor) -> float:
+    """The largest difference of crops' scores from torch's, in standard deviations of labels."""
+    expected_B = model.network(crops_BCSS)
+    # In two batches of different sizes: an export that holds the size of its example is noticed.
+    found_B = np.concatenate([runtime.run(list(part)) for part in (crops_BCSS[:5], crops_BCSS[5:])])
+    difference_B = (found_B - expected_B.double().numpy()) / model.network.scale.std.item()
+    return float(np.abs(difference_B).max())
+
+
+def _check_parity(name: str, info: ExportInfo) -> None:
+    """Refuses an export that says something else than its model."""
+    what = f"The scores of {name} in {info.precision} by {info.runtime}"
+    tolerance = TOLERANCE[info.precision]
+    if not info.max_difference <= tolerance:  # so written, NaN is refused too
+        raise ModelError(
+            f"{what} differ from torch's by up to {info.max_difference:.2g} standard deviations of "
+            f"the labels, more than the {tolerance:g} that are tolerated: nothing was written."
+        )
+    if info.srcc_change is not None and abs(info.srcc_change) > SRCC_TOLERANCE:
+        raise ModelError(
+            f"{what} move SRCC by {info.srcc_change:+.4f}, more than the {SRCC_TOLERANCE:g} that "
+            "are tolerated: nothing was written."
+        )
+
+
+# ---- crops ----
+
+
+@dataclass(frozen=True)
+class _Crops:
+    pixels_BCSS: Tensor
+    photos: int
+
+
+def _photo_crops(model: QualityModel, photos: Sequence[str]) -> _Crops:
+    """Crops spread evenly over the photos: the last ones are not used to calibrate."""
+    wanted = CALIBRATION_CROPS + COMPARED_CROPS
+    step = max(1, len(photos) // wanted)
+    each = max(1, -(-wanted // len(photos)))
+    policy = ReadingPolicy(model.card.preprocessing)
+    draw = torch.Generator().manual_seed(0)
+    crops: list[Tensor] = []
+    used = 0
+    for path in photos[::step]:
+        pixels = read(path, policy).pixels
+        if pixels is None:
+            continue
+        used += 1
+        grid = list(covering_crops(pixels, model.card.preprocessing))
+        for place in torch.randperm(len(grid), generator=draw)[:each].tolist():
+            crops.append(torch.from_numpy(np.ascontiguousarray(as_floats(grid[place]))))
+        if len(crops) >= wanted:
+            break
+    if not crops:
+        raise ModelError("None of the photos given can be read.")
+    return _Crops(torch.stack(crops), used)
+
+
+def _noise_crops(model: QualityModel) -> _Crops:
+    """Noise of several grains and contrasts, between flat and full."""
+    size = model.card.preprocessing.crop
+    draw = torch.Generator().manual_seed(0)
+    crops = []
+    for number in range(COMPARED_CROPS):
+        grain = max(2, size >> number % 6)
+        noise = torch.rand(1, 3, grain, grain, generator=draw)
+        crops.append(functional.interpolate(noise, (size, size), mode="bicubic").clamp(0, 1)[0])
+    return _Crops(torch.stack(crops), 0)
+
+
+# ---- the folder ----
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.parent.is_dir():
+        raise ModelError(f"'{folder}' cannot be written: there is no folder {folder.parent}.")
+    known = {CARD_FILE, INFO_FILE, *(name for names in FILES.values() for name in names)}
+    if folder.exists() and (
+        not folder.is_dir() or {entry.name for entry in folder.iterdir()} - known
+    ):
+        raise ModelError(f"'{folder}' is there and is no exported model: give another name.")
+
+
+def _replace_folder(made: Path, folder: Path) -> None:
+    if folder.exists():
+        made.chmod(stat.S_IMODE(folder.stat().st_mode))
+        folder.rename(made.parent / "earlier")
+    made.rename(folder)

@@ -1,0 +1,119 @@
+"""An exported model is a folder too: the card, the network in another format, and what it is.
+
+card.json, runtime.json, model.onnx            for ONNX Runtime
+card.json, runtime.json, model.xml, model.bin  for OpenVINO
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qfm_iqm.errors import ModelError
+from qfm_iqm.model.card import ModelCard, read_card
+from qfm_iqm.model.locate import CARD_FILE
+from qfm_iqm.scoring.runtimes.base import Precision, Runtime
+
+INFO_FILE = "runtime.json"
+INFO_FORMAT = 1
+FILES = {"onnx": ("model.onnx",), "openvino": ("model.xml", "model.bin")}
+
+
+class ExportInfo(BaseModel):
+    """What an exported network is, and how far its scores lie from torch's.
+
+    Attributes:
+        format: version of this file's layout.
+        runtime: that it is for.
+        precision: in which it computes.
+        sha256: of each of its files.
+        compared: crops that were scored by both when it was exported.
+        max_difference: the largest difference of a crop's scores, in standard deviations of the
+            labels.
+        calibrated: photos whose crops set the ranges of an int8 network.
+        srcc_change: from torch to the export, on rated photos; None where none were given.
+        version: of qfm-iqm that wrote it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = INFO_FORMAT
+    runtime: Literal["onnx", "openvino"]
+    precision: Precision
+    sha256: dict[str, str]
+    compared: int
+    max_difference: float
+    calibrated: int = 0
+    srcc_change: float | None = None
+    version: str
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a model folder holds an exported network."""
+    return (folder / INFO_FILE).is_file()
+
+
+def read_info(folder: Path) -> ExportInfo:
+    """Reads what an exported network is, and checks its files.
+
+    Raises:
+        ModelError: it cannot be read, or a file is missing or not the one that was written.
+    """
+    path = folder / INFO_FILE
+    try:
+        info = ExportInfo.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path} does not describe an exported model: {reason}.") from None
+    if info.format > INFO_FORMAT or set(info.sha256) != set(FILES[info.runtime]):
+        raise ModelError(f"{path} is of another version of qfm-iqm: export the model again.")
+    for name, expected in info.sha256.items():
+        if not (folder / name).is_file():
+            raise ModelError(f"The exported model {folder} lacks its {name}.")
+        if file_hash(folder / name) != expected:
+            raise ModelError(
+                f"{folder / name} is not the file that was exported: it is damaged or was "
+                "exchanged."
+            )
+    return info
+
+
+def load_exported(folder: Path, card: ModelCard | None = None) -> Runtime:
+    """Loads an exported folder.
+
+    Args:
+        folder: of the export.
+        card: in place of the folder's own: that of its model, which may have changed.
+
+    Raises:
+        ModelError: it is damaged.
+        ModuleNotFoundError: its runtime is not installed.
+    """
+    info = read_info(folder)
+    card = card or read_card(folder / CARD_FILE)
+    file = folder / FILES[info.runtime][0]
+    # An int8 network has weights of its own; one in fp32 has the model's.
+    weights = info.sha256[FILES[info.runtime][-1]]
+    weights = weights if info.precision == "int8" else card.weights_sha256
+    try:
+        if info.runtime == "onnx":
+            from qfm_iqm.scoring.runtimes.onnx_runtime import OnnxRuntime
+
+            return OnnxRuntime(card, file, info.precision, weights)
+        from qfm_iqm.scoring.runtimes.openvino_runtime import OpenvinoRuntime
+
+        return OpenvinoRuntime(card, file, info.precision, weights)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # each runtime has its own kinds of errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{info.runtime} cannot load {file}: {reason}") from error

@@ -1,0 +1,223 @@
+"""Stems: what the frozen part of an encoder gives for crops, computed once and kept on disk.
+
+Training the last blocks of a backbone costs a fraction of training it whole, if the rest is not
+computed again in every epoch. A stem never changes, so neither does what it gives for crops that
+never change: those that cover an image (validation, test, pseudo-labels), and a fixed number drawn
+from it (training).
+
+Design choices:
+* Two files an image, under a folder that names the stem's weights and the preprocessing: runs of
+  any seed, split and method share them, and a changed stem or image finds none.
+* Kept in float16: rounding moves a score by less than a thousandth of the labels' standard
+  deviation (bfloat16, by ten times as much).
+
+Shapes: K crops, N patch tokens, P tokens before them, D token width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.preprocess_torch import covering_crops, fit
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.runtimes.base import stacked
+from qfm_iqm.scoring.scorer import Crops
+
+_GROUP = 8  # images whose crops go through the stem together
+
+
+def drawn_crop(image_CHW: Tensor, size: int, draw: np.random.Generator, *, flip: bool) -> Tensor:
+    """A crop at a drawn place, mirrored or not."""
+    top = int(draw.integers(image_CHW.shape[1] - size + 1))
+    left = int(draw.integers(image_CHW.shape[2] - size + 1))
+    crop = image_CHW[:, top : top + size, left : left + size]
+    return crop.flip(-1) if flip and draw.random() < 0.5 else crop
+
+
+def fixed_crop(image_CHW: Tensor, size: int, name: str, place: int, *, flip: bool) -> Tensor:
+    """The crop of that number out of the fixed ones of an image, the same in every run."""
+    draw = np.random.default_rng([zlib.crc32(name.encode(errors="surrogateescape")), place])
+    return drawn_crop(image_CHW, size, draw, flip=flip)
+
+
+class StemStore:
+    """What a model's frozen stem gives for crops.
+
+    Args:
+        folder: of all stores; made if it is not there.
+        model: whose encoder is frozen; used to compute what is missing.
+        fixed_crops: drawn of each image.
+        flip: mirror half of these.
+    """
+
+    def __init__(self, folder: Path, model: QualityModel, *, fixed_crops: int, flip: bool) -> None:
+        self._model = model
+        self._preprocessing: Preprocessing = model.card.preprocessing
+        self._fixed_crops = fixed_crops
+        self._flip = flip
+        self._folder = folder / _stem_hash(model)
+        self._known: set[Path] = set()  # files seen to be whole
+        self._drawn = f"drawn{fixed_crops}{'-flip' * flip}"
+
+    def drawn(self, path: Path, place: int) -> Tensor:
+        """The stem's tokens (P + N, D) for one of the fixed crops of an image, in float32."""
+        with safe_open(self._filled_file(path, self._drawn), framework="pt") as content:
+            tokens: Tensor = content.get_slice("tokens")[place]
+        return tokens.float()
+
+    def drawn_crops(self, path: Path, most: int) -> Crops:
+        """The stem's tokens for the fixed crops of an image, the first so many of them."""
+        with safe_open(self._filled_file(path, self._drawn), framework="pt") as content:
+            tokens_KND = content.get_tensor("tokens")[:most].float()
+            size = content.metadata()
+        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
+
+    def covering(self, path: str) -> Crops:
+        """The stem's tokens for the crops that cover an image: a source of a `Scorer`."""
+        with safe_open(self._filled_file(Path(path), "cover"), framework="pt") as content:
+            tokens_KND = content.get_tensor("tokens").float()
+            size = content.metadata()
+        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
+
+    def fill(
+        self,
+        drawn: Sequence[Path],
+        covering: Sequence[Path],
+        progress: Callable[[Iterator[Path], int], Iterator[Path]],
+        *,
+        lenient: bool = False,
+    ) -> None:
+        """Computes what is missing, for the images of a run.
+
+        Args:
+            drawn: images whose fixed crops are wanted.
+            covering: images whose covering crops are wanted.
+            progress: wraps the images as they are done, given their number.
+            lenient: leave out images that cannot be read; asking for them will say why.
+
+        Raises:
+            ImageError: an image cannot be read.
+        """
+        wanted = {
+            kind: [path for path in dict.fromkeys(paths) if not self._holds(path, kind)]
+            for kind, paths in ((self._drawn, drawn), ("cover", covering))
+        }
+        done = (
+            path for kind, paths in wanted.items() for path in self._filled(paths, kind, lenient)
+        )
+        if total := sum(map(len, wanted.values())):
+            for _ in progress(done, total):
+                pass
+
+    def _filled_file(self, path: Path, kind: str) -> Path:
+        """The file of an image's tokens, computed now if it is not there."""
+        file = self._file(path, kind)
+        if not self._holds(path, kind):
+            for _ in self._filled([path], kind):
+                pass
+        return file
+
+    @torch.inference_mode()
+    def _filled(self, paths: Sequence[Path], kind: str, lenient: bool = False) -> Iterator[Path]:
+        """Computes and writes the tokens of images, and names them as they are done."""
+        if not paths:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        encoder = self._model.network.encoder
+        with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
+            for first in range(0, len(paths), _GROUP):
+                group = paths[first : first + _GROUP]
+                # Another run may have been at the same images meanwhile.
+                missing = [path for path in group if not self._holds(path, kind)]
+                yield from (path for path in group if path not in missing)
+                if not missing:
+                    continue
+                read = self._crops_or_none if lenient else self._crops
+                known = zip(missing, pool.map(read, missing, [kind] * len(missing)), strict=True)
+                found = {path: crops for path, crops in known if crops is not None}
+                if not found:
+                    continue
+                each = [crop for crops in found.values() for crop in crops.pixels]
+                crops_BCSS = torch.from_numpy(stacked(each))
+                stem_BND = encoder.stem(crops_BCSS.to(encoder.mean.device)).cpu().half()
+                parts = torch.split(stem_BND, [len(crops.pixels) for crops in found.values()])
+                for (path, crops), tokens_KND in zip(found.items(), parts, strict=True):
+                    size = {"width": str(crops.width), "height": str(crops.height)}
+                    file = self._file(path, kind)
+                    partial = file.with_suffix(f".{os.getpid()}.partial")  # others may write it too
+                    save_file({"tokens": tokens_KND.clone()}, partial, metadata=size)
+                    partial.replace(file)
+                    yield path
+
+    def _crops(self, path: Path, kind: str) -> Crops:
+        """The crops of an image whose tokens are kept."""
+        image_CHW = read_image(path)
+        height, width = image_CHW.shape[-2:]
+        fitted_CHW = fit(image_CHW, self._preprocessing)
+        if kind == "cover":
+            crops = list(covering_crops(fitted_CHW, self._preprocessing))
+            return Crops(crops, width, height)
+        # As training cuts them: from pixels of eight bits.
+        pixels_CHW = fitted_CHW.mul(255).round().div(255)
+        crops = [
+            fixed_crop(pixels_CHW, self._preprocessing.crop, path.name, place, flip=self._flip)
+            for place in range(self._fixed_crops)
+        ]
+        return Crops(crops, width, height)
+
+    def _crops_or_none(self, path: Path, kind: str) -> Crops | None:
+        try:
+            return self._crops(path, kind)
+        except ImageError:
+            return None
+
+    def _holds(self, path: Path, kind: str) -> bool:
+        """Whether the tokens of an image are there, and whole."""
+        file = self._file(path, kind)
+        if file not in self._known:
+            try:
+                with safe_open(file, framework="pt"):
+                    self._known.add(file)
+            except (OSError, SafetensorError):
+                return False
+        return True
+
+    def _file(self, path: Path, kind: str) -> Path:
+        """Where the tokens of an image lie; another place once it has changed."""
+        try:
+            told = path.stat()
+            state = f"{path.absolute()}:{told.st_size}:{told.st_mtime_ns}"
+        except OSError:
+            state = str(path)  # reading it will say why
+        key = hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:24]
+        return self._folder / f"{key}.{kind}.safetensors"
+
+
+def _stem_hash(model: QualityModel) -> str:
+    """Names a stem: weights, depth and preprocessing."""
+    # What is not asked for is not told: an option that comes later leaves the stores as they are.
+    preprocessing = model.card.preprocessing.model_dump_json(exclude_none=True)
+    digest = hashlib.sha256(preprocessing.encode())
+    encoder = model.network.encoder
+    for number, part in enumerate(encoder.frozen):
+        for key, value in sorted(part.state_dict().items()):
+            digest.update(f"{number}:{key}:{tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    for key, value in sorted(encoder.backbone.named_parameters(recurse=False)):
+        digest.update(f"{key}:{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:24]

@@ -1,0 +1,202 @@
+"""The objective of a training step (METHOD section 8).
+
+    L = smoothL1(q, y) + w_qcc * ramp * L_qcc(rated)
+        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_hint
+        + w_rank * L_rank
+
+Rated crops come with people's labels, unrated ones (DLE) with a teacher's. One module whose
+forward is a whole training step, so that data-parallel wrappers see every use of the network's
+parameters. Losses are taken on z-scored labels; the network itself speaks the label's units.
+
+Shapes: B crops, S crop size, N patch tokens, D token width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qfm_iqm.distill.features import Hints
+from qfm_iqm.method.config import MethodConfig
+from qfm_iqm.method.consistency import consistency, perturb
+from qfm_iqm.method.matching import (
+    Matches,
+    gaussian_like,
+    match_quality,
+    match_random,
+    match_semantics,
+)
+from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.training.ranking import ranking
+
+
+class Objective(nn.Module):
+    """A training step: crops and labels in, loss out.
+
+    Args:
+        network: what is trained.
+        config: the method.
+        teacher: scores unrated crops as they come, in place of their pseudo-labels; frozen, and
+            no part of this module's parameters.
+        hint_width: width of the teacher's tokens that steps come with; None for none.
+
+    Attributes:
+        memory: the temporary memory; None for the baseline.
+        counts: crops matched so far, of them fallbacks, and of them with nothing to match.
+    """
+
+    def __init__(
+        self,
+        network: QualityNetwork,
+        config: MethodConfig,
+        *,
+        teacher: QualityNetwork | None = None,
+        hint_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.hints = None if hint_width is None else Hints(network.encoder.width, hint_width)
+        self.config = config
+        self.memory = FeatureMemory(config.memory) if config.kind == "qfm" else None
+        self.counts = dict.fromkeys(("matched", "fallbacks", "unmatched"), 0)
+        self._teacher = (teacher,)  # in a tuple, where torch does not look for parameters
+
+    def forward(
+        self,
+        crops_BCSS: Tensor,
+        labels_B: Tensor,
+        contents_B: Tensor,
+        epoch: float,
+        *,
+        rated_B: Tensor | None = None,
+        hints_BND: Tensor | None = None,
+        worse_B: Tensor | None = None,
+        draw: int = 0,
+    ) -> dict[str, Tensor]:
+        """One step.
+
+        Args:
+            crops_BCSS: RGB crops (B, 3, S, S) in [0, 1].
+            labels_B: labels, or pseudo-labels (B,), in their own units; NaN for the crops of pairs.
+            contents_B: content ids (B,).
+            epoch: epochs done so far, with fraction.
+            rated_B: (B,) whether a crop's label is people's; None for all.
+            hints_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
+            worse_B: (B,) whether a crop is the worse one of a pair, which follows the better one.
+            draw: seed of what this step draws.
+
+        Returns:
+            `loss` with gradient, and its parts, detached, for the log: those of which the batch
+            has crops.
+        """
+        config, scale = self.config, self.network.scale
+        rated_B = torch.ones_like(contents_B, dtype=torch.bool) if rated_B is None else rated_B
+        if self._teacher[0] is not None and not rated_B.all():
+            with torch.no_grad():
+                labels_B = labels_B.clone()
+                labels_B[~rated_B] = self._teacher[0](crops_BCSS[~rated_B]).to(labels_B.dtype)
+        tokens_BND = self.network.encode(crops_BCSS)
+        quality_B = scale.to_standard(self.network.decode(tokens_BND))
+        loss = quality_B.new_zeros(())
+        parts = {}
+        if worse_B is not None and worse_B.any():
+            parts["rank"] = ranking(quality_B, worse_B, margin=config.margin)
+            loss = loss + config.w_rank * parts["rank"]
+            parts["rank"] = parts["rank"].detach()
+            # All that follows is for crops with a label.
+            known_B = labels_B.isfinite()
+            tokens_BND, quality_B = tokens_BND[known_B], quality_B[known_B]
+            labels_B, contents_B, rated_B = labels_B[known_B], contents_B[known_B], rated_B[known_B]
+            hints_BND = None if hints_BND is None else hints_BND[known_B]
+            if not len(labels_B):
+                return {"loss": loss, **parts}
+        target_B = scale.to_standard(labels_B)
+        for name, chosen_B, weight in (
+            ("regression", rated_B, 1.0),
+            ("pseudo", ~rated_B, config.w_u * config.w_pl),
+        ):
+            if chosen_B.any():
+                regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
+                loss = loss + weight * regression
+                parts[name] = regression.detach()
+        if self.hints is not None and hints_BND is not None:
+            parts["tokens"] = self.hints(tokens_BND, hints_BND)
+            loss = loss + config.w_tokens * parts["tokens"]
+            parts["tokens"] = parts["tokens"].detach()
+        if self.memory is None or config.matching == "off":
+            return {"loss": loss, **parts}
+
+        # Pushed first: the freshest entries can be matched from the first step on, and a crop
+        # never meets itself because its own content is excluded.
+        kept_B = {"rated": rated_B, "unrated": ~rated_B, "both": torch.ones_like(rated_B)}[
+            config.noise_from
+        ]
+        self.memory.push(tokens_BND[kept_B], target_B[kept_B], contents_B[kept_B])
+        if not len(self.memory):  # features of unrated crops were asked for, and none came yet
+            return {"loss": loss, **parts}
+        perturbed_BND, matches = self._perturbed(tokens_BND, target_B, contents_B, draw)
+        self._count(matches)
+        perturbed_B = scale.to_standard(self.network.decode(perturbed_BND))
+        ramp = self.ramp(epoch)
+        for name, chosen_B, weight in (
+            ("qcc", rated_B, config.w_qcc),
+            ("qcc_unrated", ~rated_B, config.w_u),
+        ):
+            if chosen_B.any():
+                qcc = consistency(
+                    perturbed_B[chosen_B],
+                    quality_B[chosen_B],
+                    target_B[chosen_B],
+                    target=config.target,
+                )
+                loss = loss + weight * ramp * qcc
+                parts[name] = qcc.detach()
+        return {
+            "loss": loss,
+            **parts,
+            "fallback": matches.fallback_B.float().mean(),
+            "unmatched": (~matches.found_B).float().mean(),
+        }
+
+    def _count(self, matches: Matches) -> None:
+        self.counts["matched"] += len(matches.found_B)
+        self.counts["fallbacks"] += int(matches.fallback_B.sum())
+        self.counts["unmatched"] += int((~matches.found_B).sum())
+
+    def ramp(self, epoch: float) -> float:
+        """Share of the consistency weight that applies after `epoch` epochs."""
+        since = epoch - self.config.start_epoch
+        if since < 0:
+            return 0.0
+        return min(1.0, since / self.config.ramp_epochs) if self.config.ramp_epochs else 1.0
+
+    def _perturbed(
+        self, tokens_BND: Tensor, target_B: Tensor, contents_B: Tensor, draw: int
+    ) -> tuple[Tensor, Matches]:
+        """The decoder input with semantic noise added, and what was matched."""
+        assert self.memory is not None
+        config, memory = self.config, self.memory
+        generator = torch.Generator().manual_seed(draw)
+        asked = (tokens_BND[:, 0], target_B, contents_B, memory)
+        if config.matching == "semantics":
+            matches = match_semantics(
+                *asked, delta=config.delta, top_k=config.top_k, generator=generator
+            )
+        elif config.matching == "random":
+            matches = match_random(contents_B, memory, generator=generator)
+        else:
+            matches = match_quality(*asked, tau=config.tau, top_k=config.top_k, generator=generator)
+        matched_BND = memory.tokens_MND[matches.entries_B]
+        if config.matching == "gaussian":
+            matched_BND = gaussian_like(matched_BND, generator=generator)
+        perturbed_BND = perturb(
+            tokens_BND,
+            matched_BND,
+            matches.found_B,
+            alpha=config.alpha,
+            tokens=config.tokens,
+            renormalise=config.renormalise,
+        )
+        return perturbed_BND, matches

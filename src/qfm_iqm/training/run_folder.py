@@ -1,0 +1,156 @@
+"""A run's folder: what lies where, and whether a run may begin or go on there.
+
+`recipe.json`, `split.txt`, `log.jsonl` (steps, validation, test), `state.safetensors` (to
+resume), `best/` (the model of the best epoch so far); at the end `model/`, `results.csv` (every
+metric with its interval) and `test.csv` (one row per test image).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from qfm_iqm.datasets.splits import Split
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.model.locate import CARD_FILE
+from qfm_iqm.training.recipe import Recipe
+
+# A run may go on elsewhere: these say where things lie and how they are read, not what is computed.
+_MAY_DIFFER = (
+    ("data", "root"),
+    ("backbone", "weights"),
+    ("train", "device"),
+    ("train", "workers"),
+    ("train", "cache"),
+    ("train", "stems"),
+)
+
+
+class RunFolder:
+    """The folder of one training run.
+
+    Args:
+        path: made when the run begins.
+        recipe: of the run.
+        resume: whether a run that is there shall go on.
+
+    Attributes:
+        resuming: whether there is a run to go on with.
+        finished: whether the run was tested, and its model written.
+
+    Raises:
+        RecipeError: `path` is a file, holds a run and `resume` is False, or holds a run of
+            another recipe.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, *, resume: bool) -> None:
+        self.path = path
+        self.state = path / "state.safetensors"
+        self.best = path / "best"
+        self.model = path / "model"
+        self.results = path / "results.csv"
+        self._recipe_file = path / "recipe.json"
+        self._log_file = path / "log.jsonl"
+        self._recipe = recipe
+        self.finished = (self.model / CARD_FILE).is_file()  # written last
+        self.resuming = self._check(resume)
+
+    def begin(self, split: Split) -> None:
+        """Makes the folder of a new run.
+
+        Raises:
+            RecipeError: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._recipe_file.write_text(self._recipe.model_dump_json(indent=2) + "\n", "utf-8")
+            (self.path / "split.txt").write_text(split.to_text(), "utf-8")
+            self._log_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecipeError(
+                f"The run cannot be written to {self.path}: {error.strerror}."
+            ) from error
+
+    def refuse_another_split(self, split: Split) -> None:
+        """Refuses to take the run that is there for one of other images, or of other parts.
+
+        The recipe alone does not tell: `data.root` may have moved, or hold another table.
+
+        Raises:
+            RecipeError: the run's split is not this one.
+        """
+        written = self.path / "split.txt"
+        if not written.is_file() or written.read_bytes() != split.to_text().encode():
+            raise RecipeError(
+                f"{self.path} holds a run of other images or other parts of them ({written}): give "
+                "the data it was made with, or choose another --out."
+            )
+
+    def scores(self, part: str) -> Path:
+        """The table of a part's images with their scores."""
+        return self.path / f"{part}.csv"
+
+    def log(self, **fields: Any) -> None:
+        """Adds one JSON line to the log."""
+        with self._log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(fields) + "\n")
+
+    def _check(self, resume: bool) -> bool:
+        if self.path.exists() and not self.path.is_dir():
+            raise RecipeError(f"The run cannot be written to {self.path}: it is a file.")
+        begun = self.state.is_file()
+        if begun and not resume:
+            raise RecipeError(
+                f"{self.path} holds a run already: go on with --resume, or choose another --out."
+            )
+        # A finished run is looked at too: who asks for this one must not get the figures of that.
+        if resume and (begun or self.finished) and not self._is_of(self._recipe):
+            raise RecipeError(
+                f"{self.path} holds a run of another recipe ({self._recipe_file}): give that "
+                "recipe, or choose another --out."
+            )
+        return begun
+
+    def _is_of(self, recipe: Recipe) -> bool:
+        """Whether the run that is there computes what a recipe asks for."""
+        if not self._recipe_file.is_file():
+            return False
+        written = self._recipe_file.read_text("utf-8")
+        return bool(_computed(written) == _computed(recipe.model_dump_json()))
+
+
+def _computed(recipe: str) -> Any:
+    """What of a recipe, given as JSON, decides the result.
+
+    What stands at its default is left out: a run may go on under a version with more options.
+    """
+    content = json.loads(recipe)
+    for section, key in _MAY_DIFFER:
+        content[section].pop(key, None)
+    return _told(content, Recipe)
+
+
+def _told(content: dict[str, Any], section: type[BaseModel]) -> dict[str, Any]:
+    """The values of a section that differ from their defaults, and those of the sections in it."""
+    told = {}
+    for key, value in content.items():
+        field = section.model_fields.get(key)
+        kind = None if field is None else field.annotation
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            value = _told(value, kind)
+        elif field is not None and value == _default(field):
+            continue
+        told[key] = value
+    return told
+
+
+def _default(field: FieldInfo) -> Any:
+    """What a key has as JSON if it is left out; nothing that JSON knows for one that must be."""
+    if field.is_required():
+        return field
+    return to_jsonable_python(field.get_default(call_default_factory=True))

@@ -1,0 +1,250 @@
+"""Pseudo-labels: what a teacher says of crops, against the teacher asked one crop at a time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qfm_iqm.distill.teacher import (
+    CHAINS,
+    PseudoLabel,
+    Teaching,
+    of_whole_images,
+    pseudo_label,
+)
+from qfm_iqm.errors import ImageError, TableError
+from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.preprocess import Preprocessing, grid_positions
+from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.network import QualityNetwork
+
+CROP, STD = 32, 10.0
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(4)
+    network = QualityNetwork("test_vit", crop=CROP, label_mean=50.0, label_std=STD)
+    card = ModelCard(name="teacher", network=network.config, preprocessing=Preprocessing(crop=CROP))
+    return QualityModel(network, card)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """PNG files of odd sizes, one smaller than a crop; their pixels by name."""
+    root = tmp_path_factory.mktemp("unlabelled")
+    draw = np.random.default_rng(8)
+    pixels = {}
+    for name, (height, width) in {"a.png": (50, 81), "b.png": (32, 32), "c.png": (20, 40)}.items():
+        cells = Image.fromarray(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        photo = cells.resize((width, height), Image.Resampling.BICUBIC)
+        photo.save(root / name)
+        pixels[name] = np.asarray(photo)
+    return root, pixels
+
+
+def answers_of(teacher, photos, *, workers=0, **options):
+    root, pixels = photos
+    images = [(name, f"content of {name}", root / name) for name in pixels]
+    return list(pseudo_label(teacher, images, Teaching(**options), workers=workers))
+
+
+def labels_of(teacher, photos, **options):
+    return [labels for labels, _ in answers_of(teacher, photos, **options)]
+
+
+def fitted(pixels):
+    """A side shorter than a crop is continued by mirroring, edge included."""
+    pad = [(0, max(0, CROP - side)) for side in pixels.shape[:2]]
+    return np.pad(pixels, (*pad, (0, 0)), mode="symmetric")
+
+
+@torch.inference_mode()
+def asked_alone(teacher, pixels, label):
+    """The teacher's own answer to one crop, cut with NumPy."""
+    window = fitted(pixels)[label.top : label.top + CROP, label.left : label.left + CROP]
+    crop = torch.tensor(window.transpose(2, 0, 1).copy()).float() / 255
+    return teacher.eval().network(crop[None]).item()
+
+
+def test_scores_are_the_teachers_own(teacher, photos):
+    answers = labels_of(teacher, photos, extra_crops=3)
+    assert [len(image) for image in answers] == [6 + 3, 1 + 3, 2 + 3]
+    for (name, pixels), image in zip(photos[1].items(), answers, strict=True):
+        height, width = fitted(pixels).shape[:2]
+        places = [(label.top, label.left) for label in image]
+        assert places[:-3] == grid_positions(height, width, CROP)
+        for label in image:
+            assert (label.name, label.content) == (name, f"content of {name}")
+            assert (label.distortion, label.level) == ("", 0)
+            assert 0 <= label.top <= height - CROP
+            assert 0 <= label.left <= width - CROP
+            assert label.score == pytest.approx(asked_alone(teacher, pixels, label), abs=1e-4)
+
+
+def test_random_places_depend_on_the_seed_and_the_image_alone(teacher, photos):
+    first, again, other = (labels_of(teacher, photos, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first[0] != other[0]
+    assert first[0][:6] == other[0][:6]  # the grid
+    assert [len(image) for image in labels_of(teacher, photos, extra_crops=0)] == [6, 1, 2]
+
+
+def test_a_teacher_in_training_mode_is_put_into_evaluation(teacher, photos):
+    teacher.train()
+    labels_of(teacher, photos)
+    assert not teacher.training
+
+
+def degraded(label):
+    return bool(label.distortion)
+
+
+def chains_of(image):
+    """Runs of degraded labels from level 1 on."""
+    chains = []
+    for label in filter(degraded, image):
+        if label.level == 1:
+            chains.append([])
+        chains[-1].append(label)
+    return chains
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_chain_is_one_crop_at_rising_strength(teacher, photos, count):
+    kinds = set()
+    for seed in range(8):
+        plain = labels_of(teacher, photos, seed=seed)
+        for image, without in zip(
+            labels_of(teacher, photos, seed=seed, chains=count), plain, strict=True
+        ):
+            assert [label for label in image if not degraded(label)] == [
+                replace(label, score=pytest.approx(label.score, abs=1e-4)) for label in without
+            ]
+            chains = chains_of(image)
+            assert len(chains) == count
+            for chain in chains:
+                assert [label.level for label in chain] == [1, 2, 3, 4, 5]
+                assert len({(label.distortion, label.top, label.left) for label in chain}) == 1
+                place = (chain[0].top, chain[0].left)
+                assert place in {(label.top, label.left) for label in without}
+                kinds.add(chain[0].distortion)
+    assert kinds <= set(CHAINS)
+    assert len(kinds) >= 4
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.01, 1.0])
+def test_each_step_lowers_quality_by_at_least_drop(teacher, photos, drop):
+    bound = free = 0
+    for image in labels_of(teacher, photos, chains=2, drop=drop, seed=2):
+        pixels = torch.tensor(fitted(photos[1][image[0].name]).transpose(2, 0, 1).copy())
+        for chain in chains_of(image):
+            start = next(
+                label
+                for label in image
+                if (label.top, label.left) == (chain[0].top, chain[0].left) and not degraded(label)
+            )
+            least = start.score
+            for label in chain:
+                with torch.inference_mode():
+                    crop = label.pixels(pixels, CROP)
+                    own = teacher.network(crop[None].float() / 255).item()
+                expected = min(own, least - drop * STD)
+                assert label.score == pytest.approx(expected, abs=1e-3)
+                bound, free = bound + (own > least - drop * STD), free + (own < least - drop * STD)
+                least = label.score
+    assert bound > 0
+    assert free > 0 or drop == 1.0
+
+
+def test_reading_processes_change_nothing(teacher, photos):
+    asked = {"chains": 2, "grid": 1, "seed": 3}
+    alone, helped = (answers_of(teacher, photos, workers=n, **asked) for n in (0, 2))
+    for (labels, tokens), (same, same_tokens) in zip(alone, helped, strict=True):
+        # Blurred and noisy pixels may round otherwise with another number of threads.
+        assert same == [replace(x, score=pytest.approx(x.score, abs=1e-3)) for x in labels]
+        torch.testing.assert_close(tokens, same_tokens, atol=1e-2, rtol=1e-2)
+
+
+def test_pixels_are_the_crop_degraded_as_said():
+    image = torch.randint(0, 256, (3, 60, 50), dtype=torch.uint8)
+    window = image[:, 7:39, 11:43]
+    plain = PseudoLabel("n.png", "c", 7, 11, "", 0, 1.0)
+    assert torch.equal(plain.pixels(image, CROP), window)
+    for kind in DISTORTIONS:
+        found = replace(plain, distortion=kind, level=4).pixels(image, CROP)
+        assert found.dtype == torch.uint8
+        if kind != "noise":
+            expected = distort(window / 255, kind, 4)
+            assert (found / 255 - expected).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_noise_is_a_crops_own_and_always_the_same():
+    image = torch.full((3, 60, 60), 128, dtype=torch.uint8)
+    label = PseudoLabel("n.png", "c", 7, 11, "noise", 3, 1.0)
+    first = label.pixels(image, CROP)
+    assert torch.equal(first, label.pixels(image, CROP))
+    for other in (replace(label, top=8), replace(label, left=12), replace(label, name="m.png")):
+        assert not torch.equal(first, other.pixels(image, CROP))
+
+
+@pytest.mark.parametrize("kind", ["", *DISTORTIONS])
+@pytest.mark.parametrize(("top", "left"), [(29, 0), (0, 19), (90, 90), (-1, 0), (0, -40)])
+def test_a_place_outside_is_an_image_error(kind, top, left):
+    label = PseudoLabel("n.png", "c", top, left, kind, 1 if kind else 0, 1.0)
+    with pytest.raises(ImageError, match=r"lies outside of n\.png"):
+        label.pixels(torch.zeros(3, 60, 50, dtype=torch.uint8), CROP)
+
+
+def test_an_image_that_cannot_be_read_is_refused_by_name(teacher, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    images = [("broken.jpg", "c", tmp_path / "broken.jpg")]
+    said = []
+    for workers in (0, 1):
+        with pytest.raises(ImageError, match=r"broken\.jpg") as caught:
+            list(pseudo_label(teacher, images, workers=workers))
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def test_tokens_are_the_teachers_own_averaged_to_the_grid(teacher, photos):
+    options = {"extra_crops": 1, "chains": 1}
+    for (name, pixels), (labels, tokens_KND) in zip(
+        photos[1].items(), answers_of(teacher, photos, grid=1, **options), strict=True
+    ):
+        assert tokens_KND.shape == (len(labels), 1, 64), name
+        image = torch.tensor(fitted(pixels).transpose(2, 0, 1).copy())
+        for label, tokens_ND in zip(labels, tokens_KND, strict=True):
+            with torch.inference_mode():
+                crop = label.pixels(image, CROP)[None].float() / 255
+                own_ND = teacher.network.encode(crop)[0, 1:]
+            torch.testing.assert_close(tokens_ND[0], own_ND.mean(0), atol=1e-4, rtol=1e-4)
+    assert all(tokens is None for _, tokens in answers_of(teacher, photos))
+    with pytest.raises(TableError, match="4 tokens cannot be averaged to 3 x 3"):
+        answers_of(teacher, photos, grid=3)
+
+
+def test_whole_images_are_worth_the_mean_of_their_crops_and_lose_what_these_lose():
+    def crop(name, left, score, kind="", level=0):
+        return PseudoLabel(name, f"content of {name}", 0, left, kind, level, score)
+
+    found = of_whole_images([
+        crop("a", 0, 50.0), crop("a", 9, 70.0), crop("a", 9, 66.0, "blur", 1),
+        crop("a", 9, 30.0, "blur", 2), crop("a", 0, 45.0, "noise", 1),
+        crop("b", 4, 20.0),
+    ])  # fmt: skip
+    told = [(one.name, one.distortion, one.level, one.score) for one in found]
+    assert told == [
+        ("a", "", 0, 60.0), ("a", "blur", 1, 56.0), ("a", "blur", 2, 20.0), ("a", "noise", 1, 55.0),
+        ("b", "", 0, 20.0),
+    ]  # fmt: skip
+    assert {(one.top, one.left) for one in found} == {(0, 0)}
+
+
+def test_a_degraded_crop_says_nothing_of_its_image_without_the_clean_one():
+    lost = PseudoLabel("a", "c", 3, 9, "blur", 1, 66.0)
+    with pytest.raises(TableError, match="clean crop of a at row 3, column 9 is missing"):
+        of_whole_images([replace(lost, top=0, distortion="", level=0), lost])

@@ -1,0 +1,132 @@
+"""From held-out photos to what scores mean: on small images with labels that are known."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.reference import (
+    find_interval,
+    find_meaning,
+    fit_usual,
+    halves,
+    statistics_of,
+)
+from qfm_iqm.image.pixel_features import NAMES
+from qfm_iqm.model.folder import load_model
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory, tiny_model_folder):
+    """120 small images whose labels lie about the model's scores, by at most 10."""
+    root = tmp_path_factory.mktemp("held_out")
+    draw = np.random.default_rng(7)
+    model = load_model(tiny_model_folder)
+    names, labels = [], []
+    for number in range(120):
+        cells = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(cells).resize((52, 50), Image.Resampling.BICUBIC)
+        names.append(f"{number:03d}.png")
+        image.save(root / names[-1])
+        labels.append(model.score(root / names[-1]).value + draw.uniform(-10, 10))
+    return RatedTable(tuple(names), np.array(labels)), root
+
+
+def test_all_three_are_found(held_out, tiny_model_folder):
+    table, root = held_out
+    model = load_model(tiny_model_folder)
+    meaning = find_meaning(model, table, root, population="squares")
+    assert (meaning.population, meaning.images) == ("squares", 120)
+    scores = [model.score(root / name).value for name in table.names]
+    assert meaning.quantiles[50] == pytest.approx(np.median(scores), abs=1e-3)
+    assert meaning.quantiles[0] == pytest.approx(min(scores), abs=1e-3)
+    assert 7.5 < meaning.interval.reach < 10
+    assert meaning.usual.names == NAMES
+    assert meaning.usual.images == 60 + 3
+    model.card.meaning = meaning
+    found = [model.score(root / name) for name in table.names]
+    held = np.array([one.low <= mos <= one.high for one, mos in zip(found, table.mos, strict=True)])
+    setting, checking = halves(table)
+    assert held[setting].sum() == 55  # ceil(61 * .9): as many as the half that set it must hold
+    assert meaning.interval.coverage == held[checking].mean() != held[setting].mean()
+    assert (meaning.interval.images, meaning.interval.checked) == (60, 60)
+    quarters = [checking[rows] for rows in halves(table.select(checking))]
+    alarms = np.array([one.unusual for one in found])
+    assert not alarms[quarters[0]].any()  # the limit is the farthest of 30
+    assert meaning.usual.false_alarms == alarms[quarters[1]].mean()
+    assert meaning.usual.checked == 30
+    assert alarms.mean() < 0.1
+    assert 45 < np.mean([one.percentile for one in found]) < 55
+    assert model.score(Image.effect_noise((60, 60), 80).convert("RGB")).unusual
+
+
+def test_what_photos_are_like_is_learned_from_those_seen(held_out, tiny_model_folder):
+    table, root = held_out
+    seen, rest = table.select(np.arange(110)), table.select(np.arange(10, 120))
+    model = load_model(tiny_model_folder)
+    usual = find_meaning(model, rest, root, seen=seen, population="").usual
+    assert (usual.images, usual.checked) == (110 + 6, 55)
+    model.card.meaning = find_meaning(model, rest, root, seen=seen, population="")
+    alarms = [model.score(rest.paths(root)[place]).unusual for place in halves(rest)[1]]
+    assert usual.false_alarms == np.mean(alarms)
+
+
+def test_halves_share_no_content_and_do_not_depend_on_the_order_of_rows():
+    names = tuple(f"{number}.png" for number in range(100))
+    contents = tuple(f"scene {number // 3}" for number in range(100))
+    table = RatedTable(names, np.zeros(100), contents)
+    one, other = ({table.names[place] for place in half} for half in halves(table))
+    assert one | other == set(names)
+    assert not one & other
+    assert 50 <= len(one) <= 52
+    scenes = [{contents[names.index(name)] for name in half} for half in (one, other)]
+    assert not scenes[0] & scenes[1]
+    turned = table.select(np.arange(100)[::-1])
+    assert {turned.names[place] for place in halves(turned)[0]} == one
+
+
+def test_an_interval_is_checked_on_photos_that_had_no_part_in_it():
+    scores = np.zeros(30)
+    mos = np.r_[np.full(20, 1.0), np.full(5, 0.5), np.full(5, 9.0)]
+    found = find_interval(mos, scores, np.arange(20), np.arange(20, 30), 0.9)
+    assert (found.reach, found.coverage) == (1, 0.5)
+    assert (found.images, found.checked) == (20, 10)
+
+
+def test_too_few_photos_are_refused(held_out, tiny_model_folder):
+    table, root = held_out
+    with pytest.raises(TableError, match="at least 100 held-out photos, and table has 99"):
+        find_meaning(
+            load_model(tiny_model_folder), table.select(np.arange(99)), root, population=""
+        )
+
+
+def test_the_limit_leaves_the_stated_share_outside():
+    draw = np.random.default_rng(0)
+    mixing = draw.normal(size=(15, 15))
+    known, setting, further = (draw.normal(size=(n, 15)) @ mixing for n in (2000, 1000, 4000))
+    usual = fit_usual(known, setting, further)
+    at_most = [np.mean([usual.distance(row) > usual.limit for row in rows])
+               for rows in (setting, further)]  # fmt: skip
+    assert 0.01 <= at_most[0] <= 0.015
+    assert usual.false_alarms == at_most[1]
+    assert 0.008 < at_most[1] < 0.025
+    assert (usual.images, usual.checked) == (2000, 4000)
+    far = fit_usual(known, setting, further + 9 * known.std(0))
+    assert (far.limit, far.false_alarms) == (usual.limit, 1)
+    assert usual.distance(known.mean(0) + 9 * known.std(0)) > usual.limit
+
+
+def test_statistics_come_in_order(held_out, tiny_model_folder):
+    table, root = held_out
+    preprocessing = load_model(tiny_model_folder).card.preprocessing
+    paths = table.paths(root)[:9]
+    found = list(statistics_of(paths, preprocessing))
+    again = list(statistics_of(paths[::-1], preprocessing))[::-1]
+    assert np.array_equal(found, again)
+    soft = list(statistics_of(paths, preprocessing, soft_from=2))
+    assert [len(one) for one in soft] == [1, 1, 2, *[1] * 6]
+    assert np.array_equal(soft[2][0], found[2][0])
+    gradient = NAMES.index("gradient")
+    assert soft[2][1][gradient] < soft[2][0][gradient]

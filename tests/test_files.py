@@ -1,0 +1,140 @@
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import copy_whole, replacing, write_whole, writing_text
+
+
+def names_in(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.fixture
+def umask():
+    """Sets the umask; it is what it was afterwards."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_text_is_written_as_it_is(tmp_path):
+    path = tmp_path / "words.txt"
+    write_whole("é\r\nand\n", path)
+    assert path.read_bytes() == "é\r\nand\n".encode()
+    write_whole("anew", path)
+    assert names_in(tmp_path) == ["words.txt"]
+    assert path.read_text() == "anew"
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError("no")])
+def test_what_was_there_stays_until_the_new_is_complete(tmp_path, failure):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises((KeyboardInterrupt, ValueError)), replacing(path) as partial:
+        partial.write_text("half")
+        assert partial.suffix == ".csv"
+        assert path.read_text() == "old"
+        raise failure
+    assert names_in(tmp_path) == ["table.csv"]
+    assert path.read_text() == "old"
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(TableError, match=r"gone/a.txt' cannot be written: No such file"):
+        write_whole("a", tmp_path / "gone" / "a.txt")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "within").touch()
+    with pytest.raises(TableError, match=r"folder' cannot be written: "):
+        write_whole("a", tmp_path / "folder")
+    assert names_in(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002, 0o027])
+def test_a_new_file_has_the_permissions_that_the_umask_says(tmp_path, umask, mask):
+    umask(mask)
+    write_whole("new", tmp_path / "ours.txt")
+    (tmp_path / "theirs.txt").write_text("new")
+    assert mode_of(tmp_path / "ours.txt") == mode_of(tmp_path / "theirs.txt") == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o444])
+def test_an_earlier_file_keeps_its_permissions_and_its_owner(tmp_path, mode):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    path.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 4321)
+    owner = path.stat().st_uid, path.stat().st_gid
+    with replacing(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new"
+    assert mode_of(path) == mode
+    assert (path.stat().st_uid, path.stat().st_gid) == owner
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path, there):
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "real.csv"
+    if there:
+        target.write_text("old")
+        target.chmod(0o600)
+    (tmp_path / "middle").symlink_to("elsewhere/real.csv")
+    link = tmp_path / "link.csv"
+    link.symlink_to("middle")
+    write_whole("new", link)
+    assert link.is_symlink()
+    assert (tmp_path / "middle").is_symlink()
+    assert target.read_text() == "new"
+    assert not there or mode_of(target) == 0o600
+    assert names_in(tmp_path / "elsewhere") == ["real.csv"]
+
+
+def test_a_link_that_leads_round_or_nowhere_is_one_sentence(tmp_path):
+    (tmp_path / "round.csv").symlink_to("round.csv")
+    (tmp_path / "nowhere.csv").symlink_to("gone/a.csv")
+    for name in ("round.csv", "nowhere.csv"):
+        with pytest.raises(TableError, match=f"{name}' cannot be written: "):
+            write_whole("new", tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+
+
+def test_a_pipe_gets_the_whole_and_stays(tmp_path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+    reader.start()
+    with writing_text(pipe) as file:
+        file.write("a" * 200_000)
+    reader.join(60)
+    assert heard == ["a" * 200_000]
+    assert pipe.is_fifo()
+    assert names_in(tmp_path) == ["pipe.csv"]
+
+
+def test_devices_are_written_to_and_stay(tmp_path):
+    (tmp_path / "source.txt").write_text("words")
+    copy_whole(tmp_path / "source.txt", Path("/dev/null"))
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    full = Path("/dev/full")
+    with pytest.raises(TableError, match="'/dev/full' cannot be written: No space left"):
+        write_whole("words", full)
+    assert stat.S_ISCHR(full.stat().st_mode)
+
+
+def test_a_pipe_gets_nothing_of_what_broke_off(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError), replacing(pipe) as partial:
+        partial.write_text("half")
+        raise ValueError
+    assert pipe.is_fifo()

@@ -1,0 +1,455 @@
+"""The whole chain: teacher, pseudo-labels, student; killed anywhere it ends with the same bytes."""
+
+import csv
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from qfm_iqm.cli.main import app
+from qfm_iqm.errors import ImageError, QFMError, RecipeError, TableError
+from qfm_iqm.model.folder import load_model
+from qfm_iqm.training.data import load_data
+from qfm_iqm.training.expansion import find_pool
+from qfm_iqm.training.pipeline import prepare, teacher_recipe, without_leaks
+from qfm_iqm.training.recipe_file import read_recipe
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.trainer import Trainer
+
+SILENT = Reporter(None)
+STEPS = 12  # of the teacher, as of the student: two epochs of 24 photos x 2 crops in batches of 8
+
+# `qfm train` that kills itself: after the n-th step of teacher and student together, or when it
+# has written n pseudo-labels.
+KILLED = """
+import os, signal, sys
+from qfm_iqm.cli.main import main
+from qfm_iqm.training.reporting import Reporter
+
+step_left, label_left = int(sys.argv[1]), int(sys.argv[2])
+del sys.argv[1:3]
+
+def step(self, loss, crops):
+    global step_left
+    step_left -= 1
+    if step_left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def scoring(self, items, total):
+    for number, item in enumerate(items):
+        if total == 20 and number == label_left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield item
+
+Reporter.step, Reporter.scoring = step, scoring
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(recipe_content, write_recipe, unrated_folder, tmp_path_factory):
+    """A recipe file of the whole chain."""
+    content = recipe_content(
+        method__kind="qfm",
+        method__w_pl=0.5,
+        method__top_k=2,
+        train__epochs=2,
+        train__crops_per_image=2,
+        distillation__unlabelled=str(unrated_folder),
+    )
+    return write_recipe(content, tmp_path_factory.mktemp("recipes") / "chain.toml")
+
+
+def process(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
+    )
+
+
+def qfm_train(*arguments):
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """An undisturbed chain, as a process of its own; its folder and what it said."""
+    out = tmp_path_factory.mktemp("chain") / "run"
+    done = process("-m", "qfm_iqm", "train", recipe, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stderr
+
+
+@pytest.fixture
+def pool_changes(unrated_folder, tmp_path):
+    """A copy of the unrated images, and the change of the recipe that names it."""
+    folder = shutil.copytree(unrated_folder, tmp_path / "pool")
+    return folder, [f"distillation.unlabelled={folder}"]
+
+
+@pytest.fixture
+def taught(finished):
+    """The change of the recipe that names the finished chain's teacher."""
+    return f"distillation.teacher={finished[0] / 'teacher' / 'model'}"
+
+
+def weights(out):
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+def table(path):
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def cli_options(changes):
+    return [part for change in changes for part in ("--set", change)]
+
+
+# What a chain leaves
+
+
+def test_the_chain_writes_its_folder(finished):
+    out, said = finished
+    assert {path.name for path in out.iterdir()} == {
+        "teacher", "expansion.csv", "leaks.csv", "recipe.json", "split.txt", "log.jsonl",
+        "state.safetensors", "best", "model", "results.csv", "test.csv",
+    }  # fmt: skip
+    assert (out / "leaks.csv").read_text() == "image,held_out,distance\n"
+    assert (out / "split.txt").read_bytes() == (out / "teacher" / "split.txt").read_bytes()
+    rows = table(out / "expansion.csv")
+    assert len(rows) == len({row["score"] for row in rows}) == 20
+    for sentence in (
+        "Comparing 20 unrated with 16 held-out images.",
+        f"Training the teacher in {out / 'teacher'}.",
+        "48 crops an epoch, 8 validation and 8 test images",
+        "; 20 unrated images",
+        "The memory of 64 entries takes 40.8 KiB when full.",
+    ):
+        assert sentence in said
+    training = load_model(out / "model").card.training
+    assert (training["samples"], training["unrated"]) == (48, 20)
+
+
+def test_the_teacher_is_the_plain_baseline_of_the_same_recipe(finished, recipe, tmp_path):
+    plain = teacher_recipe(read_recipe(recipe))
+    assert (plain.method.kind, plain.distillation.unlabelled) == ("baseline", None)
+    Trainer(plain, tmp_path / "run").run()
+    assert weights(tmp_path / "run") == weights(finished[0] / "teacher")
+    assert weights(finished[0]) != weights(tmp_path / "run")
+    assert load_model(finished[0] / "teacher" / "model").card.name == "chain-teacher"
+
+
+def test_pseudo_labels_are_what_qfm_score_says_of_the_teacher(finished, unrated_folder, tmp_path):
+    teacher = finished[0] / "teacher" / "model"
+    done = CliRunner().invoke(
+        app,
+        ["score", str(unrated_folder), "--model", str(teacher), "-o", str(tmp_path / "s.csv")],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0
+    rows = table(finished[0] / "expansion.csv")
+    scores = {row["path"]: float(row["score"]) for row in table(tmp_path / "s.csv")}
+    labels = {str(unrated_folder / row["name"]): float(row["score"]) for row in rows}
+    assert labels == pytest.approx(scores, abs=1e-5 * 22)
+
+
+# Killed, and gone on with
+
+
+@pytest.mark.parametrize(
+    ("stage", "step", "label"),
+    [("teacher", 9, -1), ("pseudo-labels", 0, 7), ("student", STEPS + 9, -1)],
+)
+def test_killed_anywhere_it_ends_with_the_same_bytes(
+    finished, recipe, tmp_path, stage, step, label
+):
+    whole, out = finished[0], tmp_path / "run"
+    done = process("-c", KILLED, step, label, "train", recipe, "--out", out)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert ("expansion.csv" in names) == (stage != "teacher")
+    assert ("state.safetensors" in names) == (stage == "student")
+    assert (out / "teacher" / "state.safetensors").exists()
+    assert (out / "teacher" / "model").exists() == (stage != "teacher")
+    cuts = [None]
+    if stage == "pseudo-labels":
+        assert len(table(out / "expansion.csv")) == 7
+        cuts += [9, 60]  # bytes: half of a line
+    for cut in cuts:
+        again = shutil.copytree(out, tmp_path / f"again{cut}")
+        if cut:
+            content = (again / "expansion.csv").read_bytes()
+            (again / "expansion.csv").write_bytes(content[:-cut])
+        refused = qfm_train(recipe, "--out", again)
+        assert isinstance(refused.exception, RecipeError)
+        assert "holds a run already: go on with --resume" in str(refused.exception)
+        resumed = qfm_train(recipe, "--out", again, "--resume")
+        assert resumed.exit_code == 0, resumed.output
+        assert weights(again) == weights(whole)
+        for name in ("expansion.csv", "results.csv", "test.csv"):
+            assert (again / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_an_interruption_of_the_teacher_says_how_to_go_on(recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+
+    def step(self, loss, crops):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "step", step)
+        done = qfm_train(recipe, "--out", out)
+    assert done.exit_code == 130
+    assert "Interrupted. Go on with the same command and --resume" in done.stderr
+    assert not (out / "expansion.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "change", ["method.tau=0.3", "train.lr=1e-4", "distillation.share=1", "method.w_pl=1"]
+)
+def test_another_recipe_does_not_go_on(finished, recipe, change):
+    done = qfm_train(recipe, "--out", finished[0], "--resume", "--set", change)
+    assert isinstance(done.exception, RecipeError)
+    assert "holds a run of another recipe" in str(done.exception)
+
+
+def test_labels_of_another_teacher_are_refused(finished, recipe, tmp_path, tiny_model_folder):
+    out = tmp_path / "run"
+    out.mkdir()
+    shutil.copy(finished[0] / "expansion.csv", out)
+    done = qfm_train(recipe, "--out", out, "--set", f"distillation.teacher={tiny_model_folder}")
+    assert isinstance(done.exception, TableError)
+    assert "expansion.csv are of another teacher" in str(done.exception)
+
+
+def test_an_image_changed_since_is_refused(recipe, tmp_path, taught, pool_changes):
+    folder, changes = pool_changes
+    checked = read_recipe(recipe, [*changes, taught])
+    prepare(checked, tmp_path / "run", resume=False, reporter=SILENT)
+    image = folder / "unrated05.jpg"
+    Image.open(image).rotate(180).save(image)
+    with pytest.raises(TableError, match=r"1 images have changed .*unrated05\.jpg"):
+        prepare(checked, tmp_path / "run", resume=True, reporter=SILENT)
+
+
+# The pool
+
+
+def test_a_table_of_unrated_images_gives_their_contents(
+    recipe, rated_set, unrated_folder, tmp_path, taught
+):
+    rows = [
+        (unrated_folder / f"unrated{i:02d}.jpg", "one" if i < 4 else "two") for i in range(1, 7)
+    ]
+    pool = tmp_path / "pool.csv"
+    with pool.open("w", newline="") as file:
+        csv.writer(file).writerows([("name", "content"), *rows])
+    changes = [f"distillation.unlabelled={pool}", taught]
+    trainer = prepare(read_recipe(recipe, changes), tmp_path / "run", resume=False, reporter=SILENT)
+    samples = trainer.data.samples[trainer.data.rated :]
+    assert [sample.path for sample in samples] == [path for path, _ in rows]
+    ids = [sample.content for sample in samples]
+    assert ids == [ids[0]] * 3 + [ids[-1]] * 3
+    assert len(set(ids)) == 2
+    done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options(changes))
+    assert done.exit_code == 0, done.output
+    assert "; 6 unrated images" in done.stderr
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
+@pytest.mark.parametrize("stems", [False, True])
+def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, pool_changes, stems):
+    folder, changes = pool_changes
+    if stems:
+        kept = f"train.stems={tmp_path / 'stems'}"
+        changes = [*changes, "backbone.tune=none", "train.fixed_crops=2", "train.cache=false", kept]
+    (folder / "broken.jpg").write_bytes(b"no image")
+    console = Console(file=io.StringIO(), width=80)
+    checked = read_recipe(recipe, [*changes, taught])
+    trainer = prepare(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
+    assert "unrated image broken.jpg is left out: " in console.file.getvalue()
+    assert len(trainer.data.samples) == trainer.data.rated + 20
+    assert table(tmp_path / "run" / "expansion.csv")[0]["error"]
+    (folder / "empty.png").touch()
+    with pytest.raises(TableError, match=r"2 of 22 unrated images cannot be read"):
+        prepare(checked, tmp_path / "run", resume=True, reporter=SILENT)
+
+
+def test_an_empty_folder_is_refused(recipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = qfm_train(
+        recipe, "--out", tmp_path / "run",
+        "--set", f"distillation.unlabelled={tmp_path / 'empty'}",
+    )  # fmt: skip
+    assert isinstance(done.exception, QFMError)
+    assert "there is no image in" in str(done.exception)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
+    recipe, rated_set, tmp_path, pool_changes, part
+):
+    folder, changes = pool_changes
+    # The first level of a scene: noise as strong as the others' leaves little to know it by.
+    split = load_data(read_recipe(recipe)).split
+    name = next(name for name in split.part(part) if name.endswith("level0.jpg"))
+    copy = folder / "copy.png"
+    Image.open(rated_set / name).resize((80, 80), Image.Resampling.LANCZOS).save(copy)
+    out = tmp_path / "run"
+    done = qfm_train(recipe, "--out", out, *cli_options(changes))
+    assert isinstance(done.exception, TableError)
+    assert f"{copy} ~ {rated_set / name}" in str(done.exception)
+    assert not (out / "teacher").exists()  # before the hours
+    pairs = {(row["image"], row["held_out"]) for row in table(out / "leaks.csv")}
+    assert (str(copy), str(rated_set / name)) in pairs
+    assert {image for image, _ in pairs} == {str(copy)}
+    assert len(pairs) == len(table(out / "leaks.csv"))  # each pair once
+
+    dropping = read_recipe(recipe, [*changes, "distillation.leaks=drop"])
+    console = Console(file=io.StringIO(), width=80)
+    left = without_leaks(find_pool(dropping), load_data(dropping), dropping, out, Reporter(console))
+    assert len(left.names) == 20
+    assert "copy.png" not in left.names
+    assert "1 unrated images leak and are left out: " in console.file.getvalue()
+    assert {(row["image"], row["held_out"]) for row in table(out / "leaks.csv")} == pairs
+
+
+def test_a_copy_of_a_training_image_is_no_leak(recipe, rated_set, tmp_path, pool_changes):
+    folder, changes = pool_changes
+    name = load_data(read_recipe(recipe)).split.part("train")[0]
+    Image.open(rated_set / name).save(folder / "copy.png")
+    checked = read_recipe(recipe, changes)
+    assert (
+        len(
+            without_leaks(
+                find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT
+            ).names
+        )
+        == 21
+    )
+
+
+def test_a_held_out_content_or_name_leaks_whatever_it_shows(
+    recipe, rated_set, unrated_folder, tmp_path
+):
+    data = load_data(read_recipe(recipe))
+    content, name = data.test.contents[0], data.validation.names[0]
+    pool = tmp_path / "pool.csv"
+    with pool.open("w", newline="") as file:
+        csv.writer(file).writerows([
+            ("name", "content"),
+            (unrated_folder / "unrated01.jpg", content),
+            (unrated_folder / "unrated02.jpg", "new"),
+            (unrated_folder / "unrated03.jpg", name),
+        ])  # fmt: skip
+    changes = [f"distillation.unlabelled={pool}", "distillation.leaks=drop"]
+    checked = read_recipe(recipe, changes)
+    left = without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
+    assert left.names == (str(unrated_folder / "unrated02.jpg"),)
+
+
+def test_a_held_out_image_that_cannot_be_compared_is_refused_before_the_teacher(
+    recipe, rated_set, tmp_path
+):
+    root = shutil.copytree(rated_set, tmp_path / "photos")
+    name = load_data(read_recipe(recipe)).split.part("test")[0]
+    (root / name).write_bytes(b"no image")
+    done = qfm_train(recipe, "--out", tmp_path / "run", "--set", f"data.root={root}")
+    assert isinstance(done.exception, ImageError)
+    assert name in str(done.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_leaks_by_name_and_by_sight_is_listed_once(recipe, rated_set, tmp_path):
+    name = load_data(read_recipe(recipe)).split.part("test")[0]
+    pool = tmp_path / "pool.csv"
+    pool.write_text(f"name\n{name}\n")
+    checked = read_recipe(recipe, [f"distillation.unlabelled={pool}"])
+    with pytest.raises(TableError):
+        without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
+    rows = [tuple(row.values()) for row in table(tmp_path / "run" / "leaks.csv")]
+    assert (str(rated_set / name), str(rated_set / name), "0") in rows
+    assert len(rows) == len({row[:2] for row in rows})
+
+
+def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
+    pool = tmp_path / "pool.csv"
+    names = load_data(read_recipe(recipe)).split.part("test")
+    pool.write_text("name\n" + "".join(f"{name}\n" for name in names))
+    checked = read_recipe(recipe, [f"distillation.unlabelled={pool}", "distillation.leaks=drop"])
+    with pytest.raises(TableError, match=r"All 8 unrated images leak .*: none is left"):
+        without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
+
+
+# The teacher, and what can be refused early
+
+
+def test_a_per_step_teacher_learns_nothing_and_teaches(recipe, tmp_path, taught):
+    checked = read_recipe(recipe, [taught, "distillation.per_step=true"])
+    trainer = prepare(checked, tmp_path / "run", resume=False, reporter=SILENT)
+    trainer.run()
+    again = prepare(
+        read_recipe(recipe, [taught]), tmp_path / "images", resume=False, reporter=SILENT
+    )
+    again.run()
+    assert weights(tmp_path / "run") != weights(tmp_path / "images")
+
+
+def test_a_teacher_of_other_units_is_refused(recipe, tmp_path, taught):
+    done = qfm_train(
+        recipe, "--out", tmp_path / "run", *cli_options([taught, "data.label.name=DMOS"])
+    )
+    assert isinstance(done.exception, RecipeError)
+    assert "distillation.teacher = " in str(done.exception)
+    assert "a teacher must speak the units of the labels" in str(done.exception)
+
+
+def test_a_teacher_of_another_split_of_the_same_data_is_refused(recipe, tmp_path, taught):
+    done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options([taught, "data.split_seed=7"]))
+    assert isinstance(done.exception, RecipeError)
+    assert "was trained on another split of the same data" in str(done.exception)
+
+
+def test_a_per_step_teacher_of_another_crop_is_refused(recipe, tmp_path, tiny_model_folder):
+    changes = [f"distillation.teacher={tiny_model_folder}", "distillation.per_step=true"]
+    done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options(changes))
+    assert isinstance(done.exception, RecipeError)
+    assert "needs a teacher of crops of 32 pixels" in str(done.exception)
+    assert "takes 48" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("method.memory=1000000000000", "method.memory = 1000000000000 needs"),
+        ("network.heads=5", "network.heads"),
+        ("data.validation=0.05", "validation part"),
+    ],
+)
+def test_what_the_student_cannot_do_is_refused_before_the_teacher(
+    recipe, tmp_path, change, sentence
+):
+    done = qfm_train(recipe, "--out", tmp_path / "run", "--set", change)
+    assert isinstance(done.exception, QFMError)
+    assert sentence in str(done.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(recipe, tmp_path):
+    (tmp_path / "file").touch()
+    done = qfm_train(recipe, "--out", tmp_path / "file" / "run")
+    assert isinstance(done.exception, RecipeError)
+    assert "cannot be written to" in str(done.exception)
