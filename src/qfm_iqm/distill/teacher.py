@@ -1,4 +1,4 @@
-"""Pseudo-labels: what a frozen teacher says of crops (METHOD section 4).
+"""Pseudo-labels: what a frozen teacher says of crops (docs/method.md, section 4).
 
     ^y_u = T(x_u)
 

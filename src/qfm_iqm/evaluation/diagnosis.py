@@ -1,4 +1,4 @@
-"""Diagnosis: how much a model answers to semantics, and how much to quality (METHOD section 9).
+"""How much a model reacts to semantics, and how much to quality (docs/method.md, section 9).
 
 Of a model D(E(x)) and rated images x_i with labels y_i,
 

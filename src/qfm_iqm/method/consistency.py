@@ -3,7 +3,7 @@
     F~_i = F_i + alpha * sg(F_j*)          the perturbed decoder input
     L_qcc = mean_i smoothL1(D(F~_i), target_i),   target = sg(D(F_i)) by default
 
-(METHOD section 7.) Only the decoder runs a second time. A crop for which no entry of other
+(docs/method.md, section 7.) Only the decoder runs a second time. A crop for which no entry of other
 content exists keeps its own features.
 
 Shapes: B crops, N patch tokens, D token width.

@@ -1,7 +1,7 @@
 """Semantic Noise Matching: for each crop an entry of memory whose semantics is noise to it.
 
-Two rules, for the paper's two texts contradict each other (METHOD section 6); s is the class
-token, y the label, j runs over the entries of other content:
+The paper's two texts contradict each other, so there are two rules (docs/method.md, section 6);
+s is the class token, y the label, j runs over the entries of other content:
 
     quality (ICML, the default):  j* = argmin_j cos(s_i, s_j)  among |y_i - y_j| <= tau,
     semantics (arXiv v1):         j* = argmax_j cos(s_i, s_j)  among |y_i - y_j| >= delta.

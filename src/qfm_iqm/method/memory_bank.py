@@ -1,4 +1,4 @@
-"""Temporary memory: features and labels of recent crops, in pairs (METHOD section 5).
+"""Temporary memory: features and labels of recent crops, in pairs (docs/method.md, section 5).
 
 Known from the paper: "storing the image features and labels in pairs in temporary memory".
 Ours: first in, first out; capacity counted in entries; kept in bfloat16. The content id says

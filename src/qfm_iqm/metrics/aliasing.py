@@ -1,4 +1,4 @@
-"""Feature aliasing: near in features, far in quality (METHOD section 9).
+"""Feature aliasing: near in features, far in quality (docs/method.md, section 9).
 
 The paper's observation is that many image pairs lie close in a backbone's feature space and have
 very different quality. The aliasing rate of a feature space says how many: the share of the

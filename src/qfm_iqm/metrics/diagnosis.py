@@ -1,4 +1,4 @@
-"""What a diagnosis found of a model, as plain data (METHOD section 9).
+"""What a diagnosis found of a model, as plain data (docs/method.md, section 9).
 
 Computed by `evaluation.diagnosis`; drawn by `report.diagnosis_figure`. Sensitivities are mean
 absolute changes of a model's answers, in standard deviations of the labels it was trained on:

@@ -2,7 +2,7 @@
 
 Any timm model that yields a token grid works: vision transformers natively, convolutional and
 hybrid networks by flattening their last feature map, with the mean of the patch tokens in the
-class token's place (METHOD section 3).
+class token's place (docs/method.md, section 3).
 
 An encoder may be frozen, whole or up to some block of a vision transformer. What that part, the
 stem, gives for a crop never changes then: it may be computed once and kept

@@ -2,7 +2,7 @@
 
 Six learned panel embeddings, each added to the class token, are the queries of one pre-norm
 transformer decoder layer over the patch tokens; one shared linear head and the mean over the
-panel give the quality (Qin et al., AAAI 2023; METHOD section 3).
+panel give the quality (Qin et al., AAAI 2023; docs/method.md, section 3).
 
 Shapes: B crops, N patch tokens, D token width, L panel members, H heads of width W.
 """

@@ -1,4 +1,4 @@
-"""The quality network: encoder, decoder and label scale (METHOD section 3).
+"""The quality network: encoder, decoder and label scale (docs/method.md, section 3).
 
 It may hold a second opinion, on the statistics of the pixels (`model.nss`; ours). A
 quality is the weighted mean of both then.

@@ -1,4 +1,4 @@
-"""Distilled Label Expansion: unrated images with a teacher's labels (METHOD section 4).
+"""Distilled Label Expansion: unrated images with a teacher's labels (docs/method.md, section 4).
 
     ^y_u = T(x_u), the mean over the covering crops of x_u
 

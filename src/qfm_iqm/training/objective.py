@@ -1,4 +1,4 @@
-"""The objective of a training step (METHOD section 8).
+"""The objective of a training step (docs/method.md, section 8).
 
     L = smoothL1(q, y) + w_qcc * ramp * L_qcc(rated)
         + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_hint

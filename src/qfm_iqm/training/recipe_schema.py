@@ -67,7 +67,7 @@ class DataConfig(Section):
 
 
 class DistillationConfig(Section):
-    """Distilled Label Expansion: unrated images, labelled by a teacher (METHOD section 4).
+    """Distilled Label Expansion: unrated images, labelled by a teacher (docs/method.md, section 4).
 
     Attributes:
         unlabelled: a folder, or a table `name[,content]`, of unrated images (relative to
