@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class MethodConfig(BaseModel):
-    """The training method. Defaults are those of docs/method.md; where the paper is silent they are ours.
+    """The training method, with the defaults of docs/method.md.
 
     Attributes:
         kind: "baseline" trains on labels alone, "qfm" adds memory, matching and consistency.
