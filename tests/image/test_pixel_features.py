@@ -50,8 +50,19 @@ def test_against_a_slow_count():
     coarse = np.abs(np.concatenate([np.diff(small, axis=k).ravel() for k in (0, 1)])).mean()
     expected = np.log(coarse + 0.25 / 255) - np.log(steps.mean() + 0.25 / 255)
     assert found["coarser"] == pytest.approx(expected, rel=1e-3)
+    tiny = small[:, :4].reshape(3, 2, 2, 2).mean((1, 3))
+    coarse = np.abs(np.concatenate([np.diff(tiny, axis=k).ravel() for k in (0, 1)])).mean()
+    expected = np.log(coarse + 0.25 / 255) - np.log(steps.mean() + 0.25 / 255)
+    assert found["coarsest"] == pytest.approx(expected, rel=1e-3)
     colours = {tuple(np.floor(image[:, y, x] * 15 + 0.5)) for y in range(12) for x in range(10)}
     assert found["colours"] == pytest.approx(np.log(len(colours)))
+
+
+def test_colours_are_told_apart_at_the_nearest_of_sixteen_levels():
+    for value in range(255):
+        pair = np.array([value, value + 1], np.uint8).reshape(1, 1, 2).repeat(3, axis=0)
+        nearest = {round(value / 17), round((value + 1) / 17)}
+        assert by_name(pair)["colours"] == pytest.approx(np.log(len(nearest))), value
 
 
 def test_noise_is_rough_and_a_slope_is_not():

@@ -171,6 +171,22 @@ def test_all_pairs_are_compared_and_corrected():
     assert [one.p_bootstrap_holm for one in found] == holm([one.p_bootstrap for one in found])
 
 
+@pytest.mark.parametrize("metric", ["srcc", "plcc"])
+def test_methods_correlate_with_each_other_by_the_metric_that_is_compared(metric):
+    draw = np.random.default_rng(6)
+    labels = draw.normal(size=60)
+    one = np.exp(labels + draw.normal(0, 1, 60))  # skewed: ranks and values say different things
+    two = one + draw.normal(0, 2, 60)
+    by = {"srcc": stats.spearmanr, "plcc": stats.pearsonr}[metric]
+    between, *each = (by(x, y).statistic for x, y in ((one, two), (one, labels), (two, labels)))
+    expected = steiger_test(*each, between, 60).p
+    assert 0.01 < expected < 0.9
+    (found,) = compare_methods(
+        {"a": one, "b": two}, labels, metric=metric, test="steiger", n_boot=50
+    )
+    assert found.p_test == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_metric_without_a_test_has_the_bootstrap_alone():
     labels, good, poor = methods()
     (one,) = compare_methods({"a": good, "b": poor}, labels, metric="krcc", n_boot=100)
