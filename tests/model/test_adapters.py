@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.model.adapters import add_adapters, merged
 from qfm_iqm.model.backbone import Encoder
-from qfm_iqm.model.delta import add_adapters, merged
 from qfm_iqm.model.folder import load_model, save_model
 
 pytest.importorskip("peft")

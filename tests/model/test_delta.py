@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.model.delta import add_adapters, check_loss, content_hash, merged, pack, unpack
+from qfm_iqm.model.adapters import add_adapters, merged
+from qfm_iqm.model.delta import check_loss, content_hash, pack, unpack
 from qfm_iqm.model.network import QualityNetwork
 
 

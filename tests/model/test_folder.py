@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.model.adapters import add_adapters
 from qfm_iqm.model.card import ModelCard
-from qfm_iqm.model.delta import add_adapters
 from qfm_iqm.model.folder import load_model, save_model, save_packed, save_with_card
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork

@@ -60,7 +60,7 @@ def test_a_frozen_backbone_has_no_gradients(build):
 
 @pytest.mark.parametrize("by_folder", [False, True])
 def test_training_may_start_from_a_whole_model(build, by_folder):
-    weights = str(Path(qfm_iqm.__file__).parent / "models/default") if by_folder else "default"
+    weights = str(Path(qfm_iqm.__file__).parent / "pretrained/default") if by_folder else "default"
     options = {
         "backbone__name": "mobilenetv4_conv_small",
         "backbone__weights": weights,

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from qfm_iqm.errors import ModelError, TableError
 from qfm_iqm.files import replacing
+from qfm_iqm.model.adapters import merged
 from qfm_iqm.model.card import BaseWeights, ModelCard, read_card
-from qfm_iqm.model.delta import check_loss, content_hash, merged, pack, unpack
+from qfm_iqm.model.delta import check_loss, content_hash, pack, unpack
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE, find_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork

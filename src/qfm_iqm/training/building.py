@@ -11,9 +11,9 @@ import torch
 from qfm_iqm.errors import ModelError, RecipeError
 from qfm_iqm.image.memory_budget import available
 from qfm_iqm.method.memory_bank import memory_bytes
+from qfm_iqm.model.adapters import add_adapters
 from qfm_iqm.model.backbone import Encoder
 from qfm_iqm.model.card import ModelCard
-from qfm_iqm.model.delta import add_adapters
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.locate import CARD_FILE, packaged_models
 from qfm_iqm.model.model import QualityModel

@@ -26,7 +26,7 @@ class BackboneConfig(Section):
             folder or as "default" (any of the package): its whole network, encoder and decoder,
             which `name` and `network` must then describe.
         tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
-            layers and its norms (`model.delta`), "none" leaves it as it is.
+            layers and its norms (`model.adapters`), "none" leaves it as it is.
         rank: of the adapters.
         frozen_blocks: of a vision transformer, so many first blocks, and the embeddings before
             them, stay as they are; None for none.
