@@ -163,8 +163,7 @@ class QualityModel(nn.Module):
             return fit(image_CHW, preprocessing), height, width
         name = None
         if isinstance(image, str) and "://" in image:
-            # Here, not above: `scoring` stands above this room, and has the one way to fetch.
-            from qfm_iqm.image.load import fetch
+            from qfm_iqm.image.load import fetch  # here: a local photo needs none of it
 
             name, image = image, fetch(image)
         found = read_fitted(image, preprocessing, name=name)

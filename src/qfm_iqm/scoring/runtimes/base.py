@@ -118,7 +118,7 @@ class PartedRuntime(Runtime):
 
     def __reduce__(self) -> tuple[Callable[..., Runtime], tuple[Path, ModelCard]]:
         """Where it is loaded from: threads and what a library has loaded cannot be pickled."""
-        # Here, not above: `loading` imports this.
+        # Here, not above: `export_folder` imports this.
         from qfm_iqm.scoring.runtimes.export_folder import load_exported
 
         return load_exported, (self._file.parent, self.card)
