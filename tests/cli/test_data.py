@@ -126,7 +126,7 @@ def test_split_refuses_leaks_or_lists_them(qfm, official_trees, tmp_path):
     command = ["data", "split", "koniq10k", "--root", root, "--official", "--out", tmp_path / "o"]
     answer = qfm(*command)
     assert answer.code == 2
-    assert "leak between parts of fold 0 (1 by file)" in answer.err
+    assert "leak between splits (1 by file)" in answer.err
     assert not (tmp_path / "o/fold0.txt").exists()
     assert answer.out == ""
     assert by_part["test"] in (tmp_path / "o/leaks.csv").read_text()

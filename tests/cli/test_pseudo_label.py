@@ -113,7 +113,7 @@ def test_what_shows_a_held_out_image_again_is_left_out(
     assert {row.name for row in read_pseudo_labels(out).rows} == {"train.jpg"}
     with (tmp_path / "pseudo.leaks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    leaks = {(Path(row["image"]).name, Path(row["held_out"]).name) for row in rows}
+    leaks = {(Path(row["image"]).name, Path(row["other"]).name) for row in rows}
     assert {(f"{part}.jpg", originals[part]) for part in ("validation", "test")} <= leaks
 
 

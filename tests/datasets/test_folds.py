@@ -23,7 +23,7 @@ from qfm_iqm.datasets.folds import (
     write_folds,
 )
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.splits import PARTS, Split
+from qfm_iqm.datasets.splits import SPLITS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
@@ -81,7 +81,7 @@ def test_the_generator_is_the_one_that_is_stated():
 def test_parts_share_no_content_and_hold_every_image(contents, versions, fold):
     table = table_of(contents, versions)
     split = choose_split(table, "content", fold=fold, **SHARES)
-    parts = [{name[:3] for name in split.part(p)} for p in ("train", "validation", "test")]
+    parts = [{name[:3] for name in split.names(p)} for p in ("train", "validation", "test")]
     assert sum(map(len, parts)) == contents
     assert len(split.train + split.validation + split.test) == len(table)
 
@@ -116,7 +116,7 @@ def test_an_official_split_keeps_its_parts_and_lends_validation_from_training(of
     koniq = DATASETS["koniq10k"].load(official_trees["koniq10k"][0])
     whole = official_fold(koniq, validation=0.5, fold=3)
     for part in ("train", "validation", "test"):
-        assert set(whole.part(part)) == {
+        assert set(whole.names(part)) == {
             name for name, p in zip(koniq.names, koniq.column("split"), strict=True) if p == part
         }
     biq = DATASETS["biq2021"].load(official_trees["biq2021"][0])
@@ -221,7 +221,8 @@ def parts_of(table):
     """The parts of three folds, by the file names of their images."""
     folds = [choose_split(table, "content", fold=n, **SHARES) for n in range(3)]
     return [
-        [{name.rpartition("/")[2] for name in fold.part(part)} for part in PARTS] for fold in folds
+        [{name.rpartition("/")[2] for name in fold.names(part)} for part in SPLITS]
+        for fold in folds
     ]
 
 
@@ -252,5 +253,5 @@ def test_folds_are_those_of_pyiqas_tables(tmp_path):
 def test_koniqs_official_split_has_the_published_sizes():
     table = DATASETS["koniq10k"].load(LABELS)
     split = official_fold(table, validation=0.1, fold=0)
-    sizes = [len(split.part(part)) for part in ("train", "validation", "test")]
+    sizes = [len(split.names(part)) for part in ("train", "validation", "test")]
     assert sizes == [7058, 1000, 2015]

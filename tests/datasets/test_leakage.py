@@ -1,7 +1,7 @@
 """Near-duplicates: real encoded files, and distances against a loop over bits."""
 
 import csv
-import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,24 @@ from PIL import Image, ImageEnhance
 from qfm_iqm.datasets import leakage
 from qfm_iqm.datasets.leakage import (
     MAX_DISTANCE,
-    HashedImages,
     Leak,
-    find_leaks,
+    file_keys,
+    fold_leaks,
     near_duplicates,
     perceptual_hashes,
+    pool_leaks,
+    read_leaks,
     refuse_leaks,
+    split_leaks,
+    write_leaks,
 )
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.errors import TableError
+from qfm_iqm.datasets.splits import Split
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.training.recipe_schema import DistillationConfig
+
+from ..trees import photo as flat_photo
 
 # Third-party data lies beside the repository where there is any; none of it is copied here.
 BIQ2021 = Path(__file__).parents[2].parent / "shared" / "data" / "biq2021"
@@ -109,15 +117,6 @@ def test_images_are_hashed_upright_as_the_reader_gives_them(tmp_path):
     see_through.save(tmp_path / "alpha.png")
     hashes = perceptual_hashes(sorted(tmp_path.iterdir())).hashes_N8
     assert np.array_equal(hashes, hashes[:1].repeat(3, axis=0))
-
-
-def test_any_number_of_readers_and_either_kind_of_path(files):
-    originals, _ = files
-    reference = perceptual_hashes(originals, readers=1)
-    for readers in (2, 7, None):
-        found = perceptual_hashes([str(path) for path in originals], readers=readers)
-        assert found.paths == reference.paths == tuple(originals)
-        assert np.array_equal(found.hashes_N8, reference.hashes_N8)
 
 
 def test_what_cannot_be_read_is_listed_and_stops_nothing(files, tmp_path):
@@ -227,9 +226,6 @@ def test_six_bits_are_a_leak_and_seven_are_none_unless_said_otherwise():
     five, six, seven = (np.array([bits, 0, 0, 0, 0, 0, 0, 0], np.uint8) for bits in (31, 63, 127))
     pool = np.concatenate([held_out ^ bits for bits in (five, six, seven)])
     assert near_duplicates(pool, held_out) == [(0, 0, 5), (1, 0, 6)]
-    images = HashedImages(tuple(Path(f"{n}.png") for n in (5, 6, 7)), pool)
-    found = find_leaks(images, HashedImages((Path("held.png"),), held_out))
-    assert [leak.distance for leak in found] == [5, 6]
     assert DistillationConfig().max_distance == MAX_DISTANCE == 6
 
 
@@ -250,44 +246,137 @@ def test_arrays_that_are_no_hashes(wrong):
             near_duplicates(*pair)
 
 
-# Report
+# Leaks
+
+NAMES = tuple(f"{n}.png" for n in range(9))
+SPLIT = Split(NAMES[:5], NAMES[5:7], NAMES[7:], "as written")
 
 
-def hashed(**hashes):
-    return HashedImages(
-        tuple(Path(f"{name}.png") for name in hashes),
-        np.array([[value, 0, 0, 0, 0, 0, 0, 0] for value in hashes.values()], np.uint8),
-    )
+@pytest.fixture
+def folder(tmp_path):
+    for number, name in enumerate(NAMES):
+        flat_photo(tmp_path / name, 100 + number, 0.1)
+    return tmp_path
 
 
-def test_leaks_are_rows_of_a_table():
-    pool, held_out = hashed(a=0, b=255, c=0b111), hashed(x=1, y=0b1000_0000)
-    leaks = find_leaks(pool, held_out, max_distance=2)
-    assert leaks == [
-        Leak("a.png", "x.png", 1),
-        Leak("a.png", "y.png", 1),
-        Leak("c.png", "x.png", 2),
+def leaks_of(folder, contents=NAMES):
+    table = RatedTable(NAMES, np.arange(9), contents)
+    return fold_leaks(table, {0: SPLIT}, folder)
+
+
+def test_different_images_do_not_leak(folder):
+    assert leaks_of(folder) == []
+    refuse_leaks([], remedy="")
+
+
+def test_each_kind_of_leak_is_found_under_its_surest_reason(folder):
+    shutil.copy(folder / "0.png", folder / "7.png")  # train and test: the same bytes
+    with Image.open(folder / "5.png") as image:  # validation and test: smaller, and darker
+        image.resize((40, 40)).point(lambda v: int(0.9 * v)).save(folder / "8.png")
+    contents = (*NAMES[:1], "same", *NAMES[2:6], "same", "0.png", NAMES[8])
+    found = leaks_of(folder, contents)
+    assert [leak[1:6] for leak in found] == [
+        ("train", "1.png", "validation", "6.png", "content"),
+        ("train", "0.png", "test", "7.png", "content"),
+        ("validation", "5.png", "test", "8.png", "near-duplicate"),
     ]
-    assert find_leaks(pool, held_out, max_distance=0) == []
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Leak._fields, *leaks[:1]])
-    assert text.getvalue() == "image,held_out,distance\na.png,x.png,1\n"
+    contents = (*NAMES[:1], "same", *NAMES[2:6], "same", *NAMES[7:])
+    assert leaks_of(folder, contents)[1].reason == "file"
 
 
-def test_leaks_are_refused_with_their_number_and_the_nearest_named():
-    refuse_leaks([])
-    leaks = [Leak(f"p{i}.png", f"t{i % 2}.png", 6 - i) for i in range(5)]
-    with pytest.raises(TableError) as refused:
-        refuse_leaks([*leaks, Leak("p0.png", "t1.png", 6)])
-    assert str(refused.value) == (
-        "5 images to learn from are near-duplicates of 2 held-out ones; pairs: 6, the nearest "
-        "p4.png ~ t0.png (2 bits), p3.png ~ t1.png (3 bits), p2.png ~ t0.png (4 bits), ...; "
-        "take them out of the pool."
-    )
+def test_near_duplicates_are_those_of_the_slow_loop(folder):
+    for number in (6, 8):
+        flat_photo(folder / NAMES[number], 100 + number - 5, 0.3)
+    table = RatedTable(NAMES, np.arange(9))
+    hashes = perceptual_hashes(table.paths(folder)).hashes_N8
+    bits = np.unpackbits(hashes, axis=1).astype(int)
+    home = {name: split for split in ("train", "validation", "test") for name in SPLIT.names(split)}
+    expected = {
+        (i, j)
+        for i in range(9)
+        for j in range(i + 1, 9)
+        if home[NAMES[i]] != home[NAMES[j]] and np.abs(bits[i] - bits[j]).sum() <= 10
+    }
+    found = split_leaks(table, SPLIT, hashes_N8=hashes, max_distance=10)
+    assert {(NAMES.index(leak.image), NAMES.index(leak.other)) for leak in found} == expected
+    assert near_duplicates(hashes, hashes, max_distance=0)
+
+
+def test_leaks_are_refused_with_counts_and_listed(folder, tmp_path):
+    found = leaks_of(folder, ("same",) * 6 + NAMES[6:8] + ("same",))
     with pytest.raises(
-        TableError, match=r"pairs: 1, the nearest p0\.png ~ t0\.png \(6 bits\); take"
+        TableError,
+        match=r"^11 pairs .* splits \(11 by content\): 0\.png \(train\) ~ 5.png.*; mend it\.$",
     ):
-        refuse_leaks(leaks[:1])
+        refuse_leaks(found, remedy="mend it")
+    listed = tmp_path / "leaks.csv"
+    write_leaks(found, listed)
+    with pytest.raises(TableError, match=r"; all: .*leaks\.csv; mend it\."):
+        refuse_leaks(found, listed=listed, remedy="mend it")
+    two = [found[0], found[0]._replace(fold=3)]
+    with pytest.raises(TableError, match=r"^2 pairs of images leak between splits of 2 folds"):
+        refuse_leaks(two, remedy="mend it")
+    with listed.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 11
+    assert rows[0]["reason"] == "content"
+    assert read_leaks(listed) == found
+    listed.write_text("a,b\n1,2\n")
+    with pytest.raises(TableError, match=r"leaks\.csv is no list of leaks"):
+        read_leaks(listed)
+
+
+def test_without_images_contents_alone_are_compared():
+    table = RatedTable(NAMES, np.arange(9), ("a",) * 9)
+    assert len(split_leaks(table, SPLIT)) == 5 * 2 + 5 * 2 + 2 * 2
+    with pytest.raises(TableError, match="must hold the same images"):
+        split_leaks(table.select([0, 1]), SPLIT)
+
+
+def test_an_image_that_cannot_be_read_ends_the_comparison(folder):
+    (folder / "3.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"1 images cannot be compared, .*3\.png"):
+        leaks_of(folder)
+
+
+def test_files_are_compared_without_decoding_them(tmp_path):
+    for name, content in zip(NAMES, (b"aa", b"ab", b"aa", b"b", b"ccc"), strict=False):
+        (tmp_path / name).write_bytes(content)
+    keys = file_keys([tmp_path / name for name in NAMES[:5]])
+    assert keys[0] == keys[2]
+    assert len(set(keys)) == 4
+    with pytest.raises(TableError, match=r"5\.png cannot be read"):
+        file_keys([tmp_path / "5.png"])
+
+
+def test_a_pool_leaks_by_content_name_or_sight(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("pool")
+    names = ("8.png", "other.png", "seen.png", "new.png", "broken.png")
+    for number, name in enumerate(names):
+        flat_photo(place / name, 200 + number, 0.1)
+    shutil.copy(folder / "6.png", place / "seen.png")
+    (place / "broken.png").write_bytes(b"no image")
+    table = RatedTable(NAMES, np.arange(9), tuple(f"c{n}" for n in range(9)))
+    rows = SPLIT.indices(table)
+    held = {split: table.select(rows[split]) for split in ("validation", "test")}
+    contents = ("8.png", "c5", "seen.png", "new.png", "broken.png")
+    found = pool_leaks(names, contents, [place / name for name in names], held, folder)
+    told = [(Path(leak.image).name, leak.other_split, Path(leak.other).name, leak.reason)
+            for leak in found]  # fmt: skip
+    assert told == [
+        ("8.png", "test", "8.png", "content"),
+        ("other.png", "validation", "5.png", "content"),
+        ("seen.png", "validation", "6.png", "near-duplicate"),
+    ]
+    (folder / "7.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"1 images cannot be compared, .*7\.png"):
+        pool_leaks(names, contents, [place / name for name in names], held, folder)
+
+
+def test_any_name_survives_the_list_of_leaks(tmp_path):
+    leak = Leak(0, "unlabelled", '=\udcff,"a\n.png', "test", "'-b.png", "content", 0)
+    write_leaks([leak], tmp_path / "leaks.csv")
+    assert read_leaks(tmp_path / "leaks.csv") == [leak]
 
 
 @pytest.mark.skipif(not BIQ2021.is_dir(), reason="BIQ2021 does not lie beside the repository")

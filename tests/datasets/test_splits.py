@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.splits import PARTS, Split, official_split, split_by_content
+from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
@@ -76,7 +76,7 @@ def test_disjoint_by_content_complete_and_independent_of_row_order(contents, see
         assume(False)
     assert sorted(split.train + split.validation + split.test) == sorted(names)
     content_of = dict(zip(names, contents, strict=True))
-    of_part = [{content_of[name] for name in split.part(part)} for part in PARTS]
+    of_part = [{content_of[name] for name in split.names(part)} for part in SPLITS]
     assert sum(map(len, of_part)) == len(set(contents))
     assert len(split.test) >= round(test * len(names))
     assert len(split.validation) >= round(validation * len(names))
@@ -106,7 +106,7 @@ def test_another_column_can_be_kept_together():
     names = tuple(f"{i}" for i in range(20))
     columns = {"scene": tuple(f"s{i // 4}" for i in range(20))}
     split = split_by_content(RatedTable(names=names, columns=columns), group="scene")
-    scenes = [{int(name) // 4 for name in split.part(part)} for part in PARTS]
+    scenes = [{int(name) // 4 for name in split.names(part)} for part in SPLITS]
     assert sum(map(len, scenes)) == 5
     torn = RatedTable(names=names, contents=tuple("cd" * 10), columns=columns)
     with pytest.raises(TableError, match="splitting by 'scene' would put 2 contents into several"):
@@ -143,7 +143,7 @@ def test_indices_follow_the_sorted_names_whatever_the_row_order():
     shuffled = table.select(np.random.default_rng(0).permutation(12))
     for one in (table, shuffled):
         for part, rows in split.indices(one).items():
-            assert tuple(one.names[row] for row in rows) == split.part(part)
+            assert tuple(one.names[row] for row in rows) == split.names(part)
 
 
 def test_indices_refuse_another_table():
@@ -233,6 +233,6 @@ def test_biq2021():
 @pytest.mark.skipif(not (SHARED / "labels").is_dir(), reason="KonIQ-10k's tables are not here")
 def test_koniq_official_split_in_both_spellings():
     own = official_split(read_table(SHARED / "labels/koniq10k_distributions_sets.csv"))
-    assert [len(own.part(part)) for part in PARTS] == [7058, 1000, 2015]
+    assert [len(own.names(part)) for part in SPLITS] == [7058, 1000, 2015]
     pyiqa = official_split(read_table(SHARED / "labels/pyiqa_meta_info/KonIQ10k.csv"))
-    assert [pyiqa.part(part) for part in PARTS] == [own.part(part) for part in PARTS]
+    assert [pyiqa.names(part) for part in SPLITS] == [own.names(part) for part in SPLITS]

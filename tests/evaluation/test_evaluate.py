@@ -114,7 +114,7 @@ def test_the_recorded_part_is_that_of_the_split(model, table, part):
     split, card = carded(model, table)
     shuffled = table.select(np.random.default_rng(1).permutation(len(table)))
     found = recorded_part(card, shuffled, part)
-    assert found.names == split.part(part)
+    assert found.names == split.names(part)
     labels = dict(zip(table.names, table.mos, strict=True))
     assert found.mos.tolist() == [labels[name] for name in found.names]
 

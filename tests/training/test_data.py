@@ -37,7 +37,7 @@ def test_parts_are_whole_contents_and_labels_those_of_the_table(make_recipe, row
     data = load_data(make_recipe(train__crops_per_image=1))
     by_name = {row["name"]: row for row in rows}
     contents = {
-        part: {by_name[name]["content"] for name in data.split.part(part)}
+        part: {by_name[name]["content"] for name in data.split.names(part)}
         for part in ("train", "validation", "test")
     }
     assert {part: len(c) for part, c in contents.items()} == {
@@ -88,7 +88,7 @@ def test_equal_labels_are_refused(make_recipe, other_labels, rows, value):
 def test_equal_labels_to_judge_by_are_refused_before_training(
     make_recipe, other_labels, rows, part
 ):
-    names = load_data(make_recipe()).split.part(part)
+    names = load_data(make_recipe()).split.names(part)
     for row in rows:
         if row["name"] in names:
             row["mos"] = "0.7"

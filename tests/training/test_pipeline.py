@@ -126,7 +126,7 @@ def test_the_chain_writes_its_folder(finished):
         "teacher", "expansion.csv", "leaks.csv", "recipe.json", "split.txt", "log.jsonl",
         "state.safetensors", "best", "model", "results.csv", "test.csv",
     }  # fmt: skip
-    assert (out / "leaks.csv").read_text() == "image,held_out,distance\n"
+    assert (out / "leaks.csv").read_text() == "fold,split,image,other_split,other,reason,distance\n"
     assert (out / "split.txt").read_bytes() == (out / "teacher" / "split.txt").read_bytes()
     rows = table(out / "expansion.csv")
     assert len(rows) == len({row["score"] for row in rows}) == 20
@@ -305,15 +305,15 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
     folder, changes = pool_changes
     # The first level of a scene: noise as strong as the others' leaves little to know it by.
     split = load_data(read_recipe(recipe)).split
-    name = next(name for name in split.part(part) if name.endswith("level0.jpg"))
+    name = next(name for name in split.names(part) if name.endswith("level0.jpg"))
     copy = folder / "copy.png"
     Image.open(rated_set / name).resize((80, 80), Image.Resampling.LANCZOS).save(copy)
     out = tmp_path / "run"
     done = qfm_train(recipe, "--out", out, *cli_options(changes))
     assert isinstance(done.exception, TableError)
-    assert f"{copy} ~ {rated_set / name}" in str(done.exception)
+    assert f"{copy} (unlabelled) ~ {rated_set / name} ({part})" in str(done.exception)
     assert not (out / "teacher").exists()  # before the hours
-    pairs = {(row["image"], row["held_out"]) for row in table(out / "leaks.csv")}
+    pairs = {(row["image"], row["other"]) for row in table(out / "leaks.csv")}
     assert (str(copy), str(rated_set / name)) in pairs
     assert {image for image, _ in pairs} == {str(copy)}
     assert len(pairs) == len(table(out / "leaks.csv"))  # each pair once
@@ -324,12 +324,12 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
     assert len(left.names) == 20
     assert "copy.png" not in left.names
     assert "1 unrated images leak and are left out: " in console.file.getvalue()
-    assert {(row["image"], row["held_out"]) for row in table(out / "leaks.csv")} == pairs
+    assert {(row["image"], row["other"]) for row in table(out / "leaks.csv")} == pairs
 
 
 def test_a_copy_of_a_training_image_is_no_leak(recipe, rated_set, tmp_path, pool_changes):
     folder, changes = pool_changes
-    name = load_data(read_recipe(recipe)).split.part("train")[0]
+    name = load_data(read_recipe(recipe)).split.names("train")[0]
     Image.open(rated_set / name).save(folder / "copy.png")
     checked = read_recipe(recipe, changes)
     assert (
@@ -365,7 +365,7 @@ def test_a_held_out_image_that_cannot_be_compared_is_refused_before_the_teacher(
     recipe, rated_set, tmp_path
 ):
     root = shutil.copytree(rated_set, tmp_path / "photos")
-    name = load_data(read_recipe(recipe)).split.part("test")[0]
+    name = load_data(read_recipe(recipe)).split.names("test")[0]
     (root / name).write_bytes(b"no image")
     done = qfm_train(recipe, "--out", tmp_path / "run", "--set", f"data.root={root}")
     assert isinstance(done.exception, ImageError)
@@ -374,20 +374,21 @@ def test_a_held_out_image_that_cannot_be_compared_is_refused_before_the_teacher(
 
 
 def test_an_image_that_leaks_by_name_and_by_sight_is_listed_once(recipe, rated_set, tmp_path):
-    name = load_data(read_recipe(recipe)).split.part("test")[0]
+    name = load_data(read_recipe(recipe)).split.names("test")[0]
     pool = tmp_path / "pool.csv"
     pool.write_text(f"name\n{name}\n")
     checked = read_recipe(recipe, [f"distillation.unlabelled={pool}"])
     with pytest.raises(TableError):
         without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
     rows = [tuple(row.values()) for row in table(tmp_path / "run" / "leaks.csv")]
-    assert (str(rated_set / name), str(rated_set / name), "0") in rows
-    assert len(rows) == len({row[:2] for row in rows})
+    path = str(rated_set / name)
+    assert ("0", "unlabelled", path, "test", path, "content", "0") in rows
+    assert len(rows) == len({row[:5] for row in rows})
 
 
 def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
     pool = tmp_path / "pool.csv"
-    names = load_data(read_recipe(recipe)).split.part("test")
+    names = load_data(read_recipe(recipe)).split.names("test")
     pool.write_text("name\n" + "".join(f"{name}\n" for name in names))
     checked = read_recipe(recipe, [f"distillation.unlabelled={pool}", "distillation.leaks=drop"])
     with pytest.raises(TableError, match=r"All 8 unrated images leak .*: none is left"):

@@ -461,7 +461,7 @@ def test_an_image_that_cannot_be_read_is_one_clear_sentence(
 ):
     recipe = make_recipe(train__epochs=2, train__crops_per_image=1, train__workers=workers)
     probe = Trainer(recipe, tmp_path / "probe")
-    name = probe.data.split.part(part)[0]
+    name = probe.data.split.names(part)[0]
     root = tmp_path / "photos"
     root.mkdir()
     for path in rated_set.iterdir():

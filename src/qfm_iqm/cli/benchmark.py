@@ -101,7 +101,6 @@ def _run(
     console = messages()
     with extra("train", "A benchmark"):
         from qfm_iqm.training import benchmark as bench
-        from qfm_iqm.training.leak_check import check_leaks
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.state import InterruptedRunError
     plan = bench.plan_benchmark(
@@ -111,8 +110,7 @@ def _run(
         check_output(results / f"{name}_summary.csv")
     reporter = Reporter(console)
     try:
-        recipes = {fold.number: fold.recipe for fold in plan}
-        check_leaks(recipes, folder, reporter, allow=allow_leaks)
+        bench.check_leaks(plan, folder, reporter, allow=allow_leaks)
         bench.run_benchmark(plan, folder, reporter)
     except (InterruptedRunError, KeyboardInterrupt):
         console.print(

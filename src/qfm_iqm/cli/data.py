@@ -163,30 +163,27 @@ def split(
 def _look_for_leaks(
     table: RatedTable, found: list[Split], root: Path, out: Path, *, refuse: bool
 ) -> None:
-    """Compares the images of the parts of every fold; lists what they share."""
+    """Compares the images of the splits of every fold; lists what they share."""
     with extra("train", "Looking for near-duplicates"):
-        from qfm_iqm.datasets import part_leaks
+        from qfm_iqm.datasets.leakage import fold_leaks, refuse_leaks, write_leaks
     from qfm_iqm.errors import TableError
 
     console = messages()
-    prints = part_leaks.image_prints(
-        table.paths(root),
-        progress=lambda items, total: with_progress(items, total, "hashing", console),
+    leaks = fold_leaks(
+        table,
+        dict(enumerate(found)),
+        root,
+        lambda items, total: with_progress(items, total, "hashing", console),
     )
-    leaks = [
-        leak
-        for fold, one in enumerate(found)
-        for leak in part_leaks.find_part_leaks(table, one, prints, fold=fold)
-    ]
     listed = out / "leaks.csv"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TableError(f"The folds cannot be written to {out}: {error.strerror}.") from error
-    part_leaks.write_part_leaks(leaks, listed)
+    write_leaks(leaks, listed)
     if refuse:
         remedy = "no fold is written, but --leaks list writes them all the same"
-        part_leaks.refuse_part_leaks(leaks, listed, remedy=remedy)
+        refuse_leaks(leaks, listed=listed, remedy=remedy)
     console.print(f"{len(leaks)} pairs leak: {listed}", markup=False, soft_wrap=True)
 
 

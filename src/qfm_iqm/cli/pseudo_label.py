@@ -77,9 +77,9 @@ def pseudo_label(
     folder = root if root is not None else table.parent
     if held_out is not None:
         rated = read_table(held_out)
-        parts = [recorded_part(model.card, rated, part) for part in ("validation", "test")]
+        splits = {name: recorded_part(model.card, rated, name) for name in ("validation", "test")}
         every = images.paths(folder)
-        leaks = pool_leaks(images.names, images.contents, every, parts, root or held_out.parent)
+        leaks = pool_leaks(images.names, images.contents, every, splits, root or held_out.parent)
         write_leaks(leaks, out.with_suffix(".leaks.csv"))
         leaking = {leak.image for leak in leaks}
         console.print(

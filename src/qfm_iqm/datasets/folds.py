@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.datasets.splits import PARTS, Split, official_split, split_by_content
+from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_content
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import write_whole, writing_text
@@ -101,9 +101,9 @@ def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
             write_whole(fold.to_text(), path)
         with writing_text(folder / "folds.csv") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("fold", "sha256", *PARTS, "rule"))
+            writer.writerow(("fold", "sha256", *SPLITS, "rule"))
             for number, fold in enumerate(folds):
-                counts = [len(fold.part(part)) for part in PARTS]
+                counts = [len(fold.names(part)) for part in SPLITS]
                 writer.writerow((number, fold.sha256, *counts, fold.rule))
     except OSError as error:
         raise TableError(f"The folds cannot be written to {folder}: {error.strerror}.") from error
@@ -185,7 +185,7 @@ def read_liqe(folder: Path, table: RatedTable, prefix: str = "") -> Split:
 
 
 def _foreign(parts: Mapping[str, Sequence[str]], rule: str) -> Split:
-    train, validation, test = (tuple(parts[part]) for part in PARTS)
+    train, validation, test = (tuple(parts[part]) for part in SPLITS)
     return Split(train, validation, test, rule)
 
 

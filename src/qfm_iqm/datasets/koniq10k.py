@@ -45,7 +45,7 @@ def _read(root: Path) -> RatedTable:
 
 def _parts_of(split: Split, table: RatedTable, sets: Path) -> tuple[str, ...]:
     """The part of each image of a table."""
-    part_of = {name: p for p in ("train", "validation", "test") for name in split.part(p)}
+    part_of = {name: p for p in ("train", "validation", "test") for name in split.names(p)}
     lost = [name for name in table.names if name not in part_of]
     if lost:
         raise TableError(f"{sets} says of {len(lost)} images of {table.source} no part: {lost[0]}.")

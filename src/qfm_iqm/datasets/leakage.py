@@ -1,26 +1,28 @@
-"""Leaks: images of one set that show, but for encoding, size or brightness, what another set shows.
+"""Leaks: images of one split that show what an image of another split shows.
 
-Each image is reduced to the 64 bits of its perceptual hash (pHash: which of the 8 x 8 lowest
-frequencies of the 32 x 32 grey image lie above their median), and two images are near-duplicates
-if few bits differ.
+Three reasons, the surest first: both images have one content; both files hold the same bytes; both
+are near-duplicates, whatever their encoding, size or brightness. Only the last needs the images
+decoded: each is reduced to the 64 bits of its perceptual hash (pHash: which of the 8 x 8 lowest
+frequencies of the 32 x 32 grey image lie above their median). Near-duplicates differ in few bits.
 
-Where the limit lies (ours; by looking at BIQ2021's photos): pairs of one `content` id differ by at
-most 2 bits. Pairs of different ids within 6 bits nearly all show the same scene after all; at 8
-bits some are false, at 14 most. benchmarks/near_duplicates.py counts them.
+The limit of 6 bits is ours, found on BIQ2021's photos: pairs of one `content` id differ by at most
+2 bits. Pairs of different ids within 6 bits nearly all show the same scene after all; at 8 bits
+some are false, at 14 most. benchmarks/near_duplicates.py counts them.
 
-What is not found: mirrored, rotated or strongly cropped copies; and images without structure,
-such as all-black ones, cannot be told apart.
-
-Shapes: N images, 8 bytes a hash.
+Mirrored, rotated or strongly cropped copies are not found, and images without structure, such as
+all-black ones, cannot be told apart. Shapes: N images, 8 bytes a hash.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +31,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qfm_iqm.datasets.splits import SPLITS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.files import writing_text
 from qfm_iqm.image.decode import read_image_uint8
-from qfm_iqm.text_tables import guarded
+from qfm_iqm.text_tables import guarded, unguarded
 
 Bytes = npt.NDArray[np.uint8]
 Progress = Callable[[Iterator[Bytes | ImageError], int], Iterator[Bytes | ImageError]]
@@ -43,75 +46,78 @@ MAX_DISTANCE = 6  # bits
 _PAIRS_AT_ONCE = 2**20  # 8 MiB of differing bits: within the processor's cache
 
 
-@dataclass(frozen=True, eq=False)
-class HashedImages:
-    """Images with their perceptual hashes.
-
-    Attributes:
-        paths: the images that could be read, in the order asked.
-        hashes_N8: their hashes (N, 8), uint8.
-        errors: one sentence for each image that could not be read; it names the file.
-    """
-
-    paths: tuple[Path, ...]
-    hashes_N8: Bytes
-    errors: tuple[str, ...] = ()
-
-
 class Leak(NamedTuple):
-    """A row of the report: an image of the pool and the held-out image that it repeats.
+    """Two images of different splits that show the same.
 
     Attributes:
-        image: file in the pool.
-        held_out: file of the set that must stay unseen.
-        distance: bits in which the perceptual hashes differ, 0 to 64.
+        fold: number of the fold.
+        split: of the one image: "train", "validation", "test", or "unlabelled".
+        image: its name; of an unlabelled image its path.
+        other_split: of the other image.
+        other: its name; beside an unlabelled image its path.
+        reason: "content", "file" or "near-duplicate".
+        distance: bits in which the perceptual hashes differ; 0 for the other reasons.
     """
 
+    fold: int
+    split: str
     image: str
-    held_out: str
+    other_split: str
+    other: str
+    reason: str
     distance: int
 
 
+@dataclass(frozen=True, eq=False)
+class HashedImages:
+    """The images that could be read, their hashes (N, 8), and a sentence for each other one."""
+
+    paths: tuple[Path, ...]
+    hashes_N8: Bytes
+    errors: tuple[str, ...]
+
+
 def perceptual_hashes(
-    paths: Sequence[Path | str], *, readers: int | None = None, progress: Progress | None = None
+    paths: Sequence[Path | str], *, strict: bool = False, progress: Progress | None = None
 ) -> HashedImages:
     """Hashes images as the network would see them: upright, sRGB.
 
-    A file that cannot be read is listed in `errors` and stops nothing.
-
     Args:
         paths: the files.
-        readers: threads that read images; None takes one per core, at most 8.
+        strict: refuse files that cannot be read, which else are listed in `errors`.
         progress: wraps the hashes as they come, given their number.
+
+    Raises:
+        ImageError: `strict`, and a file cannot be read.
     """
-    pool = ThreadPoolExecutor(readers or min(8, os.cpu_count() or 1), thread_name_prefix="hash")
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         coming = pool.map(_hash, paths)
-        answers = list(progress(coming, len(paths)) if progress else coming)
+        hashes = list(progress(coming, len(paths)) if progress else coming)
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupted run does not read on
-    hashed = {i: bits for i, bits in enumerate(answers) if not isinstance(bits, ImageError)}
+    hashed = {i: bits for i, bits in enumerate(hashes) if not isinstance(bits, ImageError)}
+    errors = tuple(str(error) for error in hashes if isinstance(error, ImageError))
+    if strict and errors:
+        raise ImageError(f"{len(errors)} images cannot be compared, the first: {errors[0]}")
     return HashedImages(
         paths=tuple(Path(paths[i]) for i in hashed),
         hashes_N8=np.array(list(hashed.values()), dtype=np.uint8).reshape(-1, 8),
-        errors=tuple(str(answer) for answer in answers if isinstance(answer, ImageError)),
+        errors=errors,
     )
 
 
 def near_duplicates(
     hashes_a: Bytes, hashes_b: Bytes, *, max_distance: int = MAX_DISTANCE
 ) -> list[tuple[int, int, int]]:
-    """All pairs of a hash of the one set and a hash of the other that differ by few bits.
+    """Lists all pairs (row of a, row of b, distance) of hashes that differ in few bits, sorted.
 
-    Every pair is looked at, a bounded number at a time: 10^4 x 10^5 take some seconds.
+    It compares every pair, a bounded number at a time: 10^4 x 10^5 take some seconds.
 
     Args:
         hashes_a: hashes (N, 8), uint8.
         hashes_b: hashes (M, 8), uint8.
-        max_distance: bits by which a pair differs at most.
-
-    Returns:
-        (row of a, row of b, distance in bits), sorted.
+        max_distance: bits in which a pair differs at most.
 
     Raises:
         ValueError: arrays of another shape or type, or a distance out of 0 to 64.
@@ -128,21 +134,88 @@ def near_duplicates(
     return pairs
 
 
-def find_leaks(
-    pool: HashedImages, held_out: HashedImages, *, max_distance: int = MAX_DISTANCE
+def file_keys(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Gives each file a key that only files of the same bytes share.
+
+    It reads only files of equal size.
+
+    Raises:
+        TableError: a file cannot be read.
+    """
+    try:
+        sizes = [path.stat().st_size for path in paths]
+        count = Counter(sizes)
+        keys = []
+        for path, size in zip(paths, sizes, strict=True):
+            if count[size] == 1:
+                keys.append(f"the only one of {size} bytes")
+                continue
+            with path.open("rb") as file:
+                keys.append(hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise TableError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    return tuple(keys)
+
+
+def split_leaks(
+    table: RatedTable,
+    split: Split,
+    *,
+    files: Sequence[str] | None = None,
+    hashes_N8: Bytes | None = None,
+    fold: int = 0,
+    max_distance: int = MAX_DISTANCE,
 ) -> list[Leak]:
-    """Lists what a pool repeats of images that must stay unseen, a row for each pair.
+    """Lists what two splits share, a row for each pair, under its surest reason.
 
     Args:
-        pool: images to learn from.
-        held_out: images to judge on.
-        max_distance: bits by which the hashes of near-duplicates differ at most.
+        table: rated images.
+        split: of this table.
+        files: a key of each image's file (`file_keys`); None compares no files.
+        hashes_N8: perceptual hashes; None looks for no near-duplicates.
+        fold: number of the split.
+        max_distance: bits in which near-duplicates differ at most.
+
+    Raises:
+        TableError: the split is of another table.
     """
+    rows = split.indices(table)
+    keys = [("content", table.contents)] + ([] if files is None else [("file", files)])
+    leaks: list[Leak] = []
+    for one, other in combinations(SPLITS, 2):
+        pairs: dict[tuple[int, int], tuple[str, int]] = {}
+        for reason, values in keys:
+            for pair in _shared(values, rows[one].tolist(), rows[other].tolist()):
+                pairs.setdefault(pair, (reason, 0))
+        if hashes_N8 is not None:
+            for a, b, distance in near_duplicates(
+                hashes_N8[rows[one]], hashes_N8[rows[other]], max_distance=max_distance
+            ):
+                pair = (int(rows[one][a]), int(rows[other][b]))
+                pairs.setdefault(pair, ("near-duplicate", distance))
+        leaks += [
+            Leak(fold, one, table.names[i], other, table.names[j], reason, distance)
+            for (i, j), (reason, distance) in sorted(pairs.items())
+        ]
+    return leaks
+
+
+def fold_leaks(
+    table: RatedTable, splits: Mapping[int, Split], root: Path, progress: Progress | None = None
+) -> list[Leak]:
+    """Decodes every image once and lists the leaks of every fold.
+
+    Raises:
+        TableError: a split is of another table, or names match no file.
+        ImageError: an image cannot be read.
+    """
+    paths = table.paths(root)
+    files = file_keys(paths)
+    hashes_N8 = perceptual_hashes(paths, strict=True, progress=progress).hashes_N8
     return [
-        Leak(str(pool.paths[i]), str(held_out.paths[j]), distance)
-        for i, j, distance in near_duplicates(
-            pool.hashes_N8, held_out.hashes_N8, max_distance=max_distance
-        )
+        leak
+        for fold, split in splits.items()
+        for leak in split_leaks(table, split, files=files, hashes_N8=hashes_N8, fold=fold)
     ]
 
 
@@ -150,45 +223,45 @@ def pool_leaks(
     names: Sequence[str],
     contents: Sequence[str],
     paths: Sequence[Path],
-    held_out: Sequence[RatedTable],
+    held_out: Mapping[str, RatedTable],
     root: Path,
     *,
     max_distance: int = MAX_DISTANCE,
 ) -> list[Leak]:
-    """Lists what images to learn from repeat of rated images that must stay unseen.
+    """Lists what unlabelled images show of rated images that must stay unseen.
 
-    An image leaks if it shows a content, or bears the name, of a held-out image, or if its
-    perceptual hash is near to that of one.
+    An image leaks if it has the content or the name of a held-out image, or if it is a
+    near-duplicate of one. An unlabelled image that cannot be read is compared by name and content.
 
     Args:
-        names: of the images to learn from.
-        contents: what each shows; its name where nothing is said.
+        names: of the unlabelled images.
+        contents: what each shows; its name where nothing is known.
         paths: of their files.
-        held_out: parts to choose or to judge by.
+        held_out: splits that select or test, by name.
         root: folder that the names of these are relative to.
-        max_distance: bits by which the hashes of near-duplicates differ at most.
+        max_distance: bits in which near-duplicates differ at most.
 
     Raises:
-        ImageError: a held-out image cannot be read, and so not compared.
+        ImageError: a held-out image cannot be read.
     """
-    held_paths: list[Path] = []
-    owner: dict[str, Path] = {}
-    for part in held_out:
-        of_part = part.paths(root)
-        held_paths += of_part
-        owner |= dict(zip(part.contents, of_part, strict=True))
-        owner |= dict(zip(part.names, of_part, strict=True))
-    leaks = [
-        Leak(str(path), str(owner[key]), 0)
-        for path, name, content in zip(paths, names, contents, strict=True)
-        if (key := content if content in owner else name) in owner
+    held = [(split, path) for split, part in held_out.items() for path in part.paths(root)]
+    owner: dict[str, tuple[str, Path]] = {}
+    for attribute in ("contents", "names"):
+        keys = [key for part in held_out.values() for key in getattr(part, attribute)]
+        owner |= dict(zip(keys, held, strict=True))
+    pairs: dict[tuple[Path, tuple[str, Path]], tuple[str, int]] = {}
+    for path, name, content in zip(paths, names, contents, strict=True):
+        if (key := content if content in owner else name) in owner:
+            pairs[path, owner[key]] = ("content", 0)
+    held_hashes_M8 = perceptual_hashes([path for _, path in held], strict=True).hashes_N8
+    pool = perceptual_hashes(paths)
+    alike = near_duplicates(pool.hashes_N8, held_hashes_M8, max_distance=max_distance)
+    for i, j, distance in alike:
+        pairs.setdefault((pool.paths[i], held[j]), ("near-duplicate", distance))
+    return [
+        Leak(0, "unlabelled", str(path), split, str(other), reason, distance)
+        for (path, (split, other)), (reason, distance) in pairs.items()
     ]
-    held_hashes = perceptual_hashes(held_paths)
-    if held_hashes.errors:
-        raise ImageError(f"A rated image cannot be compared: {held_hashes.errors[0]}")
-    alike = find_leaks(perceptual_hashes(paths), held_hashes, max_distance=max_distance)
-    said = {leak[:2] for leak in leaks}
-    return leaks + [leak for leak in alike if leak[:2] not in said]
 
 
 def write_leaks(leaks: Sequence[Leak], path: Path) -> None:
@@ -199,24 +272,60 @@ def write_leaks(leaks: Sequence[Leak], path: Path) -> None:
         writer.writerows(map(guarded, leak) for leak in leaks)
 
 
-def refuse_leaks(leaks: Sequence[Leak]) -> None:
-    """Refuses a pool that repeats held-out images.
-
-    Args:
-        leaks: as `find_leaks` lists them.
+def read_leaks(path: Path) -> list[Leak]:
+    """Reads the list that `write_leaks` wrote.
 
     Raises:
-        TableError: there are any; says how many, and names the nearest three.
+        TableError: it is not there, or is no such list.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header, *rows = csv.reader(file)
+        if tuple(header) != Leak._fields:
+            raise ValueError("its columns are others")
+        return [
+            Leak(int(fold), split, image, other_split, other, reason, int(distance))
+            for fold, split, image, other_split, other, reason, distance in (
+                map(unguarded, row) for row in rows
+            )
+        ]
+    except (OSError, ValueError, TypeError) as error:
+        raise TableError(f"{path} is no list of leaks that can be read ({error}).") from error
+
+
+def refuse_leaks(leaks: Sequence[Leak], *, listed: Path | None = None, remedy: str) -> None:
+    """Refuses splits that share images.
+
+    Args:
+        leaks: pairs of images.
+        listed: where they are written, for the message.
+        remedy: what the user can do, for the message.
+
+    Raises:
+        TableError: there are any; counts them by reason and names the nearest three.
     """
     if not leaks:
         return
+    counts = Counter(leak.reason for leak in leaks)
+    told = ", ".join(f"{count} by {reason}" for reason, count in sorted(counts.items()))
     nearest = sorted(leaks, key=lambda leak: leak.distance)[:3]
-    shown = ", ".join(f"{leak.image} ~ {leak.held_out} ({leak.distance} bits)" for leak in nearest)
-    raise TableError(
-        f"{len({leak.image for leak in leaks})} images to learn from are near-duplicates of "
-        f"{len({leak.held_out for leak in leaks})} held-out ones; pairs: {len(leaks)}, "
-        f"the nearest {shown}{', ...' if len(leaks) > 3 else ''}; take them out of the pool."
+    shown = ", ".join(
+        f"{leak.image} ({leak.split}) ~ {leak.other} ({leak.other_split})" for leak in nearest
     )
+    folds = len({leak.fold for leak in leaks})
+    raise TableError(
+        f"{len(leaks)} pairs of images leak between splits{f' of {folds} folds' * (folds > 1)} "
+        f"({told}): {shown}{', ...' * (len(leaks) > 3)}{f'; all: {listed}' if listed else ''}; "
+        f"{remedy}."
+    )
+
+
+def _shared(keys: Sequence[str], ones: list[int], others: list[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of a row of the one list and a row of the other with the same key."""
+    rows: dict[str, list[int]] = {}
+    for i in ones:
+        rows.setdefault(keys[i], []).append(i)
+    return ((i, j) for j in others for i in rows.get(keys[j], ()))
 
 
 def _hash(path: Path | str) -> Bytes | ImageError:

@@ -14,7 +14,7 @@ import numpy as np
 from qfm_iqm.datasets.table import Indices, RatedTable
 from qfm_iqm.errors import TableError
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 # How official tables spell the parts; 0, 1, 2 are pyiqa's codes for the same three.
 OFFICIAL_VALUES = {
@@ -51,8 +51,8 @@ class Split:
     rule: str
 
     def __post_init__(self) -> None:
-        for part in PARTS:
-            object.__setattr__(self, part, tuple(sorted(self.part(part))))
+        for part in SPLITS:
+            object.__setattr__(self, part, tuple(sorted(self.names(part))))
         names = self.train + self.validation + self.test
         if len(set(names)) < len(names):
             raise TableError(
@@ -66,9 +66,9 @@ class Split:
                 "rename the image."
             )
 
-    def part(self, name: str) -> tuple[str, ...]:
-        """The names of the part called `train`, `validation` or `test`."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+    def names(self, split: str) -> tuple[str, ...]:
+        """The names in the split called `train`, `validation` or `test`."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
 
     @property
     def sha256(self) -> str:
@@ -78,7 +78,7 @@ class Split:
     def to_text(self) -> str:
         """The canonical text: the rule as a comment, then `part<TAB>name`, sorted in each part."""
         lines = [f"# rule: {self.rule}"]
-        lines += [f"{part}\t{name}" for part in PARTS for name in self.part(part)]
+        lines += [f"{part}\t{name}" for part in SPLITS for name in self.names(part)]
         return "\n".join(lines) + "\n"
 
     @staticmethod
@@ -89,7 +89,7 @@ class Split:
             TableError: no rule, or a line that is not `part<TAB>name`.
         """
         rule: str | None = None
-        parts: dict[str, list[str]] = {part: [] for part in PARTS}
+        parts: dict[str, list[str]] = {part: [] for part in SPLITS}
         # Not splitlines(): it would also break names at rarer separators such as U+2028.
         for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
             part, tab, name = line.partition("\t")
@@ -99,7 +99,7 @@ class Split:
                 parts[part].append(name)
             elif line and not line.startswith("#"):
                 raise TableError(
-                    f"A split has lines of part, tab, name with part one of {', '.join(PARTS)}, "
+                    f"A split has lines of part, tab, name with part one of {', '.join(SPLITS)}, "
                     f"but line {number} is {line!r}."
                 )
         if rule is None:
@@ -124,7 +124,7 @@ class Split:
                 f"{len(extra)} only in the table ({', '.join(extra[:3]) or 'none'}); "
                 "use the table that the split was made from."
             )
-        return {p: np.array([row[name] for name in self.part(p)], dtype=np.intp) for p in PARTS}
+        return {p: np.array([row[name] for name in self.names(p)], dtype=np.intp) for p in SPLITS}
 
 
 def split_by_content(
@@ -173,7 +173,7 @@ def split_by_content(
     order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest())
 
     wanted = {"test": round(test * len(table)), "validation": round(validation * len(table))}
-    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
     for unit in order:
         short = (part for part in ("test", "validation") if len(parts[part]) < wanted[part])
         parts[next(short, "train")] += members[unit]
@@ -221,7 +221,7 @@ def official_split(table: RatedTable) -> Split:
             f"{table.source}: the column '{column}' must say train, validation or test, "
             f"but it also says: {_quoted(unknown)}; correct it or split by content."
         )
-    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
     for name, value in zip(table.names, values, strict=True):
         parts[OFFICIAL_VALUES[value.lower()]].append(name)
     if sum(bool(names) for names in parts.values()) < 2:
@@ -234,7 +234,7 @@ def official_split(table: RatedTable) -> Split:
 
 
 def _split(parts: Mapping[str, Sequence[str]], rule: str) -> Split:
-    train, validation, test = (tuple(parts[part]) for part in PARTS)
+    train, validation, test = (tuple(parts[part]) for part in SPLITS)
     return Split(train, validation, test, rule)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qfm_iqm.datasets.catalogue import DATASETS
+from qfm_iqm.datasets.leakage import Leak, fold_leaks, read_leaks, refuse_leaks, write_leaks
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.files import write_whole
 from qfm_iqm.metrics.folds import FoldFigure, Summary, summarise, summary_table, write_rows
@@ -26,7 +27,7 @@ from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.training.data import rated_table, split_of, training_part
 from qfm_iqm.training.paper import best_test_epoch, habits
-from qfm_iqm.training.pipeline import finished, prepare
+from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, prepare
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
@@ -144,6 +145,47 @@ def plan_benchmark(
     return plan
 
 
+def check_leaks(
+    plan: Sequence[PlannedFold], out: Path, reporter: Reporter, *, allow: bool
+) -> list[Leak]:
+    """Looks for leaks between the splits of every fold, before anything is trained.
+
+    Lists them in `leaks.csv` under `out`. Folds that were compared, in the same folder of images,
+    are not compared again.
+
+    Args:
+        plan: the runs, all of one dataset.
+        out: folder of all runs.
+        reporter: shows progress.
+        allow: go on all the same, and say how many there are.
+
+    Raises:
+        TableError: there are leaks, and `allow` is False.
+    """
+    recipes = {fold.number: fold.recipe for fold in plan}
+    data = plan[0].recipe.data
+    table = rated_table(plan[0].recipe)
+    splits = {number: split_of(recipe, table) for number, recipe in recipes.items()}
+    listed, seen = out / "leaks.csv", out / "leaks.checked"
+    wanted = [str(data.root.resolve())]
+    wanted += [f"{number} {split.sha256}" for number, split in splits.items()]
+    if seen.is_file() and set(wanted) <= set(seen.read_text("utf-8").splitlines()):
+        leaks = [leak for leak in read_leaks(listed) if leak.fold in splits]
+    else:
+        reporter.say(f"Comparing {len(table)} images between the splits of {len(splits)} folds.")
+        leaks = fold_leaks(
+            table, splits, data.root, lambda some, total: reporter.scoring(some, total, "hashing")
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        write_leaks(leaks, listed)
+        write_whole("\n".join(wanted) + "\n", seen)
+    if not allow:
+        refuse_leaks(leaks, listed=listed, remedy=ALLOW_LEAKS)
+    if leaks:
+        reporter.say(f"{len(leaks)} pairs of images leak between splits: {listed}")
+    return leaks
+
+
 def _has_official_split(recipe: Recipe) -> bool:
     """Whether the authors of a recipe's dataset say which images to test on."""
     if recipe.data.dataset is None:
@@ -173,7 +215,7 @@ def _written_folds(recipe: Recipe, folds: int | None) -> int:
 def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
     """Makes the runs that are missing, and writes the tables after each.
 
-    Leaks between parts are not looked for here, but by `leaking.check_leaks` before.
+    `check_leaks` comes before.
 
     Raises:
         InterruptedRunError: asked to stop; what is finished is kept.
@@ -181,7 +223,7 @@ def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) ->
     for count, fold in enumerate(plan, 1):
         if not fold.done:
             reporter.say(f"Run {count} of {len(plan)}: {fold.setting}, fold {fold.number}")
-            # The parts of all folds were compared, and what they share allowed.
+            # The splits of all folds were compared, and what they share allowed.
             trainer = prepare(
                 fold.recipe, fold.folder, resume=True, reporter=reporter, allow_leaks=True
             )

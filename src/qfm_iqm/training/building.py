@@ -207,7 +207,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "terms": recipe.data.terms,
             **_origin(recipe.backbone.weights),
             "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-            "images": {part: len(data.split.part(part)) for part in parts},
+            "images": {part: len(data.split.names(part)) for part in parts},
             "samples": data.rated,
             "unrated": len(data.samples) - data.rated,
             "left_out": data.left_out,

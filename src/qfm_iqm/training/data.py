@@ -53,9 +53,10 @@ class TrainingData:
     left_out: int
 
     @property
-    def judged(self) -> list[RatedTable]:
-        """The parts that are scored, and never learned from."""
-        return [part for part in (self.validation, self.test) if part is not None]
+    def held_out(self) -> dict[str, RatedTable]:
+        """The splits that are scored and never trained on, by name."""
+        tables = {"validation": self.validation, "test": self.test}
+        return {split: table for split, table in tables.items() if table is not None}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from qfm_iqm.datasets.leakage import pool_leaks, refuse_leaks, write_leaks
+from qfm_iqm.datasets.leakage import (
+    file_keys,
+    pool_leaks,
+    refuse_leaks,
+    split_leaks,
+    write_leaks,
+)
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.model.folder import load_model
@@ -20,12 +26,13 @@ from qfm_iqm.model.model import QualityModel
 from qfm_iqm.training.building import freeze, stem_store
 from qfm_iqm.training.data import TrainingData, rated_split
 from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool
-from qfm_iqm.training.leak_check import refuse_shared
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_schema import DistillationConfig
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder
 from qfm_iqm.training.trainer import Trainer
+
+ALLOW_LEAKS = "--allow-leaks goes on all the same"
 
 
 def finished(recipe: Recipe, out: Path) -> bool:
@@ -97,6 +104,19 @@ def prepare(
     )
 
 
+def refuse_shared(recipe: Recipe) -> None:
+    """Refuses splits that share a content or a file, which needs no image decoded.
+
+    Near-duplicates are left to `qfm data split` and to benchmarks, which decode every image.
+
+    Raises:
+        TableError: splits share something; or a table or file cannot be read.
+    """
+    table, split = rated_split(recipe)
+    leaks = split_leaks(table, split, files=file_keys(table.paths(recipe.data.root)))
+    refuse_leaks(leaks, remedy=ALLOW_LEAKS)
+
+
 def without_leaks(
     pool: UnlabelledPool, data: TrainingData, recipe: Recipe, out: Path, reporter: Reporter
 ) -> UnlabelledPool:
@@ -112,13 +132,13 @@ def without_leaks(
         RecipeError: the list cannot be written.
     """
     config = recipe.distillation
-    held = sum(map(len, data.judged))
+    held = sum(map(len, data.held_out.values()))
     reporter.say(f"Comparing {len(pool.paths)} unrated with {held} held-out images.")
     leaks = pool_leaks(
         pool.names,
         pool.contents,
         pool.paths,
-        data.judged,
+        data.held_out,
         data.root,
         max_distance=config.max_distance,
     )
@@ -128,7 +148,7 @@ def without_leaks(
     except OSError as error:
         raise RecipeError(f"The run cannot be written to {out}: {error.strerror}.") from error
     if config.leaks == "refuse":
-        refuse_leaks(leaks)
+        refuse_leaks(leaks, listed=out / "leaks.csv", remedy="take them out of the pool")
     leaking = {leak.image for leak in leaks}
     rows = {i for i, path in enumerate(pool.paths) if str(path) in leaking}
     if rows:

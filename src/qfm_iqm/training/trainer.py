@@ -178,7 +178,7 @@ class Trainer:
         if self.stems is None or not self.accelerator.is_main_process:
             return
         data = self.data
-        judged = [path for part in data.judged for path in part.paths(data.root)]
+        judged = [path for table in data.held_out.values() for path in table.paths(data.root)]
         drawn = [sample.path for sample in data.samples]
         if self.recipe.protocol == "paper":
             drawn += data.test.paths(data.root)
