@@ -221,12 +221,13 @@ def _written(plan, out):
 def folds(rated_set, recipe_content, tmp_path):
     """Two folds over a copy of the rated set, which a test may spoil."""
     root = shutil.copytree(rated_set, tmp_path / "leaky")
-    recipes = {}
+    plan = []
     for number in (0, 1):
         content = recipe_content(data__split_seed=number)
         content["data"]["root"] = str(root)
-        recipes[number] = check_recipe(content)
-    return recipes
+        recipe = check_recipe(content | {"model": {"name": "leaky"}})
+        plan.append(PlannedFold("all", number, recipe, tmp_path / f"fold{number}"))
+    return plan
 
 
 def spoil(recipe):
