@@ -26,7 +26,7 @@ from torch import Tensor
 
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.matching import match_quality
-from qfm_iqm.method.memory_bank import FeatureMemory, memory_bytes
+from qfm_iqm.method.memory_bank import MemoryBank, memory_bytes
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.objective import Objective
 from qfm_iqm.training.recipe import TrainConfig
@@ -105,10 +105,10 @@ def matching_rows(largest: int) -> list[tuple[str, str, float, str]]:
     semantics_BD, labels_B, contents_B = torch.randn(BATCH, WIDTH), torch.randn(BATCH), ids(BATCH)
     entries = 1000
     while entries <= largest:
-        memory = FeatureMemory(entries)
+        memory = MemoryBank(entries)
         memory.push(torch.randn(entries, 1, WIDTH), torch.randn(entries), ids(entries) + BATCH)
 
-        def match(memory: FeatureMemory = memory) -> None:
+        def match(memory: MemoryBank = memory) -> None:
             match_quality(semantics_BD, labels_B, contents_B, memory)
 
         match()

@@ -35,6 +35,7 @@ from qfm_iqm import load_model, read_image
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess import grid_positions
 from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.model.decoder import AttentionPanelDecoder
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 
@@ -174,7 +175,9 @@ def leave_out(network: QualityNetwork, tokens: Tensor) -> Tensor:
 
 def attention(network: QualityNetwork, tokens: Tensor) -> Tensor:
     """Window answers, weighted by the attention of the decoder's panel to each patch."""
-    layer, panel = network.decoder.layer, network.decoder.panel + tokens[:, :1]
+    decoder = network.decoder
+    assert isinstance(decoder, AttentionPanelDecoder)
+    layer, panel = decoder.layer, decoder.panel + tokens[:, :1]
     normed = layer.norm1(panel)
     panel = panel + layer.self_attn(normed, normed, normed, need_weights=False)[0]
     _, weights = layer.multihead_attn(layer.norm2(panel), tokens[:, 1:], tokens[:, 1:])

@@ -40,7 +40,6 @@ class Remembering(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.mean = encoder.mean
         self._known: dict[bytes, Tensor] = {}
 
     def forward(self, crops_BCSS: Tensor) -> Tensor:
@@ -73,7 +72,9 @@ def main() -> None:
             elif any(
                 not torch.equal(mine, first)
                 for mine, first in zip(
-                    model.network.encoder.parameters(), encoder.encoder.parameters(), strict=True
+                    model.network.encoder.state_dict().values(),
+                    encoder.encoder.state_dict().values(),
+                    strict=True,
                 )
             ):
                 parser.error(f"{folder} has an encoder of its own: it was not frozen")

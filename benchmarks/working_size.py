@@ -22,7 +22,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.metrics.evaluation import evaluate
-from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.backbone import TimmEncoder
 from qfm_iqm.model.weights import backbone_state
 from qfm_iqm.training.batches import CropDataset, Sample
 
@@ -41,7 +41,7 @@ def main() -> None:
     usable = np.concatenate([parts["train"], parts["validation"]])
     table = table.select(np.random.default_rng(0).permutation(usable)[:3000])
     assert table.mos is not None
-    encoder = Encoder(BACKBONE, state=backbone_state(None, BACKBONE)).eval()
+    encoder = TimmEncoder(BACKBONE, state=backbone_state(None, BACKBONE)).eval()
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["shorter_side", "part", "metric", "images", "value", "ci_low", "ci_high"])
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def encode(encoder: Encoder, samples: list[Sample], preprocessing: Preprocessing) -> np.ndarray:
+def encode(encoder: TimmEncoder, samples: list[Sample], preprocessing: Preprocessing) -> np.ndarray:
     """Features (N, 3 D) of one random crop of each image."""
     crops = CropDataset(samples, preprocessing, seed=0)
     found = []

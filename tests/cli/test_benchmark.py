@@ -14,13 +14,13 @@ from qfm_iqm.datasets.splits import Split
 from qfm_iqm.training.benchmark import plan_benchmark
 from qfm_iqm.training.recipe_file import read_recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPE = Path(__file__).parents[2] / "recipes" / "paper.toml"
 # From METHOD's section on the paper's protocol: batch sizes per process.
 BATCHES = {
     "live": 12, "csiq": 12, "tid2013": 48, "kadid10k": 128,
     "livec": 16, "koniq10k": 128, "livefb": 256, "spaq": 128,
 }  # fmt: skip
-PAPER = ("koniq10k", "spaq", "csiq")  # two that are squeezed, and one of falling labels
+SQUEEZED = ("koniq10k", "spaq", "csiq")  # two that are squeezed, and one of falling labels
 TINY = {
     "data.validation": 0.2,
     "backbone.name": "test_vit",
@@ -33,10 +33,6 @@ TINY = {
     "train.device": "cpu",
     "method.memory": 32,
 }
-
-
-def recipe_of(name):
-    return RECIPES / ("biq2021_official.toml" if name == "biq2021" else f"{name}.toml")
 
 
 def tiny(root, **more):
@@ -53,7 +49,7 @@ def rows_of(path):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_recipes_have_the_papers_settings(name, official_trees):
-    recipe = read_recipe(recipe_of(name), [f"data.root='{official_trees[name][0]}'"])
+    recipe = read_recipe(RECIPE, [f"data.root='{official_trees[name][0]}'"], dataset=name)
     facts = DATASETS[name]
     assert recipe.data.dataset == name
     assert recipe.data.label.higher_is_better == facts.higher_is_better
@@ -75,23 +71,23 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
 
     out, results = tmp_path / "out", tmp_path / "results"
     results.mkdir()
-    stem = recipe_of(name).stem
+    stem = f"paper_{name}"
     answer = qfm(
-        "benchmark", recipe_of(name), "--folds", 2, "--out", out, "--results", results,
-        "--protocol", "paper" if name in PAPER else "honest", *tiny(root),
+        "benchmark", RECIPE, "--dataset", name, "--folds", 2, "--out", out, "--results", results,
+        "--protocol", "test-selected" if name in SQUEEZED else "validation-selected", *tiny(root),
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert "| all | honest | whole | 2 |" in answer.out
-    if name in PAPER:
+    assert "| all | validation-selected | whole | 2 |" in answer.out
+    if name in SQUEEZED:
         card = json.loads((out / "all/fold0/model/card.json").read_text())
         squeeze = None if name == "csiq" else [512, 384]
         assert card["preprocessing"].get("squeeze") == squeeze
-        assert "| all | paper (optimistic) | whole | 2 |" in answer.out
+        assert "| all | test-selected (optimistic) | whole | 2 |" in answer.out
     beside = ("DeepEns", 1) if name == "biq2021" else ("QFM-IQM", 10)
     assert "| {} | published | whole | {} |".format(*beside) in answer.out
-    protocol = "paper" if name in PAPER else "honest"
-    assert (results / f"{stem}_{protocol}_summary.csv").is_file()
-    figures = rows_of(results / f"{stem}_{protocol}_figures.csv")
+    protocol = "test-selected" if name in SQUEEZED else "validation-selected"
+    assert (results / f"{stem}_{protocol.replace('-', '_')}_summary.csv").is_file()
+    figures = rows_of(results / f"{stem}_{protocol.replace('-', '_')}_figures.csv")
     splits = [
         Split.from_text((out / "all" / f"fold{fold}" / "split.txt").read_text()) for fold in (0, 1)
     ]
@@ -110,7 +106,7 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
     assert answer.code == 0, answer.err
     crossed = rows_of(tmp_path / "cross.csv")
     assert {row["split_sha256"] for row in crossed} == {splits[0].sha256}
-    summary = rows_of(results / f"{stem}_{protocol}_summary.csv")
+    summary = rows_of(results / f"{stem}_{protocol.replace('-', '_')}_summary.csv")
     digests = " ".join(split.sha256 for split in splits)
     assert {row["split_sha256"] for row in summary if row["folds"] == "2"} == {digests}
     assert splits[0].sha256[:12] in answer_of_benchmark.out
@@ -131,14 +127,27 @@ def test_the_authors_split_is_used_where_it_is_marked(official_trees, tmp_path):
 
 def planned(root, out):
     plan = plan_benchmark(
-        recipe_of("livefb"), out, protocol="honest", folds=None, changes=[f"data.root='{root}'"]
+        RECIPE,
+        out,
+        protocol="validation-selected",
+        folds=None,
+        dataset="livefb",
+        changes=[f"data.root='{root}'"],
     )
     return [fold.recipe.data.split for fold in plan]
 
 
 def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path):
     root, out = official_trees["livec"][0], tmp_path / "run"
-    command = ["cross", recipe_of("livec"), f"spaq={official_trees['spaq'][0]}", "--out", out]
+    command = [
+        "cross",
+        RECIPE,
+        "--dataset",
+        "livec",
+        f"spaq={official_trees['spaq'][0]}",
+        "--out",
+        out,
+    ]
     command += ["--bootstrap", 0, *tiny(root)]
     first = qfm(*command)
     assert first.code == 0, first.err
@@ -162,7 +171,7 @@ def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path
 
 def test_cross_shows_published_figures_beside_its_own(qfm, official_trees, tmp_path):
     answer = qfm(
-        "cross", recipe_of("livec"), f"koniq10k={official_trees['koniq10k'][0]}",
+        "cross", RECIPE, "--dataset", "livec", f"koniq10k={official_trees['koniq10k'][0]}",
         f"spaq={official_trees['spaq'][0]}", "--out", tmp_path / "run", "--bootstrap", 0,
         *tiny(official_trees["livec"][0]),
     )  # fmt: skip
@@ -174,26 +183,28 @@ def test_cross_shows_published_figures_beside_its_own(qfm, official_trees, tmp_p
 def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
     out = tmp_path / "curve"
     answer = qfm(
-        "curve", recipe_of("livefb"), "--shares", "40,100", "--folds", 1, "--out", out,
+        "curve", RECIPE, "--dataset", "livefb", "--shares", "40,100", "--folds", 1, "--out", out,
         *tiny(official_trees["livefb"][0]),
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert "| 40% | honest | whole | 1 |" in answer.out
-    assert "| all | honest | whole | 1 |" in answer.out
+    assert "| 40% | validation-selected | whole | 1 |" in answer.out
+    assert "| all | validation-selected | whole | 1 |" in answer.out
     parts = [(out / share / "fold0/split.txt").read_text() for share in ("40", "all")]
     assert parts[0] == parts[1]  # fewer labels to learn from, the same images to judge by
-    answer = qfm("curve", recipe_of("livefb"), "--shares", "a lot")
+    answer = qfm("curve", RECIPE, "--dataset", "livefb", "--shares", "a lot")
     assert answer.code == 2
     assert "--shares takes percents" in answer.err
 
 
 def test_a_curve_is_of_five_shares_unless_others_are_asked_for(qfm, official_trees, tmp_path):
     answer = qfm(
-        "curve", recipe_of("livefb"), "--folds", 1, "--out", tmp_path / "curve",
+        "curve", RECIPE, "--dataset", "livefb", "--folds", 1, "--out", tmp_path / "curve",
         *tiny(official_trees["livefb"][0]),
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    settings = [line.split()[1] for line in answer.out.splitlines() if "| honest |" in line]
+    settings = [
+        line.split()[1] for line in answer.out.splitlines() if "| validation-selected |" in line
+    ]
     assert settings == ["20%", "40%", "60%", "80%", "all"]
 
 
@@ -202,16 +213,16 @@ def test_folds_of_others_are_benchmarked_in_one_command(qfm, official_trees, tmp
     answer = qfm("data", "split", "livec", "--root", root, "--folds", 2, "--validation", 0.2,
                  "--out", splits)  # fmt: skip
     digests = {line.split()[1] for line in answer.out.splitlines()}
-    command = ["benchmark", recipe_of("livec"), "--out", tmp_path / "out", *tiny(root)]
+    command = ["benchmark", RECIPE, "--dataset", "livec", "--out", tmp_path / "out", *tiny(root)]
     answer = qfm(*command, "--splits", splits)
     assert answer.code == 0, answer.err
-    assert "| all | honest | whole | 2 |" in answer.out
+    assert "| all | validation-selected | whole | 2 |" in answer.out
     assert {row["split_sha256"] for row in rows_of(tmp_path / "out/figures.csv")} == digests
 
 
 def test_the_authors_split_is_used_where_there_is_one(qfm, official_trees, tmp_path):
     root, out = official_trees["biq2021"][0], tmp_path / "out"
-    command = ["benchmark", recipe_of("biq2021"), "--out", out, *tiny(root)]
+    command = ["benchmark", RECIPE, "--dataset", "biq2021", "--out", out, *tiny(root)]
     answer = qfm(*command, "--set", "data.validation=0.3")
     assert answer.code == 0, answer.err
     split = Split.from_text((out / "all/fold0/split.txt").read_text())
@@ -222,7 +233,7 @@ def test_the_authors_split_is_used_where_there_is_one(qfm, official_trees, tmp_p
 
 def test_a_killed_benchmark_goes_on_where_it_was(qfm, start, official_trees, tmp_path):
     root, out = official_trees["spaq"][0], tmp_path / "killed"
-    command = ["benchmark", recipe_of("spaq"), "--folds", 2, *tiny(root)]
+    command = ["benchmark", RECIPE, "--dataset", "spaq", "--folds", 2, *tiny(root)]
     process = start(*command, "--out", out)
     second = out / "all/fold1/recipe.json"  # the first fold is done, the second has begun
     while not second.is_file() and process.poll() is None:
@@ -249,7 +260,9 @@ def test_a_killed_benchmark_goes_on_where_it_was(qfm, start, official_trees, tmp
 )
 def test_mistakes_are_one_sentence(qfm, official_trees, tmp_path, arguments, message):
     root = official_trees["livec"][0]
-    answer = qfm("benchmark", recipe_of("livec"), "--out", tmp_path / "o", *tiny(root), *arguments)
+    answer = qfm(
+        "benchmark", RECIPE, "--dataset", "livec", "--out", tmp_path / "o", *tiny(root), *arguments
+    )
     assert answer.code == 2
     assert message in answer.err
     assert answer.err.count("\n") == 1

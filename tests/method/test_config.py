@@ -38,7 +38,7 @@ FROM_ZERO = (
 )  # fmt: skip
 ALLOWED = {
     "kind": ["baseline", "qfm"],
-    "matching": ["quality", "semantics", "random", "gaussian", "off"],
+    "matching": ["quality", "semantics", "random", "gaussian"],
     "tokens": ["all", "patches", "class"],
     "target": ["own", "own_gradient", "label"],
     "noise_from": ["rated", "unrated", "both"],

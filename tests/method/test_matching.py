@@ -15,9 +15,11 @@ from qfm_iqm.method.matching import (
     match_random,
     match_semantics,
 )
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.memory_bank import MemoryBank
 
 WIDTH = 5
+
+NONE = torch.empty(0)  # the random rule looks at neither class tokens nor labels
 
 
 def seeded(seed):
@@ -59,7 +61,7 @@ def draw_case(seed, crops, entries, contents, spread):
     def labels(n):
         return torch.tensor(draw.integers(-spread, spread + 1, n) / 8, dtype=torch.float32)
 
-    memory = FeatureMemory(max(1, entries - 2))  # it has wrapped around
+    memory = MemoryBank(max(1, entries - 2))  # it has wrapped around
     tokens = torch.tensor(draw.normal(size=(entries, 3, WIDTH)), dtype=torch.float32)
     memory.push(tokens, labels(entries), torch.tensor(draw.integers(0, contents, entries)))
     semantics = torch.tensor(draw.normal(size=(crops, WIDTH)), dtype=torch.float32)
@@ -101,7 +103,7 @@ def test_matches_are_those_of_a_triple_loop(
 def one_hot_memory():
     """Four entries, with cosines 1, 0.6, -1 and 0 to (1, 0)."""
     class_tokens = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0], [0.0, 1.0]])
-    memory = FeatureMemory(4)
+    memory = MemoryBank(4)
     memory.push(
         torch.stack([class_tokens, torch.zeros(4, 2)], 1),
         torch.tensor([0.0, 0.2, 3.0, 0.2]),
@@ -196,7 +198,7 @@ def chi_square(counts, expected=None):
 def crowd():
     """A memory of 20 entries, 5 of them of content 3, and what one crop asks."""
     draw = np.random.default_rng(6)
-    memory = FeatureMemory(20)
+    memory = MemoryBank(20)
     contents = torch.arange(20) % 4
     labels = torch.tensor(np.where(np.arange(20) < 12, 0.0, 2.0), dtype=torch.float32)
     tokens = torch.tensor(draw.normal(size=(20, 2, WIDTH)), dtype=torch.float32)
@@ -252,7 +254,7 @@ def test_the_fallback_is_the_nearest_label_whatever_top_k():
 
 def test_the_random_control_draws_evenly_over_other_content():
     *_, contents, memory = asked_often()
-    matches = match_random(contents, memory, generator=seeded(2))
+    matches = match_random(NONE, NONE, contents, memory, generator=seeded(2))
     other = [j for j in range(20) if j % 4 != 3]
     assert set(matches.entries_B.tolist()) == set(other)
     assert chi_square([matches.entries_B.tolist().count(j) for j in other]) > 1e-3
@@ -265,7 +267,7 @@ def test_the_random_control_draws_for_each_crop_apart():
     table = np.zeros((20, 20))
     for step in range(TIMES):
         first, second = match_random(
-            torch.tensor([3, 3]), memory, generator=seeded(step)
+            NONE, NONE, torch.tensor([3, 3]), memory, generator=seeded(step)
         ).entries_B.tolist()
         table[first, second] += 1
     other = [j for j in range(20) if j % 4 != 3]
@@ -280,7 +282,7 @@ def test_the_random_control_draws_for_each_crop_apart():
 @settings(deadline=None, max_examples=60)
 def test_the_random_control_never_meets_its_own_content(seed, crops, entries, contents):
     _, _, ids, memory = draw_case(seed, crops, entries, contents, 8)
-    matches = match_random(ids, memory, generator=seeded(seed))
+    matches = match_random(NONE, NONE, ids, memory, generator=seeded(seed))
     for content, entry, found in zip(
         ids.tolist(), matches.entries_B.tolist(), matches.found_B.tolist(), strict=True
     ):
@@ -295,7 +297,7 @@ def test_the_same_seed_draws_the_same_and_another_does_not():
         return (
             match_quality(*case, top_k=3, generator=seeded(seed)).entries_B,
             match_semantics(*case, top_k=3, generator=seeded(seed)).entries_B,
-            match_random(case[2], case[3], generator=seeded(seed)).entries_B,
+            match_random(*case, generator=seeded(seed)).entries_B,
         )
 
     for first, again, other in zip(drawn(1), drawn(1), drawn(2), strict=True):

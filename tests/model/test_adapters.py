@@ -5,7 +5,7 @@ import torch
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.model.adapters import add_adapters, merged
-from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.backbone import TimmEncoder
 from qfm_iqm.model.folder import load_model, save_model
 
 pytest.importorskip("peft")
@@ -14,7 +14,7 @@ pytest.importorskip("peft")
 def adapted(name="test_vit", rank=3, *, frozen=None, trained=True):
     """An encoder with adapters, as after some training if `trained`."""
     torch.manual_seed(4)
-    encoder = Encoder(name, crop=48)
+    encoder = TimmEncoder(name, crop=48)
     if frozen is not None:
         encoder.freeze(frozen)
     add_adapters(encoder.backbone, rank)
@@ -27,7 +27,7 @@ def adapted(name="test_vit", rank=3, *, frozen=None, trained=True):
 
 def test_untrained_adapters_change_nothing():
     torch.manual_seed(4)
-    plain = Encoder("test_vit", crop=48).double().eval()
+    plain = TimmEncoder("test_vit", crop=48).double().eval()
     crops = torch.rand(2, 3, 48, 48, dtype=torch.float64)
     assert torch.equal(adapted(trained=False)(crops), plain(crops))
 
@@ -35,7 +35,7 @@ def test_untrained_adapters_change_nothing():
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
 def test_merged_weights_give_the_same_tokens(name):
     encoder = adapted(name)
-    plain = Encoder(name, crop=48).double().eval()
+    plain = TimmEncoder(name, crop=48).double().eval()
     crops = torch.rand(2, 3, 48, 48, dtype=torch.float64)
     assert not torch.allclose(plain(crops), encoder(crops), atol=1e-2)
     plain.load_state_dict(merged(encoder.state_dict()), strict=True)
@@ -91,4 +91,4 @@ def test_a_saved_model_is_a_plain_one(build_model, tmp_path):
 
 def test_a_backbone_without_linear_layers_is_refused():
     with pytest.raises(ModelError, match=r"ResNet has no linear layer .* backbone\.tune"):
-        add_adapters(Encoder("test_resnet", crop=48).backbone, 4)
+        add_adapters(TimmEncoder("test_resnet", crop=48).backbone, 4)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.backbone import TimmEncoder
 from qfm_iqm.model.network import QualityNetwork
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -35,7 +35,7 @@ def crops():
     ],
 )
 def test_transformer_tokens(name, prefix, has_class, patches, crops):
-    encoder = Encoder(name, crop=64).double().eval()
+    encoder = TimmEncoder(name, crop=64).double().eval()
     plain = encoder.backbone.forward_features(normalised(crops, encoder.backbone.pretrained_cfg))
     tokens = encoder(crops.double())
     assert tokens.shape == (2, 1 + patches, encoder.width)
@@ -51,7 +51,7 @@ def test_transformer_tokens(name, prefix, has_class, patches, crops):
 )
 def test_maps_are_flattened_row_by_row(name, channels_last):
     crops = torch.rand(2, 3, 96, 96, dtype=torch.float64)
-    encoder = Encoder(name, crop=96).double().eval()
+    encoder = TimmEncoder(name, crop=96).double().eval()
     plain = encoder.backbone.forward_features(normalised(crops, encoder.backbone.pretrained_cfg))
     tokens = encoder(crops)
     assert tokens.shape == (2, 10, encoder.backbone_width)
@@ -63,7 +63,7 @@ def test_maps_are_flattened_row_by_row(name, channels_last):
 
 
 def test_pixels_are_normalised_by_the_backbones_own_numbers(crops):
-    encoder = Encoder("levit_128s", crop=64)  # ImageNet's mean, the test_* have 0.5
+    encoder = TimmEncoder("levit_128s", crop=64)  # ImageNet's mean, the test_* have 0.5
     seen = []
     encoder.backbone.forward_features = lambda x: seen.append(x) or torch.zeros(2, 1, 384)
     encoder(crops)
@@ -73,7 +73,7 @@ def test_pixels_are_normalised_by_the_backbones_own_numbers(crops):
 
 
 def test_a_projection_changes_the_width_alone(crops):
-    encoder = Encoder("test_resnet", crop=64, width=40).double().eval()
+    encoder = TimmEncoder("test_resnet", crop=64, width=40).double().eval()
     tokens = encoder(crops.double())
     assert tokens.shape == (2, 5, 40)
     plain = encoder.backbone.forward_features(normalised(crops, encoder.backbone.pretrained_cfg))
@@ -82,23 +82,23 @@ def test_a_projection_changes_the_width_alone(crops):
 
 
 def test_normalisation_is_not_kept_in_the_file():
-    assert not {"mean", "std"} & Encoder("test_resnet", crop=64).state_dict().keys()
+    assert not {"mean", "std"} & TimmEncoder("test_resnet", crop=64).state_dict().keys()
 
 
 @pytest.mark.parametrize("name", ["no_such_net", "test_vit.no_such_tag", "", "hub:test_vit"])
 def test_an_unknown_backbone_is_refused(name):
     with pytest.raises(ModelError, match=r"is not known to timm .*list_models"):
-        Encoder(name)
+        TimmEncoder(name)
 
 
 def test_a_crop_that_the_backbone_cannot_take_is_refused_at_once():
     with pytest.raises(ModelError, match=r"'test_maxvit' cannot take 80 pixels: .*divisible"):
-        Encoder("test_maxvit", crop=80)
+        TimmEncoder("test_maxvit", crop=80)
 
 
 def test_a_backbone_that_was_looked_at_is_as_new():
     torch.manual_seed(0)
-    encoder = Encoder("test_resnet", crop=64)
+    encoder = TimmEncoder("test_resnet", crop=64)
     after = torch.rand(1)
     torch.manual_seed(0)
     plain = timm.create_model("test_resnet", num_classes=0)
@@ -121,7 +121,7 @@ def test_given_weights_are_the_backbones(name):
     state = state_of(name)
     before = {key: value.clone() for key, value in state.items()}
     size = 160 if name == "test_vit" else 224
-    backbone = Encoder(name, crop=size, state=state).backbone
+    backbone = TimmEncoder(name, crop=size, state=state).backbone
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, state[key]), key
     assert all(torch.equal(state[key], value) for key, value in before.items())
@@ -129,7 +129,7 @@ def test_given_weights_are_the_backbones(name):
 
 def test_position_embeddings_are_brought_to_the_crop_size():
     state = state_of("test_vit")  # made for crops of 160
-    backbone = Encoder("test_vit", crop=64, state=state).backbone
+    backbone = TimmEncoder("test_vit", crop=64, state=state).backbone
     assert backbone.pos_embed.shape[1] < state["pos_embed"].shape[1]
     assert torch.equal(backbone.norm.weight, state["norm.weight"])
 
@@ -137,7 +137,7 @@ def test_position_embeddings_are_brought_to_the_crop_size():
 def test_the_classifier_may_be_absent():
     state = state_of("test_resnet")
     bare = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    assert torch.equal(Encoder("test_resnet", crop=64, state=bare).backbone.bn1.weight,
+    assert torch.equal(TimmEncoder("test_resnet", crop=64, state=bare).backbone.bn1.weight,
                        state["bn1.weight"])  # fmt: skip
 
 
@@ -145,25 +145,25 @@ def test_a_missing_key_is_named():
     state = state_of("test_resnet")
     del state["layer1.0.conv1.weight"]
     with pytest.raises(ModelError, match=r"lack layer1\.0\.conv1\.weight: .*'test_resnet'"):
-        Encoder("test_resnet", state=state)
+        TimmEncoder("test_resnet", state=state)
 
 
 def test_an_unexpected_key_is_named():
     state = state_of("test_resnet") | {"layer9.weight": torch.zeros(1)}
     with pytest.raises(ModelError, match=r"bring unexpected layer9\.weight: .*'test_resnet'"):
-        Encoder("test_resnet", state=state)
+        TimmEncoder("test_resnet", state=state)
 
 
 def test_many_wrong_keys_are_counted():
     with pytest.raises(ModelError, match=r"lack \S+, \S+, \S+ and \d+ more: "):
-        Encoder("test_resnet", state=state_of("test_vit"))
+        TimmEncoder("test_resnet", state=state_of("test_vit"))
 
 
 def test_a_wrong_shape_is_named():
     state = state_of("test_resnet")
     state["layer1.0.conv1.weight"] = torch.zeros(3, 3)
     with pytest.raises(ModelError, match=r"layer1\.0\.conv1\.weight.*\[3, 3\]") as refused:
-        Encoder("test_resnet", state=state)
+        TimmEncoder("test_resnet", state=state)
     assert "\n" not in str(refused.value)
 
 
@@ -184,7 +184,7 @@ def test_public_weights_give_the_features_of_plain_timm():
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit_relpos", "test_resnet"])
 def test_a_frozen_encoder_continues_from_its_stem(name, crops):
-    encoder = Encoder(name, crop=64, width=24).eval()
+    encoder = TimmEncoder(name, crop=64, width=24).eval()
     whole = encoder(crops)
     encoder.freeze()
     stem = encoder.stem(crops)
@@ -196,7 +196,7 @@ def test_a_frozen_encoder_continues_from_its_stem(name, crops):
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2"])
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_a_part_of_a_transformer_continues_from_its_stem(name, blocks, crops):
-    encoder = Encoder(name, crop=64).eval()
+    encoder = TimmEncoder(name, crop=64).eval()
     whole = encoder(crops)
     encoder.freeze(blocks)
     seen = []
@@ -208,7 +208,7 @@ def test_a_part_of_a_transformer_continues_from_its_stem(name, blocks, crops):
 
 
 def test_what_is_frozen_is_not_trained(crops):
-    encoder = Encoder("test_vit", crop=64)
+    encoder = TimmEncoder("test_vit", crop=64)
     encoder.freeze(2)
     encoder.train()
     encoder(crops).square().sum().backward()
@@ -226,10 +226,10 @@ def test_what_is_frozen_is_not_trained(crops):
 
 def test_what_cannot_be_frozen_is_named(crops):
     with pytest.raises(ModelError, match=r"plain vision transformer .* ResNet"):
-        Encoder("test_resnet", crop=64).freeze(1)
+        TimmEncoder("test_resnet", crop=64).freeze(1)
     with pytest.raises(ModelError, match="has 6 blocks: 7 cannot be frozen"):
-        Encoder("test_vit", crop=64).freeze(7)
+        TimmEncoder("test_vit", crop=64).freeze(7)
     with pytest.raises(ValueError, match="without frozen part"):
-        Encoder("test_vit", crop=64).stem(crops)
+        TimmEncoder("test_vit", crop=64).stem(crops)
     with pytest.raises(ValueError, match="four dimensions"):
-        Encoder("test_vit", crop=64)(torch.rand(2, 17, 64))
+        TimmEncoder("test_vit", crop=64)(torch.rand(2, 17, 64))

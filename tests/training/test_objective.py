@@ -384,14 +384,6 @@ def added(network, config, steps, **options):
     return ((perturbed - own) / config.alpha).detach(), objective, losses
 
 
-def test_off_is_the_baseline(network):
-    steps = list(batches(unrated=2))
-    off = step(Objective(network, MethodConfig(kind="qfm", matching="off")), steps[0], 1.0)
-    baseline = step(Objective(network, MethodConfig()), steps[0], 1.0)
-    assert off.keys() == baseline.keys()
-    assert off["loss"].item() == baseline["loss"].item()
-
-
 def test_the_random_control_adds_entries_of_other_content(network):
     steps = list(batches(count=4))
     met = set()

@@ -186,7 +186,7 @@ def test_further_sizes_fall_from_the_first_to_the_crop(recipe_file):
         ('data.pseudo_labels=["p.csv"]', "data.pseudo_labels: there is no file p.csv"),
         ("backbone.weights=w.safetensors", "backbone.weights: there is no file w.safetensors"),
         ("data.human_labels=false", "data.human_labels = false needs data.pseudo_labels"),
-        ("data.validation=0", "only protocol = 'paper' does without"),
+        ("data.validation=0", "only protocol = 'test-selected' does without"),
         ("network.again=[40]", "network.again = [40] must fall from network.shorter_side"),
         ("data.test=0.9", None),
     ],

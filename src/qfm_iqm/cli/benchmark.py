@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import AllowLeaks, extra, messages
+from qfm_iqm.cli.options import AllowLeaks, Dataset, extra, messages
 from qfm_iqm.errors import RecipeError
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe: TOML.")]
@@ -27,8 +27,8 @@ Results = Annotated[
     Path | None, typer.Option(help="Folder that also gets figures and summary (CSV, Markdown).")
 ]
 Protocol = Annotated[
-    Literal["honest", "paper"],
-    typer.Option(help="paper: the literature's habits, the best test epoch among them."),
+    Literal["validation-selected", "test-selected"],
+    typer.Option(help="test-selected: as in the literature, the best epoch by its test figure."),
 ]
 Folds = Annotated[
     int | None,
@@ -38,7 +38,8 @@ Folds = Annotated[
 
 def benchmark(
     recipe: Recipe,
-    protocol: Protocol = "honest",
+    dataset: Dataset = None,
+    protocol: Protocol = "validation-selected",
     folds: Folds = None,
     splits: Splits = None,
     changes: Changes = None,
@@ -47,17 +48,17 @@ def benchmark(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Train and test every fold; killed or interrupted, the same command goes on."""
-    folder = out if out is not None else Path("runs") / f"{recipe.stem}-{protocol}"
-    _run(recipe, folder, results, f"{recipe.stem}_{protocol}", protocol, folds, (1.0,),
+    _run(recipe, "", out, results, protocol, folds, (1.0,), dataset,
          _with_splits(changes, splits), allow_leaks)  # fmt: skip
 
 
 def curve(
     recipe: Recipe,
+    dataset: Dataset = None,
     shares: Annotated[
         str, typer.Option(help="Shares of the training labels, in percent.")
     ] = "20,40,60,80,100",
-    protocol: Protocol = "honest",
+    protocol: Protocol = "validation-selected",
     folds: Folds = None,
     splits: Splits = None,
     changes: Changes = None,
@@ -70,8 +71,7 @@ def curve(
         wanted = tuple(float(share) / 100 for share in shares.split(","))
     except ValueError:
         raise RecipeError(f"--shares takes percents with commas, not '{shares}'.") from None
-    folder = out if out is not None else Path("runs") / f"{recipe.stem}-curve-{protocol}"
-    _run(recipe, folder, results, f"{recipe.stem}_curve_{protocol}", protocol, folds, wanted,
+    _run(recipe, "curve", out, results, protocol, folds, wanted, dataset,
          _with_splits(changes, splits), allow_leaks)  # fmt: skip
 
 
@@ -86,12 +86,13 @@ def _with_splits(changes: list[str] | None, splits: Path | None) -> list[str]:
 
 def _run(
     recipe: Path,
-    folder: Path,
+    verb: str,
+    out: Path | None,
     results: Path | None,
-    name: str,
-    protocol: Literal["honest", "paper"],
+    protocol: Literal["validation-selected", "test-selected"],
     folds: int | None,
     shares: tuple[float, ...],
+    dataset: str | None,
     changes: list[str],
     allow_leaks: bool,
 ) -> None:
@@ -99,12 +100,20 @@ def _run(
     from qfm_iqm.scoring.row import check_output
 
     console = messages()
+    words = [word for word in (recipe.stem, dataset, verb, protocol.replace("-", "_")) if word]
+    name, folder = "_".join(words), out if out is not None else Path("runs") / "-".join(words)
     with extra("train", "A benchmark"):
         from qfm_iqm.training import benchmark as bench
         from qfm_iqm.training.reporting import Reporter
         from qfm_iqm.training.state import InterruptedRunError
     plan = bench.plan_benchmark(
-        recipe, folder, protocol=protocol, folds=folds, shares=shares, changes=changes
+        recipe,
+        folder,
+        protocol=protocol,
+        folds=folds,
+        shares=shares,
+        dataset=dataset,
+        changes=changes,
     )
     if results is not None:
         check_output(results / f"{name}_summary.csv")

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import AllowLeaks, Device, check_device, extra, messages, with_progress
+from qfm_iqm.cli.options import (
+    AllowLeaks,
+    Dataset,
+    Device,
+    check_device,
+    extra,
+    messages,
+    with_progress,
+)
 
 if TYPE_CHECKING:
     from qfm_iqm.evaluation.cross_dataset import CrossFigure
@@ -23,6 +31,7 @@ def cross(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key of the recipe.")
     ] = None,
+    dataset: Dataset = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/NAME.")
     ] = None,
@@ -48,7 +57,7 @@ def cross(
     found = [crossing.find_target(text, lower_is_better=lower_is_better) for text in targets]
     for target in found:
         target.table.paths(target.root)  # before hours of training
-    model = _model(source, changes, out, allow_leaks)
+    model = _model(source, changes, dataset, out, allow_leaks)
     figures = []
     for target in found:
         figures += crossing.cross(
@@ -65,22 +74,28 @@ def cross(
 
 
 def _model(
-    source: str, changes: list[str] | None, out: Path | None, allow_leaks: bool
+    source: str,
+    changes: list[str] | None,
+    dataset: str | None,
+    out: Path | None,
+    allow_leaks: bool,
 ) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.errors import RecipeError
     from qfm_iqm.model.folder import load_model
 
     if not source.endswith(".toml"):
-        if changes or out is not None:
-            raise RecipeError(f"--set and --out are of a recipe, and '{source}' is a model.")
+        if changes or dataset is not None or out is not None:
+            raise RecipeError(
+                f"--set, --dataset and --out are of a recipe, and '{source}' is a model."
+            )
         return load_model(source)
     from qfm_iqm.training.pipeline import finished, prepare
     from qfm_iqm.training.recipe_file import read_recipe
     from qfm_iqm.training.reporting import Reporter
     from qfm_iqm.training.state import InterruptedRunError
 
-    recipe = read_recipe(Path(source), changes or ())
+    recipe = read_recipe(Path(source), changes or (), dataset=dataset)
     folder = out if out is not None else Path("runs") / recipe.model.name
     console = messages()
     if not finished(recipe, folder):

@@ -33,6 +33,10 @@ Root = Annotated[
     typer.Option(help="Folder that the table's names are relative to. Default: the table's own."),
 ]
 Label = Annotated[str, typer.Option(help="Column of the labels.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="Train on this dataset of `qfm data list`: its download is data.root."),
+]
 AllowLeaks = Annotated[
     bool, typer.Option("--allow-leaks", help="Go on although parts of a split share images.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qfm_iqm.cli.evaluate import show_evaluation
-from qfm_iqm.cli.options import AllowLeaks, extra, messages
+from qfm_iqm.cli.options import AllowLeaks, Dataset, extra, messages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +22,7 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Change a key: --set train.epochs=4. May be repeated."),
     ] = None,
+    dataset: Dataset = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/NAME.")
     ] = None,
@@ -39,7 +40,7 @@ def train(
     from qfm_iqm.training.recipe_file import read_recipe
 
     console = messages()
-    checked = read_recipe(recipe, changes or ())
+    checked = read_recipe(recipe, changes or (), dataset=dataset)
     if results is not None:
         check_output(results, only=".csv")
     folder = out if out is not None else Path("runs") / checked.model.name

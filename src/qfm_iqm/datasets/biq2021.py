@@ -41,10 +41,6 @@ BIQ2021 = Dataset(
     minimum=0,
     maximum=1,
     higher_is_better=True,
-    lowest=None,
-    highest=None,
-    mean=None,
-    std=None,
     folders=("Images",),
     synthetic=False,
     split="official",
@@ -53,4 +49,5 @@ BIQ2021 = Dataset(
     terms="see site",
     source="https://github.com/nisarahmedrana/BIQ2021",
     read=_read,
+    group="subset",
 )

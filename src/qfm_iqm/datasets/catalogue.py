@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from qfm_iqm.datasets.biq2021 import BIQ2021
 from qfm_iqm.datasets.csiq import CSIQ
 from qfm_iqm.datasets.dataset import Dataset
@@ -17,14 +14,10 @@ from qfm_iqm.datasets.spaq import SPAQ
 from qfm_iqm.datasets.tid2013 import TID2013
 from qfm_iqm.errors import TableError
 
-DATASETS: Mapping[str, Dataset] = MappingProxyType(
-    {
-        dataset.name: dataset
-        for dataset in (
-            LIVE, CSIQ, TID2013, KADID10K, LIVEC, KONIQ10K, LIVEFB, SPAQ, BIQ2021,
-        )
-    }
-)  # fmt: skip
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (LIVE, CSIQ, TID2013, KADID10K, LIVEC, KONIQ10K, LIVEFB, SPAQ, BIQ2021)
+}
 
 
 def find_dataset(name: str) -> Dataset:

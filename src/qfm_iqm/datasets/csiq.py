@@ -80,4 +80,6 @@ CSIQ = Dataset(
     terms="see site",
     source="https://s2.smu.edu/~eclarson/csiq.html",
     read=_read,
+    batch_size=12,
+    group="distortion",
 )

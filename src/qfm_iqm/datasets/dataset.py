@@ -24,22 +24,27 @@ class Dataset:
         minimum: lower end of the scale.
         maximum: upper end.
         higher_is_better: direction of the label.
-        lowest: label of a whole download; None if it is not known here.
-        highest: label, likewise. LIVE's real labels leave their scale at both ends.
-        mean: of the labels, likewise.
-        std: their standard deviation (of the whole, not of a sample), likewise.
         folders: below the root, that hold the rated images.
-        unrated: files in these, by name, that the authors left without a label.
         synthetic: degraded from pristine images, so that contents repeat.
-        split: what a benchmark tests on: numbered folds, the authors' own parts, or these where
-            the label files mark them.
-        optional: label files that a table can do without, and the column that is lost then.
         citation: of the paper that introduced it.
         terms: of use, in a few words; the site has the whole.
         source: where a person gets it.
         read: label files below a root -> table; names relative to the root; images not looked at.
             Contents are what the label files call the source photo, whatever folder it lies in:
             of degraded images by `table.content_of`, else the image's own name there.
+        lowest: label of a whole download; None if it is not known here.
+        highest: label, likewise. LIVE's real labels leave their scale at both ends.
+        mean: of the labels, likewise.
+        std: their standard deviation (of the whole, not of a sample), likewise.
+        unrated: files in the folders, by name, that the authors left without a label.
+        split: what a benchmark tests on: numbered folds, the authors' own split, or that split
+            where the label files mark it.
+        optional: label files that a table can do without, and the column that is lost then.
+        batch_size: crops per step and process in the paper's training (ours where it gives none).
+        group: column whose groups are reported beside the whole; None for none.
+        shorter_side: to which photos are reduced; None keeps their size.
+        squeezed: height and width to which the literature resizes its photos, whatever their
+            aspect; None for datasets whose size it keeps.
     """
 
     name: str
@@ -50,19 +55,23 @@ class Dataset:
     minimum: float
     maximum: float
     higher_is_better: bool
-    lowest: float | None
-    highest: float | None
-    mean: float | None
-    std: float | None
     folders: tuple[str, ...]
     synthetic: bool
     citation: str
     terms: str
     source: str
     read: Callable[[Path], RatedTable]
+    lowest: float | None = None
+    highest: float | None = None
+    mean: float | None = None
+    std: float | None = None
     unrated: tuple[str, ...] = ()
     split: Literal["folds", "official", "official where marked"] = "folds"
     optional: tuple[tuple[str, str], ...] = ()
+    batch_size: int = 128
+    group: str | None = None
+    shorter_side: int | None = None
+    squeezed: tuple[int, int] | None = None
 
     def load(self, root: Path) -> RatedTable:
         """The rated images below `root`, a table with names relative to it.

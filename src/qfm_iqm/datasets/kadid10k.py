@@ -94,4 +94,5 @@ KADID10K = Dataset(
     terms="see site",
     source="https://database.mmsp-kn.de/kadid-10k-database.html",
     read=_read,
+    group="distortion",
 )

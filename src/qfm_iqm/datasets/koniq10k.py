@@ -74,4 +74,5 @@ KONIQ10K = Dataset(
     terms="see site; the photos are under Creative Commons licences",
     source="https://database.mmsp-kn.de/koniq-10k-database.html",
     read=_read,
+    squeezed=(512, 384),
 )

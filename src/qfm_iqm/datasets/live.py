@@ -55,8 +55,6 @@ LIVE = Dataset(
     # Realigned labels pass the ends of their scale. pyiqa's list holds those before realignment.
     lowest=-2.65,
     highest=111.78,
-    mean=None,
-    std=None,
     folders=tuple(_KINDS),
     synthetic=True,
     citation="Sheikh, Sabir, Bovik: A statistical evaluation of recent full reference image "
@@ -64,4 +62,6 @@ LIVE = Dataset(
     terms=TERMS,
     source="https://live.ece.utexas.edu/research/quality/subjective.htm",
     read=_read,
+    batch_size=12,
+    group="distortion",
 )

@@ -55,4 +55,5 @@ LIVEC = Dataset(
     terms=TERMS,
     source="https://live.ece.utexas.edu/research/ChallengeDB/index.html",
     read=_read,
+    batch_size=16,
 )

@@ -58,4 +58,5 @@ LIVEFB = Dataset(
     terms="see site",
     source="https://github.com/baidut/PaQ-2-PiQ",
     read=_read,
+    batch_size=256,
 )

@@ -47,4 +47,6 @@ SPAQ = Dataset(
     terms="see site",
     source="https://github.com/h4nwei/SPAQ",
     read=_read,
+    shorter_side=512,
+    squeezed=(512, 384),
 )

@@ -83,4 +83,6 @@ TID2013 = Dataset(
     terms="see site",
     source="https://www.ponomarenko.info/tid2013.htm",
     read=_read,
+    batch_size=48,  # ours, as the paper's is not known
+    group="distortion",
 )

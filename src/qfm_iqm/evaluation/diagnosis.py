@@ -15,7 +15,7 @@ Design choices (ours):
 * The semantic descriptor of an image is its class token, averaged over the covering crops.
 * S_n and S_q are both of the centre crop, so that selectivity divides like by like. Degradations
   are made of that crop, at the size the network sees: a level means the same for every photo.
-* Matching and perturbing are training's own, over a `FeatureMemory` of all the centre crops.
+* Matching and perturbing are training's own, over a `MemoryBank` of all the centre crops.
   Images stream by; what stays of each is one crop's tokens in bfloat16 (1.5 GB for 10,000
   images and a ViT-S) and its descriptors.
 * Answers are in standard deviations of the labels the model was trained on, label gaps (aliasing,
@@ -44,10 +44,10 @@ from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess_torch import covering_crops, fit
 from qfm_iqm.method.consistency import perturb
 from qfm_iqm.method.matching import match_quality
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.memory_bank import MemoryBank
 from qfm_iqm.metrics.aliasing import aliasing, check_rated
 from qfm_iqm.metrics.diagnosis import Diagnosis, Response
-from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.backbone import Encoder, TimmEncoder
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.weights import backbone_state
@@ -119,7 +119,7 @@ def diagnose(
     contents_M = torch.tensor(content_ids, device=device)
     direction = 1 if model.card.label.higher_is_better else -1
     asked = [(kind, level + 1) for kind in DEGRADATIONS for level in range(len(DISTORTIONS[kind]))]
-    memory = FeatureMemory(len(images))
+    memory = MemoryBank(len(images))
     descriptors: list[list[Tensor]] = [[] for _ in encoders]
     drops_MR = torch.empty(len(images), len(asked), dtype=torch.float64)
     coming = iter(paths) if progress is None else progress(iter(paths), len(paths))
@@ -127,7 +127,7 @@ def diagnose(
         image_CHW = fit(read_image(path), preprocessing)
         crops = list(covering_crops(image_CHW, preprocessing))
         for encoder, found in zip(encoders, descriptors, strict=True):
-            found.append(_descriptor(encoder, crops, batch_size))
+            found.append(_descriptor(encoder, crops, batch_size, network.scale.mean.device))
         centre_CSS = _centre(image_CHW, preprocessing.crop)
         noise = zlib.crc32(f"{seed}:{images.names[i]}".encode())
         degraded = [distort(centre_CSS, kind, level, noise) for kind, level in asked]
@@ -182,7 +182,7 @@ def sample(table: RatedTable, images: int, seed: int = 0) -> RatedTable:
     return table.select(sorted(order[:images]))
 
 
-def public_backbone(network: QualityNetwork) -> Encoder:
+def public_backbone(network: QualityNetwork) -> TimmEncoder:
     """The network's encoder as it was before any training on quality, without projection.
 
     Raises:
@@ -190,13 +190,14 @@ def public_backbone(network: QualityNetwork) -> Encoder:
     """
     config = network.config
     state = backbone_state(None, config.backbone)
-    encoder = Encoder(config.backbone, crop=config.crop, state=state)
+    encoder = TimmEncoder(config.backbone, crop=config.crop, state=state)
     return encoder.to(network.scale.mean.device).eval()
 
 
-def _descriptor(encoder: Encoder, crops: Sequence[Tensor], batch_size: int) -> Tensor:
+def _descriptor(
+    encoder: Encoder, crops: Sequence[Tensor], batch_size: int, device: torch.device
+) -> Tensor:
     """The class token (D,) averaged over crops, in float64."""
-    device = encoder.mean.device
     parts = [encoder(crops_BCSS)[:, 0].cpu() for crops_BCSS in _batches(crops, batch_size, device)]
     return torch.cat(parts).double().mean(0)
 
@@ -215,7 +216,7 @@ def _answers(
 
 
 def _noise_sensitivity(
-    network: QualityNetwork, memory: FeatureMemory, alpha: float, tau: float, batch_size: int
+    network: QualityNetwork, memory: MemoryBank, alpha: float, tau: float, batch_size: int
 ) -> tuple[float, int]:
     """S_n over all entries of a memory, each matched within it, and the number of fallbacks."""
     changes, fallbacks = [], 0
@@ -224,8 +225,7 @@ def _noise_sensitivity(
         tokens_BND = memory.tokens_MND[rows].float()
         labels_B, contents_B = memory.labels_M[rows], memory.contents_M[rows]
         matches = match_quality(tokens_BND[:, 0], labels_B, contents_B, memory, tau=tau)
-        matched_BND = memory.tokens_MND[matches.entries_B]
-        perturbed_BND = perturb(tokens_BND, matched_BND, matches.found_B, alpha=alpha)
+        perturbed_BND = perturb(tokens_BND, matches.tokens_BND, matches.found_B, alpha=alpha)
         change_B = network.decoder(perturbed_BND) - network.decoder(tokens_BND)
         changes.append(change_B.abs().cpu())
         fallbacks += int(matches.fallback_B.sum())

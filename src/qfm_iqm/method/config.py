@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class MethodConfig(BaseModel):
@@ -12,11 +12,11 @@ class MethodConfig(BaseModel):
 
     Attributes:
         kind: "baseline" trains on labels alone, "qfm" adds memory, matching and consistency.
-        memory: entries in the temporary memory.
-        matching: rule by which a crop's semantic noise is chosen. "quality" (the ICML text): like
-            quality, unlike content; "semantics" (arXiv v1): like semantics, unlike quality. As
-            controls, "random": any other content; "gaussian": noise of the norm that "quality"
-            would add; "off": nothing.
+        memory: entries in the memory bank.
+        matching: rule by which a crop's semantic noise is chosen, a name in `matching.MATCHING`.
+            "quality" (the ICML text): like quality, unlike content; "semantics" (arXiv v1): like
+            semantics, unlike quality. As controls, "random": any other content; "gaussian": noise
+            of the norm that "quality" would add.
         tau: largest label difference of a "quality" match, in standard deviations of the labels.
         delta: smallest label difference of a "semantics" match, in the same units.
         top_k: a match is drawn uniformly among the k best.
@@ -42,7 +42,7 @@ class MethodConfig(BaseModel):
 
     kind: Literal["baseline", "qfm"] = "baseline"
     memory: int = Field(default=1024, ge=1)
-    matching: Literal["quality", "semantics", "random", "gaussian", "off"] = "quality"
+    matching: str = "quality"
     tau: float = Field(default=0.25, gt=0)
     delta: float = Field(default=1.0, gt=0)
     top_k: int = Field(default=1, ge=1)
@@ -59,3 +59,15 @@ class MethodConfig(BaseModel):
     noise_from: Literal["rated", "unrated", "both"] = "both"
     start_epoch: float = Field(default=0.0, ge=0)
     ramp_epochs: float = Field(default=1.0, ge=0)
+
+    @field_validator("matching")
+    @classmethod
+    def _known_rule(cls, name: str) -> str:
+        # Here, not above: a recipe is read and refused before torch is imported.
+        from qfm_iqm.method.matching import MATCHING
+
+        if name not in MATCHING:
+            raise ValueError(
+                f"there is no matching rule of that name; choose {', '.join(MATCHING)}"
+            )
+        return name

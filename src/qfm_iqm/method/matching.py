@@ -7,21 +7,22 @@ s is the class token, y the label, j runs over the entries of other content:
     semantics (arXiv v1):         j* = argmax_j cos(s_i, s_j)  among |y_i - y_j| >= delta.
 
 If no entry qualifies, the one of nearest (`quality`) or farthest (`semantics`) label stands in.
-`random` takes any entry of other content: the control that says what matching itself is worth.
 With top-k above 1 the match is drawn uniformly among the k best. Each rule is one matrix product.
+Two controls show what matching is worth: `random` takes any entry of other content, `gaussian` adds
+noise as strong as what `quality` would add. `MATCHING` names all rules.
 
 Shapes: M entries in memory, B crops in a batch, D token width.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.memory_bank import MemoryBank
 
 
 class Matches(NamedTuple):
@@ -31,11 +32,42 @@ class Matches(NamedTuple):
         entries_B: (B,) index of the matched entry in memory.
         found_B: (B,) whether there was any entry of other content at all.
         fallback_B: (B,) whether none qualified, and the next best label had to stand in.
+        tokens_BND: (B, 1 + N, D) the semantic noise: tokens of the matched entries.
     """
 
     entries_B: Tensor
     found_B: Tensor
     fallback_B: Tensor
+    tokens_BND: Tensor
+
+
+class MatchingRule(Protocol):
+    """A rule by which each crop gets its semantic noise from the memory bank."""
+
+    def __call__(
+        self,
+        semantics_BD: Tensor,
+        labels_B: Tensor,
+        contents_B: Tensor,
+        memory: MemoryBank,
+        *,
+        tau: float = 0.25,
+        delta: float = 1.0,
+        top_k: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Matches:
+        """Matches each crop with an entry of other content.
+
+        Args:
+            semantics_BD: class tokens (B, D).
+            labels_B: labels (B,) in standard units.
+            contents_B: content ids (B,).
+            memory: the entries to choose from.
+            tau: largest difference of labels of like quality, in standard units.
+            delta: smallest difference of labels of unlike quality, in the same units.
+            top_k: draw among this many best.
+            generator: on the CPU, for what is drawn.
+        """
 
 
 @torch.no_grad()
@@ -43,26 +75,17 @@ def match_quality(
     semantics_BD: Tensor,
     labels_B: Tensor,
     contents_B: Tensor,
-    memory: FeatureMemory,
+    memory: MemoryBank,
     *,
     tau: float = 0.25,
+    delta: float = 1.0,
     top_k: int = 1,
     generator: torch.Generator | None = None,
 ) -> Matches:
-    """Matches each crop with the semantically farthest entry of like quality.
-
-    Args:
-        semantics_BD: class tokens (B, D).
-        labels_B: labels (B,) in standard units.
-        contents_B: content ids (B,).
-        memory: the entries to choose from.
-        tau: largest difference of labels, in standard units.
-        top_k: draw among this many best.
-        generator: on the CPU, for that draw.
-    """
+    """Matches each crop with the semantically farthest entry of like quality."""
     cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
     near_BM = other_BM & (gap_BM <= tau)
-    return _choose(-cosine_BM, near_BM, -gap_BM, other_BM, top_k, generator)
+    return _choose(memory, -cosine_BM, near_BM, -gap_BM, other_BM, top_k, generator)
 
 
 @torch.no_grad()
@@ -70,42 +93,63 @@ def match_semantics(
     semantics_BD: Tensor,
     labels_B: Tensor,
     contents_B: Tensor,
-    memory: FeatureMemory,
+    memory: MemoryBank,
     *,
+    tau: float = 0.25,
     delta: float = 1.0,
     top_k: int = 1,
     generator: torch.Generator | None = None,
 ) -> Matches:
-    """Matches each crop with the semantically nearest entry of unlike quality.
-
-    Args:
-        semantics_BD: class tokens (B, D).
-        labels_B: labels (B,) in standard units.
-        contents_B: content ids (B,).
-        memory: the entries to choose from.
-        delta: smallest difference of labels, in standard units.
-        top_k: draw among this many best.
-        generator: on the CPU, for that draw.
-    """
+    """Matches each crop with the semantically nearest entry of unlike quality."""
     cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
     far_BM = other_BM & (gap_BM >= delta)
-    return _choose(cosine_BM, far_BM, gap_BM, other_BM, top_k, generator)
+    return _choose(memory, cosine_BM, far_BM, gap_BM, other_BM, top_k, generator)
 
 
 @torch.no_grad()
 def match_random(
-    contents_B: Tensor, memory: FeatureMemory, *, generator: torch.Generator | None = None
+    semantics_BD: Tensor,
+    labels_B: Tensor,
+    contents_B: Tensor,
+    memory: MemoryBank,
+    *,
+    tau: float = 0.25,
+    delta: float = 1.0,
+    top_k: int = 1,
+    generator: torch.Generator | None = None,
 ) -> Matches:
-    """Matches each crop with an entry of other content drawn uniformly.
-
-    Args:
-        contents_B: content ids (B,).
-        memory: the entries to choose from.
-        generator: on the CPU.
-    """
+    """Matches each crop with an entry of other content drawn uniformly."""
     other_BM = contents_B[:, None] != memory.contents_M[None, :]
     lots_BM = torch.rand(other_BM.shape, generator=generator).to(other_BM.device)
-    return _choose(lots_BM, other_BM, lots_BM, other_BM, 1, generator)
+    return _choose(memory, lots_BM, other_BM, lots_BM, other_BM, 1, generator)
+
+
+@torch.no_grad()
+def match_gaussian(
+    semantics_BD: Tensor,
+    labels_B: Tensor,
+    contents_B: Tensor,
+    memory: MemoryBank,
+    *,
+    tau: float = 0.25,
+    delta: float = 1.0,
+    top_k: int = 1,
+    generator: torch.Generator | None = None,
+) -> Matches:
+    """Replaces what `match_quality` finds by Gaussian noise of the same norm."""
+    matches = match_quality(
+        semantics_BD, labels_B, contents_B, memory, tau=tau, top_k=top_k, generator=generator
+    )
+    return matches._replace(tokens_BND=gaussian_like(matches.tokens_BND, generator=generator))
+
+
+MATCHING: dict[str, MatchingRule] = {
+    "quality": match_quality,
+    "semantics": match_semantics,
+    "random": match_random,
+    "gaussian": match_gaussian,
+}
+"""The rules by the names that recipes call them."""
 
 
 def gaussian_like(matched_BND: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -121,7 +165,7 @@ def gaussian_like(matched_BND: Tensor, *, generator: torch.Generator | None = No
 
 
 def _compare(
-    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: FeatureMemory
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines, label gaps, and whether the content is another, of crops with entries."""
     dtype = torch.promote_types(semantics_BD.dtype, torch.float32)
@@ -136,6 +180,7 @@ def _compare(
 
 
 def _choose(
+    memory: MemoryBank,
     preference_BM: Tensor,
     eligible_BM: Tensor,
     fallback_preference_BM: Tensor,
@@ -154,8 +199,10 @@ def _choose(
         lots_B = torch.rand(len(best_BK), generator=generator).to(choices_B.device)
         best_B = best_BK.gather(1, (lots_B * choices_B).long()[:, None]).squeeze(1)
     fallback_B = fallback_preference_BM.masked_fill(~other_BM, -torch.inf).argmax(1)
+    entries_B = torch.where(has_eligible_B, best_B, fallback_B)
     return Matches(
-        entries_B=torch.where(has_eligible_B, best_B, fallback_B),
+        entries_B=entries_B,
         found_B=has_other_B,
         fallback_B=has_other_B & ~has_eligible_B,
+        tokens_BND=memory.tokens_MND[entries_B],
     )

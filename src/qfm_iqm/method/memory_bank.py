@@ -1,10 +1,10 @@
-"""Temporary memory: features and labels of recent crops, in pairs (docs/method.md, section 5).
+"""Memory bank: features and labels of recent crops, in pairs (docs/method.md, section 5).
 
-Known from the paper: "storing the image features and labels in pairs in temporary memory".
-Ours: first in, first out; capacity counted in entries; kept in bfloat16. The content id says
-which photo (or reference, on synthetic sets) a crop comes from, so that a crop is never matched
-with its own content. Under data parallelism every rank stores all ranks' entries, in rank order,
-so that all ranks hold the same memory.
+The paper calls it the temporary memory: "storing the image features and labels in pairs in
+temporary memory". Ours: first in, first out; capacity counted in entries; kept in bfloat16. The
+content id says which photo (or reference, on synthetic sets) a crop comes from, so that a crop is
+never matched with its own content. Under data parallelism every rank stores all ranks' entries, in
+rank order, so that all ranks hold the same memory.
 
 Shapes: M entries in memory, B crops in a batch, N patch tokens, D token width.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 
-class FeatureMemory:
+class MemoryBank:
     """A ring buffer of (tokens, label, content) entries.
 
     Args:

@@ -1,8 +1,10 @@
-"""Encoder: a timm backbone that turns crops into a class token and patch tokens.
+"""Encoder: a backbone that turns crops into a class token and patch tokens.
 
-Any timm model that yields a token grid works: vision transformers natively, convolutional and
-hybrid networks by flattening their last feature map, with the mean of the patch tokens in the
-class token's place (docs/method.md, section 3).
+`Encoder` is the protocol of an encoder, `TimmEncoder` the one whose backbone comes from timm, and
+`BACKBONES` names those whose backbone does not (docs/extending.md). Any timm model
+that yields a token grid works: vision transformers natively, convolutional and hybrid networks by
+flattening their last feature map, with the mean of the patch tokens in the class token's place
+(docs/method.md, section 3).
 
 An encoder may be frozen, whole or up to some block of a vision transformer. What that part, the
 stem, gives for a crop never changes then: it may be computed once and kept
@@ -15,10 +17,10 @@ registers), D token width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from textwrap import shorten
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import timm
 import torch
@@ -30,7 +32,73 @@ from qfm_iqm.errors import ModelError
 from qfm_iqm.model.weights import known_config
 
 
-class Encoder(nn.Module):
+class Encoder(Protocol):
+    """What a network asks of its encoder: a `torch.nn.Module` with these members.
+
+    Attributes:
+        backbone: the module that adapters are added to, and that public weights are for.
+        width: D of the tokens.
+        patches: patch tokens side by side, so that N is its square.
+        frozen: modules that `freeze` has fixed; empty where nothing is.
+    """
+
+    backbone: Any
+    width: int
+    patches: int
+    frozen: tuple[nn.Module, ...]
+
+    def __call__(self, crops_BCSS: Tensor) -> Tensor:
+        """Encodes crops (B, 3, S, S) in [0, 1], or what `stem` gave for them (three dimensions).
+
+        Returns:
+            Tokens (B, 1 + N, D): the class token first.
+        """
+
+    def freeze(self, blocks: int | None = None) -> None:
+        """Fixes the whole backbone, or the first blocks of it: the stem.
+
+        Raises:
+            ModelError: the backbone has no such blocks.
+        """
+
+    def stem(self, crops_BCSS: Tensor) -> Tensor:
+        """Gives what the frozen part gives for crops, a tensor of three dimensions."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of any module."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any:
+        """As of any module."""
+
+
+BACKBONES: dict[str, Callable[..., Encoder]] = {}
+"""Encoders beside timm's by the name of their backbone, built from (crop=, width=, state=)."""
+
+
+def build_encoder(
+    backbone: str,
+    *,
+    crop: int = 224,
+    width: int | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> Encoder:
+    """Builds the encoder of a backbone: a name in `BACKBONES`, else timm's.
+
+    Args:
+        backbone: its name.
+        crop: side of the crops in pixels.
+        width: tokens are projected to this width; None keeps the backbone's.
+        state: the backbone's pretrained weights; None leaves it random.
+
+    Raises:
+        ModelError: an unknown backbone, or one that cannot be built so.
+    """
+    if backbone in BACKBONES:
+        return BACKBONES[backbone](crop=crop, width=width, state=state)
+    return TimmEncoder(backbone, crop=crop, width=width, state=state)
+
+
+class TimmEncoder(nn.Module):
     """A timm backbone without its classifier, from crops in [0, 1] to tokens.
 
     Args:

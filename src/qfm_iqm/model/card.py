@@ -70,9 +70,10 @@ class NetworkConfig(BaseModel):
     """The network constructor's arguments.
 
     Attributes:
-        backbone: timm's name of the encoder.
+        backbone: of the encoder, a name in `backbone.BACKBONES` or timm's.
         crop: side of the crops in pixels.
         width: token width after a linear projection; None keeps the backbone's.
+        decoder: a name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
         statistics: centres of the second opinion, on scene statistics (`model.nss`); None
@@ -85,6 +86,7 @@ class NetworkConfig(BaseModel):
     backbone: str
     crop: int = Field(default=224, ge=16)
     width: int | None = Field(default=None, ge=1)
+    decoder: str = "attention-panel"
     heads: int | None = Field(default=None, ge=1)
     panel: int = Field(default=6, ge=1)
     statistics: int | None = Field(default=None, ge=1)

@@ -4,10 +4,16 @@ Six learned panel embeddings, each added to the class token, are the queries of 
 transformer decoder layer over the patch tokens; one shared linear head and the mean over the
 panel give the quality (Qin et al., AAAI 2023; docs/method.md, section 3).
 
+`DECODERS` names what a recipe may choose. A decoder is a module built from (width, heads=, panel=);
+it turns tokens (B, 1 + N, D), class token first, into qualities (B,) in standard deviations of the
+labels.
+
 Shapes: B crops, N patch tokens, D token width, L panel members, H heads of width W.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -100,3 +106,18 @@ class _PanelLayer(nn.TransformerDecoderLayer):
         values_BLHW = torch.einsum("blhd,hwd->blhw", seen_BLHD, value_HWD)
         seen: Tensor = attention.out_proj(values_BLHW.flatten(2) + value_bias)
         return seen
+
+
+DECODERS: dict[str, Callable[..., nn.Module]] = {"attention-panel": AttentionPanelDecoder}
+"""The decoders by the names that recipes and cards call them."""
+
+
+def build_decoder(name: str, width: int, *, heads: int | None, panel: int) -> nn.Module:
+    """Builds the decoder of a name in `DECODERS`.
+
+    Raises:
+        ModelError: there is none of that name, or it cannot be built so.
+    """
+    if name not in DECODERS:
+        raise ModelError(f"There is no decoder '{name}'; choose {', '.join(DECODERS)}.")
+    return DECODERS[name](width, heads=heads, panel=panel)

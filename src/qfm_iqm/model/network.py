@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from qfm_iqm.model.backbone import Encoder
+from qfm_iqm.model.backbone import build_encoder
 from qfm_iqm.model.card import NetworkConfig
-from qfm_iqm.model.decoder import AttentionPanelDecoder
+from qfm_iqm.model.decoder import build_decoder
 from qfm_iqm.model.nss import StatisticsOpinion
 
 
@@ -49,9 +49,10 @@ class QualityNetwork(nn.Module):
     """Crops in [0, 1] to qualities in the label's units.
 
     Args:
-        backbone: timm's name of the encoder.
+        backbone: of the encoder, a name in `backbone.BACKBONES` or timm's.
         crop: side of the crops in pixels.
         width: token width after a linear projection; None keeps the backbone's.
+        decoder: a name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
         statistics: centres of the second opinion; None for none.
@@ -61,7 +62,8 @@ class QualityNetwork(nn.Module):
         backbone_state: pretrained weights of the backbone in timm's key names.
 
     Raises:
-        ModelError: an unknown backbone, weights that do not fit, heads that do not divide.
+        ModelError: an unknown backbone or decoder, weights that do not fit, or heads that do not
+            divide.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class QualityNetwork(nn.Module):
         *,
         crop: int = 224,
         width: int | None = None,
+        decoder: str = "attention-panel",
         heads: int | None = None,
         panel: int = 6,
         statistics: int | None = None,
@@ -83,13 +86,14 @@ class QualityNetwork(nn.Module):
             backbone=backbone,
             crop=crop,
             width=width,
+            decoder=decoder,
             heads=heads,
             panel=panel,
             statistics=statistics,
             statistics_weight=statistics_weight,
         )
-        self.encoder = Encoder(backbone, crop=crop, width=width, state=backbone_state)
-        self.decoder = AttentionPanelDecoder(self.encoder.width, heads=heads, panel=panel)
+        self.encoder = build_encoder(backbone, crop=crop, width=width, state=backbone_state)
+        self.decoder = build_decoder(decoder, self.encoder.width, heads=heads, panel=panel)
         self.statistics = None if statistics is None else StatisticsOpinion(statistics)
         self.scale = LabelScale(label_mean, label_std)
 

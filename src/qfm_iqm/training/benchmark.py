@@ -26,13 +26,13 @@ from qfm_iqm.metrics.published import published
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.training.data import rated_table, split_of, training_part
-from qfm_iqm.training.paper import best_test_epoch, habits
+from qfm_iqm.training.literature import best_test_epoch, habits
 from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, prepare
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
 
-Protocol = Literal["honest", "paper"]
+Protocol = Literal["validation-selected", "test-selected"]
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 # What tells the runs of a benchmark apart, or its protocols: by its own options alone.
 OWN_KEYS = {
@@ -69,6 +69,7 @@ def plan_benchmark(
     protocol: Protocol,
     folds: int | None,
     shares: Sequence[float] = (1.0,),
+    dataset: str | None = None,
     changes: Sequence[str] = (),
 ) -> list[PlannedFold]:
     """Reads the recipe and plans every run before one is made; what is there must fit the plan.
@@ -76,10 +77,11 @@ def plan_benchmark(
     Args:
         recipe_file: TOML.
         out: folder of all runs.
-        protocol: "paper" takes on the literature's habits (`training.paper`).
+        protocol: "test-selected" takes on the literature's habits (`training.literature`).
         folds: how many numbered folds; None for the authors' split where there is one, for all
             that a folder of splits holds, else ten.
         shares: of the training labels, a setting each.
+        dataset: in place of the recipe's own data (`recipe_file.dataset_keys`).
         changes: "key=value", as in `qfm train --set`; not of keys that a benchmark sets.
 
     Raises:
@@ -99,9 +101,10 @@ def plan_benchmark(
             f"Shares of the labels need names of their own, but these came: "
             f"{', '.join(settings.values())}."
         )
-    base = read_recipe(recipe_file, changes, values={"protocol": protocol})
-    dataset = base.data.dataset
-    keys: dict[str, Any] = habits(dataset) if protocol == "paper" else {"protocol": "honest"}
+    base = read_recipe(recipe_file, changes, dataset=dataset, values={"protocol": protocol})
+    keys: dict[str, Any] = {"protocol": protocol}
+    if protocol == "test-selected":
+        keys = habits(base.data.dataset)
     if folds is None and base.data.split == "content" and _has_official_split(base):
         keys["data.split"] = "official"
     elif folds is not None and base.data.split == "official":
@@ -123,6 +126,7 @@ def plan_benchmark(
             read_recipe(
                 recipe_file,
                 changes,
+                dataset=dataset,
                 values=keys
                 | {
                     "data.split_seed": number,
@@ -246,10 +250,10 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
 
 
 def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
-    """What a finished run measured: the honest figures, and those of the literature's protocol.
+    """Gives what a finished run measured, by validation and by the literature's protocol.
 
-    A run without a validation part gives the latter alone: it learned from more images than an
-    honest run, and its epoch was not chosen.
+    A run without a validation split gives the latter alone: it learned from more images, and no
+    epoch was selected on validation.
     """
     card = read_card(fold.folder / "model" / CARD_FILE)
     sha256 = str(card.training["split_sha256"])
@@ -260,10 +264,10 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
             images[row["part"]] = int(row["n"])
             if row["value"] and selected:
                 yield FoldFigure(
-                    fold.setting, "honest", fold.number, row["part"], row["metric"],
+                    fold.setting, "validation-selected", fold.number, row["part"], row["metric"],
                     float(row["value"]), int(row["n"]), card.training["best_epoch"], sha256,
                 )  # fmt: skip
-    if fold.recipe.protocol != "paper":
+    if fold.recipe.protocol != "test-selected":
         return
     best = best_test_epoch(fold.folder / "log.jsonl")
     if best is None:
@@ -272,6 +276,6 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
     for key, value in found.items():
         part, _, metric = key.rpartition("/")
         yield FoldFigure(
-            fold.setting, "paper", fold.number, part, metric,
+            fold.setting, "test-selected", fold.number, part, metric,
             value, images.get(part, 0), epoch + 1, sha256,
         )  # fmt: skip

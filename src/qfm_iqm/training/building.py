@@ -39,6 +39,7 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
         recipe.backbone.name,
         crop=section.crop,
         width=section.width,
+        decoder=section.decoder,
         heads=section.heads,
         panel=section.panel,
         label_mean=data.label_mean,

@@ -153,7 +153,9 @@ class StemStore:
                     continue
                 each = [crop for crops in found.values() for crop in crops.pixels]
                 crops_BCSS = torch.from_numpy(stacked(each))
-                stem_BND = encoder.stem(crops_BCSS.to(encoder.mean.device)).cpu().half()
+                stem_BND = (
+                    encoder.stem(crops_BCSS.to(self._model.network.scale.mean.device)).cpu().half()
+                )
                 parts = torch.split(stem_BND, [len(crops.pixels) for crops in found.values()])
                 for (path, crops), tokens_KND in zip(found.items(), parts, strict=True):
                     size = {"width": str(crops.width), "height": str(crops.height)}

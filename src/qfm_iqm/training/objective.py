@@ -20,14 +20,8 @@ from torch.nn import functional
 from qfm_iqm.distill.features import Hints
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.consistency import consistency, perturb
-from qfm_iqm.method.matching import (
-    Matches,
-    gaussian_like,
-    match_quality,
-    match_random,
-    match_semantics,
-)
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.matching import MATCHING, Matches
+from qfm_iqm.method.memory_bank import MemoryBank
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.ranking import ranking
 
@@ -43,7 +37,7 @@ class Objective(nn.Module):
         hint_width: width of the teacher's tokens that steps come with; None for none.
 
     Attributes:
-        memory: the temporary memory; None for the baseline.
+        memory: the memory bank; None for the baseline.
         counts: crops matched so far, of them fallbacks, and of them with nothing to match.
     """
 
@@ -59,7 +53,7 @@ class Objective(nn.Module):
         self.network = network
         self.hints = None if hint_width is None else Hints(network.encoder.width, hint_width)
         self.config = config
-        self.memory = FeatureMemory(config.memory) if config.kind == "qfm" else None
+        self.memory = MemoryBank(config.memory) if config.kind == "qfm" else None
         self.counts = dict.fromkeys(("matched", "fallbacks", "unmatched"), 0)
         self._teacher = (teacher,)  # in a tuple, where torch does not look for parameters
 
@@ -125,7 +119,7 @@ class Objective(nn.Module):
             parts["tokens"] = self.hints(tokens_BND, hints_BND)
             loss = loss + config.w_tokens * parts["tokens"]
             parts["tokens"] = parts["tokens"].detach()
-        if self.memory is None or config.matching == "off":
+        if self.memory is None:
             return {"loss": loss, **parts}
 
         # Pushed first: the freshest entries can be matched from the first step on, and a crop
@@ -178,22 +172,19 @@ class Objective(nn.Module):
         """The decoder input with semantic noise added, and what was matched."""
         assert self.memory is not None
         config, memory = self.config, self.memory
-        generator = torch.Generator().manual_seed(draw)
-        asked = (tokens_BND[:, 0], target_B, contents_B, memory)
-        if config.matching == "semantics":
-            matches = match_semantics(
-                *asked, delta=config.delta, top_k=config.top_k, generator=generator
-            )
-        elif config.matching == "random":
-            matches = match_random(contents_B, memory, generator=generator)
-        else:
-            matches = match_quality(*asked, tau=config.tau, top_k=config.top_k, generator=generator)
-        matched_BND = memory.tokens_MND[matches.entries_B]
-        if config.matching == "gaussian":
-            matched_BND = gaussian_like(matched_BND, generator=generator)
+        matches = MATCHING[config.matching](
+            tokens_BND[:, 0],
+            target_B,
+            contents_B,
+            memory,
+            tau=config.tau,
+            delta=config.delta,
+            top_k=config.top_k,
+            generator=torch.Generator().manual_seed(draw),
+        )
         perturbed_BND = perturb(
             tokens_BND,
-            matched_BND,
+            matches.tokens_BND,
             matches.found_B,
             alpha=config.alpha,
             tokens=config.tokens,

@@ -47,6 +47,7 @@ class NetworkSection(Section):
     again: tuple[int, ...] | None = Field(default=None, strict=False)
     squeeze: tuple[int, int] | None = Field(default=None, strict=False)
     width: int | None = Field(default=None, ge=1)
+    decoder: str = "attention-panel"
     heads: int | None = Field(default=None, ge=1)
     panel: int = Field(default=6, ge=1)
 
@@ -138,12 +139,12 @@ class Recipe(Section):
     """A whole training run.
 
     Attributes:
-        protocol: "honest" selects the epoch on the validation part and tests once; "paper" also
-            judges the test part by random crops after each epoch, for the literature's figure:
-            that of its best epoch (`training.paper`).
+        protocol: "validation-selected" selects the epoch on the validation split and tests once;
+            "test-selected" also scores random crops of the test split after each epoch, for the
+            literature's figure: that of its best epoch (`training.literature`).
     """
 
-    protocol: Literal["honest", "paper"] = "honest"
+    protocol: Literal["validation-selected", "test-selected"] = "validation-selected"
     model: ModelConfig = ModelConfig()
     data: DataConfig
     backbone: BackboneConfig
@@ -156,7 +157,7 @@ class Recipe(Section):
     def _paths_exist(self) -> Self:
         data = self.data
         if data.dataset is None and data.labels is None:
-            raise ValueError("'data.labels' is missing: give a table, or data.dataset in its place")
+            raise ValueError("'data.labels' is missing: give a table, or --dataset in its place")
         if data.dataset is not None and data.labels is not None:
             raise ValueError("data.labels and data.dataset exclude each other")
         if (data.split == "file") != (data.split_file is not None):
@@ -167,10 +168,10 @@ class Recipe(Section):
         for key, path in tables + [("pseudo_labels", path) for path in data.pseudo_labels]:
             if path is not None and not self.table(path).is_file():
                 raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
-        if data.validation == 0 and self.protocol != "paper":
+        if data.validation == 0 and self.protocol != "test-selected":
             raise ValueError(
                 "data.validation = 0 leaves nothing to select the epoch by: only "
-                "protocol = 'paper' does without"
+                "protocol = 'test-selected' does without"
             )
         unlabelled = self.distillation.unlabelled
         if unlabelled is not None and not self.pool.exists():

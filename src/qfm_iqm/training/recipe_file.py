@@ -16,35 +16,57 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from qfm_iqm.datasets.catalogue import DATASETS
+from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.recipe import Recipe
 
 
 def read_recipe(
-    path: Path, changes: Iterable[str] = (), *, values: Mapping[str, Any] | None = None
+    path: Path,
+    changes: Iterable[str] = (),
+    *,
+    dataset: str | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Reads and checks a recipe.
 
     Args:
         path: a TOML file.
         changes: "key=value" each, the key with dots, the value as in TOML; these come last.
-        values: further keys, with dots, and their values.
+        dataset: in its official layout under `data.root`; sets the keys of `dataset_keys`.
+        values: further keys, with dots, and their values; these come before `changes`.
 
     Raises:
         RecipeError: names the key that is wrong, what was found and what is allowed.
+        TableError: there is no such dataset.
     """
+    own = {} if dataset is None else dataset_keys(dataset)
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe {path}.") from None
     except (OSError, ValueError) as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
-    for key, value in [*(values or {}).items(), *map(parse_change, changes)]:
+    for key, value in [*own.items(), *(values or {}).items(), *map(parse_change, changes)]:
         _put(content, key, value)
     if isinstance(model := content.setdefault("model", {}), dict):
-        model.setdefault("name", path.stem)
+        model.setdefault("name", path.stem if dataset is None else f"{path.stem}-{dataset}")
     return check_recipe(content, str(path))
+
+
+def dataset_keys(name: str) -> dict[str, Any]:
+    """The recipe's keys that a dataset sets: itself, its groups, batch size and working size.
+
+    Raises:
+        TableError: there is no such dataset.
+    """
+    facts = find_dataset(name)
+    return {
+        "data.dataset": name,
+        "data.group": facts.group,
+        "train.batch_size": facts.batch_size,
+        "network.shorter_side": facts.shorter_side,
+    }
 
 
 def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:

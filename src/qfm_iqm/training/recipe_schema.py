@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
 from qfm_iqm.model.card import LabelUnits
-
-DatasetName = Literal[
-    "live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k", "livefb", "spaq", "biq2021"
-]
 
 
 class Section(BaseModel):
@@ -37,8 +34,9 @@ class DataConfig(Section):
         group: column whose groups are reported beside the whole; None for none.
         test: share of the images kept for the one test, where they are parted by content.
         validation: share of the images that selects the epoch; of an official training part
-            where the authors name no validation part. 0 is for `protocol = "paper"` alone: all
-            that is not tested is learned from, as the literature does, and nothing is selected.
+            where the authors name no validation split. 0 is for `protocol = "test-selected"`
+            alone: the model learns from all that is not tested, as in the literature, and nothing
+            is selected on validation.
         train_share: share of the training part's images that is used: what few labels do.
         split_seed: number of the fold: the seed of a split by content, the file in a folder.
         label: units and direction of the labels.
@@ -50,7 +48,7 @@ class DataConfig(Section):
     """
 
     root: Path
-    dataset: DatasetName | None = None
+    dataset: str | None = None
     labels: Path | None = None
     name: str = ""
     terms: str = ""
@@ -64,6 +62,13 @@ class DataConfig(Section):
     label: LabelUnits = LabelUnits()
     pseudo_labels: tuple[Path, ...] = ()
     human_labels: bool = True
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str | None) -> str | None:
+        if name is not None and name not in DATASETS:
+            raise ValueError(unknown_dataset(name).rstrip("."))
+        return name
 
 
 class DistillationConfig(Section):

@@ -22,7 +22,7 @@ from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.building import freeze
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.feature_cache import StemStore
-from qfm_iqm.training.paper import PAPER_METRICS, random_crops
+from qfm_iqm.training.literature import EPOCH_METRICS, random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder
@@ -75,8 +75,8 @@ class Selection:
             self.best = {"epoch": epoch, "srcc": srcc}
             save_model(model, self.folder.best, dtype=self._dtype)
         self.folder.log(kind="validation", epoch=epoch, **figures)
-        if self.recipe.protocol == "paper":
-            self._judge_as_the_literature(model, epoch)
+        if self.recipe.protocol == "test-selected":
+            self._log_test_epoch(model, epoch)
         self.reporter.end_epoch(epoch, figures, best=better)
 
     def _validated(self, model: QualityModel, epoch: int) -> dict[str, float | None]:
@@ -110,7 +110,7 @@ class Selection:
         )
         return evaluation
 
-    def _judge_as_the_literature(self, model: QualityModel, epoch: int) -> None:
+    def _log_test_epoch(self, model: QualityModel, epoch: int) -> None:
         """Logs the figures of the test part by random crops; nothing is chosen by them here."""
         source = random_crops(
             model.card.preprocessing,
@@ -121,13 +121,13 @@ class Selection:
         )
         try:
             judged = self._judge(
-                model, self.data.test, n_boot=0, source=source, metrics=PAPER_METRICS
+                model, self.data.test, n_boot=0, source=source, metrics=EPOCH_METRICS
             )
         except TableError as error:
             self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
             return
         figures = {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
-        self.folder.log(kind="paper", epoch=epoch, **figures)
+        self.folder.log(kind="test-selected", epoch=epoch, **figures)
 
     def _judge(
         self,

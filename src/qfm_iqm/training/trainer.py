@@ -1,8 +1,8 @@
 """The trainer: a recipe in, a model folder out; interrupted and resumed without a trace.
 
 Design choices:
-* The honest protocol (selection.py): the epoch with the best validation SRCC is kept, and the test
-  part is scored once, at the end, with that model.
+* `selection` keeps the epoch with the best validation SRCC and scores the test split once, at the
+  end, with that model.
 * Everything random is drawn from (seed, epoch, place), and the state is written after every
   epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
 """
@@ -180,7 +180,7 @@ class Trainer:
         data = self.data
         judged = [path for table in data.held_out.values() for path in table.paths(data.root)]
         drawn = [sample.path for sample in data.samples]
-        if self.recipe.protocol == "paper":
+        if self.recipe.protocol == "test-selected":
             drawn += data.test.paths(data.root)
         self.stems.fill(drawn, judged, self._stoppable_stems)
 

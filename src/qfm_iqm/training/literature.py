@@ -1,10 +1,11 @@
 """The literature's protocol, to compare with its figures: what it does, by name.
 
-DEIQT and its descendants report, of every split, the best epoch *by its test figure*. Each habit
-here moves a figure, most of them up; the honest protocol has none of them.
+DEIQT and its descendants report, of every split, the best epoch *by its test figure*: the protocol
+"test-selected". Each habit here moves a figure, most of them up; the protocol "validation-selected"
+has none of them.
 
-    best test epoch   the test part is judged after every epoch, and the highest SRCC is reported
-    random crops      test images are judged by ten random, perhaps mirrored crops, drawn anew each
+    best test epoch   the test split is scored after every epoch, and the highest SRCC is reported
+    random crops      test images are scored by ten random, perhaps mirrored crops, drawn anew each
                       epoch, and their mean (seeded here; the literature's are not)
     squeeze           KonIQ-10k's and SPAQ's photos are brought to 512 x 384 (high x wide),
                       whatever their aspect
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import fit
@@ -32,16 +34,16 @@ from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.feature_cache import StemStore, drawn_crop
 
-PAPER_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve
+EPOCH_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve
 TEST_CROPS = 10
-SQUEEZED = {"koniq10k": (512, 384), "spaq": (512, 384)}  # (height, width) by dataset
 
 
 def habits(dataset: str | None) -> dict[str, Any]:
     """The recipe's keys that the literature's protocol changes, with their values."""
-    keys: dict[str, Any] = {"protocol": "paper", "train.warmup_prefix": False}
-    if dataset in SQUEEZED:
-        keys |= {"network.squeeze": list(SQUEEZED[dataset]), "network.shorter_side": None}
+    keys: dict[str, Any] = {"protocol": "test-selected", "train.warmup_prefix": False}
+    squeezed = None if dataset is None else DATASETS[dataset].squeezed
+    if squeezed is not None:
+        keys |= {"network.squeeze": list(squeezed), "network.shorter_side": None}
     return keys
 
 
@@ -77,7 +79,7 @@ def random_crops(
 def best_test_epoch(log: Path) -> tuple[int, dict[str, float]] | None:
     """The epoch with the highest test SRCC in a run's log, and its figures by `part/metric`.
 
-    An epoch that was judged twice, before and after an interruption, counts as the last time.
+    An epoch that was scored twice, before and after an interruption, counts as the last time.
 
     Args:
         log: `log.jsonl` of a run.
@@ -88,14 +90,14 @@ def best_test_epoch(log: Path) -> tuple[int, dict[str, float]] | None:
     epochs: dict[int, dict[str, float]] = {}
     for line in log.read_text("utf-8").splitlines():
         entry = json.loads(line)
-        if entry["kind"] == "paper":
+        if entry["kind"] == "test-selected":
             epochs[entry["epoch"]] = {
                 key: value
                 for key, value in entry.items()
                 if key.rpartition("/")[2] in METRICS and value is not None
             }
-    judged = {epoch: figures for epoch, figures in epochs.items() if "whole/srcc" in figures}
-    if not judged:
+    known = {epoch: figures for epoch, figures in epochs.items() if "whole/srcc" in figures}
+    if not known:
         return None
-    best = max(judged, key=lambda epoch: judged[epoch]["whole/srcc"])
-    return best, judged[best]
+    best = max(known, key=lambda epoch: known[epoch]["whole/srcc"])
+    return best, known[best]
