@@ -67,7 +67,7 @@ def main() -> None:
         for photos, paths in sets.items():
             measured = list(pool.map(measure, [arguments.model] * len(paths), paths))
             curves[photos] = {kind: curve_of([x[kind] for x in measured]) for kind in DISTORTIONS}
-            figures += list(judge(photos, measured))
+            figures += list(evaluate_model(photos, measured))
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "photos", "n", "degradation", "figure", "value"])
@@ -115,7 +115,7 @@ def measure(model: str, path: Path) -> dict[str, list[float]]:
     return scores
 
 
-def judge(
+def evaluate_model(
     name: str, measured: list[dict[str, list[float]]]
 ) -> Iterator[tuple[str, int, str, str, float]]:
     """L-test, D-test and moves of one set of photos."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.diagnosis import diagnose, sample
-from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_split
 
 RESULTS = Path(__file__).parent / "results" / "diagnosis.csv"
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     options = parser.parse_args()
     model = load_model(options.model)
-    table = recorded_part(model.card, read_table(options.labels), "test")
+    table = recorded_split(model.card, read_table(options.labels), "test")
     found = diagnose(model, sample(table, options.images), options.labels.parent)
     assert found.backbone is not None, found.backbone_missing
     figures = {

@@ -22,7 +22,7 @@ from photos import RESULTS, machine
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
-from qfm_iqm.evaluation.evaluate import judge, recorded_part
+from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes import export as exporting
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
@@ -41,16 +41,16 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(options.model)
     labels = read_table(options.data / "labelled.csv")
-    known = recorded_part(model.card, labels, "train").paths(options.data)
+    known = recorded_split(model.card, labels, "train").paths(options.data)
     photos = [str(path) for path in known[:: max(1, len(known) // options.calibrate)]]
-    table = recorded_part(model.card, labels, "validation")
+    table = recorded_split(model.card, labels, "validation")
     std = model.network.scale.std.item()
 
     def scored(candidate: QualityModel | Runtime) -> tuple[float, np.ndarray]:
-        evaluation, judged = judge(candidate, table, options.data, n_boot=0)
+        evaluation, scored = evaluate_model(candidate, table, options.data, n_boot=0)
         srcc = evaluation.row("whole", "srcc").value
         assert srcc is not None
-        return srcc, np.array([row.score for row in judged.rows])
+        return srcc, np.array([row.score for row in scored.rows])
 
     torchs, expected = scored(model)
     rows = [("torch", "fp32", torchs, 0.0, 0.0, 0.0)]

@@ -17,7 +17,7 @@ import numpy as np
 
 from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_split
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.metrics.evaluation import evaluate
 from qfm_iqm.model.model import QualityModel
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     model = load_model(options.model)
-    table = recorded_part(model.card, read_table(options.root / "labelled.csv"), "validation")
+    table = recorded_split(model.card, read_table(options.root / "labelled.csv"), "validation")
     assert table.mos is not None
     paths = [str(path) for path in table.paths(options.root)]
     with options.out.open("w", newline="", encoding="utf-8") as file:

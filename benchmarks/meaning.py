@@ -22,7 +22,7 @@ import torch
 from drawn import KINDS
 from qfm_iqm import load_model, read_image
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_split
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess_torch import fit
 from qfm_iqm.metrics.calibration import coverage
@@ -57,7 +57,7 @@ def main() -> None:
 
 def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterator[Row]:
     """Coverage, width and false alarms on photos that meaning and model have not seen."""
-    table = recorded_part(model.card, read_table(root / "labelled.csv"), "test")
+    table = recorded_split(model.card, read_table(root / "labelled.csv"), "test")
     if photos is not None:
         table = table.select(np.random.default_rng(0).permutation(len(table))[:photos])
     assert table.mos is not None

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.diagnosis import diagnose, sample
-from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_split
 from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
 from qfm_iqm.model.backbone import Encoder
 from qfm_iqm.model.folder import load_model
@@ -79,7 +79,7 @@ def main() -> None:
             ):
                 parser.error(f"{folder} has an encoder of its own: it was not frozen")
             model.network.encoder = encoder  # type: ignore[assignment]
-            images = sample(recorded_part(model.card, table, "test"), options.images)
+            images = sample(recorded_split(model.card, table, "test"), options.images)
             found = diagnose(
                 model, images, options.labels.parent, alpha=options.alpha, backbone=False
             )

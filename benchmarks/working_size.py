@@ -49,8 +49,8 @@ def main() -> None:
             samples = [Sample(path, 0.0, 0) for path in table.paths(root)]
             features = encode(encoder, samples, Preprocessing(crop=224, shorter_side=side))
             scores = ridge_scores(features, table.mos)
-            judged = table.select(np.arange(2000, 3000))
-            result = evaluate(scores, table.mos[2000:], groups=judged.group("subset"))
+            scored = table.select(np.arange(2000, 3000))
+            result = evaluate(scores, table.mos[2000:], groups=scored.group("subset"))
             for row in result.rows:
                 if row.metric in ("srcc", "plcc"):
                     ends = (row.ci_low, row.ci_high)

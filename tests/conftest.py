@@ -5,6 +5,8 @@ They are made once per session and shared: copy what is to be changed.
 
 import csv
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -27,6 +29,9 @@ from .services import Service, serving
 from .trees import Row, write_tree
 
 __all__ = ["rated_set", "two_ranks"]  # fixtures of their own modules
+
+# Tests look at test splits of their own: no ledger of the project's notes that.
+os.environ["QFM_TEST_LEDGER"] = str(Path(tempfile.mkdtemp()) / "test_ledger.csv")
 
 # The networks here are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)

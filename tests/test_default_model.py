@@ -11,7 +11,7 @@ import skimage
 from qfm_iqm import load_model, load_runtime, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
-from qfm_iqm.evaluation.evaluate import recorded_part
+from qfm_iqm.evaluation.evaluate import recorded_split
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.scoring.runtimes.base import TOLERANCE
 from qfm_iqm.scoring.scorer import Scorer
@@ -124,7 +124,7 @@ def test_how_often_interval_and_limit_hold_was_counted_on_other_photos(model):
 
 @pytest.mark.skipif(not BIQ2021.is_dir(), reason="the photos of BIQ2021 are not at hand")
 def test_nine_tenths_of_unseen_opinions_lie_within_the_interval(model):
-    table = recorded_part(model.card, read_table(BIQ2021 / "labelled.csv"), "test")
+    table = recorded_split(model.card, read_table(BIQ2021 / "labelled.csv"), "test")
     table = table.select(np.random.default_rng(0).permutation(len(table))[:150])
     rows = list(Scorer(model).score_paths(table.paths(BIQ2021)))
     held = [row.low <= 100 * mos <= row.high for row, mos in zip(rows, table.mos, strict=True)]

@@ -178,7 +178,11 @@ def test_the_tables_own_folder_is_the_default_root(qfm, labels, photo_folder, ti
     assert qfm("evaluate", tiny_model_folder, labels, "--bootstrap", 0).code == 0
 
 
-def test_a_part_is_that_of_the_card(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
+def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
+    qfm, labels, photo_folder, tiny_model_folder, tmp_path, monkeypatch
+):
+    ledger = tmp_path / "ledger.csv"
+    monkeypatch.setenv("QFM_TEST_LEDGER", str(ledger))
     table = read_table(labels)
     split = split_by_content(table, test=0.5, validation=0.1, seed=0)
     model = shutil.copytree(tiny_model_folder, tmp_path / "model")
@@ -191,11 +195,21 @@ def test_a_part_is_that_of_the_card(qfm, labels, photo_folder, tiny_model_folder
     images = tmp_path / "images.csv"
     answer = qfm(
         "evaluate", model, labels, "--root", photo_folder, "--part", "test",
-        "--per-image", images, "--bootstrap", 0,
+        "--per-image", images, "--bootstrap", 0, "--why", "a release",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     with images.open(newline="") as file:
         assert [row["name"] for row in csv.DictReader(file)] == list(split.test)
+    with ledger.open(newline="") as file:
+        (look,) = csv.DictReader(file)
+    assert (look["why"], look["split_sha256"]) == ("a release", split.sha256)
+    assert int(look["images"]) == len(split.test)
+    command = ["evaluate", model, labels, "--root", photo_folder, "--bootstrap", 0]
+    assert qfm(*command, "--part", "validation").code == 0
+    assert ledger.read_text().count("\n") == 2  # validation is there to be looked at
+    answer = qfm(*command, "--why", "none")
+    assert answer.code == 2
+    assert "--why is for a look at the test split" in answer.err
     refused = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--part", "test")
     assert refused.code == 2
     assert "records no split" in refused.err
@@ -286,3 +300,29 @@ def test_constant_scores_are_an_error(qfm, photo_folder, tiny_model_folder, tmp_
     answer = qfm("evaluate", tiny_model_folder, table)
     assert answer.code == 2
     assert "scores" in answer.err
+
+
+def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp_path):
+    table = read_table(labels)
+    scores = np.random.default_rng(5).normal(0, 1, len(table)) + table.mos
+    file, out, names = tmp_path / "theirs.csv", tmp_path / "figures.csv", tmp_path / "names.txt"
+    rows = zip(table.names, scores, strict=True)
+    file.write_text("name,score\n" + "".join(f"{name},{score}\n" for name, score in rows))
+    names.write_text("\ufeff" + "\r\n".join(table.names[:3]) + "\r\n\r\n")
+    command = ["evaluate", file, labels, "--out", out, "--exclude", names, "--bootstrap", 50]
+    answer = qfm(*command)
+    assert answer.code == 0, answer.err
+    with out.open(newline="") as stream:
+        found = {(row["part"], row["metric"]): row for row in csv.DictReader(stream)}
+    for part, kept in (("whole", slice(None)), ("whole without excluded", slice(3, None))):
+        expected = stats.spearmanr(scores[kept], table.mos[kept]).statistic
+        assert float(found[part, "srcc"]["value"]) == pytest.approx(expected)
+        assert int(found[part, "srcc"]["n"]) == len(scores[kept])
+    assert "without excluded" in answer.out
+    names.write_text("nobody.png\n")
+    assert "1 excluded names are not in" in qfm(*command).err
+    names.write_text("\n".join(table.names))
+    assert f"All {len(table)} images" in qfm(*command).err
+    names.write_text("\n")
+    assert "names no image" in qfm(*command).err
+    assert "cannot be read" in qfm(*command, "--exclude", tmp_path / "none.txt").err

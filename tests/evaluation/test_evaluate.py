@@ -8,7 +8,7 @@ from qfm_iqm.datasets.folds import official_fold
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
-from qfm_iqm.evaluation.evaluate import judge, recorded_part
+from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def table(photo_folder):
 
 
 def test_figures_are_scipys_on_the_scores_of_each_image(model, table, photo_folder):
-    evaluation, judged = judge(model, table, photo_folder, by="subset", n_boot=20)
+    evaluation, scored = evaluate_model(model, table, photo_folder, by="subset", n_boot=20)
     scores = np.array([model.score(photo_folder / name).value for name in table.names])
-    np.testing.assert_allclose([row.score for row in judged.rows], scores, atol=2e-4)
+    np.testing.assert_allclose([row.score for row in scored.rows], scores, atol=2e-4)
     for part, keep in [
         ("whole", np.full(12, True)),
         *[(kind, np.array(table.columns["subset"]) == kind) for kind in ("jpg", "png", "webp")],
@@ -49,14 +49,14 @@ def test_figures_are_scipys_on_the_scores_of_each_image(model, table, photo_fold
 
 def test_the_per_image_table(model, table, photo_folder, tmp_path):
     for by, header in ((None, []), ("subset", ["subset"])):
-        _, judged = judge(model, table, photo_folder, by=by, n_boot=0)
-        judged.to_csv(tmp_path / "images.csv")
+        _, scored = evaluate_model(model, table, photo_folder, by=by, n_boot=0)
+        scored.to_csv(tmp_path / "images.csv")
         with (tmp_path / "images.csv").open(newline="") as file:
             first, *rows = csv.reader(file)
         assert first == ["name", "mos", "score", "spread", *header]
         assert [row[0] for row in rows] == list(table.names)
         assert [float(row[1]) for row in rows] == table.mos.tolist()
-        assert [float(row[2]) for row in rows] == [row.score for row in judged.rows]
+        assert [float(row[2]) for row in rows] == [row.score for row in scored.rows]
         assert [row[4:] for row in rows] == [
             [kind] if by else [] for kind in table.columns["subset"]
         ]
@@ -70,19 +70,19 @@ def test_progress_sees_every_row(model, table, photo_folder):
             seen.append((row.path, total))
             yield row
 
-    judge(model, table, photo_folder, n_boot=0, progress=progress)
+    evaluate_model(model, table, photo_folder, n_boot=0, progress=progress)
     assert seen == [(str(photo_folder / name), 12) for name in table.names]
 
 
 def test_a_table_without_labels_is_refused(model, table, photo_folder):
     with pytest.raises(TableError, match="has no labels"):
-        judge(model, RatedTable(names=table.names), photo_folder)
+        evaluate_model(model, RatedTable(names=table.names), photo_folder)
 
 
 def test_names_that_match_no_file_are_refused(model, photo_folder):
     table = RatedTable(names=("photo_00.jpg", "gone.jpg", "b.jpg"), mos=np.arange(3.0))
     with pytest.raises(TableError, match=r"gone\.jpg"):
-        judge(model, table, photo_folder)
+        evaluate_model(model, table, photo_folder)
 
 
 def test_images_that_cannot_be_read_are_refused(model, tmp_path):
@@ -92,14 +92,14 @@ def test_images_that_cannot_be_read_are_refused(model, tmp_path):
     with pytest.raises(
         TableError, match=r"4 of 4 rated images cannot be read, the first: .*0\.jpg"
     ):
-        judge(model, table, tmp_path)
+        evaluate_model(model, table, tmp_path)
 
 
 def test_too_few_images_and_an_unknown_group_are_refused(model, table, photo_folder):
     with pytest.raises(TableError, match="3"):
-        judge(model, table.select([0, 1]), photo_folder)
+        evaluate_model(model, table.select([0, 1]), photo_folder)
     with pytest.raises(TableError, match="kind"):
-        judge(model, table, photo_folder, by="kind")
+        evaluate_model(model, table, photo_folder, by="kind")
 
 
 def carded(model, table, **data):
@@ -110,10 +110,10 @@ def carded(model, table, **data):
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_the_recorded_part_is_that_of_the_split(model, table, part):
+def test_the_recorded_split_is_that_of_the_split(model, table, part):
     split, card = carded(model, table)
     shuffled = table.select(np.random.default_rng(1).permutation(len(table)))
-    found = recorded_part(card, shuffled, part)
+    found = recorded_split(card, shuffled, part)
     assert found.names == split.names(part)
     labels = dict(zip(table.names, table.mos, strict=True))
     assert found.mos.tolist() == [labels[name] for name in found.names]
@@ -122,10 +122,10 @@ def test_the_recorded_part_is_that_of_the_split(model, table, part):
 def test_another_table_or_rule_is_refused(model, table):
     _, card = carded(model, table)
     with pytest.raises(TableError, match="is not the table that 'tiny-test_vit' was trained on"):
-        recorded_part(card, table.select(range(11)), "test")
+        recorded_split(card, table.select(range(11)), "test")
     _, card = carded(model, table, split_seed=4)
     with pytest.raises(TableError, match="is not the table"):
-        recorded_part(card, table, "test")
+        recorded_split(card, table, "test")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_another_table_or_rule_is_refused(model, table):
 def test_a_card_without_split_is_refused(model, table, training):
     card = model.card.model_copy(update={"training": training})
     with pytest.raises(TableError, match="records no split to take the test part of"):
-        recorded_part(card, table, "test")
+        recorded_split(card, table, "test")
 
 
 def test_the_part_of_an_official_split_is_recorded_too(model, table):
@@ -143,8 +143,8 @@ def test_the_part_of_an_official_split_is_recorded_too(model, table):
     split = official_fold(official, validation=0.34, fold=3)
     _, card = carded(model, table, split="official", validation=0.34)
     card.training["split_sha256"] = split.sha256
-    assert recorded_part(card, official, "test").names == tuple(sorted(table.names[6:]))
-    assert recorded_part(card, official, "validation").names == split.validation
+    assert recorded_split(card, official, "test").names == tuple(sorted(table.names[6:]))
+    assert recorded_split(card, official, "validation").names == split.validation
     card.training["recipe"]["data"]["split"] = "file"
     with pytest.raises(TableError, match="a split from a file, which its card does not hold"):
-        recorded_part(card, official, "test")
+        recorded_split(card, official, "test")

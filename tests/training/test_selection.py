@@ -8,26 +8,26 @@ from qfm_iqm.training.trainer import Trainer
 def test_the_epoch_is_selected_on_validation_and_test_is_scored_once(
     make_recipe, tmp_path, monkeypatch
 ):
-    judged, states = [], []
+    scored, states = [], []
     figures = iter([0.2, 0.7, 0.7, 0.4])
-    real = selection.judge
+    real = selection.evaluate_model
 
-    def judge(model, table, root, **options):
+    def evaluate_model(model, table, root, **options):
         evaluation, rows = real(model, table, root, **options)
-        judged.append(table.names)
+        scored.append(table.names)
         states.append({k: v.clone() for k, v in model.network.state_dict().items()})
-        if len(judged) <= 4:
+        if len(scored) <= 4:
             srcc = next(figures)
             for row in evaluation.rows:
                 if (row.part, row.metric) == ("whole", "srcc"):
                     object.__setattr__(row, "value", srcc)
         return evaluation, rows
 
-    monkeypatch.setattr(selection, "judge", judge)
+    monkeypatch.setattr(selection, "evaluate_model", evaluate_model)
     run = Trainer(make_recipe(train__epochs=4, train__crops_per_image=1), tmp_path / "run")
     run.run()
     split = run.data.split
-    assert [set(names) for names in judged] == [set(split.validation)] * 4 + [set(split.test)]
+    assert [set(names) for names in scored] == [set(split.validation)] * 4 + [set(split.test)]
     # The second epoch was the best, and the first of two equals; its weights are what is tested.
     assert run.selection.best == {"epoch": 1, "srcc": 0.7}
     assert load_model(tmp_path / "run" / "model").card.training["best_epoch"] == 2

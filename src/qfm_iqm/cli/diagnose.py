@@ -56,7 +56,7 @@ def diagnose(
 
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation import diagnosis as method
-    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.evaluation.evaluate import recorded_split
     from qfm_iqm.files import write_whole
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.row import check_output
@@ -74,7 +74,7 @@ def diagnose(
     table = read_table(labels, label=label)
     loaded = load_model(model)
     if part is not None:
-        table = recorded_part(loaded.card, table, part)
+        table = recorded_split(loaded.card, table, part)
     table = method.sample(table, images, seed)
     folder = root if root is not None else labels.parent
     loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))

@@ -32,6 +32,14 @@ def evaluate(
         Literal["train", "validation", "test"] | None,
         typer.Option(help="Only this part of the split that the model's card records."),
     ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="A list of names, one a line: figures without them follow the others."),
+    ] = None,
+    why: Annotated[
+        str | None,
+        typer.Option(help="What this look at the test split is for; the test ledger says it."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this CSV.")] = None,
     per_image: Annotated[
         Path | None, typer.Option(help="Write name, mos, score, spread of each image to this CSV.")
@@ -62,23 +70,30 @@ def evaluate(
         own = {
             "--root": root,
             "--part": part,
+            "--why": why,
             "--per-image": per_image,
             "--record": record or None,
             "--device": device,
         }
         _refuse(model, [option for option, value in own.items() if value is not None])
         evaluation = _of_scores(
-            Path(model), labels, column or "score", label, by, bootstrap, console
+            Path(model), labels, column or "score", label, by, bootstrap, exclude, console
         )
         if out is not None:
             evaluation.to_csv(out)
         show_evaluation(evaluation, console)
         return
-    from qfm_iqm.evaluation.evaluate import judge, recorded_part
+    from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
+    from qfm_iqm.evaluation.ledger import record_look
+    from qfm_iqm.evaluation.methods import read_names
     from qfm_iqm.scoring.runtimes.load import load_runtime
 
     if column is not None:
         raise TableError(f"Only a score file takes --column, and '{model}' is a model.")
+    if why is not None and part != "test":
+        raise TableError("--why is for a look at the test split: give --part test, or leave it.")
+    if record and exclude is not None:
+        raise TableError("A card holds figures of all images: --record takes no --exclude.")
     check_device(device)
     if record:
         _check_folder(model, bootstrap)
@@ -86,19 +101,23 @@ def evaluate(
     with extra("runtimes", f"The runtime of '{model}'"):
         loaded = load_runtime(model, device=device)
     if part is not None:
-        table = recorded_part(loaded.card, table, part)
-    evaluation, judged = judge(
+        table = recorded_split(loaded.card, table, part)
+    evaluation, scored = evaluate_model(
         loaded,
         table,
         root if root is not None else labels.parent,
         by=by,
         n_boot=bootstrap,
+        excluded=read_names(exclude) if exclude is not None else (),
         progress=lambda rows, total: with_progress(rows, total, "scoring", console),
     )
     if out is not None:
         evaluation.to_csv(out, split_sha256=loaded.card.training.get("split_sha256", ""))
     if per_image is not None:
-        judged.to_csv(per_image)
+        scored.to_csv(per_image)
+    if part == "test":
+        ledger = record_look(evaluation, loaded.card, out or Path("test"), why or "qfm evaluate")
+        console.print(f"Recorded in {ledger}", markup=False, soft_wrap=True)
     if record:
         _record(model, evaluation, loaded.card.training.get("data") or labels.name, part)
     show_evaluation(evaluation, console)
@@ -141,18 +160,17 @@ def _of_scores(
     label: str,
     by: str | None,
     n_boot: int,
+    exclude: Path | None,
     console: Console,
 ) -> Evaluation:
     """Evaluates one method's scores as they are: a correlation below 0 tells their direction."""
-    from qfm_iqm.evaluation.methods import side_by_side
-    from qfm_iqm.metrics.evaluation import evaluate as evaluate_scores
+    from qfm_iqm.evaluation.methods import evaluate_scores, read_names, side_by_side
 
     found = side_by_side([scores], labels, column=column, label=label)
     say_left_out(found, console)
-    groups = None if by is None else found.table.group(by)
-    assert found.table.mos is not None
     (values,) = found.scores.values()
-    return evaluate_scores(values, found.table.mos, groups=groups, n_boot=n_boot)
+    excluded = read_names(exclude) if exclude is not None else ()
+    return evaluate_scores(found.table, values, by=by, n_boot=n_boot, excluded=excluded)
 
 
 def say_left_out(found: SideBySide, console: Console) -> None:

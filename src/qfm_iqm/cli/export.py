@@ -73,15 +73,15 @@ def export(
 def _rated(model: QualityModel, labels: Path, part: str | None, root: Path | None) -> Rated:
     """What gives the SRCC of a model on a rated table."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.evaluation.evaluate import judge, recorded_part
+    from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
 
     table = read_table(labels)
     if part is not None:
-        table = recorded_part(model.card, table, part)
+        table = recorded_split(model.card, table, part)
     folder = root if root is not None else labels.parent
 
     def srcc(candidate: Any) -> float:
-        evaluation, _ = judge(candidate, table, folder, n_boot=0)
+        evaluation, _ = evaluate_model(candidate, table, folder, n_boot=0)
         value = evaluation.row("whole", "srcc").value
         assert value is not None
         return value

@@ -33,7 +33,7 @@ def finish(
 ) -> None:
     """Find what a model's scores mean: percentile, interval, and which images are unusual."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.evaluation.evaluate import recorded_split
     from qfm_iqm.evaluation.reference import find_meaning
     from qfm_iqm.model.folder import load_model, save_with_card
 
@@ -43,8 +43,8 @@ def finish(
     loaded = load_model(model)
     seen = None
     if part is not None:
-        seen = recorded_part(loaded.card, table, "train")
-        table = recorded_part(loaded.card, table, part)
+        seen = recorded_split(loaded.card, table, "train")
+        table = recorded_split(loaded.card, table, part)
     if population is None:
         name = loaded.card.training.get("data") or labels.name
         population = f"{name} ({part} part)" if part else labels.name

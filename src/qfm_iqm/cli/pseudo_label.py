@@ -63,7 +63,7 @@ def pseudo_label(
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
     from qfm_iqm.distill.teacher import Teaching
-    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.evaluation.evaluate import recorded_split
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.row import check_output
 
@@ -73,11 +73,11 @@ def pseudo_label(
     images = read_table(table, require_mos=False)
     model = load_model(teacher)
     if part is not None:
-        images = recorded_part(model.card, images, part)
+        images = recorded_split(model.card, images, part)
     folder = root if root is not None else table.parent
     if held_out is not None:
         rated = read_table(held_out)
-        splits = {name: recorded_part(model.card, rated, name) for name in ("validation", "test")}
+        splits = {name: recorded_split(model.card, rated, name) for name in ("validation", "test")}
         every = images.paths(folder)
         leaks = pool_leaks(images.names, images.contents, every, splits, root or held_out.parent)
         write_leaks(leaks, out.with_suffix(".leaks.csv"))

@@ -36,13 +36,13 @@ def second_opinion(
     """Give a trained model a second opinion, on the statistics of the pixels."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.distill.nss_fit import read_teachings, with_opinion
-    from qfm_iqm.evaluation.evaluate import recorded_part
+    from qfm_iqm.evaluation.evaluate import recorded_split
     from qfm_iqm.model.folder import kept_precision, load_model, save_model
 
     console = messages()
     whole, place = read_table(labels), root if root is not None else labels.parent
     loaded = load_model(model)
-    table = whole if part is None else recorded_part(loaded.card, whole, part)
+    table = whole if part is None else recorded_split(loaded.card, whole, part)
     held = {*whole.names, *whole.contents} - {*table.names, *table.contents}
     rows = read_teachings(pseudo_labels or [], loaded.card, held)
     found = with_opinion(

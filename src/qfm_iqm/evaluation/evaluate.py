@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import torch
 from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.evaluation.methods import evaluate_scores, kept_rows
 from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.correlation import METRICS
-from qfm_iqm.metrics.evaluation import Evaluation, evaluate
+from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.card import ModelCard, ResultRow
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.row import ScoreRow
@@ -26,7 +27,7 @@ Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
 
 
 @dataclass(frozen=True)
-class JudgedImages:
+class ScoredDataset:
     """Rated images with their scores, one row each.
 
     Attributes:
@@ -51,8 +52,8 @@ class JudgedImages:
                 writer.writerow(map(guarded, (name, mos, row.score, row.spread, *group)))
 
 
-def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
-    """The images of one part of the split that a model's card records.
+def recorded_split(card: ModelCard, table: RatedTable, split: str) -> RatedTable:
+    """Takes the images of one split, by the rule that a model's card records.
 
     Raises:
         TableError: the card records no split, or one from a file, or splitting this table by its
@@ -61,28 +62,28 @@ def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
     recorded = card.training.get("split_sha256")
     data = card.training.get("recipe", {}).get("data", {})
     if not recorded or not {"test", "validation", "split_seed"} <= data.keys():
-        raise TableError(f"The card of '{card.name}' records no split to take the {part} part of.")
+        raise TableError(f"The card of '{card.name}' records no rule to take the {split} split by.")
     if data.get("split") == "file":
         raise TableError(
             f"'{card.name}' was trained on a split from a file, which its card does not hold: "
-            f"evaluate a table of its {part} part alone."
+            f"evaluate a table of its {split} split alone."
         )
-    split = choose_split(
+    found = choose_split(
         table,
         data.get("split", "content"),
         test=data["test"],
         validation=data["validation"],
         fold=data["split_seed"],
     )
-    if split.sha256 != recorded:
+    if found.sha256 != recorded:
         raise TableError(
             f"{table.source} is not the table that '{card.name}' was trained on: split by the same "
-            f"rule it gives SHA-256 {split.sha256[:12]}..., the card says {recorded[:12]}...."
+            f"rule it gives SHA-256 {found.sha256[:12]}..., the card says {recorded[:12]}...."
         )
-    return table.select(split.indices(table)[part])
+    return table.select(found.indices(table)[split])
 
 
-def judge(
+def evaluate_model(
     model: QualityModel | Runtime,
     table: RatedTable,
     root: Path,
@@ -93,7 +94,8 @@ def judge(
     progress: Progress | None = None,
     source: Callable[[str], Crops] | None = None,
     metrics: Sequence[str] = tuple(METRICS),
-) -> tuple[Evaluation, JudgedImages]:
+    excluded: Collection[str] = (),
+) -> tuple[Evaluation, ScoredDataset]:
     """Scores rated images, in label units, and evaluates the scores.
 
     Args:
@@ -106,18 +108,21 @@ def judge(
         progress: wraps the rows as they come, given their number.
         source: gives the crops of a file in place of reading it.
         metrics: which; see `evaluate`.
+        excluded: names of images; where there are any, figures without these follow the others.
 
     Raises:
-        TableError: no labels, names that match no file, images that cannot be read, or scores
-            of which a correlation does not exist.
+        TableError: no labels, names that match no file, images that cannot be read, scores of
+            which a correlation does not exist, or excluded names that the table does not hold.
     """
     if table.mos is None:
         raise TableError(f"{table.source} has no labels to evaluate against.")
-    groups = None if by is None else table.group(by)
+    if by is not None:
+        table.group(by)  # refused now, and not after the scoring
+    kept_rows(table, excluded)
     rows = score_rated(model, table, root, device=device, progress=progress, source=source)
     scores = [row.score for row in rows if row.score is not None]
-    found = evaluate(scores, table.mos, groups=groups, n_boot=n_boot, metrics=metrics)
-    return found, JudgedImages(table, rows, by)
+    found = evaluate_scores(table, scores, by=by, n_boot=n_boot, metrics=metrics, excluded=excluded)
+    return found, ScoredDataset(table, rows, by)
 
 
 def card_results(evaluation: Evaluation, data: str) -> list[ResultRow]:

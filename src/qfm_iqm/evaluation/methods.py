@@ -7,7 +7,7 @@ of their own. Rows belong together by the ending of their paths (`scoring.pairin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +17,14 @@ import numpy.typing as npt
 from qfm_iqm.datasets.reading import label_numbers, read_cells, read_table
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
-from qfm_iqm.metrics.correlation import srcc
+from qfm_iqm.metrics.correlation import METRICS, srcc
+from qfm_iqm.metrics.evaluation import Evaluation, Row, evaluate
 from qfm_iqm.scoring.pairing import candidates, pair_paths
+from qfm_iqm.text_tables import read_text
 
 Floats = npt.NDArray[np.float64]
+
+WITHOUT = " without excluded"  # ends the name of a part from which images are excluded
 
 _TRIED = 3  # images without a score for which the reason is looked for
 
@@ -155,3 +159,74 @@ def _why(alone: Sequence[str], images: Sequence[str]) -> str:
                 "folders in both tables"
             )
     return f"it holds those of {first_few(images)}"
+
+
+def evaluate_scores(
+    table: RatedTable,
+    scores: npt.ArrayLike,
+    *,
+    by: str | None = None,
+    n_boot: int = 1000,
+    metrics: Sequence[str] = tuple(METRICS),
+    excluded: Collection[str] = (),
+) -> Evaluation:
+    """Evaluates scores of rated images, and once more without the excluded ones.
+
+    Args:
+        table: rated images.
+        scores: (N,) in the table's order.
+        by: column whose groups are reported beside the whole.
+        n_boot: bootstrap resamples behind each interval.
+        metrics: which; see `metrics.evaluation.evaluate`.
+        excluded: names of images, such as near-duplicates of training images; the figures without
+            them follow the others, and `WITHOUT` ends the names of their parts.
+
+    Raises:
+        TableError: scores of which a correlation does not exist, or excluded names that the table
+            does not hold.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    rows: tuple[Row, ...] = ()
+    for kept, ending in ((range(len(table)), ""), (kept_rows(table, excluded), WITHOUT)):
+        if ending and not excluded:
+            continue
+        some = table.select(kept)
+        assert some.mos is not None
+        groups = None if by is None else some.group(by)
+        found = evaluate(
+            values[list(kept)], some.mos, groups=groups, n_boot=n_boot, metrics=metrics
+        )
+        rows += tuple(replace(row, part=f"{row.part}{ending}") for row in found.rows)
+    return replace(found, rows=rows)
+
+
+def kept_rows(table: RatedTable, excluded: Collection[str]) -> list[int]:
+    """Lists the rows of a table that are not excluded by name.
+
+    Raises:
+        TableError: a name is not in the table, or all images are excluded.
+    """
+    if unknown := sorted(set(excluded) - set(table.names)):
+        raise TableError(
+            f"{len(unknown)} excluded names are not in {table.source} ({first_few(unknown)})."
+        )
+    kept = [i for i, name in enumerate(table.names) if name not in excluded]
+    if not kept:
+        raise TableError(f"All {len(table)} images of {table.source} are excluded.")
+    return kept
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """Reads a list of image names, one a line.
+
+    Raises:
+        TableError: it cannot be read, or it names no image.
+    """
+    try:
+        text, _ = read_text(path)
+    except OSError as error:
+        raise TableError(f"The list {path} cannot be read: {error.strerror}.") from error
+    names = frozenset(line.strip() for line in text.split("\n")) - {""}
+    if not names:
+        raise TableError(f"The list {path} names no image.")
+    return names

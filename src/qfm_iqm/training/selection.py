@@ -12,10 +12,11 @@ import torch
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, RecipeError, TableError
-from qfm_iqm.evaluation.evaluate import JudgedImages, card_results, judge
+from qfm_iqm.evaluation.evaluate import ScoredDataset, card_results, evaluate_model
+from qfm_iqm.evaluation.ledger import record_look
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
-from qfm_iqm.model.folder import load_model, save_model
+from qfm_iqm.model.folder import load_card, load_model, save_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Crops
@@ -104,6 +105,10 @@ class Selection:
         model.card.results = card_results(evaluation, f"{self.recipe.data.name} ({part} part)")
         model.card.training |= {"best_epoch": self.best["epoch"] + 1}
         save_model(model.cpu(), self.folder.model, dtype=self._dtype)
+        if part == "test":
+            after_each = ", scored after each epoch too" * (self.recipe.protocol == "test-selected")
+            why = f"final test of the training {self.recipe.model.name}{after_each}"
+            record_look(evaluation, load_card(self.folder.model), self.folder.path, why)
         self.folder.log(
             kind=part if part == "test" else "selected",
             **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows},
@@ -137,10 +142,10 @@ class Selection:
         n_boot: int,
         source: Callable[[str], Crops] | None = None,
         metrics: Sequence[str] = tuple(METRICS),
-    ) -> tuple[Evaluation, JudgedImages]:
+    ) -> tuple[Evaluation, ScoredDataset]:
         if source is None and self.stems is not None:
             source = self.stems.covering
-        return judge(
+        return evaluate_model(
             model,
             table,
             self.data.root,

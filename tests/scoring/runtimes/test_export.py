@@ -14,7 +14,7 @@ from scipy import stats
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError
-from qfm_iqm.evaluation.evaluate import judge
+from qfm_iqm.evaluation.evaluate import evaluate_model
 from qfm_iqm.model import nss as statistics
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.folder import load_model, save_model, save_with_card
@@ -272,7 +272,7 @@ def test_int8_that_changes_the_order_of_rated_photos_is_refused(
         table = RatedTable(names=tuple(names), mos=np.array(labels))
 
         def srcc(candidate):
-            found, _ = judge(candidate, table, tmp_path, n_boot=0, metrics=("srcc",))
+            found, _ = evaluate_model(candidate, table, tmp_path, n_boot=0, metrics=("srcc",))
             return found.row("whole", "srcc").value
 
         return srcc
@@ -294,7 +294,9 @@ def test_a_runtime_is_judged_like_a_model(model, exported, photos, photo_folder)
     names = [path.rsplit("/", 1)[1] for path in photos]
     scores = [row.score for row in Scorer(model).score_paths(photos)]
     table = RatedTable(names=tuple(names), mos=np.array(scores))
-    evaluation, _ = judge(load_exported(exported("onnx", "fp32")), table, photo_folder, n_boot=0)
+    evaluation, _ = evaluate_model(
+        load_exported(exported("onnx", "fp32")), table, photo_folder, n_boot=0
+    )
     assert evaluation.row("whole", "srcc").value == pytest.approx(1.0)
 
 
