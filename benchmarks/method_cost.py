@@ -82,7 +82,7 @@ def training_step(kind: str, unrated: int) -> Callable[[], None]:
     optimizer = build_optimizer(network, TrainConfig())
     size = BATCH + unrated
     crops_BCSS, labels_B = torch.rand(size, 3, CROP, CROP), torch.randn(size)
-    rated_B = torch.arange(size) < BATCH
+    supervised_B = torch.arange(size) < BATCH
     contents_B = torch.arange(size)
     if objective.memory is not None:
         entries = config.memory
@@ -90,7 +90,7 @@ def training_step(kind: str, unrated: int) -> Callable[[], None]:
         objective.memory.push(tokens_MND, torch.randn(entries), torch.arange(entries) + size)
 
     def step() -> None:
-        loss = objective(crops_BCSS, labels_B, contents_B, 1.0, rated_B=rated_B)["loss"]
+        loss = objective(crops_BCSS, labels_B, contents_B, 1.0, supervised_B=supervised_B)["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()

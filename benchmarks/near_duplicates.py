@@ -3,8 +3,9 @@
     python benchmarks/near_duplicates.py --root ../shared/data/biq2021
 
 All pairs of labelled photos by perceptual hash: how many of one and of different content lie within
-each distance, and how many test images of the default split have a near-duplicate in the training
-part. Writes benchmarks/results/near_duplicates.csv.
+each distance, and which test images of the default split have a near-duplicate in the training
+split. Looks at no label. Writes benchmarks/results/near_duplicates.csv, and the names of these test
+images to near_duplicates_test.txt, for `qfm evaluate --exclude`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from qfm_iqm.datasets.leakage import MAX_DISTANCE, near_duplicates, perceptual_h
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
 
-RESULTS = Path(__file__).parent / "results" / "near_duplicates.csv"
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -36,13 +37,15 @@ def main() -> None:
         same = sum(table.contents[i] == table.contents[j] for i, j in within)
         rows.append(("pairs of one content", distance, same))
         rows.append(("pairs of different contents", distance, len(within) - same))
-    parts = split_by_content(table).indices(table)
-    leaking = near_duplicates(
-        hashes[parts["test"]], hashes[parts["train"]], max_distance=MAX_DISTANCE
+    splits = split_by_content(table).indices(table)
+    leaking = near_duplicates(hashes[splits["test"]], hashes[splits["train"]])
+    tests = splits["test"][np.unique([i for i, _, _ in leaking])]
+    names = sorted(table.names[row] for row in tests.tolist())
+    (RESULTS / "near_duplicates_test.txt").write_text("\n".join(names) + "\n", "utf-8")
+    rows.append(
+        ("test images with a near-duplicate in the training split", MAX_DISTANCE, len(names))
     )
-    tests = len(np.unique([i for i, _, _ in leaking]))
-    rows.append(("test images with a near-duplicate in the training part", MAX_DISTANCE, tests))
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+    with (RESULTS / "near_duplicates.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["figure", "bits_at_most", "count"])
         writer.writerows(rows)

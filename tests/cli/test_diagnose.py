@@ -118,17 +118,19 @@ def test_only_a_part_and_only_some(qfm, labels, photo_folder, tiny_model_folder,
     assert "records no split" in refused.err
 
 
-def test_a_deaf_model_is_said_to_be(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
+def test_a_model_that_reacts_to_nothing_is_named(
+    qfm, labels, photo_folder, tiny_model_folder, tmp_path
+):
     model = load_model(tiny_model_folder)
     model.network.decoder.head.weight.data.zero_()
-    save_model(model, tmp_path / "deaf")
+    save_model(model, tmp_path / "constant")
     out, figure = tmp_path / "out.json", tmp_path / "figure.png"
     answer = qfm(
-        "diagnose", tmp_path / "deaf", labels, "--root", photo_folder, "--no-backbone",
+        "diagnose", tmp_path / "constant", labels, "--root", photo_folder, "--no-backbone",
         "--out", out, "--figure", figure,
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert "is deaf, its answers change with nothing." in answer.err
+    assert "predictions change with nothing." in answer.err
     assert json.loads(out.read_text())["selectivity"] is None
     assert figure.stat().st_size > 0
 

@@ -205,8 +205,8 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
     assert (look["why"], look["split_sha256"]) == ("a release", split.sha256)
     assert int(look["images"]) == len(split.test)
     command = ["evaluate", model, labels, "--root", photo_folder, "--bootstrap", 0]
-    assert qfm(*command, "--part", "validation").code == 0
-    assert ledger.read_text().count("\n") == 2  # validation is there to be looked at
+    assert qfm(*command, "--part", "train").code == 0
+    assert ledger.read_text().count("\n") == 2  # only looks at test are recorded
     answer = qfm(*command, "--why", "none")
     assert answer.code == 2
     assert "--why is for a look at the test split" in answer.err

@@ -44,7 +44,7 @@ def test_two_tables_become_a_comparison(qfm, scored):
     answer = qfm("report", "scores.csv", "later.csv", "-o", "c.html", "--thumbnails", 0)
     assert answer.code == 0, answer.err
     data = inlined(scored / "c.html")
-    assert data["versus"]["n"] == 12
+    assert data["win_rate"]["n"] == 12
     assert set(data["changes"]) == {0}
 
 

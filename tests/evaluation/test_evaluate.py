@@ -133,7 +133,7 @@ def test_another_table_or_rule_is_refused(model, table):
 )
 def test_a_card_without_split_is_refused(model, table, training):
     card = model.card.model_copy(update={"training": training})
-    with pytest.raises(TableError, match="records no split to take the test part of"):
+    with pytest.raises(TableError, match="records no rule to take the test split by"):
         recorded_split(card, table, "test")
 
 

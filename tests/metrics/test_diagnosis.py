@@ -43,11 +43,14 @@ def test_selectivity_divides_the_mean_response_by_the_answer_to_semantics():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"noise_sensitivity": 1e-8}, "the model does not answer to added semantics at all."),
+        (
+            {"noise_sensitivity": 1e-8},
+            "the model's predictions do not change with added semantics.",
+        ),
         ({"noise_sensitivity": 0.0, "alpha": 0.0}, "with alpha = 0 nothing was added"),
         (
             {"noise_sensitivity": 0.0, "responses": (Response("blur", 1, 0.6, 0.0, 0.0),)},
-            "the model is deaf, its answers change with nothing.",
+            "the model's predictions change with nothing.",
         ),
     ],
 )

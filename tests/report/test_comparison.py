@@ -52,7 +52,11 @@ def test_one_model_is_compared_in_its_units(place):
     data = inlined(comparison_page(table(A), table(B), place, LabelUnits(), count=2))
     assert data["pairs"] == [[0, 1], [1, 0], [2, 2]]
     assert data["changes"] == [-1, 6, 0]
-    assert (data["versus"]["wins"], data["versus"]["losses"], data["versus"]["n"]) == (1, 1, 3)
+    assert (data["win_rate"]["wins"], data["win_rate"]["losses"], data["win_rate"]["n"]) == (
+        1,
+        1,
+        3,
+    )
     assert data["unscored"] == [[3, 3]]
     assert data["only"] == [[4], [4]]
     assert data["ranks"] is None
@@ -76,7 +80,7 @@ def test_two_models_win_by_rank_and_not_by_scale(place):
     second = dict(zip("abcd", (80.0, 70.0, 90.0, 95.0), strict=True))  # all higher; a and b swapped
     for units in (LabelUnits(), LabelUnits(higher_is_better=False)):
         page = comparison_page(table(first), table(second, "other"), place, units, count=0)
-        result = inlined(page)["versus"]
+        result = inlined(page)["win_rate"]
         assert (result["wins"], result["losses"], result["n"]) == (1, 1, 4)
 
 
@@ -84,7 +88,7 @@ def test_lower_may_be_better(place):
     units = LabelUnits(higher_is_better=False)
     data = inlined(comparison_page(table(A), table(B), place, units, count=0))
     assert data["changes"] == [1, -6, 0]
-    assert (data["versus"]["wins"], data["versus"]["losses"]) == (1, 1)
+    assert (data["win_rate"]["wins"], data["win_rate"]["losses"]) == (1, 1)
 
 
 def test_nothing_in_common_is_a_mistake(place):

@@ -41,7 +41,7 @@ def batches(count=3, size=6, contents=4, unrated=0):
 
 def step(objective, batch, epoch, **options):
     *asked, rated = batch
-    return objective(*asked, epoch, rated_B=rated, **options)
+    return objective(*asked, epoch, supervised_B=rated, **options)
 
 
 def smooth_l1(pairs):
@@ -59,7 +59,7 @@ def remember(memory, network, batch, config):
     for own, label, content, people in zip(
         network.encode(crops).detach(), labels, contents, rated, strict=True
     ):
-        if config.noise_from == "both" or (config.noise_from == "rated") == bool(people):
+        if config.noise_from == "both" or (config.noise_from == "supervised") == bool(people):
             y = (label.item() - MEAN) / STD
             memory.append((own.bfloat16().double(), y, content.item()))
     del memory[: -config.memory]
@@ -158,7 +158,10 @@ CASES = [
     ({"matching": "semantics", "delta": 3.0}, 1.0, 4, 2),  # mostly fallbacks
     ({"matching": "semantics", "delta": 0.1, "memory": 9}, 1.0, 4, 3),
     *(({"target": target, "alpha": 0.5}, 1.0, 4, 2) for target in ("own", "own_gradient", "label")),
-    *(({"noise_from": source, "w_pl": 0.3}, 1.0, 4, 2) for source in ("rated", "unrated", "both")),
+    *(
+        ({"noise_from": source, "w_pl": 0.3}, 1.0, 4, 2)
+        for source in ("supervised", "unrated", "both")
+    ),
     *(({"tokens": t, "renormalise": r}, 1.0, 4, 2) for t in ("patches", "class") for r in (0, 1)),
     ({"renormalise": True, "alpha": 3.0, "target": "own_gradient"}, 1.0, 4, 0),
     ({"w_u": 0.0, "w_pl": 2.0}, 1.0, 4, 2),
@@ -303,7 +306,7 @@ def test_crops_without_a_word_about_them_are_rated(network):
     *asked, _ = next(batches())
     config = MethodConfig(kind="qfm", w_pl=1.0)
     found = Objective(network, config)(*asked, 1.0)
-    said = Objective(network, config)(*asked, 1.0, rated_B=torch.ones(6, dtype=torch.bool))
+    said = Objective(network, config)(*asked, 1.0, supervised_B=torch.ones(6, dtype=torch.bool))
     assert found.keys() == said.keys() == {"loss", "regression", "qcc", "fallback", "unmatched"}
     assert found["loss"].item() == said["loss"].item()
 
@@ -357,12 +360,12 @@ def test_a_teacher_speaks_for_unrated_crops_alone_and_does_not_learn(network):
     assert objective.state_dict().keys() == Objective(network, config).state_dict().keys()
 
 
-@pytest.mark.parametrize("source", ["rated", "unrated", "both"])
+@pytest.mark.parametrize("source", ["supervised", "unrated", "both"])
 def test_the_memory_holds_the_features_asked_for(network, source):
     objective = Objective(network, MethodConfig(kind="qfm", noise_from=source))
     crops, labels, contents, rated = next(batches(unrated=2))
     step(objective, (crops, labels, contents, rated), 1.0)
-    kept = {"rated": rated, "unrated": ~rated, "both": rated | True}[source]
+    kept = {"supervised": rated, "unrated": ~rated, "both": rated | True}[source]
     memory = objective.memory
     assert torch.equal(memory.contents_M, contents[kept])
     assert torch.equal(memory.labels_M, ((labels[kept] - MEAN) / STD).float())
@@ -481,7 +484,7 @@ for step in range(3):
     batch = {{n: given[f"{{n}}_{{step}}_{{rank}}"] for n in ("crops", "labels", "ids", "rated")}}
     optimizer.zero_grad()
     parallel(
-        batch["crops"], batch["labels"], batch["ids"], step + 1.0, rated_B=batch["rated"]
+        batch["crops"], batch["labels"], batch["ids"], step + 1.0, supervised_B=batch["rated"]
     )["loss"].backward()
     optimizer.step()
 result = {{**network.state_dict(), "memory": objective.memory.tokens_MND}}

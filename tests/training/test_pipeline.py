@@ -258,7 +258,7 @@ def test_a_table_of_unrated_images_gives_their_contents(
         csv.writer(file).writerows([("name", "content"), *rows])
     changes = [f"distillation.unlabelled={pool}", taught]
     trainer = prepare(read_recipe(recipe, changes), tmp_path / "run", resume=False, reporter=SILENT)
-    samples = trainer.data.samples[trainer.data.rated :]
+    samples = trainer.data.samples[trainer.data.supervised :]
     assert [sample.path for sample in samples] == [path for path, _ in rows]
     ids = [sample.content for sample in samples]
     assert ids == [ids[0]] * 3 + [ids[-1]] * 3
@@ -280,7 +280,7 @@ def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, po
     checked = read_recipe(recipe, [*changes, taught])
     trainer = prepare(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
     assert "unrated image broken.jpg is left out: " in console.file.getvalue()
-    assert len(trainer.data.samples) == trainer.data.rated + 20
+    assert len(trainer.data.samples) == trainer.data.supervised + 20
     assert table(tmp_path / "run" / "expansion.csv")[0]["error"]
     (folder / "empty.png").touch()
     with pytest.raises(TableError, match=r"2 of 22 unrated images cannot be read"):

@@ -629,7 +629,7 @@ def test_pairs_are_ranked_beside_the_labels(make_recipe, tmp_path, kind, workers
         method__kind=kind, train__pairs_per_image=4, train__workers=workers, train__epochs=2
     )
     trainer = Trainer(recipe, tmp_path / "run")
-    assert len(trainer.data.samples) == trainer.data.rated == 24 * (8 + 4)
+    assert len(trainer.data.samples) == trainer.data.supervised == 24 * (8 + 4)
     evaluation = trainer.run()
     steps = [line for line in log_of(tmp_path / "run") if line["kind"] == "step"]
     assert all(math.isfinite(line["loss"]) for line in steps)

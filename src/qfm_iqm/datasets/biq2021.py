@@ -17,7 +17,7 @@ def _read(root: Path) -> RatedTable:
         "train": label_file(root, "Train (Images and MOS).csv"),
         "test": label_file(root, "Test (Images and MOS).csv"),
     }
-    tables = {part: read_table(path) for part, path in paths.items()}
+    tables = {split: read_table(path) for split, path in paths.items()}
     names = [name for table in tables.values() for name in table.names]
     found = matched(r"(ss\d+).*", names, root, "ss01 (1).jpg")
     return RatedTable(
@@ -26,7 +26,7 @@ def _read(root: Path) -> RatedTable:
         mos=np.concatenate([t.mos for t in tables.values() if t.mos is not None]),
         columns={
             "subset": tuple(one[1].lower() for one in found),
-            "split": tuple(part for part, table in tables.items() for _ in table.names),
+            "split": tuple(split for split, table in tables.items() for _ in table.names),
         },
         source=f"{paths['train']} and {paths['test'].name}",
     )

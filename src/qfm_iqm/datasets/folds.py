@@ -1,9 +1,9 @@
-"""Folds: which images train, choose and judge in a numbered repetition of an experiment.
+"""Folds: which images train, select and test in a numbered repetition of an experiment.
 
     content   by content and number (`splits.split_by_content` with the number as its seed): ten
               folds are numbers 0 to 9, of any dataset, the same on every machine
-    official  the authors' own parts; where they name no part to choose on, it is taken out of
-              their training part by the rule of `content`
+    official  the authors' own splits; where they name no validation split, it is taken out of
+              their training split by the rule of `content`
     file      a split that somebody wrote as text (`Split.to_text`)
 
 Other people's folds are read from ARNIQA's arrays and LIQE's lists (`read_arniqa`, `read_liqe`),
@@ -43,7 +43,7 @@ def choose_split(
         table: rated images.
         kind: of rule.
         test: share of all images, for `content`.
-        validation: share of all images for `content`, of the training part for `official`.
+        validation: share of all images for `content`, of the training split for `official`.
         fold: number of the repetition.
         file: for `file`.
 
@@ -60,14 +60,14 @@ def choose_split(
 
 
 def official_fold(table: RatedTable, *, validation: float, fold: int) -> Split:
-    """The authors' parts, with a validation part out of training where they name none.
+    """The authors' splits, with a validation split out of training where they name none.
 
     Raises:
-        TableError: the table has no official split, or it holds no test part.
+        TableError: the table has no official split, or it holds no test split.
     """
     split = official_split(table)
     if not split.test:
-        raise TableError(f"{table.source}: the official split has no test part.")
+        raise TableError(f"{table.source}: the official table has no test split.")
     if split.validation:
         return split
     rest = table.select(split.indices(table)["train"])
@@ -89,7 +89,7 @@ def read_split(path: Path) -> Split:
 
 
 def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
-    """Writes `fold0.txt` ... and `folds.csv`: number, SHA-256, images of each part, rule.
+    """Writes `fold0.txt` ... and `folds.csv`: number, SHA-256, images of each split, rule.
 
     Raises:
         TableError: the folder cannot be written to.

@@ -7,7 +7,7 @@ from pathlib import Path
 from qfm_iqm.datasets.dataset import Dataset, find_below, label_file
 from qfm_iqm.datasets.labelfiles import numbers
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.splits import Split, official_split
+from qfm_iqm.datasets.splits import SPLITS, Split, official_split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
@@ -33,7 +33,7 @@ def _read(root: Path) -> RatedTable:
     sets = path if in_sets else next((one for one in beside if one is not None), None)
     if sets is not None:
         split = official_split(read_table(sets, label="MOS"))
-        columns["split"] = _parts_of(split, table, sets)
+        columns["split"] = _splits_of(split, table, sets)
     return RatedTable(
         names=tuple(f"{folder}/{name}" for name in table.names),
         contents=table.names,
@@ -43,13 +43,15 @@ def _read(root: Path) -> RatedTable:
     )
 
 
-def _parts_of(split: Split, table: RatedTable, sets: Path) -> tuple[str, ...]:
-    """The part of each image of a table."""
-    part_of = {name: p for p in ("train", "validation", "test") for name in split.names(p)}
-    lost = [name for name in table.names if name not in part_of]
+def _splits_of(split: Split, table: RatedTable, sets: Path) -> tuple[str, ...]:
+    """The split of each image of a table."""
+    split_of = {name: s for s in SPLITS for name in split.names(s)}
+    lost = [name for name in table.names if name not in split_of]
     if lost:
-        raise TableError(f"{sets} says of {len(lost)} images of {table.source} no part: {lost[0]}.")
-    return tuple(part_of[name] for name in table.names)
+        raise TableError(
+            f"{sets} says of {len(lost)} images of {table.source} no split: {lost[0]}."
+        )
+    return tuple(split_of[name] for name in table.names)
 
 
 KONIQ10K = Dataset(

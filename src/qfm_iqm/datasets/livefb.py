@@ -10,7 +10,7 @@ from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
 
 # By the spellings of the column is_valid.
-_PARTS = {
+_SPLITS = {
     **dict.fromkeys(("1", "1.0", "true"), "test"),
     **dict.fromkeys(("0", "0.0", "false"), "train"),
 }
@@ -20,14 +20,14 @@ def _read(root: Path) -> RatedTable:
     path = label_file(root, "labels_image.csv", "database/labels_image.csv")
     table = read_table(path)
     columns = {}
-    if "is_valid" in table.columns:  # later releases mark the authors' validation part
+    if "is_valid" in table.columns:  # later releases mark the authors' validation split
         marks = [value.lower() for value in table.column("is_valid")]
-        if unknown := sorted({mark for mark in marks if mark not in _PARTS}):
+        if unknown := sorted({mark for mark in marks if mark not in _SPLITS}):
             raise TableError(
                 f"{path}: the column is_valid must say True or False, but it also says "
                 f"{first_few([repr(mark) for mark in unknown])}."
             )
-        columns["split"] = tuple(_PARTS[mark] for mark in marks)
+        columns["split"] = tuple(_SPLITS[mark] for mark in marks)
     return RatedTable(
         names=tuple(f"database/{name}" for name in table.names),
         contents=table.names,

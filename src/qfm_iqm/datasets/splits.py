@@ -16,7 +16,7 @@ from qfm_iqm.errors import TableError
 
 SPLITS = ("train", "validation", "test")
 
-# How official tables spell the parts; 0, 1, 2 are pyiqa's codes for the same three.
+# How official tables spell the splits; 0, 1, 2 are pyiqa's codes for the same three.
 OFFICIAL_VALUES = {
     "train": "train",
     "training": "train",
@@ -37,12 +37,12 @@ class Split:
 
     Attributes:
         train: names to fit on, sorted by code point, as are the other two.
-        validation: names to choose the network on; empty where the rule asks for none.
-        test: names to judge on, once; empty where the rule asks for none.
+        validation: names to select the network on; empty where the rule asks for none.
+        test: names to test on; empty where the rule asks for none.
         rule: one line that states the generator and its arguments.
 
     Raises:
-        TableError: a name in two parts, or a line break in a name or in the rule.
+        TableError: a name in two splits, or a line break in a name or in the rule.
     """
 
     train: tuple[str, ...]
@@ -57,7 +57,7 @@ class Split:
         if len(set(names)) < len(names):
             raise TableError(
                 f"A split has each image once, but {len(names) - len(set(names))} names "
-                "come again in the same or another part; correct the parts."
+                "come again in the same or another split; correct the list."
             )
         broken = [text for text in (*names, self.rule) if "\n" in text or "\r" in text]
         if broken:
@@ -76,7 +76,7 @@ class Split:
         return hashlib.sha256(self.to_text().encode()).hexdigest()
 
     def to_text(self) -> str:
-        """The canonical text: the rule as a comment, then `part<TAB>name`, sorted in each part."""
+        """The canonical text: the rule as a comment, then sorted lines `split<TAB>name`."""
         lines = [f"# rule: {self.rule}"]
         lines += [f"{part}\t{name}" for part in SPLITS for name in self.names(part)]
         return "\n".join(lines) + "\n"
@@ -86,7 +86,7 @@ class Split:
         """The inverse of `to_text`; line order and Windows line ends do not matter.
 
         Raises:
-            TableError: no rule, or a line that is not `part<TAB>name`.
+            TableError: no rule, or a line that is not `split<TAB>name`.
         """
         rule: str | None = None
         parts: dict[str, list[str]] = {part: [] for part in SPLITS}
@@ -99,7 +99,7 @@ class Split:
                 parts[part].append(name)
             elif line and not line.startswith("#"):
                 raise TableError(
-                    f"A split has lines of part, tab, name with part one of {', '.join(SPLITS)}, "
+                    f"A line is a split ({', '.join(SPLITS)}), a tab and a name, "
                     f"but line {number} is {line!r}."
                 )
         if rule is None:
@@ -107,7 +107,7 @@ class Split:
         return _split(parts, rule)
 
     def indices(self, table: RatedTable) -> dict[str, Indices]:
-        """Row indices of each part in `table`, in the order of the sorted names.
+        """Row indices of each split in `table`, in the order of the sorted names.
 
         That order makes what follows independent of the table's row order.
 
@@ -135,7 +135,7 @@ def split_by_content(
     seed: int = 0,
     group: str | None = None,
 ) -> Split:
-    """Split so that all images of one content fall into one part.
+    """Split so that all images of one content fall into one split.
 
     Contents in ascending order of SHA-256("<seed>:<content>") fill test until it holds at least
     round(test * N) images, then validation likewise; the rest is train. N counts all images.
@@ -143,14 +143,14 @@ def split_by_content(
 
     Args:
         table: the rated images; labels are not looked at.
-        test: share of all images to judge on, 0 for none (a test set that lies elsewhere).
-        validation: share of all images to choose on, 0 for none.
+        test: share of all images to test on, 0 for none (a test set that lies elsewhere).
+        validation: share of all images to select on, 0 for none.
         seed: which of the splits.
         group: a column whose values are kept together in place of the contents, for instance a
             scene that joins several contents.
 
     Raises:
-        TableError: a share out of range, a negative seed, no such column, a part that was asked
+        TableError: a share out of range, a negative seed, no such column, a split that was asked
             for and stays empty, or a `group` that tears a content apart.
     """
     if not all(isfinite(share) and 0 <= share < 1 for share in (test, validation)):
@@ -201,17 +201,17 @@ def official_split(table: RatedTable) -> Split:
     """The split that the dataset's authors wrote into the column `split` or `set`.
 
     Values: train or training, val or validation, test, or pyiqa's codes 0, 1, 2 for the same.
-    A dataset without a validation part gives an empty one. Contents are not checked: an official
+    A dataset without a validation split gives an empty one. Contents are not checked: an official
     split is compared with the literature as it is.
 
     Raises:
-        TableError: no such column, another value in it, or fewer than two parts.
+        TableError: no such column, another value in it, or fewer than two splits.
     """
     column = next((key for key in ("split", "set") if key in table.columns), None)
     if column is None:
         raise TableError(
             f"{table.source}: the official split was asked for, but there is no column 'split' or "
-            f"'set' among: {', '.join(table.columns) or 'none'}; add the authors' list of parts, "
+            f"'set' among: {', '.join(table.columns) or 'none'}; add the authors' list of splits, "
             "which `qfm data check` names where it is missing, or split by content."
         )
     values = table.columns[column]
@@ -226,8 +226,8 @@ def official_split(table: RatedTable) -> Split:
         parts[OFFICIAL_VALUES[value.lower()]].append(name)
     if sum(bool(names) for names in parts.values()) < 2:
         raise TableError(
-            f"{table.source}: a split has at least two parts, but the column '{column}' puts every "
-            f"image into {_quoted(sorted(set(values)))}; split by content."
+            f"{table.source}: at least two splits are needed, but the column '{column}' puts "
+            f"every image into {_quoted(sorted(set(values)))}; split by content."
         )
     rule = f"official_split: the column '{column}' of the dataset's own table"
     return _split(parts, rule)
@@ -247,7 +247,7 @@ def _refuse_torn_contents(table: RatedTable, parts: dict[str, list[str]], group:
     if torn:
         raise TableError(
             f"{table.source}: splitting by '{group}' would put {len(torn)} contents into several "
-            f"parts ({_quoted(torn)}); split by content instead."
+            f"splits ({_quoted(torn)}); split by content instead."
         )
 
 

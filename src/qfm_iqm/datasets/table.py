@@ -29,7 +29,7 @@ class RatedTable:
         names: image names as the table spells them, relative to the image folder; unique.
         mos: labels (N,) float64 in the dataset's own units and direction, read-only; None for a
             table without labels.
-        contents: what each image shows; images of one content must stay in one part of a split.
+        contents: what each image shows; images of one content must stay in one split.
             Left empty it becomes the names: each image is its own content.
         columns: every other column as text (subset, split, std ...), by its normalised name.
         source: the path the table came from, for messages.

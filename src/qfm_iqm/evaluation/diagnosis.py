@@ -8,7 +8,7 @@ Of a model D(E(x)) and rated images x_i with labels y_i,
     S_q = mean_i,d,l |D(E(x_i)) - D(E(degrade(x_i; d, l)))|,
     selectivity = S_q / S_n.
 
-Less S_n alone is no success: a network deaf to everything has none. Models are compared at the
+Less S_n alone is no success: a network that reacts to nothing has none. Models are compared at the
 same alpha on the same images.
 
 Design choices (ours):

@@ -108,8 +108,8 @@ def find_meaning(
 
 def halves(table: RatedTable) -> tuple[Indices, Indices]:
     """The rows of two halves of a table that share no content, by its hash: the same everywhere."""
-    parts = split_by_content(table, test=0.5, validation=0).indices(table)
-    return parts["test"], parts["train"]
+    halves = split_by_content(table, test=0.5, validation=0).indices(table)
+    return halves["test"], halves["train"]
 
 
 def find_interval(

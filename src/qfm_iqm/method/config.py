@@ -25,7 +25,7 @@ class MethodConfig(BaseModel):
         renormalise: bring each perturbed token back to the norm it had.
         target: what the perturbed answer should be: the crop's own answer ("own"), the same with
             gradient ("own_gradient"), or the label ("label").
-        w_qcc: weight of the consistency term of rated crops.
+        w_qcc: weight of the consistency term of supervised crops.
         w_u: weight of all terms of unrated crops (DLE).
         w_pl: weight, within these, of regression on the teacher's pseudo-label.
         w_rank: weight of the order of pairs at two strengths of a degradation (`training.ranking`,
@@ -33,7 +33,7 @@ class MethodConfig(BaseModel):
         margin: by how much the stronger should be worse, in standard deviations of the labels.
         w_tokens: weight of regression on the teacher's tokens, for pseudo-labels that hold them
             (`distill.features`).
-        noise_from: whose features enter the memory: rated crops, unrated ones, or both.
+        noise_from: whose features enter the memory bank: supervised crops, unrated ones, or both.
         start_epoch: epochs before the consistency term sets in.
         ramp_epochs: epochs over which its weight then rises linearly from zero.
     """
@@ -56,7 +56,7 @@ class MethodConfig(BaseModel):
     w_rank: float = Field(default=1.0, ge=0)
     margin: float = Field(default=0.2, ge=0)
     w_tokens: float = Field(default=0.0, ge=0)
-    noise_from: Literal["rated", "unrated", "both"] = "both"
+    noise_from: Literal["supervised", "unrated", "both"] = "both"
     start_epoch: float = Field(default=0.0, ge=0)
     ramp_epochs: float = Field(default=1.0, ge=0)
 

@@ -1,7 +1,7 @@
 """What a diagnosis found of a model, as plain data (docs/method.md, section 9).
 
 Computed by `evaluation.diagnosis`; drawn by `report.diagnosis_figure`. Sensitivities are mean
-absolute changes of a model's answers, in standard deviations of the labels it was trained on:
+absolute changes of a model's predictions, in standard deviations of the labels it was trained on:
 
     S_n  another image's features added to the image's own,
     S_q  the image degraded,
@@ -15,12 +15,12 @@ from typing import Any
 
 from qfm_iqm.metrics.aliasing import Aliasing
 
-_DEAF = 1e-6  # standard deviations: less is rounding
+_NO_CHANGE = 1e-6  # standard deviations: less is rounding
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a degradation at one strength does to a model's answers.
+    """What a degradation at one strength does to a model's predictions.
 
     Attributes:
         distortion: its name.
@@ -88,8 +88,9 @@ class Diagnosis:
     @property
     def selectivity(self) -> float | None:
         """S_q / S_n; None where it does not exist."""
-        deaf = self.noise_sensitivity < _DEAF
-        return None if deaf else self.quality_sensitivity / self.noise_sensitivity
+        if self.noise_sensitivity < _NO_CHANGE:
+            return None
+        return self.quality_sensitivity / self.noise_sensitivity
 
     @property
     def selectivity_missing(self) -> str:
@@ -98,10 +99,10 @@ class Diagnosis:
             return ""
         if self.alpha == 0:
             reason = "with alpha = 0 nothing was added to the features."
-        elif self.quality_sensitivity < _DEAF:
-            reason = "the model is deaf, its answers change with nothing."
+        elif self.quality_sensitivity < _NO_CHANGE:
+            reason = "the model's predictions change with nothing."
         else:
-            reason = "the model does not answer to added semantics at all."
+            reason = "the model's predictions do not change with added semantics."
         return f"Selectivity does not exist: {reason}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Run:
         seed: of split and training; runs of one seed are partners.
         metric: "srcc" or "plcc".
         part: "whole", a subset, or "subset_mean".
-        value: of the metric on the test part.
+        value: of the metric on the test split.
     """
 
     setting: str

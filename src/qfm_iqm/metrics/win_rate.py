@@ -21,7 +21,7 @@ AT_MOST = 20_000  # images that the bootstrap of the mean resamples; beyond, it 
 
 
 @dataclass(frozen=True)
-class Versus:
+class WinRate:
     """The second of two scores against the first, over the same images.
 
     Attributes:
@@ -49,7 +49,9 @@ class Versus:
     srcc: float | None
 
 
-def versus(first: npt.ArrayLike, second: npt.ArrayLike, *, higher_is_better: bool = True) -> Versus:
+def win_rate(
+    first: npt.ArrayLike, second: npt.ArrayLike, *, higher_is_better: bool = True
+) -> WinRate:
     """Compares two scores of the same N images.
 
     Args:
@@ -86,7 +88,7 @@ def versus(first: npt.ArrayLike, second: npt.ArrayLike, *, higher_is_better: boo
         correlation = srcc(a, b)
     except TableError:  # all scores of one side are equal
         correlation = None
-    return Versus(
+    return WinRate(
         change.size,
         wins,
         losses,

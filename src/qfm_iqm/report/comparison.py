@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.metrics.win_rate import versus
+from qfm_iqm.metrics.win_rate import win_rate
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.page import render
 from qfm_iqm.report.scores import SCRIPTS, Place, Progress, silent, table_data
@@ -64,7 +64,7 @@ def comparison_page(
     if not same_model:
         a_N, b_N, better = _ranks(better * a_N), _ranks(better * b_N), 1
     change_N = (better * (b_N - a_N)).round(6).tolist()
-    result = versus(a_N, b_N, higher_is_better=better > 0)
+    result = win_rate(a_N, b_N, higher_is_better=better > 0)
 
     order = sorted(range(len(both)), key=lambda i: -abs(change_N[i]))[:count]
     sides = (first, second)
@@ -95,7 +95,7 @@ def comparison_page(
             p for p in pairs.rows if first.scores[p[0]] is None or second.scores[p[1]] is None
         ],
         "only": [pairs.only_first, pairs.only_second],
-        "versus": asdict(result),
+        "win_rate": asdict(result),
     }
     return render(
         "compare.html",

@@ -46,7 +46,7 @@ class Sample:
         content: id of the content, the same for near-identical images.
         fixed: the crop a teacher scored; None draws one at random each epoch.
         hint: table and row of the teacher's tokens of that crop; None without.
-        rated: whether the label is people's, or may be learned as if it were; False for the
+        supervised: whether the label is people's, or may be learned as if it were; False for the
             unrated images of DLE, which have terms of their own in the objective.
         pair: whether it is a pair of crops to be ranked.
         degraded: name and level of the degradation that a drawn crop is shown under; None shows
@@ -58,7 +58,7 @@ class Sample:
     content: int
     fixed: PseudoLabel | None = None
     hint: tuple[TeacherTokens, int] | None = None
-    rated: bool = True
+    supervised: bool = True
     pair: bool = False
     degraded: tuple[str, int] | None = None
 
@@ -70,7 +70,7 @@ class Drawn(NamedTuple):
         crop: (3, S, S) uint8, or a stem's tokens.
         label: in label units.
         content: id.
-        rated: whether people rated it.
+        supervised: whether the label is people's, or may be learned as if it were.
         hint: the teacher's tokens (N, D), standardised; NaN without, and empty if none has any.
         worse: whether it is the worse crop of a pair, and the one before it the better.
     """
@@ -78,7 +78,7 @@ class Drawn(NamedTuple):
     crop: Tensor
     label: float
     content: int
-    rated: bool
+    supervised: bool
     hint: Tensor
     worse: bool = False
 
@@ -89,7 +89,7 @@ class Batch(NamedTuple):
     crop: Tensor
     label: Tensor
     content: Tensor
-    rated: Tensor
+    supervised: Tensor
     hint: Tensor
     worse: Tensor
 
@@ -196,7 +196,7 @@ class CropDataset(Dataset[list[Drawn]]):
             if sample.hint is not None:
                 table, row = sample.hint
                 hint_ND = table.get(row, flip=flip)
-        return [Drawn(crop, sample.label, sample.content, sample.rated, hint_ND)]
+        return [Drawn(crop, sample.label, sample.content, sample.supervised, hint_ND)]
 
     def _pair(self, sample: Sample, draw: np.random.Generator) -> list[Drawn]:
         """The better and the worse crop of a pair."""
@@ -207,7 +207,7 @@ class CropDataset(Dataset[list[Drawn]]):
                 crop.flip(-1) if flip else crop,
                 sample.label,
                 sample.content,
-                sample.rated,
+                sample.supervised,
                 self._no_hint,
                 worse,
             )
@@ -238,13 +238,13 @@ class CropDataset(Dataset[list[Drawn]]):
 class EpochOrder(Sampler[list[int]]):
     """Batches of samples in an order drawn from (seed, epoch); the last short one is dropped.
 
-    An epoch is one pass over the rated samples, which come first in the dataset. Each batch may
-    end with unrated ones (DLE), drawn in passes of their own: as many passes, or as small a part
-    of one, as the epoch has room for.
+    An epoch is one pass over the supervised samples, which come first in the dataset. Each batch
+    may end with unrated ones (DLE), drawn in passes of their own: as many passes, or as small a
+    part of one, as the epoch has room for.
 
     Args:
-        rated: number of rated samples.
-        batch_size: rated samples in a batch.
+        supervised: number of supervised samples.
+        batch_size: supervised samples in a batch.
         unrated: number of unrated samples behind them.
         unrated_batch: unrated samples in a batch.
         seed: of the order.
@@ -255,10 +255,16 @@ class EpochOrder(Sampler[list[int]]):
     """
 
     def __init__(
-        self, rated: int, batch_size: int, *, unrated: int = 0, unrated_batch: int = 0, seed: int
+        self,
+        supervised: int,
+        batch_size: int,
+        *,
+        unrated: int = 0,
+        unrated_batch: int = 0,
+        seed: int,
     ) -> None:
-        self._rated = rated
-        self._batch = min(batch_size, rated)
+        self._supervised = supervised
+        self._batch = min(batch_size, supervised)
         self._unrated = unrated
         self._unrated_batch = unrated_batch if unrated else 0
         self._seed = seed
@@ -266,18 +272,18 @@ class EpochOrder(Sampler[list[int]]):
         self.start = 0
 
     def __len__(self) -> int:
-        return self._rated // self._batch - self.start
+        return self._supervised // self._batch - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = self._rated // self._batch
-        rated = np.random.default_rng([self._seed, self.epoch]).permutation(self._rated)
+        batches = self._supervised // self._batch
+        supervised = np.random.default_rng([self._seed, self.epoch]).permutation(self._supervised)
         draw = np.random.default_rng([self._seed, self.epoch, 1])
         wanted = batches * self._unrated_batch
         passes = -(-wanted // self._unrated) if self._unrated else 0
-        unrated = [self._rated + draw.permutation(self._unrated) for _ in range(passes)]
+        unrated = [self._supervised + draw.permutation(self._unrated) for _ in range(passes)]
         unrated_order = np.concatenate([*unrated, np.empty(0, dtype=np.int64)])
         for i in range(self.start, batches):
             yield [
-                *rated[i * self._batch : (i + 1) * self._batch].tolist(),
+                *supervised[i * self._batch : (i + 1) * self._batch].tolist(),
                 *unrated_order[i * self._unrated_batch : (i + 1) * self._unrated_batch].tolist(),
             ]

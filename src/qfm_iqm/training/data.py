@@ -32,7 +32,7 @@ class TrainingData:
     Attributes:
         samples: of the training part and of the pseudo-labelled tables, and pairs of all their
             images; then the unrated ones.
-        rated: how many of the samples are not unrated.
+        supervised: how many of the samples have a label: people's, or a pseudo-label of a table.
         validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
         split: which image is in which part.
@@ -43,7 +43,7 @@ class TrainingData:
     """
 
     samples: list[Sample]
-    rated: int
+    supervised: int
     validation: RatedTable | None
     test: RatedTable
     split: Split
@@ -127,19 +127,19 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     photos = dict.fromkeys((sample.path, sample.content) for sample in samples)
     pairs = [Sample(path, math.nan, content, pair=True) for path, content in photos]
     samples += pairs * recipe.train.pairs_per_image
-    rated = len(samples)
+    supervised = len(samples)
     samples += [
         Sample(
             image.path,
             image.score,
             content_ids.setdefault(image.content, len(content_ids)),
-            rated=False,
+            supervised=False,
         )
         for image in unrated
     ]
     return TrainingData(
         samples=samples,
-        rated=rated,
+        supervised=supervised,
         validation=validation,
         test=test,
         split=split,

@@ -1,12 +1,13 @@
 """The objective of a training step (docs/method.md, section 8).
 
-    L = smoothL1(q, y) + w_qcc * ramp * L_qcc(rated)
+    L = smoothL1(q, y) + w_qcc * ramp * L_qcc(supervised)
         + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_hint
         + w_rank * L_rank
 
-Rated crops come with people's labels, unrated ones (DLE) with a teacher's. One module whose
-forward is a whole training step, so that data-parallel wrappers see every use of the network's
-parameters. Losses are taken on z-scored labels; the network itself speaks the label's units.
+Supervised crops come with a label of people or of a pseudo-labelled table, unrated ones (DLE) with
+a teacher's. One module whose forward is a whole training step, so that data-parallel wrappers see
+every use of the network's parameters. Losses are taken on z-scored labels; the network itself
+speaks the label's units.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
@@ -64,7 +65,7 @@ class Objective(nn.Module):
         contents_B: Tensor,
         epoch: float,
         *,
-        rated_B: Tensor | None = None,
+        supervised_B: Tensor | None = None,
         hints_BND: Tensor | None = None,
         worse_B: Tensor | None = None,
         draw: int = 0,
@@ -76,7 +77,7 @@ class Objective(nn.Module):
             labels_B: labels, or pseudo-labels (B,), in their own units; NaN for the crops of pairs.
             contents_B: content ids (B,).
             epoch: epochs done so far, with fraction.
-            rated_B: (B,) whether a crop's label is people's; None for all.
+            supervised_B: (B,) whether a crop's label is people's; None for all.
             hints_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
             worse_B: (B,) whether a crop is the worse one of a pair, which follows the better one.
             draw: seed of what this step draws.
@@ -86,11 +87,15 @@ class Objective(nn.Module):
             has crops.
         """
         config, scale = self.config, self.network.scale
-        rated_B = torch.ones_like(contents_B, dtype=torch.bool) if rated_B is None else rated_B
-        if self._teacher[0] is not None and not rated_B.all():
+        supervised_B = (
+            torch.ones_like(contents_B, dtype=torch.bool) if supervised_B is None else supervised_B
+        )
+        if self._teacher[0] is not None and not supervised_B.all():
             with torch.no_grad():
                 labels_B = labels_B.clone()
-                labels_B[~rated_B] = self._teacher[0](crops_BCSS[~rated_B]).to(labels_B.dtype)
+                labels_B[~supervised_B] = self._teacher[0](crops_BCSS[~supervised_B]).to(
+                    labels_B.dtype
+                )
         tokens_BND = self.network.encode(crops_BCSS)
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
         loss = quality_B.new_zeros(())
@@ -102,14 +107,18 @@ class Objective(nn.Module):
             # All that follows is for crops with a label.
             known_B = labels_B.isfinite()
             tokens_BND, quality_B = tokens_BND[known_B], quality_B[known_B]
-            labels_B, contents_B, rated_B = labels_B[known_B], contents_B[known_B], rated_B[known_B]
+            labels_B, contents_B, supervised_B = (
+                labels_B[known_B],
+                contents_B[known_B],
+                supervised_B[known_B],
+            )
             hints_BND = None if hints_BND is None else hints_BND[known_B]
             if not len(labels_B):
                 return {"loss": loss, **parts}
         target_B = scale.to_standard(labels_B)
         for name, chosen_B, weight in (
-            ("regression", rated_B, 1.0),
-            ("pseudo", ~rated_B, config.w_u * config.w_pl),
+            ("regression", supervised_B, 1.0),
+            ("pseudo", ~supervised_B, config.w_u * config.w_pl),
         ):
             if chosen_B.any():
                 regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
@@ -124,9 +133,11 @@ class Objective(nn.Module):
 
         # Pushed first: the freshest entries can be matched from the first step on, and a crop
         # never meets itself because its own content is excluded.
-        kept_B = {"rated": rated_B, "unrated": ~rated_B, "both": torch.ones_like(rated_B)}[
-            config.noise_from
-        ]
+        kept_B = {
+            "supervised": supervised_B,
+            "unrated": ~supervised_B,
+            "both": torch.ones_like(supervised_B),
+        }[config.noise_from]
         self.memory.push(tokens_BND[kept_B], target_B[kept_B], contents_B[kept_B])
         if not len(self.memory):  # features of unrated crops were asked for, and none came yet
             return {"loss": loss, **parts}
@@ -135,8 +146,8 @@ class Objective(nn.Module):
         perturbed_B = scale.to_standard(self.network.decode(perturbed_BND))
         ramp = self.ramp(epoch)
         for name, chosen_B, weight in (
-            ("qcc", rated_B, config.w_qcc),
-            ("qcc_unrated", ~rated_B, config.w_u),
+            ("qcc", supervised_B, config.w_qcc),
+            ("qcc_unrated", ~supervised_B, config.w_u),
         ):
             if chosen_B.any():
                 qcc = consistency(

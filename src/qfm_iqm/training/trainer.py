@@ -107,7 +107,7 @@ class Trainer:
             stems=self.stems,
         )
         self.order = EpochOrder(
-            self.data.rated,
+            self.data.supervised,
             config.batch_size,
             unrated=len(unrated),
             unrated_batch=max(1, round(config.batch_size * recipe.distillation.share)),
@@ -212,7 +212,7 @@ class Trainer:
                     batch.label.float(),
                     batch.content,
                     progress,
-                    rated_B=batch.rated,
+                    supervised_B=batch.supervised,
                     hints_BND=batch.hint,
                     worse_B=batch.worse,
                     draw=_seed(config.seed, epoch, self.step),

@@ -2,7 +2,7 @@
 "use strict";
 
 const data = JSON.parse($("#data").textContent);
-const { pairs, changes, versus, label, ranks } = data;
+const { pairs, changes, win_rate: winRate, label, ranks } = data;
 const tables = data.tables.map((table) => ({ ...table, columns: unpacked(table) }));
 const better = label.higher_is_better ? 1 : -1;
 const score = (p, side) => tables[side].columns.score[pairs[p][side]];
@@ -26,27 +26,27 @@ const position = (p, side) => (ranks ? ranks[side][p] : score(p, side));
 ["a", "b"].forEach((side, k) => {
   $(`#name-${side}`).textContent = data.names[k] + (data.models[k] ? ` · scored by ${data.models[k]}` : "");
 });
-const rate = versus.win_rate === null ? null : 100 * versus.win_rate;
+const rate = winRate.win_rate === null ? null : 100 * winRate.win_rate;
 const figures = [
-  ["Images compared", whole(versus.n), `by ${data.rule}`],
-  [`${winner("B")} in`, rate === null ? "–" : `${rate.toFixed(1)} %`, rate === null ? "" : `${(100 * versus.win_low).toFixed(1)} to ${(100 * versus.win_high).toFixed(1)}`],
+  ["Images compared", whole(winRate.n), `by ${data.rule}`],
+  [`${winner("B")} in`, rate === null ? "–" : `${rate.toFixed(1)} %`, rate === null ? "" : `${(100 * winRate.win_low).toFixed(1)} to ${(100 * winRate.win_high).toFixed(1)}`],
   ranks
-    ? ["Ranks lie apart by", `${(changes.reduce((sum, change) => sum + Math.abs(change), 0) / versus.n).toFixed(0)} %`, "on average"]
-    : ["Mean of B − A", signed(versus.mean, decimals), `${signed(versus.mean_low, decimals)} to ${signed(versus.mean_high, decimals)}`],
-  ["Rank correlation", versus.srcc === null ? "–" : versus.srcc.toFixed(3), "SRCC"],
+    ? ["Ranks lie apart by", `${(changes.reduce((sum, change) => sum + Math.abs(change), 0) / winRate.n).toFixed(0)} %`, "on average"]
+    : ["Mean of B − A", signed(winRate.mean, decimals), `${signed(winRate.mean_low, decimals)} to ${signed(winRate.mean_high, decimals)}`],
+  ["Rank correlation", winRate.srcc === null ? "–" : winRate.srcc.toFixed(3), "SRCC"],
 ];
 $("#figures").append(...figures.map(([name, value, small]) =>
   el("div", {}, el("dt", {}, name), el("dd", {}, value, " ", el("small", {}, small)))));
 
 const bar = (count, side) => {
   const node = el("span", { className: side });
-  node.style.width = `${(100 * count) / versus.n}%`;
+  node.style.width = `${(100 * count) / winRate.n}%`;
   return node;
 };
-$("#wins").append(bar(versus.wins, "b"), bar(versus.losses, "a"));
-const ties = versus.n - versus.wins - versus.losses;
+$("#wins").append(bar(winRate.wins, "b"), bar(winRate.losses, "a"));
+const ties = winRate.n - winRate.wins - winRate.losses;
 $("#wins-title").textContent = `Where ${winner("B")}`;
-$("#wins-text").textContent = `${winner("B")} in ${plural(versus.wins, "image")}, A in ${whole(versus.losses)}${ties ? `; ${whole(ties)} ${ranks ? "rank" : "score"} the same` : ""}.`;
+$("#wins-text").textContent = `${winner("B")} in ${plural(winRate.wins, "image")}, A in ${whole(winRate.losses)}${ties ? `; ${whole(ties)} ${ranks ? "rank" : "score"} the same` : ""}.`;
 $("#note").textContent = (rate === null ? "" : `The share is of the pairs that differ; ${ranks ? "its interval is" : "intervals are"} 95 %. `)
   + (ranks ? "Two models scored, whose scales may differ: they are compared by the ranks that they give, 0 % the worst image, 100 % the best." : "");
 $("#unit").textContent = meaning;
