@@ -80,8 +80,8 @@ def _announce(data: TrainingData, console: Console) -> None:
     """Says what is trained on."""
     unrated = len(data.samples) - data.supervised
     console.print(
-        f"{data.supervised} crops an epoch, {0 if data.validation is None else len(data.validation)} "
-        f"validation and "
+        f"{data.supervised} crops an epoch, "
+        f"{0 if data.validation is None else len(data.validation)} validation and "
         f"{len(data.test)} test images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
         + f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)
         + f"; {unrated} unrated images" * bool(unrated),
