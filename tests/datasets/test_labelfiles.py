@@ -5,7 +5,8 @@ import pytest
 from openpyxl import Workbook
 from scipy.io import savemat
 
-from qfm_iqm.datasets.labelfiles import matched, numbers, read_lines, read_mat, read_sheet
+from qfm_iqm.datasets.labelfiles import matched, read_lines, read_mat, read_sheet
+from qfm_iqm.datasets.table import finite_numbers
 from qfm_iqm.errors import TableError
 
 
@@ -100,9 +101,9 @@ def test_lines_with_any_ends_and_a_mark(tmp_path):
 
 
 def test_numbers_and_names_of_another_form_are_named(tmp_path):
-    assert numbers(tmp_path, "mos", ["1", " 2.5"]).tolist() == [1.0, 2.5]
+    assert finite_numbers(tmp_path, "mos", ["1", " 2.5"]).tolist() == [1.0, 2.5]
     with pytest.raises(TableError, match=r"2 of 3 values of mos .*row 1: 'inf', 3: ''"):
-        numbers(tmp_path, "mos", ["inf", "2", ""])
+        finite_numbers(tmp_path, "mos", ["inf", "2", ""])
     assert [one[1] for one in matched(r"(a)\.png", ["a.png", "A.PNG"], tmp_path, "x")] == ["a", "A"]
     with pytest.raises(TableError, match=r"names must look like a\.png, but 1 do not \(b\.png\)"):
         matched(r"(a)\.png", ["a.png", "b.png"], tmp_path, "a.png")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qfm_iqm.datasets.dataset import Dataset, find_below
-from qfm_iqm.datasets.table import RatedTable, first_few
+from qfm_iqm.datasets.dataset import Dataset
+from qfm_iqm.datasets.table import RatedTable, find_below, first_few
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.formats import SUFFIXES

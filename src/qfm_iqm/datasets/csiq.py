@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
-from qfm_iqm.datasets.labelfiles import matched, numbers, read_lines, read_sheet
-from qfm_iqm.datasets.table import RatedTable, content_of, first_few
+from qfm_iqm.datasets.labelfiles import matched, read_lines, read_sheet
+from qfm_iqm.datasets.table import RatedTable, content_of, finite_numbers, first_few
 from qfm_iqm.errors import TableError
 
 # Folder by the spellings of the kind in sheet and file names, and the spelling in file names.
@@ -41,7 +41,7 @@ def _read(root: Path) -> RatedTable:
             f"{content}.{_IN_NAMES.get(kind, kind)}.{level}.png"
             for content, kind, level in zip(contents, kinds, levels, strict=True)
         ]
-        numbers(path, "dmos_std", sheet["dmos_std"])
+        finite_numbers(path, "dmos_std", sheet["dmos_std"])
         columns["std"] = tuple(sheet["dmos_std"])
     else:
         lines = read_lines(path, 2)
@@ -53,7 +53,7 @@ def _read(root: Path) -> RatedTable:
         levels = [one[3] for one in found]
     return RatedTable(
         names=tuple(f"dst_imgs/{kind}/{file}" for kind, file in zip(kinds, files, strict=True)),
-        mos=numbers(path, "dmos", labels),
+        mos=finite_numbers(path, "dmos", labels),
         contents=tuple(map(content_of, contents)),
         columns=columns | {"distortion": tuple(kinds), "level": tuple(levels)},
         source=str(path),

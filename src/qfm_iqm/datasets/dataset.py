@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, find_below
 from qfm_iqm.errors import TableError
 
 
@@ -106,20 +106,3 @@ def label_file(root: Path, *candidates: str) -> Path:
     deeper = [child for child in below if any(find_below(child, one) for one in candidates)]
     hint = f"give {deeper[0]}" if deeper else "give the folder of the whole, unpacked download"
     raise TableError(f"{root} holds no label file {' or '.join(candidates)}: {hint}.")
-
-
-def find_below(root: Path, relative: str) -> Path | None:
-    """A file or folder below `root`, else the only one that differs in letter case; or None."""
-    place = root
-    for part in Path(relative).parts:
-        exact = place / part
-        if not exact.exists():
-            try:
-                alike = [one for one in place.iterdir() if one.name.casefold() == part.casefold()]
-            except OSError:
-                return None
-            if len(alike) != 1:
-                return None
-            exact = alike[0]
-        place = exact
-    return place

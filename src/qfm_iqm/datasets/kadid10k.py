@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
-from qfm_iqm.datasets.labelfiles import matched, numbers
+from qfm_iqm.datasets.labelfiles import matched
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.table import RatedTable, content_of, first_few
+from qfm_iqm.datasets.table import RatedTable, content_of, finite_numbers, first_few
 from qfm_iqm.errors import TableError
 
 KINDS = (
@@ -59,7 +59,7 @@ def _read(root: Path) -> RatedTable:
             f"{len(wrong)} images it is not ({first_few(wrong)})."
         )
     # Called var, but deviations: ratings of 4 and 5 with mean 4.57 deviate by .495.
-    numbers(path, "var", std := table.column("var"))
+    finite_numbers(path, "var", std := table.column("var"))
     return RatedTable(
         names=tuple(f"images/{name}" for name in table.names),
         mos=table.mos,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qfm_iqm.datasets.dataset import Dataset, find_below, label_file
-from qfm_iqm.datasets.labelfiles import numbers
+from qfm_iqm.datasets.dataset import Dataset, label_file
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import SPLITS, Split, official_split
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, find_below, finite_numbers
 from qfm_iqm.errors import TableError
 
 _FOLDERS = ("1024x768", "512x384")
@@ -27,7 +26,7 @@ def _read(root: Path) -> RatedTable:
     in_sets = path.name.lower() == _SETS
     table = read_table(path, label="MOS" if in_sets else "MOS_zscore")
     folder = next((name for name in _FOLDERS if find_below(root, name)), _FOLDERS[0])
-    numbers(path, "SD", std := table.column("sd"))
+    finite_numbers(path, "SD", std := table.column("sd"))
     columns = {"std": std}
     beside = (find_below(root, place) for place in _places(_SETS))
     sets = path if in_sets else next((one for one in beside if one is not None), None)

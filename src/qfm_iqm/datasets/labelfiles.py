@@ -129,29 +129,6 @@ def read_lines(path: Path, fields: int) -> list[list[str]]:
     return [cells for _, cells in lines]
 
 
-def numbers(path: Path, what: str, values: Sequence[str] | Numbers) -> Numbers:
-    """Values as numbers (N,).
-
-    Raises:
-        TableError: some are none, or not finite; says which rows.
-    """
-    found = np.array([_number(value) for value in values], dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(found)).tolist()
-    if bad:
-        shown = first_few([f"{i + 1}: '{values[i]}'" for i in bad], "row")
-        raise TableError(
-            f"{path}: {len(bad)} of {len(found)} values of {what} are no finite numbers ({shown})."
-        )
-    return found
-
-
-def _number(value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return float("nan")
-
-
 def same_length(path: Path, columns: Mapping[str, Sequence[object] | Numbers]) -> int:
     """The one length of columns that belong together.
 

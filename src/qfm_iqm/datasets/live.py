@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
-from qfm_iqm.datasets.labelfiles import numbers, read_mat, same_length
-from qfm_iqm.datasets.table import RatedTable, content_of
+from qfm_iqm.datasets.labelfiles import read_mat, same_length
+from qfm_iqm.datasets.table import RatedTable, content_of, finite_numbers
 from qfm_iqm.errors import TableError
 
 TERMS = "any purpose, with LIVE's copyright notice and the source acknowledged"
@@ -29,11 +29,11 @@ def _read(root: Path) -> RatedTable:
     if rows != len(names):
         raise TableError(f"{path} must hold {len(names)} labels, but it holds {rows}.")
     # Copies of the references lie among the degraded images and have no label of their own.
-    kept = np.flatnonzero(numbers(path, "orgs", orgs) == 0).tolist()
-    deviations = numbers(path, "dmos_std", [std[i] for i in kept])
+    kept = np.flatnonzero(finite_numbers(path, "orgs", orgs) == 0).tolist()
+    deviations = finite_numbers(path, "dmos_std", [std[i] for i in kept])
     return RatedTable(
         names=tuple(names[i] for i in kept),
-        mos=numbers(path, "dmos_new", [dmos[i] for i in kept]),
+        mos=finite_numbers(path, "dmos_new", [dmos[i] for i in kept]),
         contents=tuple(content_of(str(references[i])) for i in kept),
         columns={
             "std": tuple(map(repr, deviations.tolist())),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
-from qfm_iqm.datasets.labelfiles import numbers, read_mat, same_length
+from qfm_iqm.datasets.labelfiles import read_mat, same_length
 from qfm_iqm.datasets.live import TERMS
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, finite_numbers
 
 # Shown to the raters for training; they come first in the files and belong to no experiment.
 _TRAINING = frozenset(f"t{n}.bmp" for n in range(1, 8))
@@ -24,11 +24,11 @@ def _read(root: Path) -> RatedTable:
         {"AllImages_release": names, "AllMOS_release": mos, "AllStdDev_release": std},
     )
     kept = [i for i, name in enumerate(names) if name.lower() not in _TRAINING]
-    deviations = numbers(std_path, "AllStdDev_release", [std[i] for i in kept])
+    deviations = finite_numbers(std_path, "AllStdDev_release", [std[i] for i in kept])
     return RatedTable(
         names=tuple(f"Images/{names[i]}" for i in kept),
         contents=tuple(names[i] for i in kept),
-        mos=numbers(path, "AllMOS_release", [mos[i] for i in kept]),
+        mos=finite_numbers(path, "AllMOS_release", [mos[i] for i in kept]),
         columns={"std": tuple(map(repr, deviations.tolist()))},
         source=str(path),
     )

@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from qfm_iqm.datasets.table import RatedTable, column_key, content_of, first_few
+from qfm_iqm.datasets.table import Floats, RatedTable, column_key, content_of, finite_numbers
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import replacing, writing_text
 from qfm_iqm.text_tables import SUFFIXES, TextTable, guarded, read_text_table
@@ -78,6 +75,14 @@ class Cells:
         cells = self.columns.pop(column_key(column), None)
         return cells if cells is None or self.text is None else self.text.numbers(cells)
 
+    def finite(self, column: str, values: Sequence[str]) -> Floats:
+        """The values of a column as finite numbers.
+
+        Raises:
+            TableError: some are none; says in which lines.
+        """
+        return finite_numbers(f"{self.source}{self.form}", f"'{column}'", values, self.places)
+
     def lacks(self, column: str) -> TableError:
         """The refusal of a table without a column that was asked for."""
         return TableError(
@@ -120,7 +125,7 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
         contents = tuple(map(content_of, columns.pop(reference_key)))
     return RatedTable(
         names=names,
-        mos=None if values is None else label_numbers(cells, label, values),
+        mos=None if values is None else cells.finite(label, values),
         contents=contents,
         columns=columns,
         source=str(path),
@@ -188,31 +193,6 @@ def _read_parquet(path: Path) -> Read:
     ]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return list(table.schema.names), [f"row {n}" for n in range(1, len(rows) + 1)], rows, None
-
-
-def label_numbers(cells: Cells, label: str, values: Sequence[str]) -> npt.NDArray[np.float64]:
-    """The label column as finite numbers.
-
-    Raises:
-        TableError: some are none; lists the rows.
-    """
-    numbers = np.array([_number(value) for value in values], dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(numbers)).tolist()
-    if bad:
-        shown = first_few([f"{cells.places[i]}: '{values[i]}'" for i in bad])
-        raise TableError(
-            f"{cells.source}: the label '{label}' must be a finite number, but {len(bad)} rows "
-            f"hold something else ({shown}); correct them or take them out{cells.form}."
-        )
-    return numbers
-
-
-def _number(text: str) -> float:
-    # Python would read 1_000 as a number; no table means that.
-    try:
-        return float("nan" if "_" in text else text)
-    except ValueError:
-        return float("nan")
 
 
 def _unique_keys(header: Iterable[str]) -> list[str]:

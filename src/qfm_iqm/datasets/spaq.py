@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file
-from qfm_iqm.datasets.labelfiles import numbers, read_sheet
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.labelfiles import read_sheet
+from qfm_iqm.datasets.table import RatedTable, finite_numbers
 
 _ATTRIBUTES = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
 
@@ -21,7 +21,7 @@ def _read(root: Path) -> RatedTable:
     return RatedTable(
         names=tuple(f"TestImage/{name}" for name in sheet["image_name"]),
         contents=tuple(sheet["image_name"]),
-        mos=numbers(path, "MOS", sheet["mos"]),
+        mos=finite_numbers(path, "MOS", sheet["mos"]),
         columns={name.lower(): tuple(sheet[name.lower()]) for name in _ATTRIBUTES},
         source=str(path),
     )

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.image.formats import SUFFIXES
 
 Indices = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,8 @@ class RatedTable:
     def find(self, root: Path) -> list[Path | None]:
         """The file of every image below `root` as `paths` finds them; None where there is none."""
         listings: dict[Path, dict[str, list[str]]] = {}
-        return [_locate(Path(root), name, listings) for name in self.names]
+        found = (find_below(Path(root), name, listings) for name in self.names)
+        return [path if path is not None and path.is_file() else None for path in found]
 
     def paths(self, root: Path) -> list[Path]:
         """The file of every image below `root`, in the table's order.
@@ -189,23 +192,28 @@ class RatedTable:
         return paths
 
 
-def _locate(root: Path, name: str, listings: dict[Path, dict[str, list[str]]]) -> Path | None:
-    """The file called `name` below `root`, else the only one that differs in letter case."""
-    exact = root / name
-    if _is_file(exact):
-        return exact
+def find_below(
+    root: Path, name: str, listings: dict[Path, dict[str, list[str]]] | None = None
+) -> Path | None:
+    """Finds a file or folder below `root`, else the only one that differs in letter case.
+
+    Args:
+        root: folder to look in.
+        name: relative to it.
+        listings: of folders that were read before; filled here.
+    """
+    if _is_there(root / name):
+        return root / name
+    listings = {} if listings is None else listings
     folder = root
     for part in Path(name).parts:
         if folder not in listings:
             listings[folder] = _listing(folder)
         entries = listings[folder].get(part.casefold(), [])
-        if part in entries:
-            folder = folder / part
-        elif len(entries) == 1:
-            folder = folder / entries[0]
-        else:
+        if part not in entries and len(entries) != 1:
             return None
-    return folder if _is_file(folder) else None
+        folder = folder / (part if part in entries else entries[0])
+    return folder
 
 
 def _listing(folder: Path) -> dict[str, list[str]]:
@@ -219,9 +227,9 @@ def _listing(folder: Path) -> dict[str, list[str]]:
     return entries
 
 
-def _is_file(path: Path) -> bool:
+def _is_there(path: Path) -> bool:
     try:
-        return path.is_file()
+        return path.exists()
     except OSError:  # a name too long for the file system is no file either
         return False
 
@@ -244,3 +252,36 @@ def first_few(items: Sequence[object], word: str = "") -> str:
     """Up to three items for a message, after the word that says what they are."""
     shown = ", ".join(str(item) for item in items[:3])
     return f"{word} {shown}".strip() + (", ..." if len(items) > 3 else "")
+
+
+def finite_numbers(
+    source: object, what: str, values: Sequence[object] | Floats, places: Sequence[str] = ()
+) -> Floats:
+    """Reads values as finite numbers (N,).
+
+    Args:
+        source: the file, for messages.
+        what: is read, for messages.
+        values: numbers or texts.
+        places: of the values, for messages; their rows where none are given.
+
+    Raises:
+        TableError: some are no finite numbers; says where the first of them stand.
+    """
+    found = np.array([_number(value) for value in values], dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(found)).tolist()
+    if bad:
+        shown = [f"{places[i] if places else f'row {i + 1}'}: '{values[i]}'" for i in bad]
+        raise TableError(
+            f"{source}: {len(bad)} of {len(found)} values of {what} are no finite numbers "
+            f"({first_few(shown)}); correct them or take them out."
+        )
+    return found
+
+
+def _number(value: Any) -> float:
+    # Python would read 1_000 as a number; no table means that.
+    try:
+        return float("nan" if isinstance(value, str) and "_" in value else value)
+    except (TypeError, ValueError):
+        return float("nan")

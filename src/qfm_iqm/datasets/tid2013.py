@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qfm_iqm.datasets.dataset import Dataset, find_below, label_file
-from qfm_iqm.datasets.labelfiles import matched, numbers, read_lines, same_length
-from qfm_iqm.datasets.table import RatedTable, content_of
+from qfm_iqm.datasets.dataset import Dataset, label_file
+from qfm_iqm.datasets.labelfiles import matched, read_lines, same_length
+from qfm_iqm.datasets.table import RatedTable, content_of, find_below, finite_numbers
 
 KINDS = (
     "additive Gaussian noise",
@@ -51,11 +51,11 @@ def _read(root: Path) -> RatedTable:
     if (std_path := find_below(root, _DEVIATIONS)) is not None:
         std = [cells[0] for cells in read_lines(std_path, 1)]
         same_length(path, {"mos_with_names.txt": files, _DEVIATIONS: std})
-        numbers(std_path, "the standard deviations", std)
+        finite_numbers(std_path, "the standard deviations", std)
         columns["std"] = tuple(std)
     return RatedTable(
         names=tuple(f"distorted_images/{file}" for file in files),
-        mos=numbers(path, "the labels", labels),
+        mos=finite_numbers(path, "the labels", labels),
         contents=tuple(content_of(one[1]) for one in found),
         columns=columns,
         source=str(path),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.datasets.reading import label_numbers, read_cells, read_table
+from qfm_iqm.datasets.reading import read_cells, read_table
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.correlation import METRICS, srcc
@@ -99,7 +99,7 @@ def read_scores(path: Path, column: str = "score") -> tuple[tuple[str, ...], Flo
     scores = np.full(len(names), np.nan)
     scored = [row for row, value in enumerate(values) if value.strip()]
     given = replace(cells, places=[cells.places[row] for row in scored])
-    scores[scored] = label_numbers(given, column, [values[row] for row in scored])
+    scores[scored] = given.finite(column, [values[row] for row in scored])
     return names, scores
 
 
