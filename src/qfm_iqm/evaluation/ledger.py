@@ -28,24 +28,16 @@ from qfm_iqm.model.card import ModelCard
 from qfm_iqm.text_tables import guarded
 
 NAME = "test_ledger.csv"
-ENVIRONMENT = "QFM_TEST_LEDGER"
 _PROJECT = Path("benchmarks/results") / NAME
 
 
 class Look(NamedTuple):
-    """A look at a test split.
+    """A look at a test split: figures of all its images, and what they were for.
 
     Attributes:
         date: of the day, UTC.
         commit: of this package's code, with `-dirty` if it was changed; else its version.
-        model: its name.
-        weights_sha256: of its weights.
-        data: what it was trained on, in its card's words.
-        split_sha256: of the split.
-        images: of the test split.
-        srcc: on all of them.
-        plcc: likewise.
-        why: what the look was for.
+        data: what the model was trained on, in its card's words.
     """
 
     date: str
@@ -91,8 +83,8 @@ def record_look(evaluation: Evaluation, card: ModelCard, beside: Path, why: str)
 
 
 def ledger_path(beside: Path) -> Path:
-    """The ledger for results that lie at a place; see the rule above."""
-    if named := os.environ.get(ENVIRONMENT):
+    """The ledger's place for results that lie at `beside`; see the rule above."""
+    if named := os.environ.get("QFM_TEST_LEDGER"):
         return Path(named)
     return _PROJECT if _PROJECT.is_file() else beside.parent / NAME
 

@@ -16,7 +16,7 @@ Shapes: M entries in memory, B crops in a batch, D token width.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -72,16 +72,9 @@ class MatchingRule(Protocol):
 
 @torch.no_grad()
 def match_quality(
-    semantics_BD: Tensor,
-    labels_B: Tensor,
-    contents_B: Tensor,
-    memory: MemoryBank,
-    *,
-    tau: float = 0.25,
-    delta: float = 1.0,
-    top_k: int = 1,
-    generator: torch.Generator | None = None,
-) -> Matches:
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
+    tau: float = 0.25, top_k: int = 1, generator: torch.Generator | None = None, **_: object,
+) -> Matches:  # fmt: skip
     """Matches each crop with the semantically farthest entry of like quality."""
     cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
     near_BM = other_BM & (gap_BM <= tau)
@@ -90,16 +83,9 @@ def match_quality(
 
 @torch.no_grad()
 def match_semantics(
-    semantics_BD: Tensor,
-    labels_B: Tensor,
-    contents_B: Tensor,
-    memory: MemoryBank,
-    *,
-    tau: float = 0.25,
-    delta: float = 1.0,
-    top_k: int = 1,
-    generator: torch.Generator | None = None,
-) -> Matches:
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
+    delta: float = 1.0, top_k: int = 1, generator: torch.Generator | None = None, **_: object,
+) -> Matches:  # fmt: skip
     """Matches each crop with the semantically nearest entry of unlike quality."""
     cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
     far_BM = other_BM & (gap_BM >= delta)
@@ -108,16 +94,9 @@ def match_semantics(
 
 @torch.no_grad()
 def match_random(
-    semantics_BD: Tensor,
-    labels_B: Tensor,
-    contents_B: Tensor,
-    memory: MemoryBank,
-    *,
-    tau: float = 0.25,
-    delta: float = 1.0,
-    top_k: int = 1,
-    generator: torch.Generator | None = None,
-) -> Matches:
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
+    generator: torch.Generator | None = None, **_: object,
+) -> Matches:  # fmt: skip
     """Matches each crop with an entry of other content drawn uniformly."""
     other_BM = contents_B[:, None] != memory.contents_M[None, :]
     lots_BM = torch.rand(other_BM.shape, generator=generator).to(other_BM.device)
@@ -126,19 +105,12 @@ def match_random(
 
 @torch.no_grad()
 def match_gaussian(
-    semantics_BD: Tensor,
-    labels_B: Tensor,
-    contents_B: Tensor,
-    memory: MemoryBank,
-    *,
-    tau: float = 0.25,
-    delta: float = 1.0,
-    top_k: int = 1,
-    generator: torch.Generator | None = None,
-) -> Matches:
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
+    generator: torch.Generator | None = None, **options: Any,
+) -> Matches:  # fmt: skip
     """Replaces what `match_quality` finds by Gaussian noise of the same norm."""
     matches = match_quality(
-        semantics_BD, labels_B, contents_B, memory, tau=tau, top_k=top_k, generator=generator
+        semantics_BD, labels_B, contents_B, memory, generator=generator, **options
     )
     return matches._replace(tokens_BND=gaussian_like(matches.tokens_BND, generator=generator))
 
