@@ -230,5 +230,5 @@ def test_an_unreadable_image_and_a_broken_model_are_refused(model, table, tmp_pa
     with pytest.raises(ImageError, match="photo_00"):
         diagnose(model, table, tmp_path, **OPTIONS)
     torch.nn.init.constant_(model.network.decoder.head.weight, math.nan)
-    with pytest.raises(ModelError, match=r"answers to .*photo_00\.jpg are not finite"):
+    with pytest.raises(ModelError, match=r"predictions for .*photo_00\.jpg are not finite"):
         diagnose(model, table, photo_folder, **OPTIONS)

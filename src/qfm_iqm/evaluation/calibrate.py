@@ -57,18 +57,18 @@ def calibrated_card(
         )
     units = _rating_units(model.card.label, table, ends, higher_is_better)
     rows = score_rated(model, table, root, device=device, progress=progress)
-    answers = np.array([row.score for row in rows], dtype=np.float64)
+    predictions = np.array([row.score for row in rows], dtype=np.float64)
     ratings = np.asarray(table.mos)
     # Where low is good, the curve is fitted to what is lost: both sides rise then.
-    answer_sign, sign = (1 if u.higher_is_better else -1 for u in (model.card.label, units))
+    prediction_sign, sign = (1 if u.higher_is_better else -1 for u in (model.card.label, units))
     found = calibrate(
-        answer_sign * answers,
+        prediction_sign * predictions,
         sign * ratings,
-        sign * _as_it_was(answers, model.card.label, units),
+        sign * _as_it_was(predictions, model.card.label, units),
         kind=kind,
     )
-    order = slice(None, None, answer_sign)
-    x, y = (answer_sign * found.x)[order], (sign * found.y)[order]
+    order = slice(None, None, prediction_sign)
+    x, y = (prediction_sign * found.x)[order], (sign * found.y)[order]
     curve = Curve(kind=kind, x=tuple(x.tolist()), y=tuple(y.tolist()))
     return _with_curve(model.card, curve, units, found, sign * found.predicted, ratings), found
 
@@ -93,13 +93,13 @@ def _rating_units(
     return LabelUnits(name="rating", minimum=low, maximum=high, higher_is_better=higher)
 
 
-def _as_it_was(answers: FloatArray, label: LabelUnits, units: LabelUnits) -> FloatArray:
+def _as_it_was(predictions: FloatArray, label: LabelUnits, units: LabelUnits) -> FloatArray:
     """Answers in the ratings' units, by the ends of both scales alone."""
     assert units.minimum is not None
     assert units.maximum is not None
     if label.span is None:
-        return answers
-    shares = np.array([label.show(answer) for answer in answers]) / 100
+        return predictions
+    shares = np.array([label.show(prediction) for prediction in predictions]) / 100
     worst, best = units.minimum, units.maximum
     if not units.higher_is_better:
         worst, best = best, worst

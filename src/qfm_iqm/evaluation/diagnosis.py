@@ -94,7 +94,7 @@ def diagnose(
         QFMError: `alpha` or `tau` is out of range.
         TableError: no labels or constant ones, too few images, names that match no file.
         ImageError: an image cannot be read.
-        ModelError: the model's answers are not finite numbers.
+        ModelError: the model's predictions are not finite numbers.
     """
     for name, value in (("alpha", alpha), ("tau", tau)):
         if not 0 <= value < math.inf:
@@ -131,10 +131,10 @@ def diagnose(
         centre_CSS = _centre(image_CHW, preprocessing.crop)
         noise = zlib.crc32(f"{seed}:{images.names[i]}".encode())
         degraded = [distort(centre_CSS, kind, level, noise) for kind, level in asked]
-        tokens_1ND, answers = _answers(network, [centre_CSS, *degraded], batch_size)
-        if not answers.isfinite().all():
-            raise ModelError(f"The model's answers to {path} are not finite numbers.")
-        drops_MR[i] = direction * (answers[0] - answers[1:])
+        tokens_1ND, predictions = _predictions(network, [centre_CSS, *degraded], batch_size)
+        if not predictions.isfinite().all():
+            raise ModelError(f"The model's predictions for {path} are not finite numbers.")
+        drops_MR[i] = direction * (predictions[0] - predictions[1:])
         memory.push(tokens_1ND, labels_M[i : i + 1], contents_M[i : i + 1])
 
     noise_sensitivity, fallbacks = _noise_sensitivity(network, memory, alpha, tau, batch_size)
@@ -202,17 +202,17 @@ def _descriptor(
     return torch.cat(parts).double().mean(0)
 
 
-def _answers(
+def _predictions(
     network: QualityNetwork, crops: Sequence[Tensor], batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """The first crop's tokens (1, 1 + N, D), and the answers to all, in standard units."""
-    first_1ND, answers = None, []
+    """The first crop's tokens (1, 1 + N, D), and the predictions of all, in standard units."""
+    first_1ND, predictions = None, []
     for crops_BCSS in _batches(crops, batch_size, network.scale.mean.device):
         tokens_BND = network.encode(crops_BCSS)
-        answers.append(network.decoder(tokens_BND).cpu())
+        predictions.append(network.decoder(tokens_BND).cpu())
         first_1ND = tokens_BND[:1] if first_1ND is None else first_1ND
     assert first_1ND is not None
-    return first_1ND, torch.cat(answers).double()
+    return first_1ND, torch.cat(predictions).double()
 
 
 def _noise_sensitivity(

@@ -23,8 +23,8 @@ class MethodConfig(BaseModel):
         alpha: weight of the matched features that are added.
         tokens: which tokens are perturbed.
         renormalise: bring each perturbed token back to the norm it had.
-        target: what the perturbed answer should be: the crop's own answer ("own"), the same with
-            gradient ("own_gradient"), or the label ("label").
+        target: what the perturbed prediction should be: the crop's own prediction ("own"), the
+            same with gradient ("own_gradient"), or the label ("label").
         w_qcc: weight of the consistency term of supervised crops.
         w_u: weight of all terms of unrated crops (DLE).
         w_pl: weight, within these, of regression on the teacher's pseudo-label.

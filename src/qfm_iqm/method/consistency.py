@@ -1,4 +1,4 @@
-"""Quality Consistency Constraint: the same answer with another image's semantics added.
+"""Quality Consistency Constraint: the same prediction with another image's semantics added.
 
     F~_i = F_i + alpha * sg(F_j*)          the perturbed decoder input
     L_qcc = mean_i smoothL1(D(F~_i), target_i),   target = sg(D(F_i)) by default
@@ -60,13 +60,13 @@ def consistency(
     *,
     target: Literal["own", "own_gradient", "label"] = "own",
 ) -> Tensor:
-    """L_qcc: what the added features changed in the answers, in standard units.
+    """L_qcc: what the added features changed in the predictions, in standard units.
 
     Args:
-        perturbed_B: answers (B,) to the perturbed tokens.
-        own_B: answers to the crops' own.
+        perturbed_B: predictions (B,) of the perturbed tokens.
+        own_B: predictions of the crops' own.
         labels_B: labels or pseudo-labels; needed for the target "label".
-        target: what the perturbed answer should be; see `MethodConfig`.
+        target: what the perturbed prediction should be; see `MethodConfig`.
     """
     targets_B = {"own": own_B.detach(), "own_gradient": own_B, "label": labels_B}[target]
     if targets_B is None:
