@@ -127,7 +127,7 @@ def test_an_official_split_keeps_its_parts_and_lends_validation_from_training(of
     assert folds[0] == folds[1]
     assert folds[0].validation != folds[2].validation
     only = RatedTable(("a", "b"), [1, 2], columns={"split": ("train", "val")})
-    with pytest.raises(TableError, match="no test part"):
+    with pytest.raises(TableError, match="no test split"):
         official_fold(only, validation=0.1, fold=0)
 
 

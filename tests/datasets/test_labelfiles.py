@@ -102,7 +102,7 @@ def test_lines_with_any_ends_and_a_mark(tmp_path):
 
 def test_numbers_and_names_of_another_form_are_named(tmp_path):
     assert finite_numbers(tmp_path, "mos", ["1", " 2.5"]).tolist() == [1.0, 2.5]
-    with pytest.raises(TableError, match=r"2 of 3 values of mos .*row 1: 'inf', 3: ''"):
+    with pytest.raises(TableError, match=r"2 of 3 values of mos .*row 1: 'inf', row 3: ''"):
         finite_numbers(tmp_path, "mos", ["inf", "2", ""])
     assert [one[1] for one in matched(r"(a)\.png", ["a.png", "A.PNG"], tmp_path, "x")] == ["a", "A"]
     with pytest.raises(TableError, match=r"names must look like a\.png, but 1 do not \(b\.png\)"):
