@@ -314,11 +314,11 @@ def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:
         found = {(row["part"], row["metric"]): row for row in csv.DictReader(stream)}
-    for part, kept in (("whole", slice(None)), ("whole without excluded", slice(3, None))):
+    for part, kept in (("whole", slice(None)), ("whole (kept)", slice(3, None))):
         expected = stats.spearmanr(scores[kept], table.mos[kept]).statistic
         assert float(found[part, "srcc"]["value"]) == pytest.approx(expected)
         assert int(found[part, "srcc"]["n"]) == len(scores[kept])
-    assert "without excluded" in answer.out
+    assert "(kept)" in answer.out
     names.write_text("nobody.png\n")
     assert "1 excluded names are not in" in qfm(*command).err
     names.write_text("\n".join(table.names))

@@ -128,7 +128,10 @@ def test_parquet_that_is_refused(tmp_path, columns, message):
         ("name,mos\na,inf\n", "line 2: 'inf'"),
         ("name,mos\na,1e999\n", "line 2: '1e999'"),
         ("name,mos\na,1_0\n", "line 2: '1_0'"),
-        ("name,mos\n" + "".join(f"{i},x\n" for i in range(5)), "5 of 5 values .*line 4: 'x', \\.\\.\\."),
+        (
+            "name,mos\n" + "".join(f"{i},x\n" for i in range(5)),
+            "5 of 5 values .*line 4: 'x', \\.\\.\\.",
+        ),
         ('name,mos\na,"1,500"\n', "line 2: '1,500'"),
         ("name;mos\na;0,5\nb;0.5\n", "semicolons.*line 2: '0,5'"),
         ("name,mos\na,0,5\nb,1\n", "header's 2 cells, but 1 do not \\(line 2\\)"),

@@ -34,7 +34,9 @@ def evaluate(
     ] = None,
     exclude: Annotated[
         Path | None,
-        typer.Option(help="A list of names, one a line: figures without them follow the others."),
+        typer.Option(
+            help="A list of names, one a line: figures of the images kept follow the others."
+        ),
     ] = None,
     why: Annotated[
         str | None,

@@ -24,7 +24,7 @@ from qfm_iqm.text_tables import read_text
 
 Floats = npt.NDArray[np.float64]
 
-WITHOUT = " without excluded"  # ends the name of a part from which images are excluded
+KEPT = " (kept)"  # ends the name of a part from which images are excluded
 
 _TRIED = 3  # images without a score for which the reason is looked for
 
@@ -179,7 +179,7 @@ def evaluate_scores(
         n_boot: bootstrap resamples behind each interval.
         metrics: which; see `metrics.evaluation.evaluate`.
         excluded: names of images, such as near-duplicates of training images; the figures without
-            them follow the others, and `WITHOUT` ends the names of their parts.
+            them follow the others, and `KEPT` ends the names of their parts.
 
     Raises:
         TableError: scores of which a correlation does not exist, or excluded names that the table
@@ -187,7 +187,7 @@ def evaluate_scores(
     """
     values = np.asarray(scores, dtype=np.float64)
     rows: tuple[Row, ...] = ()
-    for kept, ending in ((range(len(table)), ""), (kept_rows(table, excluded), WITHOUT)):
+    for kept, ending in ((range(len(table)), ""), (kept_rows(table, excluded), KEPT)):
         if ending and not excluded:
             continue
         some = table.select(kept)
