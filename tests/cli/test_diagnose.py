@@ -115,7 +115,7 @@ def test_only_a_part_and_only_some(qfm, labels, photo_folder, tiny_model_folder,
         assert (found["settings"]["images"], found["part"]) == (11, part)
     refused = qfm("diagnose", tiny_model_folder, *arguments, "--part", "test")
     assert refused.code == 2
-    assert "records no split" in refused.err
+    assert "records no rule" in refused.err
 
 
 def test_a_model_that_reacts_to_nothing_is_named(

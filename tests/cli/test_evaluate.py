@@ -212,7 +212,7 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
     assert "--why is for a look at the test split" in answer.err
     refused = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--part", "test")
     assert refused.code == 2
-    assert "records no split" in refused.err
+    assert "records no rule" in refused.err
 
 
 def test_figures_are_recorded_in_the_card(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
