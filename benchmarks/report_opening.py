@@ -83,7 +83,7 @@ def table(photos: list[Path], rows: int) -> ScoreTable:
         {
             "path": [f"{photos[i % len(photos)].name}" for i in range(rows)],
             "score": scores.tolist(),
-            "spread": (scores / 20).round(6).tolist(),
+            "crop_std": (scores / 20).round(6).tolist(),
             "width": [512] * rows,
             "height": [512] * rows,
             "error": [""] * rows,

@@ -67,7 +67,7 @@ def test_filters_and_export(report):
         report.click("#export")
     rows = list(csv.DictReader(saved.value.path().open(encoding="utf-8", newline="")))
     assert [float(found["score"]) for found in rows] == [20, 4]
-    assert list(rows[0])[:3] == ["path", "score", "spread"]
+    assert list(rows[0])[:3] == ["path", "score", "crop_std"]
     assert rows[1]["path"].startswith("two/photo_00")
     report.select_option("#status", "scored")
     report.select_option("#folder", "")

@@ -68,9 +68,9 @@ def test_a_small_image_is_said_to_be_unlike_photos(qfm, tiny_model_folder, tmp_p
     assert answer.code == 0
     assert "Unlike the photos the model knows: 1 of these." in answer.err
     images = json.loads(out[0].read_text())["images"]
-    assert [image["unusual"] for image in images] == [True, None]
+    assert [image["out_of_distribution"] for image in images] == [True, None]
     said = [case.text for case in ElementTree.parse(out[1]).iter("system-out")]
-    assert [text.endswith(", unusual") for text in said] == [True, False]
+    assert [text.endswith(", out of distribution") for text in said] == [True, False]
 
 
 def test_a_baseline(qfm, scored, tiny_model_folder, tmp_path):

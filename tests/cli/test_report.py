@@ -51,7 +51,7 @@ def test_two_tables_become_a_comparison(qfm, scored):
 def test_tables_that_excel_saved(qfm, scored):
     with (scored / "scores.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    numbers = {header.index(name) for name in ("score", "spread", "seconds")}
+    numbers = {header.index(name) for name in ("score", "crop_std", "seconds")}
     german = [[c.replace(".", ",") if i in numbers else c for i, c in enumerate(r)] for r in rows]
     with (scored / "semicolons.csv").open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file, delimiter=";").writerows([header, *german, [""] * len(header)])

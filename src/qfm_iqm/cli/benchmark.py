@@ -95,8 +95,7 @@ def _run(
     changes: list[str],
     allow_leaks: bool,
 ) -> None:
-    from qfm_iqm.files import copy_whole
-    from qfm_iqm.scoring.row import check_output
+    from qfm_iqm.files import check_output, copy_whole
 
     console = messages()
     with extra("train", "A benchmark"):
@@ -108,7 +107,7 @@ def _run(
         recipe, folder, protocol=protocol, folds=folds, shares=shares, changes=changes
     )
     if results is not None:
-        check_output(results / f"{name}_summary.csv")
+        check_output(results / f"{name}_summary.csv", ".csv")
     reporter = Reporter(console)
     try:
         recipes = {fold.number: fold.recipe for fold in plan}

@@ -1,4 +1,4 @@
-"""`qfm compare`: score files of several methods on the same images, and what differs for sure."""
+"""`qfm compare`: score tables of several methods on the same images, and what differs for sure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def compare(
-    scores: Annotated[list[Path], typer.Argument(help="Score files: CSV or Parquet, name,score.")],
+    scores: Annotated[list[Path], typer.Argument(help="Score tables: CSV, JSON lines or Parquet.")],
     labels: Annotated[
-        Path | None, typer.Option(help="Table of labels. Default: the first score file's mos.")
+        Path | None, typer.Option(help="Table of labels. Default: the first score table's mos.")
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the scores.")] = "score",
     label: Label = "mos",
@@ -47,12 +47,12 @@ def compare(
     direction of labels and scores.
     """
     from qfm_iqm.evaluation.methods import side_by_side
+    from qfm_iqm.files import check_output
     from qfm_iqm.metrics.evaluation import evaluate
     from qfm_iqm.metrics.significance import compare_methods
-    from qfm_iqm.scoring.row import check_output
 
     if out is not None:
-        check_output(out, only=".csv")
+        check_output(out, ".csv")
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)
     both = found.aligned(higher_is_better=not lower_is_better)

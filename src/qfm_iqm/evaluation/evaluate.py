@@ -40,15 +40,15 @@ class JudgedImages:
     by: str | None
 
     def to_csv(self, path: Path) -> None:
-        """Writes `name, mos, score, spread` and the group, one row per image."""
+        """Writes `name, mos, score, crop_std` and the group, one row per image."""
         assert self.table.mos is not None
         groups = [] if self.by is None else [self.table.column(self.by)]
         with writing_text(path) as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["name", "mos", "score", "spread", *([self.by] if self.by else [])])
+            writer.writerow(["name", "mos", "score", "crop_std", *([self.by] if self.by else [])])
             columns = (self.table.names, self.table.mos.tolist(), self.rows, *groups)
             for name, mos, row, *group in zip(*columns, strict=True):
-                writer.writerow(map(guarded, (name, mos, row.score, row.spread, *group)))
+                writer.writerow(map(guarded, (name, mos, row.score, row.crop_std, *group)))
 
 
 def recorded_part(card: ModelCard, table: RatedTable, part: str) -> RatedTable:
