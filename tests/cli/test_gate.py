@@ -120,7 +120,10 @@ def test_scores_of_qfm_score_are_the_baseline_to_the_last_digit(qfm, photo_folde
         (["--min", 3, "--max-megapixels", 0], "--max-megapixels must be a finite number"),
         (["--min", 3, "--max-megapixels", "inf"], "not inf"),
         (["--min", 3, "--junit", "a.json"], r"must end in .xml"),
-        (["--baseline", "gone.csv", "--max-drop", 1], "There is no score table gone.csv"),
+        (
+            ["--baseline", "gone.csv", "--max-drop", 1],
+            "The table gone.csv was asked for, but there is no such file",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(qfm, photo_folder, tiny_model_folder, options, sentence):

@@ -87,7 +87,10 @@ def test_an_export_lends_its_scale_and_no_maps(qfm, scored):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["gone.csv", "-o", "r.html"], "There is no score table gone.csv"),
+        (
+            ["gone.csv", "-o", "r.html"],
+            "The table gone.csv was asked for, but there is no such file",
+        ),
         (["scores.csv", "-o", "r.pdf"], "its name must end in .html"),
         (["scores.csv", "-o", "gone/r.html"], "there is no folder gone"),
         (["scores.csv"] * 3 + ["-o", "r.html"], "one score table or two, but 3 were given"),

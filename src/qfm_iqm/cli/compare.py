@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +11,7 @@ import typer
 from qfm_iqm.cli.evaluate import say_left_out
 from qfm_iqm.cli.options import Label, messages
 from qfm_iqm.cli.showing import cell
-from qfm_iqm.files import writing_text
+from qfm_iqm.text_tables import write_csv
 
 if TYPE_CHECKING:
     from qfm_iqm.metrics.evaluation import Evaluation
@@ -81,10 +80,7 @@ def compare(
 def _write(differences: list[Difference], path: Path) -> None:
     from dataclasses import astuple, fields
 
-    with writing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(differences[0])])
-        writer.writerows(astuple(difference) for difference in differences)
+    write_csv(path, [field.name for field in fields(differences[0])], map(astuple, differences))
 
 
 def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:

@@ -8,7 +8,6 @@ Design choices:
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ import numpy.typing as npt
 
 from qfm_iqm.datasets.table import RatedTable, column_key, content_of, first_few
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import check_output, replacing, writing_text
-from qfm_iqm.text_tables import SUFFIXES, TextTable, guarded, read_text, read_text_table
+from qfm_iqm.files import check_output, replacing
+from qfm_iqm.text_tables import SUFFIXES, TextTable, read_text, read_text_table, write_csv
 
 # The first of these that a table has is its column; the others stay ordinary columns.
 NAME_COLUMNS = (
@@ -295,10 +294,7 @@ def write_table(table: RatedTable, path: Path) -> None:
 
 def _write_csv(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:
     columns = [labels if name == "mos" else texts[name] for name in COLUMNS]
-    with writing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(map(guarded, row) for row in zip(*columns, strict=True))
+    write_csv(path, COLUMNS, zip(*columns, strict=True))
 
 
 def _write_parquet(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:
