@@ -56,7 +56,7 @@ def test_codes_and_files(qfm, scored, tiny_model_folder, tmp_path):
     assert "1 could not be judged" in answer.err
 
 
-def test_a_small_image_is_said_to_be_unlike_photos(qfm, tiny_model_folder, tmp_path):
+def test_a_small_image_is_said_to_be_out_of_distribution(qfm, tiny_model_folder, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for side in (47, 48):
@@ -66,7 +66,7 @@ def test_a_small_image_is_said_to_be_unlike_photos(qfm, tiny_model_folder, tmp_p
         "gate", folder, "--min", 0, "-m", tiny_model_folder, "--json", out[0], "--junit", out[1]
     )
     assert answer.code == 0
-    assert "Unlike the photos the model knows: 1 of these." in answer.err
+    assert "Out of distribution: 1 of these." in answer.err
     images = json.loads(out[0].read_text())["images"]
     assert [image["out_of_distribution"] for image in images] == [True, None]
     said = [case.text for case in ElementTree.parse(out[1]).iter("system-out")]

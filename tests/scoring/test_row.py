@@ -139,7 +139,7 @@ def test_any_name_survives_csv(paths):
     assert all(cell in (path, f"'{path}") for cell, path in zip(cells, paths, strict=True))
     with tempfile.TemporaryDirectory() as folder:
         write_rows(rows, Path(folder) / "t.csv")
-        assert (read_rows(Path(folder) / "t.csv")) == rows
+        assert read_rows(Path(folder) / "t.csv") == rows
         assert read_scores(Path(folder) / "t.csv").paths == paths
 
 
@@ -181,4 +181,4 @@ def test_long_tables_are_written_group_by_group(tmp_path, monkeypatch):
     rows = [good(f"{number}.jpg", number / 7) for number in range(35)]
     write_rows(iter(rows), tmp_path / "t.parquet")
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 4
-    assert read(tmp_path / "t.parquet") == rows == (read_rows(tmp_path / "t.parquet"))
+    assert read(tmp_path / "t.parquet") == rows == read_rows(tmp_path / "t.parquet")
