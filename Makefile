@@ -67,7 +67,7 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 	$(BIN)/qfm finish runs/default/second $(DATA)/labelled.csv --part validation --out src/qfm_iqm/pretrained/default
 	$(BIN)/qfm evaluate default $(DATA)/labelled.csv --part validation --by subset --out benchmarks/results/default_model_second_validation.csv
 	$(BIN)/qfm export default --to onnx --out src/qfm_iqm/pretrained/default/onnx
-	$(BIN)/python benchmarks/meaning.py --root $(DATA) --kodak $(KODAK)
+	$(BIN)/python benchmarks/reference_statistics.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/python benchmarks/quality_map.py --photos $(KODAK) --count 12 --level 5 --ways explain
 	$(BIN)/python benchmarks/degradation.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/python benchmarks/size_and_frame.py --kodak $(KODAK) --model default vit-tiny
@@ -76,13 +76,13 @@ default-model: $(VENV)/dev.stamp  ## Train the model that ships in the package (
 # Two teachers of its own kind, what they say of unrated photos, and the student of both.
 vit-tiny: $(VENV)/dev.stamp  ## Train the accurate model that ships in the package (hours)
 	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --set train.epochs=8 --out runs/vit_tiny_0 --results benchmarks/results/vit_tiny_8_epochs.csv --resume
-	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --set train.epochs=7 --set train.seed=1 --set 'network.again=[300]' --out runs/vit_tiny_1 --resume
+	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --set train.epochs=7 --set train.seed=1 --set 'network.extra_scales=[300]' --out runs/vit_tiny_1 --resume
 	$(BIN)/qfm pseudo-label runs/vit_tiny_0/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 0 --seed 0 --out runs/pseudo_dle_0.csv
 	$(BIN)/qfm pseudo-label runs/vit_tiny_1/model $(DATA)/unlabelled.csv --held-out $(DATA)/labelled.csv --extra-crops 0 --seed 1 --out runs/pseudo_dle_1.csv
 	$(BIN)/qfm train recipes/vit_tiny_dle.toml --set data.root=$(DATA) --out runs/vit_tiny_dle --results benchmarks/results/vit_tiny_dle.csv --resume
 	$(BIN)/qfm finish runs/vit_tiny_dle/model $(DATA)/labelled.csv --part validation --out runs/vit_tiny_dle/finished
 	$(BIN)/qfm pack runs/vit_tiny_dle/finished --out src/qfm_iqm/pretrained/vit-tiny
-	$(BIN)/python benchmarks/looking_again.py --root $(DATA)
+	$(BIN)/python benchmarks/extra_scales.py --root $(DATA)
 
 clean:           ## Remove what was installed and built
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

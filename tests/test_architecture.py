@@ -31,7 +31,7 @@ ROOMS = (
     "cli",
 )
 # Whatever a room above may do, these stay usable by themselves.
-ALONE = {"method": {"errors"}, "metrics": {"errors", "files"}}
+ALONE = {"method": {"errors"}, "metrics": {"errors", "files", "text_tables"}}
 
 
 def modules() -> dict[str, Path]:

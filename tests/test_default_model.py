@@ -90,36 +90,39 @@ def test_quality_falls_as_degradation_grows(model, photos, kind):
 
 def test_a_score_has_a_percentile_and_an_interval(model, photos):
     clean, bad = (model.score(image) for image in (photos[0], distort(photos[0], "blur", 5)))
-    assert 0 < clean.low < clean.value < clean.high <= 100
-    assert bad.value < bad.high < clean.high
+    assert 0 < clean.mos_low < clean.value < clean.mos_high <= 100
+    assert bad.value < bad.mos_high < clean.mos_high
     assert bad.percentile < 15 < clean.percentile
-    assert model.card.meaning.interval.level == 0.9
+    assert model.card.reference_statistics.interval.level == 0.9
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-def test_what_is_no_photo_is_unusual(model, kind):
+def test_what_is_no_photo_is_out_of_distribution(model, kind):
     images = [DRAWN[kind](np.random.default_rng(seed)) for seed in range(8)]
-    assert sum(model.score(image).unusual for image in images) >= 7
+    assert sum(model.score(image).out_of_distribution for image in images) >= 7
 
 
 def test_photos_clean_or_degraded_are_usual(model, photos):
-    assert not any(model.score(photo).unusual for photo in photos)
+    assert not any(model.score(photo).out_of_distribution for photo in photos)
     degraded = [distort(photo, kind, 2) for photo in photos for kind in DISTORTIONS]
-    assert sum(model.score(image).unusual for image in degraded) <= 1
+    assert sum(model.score(image).out_of_distribution for image in degraded) <= 1
 
 
-def test_thumbnails_of_photos_are_unusual(model, photos):
+def test_thumbnails_of_photos_are_out_of_distribution(model, photos):
     for photo in photos:
         small = photo[:, ::3, ::3]
         assert min(small.shape[1:]) < 224
-        assert model.score(small).unusual is True
+        assert model.score(small).out_of_distribution is True
 
 
 def test_how_often_interval_and_limit_hold_was_counted_on_other_photos(model):
-    interval, usual = model.card.meaning.interval, model.card.meaning.usual
-    assert interval.images == interval.checked == usual.checked == 250
+    interval, detector = (
+        model.card.reference_statistics.interval,
+        model.card.reference_statistics.ood_detector,
+    )
+    assert interval.images == interval.checked == detector.checked == 250
     assert 0.85 <= interval.coverage <= 0.99
-    assert 0 < usual.false_alarms <= 0.05
+    assert 0 < detector.false_alarms <= 0.05
 
 
 @pytest.mark.skipif(not BIQ2021.is_dir(), reason="the photos of BIQ2021 are not at hand")
@@ -127,6 +130,8 @@ def test_nine_tenths_of_unseen_opinions_lie_within_the_interval(model):
     table = recorded_split(model.card, read_table(BIQ2021 / "labelled.csv"), "test")
     table = table.select(np.random.default_rng(0).permutation(len(table))[:150])
     rows = list(Scorer(model).score_paths(table.paths(BIQ2021)))
-    held = [row.low <= 100 * mos <= row.high for row, mos in zip(rows, table.mos, strict=True)]
+    held = [
+        row.mos_low <= 100 * mos <= row.mos_high for row, mos in zip(rows, table.mos, strict=True)
+    ]
     assert 0.82 <= np.mean(held) <= 0.97
-    assert np.mean([row.unusual for row in rows]) <= 0.06
+    assert np.mean([row.out_of_distribution for row in rows]) <= 0.06

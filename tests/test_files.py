@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import copy_whole, replacing, write_whole, writing_text
+from qfm_iqm.files import check_output, copy_whole, replacing, write_whole, writing_text
 
 
 def names_in(folder):
@@ -23,6 +23,39 @@ def umask():
 
 def mode_of(path):
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["scores", "scores.txt", "scores.csv.gz", ".csv"])
+def test_an_unknown_ending_is_refused(tmp_path, name):
+    with pytest.raises(TableError, match=r"must end in \.csv, \.jsonl or \.parquet\."):
+        check_output(tmp_path / name, ".csv", ".jsonl", ".parquet")
+
+
+def test_only_one_format_may_be_allowed(tmp_path):
+    check_output(tmp_path / "t.csv", ".csv")
+    with pytest.raises(TableError, match=r"must end in \.csv\."):
+        check_output(tmp_path / "t.parquet", ".csv")
+
+
+def test_a_folder_and_a_place_that_is_not_there_are_refused(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(TableError, match="it is a folder"):
+        check_output(tmp_path / "folder.csv", ".csv")
+    with pytest.raises(TableError, match=r"there is no folder .*gone"):
+        check_output(tmp_path / "gone" / "t.csv", ".csv")
+    (tmp_path / "file").touch()
+    with pytest.raises(TableError, match=r"there is no folder .*file"):
+        check_output(tmp_path / "file" / "t.csv", ".csv")
+
+
+@pytest.mark.parametrize("locked", ["folder", "file"])
+def test_a_place_without_permission_is_refused(tmp_path, monkeypatch, locked):
+    target = tmp_path / "t.csv"
+    target.touch()
+    place = tmp_path if locked == "folder" else target
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place)  # root may write all
+    with pytest.raises(TableError, match="no permission"):
+        check_output(target, ".csv")
 
 
 def test_text_is_written_as_it_is(tmp_path):

@@ -45,7 +45,7 @@ def test_its_card_says_what_it_was_trained_on_and_how_good_it_is():
     assert card.training["recipe"]["method"]["kind"] == "qfm"
     figures = {(row.part, row.metric): row.value for row in card.results}
     assert figures["whole", "srcc"] > 0.85
-    assert card.meaning is not None
+    assert card.reference_statistics is not None
 
 
 def test_photos_are_good_and_blurred_ones_are_worse(model):

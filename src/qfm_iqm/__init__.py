@@ -2,7 +2,7 @@
 
     from qfm_iqm import load_model
     score = load_model().score("photo.jpg")
-    print(score.value, score.spread)
+    print(score.value, score.crop_std)
 
 What is promised is what is named here; everything else may move. Names are imported when they
 are first used, so that `import qfm_iqm` and `qfm --help` cost nothing.

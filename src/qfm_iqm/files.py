@@ -1,4 +1,4 @@
-"""Files that are complete or not there: written beside their place, and moved when on the disk."""
+"""Files that are complete or not there: checked first, written beside their place, then moved."""
 
 from __future__ import annotations
 
@@ -13,6 +13,31 @@ from pathlib import Path
 from typing import TextIO
 
 from qfm_iqm.errors import TableError
+
+
+def check_output(path: Path, *endings: str) -> None:
+    """Refuses, before any work is done, a file that could not be written.
+
+    Args:
+        path: where to.
+        endings: what its name may end in.
+
+    Raises:
+        TableError: another ending, a folder, or a place that cannot be written to.
+    """
+    if path.suffix.lower() not in endings:
+        raise TableError(f"'{path}' cannot be written: its name must end in {_either(endings)}.")
+    if path.is_dir():
+        raise TableError(f"'{path}' cannot be written: it is a folder.")
+    if not path.parent.is_dir():
+        raise TableError(f"'{path}' cannot be written: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise TableError(f"'{path}' cannot be written: no permission.")
+
+
+def _either(words: tuple[str, ...]) -> str:
+    """Words to choose from: `a, b or c`."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 @contextmanager

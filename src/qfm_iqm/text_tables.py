@@ -16,13 +16,14 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from qfm_iqm.errors import TableError
+from qfm_iqm.files import writing_text
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 """What names of text tables end in; Excel calls its "Unicode Text" `.txt`."""
@@ -179,6 +180,23 @@ def as_utf8(content: bytes) -> tuple[bytes, str]:
 def guarded(value: Any) -> Any:
     """A value as it is written into a CSV: no spreadsheet takes a text for a formula."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table as CSV in one step, every digit kept, guarded against formulas.
+
+    Args:
+        path: to write.
+        header: names of the columns.
+        rows: of texts and numbers; None leaves a cell empty.
+
+    Raises:
+        TableError: the place cannot be written to.
+    """
+    with writing_text(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(guarded, header))
+        writer.writerows(map(guarded, row) for row in rows)
 
 
 def unguarded(cell: str) -> str:

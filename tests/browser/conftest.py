@@ -98,7 +98,7 @@ def row() -> Callable[..., ScoreRow]:
         return ScoreRow(
             path=path,
             score=score,
-            spread=1.5,
+            crop_std=1.5,
             width=100,
             height=80,
             status=status,
@@ -125,7 +125,8 @@ def folder(tmp_path_factory, photo_folder, tiny_model_folder, row) -> Path:
     rows += [row("one/broken.jpg", None, "cannot read 'one/broken.jpg': it is <b>broken</b>")]
     table = table_of(rows, "scores.csv")
     columns = dict(table.columns) | {
-        "percentile": [50.0] * 13, "low": [1.0] * 13, "high": [9.0] * 13, "unusual": [False] * 13
+        "percentile": [50.0] * 13, "mos_low": [1.0] * 13, "mos_high": [9.0] * 13,
+        "out_of_distribution": [False] * 13
     }  # fmt: skip
     model = load_model(tiny_model_folder)
     place = Place(root / "report.html", root)

@@ -221,5 +221,5 @@ def test_the_description_for_programs(open_page, service, check_accessibility, s
     page = open_page(f"{service.url}/docs", color_scheme=scheme)
     page.locator(".route", has_text="/v1/score").wait_for()
     assert "curl -F files=@a.jpg" in page.inner_text("main")
-    assert "spread" in page.inner_text("main")
+    assert "crop_std" in page.inner_text("main")
     check_accessibility(page)

@@ -16,7 +16,7 @@ def finished(page, text):
 
 def scored(score, **more):
     """What the service answers about one photo."""
-    row = {"name": "x", "score": score, "spread": 1.0, "status": "ok", "error": "", "model": "m"}
+    row = {"name": "x", "score": score, "crop_std": 1.0, "status": "ok", "error": "", "model": "m"}
     return {"results": [row | more]}
 
 
@@ -141,7 +141,9 @@ def test_a_service_that_refuses_is_told(open_page, service, photo_folder, status
 def test_the_interval_says_what_it_is(open_page, service, photo_folder):
     page = open_page(service.url)
     page.locator("#model", has_text="tiny").wait_for()
-    page.route("**/v1/score", lambda route: route.fulfill(json=scored(20.0, low=12.0, high=34.0)))
+    page.route(
+        "**/v1/score", lambda route: route.fulfill(json=scored(20.0, mos_low=12.0, mos_high=34.0))
+    )
     add(page, photo_folder / "photo_00.jpg")
     finished(page, "1 photo scored")
     assert "90 %: 12.000 to 34.000" in cards(page).first.inner_text()

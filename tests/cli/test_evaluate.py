@@ -69,8 +69,9 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     table = read_table(labels)
     scores = np.random.default_rng(3).normal(0, 1, len(table)) - table.mos
     file, out = tmp_path / "theirs.csv", tmp_path / "figures.csv"
-    rows = zip(table.names[::-1], scores[::-1], strict=True)
-    file.write_text("path,quality\n" + "".join(f"{name},{score}\n" for name, score in rows))
+    by_name = dict(zip(table.names[::-1], scores[::-1].tolist(), strict=True))
+    rows = (f"{name},{score}\n" for name, score in by_name.items())
+    file.write_text("path,quality\n" + "".join(rows))
     command = ["evaluate", file, labels, "--column", "quality", "--bootstrap", 50]
     answer = qfm(*command, "--by", "subset", "--out", out)
     assert answer.code == 0, answer.err
@@ -83,6 +84,10 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     assert float(whole["ci_low"]) <= float(whole["value"]) <= float(whole["ci_high"])
     assert {"jpg", "png", "ebp"} < {part for part, _ in found}
     assert f"{expected:.4f}" in answer.out
+    lines = (json.dumps({"path": name, "quality": score}) for name, score in by_name.items())
+    (tmp_path / "theirs.jsonl").write_text("\n".join(lines))
+    other = qfm("evaluate", tmp_path / "theirs.jsonl", *command[2:])
+    assert (other.code, f"{expected:.4f}" in other.out) == (0, True)
     answer = qfm(*command, "--part", "test", "--device", "cpu")
     assert answer.code == 2
     assert "Only a model takes --part and --device, and" in answer.err
@@ -159,7 +164,7 @@ def test_a_row_without_a_score_is_no_score(qfm, degraded):
 def test_a_score_files_options_are_no_models(qfm, labels, photo_folder, tiny_model_folder):
     answer = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--column", "x")
     assert answer.code == 2
-    assert "Only a score file takes --column" in answer.err
+    assert "Only a score table takes --column" in answer.err
 
 
 def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_folder):

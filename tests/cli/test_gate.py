@@ -56,7 +56,7 @@ def test_codes_and_files(qfm, scored, tiny_model_folder, tmp_path):
     assert "1 could not be judged" in answer.err
 
 
-def test_a_small_image_is_said_to_be_unlike_photos(qfm, tiny_model_folder, tmp_path):
+def test_a_small_image_is_said_to_be_out_of_distribution(qfm, tiny_model_folder, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for side in (47, 48):
@@ -66,11 +66,11 @@ def test_a_small_image_is_said_to_be_unlike_photos(qfm, tiny_model_folder, tmp_p
         "gate", folder, "--min", 0, "-m", tiny_model_folder, "--json", out[0], "--junit", out[1]
     )
     assert answer.code == 0
-    assert "Unlike the photos the model knows: 1 of these." in answer.err
+    assert "Out of distribution: 1 of these." in answer.err
     images = json.loads(out[0].read_text())["images"]
-    assert [image["unusual"] for image in images] == [True, None]
+    assert [image["out_of_distribution"] for image in images] == [True, None]
     said = [case.text for case in ElementTree.parse(out[1]).iter("system-out")]
-    assert [text.endswith(", unusual") for text in said] == [True, False]
+    assert [text.endswith(", out of distribution") for text in said] == [True, False]
 
 
 def test_a_baseline(qfm, scored, tiny_model_folder, tmp_path):
@@ -120,7 +120,10 @@ def test_scores_of_qfm_score_are_the_baseline_to_the_last_digit(qfm, photo_folde
         (["--min", 3, "--max-megapixels", 0], "--max-megapixels must be a finite number"),
         (["--min", 3, "--max-megapixels", "inf"], "not inf"),
         (["--min", 3, "--junit", "a.json"], r"must end in .xml"),
-        (["--baseline", "gone.csv", "--max-drop", 1], "There is no score table gone.csv"),
+        (
+            ["--baseline", "gone.csv", "--max-drop", 1],
+            "The table gone.csv was asked for, but there is no such file",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(qfm, photo_folder, tiny_model_folder, options, sentence):

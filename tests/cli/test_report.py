@@ -51,7 +51,7 @@ def test_two_tables_become_a_comparison(qfm, scored):
 def test_tables_that_excel_saved(qfm, scored):
     with (scored / "scores.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    numbers = {header.index(name) for name in ("score", "spread", "seconds")}
+    numbers = {header.index(name) for name in ("score", "crop_std", "seconds")}
     german = [[c.replace(".", ",") if i in numbers else c for i, c in enumerate(r)] for r in rows]
     with (scored / "semicolons.csv").open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file, delimiter=";").writerows([header, *german, [""] * len(header)])
@@ -87,7 +87,10 @@ def test_an_export_lends_its_scale_and_no_maps(qfm, scored):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["gone.csv", "-o", "r.html"], "There is no score table gone.csv"),
+        (
+            ["gone.csv", "-o", "r.html"],
+            "The table gone.csv was asked for, but there is no such file",
+        ),
         (["scores.csv", "-o", "r.pdf"], "its name must end in .html"),
         (["scores.csv", "-o", "gone/r.html"], "there is no folder gone"),
         (["scores.csv"] * 3 + ["-o", "r.html"], "one score table or two, but 3 were given"),

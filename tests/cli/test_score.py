@@ -20,8 +20,9 @@ from PIL import Image
 from qfm_iqm.model.folder import load_model
 
 HEADER = [
-    "path", "sha256", "width", "height", "score", "spread", "percentile", "low", "high", "unusual",
-    "status", "error", "model", "weights", "runtime", "precision", "seconds",
+    "path", "sha256", "width", "height", "score", "crop_std", "percentile", "mos_low",
+    "mos_high", "out_of_distribution", "status", "error", "model", "weights", "runtime",
+    "precision", "seconds",
 ]  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def test_csv_goes_into_a_pipe(qfm, photos, tiny_model_folder):
     model = load_model(tiny_model_folder)
     for row in rows:
         if row["status"] == "error":
-            assert row["score"] == row["spread"] == row["width"] == row["height"] == ""
+            assert row["score"] == row["crop_std"] == row["width"] == row["height"] == ""
             assert row["error"]
             continue
         assert float(row["score"]) == pytest.approx(model.score(row["path"]).value, abs=2e-4)
@@ -144,7 +145,7 @@ def test_the_reading_policy_is_an_option(qfm, photo_folder, tiny_model_folder, t
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--out", "scores.txt"], r"must end in \.csv, \.jsonl, \.parquet"),
+        (["--out", "scores.txt"], r"must end in \.csv, \.jsonl or \.parquet"),
         (["--out", "folder.csv"], "it is a folder"),
         (["--out", "gone/scores.csv"], "there is no folder gone"),
         (["--resume"], "--resume goes on with a table"),

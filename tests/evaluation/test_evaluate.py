@@ -53,7 +53,7 @@ def test_the_per_image_table(model, table, photo_folder, tmp_path):
         scored.to_csv(tmp_path / "images.csv")
         with (tmp_path / "images.csv").open(newline="") as file:
             first, *rows = csv.reader(file)
-        assert first == ["name", "mos", "score", "spread", *header]
+        assert first == ["name", "mos", "score", "crop_std", *header]
         assert [row[0] for row in rows] == list(table.names)
         assert [float(row[1]) for row in rows] == table.mos.tolist()
         assert [float(row[2]) for row in rows] == [row.score for row in scored.rows]

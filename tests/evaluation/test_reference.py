@@ -8,8 +8,8 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.reference import (
     find_interval,
-    find_meaning,
-    fit_usual,
+    find_reference_statistics,
+    fit_ood_detector,
     halves,
     statistics_of,
 )
@@ -36,41 +36,45 @@ def held_out(tmp_path_factory, tiny_model_folder):
 def test_all_three_are_found(held_out, tiny_model_folder):
     table, root = held_out
     model = load_model(tiny_model_folder)
-    meaning = find_meaning(model, table, root, population="squares")
-    assert (meaning.population, meaning.images) == ("squares", 120)
+    reference = find_reference_statistics(model, table, root, population="squares")
+    assert (reference.population, reference.images) == ("squares", 120)
     scores = [model.score(root / name).value for name in table.names]
-    assert meaning.quantiles[50] == pytest.approx(np.median(scores), abs=1e-3)
-    assert meaning.quantiles[0] == pytest.approx(min(scores), abs=1e-3)
-    assert 7.5 < meaning.interval.reach < 10
-    assert meaning.usual.names == NAMES
-    assert meaning.usual.images == 60 + 3
-    model.card.meaning = meaning
+    assert reference.quantiles[50] == pytest.approx(np.median(scores), abs=1e-3)
+    assert reference.quantiles[0] == pytest.approx(min(scores), abs=1e-3)
+    assert 7.5 < reference.interval.half_width < 10
+    assert reference.ood_detector.names == NAMES
+    assert reference.ood_detector.images == 60 + 3
+    model.card.reference_statistics = reference
     found = [model.score(root / name) for name in table.names]
-    held = np.array([one.low <= mos <= one.high for one, mos in zip(found, table.mos, strict=True)])
+    held = np.array(
+        [one.mos_low <= mos <= one.mos_high for one, mos in zip(found, table.mos, strict=True)]
+    )
     setting, checking = halves(table)
     # ceil(61 * .9) of the half that set it, one of them at the very edge, where rounding decides.
     assert held[setting].sum() in (54, 55)
-    assert meaning.interval.coverage == held[checking].mean() != held[setting].mean()
-    assert (meaning.interval.images, meaning.interval.checked) == (60, 60)
+    assert reference.interval.coverage == held[checking].mean() != held[setting].mean()
+    assert (reference.interval.images, reference.interval.checked) == (60, 60)
     quarters = [checking[rows] for rows in halves(table.select(checking))]
-    alarms = np.array([one.unusual for one in found])
+    alarms = np.array([one.out_of_distribution for one in found])
     assert alarms[quarters[0]].sum() <= 1  # the limit is the farthest of 30: rounding decides
-    assert meaning.usual.false_alarms == alarms[quarters[1]].mean()
-    assert meaning.usual.checked == 30
+    assert reference.ood_detector.false_alarms == alarms[quarters[1]].mean()
+    assert reference.ood_detector.checked == 30
     assert alarms.mean() < 0.1
     assert 45 < np.mean([one.percentile for one in found]) < 55
-    assert model.score(Image.effect_noise((60, 60), 80).convert("RGB")).unusual
+    assert model.score(Image.effect_noise((60, 60), 80).convert("RGB")).out_of_distribution
 
 
 def test_what_photos_are_like_is_learned_from_those_seen(held_out, tiny_model_folder):
     table, root = held_out
     seen, rest = table.select(np.arange(110)), table.select(np.arange(10, 120))
     model = load_model(tiny_model_folder)
-    usual = find_meaning(model, rest, root, seen=seen, population="").usual
-    assert (usual.images, usual.checked) == (110 + 6, 55)
-    model.card.meaning = find_meaning(model, rest, root, seen=seen, population="")
-    alarms = [model.score(rest.paths(root)[place]).unusual for place in halves(rest)[1]]
-    assert usual.false_alarms == np.mean(alarms)
+    detector = find_reference_statistics(model, rest, root, seen=seen, population="").ood_detector
+    assert (detector.images, detector.checked) == (110 + 6, 55)
+    model.card.reference_statistics = find_reference_statistics(
+        model, rest, root, seen=seen, population=""
+    )
+    alarms = [model.score(rest.paths(root)[place]).out_of_distribution for place in halves(rest)[1]]
+    assert detector.false_alarms == np.mean(alarms)
 
 
 def test_halves_share_no_content_and_do_not_depend_on_the_order_of_rows():
@@ -91,14 +95,14 @@ def test_an_interval_is_checked_on_photos_that_had_no_part_in_it():
     scores = np.zeros(30)
     mos = np.r_[np.full(20, 1.0), np.full(5, 0.5), np.full(5, 9.0)]
     found = find_interval(mos, scores, np.arange(20), np.arange(20, 30), 0.9)
-    assert (found.reach, found.coverage) == (1, 0.5)
+    assert (found.half_width, found.coverage) == (1, 0.5)
     assert (found.images, found.checked) == (20, 10)
 
 
 def test_too_few_photos_are_refused(held_out, tiny_model_folder):
     table, root = held_out
     with pytest.raises(TableError, match="at least 100 held-out photos, and table has 99"):
-        find_meaning(
+        find_reference_statistics(
             load_model(tiny_model_folder), table.select(np.arange(99)), root, population=""
         )
 
@@ -107,16 +111,16 @@ def test_the_limit_leaves_the_stated_share_outside():
     draw = np.random.default_rng(0)
     mixing = draw.normal(size=(15, 15))
     known, setting, further = (draw.normal(size=(n, 15)) @ mixing for n in (2000, 1000, 4000))
-    usual = fit_usual(known, setting, further)
-    at_most = [np.mean([usual.distance(row) > usual.limit for row in rows])
+    detector = fit_ood_detector(known, setting, further)
+    at_most = [np.mean([detector.distance(row) > detector.limit for row in rows])
                for rows in (setting, further)]  # fmt: skip
     assert 0.01 <= at_most[0] <= 0.015
-    assert usual.false_alarms == at_most[1]
+    assert detector.false_alarms == at_most[1]
     assert 0.008 < at_most[1] < 0.025
-    assert (usual.images, usual.checked) == (2000, 4000)
-    far = fit_usual(known, setting, further + 9 * known.std(0))
-    assert (far.limit, far.false_alarms) == (usual.limit, 1)
-    assert usual.distance(known.mean(0) + 9 * known.std(0)) > usual.limit
+    assert (detector.images, detector.checked) == (2000, 4000)
+    far = fit_ood_detector(known, setting, further + 9 * known.std(0))
+    assert (far.limit, far.false_alarms) == (detector.limit, 1)
+    assert detector.distance(known.mean(0) + 9 * known.std(0)) > detector.limit
 
 
 def test_statistics_come_in_order(held_out, tiny_model_folder):

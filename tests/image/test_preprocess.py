@@ -213,11 +213,11 @@ def test_a_squeeze_comes_back_from_a_card():
         Preprocessing(crop=16, squeeze=(40, 24), shorter_side=64)
 
 
-TWICE = Preprocessing(crop=32, shorter_side=90, again=(64, 40))
+TWICE = Preprocessing(crop=32, shorter_side=90, extra_scales=(64, 40))
 
 
 @pytest.mark.parametrize("kind", ["bytes", "floats"])
-def test_an_image_is_looked_at_again_at_each_smaller_size(kind):
+def test_an_image_is_cropped_at_each_extra_scale(kind):
     image = fit(np.random.default_rng(0).random((3, 150, 230), np.float32), TWICE)
     if kind == "bytes":
         image = in_eight_bits(image)
@@ -239,7 +239,7 @@ def test_an_image_is_looked_at_again_at_each_smaller_size(kind):
 
 
 @pytest.mark.parametrize(("height", "width", "sizes"), [(40, 200, 1), (41, 90, 2), (300, 65, 3)])
-def test_an_image_is_looked_at_again_only_where_it_is_larger(height, width, sizes):
+def test_an_image_is_cropped_at_an_extra_scale_only_where_it_is_larger(height, width, sizes):
     image = fit(np.zeros((3, height, width), np.float32), TWICE)
     expected = len(grid_positions(*image.shape[1:], 32))
     for side in [side for side in (64, 40) if min(height, width) > side]:
@@ -253,14 +253,14 @@ def test_an_image_is_looked_at_again_only_where_it_is_larger(height, width, size
 @pytest.mark.parametrize(
     "sides",
     [
-        {"again": (40,)},
-        {"shorter_side": 31, "again": ()},
-        {"shorter_side": 90, "again": (90,)},
-        {"shorter_side": 90, "again": (40, 64)},
-        {"shorter_side": 90, "again": (64, 31)},
-        {"squeeze": (90, 90), "again": (40,)},
+        {"extra_scales": (40,)},
+        {"shorter_side": 31, "extra_scales": ()},
+        {"shorter_side": 90, "extra_scales": (90,)},
+        {"shorter_side": 90, "extra_scales": (40, 64)},
+        {"shorter_side": 90, "extra_scales": (64, 31)},
+        {"squeeze": (90, 90), "extra_scales": (40,)},
     ],
 )
 def test_sizes_must_fall_to_the_crop_at_the_least(sides):
-    with pytest.raises(ValidationError, match="again must fall"):
+    with pytest.raises(ValidationError, match="extra_scales must fall"):
         Preprocessing(crop=32, **sides)

@@ -61,7 +61,7 @@ def test_gradients_reach_every_pixel_of_a_small_image():
 
 @given(height=st.integers(20, 200), width=st.integers(20, 200), whole=st.booleans())
 def test_crops_are_those_of_the_array_at_every_size(height, width, whole):
-    preprocessing = Preprocessing(crop=24, shorter_side=60, again=(40, 30))
+    preprocessing = Preprocessing(crop=24, shorter_side=60, extra_scales=(40, 30))
     image = fit(torch.rand(3, height, width), preprocessing)
     image = (image * 255).round().to(torch.uint8) if whole else image
     found = list(covering_crops(image, preprocessing))
@@ -73,7 +73,7 @@ def test_crops_are_those_of_the_array_at_every_size(height, width, whole):
 
 
 def test_gradients_come_from_every_size():
-    preprocessing = Preprocessing(crop=16, shorter_side=48, again=(24,))
+    preprocessing = Preprocessing(crop=16, shorter_side=48, extra_scales=(24,))
     draw = torch.Generator().manual_seed(0)
     image = torch.rand(3, 48, 48, generator=draw).requires_grad_()
     crops = list(covering_crops(image, preprocessing))

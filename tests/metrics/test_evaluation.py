@@ -140,7 +140,8 @@ def test_a_row_that_is_not_there_is_refused():
 
 def test_csv_and_dict_keep_every_digit(tmp_path):
     scores, labels, groups = rated()
-    evaluation = evaluate(scores, labels, groups=groups | {"pair": np.array([0, 1])}, n_boot=20)
+    groups |= {"pair": np.array([0, 1]), "=1+1": np.arange(20)}
+    evaluation = evaluate(scores, labels, groups=groups, n_boot=20)
     evaluation.to_csv(tmp_path / "rows.csv", split_sha256="ab12")
     with (tmp_path / "rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -153,3 +154,5 @@ def test_csv_and_dict_keep_every_digit(tmp_path):
         assert in_json["value"] == row.value
         assert in_csv["value"] == ("" if row.value is None else repr(row.value))
         assert in_csv["note"] == row.note
+        # A spreadsheet finds no formula.
+        assert in_csv["part"] == ("'=1+1" if row.part == "=1+1" else row.part)

@@ -35,7 +35,7 @@ def test_each_weight_is_the_mean(trained_on):
         expected = np.mean([state[key].double().numpy() for state in states], 0)
         np.testing.assert_allclose(value.numpy(), expected, rtol=1e-5, atol=1e-6)
     assert found.card.training["average_of"] == ["of 0", "of 1", "of 2"]
-    assert (found.card.results, found.card.meaning) == ([], None)
+    assert (found.card.results, found.card.reference_statistics) == ([], None)
     assert not found.training
 
 

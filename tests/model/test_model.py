@@ -47,22 +47,22 @@ def test_a_score_is_the_mean_over_the_covering_crops(model, photo):
     score = model.score(photo)
     assert isinstance(score, QualityScore)
     assert score.value == pytest.approx(np.mean(values), abs=1e-4)
-    assert score.spread == pytest.approx(np.std(values), abs=1e-4)
+    assert score.crop_std == pytest.approx(np.std(values), abs=1e-4)
     assert score.n_crops == len(values) > 1
     assert (score.height, score.width) == tuple(image.shape[1:])
 
 
 @pytest.mark.parametrize(
-    ("size", "unusual"), [((48, 90), None), ((47, 90), True), ((90, 47), True)]
+    ("size", "expected"), [((48, 90), None), ((47, 90), True), ((90, 47), True)]
 )
-def test_an_image_with_a_side_below_a_crop_is_unusual(model, photo, size, unusual):
+def test_an_image_with_a_side_below_a_crop_is_out_of_distribution(model, photo, size, expected):
     image = Image.open(photo).convert("RGB").resize(size)
-    assert model.score(image).unusual is unusual
+    assert model.score(image).out_of_distribution is expected
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
-    assert model.score(pixels).unusual is unusual
+    assert model.score(pixels).out_of_distribution is expected
 
 
-def looking_again(model, **sizes):
+def at_sizes(model, **sizes):
     preprocessing = Preprocessing(crop=48, **sizes)
     card = model.card.model_copy(update={"preprocessing": preprocessing})
     return QualityModel(model.network, card)
@@ -70,8 +70,8 @@ def looking_again(model, **sizes):
 
 def test_all_sizes_that_a_model_looks_at_count(model):
     image = torch.rand(3, 130, 160, generator=torch.Generator().manual_seed(1))
-    first = looking_again(model, shorter_side=100)
-    twice = looking_again(model, shorter_side=100, again=(60,))
+    first = at_sizes(model, shorter_side=100)
+    twice = at_sizes(model, shorter_side=100, extra_scales=(60,))
     smaller = resized(fit(image, first.card.preprocessing), (60, 74))
     values = by_hand(first, image) + by_hand(model, smaller)
     score = twice.score(image)
@@ -85,7 +85,7 @@ def test_a_mirrored_photo_has_the_same_score(model):
     image = torch.rand(3, 100, 96, generator=torch.Generator().manual_seed(5))
     score, mirrored = model.score(image), model.score(image.flip(-1))
     assert mirrored.value == pytest.approx(score.value, abs=1e-5)
-    assert mirrored.spread == pytest.approx(score.spread, abs=1e-5)
+    assert mirrored.crop_std == pytest.approx(score.crop_std, abs=1e-5)
     assert model.score(image.flip(-2)).value != pytest.approx(score.value, abs=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_every_kind_of_source_gives_the_same_score(model, photo):
 
 def test_one_crop_has_no_spread(model):
     score = model.score(Image.new("RGB", (1, 1), "red"))
-    assert (score.spread, score.n_crops, score.width, score.height) == (0.0, 1, 1, 1)
+    assert (score.crop_std, score.n_crops, score.width, score.height) == (0.0, 1, 1, 1)
     assert np.isfinite(score.value)
 
 

@@ -8,9 +8,9 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import LabelUnits, ModelCard
 from qfm_iqm.model.network import NetworkConfig
 from qfm_iqm.model.prediction import score_of
-from qfm_iqm.model.reference import Curve, Interval, Meaning, Usual
+from qfm_iqm.model.reference import Curve, Interval, OODDetector, ReferenceStatistics
 
-USUAL = Usual(
+DETECTOR = OODDetector(
     names=("a",), mean=(0.0,), whitening=((1.0,),), limit=2.0, false_alarms=0.01, images=9
 )
 
@@ -24,56 +24,67 @@ def card(**more):
     )
 
 
-def meaning(usual=USUAL, interval=True):
-    return Meaning(
+def reference(ood_detector=DETECTOR, interval=True):
+    return ReferenceStatistics(
         population="p",
         images=3,
         quantiles=(2.0, 4.0, 6.0),
-        interval=Interval(level=0.9, images=3, reach=1.5) if interval else None,
-        usual=usual,
+        interval=Interval(level=0.9, images=3, half_width=1.5) if interval else None,
+        ood_detector=ood_detector,
     )
 
 
 def test_without_a_meaning_there_is_a_score_alone():
     score = score_of(card(), [4, 6], width=70, height=80)
-    assert (score.value, score.spread, score.n_crops) == (50, 10, 2)
+    assert (score.value, score.crop_std, score.n_crops) == (50, 10, 2)
     assert (score.width, score.height) == (70, 80)
-    assert {score.percentile, score.low, score.high, score.unusual} == {None}
+    assert {score.percentile, score.mos_low, score.mos_high, score.out_of_distribution} == {None}
 
 
 def test_a_meaning_is_said_on_the_scale_of_the_score():
-    score = score_of(card(meaning=meaning()), [4, 6], width=70, height=80, statistics=[2.5])
-    assert (score.percentile, score.low, score.high) == (75, 35, 65)
-    assert score.unusual is True
-    near = score_of(card(meaning=meaning()), [4, 6], width=70, height=80, statistics=[-1.9])
-    assert near.unusual is False
-    assert score_of(card(meaning=meaning()), [4], width=70, height=80).unusual is None
+    score = score_of(
+        card(reference_statistics=reference()), [4, 6], width=70, height=80, statistics=[2.5]
+    )
+    assert (score.percentile, score.mos_low, score.mos_high) == (75, 35, 65)
+    assert score.out_of_distribution is True
+    near = score_of(
+        card(reference_statistics=reference()), [4, 6], width=70, height=80, statistics=[-1.9]
+    )
+    assert near.out_of_distribution is False
+    assert (
+        score_of(
+            card(reference_statistics=reference()), [4], width=70, height=80
+        ).out_of_distribution
+        is None
+    )
 
 
 def test_an_interval_ends_where_the_scale_ends():
-    low = score_of(card(meaning=meaning()), [0.5], width=1, height=1)
-    assert (low.value, low.low, low.high) == (5, 0, 20)
-    high = score_of(card(meaning=meaning()), [10.5], width=1, height=1)
-    assert (high.value, high.low, high.high) == (100, 90, 100)
+    low = score_of(card(reference_statistics=reference()), [0.5], width=1, height=1)
+    assert (low.value, low.mos_low, low.mos_high) == (5, 0, 20)
+    high = score_of(card(reference_statistics=reference()), [10.5], width=1, height=1)
+    assert (high.value, high.mos_low, high.mos_high) == (100, 90, 100)
 
 
 def test_low_labels_that_are_good_are_shown_high():
     units = LabelUnits(minimum=0, maximum=10, higher_is_better=False)
-    score = score_of(card(label=units, meaning=meaning()), [3], width=1, height=1)
-    assert (score.value, score.low, score.high) == pytest.approx((70, 55, 85))
+    score = score_of(card(label=units, reference_statistics=reference()), [3], width=1, height=1)
+    assert (score.value, score.mos_low, score.mos_high) == pytest.approx((70, 55, 85))
     assert score.percentile == 75
 
 
 def test_label_units_are_kept_to_be_compared_with_labels():
-    score = score_of(card(meaning=meaning()), [11, 13], width=1, height=1, shown=False)
-    assert (score.value, score.spread) == (12, 1)
-    assert (score.low, score.high) == (10.5, 13.5)
+    score = score_of(
+        card(reference_statistics=reference()), [11, 13], width=1, height=1, shown=False
+    )
+    assert (score.value, score.crop_std) == (12, 1)
+    assert (score.mos_low, score.mos_high) == (10.5, 13.5)
 
 
 def test_a_calibration_bends_the_answer_and_the_spread():
     calibrated = card(calibration=Curve(x=(0, 1), y=(2, 4)))
     score = score_of(calibrated, [0.25, 0.75], width=1, height=1)
-    assert (score.value, score.spread) == pytest.approx((30, 5))
+    assert (score.value, score.crop_std) == pytest.approx((30, 5))
 
 
 SIDES = st.integers(1, 200)
@@ -83,10 +94,10 @@ SIDES = st.integers(1, 200)
 @example(47, 48, (0.0,), True)
 @example(48, 47, None, False)
 @example(48, 48, (0.0,), True)
-def test_an_image_smaller_than_a_crop_is_unusual_whatever_else_is_known(
+def test_an_image_smaller_than_a_crop_is_out_of_distribution_whatever_else_is_known(
     width, height, statistics, explained
 ):
-    told = card(meaning=meaning()) if explained else card()
+    told = card(reference_statistics=reference()) if explained else card()
     score = score_of(told, [5], width=width, height=height, statistics=statistics)
-    known = None if statistics is None or not explained else statistics[0] > USUAL.limit
-    assert score.unusual is (True if width < 48 or height < 48 else known)
+    known = None if statistics is None or not explained else statistics[0] > DETECTOR.limit
+    assert score.out_of_distribution is (True if width < 48 or height < 48 else known)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from scipy import stats
 from scipy.spatial.distance import mahalanobis
 
-from qfm_iqm.model.reference import Curve, Meaning, Usual
+from qfm_iqm.model.reference import Curve, OODDetector, ReferenceStatistics
 
 
 def test_a_curve_is_straight_between_its_knots_and_flat_beyond():
@@ -26,8 +26,10 @@ def test_what_is_no_monotone_curve_is_refused(x, y):
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=200), st.floats(-120, 120))
 def test_the_share_below_is_that_of_the_population(scores, score):
     quantiles = np.quantile(scores, np.linspace(0, 1, 101))
-    meaning = Meaning(population="p", images=len(scores), quantiles=tuple(quantiles.tolist()))
-    share = meaning.share_below(score)
+    reference = ReferenceStatistics(
+        population="p", images=len(scores), quantiles=tuple(quantiles.tolist())
+    )
+    share = reference.share_below(score)
     assert 0 <= share <= 1
     below = stats.percentileofscore(quantiles, score, kind="strict") / 100
     up_to = stats.percentileofscore(quantiles, score, kind="weak") / 100
@@ -40,10 +42,10 @@ def test_the_distance_is_mahalanobis():
     covariance = np.cov(photos.T)
     inverse = np.linalg.inv(covariance)
     whitening = np.linalg.cholesky(inverse).T
-    usual = Usual(
+    detector = OODDetector(
         names=("a", "b", "c"), mean=tuple(photos.mean(0)), limit=3, false_alarms=0.01, images=300,
         whitening=tuple(map(tuple, whitening)),
     )  # fmt: skip
     for place in ([5, 5, 5], [0, 9, 1]):
         expected = mahalanobis(place, photos.mean(0), inverse)
-        assert usual.distance(place) == pytest.approx(expected)
+        assert detector.distance(place) == pytest.approx(expected)

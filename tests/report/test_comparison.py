@@ -16,7 +16,7 @@ def table(scores, model="m", folder=""):
         ScoreRow(
             path=folder + name,
             score=score,
-            spread=0.0,
+            crop_std=0.0,
             width=1,
             height=1,
             status="ok" if score else "error",

@@ -147,7 +147,7 @@ def test_nothing_aliased_is_said(found, paths, tmp_path):
 
 
 def test_mistakes_are_refused(found, paths, tmp_path):
-    with pytest.raises(TableError, match=r"a\.pdf' cannot be drawn: its name must end in \.svg"):
+    with pytest.raises(TableError, match=r"a\.pdf' cannot be written: its name must end in \.svg"):
         draw_diagnosis(found, paths, tmp_path / "a.pdf")
     with pytest.raises(TableError, match="cannot be written"):
         draw_diagnosis(found, paths, tmp_path / "gone" / "a.svg")

@@ -59,5 +59,5 @@ def test_json_says_what_was_found():
         "score": 20.0,
         "baseline": 30.0,
         "reason": "20 is below the limit of 60.",
-        "unusual": None,
+        "out_of_distribution": None,
     }

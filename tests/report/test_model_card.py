@@ -8,7 +8,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import LabelUnits, ModelCard, ResultRow
 from qfm_iqm.model.network import NetworkConfig
-from qfm_iqm.model.reference import Interval, Meaning, Usual
+from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
 from qfm_iqm.report.model_card import model_card
 
 
@@ -44,7 +44,7 @@ def test_accuracy_per_subset_with_intervals(card):
 
 def test_sizes_that_photos_are_looked_at_in(card):
     assert "its shorter side reduced to 64 at most.\n" in model_card(card)
-    twice = Preprocessing(crop=48, shorter_side=64, again=(56, 50))
+    twice = Preprocessing(crop=48, shorter_side=64, extra_scales=(56, 50))
     page = model_card(card.model_copy(update={"preprocessing": twice}))
     assert "its shorter side reduced to 64 at most, and once more at 56 and 50.\n" in page
 
@@ -56,28 +56,28 @@ def test_what_was_not_measured_is_said_to_be_missing(card):
 
 
 def test_the_scale_and_its_meaning(card):
-    meaning = Meaning(
+    reference = ReferenceStatistics(
         population="photos of a set",
         images=50,
         quantiles=tuple(1 + 4 * i / 100 for i in range(101)),
-        interval=Interval(level=0.9, images=50, reach=0.4),
+        interval=Interval(level=0.9, images=50, half_width=0.4),
     )
-    page = model_card(card.model_copy(update={"meaning": meaning}))
+    page = model_card(card.model_copy(update={"reference_statistics": reference}))
     assert "0 (worst) to 100 (best): MOS from 1 to 5, mapped linearly." in page
     assert "among 50 photos: photos of a set." in page
     assert "A tenth scores below 10, half below 50, a tenth above 90." in page
     assert "± 10.0 holds the mean opinion for 90%" in page
     assert "Unusual" not in page
-    usual = Usual(
+    detector = OODDetector(
         names=("a",), mean=(0,), whitening=((1,),), limit=2, false_alarms=0.02, images=9, checked=40
     )
-    checked = meaning.model_copy(
+    checked = reference.model_copy(
         update={
-            "usual": usual,
-            "interval": Interval(level=0.9, images=50, reach=0.4, coverage=0.875, checked=40),
+            "ood_detector": detector,
+            "interval": Interval(level=0.9, images=50, half_width=0.4, coverage=0.875, checked=40),
         }
     )
-    page = model_card(card.model_copy(update={"meaning": checked}))
+    page = model_card(card.model_copy(update={"reference_statistics": checked}))
     assert "(conformal, from 50 held-out photos). It held that of 87.5% of 40 others." in page
     assert "or a side below 48 pixels; 2.0% of 40 held-out photos that did not set the " in page
 
@@ -96,7 +96,7 @@ def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):
         'other,clean,29,"size half, area",mean difference,99\n'
     )
     page = model_card(card, size_and_frame=results)
-    assert "no image with a side below 48 pixels: `unusual` marks each" in page
+    assert "no image with a side below 48 pixels: `out_of_distribution` marks each" in page
     assert (
         "* A smaller copy may score above the photo itself: by +3.2 in the mean over 29 photos "
         "(size eighth, area), at most by +7.0, for a photo (size half, area).\n"

@@ -18,7 +18,7 @@ def row(path, score=50.0, error=""):
     return ScoreRow(
         path=path,
         score=None if error else score,
-        spread=1.0,
+        crop_std=1.0,
         width=8,
         height=6,
         status=status,
@@ -42,8 +42,8 @@ def test_columns_folders_and_errors():
     assert data["columns"]["model"] == {"all": "m"}
     assert [folder["name"] for folder in data["folders"]] == ["a/", "b/"]
     assert data["errors"] == {1: "broken"}
-    # What no row says, as a model's card may hold no meaning of scores, is not carried along.
-    left_out = ("sha256", "seconds", "percentile", "low", "high", "unusual")
+    # What no row says, as a model's card may hold no reference statistics, is not carried along.
+    left_out = ("sha256", "seconds", "percentile", "mos_low", "mos_high", "out_of_distribution")
     assert data["order"] == [name for name in table.columns if name not in left_out]
     assert {"path", "score", "status", "error"} <= set(data["order"])
 
@@ -95,7 +95,7 @@ def test_ten_thousand_rows_are_compact(tmp_path):
     table = table_of(rows, "t")
     said = {"weights": ["0123456789abcdef" * 4], "runtime": ["onnx"], "precision": ["fp32"]}
     columns = dict(table.columns) | {name: value * 10_000 for name, value in said.items()}
-    columns["unusual"] = [i % 50 == 0 for i in range(10_000)]
+    columns["out_of_distribution"] = [i % 50 == 0 for i in range(10_000)]
     table = ScoreTable("t", columns)
     page = scores_page(table, Place(tmp_path / "r.html", tmp_path), UNITS, count=0)
     assert len(page) < 600_000

@@ -12,8 +12,8 @@ import pytest
 
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.job import Job
-from qfm_iqm.scoring.row import read_rows
 from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.scoring.table import read_rows
 
 COUNT = 5000
 
@@ -103,7 +103,7 @@ def test_every_one_is_a_row(files, tiny_model_folder, tmp_path):
         readers = [one for one in psutil.Process().children() if one.pid not in others]
         most = max(most, *map(most_held, readers), 0)
     outcome = job.finish()
-    rows = list(read_rows(out))
+    rows = read_rows(out)
     assert coming == outcome.rows == len(rows) == COUNT
     assert [row.path for row in rows] == files
     good = [row for row in rows if row.status == "ok"]

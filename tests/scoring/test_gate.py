@@ -15,7 +15,7 @@ def row(score, path="a.jpg", model="m"):
         return ScoreRow(
             path=path,
             score=None,
-            spread=None,
+            crop_std=None,
             width=None,
             height=None,
             status="error",
@@ -23,7 +23,7 @@ def row(score, path="a.jpg", model="m"):
             model=model,
         )
     return ScoreRow(
-        path=path, score=score, spread=0.0, width=1, height=1, status="ok", error="", model=model
+        path=path, score=score, crop_std=0.0, width=1, height=1, status="ok", error="", model=model
     )
 
 

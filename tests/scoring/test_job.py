@@ -17,8 +17,9 @@ from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring import job as job_module
 from qfm_iqm.scoring.job import Job, folder_of
 from qfm_iqm.scoring.locks import LockFile
-from qfm_iqm.scoring.row import read_rows, write_rows
+from qfm_iqm.scoring.row import write_rows
 from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.scoring.table import read_rows
 
 # Loads the model once; then "go OUT" runs a job in a new process, and "wait PID" waits for it.
 PROGRAM = """
@@ -123,7 +124,7 @@ def done(out, files, scorer, *, resume=False):
 def test_a_job_gives_the_rows_of_the_engine(small_parts, scorer, files, tmp_path, suffix):
     out = tmp_path / f"scores{suffix}"
     rows, outcome = done(out, files[:13], scorer)
-    assert rows == list(read_rows(out))
+    assert rows == read_rows(out)
     assert [row.path for row in rows] == files[:13]
     alone = {row.path: row for row in Scorer(scorer.runtime).score_paths(files[:13])}
     for row in rows:
@@ -154,7 +155,7 @@ def test_what_was_scored_is_kept_and_only_the_rest_is_scored(
     outcome = job.finish()
     assert (outcome.rows, outcome.errors) == (61, 1)
     assert "31b.jpg" in outcome.first_errors[0]
-    assert list(read_rows(ended)) == list(read_rows(whole))
+    assert read_rows(ended) == read_rows(whole)
 
 
 def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, files, tmp_path):
@@ -164,9 +165,9 @@ def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, fi
     assert (again, outcome.rows) == ([], 7)
     more, outcome = done(out, files[3:12], scorer, resume=True)
     assert [row.path for row in more] == files[7:12]
-    assert list(read_rows(out)) == first[3:] + more
+    assert read_rows(out) == first[3:] + more
     anew, _ = done(out, files[:2], scorer)  # without --resume the table is written anew
-    assert list(read_rows(out)) == anew
+    assert read_rows(out) == anew
     assert [(row.path, row.sha256) for row in anew] == [(r.path, r.sha256) for r in first[:2]]
     scores = [row.score for row in first[:2]]  # of a part of three: another batch
     assert [row.score for row in anew] == pytest.approx(scores, abs=1e-3)
@@ -221,7 +222,7 @@ def test_a_kill_while_the_folder_goes_leaves_a_finished_table(
     assert not job.folder.exists()
     again, outcome = done(out, files[:7], scorer, resume=True)
     assert (again, outcome.rows) == ([], 7)
-    assert list(read_rows(out)) == rows
+    assert read_rows(out) == rows
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -251,7 +252,7 @@ def test_a_full_disk_loses_nothing(small_parts, scorer, files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv.job"]
     again, outcome = done(out, files, scorer, resume=True)
     assert (again, outcome.rows) == ([], 61)
-    assert list(read_rows(out)) == rows
+    assert read_rows(out) == rows
 
 
 def test_a_part_that_cannot_be_written_loses_no_other(small_parts, scorer, files, tmp_path):
@@ -286,14 +287,14 @@ def test_killed_at_random_moments_it_comes_to_the_same_table(files, tmp_path, la
         if launcher.wait(process) == -signal.SIGKILL:
             kills += 1
         if killed.exists():  # it was done before: another round
-            assert list(read_rows(killed)) == list(read_rows(whole))
+            assert read_rows(killed) == read_rows(whole)
             shutil.rmtree(folder_of(killed), ignore_errors=True)
             killed.unlink()
             rounds += 1
     last = launcher.go(killed)
     assert launcher.wait(last) == 0
     assert len(launcher.scored(last)) < len(files) or rounds
-    assert list(read_rows(killed)) == list(read_rows(whole))  # every bit, but the seconds
+    assert read_rows(killed) == read_rows(whole)  # every bit, but the seconds
     assert not folder_of(killed).exists()
 
 
@@ -302,7 +303,7 @@ def test_two_processes_share_a_job_and_score_no_file_twice(files, tmp_path, laun
     single, *both = launcher.go(alone), launcher.go(out), launcher.go(out)
     assert [launcher.wait(process) for process in (single, *both)] == [0, 0, 0]
     assert sorted(launcher.scored(both[0]) + launcher.scored(both[1])) == sorted(files)
-    assert list(read_rows(out)) == list(read_rows(alone))
+    assert read_rows(out) == read_rows(alone)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.csv", "shared.csv"]
 
 
@@ -336,7 +337,7 @@ def test_a_part_that_another_process_finished_meanwhile_is_not_scored_again(
     monkeypatch.setattr(job.lock, "try_acquire", late)
     assert [row.path for row in job.run()] == files[:3] + files[6:9]
     job.finish()
-    assert list(read_rows(out)) == expected
+    assert read_rows(out) == expected
 
 
 def test_a_job_that_another_process_finished_before_the_lock_is_begun_anew(
@@ -362,7 +363,7 @@ def test_a_job_that_another_process_finished_before_the_lock_is_begun_anew(
     assert (job.kept, job.left) == (5, 0)
     assert list(job.run()) == []
     job.finish()
-    assert list(read_rows(out)) == expected
+    assert read_rows(out) == expected
 
 
 def test_plan_and_settings_can_be_read_by_people(scorer, files, tmp_path, small_parts):

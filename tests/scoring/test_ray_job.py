@@ -9,7 +9,8 @@ from qfm_iqm.errors import QFMError
 from qfm_iqm.scoring import job as job_module
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.ray_job import DistributedJob, Output, RemoteScorer
-from qfm_iqm.scoring.row import ScoreRow, read_rows
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.table import read_rows
 
 ray = pytest.importorskip("ray")
 
@@ -83,7 +84,7 @@ def test_a_node_goes_down_and_every_image_is_scored_once(
     assert killed
     rows = table(out)
     assert [row.path for row in rows] == files
-    assert rows == list(read_rows(tmp_path / "local.jsonl"))  # to the bit
+    assert rows == read_rows(tmp_path / "local.jsonl")  # to the bit
     assert sorted(path.name for path in out.iterdir()) == [
         "job.json",
         *(f"part-{number:06d}.parquet" for number in range(11)),

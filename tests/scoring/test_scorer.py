@@ -41,7 +41,7 @@ def assert_same(rows, alone):
         assert row.status == "ok"
         assert row.error == ""
         assert abs(row.score - expected.value) < TOLERANCE
-        assert abs(row.spread - expected.spread) < TOLERANCE
+        assert abs(row.crop_std - expected.crop_std) < TOLERANCE
         assert (row.width, row.height) == (expected.width, expected.height)
 
 
@@ -58,8 +58,8 @@ def test_scores_are_those_of_each_image_alone(model, paths, alone, batch_size, r
     assert_same(rows, alone)
 
 
-def test_images_are_looked_at_again_as_the_model_alone_does(model, paths):
-    preprocessing = Preprocessing(crop=48, shorter_side=80, again=(50,))
+def test_extra_scales_are_scored_as_the_model_alone_does(model, paths):
+    preprocessing = Preprocessing(crop=48, shorter_side=80, extra_scales=(50,))
     twice = QualityModel(
         model.network, model.card.model_copy(update={"preprocessing": preprocessing})
     )
@@ -182,7 +182,7 @@ def test_what_cannot_be_read_is_a_row_in_its_place(model, paths, alone, tmp_path
         assert_same(rows[1::2], alone)
         for row in rows[::2]:
             assert row.status == "error"
-            assert (row.score, row.spread, row.width, row.height) == (None,) * 4
+            assert (row.score, row.crop_std, row.width, row.height) == (None,) * 4
             assert row.error
             assert "\n" not in row.error
             assert row.model == "tiny-test_vit"
@@ -208,7 +208,7 @@ def test_the_reading_policy_is_an_option(model, paths, tmp_path):
 def test_one_pixel_gives_a_row(model, tmp_path):
     Image.new("L", (1, 1), 77).save(tmp_path / "one.png")
     (row,) = Scorer(model).score_paths([str(tmp_path / "one.png")])
-    assert (row.status, row.width, row.height, row.spread) == ("ok", 1, 1, 0.0)
+    assert (row.status, row.width, row.height, row.crop_std) == ("ok", 1, 1, 0.0)
 
 
 def test_files_are_read_a_few_ahead_and_no_more(model, paths):

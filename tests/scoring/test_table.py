@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.scoring.row import ScoreRow, write_rows
-from qfm_iqm.scoring.table import read_scores, table_of
+from qfm_iqm.scoring.row import ScoreRow, to_arrow, write_rows
+from qfm_iqm.scoring.table import read_rows, read_scores, table_of
 
 ENDINGS = ("csv", "jsonl", "parquet")
 ROWS = [
     ScoreRow(
         path="a/1.jpg",
         score=61.25,
-        spread=2.5,
+        crop_std=2.5,
         width=640,
         height=480,
         status="ok",
@@ -27,7 +27,7 @@ ROWS = [
     ScoreRow(
         path='b/odd "name",\r\n.png',
         score=12.0,
-        spread=0.0,
+        crop_std=0.0,
         width=1,
         height=2,
         status="ok",
@@ -37,7 +37,7 @@ ROWS = [
     ScoreRow(
         path="b/тень.png",
         score=None,
-        spread=None,
+        crop_std=None,
         width=None,
         height=None,
         status="error",
@@ -54,6 +54,7 @@ def test_what_was_written_is_read_back(tmp_path, ending):
     table = read_scores(path)
     assert table.source == str(path)
     assert dict(table.columns) == dict(table_of(ROWS, "").columns)
+    assert read_rows(path) == ROWS
     assert table.paths == [row.path for row in ROWS]
     assert table.scores == [61.25, 12.0, None]
     assert table.columns["width"] == [640, 1, None]
@@ -76,7 +77,7 @@ def test_csv_keeps_any_name_and_number(tmp_path_factory, pairs):
             ScoreRow(
                 path=name,
                 score=score,
-                spread=None,
+                crop_std=None,
                 width=None,
                 height=None,
                 status="ok",
@@ -98,7 +99,7 @@ def test_a_name_that_is_no_text_survives_csv(tmp_path):
             ScoreRow(
                 path=name,
                 score=1.0,
-                spread=0.0,
+                crop_std=0.0,
                 width=1,
                 height=1,
                 status="ok",
@@ -113,16 +114,25 @@ def test_a_name_that_is_no_text_survives_csv(tmp_path):
 
 def test_columns_of_other_versions_are_taken_and_others_left(tmp_path):
     path = tmp_path / "t.csv"
-    path.write_text("note,path,score,low,high,unusual\nx,a.jpg,1,0.5,1.5,True\ny,b.jpg,,,,\n")
+    path.write_text(
+        "note,path,score,mos_low,mos_high,out_of_distribution\nx,a.jpg,1,0.5,1.5,True\ny,b.jpg,,,,\n"
+    )
     table = read_scores(path)
-    assert list(table.columns) == ["path", "score", "low", "high", "unusual", "error"]
-    assert table.columns["unusual"] == [True, None]
+    assert list(table.columns) == [
+        "path",
+        "score",
+        "mos_low",
+        "mos_high",
+        "out_of_distribution",
+        "error",
+    ]
+    assert table.columns["out_of_distribution"] == [True, None]
     assert table.scores == [1.0, None]
     assert table.columns["error"] == ["", "There is no score."]
 
 
 def test_what_excel_makes_of_a_table(tmp_path):
-    scored = [replace(ROWS[0], unusual=True), ROWS[2]]
+    scored = [replace(ROWS[0], out_of_distribution=True), ROWS[2]]
     write_rows(scored, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
@@ -138,7 +148,15 @@ def test_what_excel_makes_of_a_table(tmp_path):
         (tmp_path / name).write_bytes((text.getvalue() + "\r\n").encode(encoding))
         table = read_scores(tmp_path / name)
         expected = table_of(scored, "").columns
-        for column in ("path", "score", "spread", "width", "height", "unusual", "seconds"):
+        for column in (
+            "path",
+            "score",
+            "crop_std",
+            "width",
+            "height",
+            "out_of_distribution",
+            "seconds",
+        ):
             assert table.columns[column] == expected[column]
 
 
@@ -153,19 +171,24 @@ def test_a_score_that_is_no_number_is_an_error_that_names_it(tmp_path, value):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("t.doc", "", r"must end in \.csv, \.tsv, \.txt, \.jsonl, \.parquet"),
-        ("t.csv", "path;score\na;b\n", "'b' in the column 'score', .*with semicolons between"),
-        ("t.csv", "path;mos\na;1\n", "no column 'score'.*with semicolons between"),
-        ("t.csv", "path,score,unusual\na,1,ja\n", "'ja' .* where True or False belongs"),
+        ("t.doc", "", r"ends in '\.doc'; give .* \.csv, \.tsv, \.txt, \.jsonl, \.parquet"),
+        ("t.csv", "path;score\na;b\n", "line 2 has 'b' in the column 'score', .*with semicolons"),
+        ("t.csv", "path;mos\na;1\n", "column of scores 'score' was asked for.*with semicolons"),
+        (
+            "t.csv",
+            "path,score,out_of_distribution\na,1,ja\n",
+            "'ja' .* where True or False belongs",
+        ),
         ("t.csv", "", "is empty"),
-        ("t.csv", "path,mos\na,1\n", "has no column 'score'"),
+        ("t.csv", "score,mos\n1,1\n", "needs a column of image names"),
         ("t.csv", "path,score\na,1,2\n", "header's 2 cells, but 1 do not .line 2.*with commas"),
-        ("t.csv", "path,score\na,good\n", "Row 1 .* has 'good' in the column 'score'"),
+        ("t.csv", "path,score\na,1_0\n", "'1_0' in the column 'score'"),
+        ("t.csv", "path,score\n", "has no rows"),
         ("t.csv", "path,score\n,1\n", "a row without a path"),
-        ("t.jsonl", "{", "Line 1 .* is no JSON object"),
-        ("t.jsonl", json.dumps({"path": "a", "score": 1}) + "\n[]\n", "Line 2"),
-        ("t.jsonl", "", "has no column 'path'"),
-        ("t.parquet", "PAR1 no", "is no Parquet file"),
+        ("t.jsonl", "{", "line 1 is no JSON object"),
+        ("t.jsonl", json.dumps({"path": "a", "score": 1}) + "\n[]\n", "line 2"),
+        ("t.jsonl", "", "has no rows"),
+        ("t.parquet", "PAR1 no", "no readable Parquet file"),
     ],
 )
 def test_what_is_no_table_is_refused_in_one_sentence(tmp_path, name, content, sentence):
@@ -175,7 +198,7 @@ def test_what_is_no_table_is_refused_in_one_sentence(tmp_path, name, content, se
 
 
 def test_a_table_that_is_not_there(tmp_path):
-    with pytest.raises(TableError, match=r"There is no score table .*gone\.csv"):
+    with pytest.raises(TableError, match=r"gone\.csv was asked for, but there is no such file"):
         read_scores(tmp_path / "gone.csv")
 
 
@@ -191,3 +214,41 @@ def test_random_bytes_never_escape_as_another_error(tmp_path, ending):
 
 def test_no_rows_are_a_table():
     assert len(table_of([], "nothing")) == 0
+
+
+def test_any_table_of_names_and_scores_is_read(tmp_path):
+    (tmp_path / "t.csv").write_text("Image Name,MOS,Quality\na.jpg,3,0.5\nb.jpg,4,\n")
+    (tmp_path / "t.jsonl").write_text(
+        '{"image_name": "a.jpg", "quality": 0.5}\n{"image_name": "b.jpg", "quality": null}\n'
+    )
+    for name in ("t.csv", "t.jsonl"):
+        table = read_scores(tmp_path / name, "quality")
+        assert dict(table.columns) == {
+            "path": ["a.jpg", "b.jpg"],
+            "score": [0.5, None],
+            "error": ["", "There is no score."],
+        }
+
+
+def test_spaces_belong_to_names(tmp_path):
+    rows = [replace(ROWS[0], path=" a .jpg ")]
+    for ending in ENDINGS:
+        write_rows(rows, tmp_path / f"t.{ending}")
+        assert read_rows(tmp_path / f"t.{ending}") == rows
+
+
+@pytest.mark.parametrize("change", ["less", "more"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_job_goes_on_with_no_table_of_other_columns(tmp_path, ending, change):
+    path = tmp_path / f"t.{ending}"
+    frame = to_arrow(ROWS).to_pandas()
+    frame = frame.drop(columns="weights") if change == "less" else frame.assign(note="mine")
+    if ending == "csv":
+        frame.to_csv(path, index=False)
+    elif ending == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path)
+    assert read_scores(path).paths == [row.path for row in ROWS]
+    with pytest.raises(TableError, match="is no table of scores of this version"):
+        read_rows(path)

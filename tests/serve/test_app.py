@@ -46,14 +46,16 @@ def test_rows_are_those_of_the_command(service, photo_folder, tiny_model_folder,
     results = together.json()["results"]
     assert [row["name"] for row in results] == [photo.name for photo in photos]
     by_name = {row.pop("path").rpartition("/")[2]: row for row in expected}
-    assert {row["unusual"] for row in results} == {True, None}
+    assert {row["out_of_distribution"] for row in results} == {True, None}
     of_photos = [*zip(photos, results, strict=True), (photos[0], alone.json()["results"][0])]
     for photo, row in of_photos:
         same = by_name[photo.name]
         # Batches of other sizes round differently in the sixth decimal, on some processors.
-        for number in ("score", "spread"):
+        for number in ("score", "crop_std"):
             assert row.pop(number) == pytest.approx(same[number], abs=1e-5)
-        assert row["unusual"] is (True if min(row["width"], row["height"]) < 48 else None)
+        assert row["out_of_distribution"] is (
+            True if min(row["width"], row["height"]) < 48 else None
+        )
         rest = row.keys() - {"name", "path", "seconds"}
         assert {key: row[key] for key in rest} == {key: same[key] for key in rest}
 

@@ -222,7 +222,9 @@ def test_a_teachers_crops_are_of_its_first_size_whatever_follows(
     make_recipe, rows, tmp_path, written
 ):
     table = written(tmp_path / "p.csv", pseudo_rows(rows), 32, 64)
-    recipe = make_recipe(data__pseudo_labels=[table], network__shorter_side=64, network__again=[40])
+    recipe = make_recipe(
+        data__pseudo_labels=[table], network__shorter_side=64, network__extra_scales=[40]
+    )
     assert any(sample.fixed for sample in load_data(recipe).samples)
 
 

@@ -123,9 +123,11 @@ def test_pseudo_labels_are_what_qfm_score_says(
 
 def test_what_is_kept_is_not_computed_again(pool_of, folder, teacher, tmp_path, scored):
     cache = tmp_path / "e.csv"
+    (folder / "unrated08.jpg").rename(folder / "=1+1.jpg")  # no formula in a spreadsheet
     first = expand(pool_of(folder), teacher, cache, SILENT)
     assert len(scored) == 20
     content = cache.read_bytes()
+    assert b'\n"\'=1+1.jpg",' in content
     assert expand(pool_of(folder), teacher, cache, SILENT) == first
     assert len(scored) == 20
     assert cache.read_bytes() == content

@@ -171,11 +171,11 @@ def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
 
 def test_further_sizes_fall_from_the_first_to_the_crop(recipe_file):
     first = "network.shorter_side=64"
-    recipe = read_recipe(recipe_file, [first, "network.again=[48, 32]"])
-    assert recipe.network.preprocessing.again == (48, 32)
+    recipe = read_recipe(recipe_file, [first, "network.extra_scales=[48, 32]"])
+    assert recipe.network.preprocessing.extra_scales == (48, 32)
     for sides in ("[64]", "[40, 48]", "[31]"):
-        message = refused(recipe_file, first, f"network.again={sides}")
-        assert f"network.again = {sides} must fall from network.shorter_side" in message
+        message = refused(recipe_file, first, f"network.extra_scales={sides}")
+        assert f"network.extra_scales = {sides} must fall from network.shorter_side" in message
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,10 @@ def test_further_sizes_fall_from_the_first_to_the_crop(recipe_file):
         ("backbone.weights=w.safetensors", "backbone.weights: there is no file w.safetensors"),
         ("data.human_labels=false", "data.human_labels = false needs data.pseudo_labels"),
         ("data.validation=0", "only protocol = 'test-selected' does without"),
-        ("network.again=[40]", "network.again = [40] must fall from network.shorter_side"),
+        (
+            "network.extra_scales=[40]",
+            "network.extra_scales = [40] must fall from network.shorter_side",
+        ),
         ("data.test=0.9", None),
     ],
 )

@@ -29,8 +29,7 @@ def ablate(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
-    from qfm_iqm.files import copy_whole, write_whole
-    from qfm_iqm.scoring.row import check_output
+    from qfm_iqm.files import check_output, copy_whole, write_whole
 
     console = messages()
     with extra("train", "Training"):
@@ -42,7 +41,7 @@ def ablate(
     folder = out if out is not None else Path("runs") / grid.stem
     checked, runs = ablation.plan(grid, folder, list(changes or ()))
     if results is not None:
-        check_output(results / f"{grid.stem}_runs.csv")
+        check_output(results / f"{grid.stem}_runs.csv", ".csv")
     try:
         comparisons = ablation.run_grid(
             checked, runs, folder, Reporter(console), allow_leaks=allow_leaks

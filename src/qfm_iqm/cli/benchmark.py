@@ -96,8 +96,7 @@ def _run(
     changes: list[str],
     allow_leaks: bool,
 ) -> None:
-    from qfm_iqm.files import copy_whole
-    from qfm_iqm.scoring.row import check_output
+    from qfm_iqm.files import check_output, copy_whole
 
     console = messages()
     words = [word for word in (recipe.stem, dataset, verb, protocol.replace("-", "_")) if word]
@@ -116,7 +115,7 @@ def _run(
         changes=changes,
     )
     if results is not None:
-        check_output(results / f"{name}_summary.csv")
+        check_output(results / f"{name}_summary.csv", ".csv")
     reporter = Reporter(console)
     try:
         bench.check_leaks(plan, folder, reporter, allow=allow_leaks)

@@ -22,13 +22,12 @@ def card(
     speed: Annotated[Path | None, typer.Option(help="Results of benchmarks/speed.py.")] = None,
 ) -> None:
     """Print a model's card: scale, accuracy per subset, degradation, training, limits, speed."""
-    from qfm_iqm.files import write_whole
+    from qfm_iqm.files import check_output, write_whole
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.report.model_card import model_card
-    from qfm_iqm.scoring.row import check_output
 
     if out is not None:
-        check_output(out, only=".md")
+        check_output(out, ".md")
     page = model_card(
         load_card(model),
         degradation=degradation,

@@ -1,8 +1,7 @@
-"""`qfm compare`: score files of several methods on the same images, and what differs for sure."""
+"""`qfm compare`: score tables of several methods on the same images, and what differs for sure."""
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +11,7 @@ import typer
 from qfm_iqm.cli.evaluate import say_left_out
 from qfm_iqm.cli.options import Label, messages
 from qfm_iqm.cli.showing import cell
-from qfm_iqm.files import writing_text
+from qfm_iqm.text_tables import write_csv
 
 if TYPE_CHECKING:
     from qfm_iqm.metrics.evaluation import Evaluation
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def compare(
-    scores: Annotated[list[Path], typer.Argument(help="Score files: CSV or Parquet, name,score.")],
+    scores: Annotated[list[Path], typer.Argument(help="Score tables: CSV, JSON lines or Parquet.")],
     labels: Annotated[
-        Path | None, typer.Option(help="Table of labels. Default: the first score file's mos.")
+        Path | None, typer.Option(help="Table of labels. Default: the first score table's mos.")
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the scores.")] = "score",
     label: Label = "mos",
@@ -47,12 +46,12 @@ def compare(
     direction of labels and scores.
     """
     from qfm_iqm.evaluation.methods import side_by_side
+    from qfm_iqm.files import check_output
     from qfm_iqm.metrics.evaluation import evaluate
     from qfm_iqm.metrics.significance import compare_methods
-    from qfm_iqm.scoring.row import check_output
 
     if out is not None:
-        check_output(out, only=".csv")
+        check_output(out, ".csv")
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)
     both = found.aligned(higher_is_better=not lower_is_better)
@@ -81,10 +80,7 @@ def compare(
 def _write(differences: list[Difference], path: Path) -> None:
     from dataclasses import astuple, fields
 
-    with writing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(differences[0])])
-        writer.writerows(astuple(difference) for difference in differences)
+    write_csv(path, [field.name for field in fields(differences[0])], map(astuple, differences))
 
 
 def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:

@@ -46,11 +46,11 @@ def cross(
     device: Device = None,
 ) -> None:
     """Train on one dataset, test on others: rank figures, and PLCC after the logistic fit."""
-    from qfm_iqm.scoring.row import check_output
+    from qfm_iqm.files import check_output
 
     console = messages()
     if results is not None:
-        check_output(results, only=".csv")
+        check_output(results, ".csv")
     check_device(device)
     with extra("train", "A cross-dataset test"):
         from qfm_iqm.evaluation import cross_dataset as crossing

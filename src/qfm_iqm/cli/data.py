@@ -76,7 +76,9 @@ def export(
     from qfm_iqm.datasets.catalogue import find_dataset
     from qfm_iqm.datasets.reading import write_table
     from qfm_iqm.errors import TableError
+    from qfm_iqm.files import check_output
 
+    check_output(out, ".csv", ".parquet")
     table = find_dataset(name).load(root)
     if present:
         rows = [i for i, path in enumerate(table.find(root)) if path is not None]

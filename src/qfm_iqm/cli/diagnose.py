@@ -57,19 +57,17 @@ def diagnose(
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation import diagnosis as method
     from qfm_iqm.evaluation.evaluate import recorded_split
-    from qfm_iqm.files import write_whole
+    from qfm_iqm.files import check_output, write_whole
     from qfm_iqm.model.folder import load_model
-    from qfm_iqm.scoring.row import check_output
 
     console = messages()
     if out is not None:
-        check_output(out, only=".json")
+        check_output(out, ".json")
     if figure is not None:
         with extra("figures", "A figure"):
             from qfm_iqm.report.diagnosis_figure import draw_diagnosis
             from qfm_iqm.report.drawing import ENDINGS
-        ending = figure.suffix.lower()
-        check_output(figure, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
+        check_output(figure, *ENDINGS)
     check_device(device)
     table = read_table(labels, label=label)
     loaded = load_model(model)

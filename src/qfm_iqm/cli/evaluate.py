@@ -44,7 +44,8 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this CSV.")] = None,
     per_image: Annotated[
-        Path | None, typer.Option(help="Write name, mos, score, spread of each image to this CSV.")
+        Path | None,
+        typer.Option(help="Write name, mos, score, crop_std of each image to this CSV."),
     ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Put the figures into the card of the model folder.")
@@ -53,22 +54,22 @@ def evaluate(
         int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
     ] = 1000,
     column: Annotated[
-        str | None, typer.Option(help="Column of the scores in a score file. Default: score.")
+        str | None, typer.Option(help="Column of the scores in a score table. Default: score.")
     ] = None,
     label: Label = "mos",
     device: Device = None,
 ) -> None:
-    """Evaluate a model or a score file: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
+    """Evaluate a model or a score table: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.errors import TableError
-    from qfm_iqm.scoring.row import check_output
-    from qfm_iqm.text_tables import SUFFIXES
+    from qfm_iqm.files import check_output
+    from qfm_iqm.scoring.table import is_table
 
     console = messages()
     for path in (out, per_image):
         if path is not None:
-            check_output(path, only=".csv")
-    if Path(model).suffix.lower() in (*SUFFIXES, ".parquet"):
+            check_output(path, ".csv")
+    if is_table(model):
         own = {
             "--root": root,
             "--part": part,
@@ -91,7 +92,7 @@ def evaluate(
     from qfm_iqm.scoring.runtimes.load import load_runtime
 
     if column is not None:
-        raise TableError(f"Only a score file takes --column, and '{model}' is a model.")
+        raise TableError(f"Only a score table takes --column, and '{model}' is a model.")
     if why is not None and part != "test":
         raise TableError("--why is for a look at the test split: give --part test, or leave it.")
     if record and exclude is not None:
@@ -151,7 +152,7 @@ def _refuse(scores: str, options: list[str]) -> None:
 
     if options:
         raise TableError(
-            f"Only a model takes {' and '.join(options)}, and '{scores}' is a score file."
+            f"Only a model takes {' and '.join(options)}, and '{scores}' is a score table."
         )
 
 

@@ -21,15 +21,14 @@ def explain(
     """Draw a photo's quality map: photo, map and scale side by side."""
     import torch
 
+    from qfm_iqm.files import check_output
     from qfm_iqm.image.decode import read_image
     from qfm_iqm.model.folder import load_model
-    from qfm_iqm.scoring.row import check_output
 
     with extra("figures", "A quality map"):
         from qfm_iqm.report.drawing import ENDINGS
         from qfm_iqm.report.map_figure import draw_map
-    ending = out.suffix.lower()
-    check_output(out, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
+    check_output(out, *ENDINGS)
     check_device(device)
     loaded = load_model(model)
     loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))

@@ -1,4 +1,4 @@
-"""`qfm finish`: from held-out photos to what a model's scores mean."""
+"""`qfm finish`: a model's reference statistics, from held-out photos."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def finish(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Find what a model's scores mean: percentile, interval, and which images are unusual."""
+    """Find a model's reference statistics: percentile, interval, out-of-distribution limit."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation.evaluate import recorded_split
-    from qfm_iqm.evaluation.reference import find_meaning
+    from qfm_iqm.evaluation.reference import find_reference_statistics
     from qfm_iqm.model.folder import load_model, save_with_card
 
     console = messages()
@@ -48,7 +48,7 @@ def finish(
     if population is None:
         name = loaded.card.training.get("data") or labels.name
         population = f"{name} ({part} part)" if part else labels.name
-    meaning = find_meaning(
+    reference = find_reference_statistics(
         loaded,
         table,
         root if root is not None else labels.parent,
@@ -59,13 +59,14 @@ def finish(
         progress=lambda rows, total: with_progress(rows, total, "scoring", console),
         watch=lambda found, total: with_progress(found, total, "looking", console),
     )
-    save_with_card(model, loaded.card.model_copy(update={"meaning": meaning}), out)
-    assert meaning.interval is not None
-    assert meaning.usual is not None
-    reach = loaded.card.label.show_width(meaning.interval.reach)
+    save_with_card(model, loaded.card.model_copy(update={"reference_statistics": reference}), out)
+    assert reference.interval is not None
+    detector = reference.ood_detector
+    assert detector is not None
+    half_width = loaded.card.label.show_width(reference.interval.half_width)
     typer.echo(
-        f"{meaning.images} photos. A score means the mean opinion within ± {reach:.3g} for "
-        f"{level:.0%} of photos like these: {meaning.interval.coverage:.1%} of "
-        f"{meaning.interval.checked} that had no part in it. {meaning.usual.false_alarms:.1%} of "
-        f"{meaning.usual.checked} such photos are called unusual. Model: {out}"
+        f"{reference.images} photos. A score means the mean opinion within ± {half_width:.3g} for "
+        f"{level:.0%} of photos like these: {reference.interval.coverage:.1%} of "
+        f"{reference.interval.checked} that had no part in it. {detector.false_alarms:.1%} of "
+        f"{detector.checked} such photos are called out of distribution. Model: {out}"
     )

@@ -61,11 +61,10 @@ def gate(
 ) -> None:
     """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be judged."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import write_whole
+    from qfm_iqm.files import check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
     from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
     from qfm_iqm.scoring.inputs import find_images
-    from qfm_iqm.scoring.row import check_output
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
     from qfm_iqm.scoring.table import read_scores
@@ -73,7 +72,7 @@ def gate(
     console = messages()
     for path, ending in ((junit, ".xml"), (json, ".json")):
         if path is not None:
-            check_output(path, only=ending)
+            check_output(path, ending)
     if (baseline is None) != (max_drop is None):
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")
     max_pixels = millions(max_megapixels, "--max-megapixels")
@@ -149,5 +148,5 @@ def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:
     if unknown := without_baseline(verdicts, rule):
         said += f", {unknown} had no baseline score"
     console.print(f"{said} ({rule.describe()}).", markup=False, soft_wrap=True)
-    if unusual := sum(verdict.unusual is True for verdict in verdicts):
-        console.print(f"Unlike the photos the model knows: {unusual} of these.", style="yellow")
+    if unlike := sum(verdict.out_of_distribution is True for verdict in verdicts):
+        console.print(f"Out of distribution: {unlike} of these.", style="yellow")

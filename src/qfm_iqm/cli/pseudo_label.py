@@ -64,11 +64,11 @@ def pseudo_label(
     from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
     from qfm_iqm.distill.teacher import Teaching
     from qfm_iqm.evaluation.evaluate import recorded_split
+    from qfm_iqm.files import check_output
     from qfm_iqm.model.folder import load_model
-    from qfm_iqm.scoring.row import check_output
 
     console = messages()
-    check_output(out, only=".csv")
+    check_output(out, ".csv")
     check_device(device)
     images = read_table(table, require_mos=False)
     model = load_model(teacher)

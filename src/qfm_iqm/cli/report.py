@@ -52,18 +52,18 @@ def report(
 ) -> None:
     """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
     from qfm_iqm.errors import QFMError
+    from qfm_iqm.files import check_output
     from qfm_iqm.model.card import LabelUnits
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
-    from qfm_iqm.scoring.row import check_output
     from qfm_iqm.scoring.table import read_scores
 
     if len(tables) > 2:
         raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
     if threshold is not None and not math.isfinite(threshold):
         raise QFMError(f"--threshold must be a finite number, not {threshold:g}.")
-    check_output(out, only=".html")
+    check_output(out, ".html")
     console = messages()
     read = [read_scores(path) for path in tables]
     named = model or model_of(read)

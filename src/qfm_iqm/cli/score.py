@@ -110,7 +110,9 @@ def score(
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.scoring.row import check_output, read_rows
+    from qfm_iqm.files import check_output
+    from qfm_iqm.scoring.row import ENDINGS
+    from qfm_iqm.scoring.table import read_rows
 
     console = messages()
     if engine not in ("local", "ray"):
@@ -119,9 +121,9 @@ def score(
         what = "--resume goes on with" if resume else "--engine ray writes"
         raise QFMError(f"{what} a table: name it with --out.")
     if out is not None and engine == "local":
-        check_output(Path(out))
+        check_output(Path(out), *ENDINGS)
     if report is not None:
-        check_output(report, only=".html")
+        check_output(report, ".html")
         if engine == "ray":
             raise QFMError("--report is written of a local table: use qfm report on the parts.")
     check_device(device)

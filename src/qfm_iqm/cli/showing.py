@@ -21,7 +21,7 @@ def show_rows(rows: list[ScoreRow]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from qfm_iqm.scoring.row import print_csv
+    from qfm_iqm.scoring.row import SCHEMA, print_csv
 
     terminal = sys.stdout.isatty()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no valid text must not stop us
@@ -33,27 +33,27 @@ def show_rows(rows: list[ScoreRow]) -> None:
         print_csv(rows, sys.stdout)
         sys.stdout.flush()
         return
-    explained = any(row.percentile is not None for row in rows)
-    names = ["score", *(["interval", "percentile"] if explained else []), "spread", "size"]
+    # A line holds the figures of quality; a model's card may not allow all of them.
+    figures = [one.name for one in SCHEMA.values() if one.kind == "float" and one.name != "seconds"]
+    names = [
+        name
+        for name in figures
+        if name == "score" or any(getattr(row, name) is not None for row in rows)
+    ]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("path", overflow="fold")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        if row.score is None or row.spread is None:
+        if row.score is None:
             table.add_row(Text(row.path), Text("error", style="red"))
             table.add_row(Text(f"  {row.error}", style="red"))
             continue
-        cells = {
-            "score": f"{row.score:.2f}",
-            "interval": "" if row.low is None else f"{row.low:.0f}–{row.high:.0f}",
-            "percentile": "" if row.percentile is None else f"{row.percentile:.0f}",
-            "spread": f"{row.spread:.2f}",
-            "size": f"{row.width} x {row.height}",
-        }
-        table.add_row(Text(row.path), *(cells[name] for name in names))
-        if row.unusual:
-            table.add_row(Text("  unlike the photos the model knows", style="yellow"))
+        values = (getattr(row, name) for name in names)
+        cells = ("" if value is None else f"{value:.2f}" for value in values)
+        table.add_row(Text(row.path), *cells)
+        if row.out_of_distribution:
+            table.add_row(Text("  out of distribution: take it with care", style="yellow"))
     Console().print(table)
 
 

@@ -35,14 +35,13 @@ def train(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Train a network by a recipe, select on validation, test once."""
-    from qfm_iqm.files import copy_whole
-    from qfm_iqm.scoring.row import check_output
+    from qfm_iqm.files import check_output, copy_whole
     from qfm_iqm.training.recipe_file import read_recipe
 
     console = messages()
     checked = read_recipe(recipe, changes or (), dataset=dataset)
     if results is not None:
-        check_output(results, only=".csv")
+        check_output(results, ".csv")
     folder = out if out is not None else Path("runs") / checked.model.name
     with extra("train", "Training"):
         from qfm_iqm.training.pipeline import prepare

@@ -1,22 +1,23 @@
-"""A text table (CSV and its kin) or Parquet -> a table of rated images.
+"""A text table (CSV and its kin), JSON lines or Parquet -> a table of rated images.
 
 Design choices:
 
 * Nothing is repaired or dropped in silence. What cannot be used is refused with its line numbers.
-* Every cell is text until the label column alone is read as numbers, so both kinds of file agree.
+* Every cell is text until the label column alone is read as numbers, so all kinds of file agree.
 """
 
 from __future__ import annotations
 
-import csv
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qfm_iqm.datasets.table import Floats, RatedTable, column_key, content_of, finite_numbers
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import replacing, writing_text
-from qfm_iqm.text_tables import SUFFIXES, TextTable, guarded, read_text_table
+from qfm_iqm.files import check_output, replacing
+from qfm_iqm.text_tables import SUFFIXES, TextTable, read_text, read_text_table, write_csv
 
 # The first of these that a table has is its column; the others stay ordinary columns.
 NAME_COLUMNS = (
@@ -41,7 +42,7 @@ class Cells:
         header: the columns as the file names them.
         columns: by their normalized names.
         places: of the rows, for messages.
-        text: how the cells were read; None for Parquet.
+        text: how the cells of a text table were read; None for other files.
     """
 
     source: Path
@@ -55,13 +56,16 @@ class Cells:
         """How the file was read, to stand at the end of a message."""
         return f" ({self.text.form})" if self.text else ""
 
-    def take_names(self) -> tuple[str, ...]:
-        """Takes out the column of image names.
+    def take_names(self, *first: str) -> tuple[str, ...]:
+        """Takes out the column of image names: one of `NAME_COLUMNS`, in their order.
+
+        Args:
+            first: names of columns that come before those.
 
         Raises:
             TableError: there is none.
         """
-        key = next((key for key in NAME_COLUMNS if key in self.columns), None)
+        key = next((key for key in (*first, *NAME_COLUMNS) if key in self.columns), None)
         if key is None:
             raise TableError(
                 f"{self.source}: a table needs a column of image names "
@@ -93,7 +97,7 @@ class Cells:
 
 
 def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True) -> RatedTable:
-    """Read a table of rated images from a text table (`text_tables`) or `.parquet`.
+    """Read a table of rated images from a text table (`text_tables`), `.jsonl` or `.parquet`.
 
     The name column is `name` or one of `NAME_COLUMNS`. Contents are the column `content` as it is,
     else those of the reference images (`table.content_of`) in one of `REFERENCE_COLUMNS`. Every
@@ -132,8 +136,12 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
     )
 
 
-def read_cells(path: Path) -> Cells:
-    """Reads the cells of a text table or a Parquet table.
+def read_cells(path: Path, *, strip: bool = True) -> Cells:
+    """Reads the cells of a text table, of JSON lines or of a Parquet table.
+
+    Args:
+        path: the file; its ending tells the format.
+        strip: take off spaces around cells.
 
     Raises:
         TableError: the file is missing, not a table of these kinds or damaged, or has no rows.
@@ -141,7 +149,7 @@ def read_cells(path: Path) -> Cells:
     reader = _READERS.get(path.suffix.lower())
     if path.is_dir():
         raise TableError(
-            f"A table was asked for, but {path} is a folder; give a CSV or Parquet file."
+            f"A table was asked for, but {path} is a folder; give a CSV, JSONL or Parquet file."
         )
     if reader is None:
         raise TableError(
@@ -151,7 +159,7 @@ def read_cells(path: Path) -> Cells:
     if not path.exists():
         raise TableError(f"The table {path} was asked for, but there is no such file.")
     try:
-        header, places, rows, text = reader(path)
+        header, places, rows, text = reader(path, strip)
     except OSError as error:
         raise TableError(f"The table {path} cannot be read: {error}.") from error
     if not rows:
@@ -163,13 +171,38 @@ def read_cells(path: Path) -> Cells:
 Read = tuple[list[str], list[str], list[list[str]], TextTable | None]
 
 
-def _read_text(path: Path) -> Read:
-    """Header, the place of each row for messages, and rows of stripped cells."""
-    table = read_text_table(path, strip=True)
+def _read_text(path: Path, strip: bool) -> Read:
+    """Header, the place of each row for messages, and rows of cells."""
+    table = read_text_table(path, strip=strip)
     return table.header, [f"line {line}" for line in table.lines], table.rows, table
 
 
-def _read_parquet(path: Path) -> Read:
+def _read_jsonl(path: Path, strip: bool) -> Read:
+    """As `_read_text`: an object a line, whose fields are the columns; nulls are empty cells."""
+    text, _ = read_text(path)
+    found = {f"line {n}": line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
+    objects = [_json_object(line, place, path) for place, line in found.items()]
+    header = list(dict.fromkeys(name for values in objects for name in values))
+    rows = [[_cell(values.get(name), strip) for name in header] for values in objects]
+    return header, list(found), rows, None
+
+
+def _json_object(line: str, place: str, path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise TableError(f"{path}: {place} is no JSON object.")
+    return values
+
+
+def _cell(value: object, strip: bool) -> str:
+    text = "" if value is None else str(value)
+    return text.strip(" ") if strip else text
+
+
+def _read_parquet(path: Path, strip: bool) -> Read:
     """As `_read_text`; nulls are empty cells."""
     # Here, not above: a table in CSV must not wait for pyarrow.
     import pyarrow as pa
@@ -187,10 +220,7 @@ def _read_parquet(path: Path) -> Read:
                 f"{path}: cells must be text or numbers, but the column '{column.name}' holds "
                 f"{kind}; write the table without it."
             )
-    columns = [
-        ["" if cell is None else str(cell).strip(" ") for cell in values.to_pylist()]
-        for values in table.columns
-    ]
+    columns = [[_cell(value, strip) for value in values.to_pylist()] for values in table.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return list(table.schema.names), [f"row {n}" for n in range(1, len(rows) + 1)], rows, None
 
@@ -207,10 +237,13 @@ def _unique_keys(header: Iterable[str]) -> list[str]:
     return keys
 
 
-_READERS: dict[str, Callable[[Path], Read]] = {
+_READERS: dict[str, Callable[[Path, bool], Read]] = {
     **dict.fromkeys(SUFFIXES, _read_text),
+    ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }
+ENDINGS = tuple(_READERS)
+"""Of names of tables that are read."""
 
 COLUMNS = ("name", "mos", "std", "content", "distortion", "level", "split")
 
@@ -235,19 +268,13 @@ def write_table(table: RatedTable, path: Path) -> None:
         "content": table.contents,
         **{key: table.columns.get(key, blank) for key in ("std", "distortion", "level", "split")},
     }
-    writers = {".csv": _write_csv, ".parquet": _write_parquet}
-    writer = writers.get(path.suffix.lower())
-    if writer is None:
-        raise TableError(f"'{path}' cannot be written: its name must end in .csv or .parquet.")
-    writer(path, texts, table.mos.tolist())
+    check_output(path, *_WRITERS)
+    _WRITERS[path.suffix.lower()](path, texts, table.mos.tolist())
 
 
 def _write_csv(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:
     columns = [labels if name == "mos" else texts[name] for name in COLUMNS]
-    with writing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(map(guarded, row) for row in zip(*columns, strict=True))
+    write_csv(path, COLUMNS, zip(*columns, strict=True))
 
 
 def _write_parquet(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:
@@ -258,3 +285,6 @@ def _write_parquet(path: Path, texts: dict[str, tuple[str, ...]], labels: list[f
     arrays = {name: labels if name == "mos" else list(texts[name]) for name in COLUMNS}
     with replacing(path) as partial:
         pq.write_table(pa.table(arrays), partial)
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}

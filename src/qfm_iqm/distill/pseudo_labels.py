@@ -27,6 +27,7 @@ from qfm_iqm.files import copy_whole
 from qfm_iqm.image.distortions import DISTORTIONS
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.text_tables import guarded, unguarded
 
 _COLUMNS = tuple(field.name for field in fields(PseudoLabel))
 
@@ -108,7 +109,9 @@ def write_pseudo_labels(
                 if tokens_KND is not None:
                     tokens_file.write(tokens_KND.half().numpy().astype("<f2").tobytes())
                     tokens_file.flush()  # before the rows: they say that it is there
-                writer.writerows((*astuple(row)[:-1], f"{row.score:.5f}") for row in labels)
+                writer.writerows(
+                    (*map(guarded, astuple(row)[:-1]), f"{row.score:.5f}") for row in labels
+                )
                 file.flush()
                 count += len(labels)
                 yield
@@ -141,8 +144,8 @@ def _kept(partial: Path, header: str, names: Sequence[str]) -> tuple[list[list[s
             rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
     except (OSError, ValueError, csv.Error):
         return [], 0
-    last = names.index(rows[-1][0]) if rows else 0
-    done = set(names[:last])
+    last = names.index(unguarded(rows[-1][0])) if rows else 0
+    done = set(map(guarded, names[:last]))
     return [row for row in rows if row[0] in done], last
 
 
@@ -172,8 +175,8 @@ def read_pseudo_labels(path: Path) -> PseudoLabels:
 def _from_cells(cells: dict[str, str]) -> PseudoLabel:
     """A row of the table; ValueError, KeyError or TypeError if no teacher can have written it."""
     label = PseudoLabel(
-        cells["name"],
-        cells["content"],
+        unguarded(cells["name"]),
+        unguarded(cells["content"]),
         int(cells["top"]),
         int(cells["left"]),
         cells["distortion"],

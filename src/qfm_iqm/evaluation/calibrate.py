@@ -11,7 +11,7 @@ import torch
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, TableError
 from qfm_iqm.evaluation.evaluate import Progress, score_rated
-from qfm_iqm.metrics.calibration import Calibration, Kind, calibrate, conformal_reach
+from qfm_iqm.metrics.calibration import Calibration, Kind, calibrate, conformal_half_width
 from qfm_iqm.model.card import LabelUnits, ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.reference import Curve, Interval
@@ -44,7 +44,7 @@ def calibrated_card(
 
     Returns:
         The new card, whose label is the ratings', and what the curve is worth. The interval of
-        its meaning, if it has one, is found anew from the errors in cross-validation.
+        its reference statistics, if it has them, is found anew from the errors in cross-validation.
 
     Raises:
         ModelError: the model is calibrated already.
@@ -114,19 +114,21 @@ def _with_curve(
     predicted: FloatArray,
     ratings: FloatArray,
 ) -> ModelCard:
-    """The card with a calibration, and with a meaning in its units."""
-    meaning = card.meaning
-    if meaning is not None:
-        level = 0.9 if meaning.interval is None else meaning.interval.level
+    """The card with a calibration, and with reference statistics in its units."""
+    reference = card.reference_statistics
+    if reference is not None:
+        level = 0.9 if reference.interval is None else reference.interval.level
         interval = Interval(
             level=level,
             images=found.ratings,
-            reach=conformal_reach(ratings - predicted, level),
+            half_width=conformal_half_width(ratings - predicted, level),
         )
-        meaning = meaning.model_copy(
+        reference = reference.model_copy(
             update={
-                "quantiles": tuple(np.sort(curve(meaning.quantiles)).tolist()),
+                "quantiles": tuple(np.sort(curve(reference.quantiles)).tolist()),
                 "interval": interval,
             }
         )
-    return card.model_copy(update={"calibration": curve, "label": units, "meaning": meaning})
+    return card.model_copy(
+        update={"calibration": curve, "label": units, "reference_statistics": reference}
+    )

@@ -7,7 +7,6 @@ after the logistic fit. No image of the other dataset is fitted on, but by that 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -17,9 +16,9 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.evaluate import Progress, score_rated
-from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.evaluation import WHOLE, evaluate
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.text_tables import write_csv
 
 REPORTED = ("srcc", "krcc", "plcc_logistic")
 
@@ -132,7 +131,4 @@ def cross(
 
 def write_cross(figures: Sequence[CrossFigure], path: Path) -> None:
     """Writes figures as CSV, every digit kept; an empty cell stands for None."""
-    with writing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(CrossFigure)])
-        writer.writerows(astuple(figure) for figure in figures)
+    write_csv(path, [field.name for field in fields(CrossFigure)], map(astuple, figures))

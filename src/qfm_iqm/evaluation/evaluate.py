@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +13,6 @@ from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.methods import evaluate_scores, kept_rows
-from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.card import ModelCard, ResultRow
@@ -21,7 +20,7 @@ from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Crops, Scorer
-from qfm_iqm.text_tables import guarded
+from qfm_iqm.text_tables import write_csv
 
 Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
 
@@ -41,15 +40,17 @@ class ScoredDataset:
     by: str | None
 
     def to_csv(self, path: Path) -> None:
-        """Writes `name, mos, score, spread` and the group, one row per image."""
+        """Writes `name, mos, score, crop_std` and the group, one row per image."""
         assert self.table.mos is not None
-        groups = [] if self.by is None else [self.table.column(self.by)]
-        with writing_text(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["name", "mos", "score", "spread", *([self.by] if self.by else [])])
-            columns = (self.table.names, self.table.mos.tolist(), self.rows, *groups)
-            for name, mos, row, *group in zip(*columns, strict=True):
-                writer.writerow(map(guarded, (name, mos, row.score, row.spread, *group)))
+        columns: dict[str, Iterable[Any]] = {
+            "name": self.table.names,
+            "mos": self.table.mos.tolist(),
+            "score": [row.score for row in self.rows],
+            "crop_std": [row.crop_std for row in self.rows],
+        }
+        if self.by is not None:
+            columns[self.by] = self.table.column(self.by)
+        write_csv(path, columns, zip(*columns.values(), strict=True))
 
 
 def recorded_split(card: ModelCard, table: RatedTable, split: str) -> RatedTable:

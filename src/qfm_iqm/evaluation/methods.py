@@ -1,8 +1,8 @@
-"""Score files of any method, put side by side on the images that they have in common.
+"""Score tables of any method, put side by side on the images that they have in common.
 
-A score file is a CSV or Parquet table with an image name and a score a row, as `qfm score`, `qfm
-evaluate --per-image` and other tools write them; the labels come from one of them or from a table
-of their own. Rows belong together by the ending of their paths (`scoring.pairing`).
+A score table has an image name and a score a row, as `qfm score`, `qfm evaluate --per-image` and
+other tools write them (`scoring.table`); the labels come from one of them or from a table of their
+own. Rows belong together by the ending of their paths (`scoring.pairing`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.datasets.reading import read_cells, read_table
+from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.correlation import METRICS, srcc
 from qfm_iqm.metrics.evaluation import Evaluation, Row, evaluate
 from qfm_iqm.scoring.pairing import candidates, pair_paths
+from qfm_iqm.scoring.table import read_scores
 from qfm_iqm.text_tables import read_text
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +47,7 @@ class SideBySide:
     def aligned(self, *, higher_is_better: bool) -> Aligned:
         """Labels and scores brought to one direction: high is good.
 
-        Nothing in a score file says its direction, so it is taken from the sign of the SRCC.
+        Nothing in a score table says its direction, so it is taken from the sign of the SRCC.
 
         Args:
             higher_is_better: direction of the labels.
@@ -82,35 +83,14 @@ class Aligned:
     turned: dict[str, float]
 
 
-def read_scores(path: Path, column: str = "score") -> tuple[tuple[str, ...], Floats]:
-    """The image names and the scores (N,) of a score file; a row without a score gives NaN.
-
-    Raises:
-        TableError: no table, no such column, or a score that is no number.
-    """
-    cells = read_cells(path)
-    names, values = cells.take_names(), cells.take_numbers(column)
-    if values is None:
-        raise TableError(
-            f"{path}: the column of scores '{column}' was asked for, but the columns are: "
-            f"{', '.join(cells.header)}; name the one that holds the scores by --column"
-            f"{cells.form}."
-        )
-    scores = np.full(len(names), np.nan)
-    scored = [row for row, value in enumerate(values) if value.strip()]
-    given = replace(cells, places=[cells.places[row] for row in scored])
-    scores[scored] = given.finite(column, [values[row] for row in scored])
-    return names, scores
-
-
 def side_by_side(
     files: Sequence[Path], labels: Path | None = None, *, column: str = "score", label: str = "mos"
 ) -> SideBySide:
-    """Reads score files and the labels of their images.
+    """Reads score tables and the labels of their images.
 
     Args:
-        files: score files; a file's name without its ending names the method.
-        labels: table of labels; None takes them from the first score file.
+        files: score tables; a file's name without its ending names the method.
+        labels: table of labels; None takes them from the first score table.
         column: of the scores.
         label: column of the labels.
 
@@ -123,12 +103,13 @@ def side_by_side(
         names = [f"{path.parent.name}/{path.stem}" for path in files]
     if len(set(names)) < len(names):
         raise TableError(
-            f"Score files need names of their own, but these came: {', '.join(names)}."
+            f"Score tables need names of their own, but these came: {', '.join(names)}."
         )
     table = read_table(labels if labels is not None else files[0], label=label)
     scores, left_out = {}, {}
     for name, path in zip(names, files, strict=True):
-        images, values = read_scores(path, column)
+        given = read_scores(path, column)
+        images, values = given.paths, np.array(given.scores, dtype=np.float64)  # None gives NaN
         places = dict(pair_paths(table.names, images))
         found = np.array([values[places[i]] if i in places else np.nan for i in range(len(table))])
         lost = [table.names[i] for i in np.flatnonzero(np.isnan(found)).tolist()]
@@ -147,8 +128,8 @@ def _why(alone: Sequence[str], images: Sequence[str]) -> str:
     """Why rated images have no score.
 
     Args:
-        alone: those that no row of the score file belongs to.
-        images: of the score file.
+        alone: those that no row of the score table belongs to.
+        images: of the score table.
     """
     if not alone:
         return "their rows hold none"

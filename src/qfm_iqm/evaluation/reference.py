@@ -1,4 +1,4 @@
-"""From a trained model to one whose scores mean something: percentile, interval, what is unusual.
+"""Reference statistics of a trained model: percentile, interval, out-of-distribution detector.
 
 All three are found on rated photos that the model was not trained on, so that they promise no more
 than what holds on further photos of that kind. These are halved by content: one half sets the
@@ -27,22 +27,22 @@ from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.pixel_features import NAMES, pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import fit
-from qfm_iqm.metrics.calibration import conformal_reach, coverage
+from qfm_iqm.metrics.calibration import conformal_half_width, coverage
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.model.reference import Interval, Meaning, Usual
+from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
 
 FloatArray = npt.NDArray[np.float64]
 Watch = Callable[[Iterator[list[FloatArray]], int], Iterator[list[FloatArray]]]
 
 QUANTILES = 101
 SOFT = 20  # one in so many photos seen is also looked at blurred
-FALSE_ALARMS = 0.015  # share of photos that are called unusual
+FALSE_ALARMS = 0.015  # share of photos that are called out of distribution
 SEEN = 1000  # photos, at most, from which it is learned what photos are like
-LEAST = 100  # images from which a meaning can be found
+LEAST = 100  # images from which reference statistics can be found
 _SHRINKAGE = 0.05  # of the correlations towards none: they are estimated, not known
 
 
-def find_meaning(
+def find_reference_statistics(
     model: QualityModel,
     held_out: RatedTable,
     root: Path,
@@ -53,11 +53,11 @@ def find_meaning(
     device: str | torch.device | None = None,
     progress: Progress | None = None,
     watch: Watch | None = None,
-) -> Meaning:
-    """Finds what a model's scores mean.
+) -> ReferenceStatistics:
+    """Finds a model's reference statistics.
 
     Args:
-        model: the model; what its card says so far of the meaning is not used.
+        model: the model; the reference statistics of its card, if any, are not used.
         held_out: rated photos that the model was not trained on.
         root: folder that names are relative to.
         seen: photos it was trained on, to learn from at most `SEEN` of them what photos are like;
@@ -73,7 +73,7 @@ def find_meaning(
     """
     if len(held_out) < LEAST:
         raise TableError(
-            f"What scores mean is found on at least {LEAST} held-out photos, and "
+            f"Reference statistics are found on at least {LEAST} held-out photos, and "
             f"{held_out.source} has {len(held_out)}."
         )
     rows = score_rated(model, held_out, root, device=device, progress=progress)
@@ -97,12 +97,12 @@ def find_meaning(
     found = list(watch(coming, len(paths)) if watch else coming)
     own_NF = np.array([rows_of[0] for rows_of in found[: len(rest)]])
     known_NF = np.array([row for rows_of in found[len(rest) :] for row in rows_of])
-    return Meaning(
+    return ReferenceStatistics(
         population=population,
         images=len(scores),
         quantiles=_floats(np.quantile(scores, np.linspace(0, 1, QUANTILES))),
         interval=interval,
-        usual=fit_usual(known_NF, own_NF[: len(setting)], own_NF[len(setting) :]),
+        ood_detector=fit_ood_detector(known_NF, own_NF[: len(setting)], own_NF[len(setting) :]),
     )
 
 
@@ -124,15 +124,21 @@ def find_interval(
         checking: places of those on which its coverage is counted.
         level: share of photos whose label the interval shall hold.
     """
-    reach = conformal_reach(mos[setting] - scores[setting], level)
+    half_width = conformal_half_width(mos[setting] - scores[setting], level)
     others = scores[checking]
-    held, _ = coverage(mos[checking], others - reach, others + reach)
+    held, _ = coverage(mos[checking], others - half_width, others + half_width)
     return Interval(
-        level=level, images=len(setting), reach=reach, coverage=held, checked=len(checking)
+        level=level,
+        images=len(setting),
+        half_width=half_width,
+        coverage=held,
+        checked=len(checking),
     )
 
 
-def fit_usual(known_NF: FloatArray, setting_NF: FloatArray, checking_NF: FloatArray) -> Usual:
+def fit_ood_detector(
+    known_NF: FloatArray, setting_NF: FloatArray, checking_NF: FloatArray
+) -> OODDetector:
     """Learns what photos are like.
 
     Args:
@@ -151,7 +157,7 @@ def fit_usual(known_NF: FloatArray, setting_NF: FloatArray, checking_NF: FloatAr
         for rows_NF in (setting_NF, checking_NF)
     )
     limit = float(np.quantile(setting_N, 1 - FALSE_ALARMS, method="higher"))
-    return Usual(
+    return OODDetector(
         names=NAMES,
         mean=_floats(mean),
         whitening=tuple(_floats(row) for row in whitening_FF),

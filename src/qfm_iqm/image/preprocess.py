@@ -38,7 +38,7 @@ class Preprocessing(BaseModel):
         crop: side of the square crops, in pixels.
         shorter_side: images whose shorter side is longer than this are first reduced to it,
             aspect kept (antialiased bicubic); None keeps every image at its own size.
-        again: shorter sides, each smaller than the one before, that what was reduced to
+        extra_scales: shorter sides, each smaller than the one before, that what was reduced to
             `shorter_side` is reduced to once more: its crops count as those before, and each shows
             more of the image at once. None for none.
         squeeze: (height, width) that every image is brought to, aspect not kept: a habit of the
@@ -49,7 +49,7 @@ class Preprocessing(BaseModel):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
-    again: tuple[int, ...] | None = Field(default=None, strict=False)  # a list in JSON
+    extra_scales: tuple[int, ...] | None = Field(default=None, strict=False)  # a list in JSON
     squeeze: tuple[int, int] | None = Field(default=None, strict=False)  # as well
 
     @model_validator(mode="after")
@@ -58,15 +58,17 @@ class Preprocessing(BaseModel):
             raise ValueError("squeeze and shorter_side exclude each other")
         if self.squeeze is not None and min(self.squeeze) < 16:
             raise ValueError(f"squeeze has a side below 16: {self.squeeze}")
-        if not sizes_fall(self.shorter_side, self.again, self.crop):
-            raise ValueError(f"again must fall from shorter_side to crop at least: {self.again}")
+        if not sizes_fall(self.shorter_side, self.extra_scales, self.crop):
+            raise ValueError(
+                f"extra_scales must fall from shorter_side to crop at least: {self.extra_scales}"
+            )
         return self
 
 
-def sizes_fall(shorter_side: int | None, again: tuple[int, ...] | None, crop: int) -> bool:
+def sizes_fall(shorter_side: int | None, extra_scales: tuple[int, ...] | None, crop: int) -> bool:
     """Whether further sizes, if there are any, fall from the first one to a crop's at the least."""
-    sides = (shorter_side or 0, *(again or ()), crop - 1)
-    return again is None or all(before > later for before, later in pairwise(sides))
+    sides = (shorter_side or 0, *(extra_scales or ()), crop - 1)
+    return extra_scales is None or all(before > later for before, later in pairwise(sides))
 
 
 def fit(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
@@ -150,7 +152,7 @@ def covering_crops(
 
     Yields:
         Those of the covering grid, row by row, each turned to one side: views of the image; then
-        those of the image reduced `again`.
+        those of the image at its `extra_scales`.
     """
     height, width = fitted_CHW.shape[-2:]
     yield from grid_crops(fitted_CHW, preprocessing.crop)
@@ -169,8 +171,8 @@ def reduced(image_CHW: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[A
 def further_sizes(
     height: int, width: int, preprocessing: Preprocessing
 ) -> Iterator[tuple[int, int]]:
-    """Height and width of each reduction of a fitted image that it is looked at in `again`."""
-    for side in preprocessing.again or ():
+    """Height and width of a fitted image at each of the `extra_scales`."""
+    for side in preprocessing.extra_scales or ():
         if min(height, width) > side:
             yield reduced_size(height, width, side)
 

@@ -24,8 +24,8 @@ from qfm_iqm.metrics.bootstrap import percentile_interval, resamples
 from qfm_iqm.metrics.correlation import check_pair, fit_logistic, srcc
 
 
-def conformal_reach(errors: npt.ArrayLike, level: float) -> float:
-    """The reach that holds the label of a further image with a probability of `level`.
+def conformal_half_width(errors: npt.ArrayLike, level: float) -> float:
+    """The half-width that holds the label of a further image with a probability of `level`.
 
     Args:
         errors: label minus score (N,), of images that neither trained nor selected the model.

@@ -4,9 +4,8 @@ Groups stand beside the whole because a score that only tells the groups apart c
 whole: the mean over groups (`subset_mean`) shows what is left within them.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
 from qfm_iqm.metrics.correlation import METRICS, FloatArray, Logistic4, check_pair, fit_logistic
+from qfm_iqm.text_tables import write_csv
 
 WHOLE = "whole"
 SUBSET_MEAN = "subset_mean"
@@ -103,10 +102,7 @@ class Evaluation:
             split_sha256: of the split that what was evaluated comes from, a column of its own.
         """
         columns = [*(f.name for f in fields(Row)), "split_sha256"]
-        with writing_text(Path(path)) as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) | {"split_sha256": split_sha256} for row in self.rows)
+        write_csv(Path(path), columns, ((*astuple(row), split_sha256) for row in self.rows))
 
 
 def evaluate(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.published import Published
+from qfm_iqm.text_tables import write_csv
 
 
 class FoldFigure(NamedTuple):
@@ -96,10 +95,7 @@ def write_rows(
     path: Path, kind: type[FoldFigure] | type[Summary], rows: Iterable[FoldFigure | Summary]
 ) -> None:
     """Writes fold figures or summaries as CSV, every digit kept."""
-    with writing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(kind._fields)
-        writer.writerows(rows)
+    write_csv(path, kind._fields, rows)
 
 
 def summary_table(

@@ -8,7 +8,6 @@ stands beside every figure.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import writing_text
+from qfm_iqm.text_tables import write_csv
 
 RESAMPLES = 10_000
 
@@ -114,10 +113,7 @@ def compare(runs: Iterable[Run], references: Sequence[str], *, seed: int = 0) ->
 
 def write_comparisons(comparisons: Iterable[Comparison], path: Path) -> None:
     """Writes comparisons as CSV, a row each."""
-    with writing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Comparison)])
-        writer.writerows(astuple(comparison) for comparison in comparisons)
+    write_csv(path, [field.name for field in fields(Comparison)], map(astuple, comparisons))
 
 
 def _compare(

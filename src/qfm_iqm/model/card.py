@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.model.reference import Curve, Meaning
+from qfm_iqm.model.reference import Curve, ReferenceStatistics
 
 BEST = 100.0  # of the scale that people are shown; the worst is 0
 
@@ -138,7 +138,7 @@ class ModelCard(BaseModel):
             (`LabelUnits.show`).
         calibration: from the network's answers to label units, by `qfm calibrate`; None takes
             them as they are.
-        meaning: reference population, interval and what is unusual, by `qfm finish`.
+        reference_statistics: reference population, interval and out-of-distribution detector.
         training: data, its terms, split hash, recipe, versions: free-form, for people and checks.
         results: measured figures.
         base: the public backbone weights that `model.safetensors` is put upon at loading; None for
@@ -157,7 +157,7 @@ class ModelCard(BaseModel):
     preprocessing: Preprocessing
     label: LabelUnits = LabelUnits()
     calibration: Curve | None = None
-    meaning: Meaning | None = None
+    reference_statistics: ReferenceStatistics | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     results: list[ResultRow] = Field(default_factory=list)
     base: BaseWeights | None = None
@@ -175,7 +175,12 @@ class ModelCard(BaseModel):
 
     def of_new_weights(self, **changes: Any) -> ModelCard:
         """This card for other weights: figures and what scores mean were found for the old ones."""
-        stale: dict[str, Any] = {"results": [], "meaning": None, "calibration": None, "base": None}
+        stale: dict[str, Any] = {
+            "results": [],
+            "reference_statistics": None,
+            "calibration": None,
+            "base": None,
+        }
         return self.model_copy(update=stale | changes)
 
 

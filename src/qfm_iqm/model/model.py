@@ -84,8 +84,8 @@ class QualityModel(nn.Module):
 
     def statistics(self, fitted_CHW: Tensor) -> npt.NDArray[np.float64] | None:
         """A fitted image's pixel statistics, if the card asks for them."""
-        meaning = self.card.meaning
-        if meaning is None or meaning.usual is None:
+        reference = self.card.reference_statistics
+        if reference is None or reference.ood_detector is None:
             return None
         return pixel_statistics(in_eight_bits(fitted_CHW.cpu().numpy()))
 

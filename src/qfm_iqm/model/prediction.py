@@ -23,30 +23,29 @@ class QualityScore:
     Attributes:
         value: the score, 0 (worst) to 100 (best), if the card's label has a range, else in label
             units: the mean over the covering crops.
-        spread: standard deviation of the crops' scores (0 for a single crop).
+        crop_std: standard deviation of the crops' scores (0 for a single crop).
         n_crops: how many crops cover the image.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
         percentile: share in % of the card's reference population that scores lower.
-        low: lower end of the interval in which the card expects people's mean opinion.
-        high: upper end.
-        unusual: whether the image is unlike the photos that the model has learned from, in its
-            pixels or as a side is shorter than the model's crop: then neither score nor interval
-            can be relied on.
+        mos_low: lower end of the interval in which the card expects people's mean opinion.
+        mos_high: upper end.
+        out_of_distribution: whether the image is unlike the training photos, in its pixels or by a
+            side shorter than the model's crop: then neither score nor interval is reliable.
 
-    The last four are None where the card does not say what scores mean; a small image is unusual
-    for every model.
+    The last four are None where the card has no reference statistics; a small image is out of
+    distribution for every model.
     """
 
     value: float
-    spread: float
+    crop_std: float
     n_crops: int
     width: int
     height: int
     percentile: float | None = None
-    low: float | None = None
-    high: float | None = None
-    unusual: bool | None = None
+    mos_low: float | None = None
+    mos_high: float | None = None
+    out_of_distribution: bool | None = None
 
 
 def score_of(
@@ -66,7 +65,7 @@ def score_of(
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
         statistics: of its pixels (`image.pixel_features`); without them only the size of an image
-            can make it unusual.
+            can make it out of distribution.
         shown: on the scale that people are shown; False keeps label units (of the calibration,
             if there is one), to be compared with labels.
     """
@@ -74,22 +73,37 @@ def score_of(
     value = float(answers_K.mean())
     if card.calibration is not None:
         value, answers_K = float(card.calibration(value)), card.calibration(answers_K)
-    spread = float(answers_K.std())
-    label, meaning = card.label, card.meaning
-    percentile = low = high = unusual = None
-    if meaning is not None:
-        share = meaning.share_below(value)
+    crop_std = float(answers_K.std())
+    label, reference = card.label, card.reference_statistics
+    percentile = mos_low = mos_high = out_of_distribution = None
+    if reference is not None:
+        share = reference.share_below(value)
         percentile = 100 * (share if label.higher_is_better else 1 - share)
-        if meaning.interval is not None:
-            low, high = value - meaning.interval.reach, value + meaning.interval.reach
-        if meaning.usual is not None and statistics is not None:
-            unusual = meaning.usual.distance(statistics) > meaning.usual.limit
+        if reference.interval is not None:
+            mos_low, mos_high = (
+                value - reference.interval.half_width,
+                value + reference.interval.half_width,
+            )
+        if reference.ood_detector is not None and statistics is not None:
+            out_of_distribution = (
+                reference.ood_detector.distance(statistics) > reference.ood_detector.limit
+            )
     if min(width, height) < card.preprocessing.crop:
-        unusual = True  # no photo that the model has learned from was smaller than a crop
+        out_of_distribution = (
+            True  # no photo that the model has learned from was smaller than a crop
+        )
     if shown:
-        value, spread = label.show(value), label.show_width(spread)
-        if low is not None and high is not None:
-            low, high = sorted((label.show(low), label.show(high)))
+        value, crop_std = label.show(value), label.show_width(crop_std)
+        if mos_low is not None and mos_high is not None:
+            mos_low, mos_high = sorted((label.show(mos_low), label.show(mos_high)))
     return QualityScore(
-        value, spread, answers_K.size, width, height, percentile, low, high, unusual
+        value,
+        crop_std,
+        answers_K.size,
+        width,
+        height,
+        percentile,
+        mos_low,
+        mos_high,
+        out_of_distribution,
     )

@@ -1,4 +1,4 @@
-"""What a model's scores mean: against other photos, against people, and for what images at all.
+"""Reference statistics: what a score says against other photos, against people, and where it holds.
 
 Part of a model's card, found on photos that the model was not trained on (`qfm finish`). All of it
 is numbers in the card, so that whatever computes the scores can say what they mean.
@@ -55,7 +55,7 @@ class Interval(_Section):
     Attributes:
         level: share of images whose mean opinion the interval holds.
         images: on which it was found.
-        reach: how far it reaches to both sides of the score.
+        half_width: distance from the score to each end.
         coverage: share of other held-out images whose mean opinion it holds; None if none were
             kept for that.
         checked: how many these were.
@@ -63,12 +63,12 @@ class Interval(_Section):
 
     level: float = Field(gt=0, lt=1)
     images: int = Field(ge=1)
-    reach: float = Field(ge=0)
+    half_width: float = Field(ge=0)
     coverage: float | None = None
     checked: int = 0
 
 
-class Usual(_Section):
+class OODDetector(_Section):
     """What the pixels of the photos are like that a model has learned from.
 
     The distance of an image is Mahalanobis's: how many standard deviations its statistics
@@ -78,7 +78,7 @@ class Usual(_Section):
         names: of the statistics.
         mean: of each over the photos.
         whitening: rows that turn a difference from the mean into independent units.
-        limit: distances beyond it are unusual.
+        limit: images at a larger distance are out of distribution.
         false_alarms: share of photos that lie beyond it, of photos from which neither mean and
             whitening nor the limit were found.
         images: on which mean and whitening were found.
@@ -99,22 +99,22 @@ class Usual(_Section):
         return float(np.linalg.norm(np.asarray(self.whitening) @ difference))
 
 
-class Meaning(_Section):
-    """What a model's scores mean.
+class ReferenceStatistics(_Section):
+    """What a model's scores say, found on held-out photos.
 
     Attributes:
         population: the photos that `percentile` compares with, in words.
         images: how many these are.
         quantiles: of their scores in label units, evenly spaced from the lowest to the highest.
         interval: where the mean opinion of people lies; None if it was not found.
-        usual: what photos are like; None if it was not found.
+        ood_detector: tells images unlike the training photos; None if it was not found.
     """
 
     population: str
     images: int = Field(ge=2)
     quantiles: tuple[float, ...] = Field(min_length=2)
     interval: Interval | None = None
-    usual: Usual | None = None
+    ood_detector: OODDetector | None = None
 
     def share_below(self, score: float) -> float:
         """Share of the population with a lower score, 0 to 1; half of what is equal counts."""

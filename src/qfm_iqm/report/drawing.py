@@ -15,8 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from qfm_iqm.errors import TableError
-from qfm_iqm.files import replacing
+from qfm_iqm.files import check_output, replacing
 
 ENDINGS = (".svg", ".png")
 
@@ -48,9 +47,8 @@ def save(draw: Callable[[], Figure], out: Path, *, title: str) -> None:
     Raises:
         TableError: another ending, or a place that cannot be written to.
     """
+    check_output(out, *ENDINGS)
     ending = out.suffix.lower()
-    if ending not in ENDINGS:
-        raise TableError(f"'{out}' cannot be drawn: its name must end in {' or '.join(ENDINGS)}.")
     facts: dict[str, str | None] = {"Title": title}
     if ending == ".svg":
         facts["Date"] = None  # today's would make other bytes of the same figure

@@ -70,7 +70,7 @@ def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
         if kind is not None:
             ElementTree.SubElement(case, kind, message=_xml_text(verdict.reason))
         if verdict.score is not None:
-            doubt = ", unusual" if verdict.unusual else ""
+            doubt = ", out of distribution" if verdict.out_of_distribution else ""
             ElementTree.SubElement(case, "system-out").text = f"score {verdict.score:g}{doubt}"
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")

@@ -29,13 +29,13 @@ def map_data(found: QualityMap, label: LabelUnits) -> dict[str, Any]:
         if label.maximum is not None and label.minimum is not None
         else float(np.ptp(values_RC)) or 1.0
     )
-    reach = max(float(np.abs(values_RC - found.score).max()), LEAST * length)
-    steps_RC = np.rint((values_RC - (found.score - reach)) / (2 * reach) * STEPS)
+    half_width = max(float(np.abs(values_RC - found.score).max()), LEAST * length)
+    steps_RC = np.rint((values_RC - (found.score - half_width)) / (2 * half_width) * STEPS)
     rows, columns = values_RC.shape
     return {
         "rows": rows,
         "columns": columns,
         "values": steps_RC.clip(0, STEPS).astype(int).ravel().tolist(),
-        "low": round(found.score - reach, 4),
-        "high": round(found.score + reach, 4),
+        "low": round(found.score - half_width, 4),
+        "high": round(found.score + half_width, 4),
     }

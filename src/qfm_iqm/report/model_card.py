@@ -58,10 +58,10 @@ def _head(card: ModelCard) -> Iterator[str]:
     yield ""
     yield card.description or "No description."
     yield ""
-    side, again = card.preprocessing.shorter_side, card.preprocessing.again
+    side, extra = card.preprocessing.shorter_side, card.preprocessing.extra_scales
     size = f", its shorter side reduced to {side} at most" if side else " at its own size"
-    if again:
-        size += f", and once more at {' and '.join(map(str, again))}"
+    if extra:
+        size += f", and once more at {' and '.join(map(str, extra))}"
     judges = f"{card.network.backbone} and the attention-panel decoder"
     if card.network.statistics:
         share = card.network.statistics_weight
@@ -76,7 +76,7 @@ def _head(card: ModelCard) -> Iterator[str]:
 
 
 def _scale(card: ModelCard) -> Iterator[str]:
-    label, meaning = card.label, card.meaning
+    label, reference = card.label, card.reference_statistics
     yield "## What a score means"
     yield ""
     if label.span is None:
@@ -88,31 +88,33 @@ def _scale(card: ModelCard) -> Iterator[str]:
         yield f"0 (worst) to 100 (best): {label.name} from {worst:g} to {best:g}, mapped linearly."
     if card.calibration is not None:
         yield f"Calibrated to ratings by a curve ({card.calibration.kind})."
-    if meaning is None:
+    if reference is None:
         yield "This card does not say more: `qfm finish` finds percentile and interval."
         return
     yield ""
-    middle = [meaning.quantiles[round(q * (len(meaning.quantiles) - 1))] for q in (0.1, 0.5, 0.9)]
+    middle = [
+        reference.quantiles[round(q * (len(reference.quantiles) - 1))] for q in (0.1, 0.5, 0.9)
+    ]
     low, mid, high = sorted(label.show(value) for value in middle)
     yield (
-        f"* **Percentile**: among {meaning.images} photos: {meaning.population}. "
+        f"* **Percentile**: among {reference.images} photos: {reference.population}. "
         f"A tenth scores below {low:.0f}, half below {mid:.0f}, a tenth above {high:.0f}."
     )
-    interval, usual = meaning.interval, meaning.usual
+    interval, detector = reference.interval, reference.ood_detector
     if interval is not None:
-        reach, level = label.show_width(interval.reach), interval.level
+        half_width, level = label.show_width(interval.half_width), interval.level
         held = interval.coverage
         yield (
-            f"* **Interval**: ± {reach:.1f} holds the mean opinion for {level:.0%} "
+            f"* **Interval**: ± {half_width:.1f} holds the mean opinion for {level:.0%} "
             f"of photos like these (conformal, from {interval.images} held-out photos)."
             + ("" if held is None else f" It held that of {held:.1%} of {interval.checked} others.")
         )
-    if usual is not None:
-        counted = f"{usual.checked} held-out photos that did not set the limit"
+    if detector is not None:
+        counted = f"{detector.checked} held-out photos that did not set the limit"
         yield (
-            "* **Unusual**: pixel statistics unlike those of the training photos, or a side below "
-            f"{card.preprocessing.crop} pixels; {usual.false_alarms:.1%} of "
-            f"{counted if usual.checked else 'held-out photos'} are called so."
+            "* **Out of distribution**: pixel statistics unlike those of training photos, or a "
+            f"side below {card.preprocessing.crop} pixels; {detector.false_alarms:.1%} of "
+            f"{counted if detector.checked else 'held-out photos'} are called so."
         )
 
 
@@ -207,8 +209,9 @@ def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
     yield ""
     data = card.training.get("data") or "its training photos"
     yield f"* It has learned the taste of the raters of {data}, and no other."
-    knows = card.meaning is not None and card.meaning.usual is not None
-    but = ", and `unusual` says so only where the pixels betray it" if knows else ""
+    reference = card.reference_statistics
+    knows = reference is not None and reference.ood_detector is not None
+    but = ", and `out_of_distribution` says so only where the pixels betray it" if knows else ""
     yield (
         "* It was trained on photos. Text pages, charts, drawings, medical or satellite images "
         f"are none; scores of these mean nothing{but}."
@@ -220,7 +223,7 @@ def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
         )
     yield (
         f"* It has learned from no image with a side below {card.preprocessing.crop} pixels: "
-        "`unusual` marks each of these."
+        "`out_of_distribution` marks each of these."
     )
     yield from _size_and_frame(card, changes)
     groups = [row for row in card.results if row.metric == "srcc" and row.part not in PARTS]

@@ -15,16 +15,26 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata, resources
 from typing import Any
 
+from qfm_iqm.scoring.row import SCHEMA
+
+# Columns that pages show elsewhere than among an image's facts, or that say nothing to readers.
+_NO_FACTS = ("path", "sha256", "score", "status", "error", "weights", "seconds")
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
 def asset(name: str) -> str:
     """The text of a file in `static/`."""
     return (resources.files("qfm_iqm.report") / "static" / name).read_text("utf-8")
+
+
+def words_of(columns: Iterable[str]) -> list[dict[str, str]]:
+    """Name, title, type and help text of those columns that pages show as facts of an image."""
+    return [asdict(SCHEMA[name]) for name in columns if name not in _NO_FACTS]
 
 
 def render(

@@ -18,7 +18,7 @@ from qfm_iqm.errors import QFMError
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.report.maps import map_data
-from qfm_iqm.report.page import render
+from qfm_iqm.report.page import render, words_of
 from qfm_iqm.report.thumbnails import thumbnails, worth_showing
 from qfm_iqm.scoring.table import ScoreTable
 
@@ -37,9 +37,8 @@ def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
     return items
 
 
-_CARRIED = ("score", "spread", "percentile", "low", "high", "unusual", "width", "height", "model")
-_MEANING = ("percentile", "low", "high", "unusual")  # not every model's card says these
-_MODEL = ("weights", "runtime", "precision")
+_APART = ("path", "status", "error")  # carried as folders and names, and as errors by row
+_LEFT_OUT = ("sha256", "seconds")  # readers need neither, and both take much space
 FEW = 1000  # different values at most that a column is written as codes of
 SCRIPTS = ("common.js", "photo.js", "detail.js", "table.js", "histogram.js", "gallery.js")
 
@@ -82,15 +81,17 @@ def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
     parts = [split_path(path) for path in table.paths]
     of_row = [folders.setdefault(folder, len(folders)) for folder, _ in parts]
     columns: dict[str, list[Any]] = {"folder": of_row, "name": [name for _, name in parts]}
-    silent_on = {n for n in _MEANING if all(v is None for v in table.columns.get(n, []))}
-    carried = tuple(name for name in _CARRIED + _MODEL if name not in silent_on)
-    for name in carried:
-        if name in table.columns:
-            columns[name] = table.columns[name]
+    said = {  # a model's card may hold no reference statistics: nothing says these columns then
+        name: column
+        for name, column in table.columns.items()
+        if name not in _LEFT_OUT
+        and (name in ("path", "score", "error") or any(value is not None for value in column))
+    }
+    columns |= {name: column for name, column in said.items() if name not in _APART}
     return {
         "rows": len(of_row),
         "columns": {name: packed(column) for name, column in columns.items()},
-        "order": [name for name in table.columns if name in ("path", "error", "status", *carried)],
+        "order": list(said),
         "folders": [{"name": name, "url": place.url(name)} for name in folders],
         "errors": {row: error for row, error in enumerate(table.columns["error"]) if error},
     }
@@ -146,9 +147,11 @@ def scores_page(
         else (f"{label.name}, {label.minimum:g} to {label.maximum:g}")
     )
     scored_by = f"scored by {', '.join(models)}" if models else ""
-    data = table_data(table, place) | {
+    data = table_data(table, place)
+    data |= {
         "meta": [part for part in (table.source, scored_by, scale) if part],
         "label": label.model_dump(),
+        "words": words_of(data["order"]),
         "threshold": threshold,
         "thumbnails": {
             row: picture for row, picture in zip(shown, pictures, strict=True) if picture

@@ -73,7 +73,7 @@ class Verdict:
         score: None where there is none.
         baseline: its score in the baseline; None where there is none.
         reason: one sentence; empty for a pass.
-        unusual: whether the image is unlike the photos that the model knows, so that its score
+        out_of_distribution: whether the image is unlike the training photos, so that its score
             may mean little; None where that is not known.
     """
 
@@ -82,7 +82,7 @@ class Verdict:
     score: float | None
     baseline: float | None
     reason: str
-    unusual: bool | None = None
+    out_of_distribution: bool | None = None
 
 
 def judge_rows(
@@ -151,7 +151,9 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
         )
         reason = f"{reason}; {fallen}" if outcome == "fail" else fallen
         outcome = "fail"
-    return Verdict(row.path, outcome, score, before, f"{reason}." if reason else "", row.unusual)
+    return Verdict(
+        row.path, outcome, score, before, f"{reason}." if reason else "", row.out_of_distribution
+    )
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:

@@ -29,11 +29,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.files import write_whole
+from qfm_iqm.files import check_output, write_whole
 from qfm_iqm.scoring.job_config import Counted, Identity, Outcome
 from qfm_iqm.scoring.locks import LockFile
-from qfm_iqm.scoring.row import COLUMNS, ScoreRow, check_output, read_rows, write_rows
+from qfm_iqm.scoring.row import COLUMNS, ENDINGS, ScoreRow, write_rows
 from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.scoring.table import read_rows
 
 PART = 128  # files
 _PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges
@@ -65,7 +66,7 @@ class Job:
     """
 
     def __init__(self, out: Path, files: Sequence[str], scorer: Scorer, *, resume: bool) -> None:
-        check_output(out)
+        check_output(out, *ENDINGS)
         if out.exists() and not out.is_file():
             raise TableError(
                 f"'{out}' cannot be written: it is a pipe or a device, and a table is read back to "
@@ -204,8 +205,8 @@ class Job:
     def _part(self, number: int) -> Path:
         return self.folder / "parts" / f"{number:06d}.jsonl"
 
-    def _rows_of(self, number: int) -> Iterator[ScoreRow]:
-        return read_rows(self._part(number)) if self.plan[number] else iter(())
+    def _rows_of(self, number: int) -> list[ScoreRow]:
+        return read_rows(self._part(number)) if self.plan[number] else []
 
     def _begin(self, files: Sequence[str], resume: bool) -> None:
         """Makes the folder, whole or not at all."""

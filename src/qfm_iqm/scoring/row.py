@@ -1,4 +1,7 @@
-"""One image, one row: what scoring says of a file, and the tables these rows are kept in.
+"""One image, one row: what scoring says of a file, and how rows are written.
+
+`ScoreRow` is the one schema of scores. CSV, JSON lines, Parquet, the terminal's table, the report,
+the service's description and the table in `docs/scores.md` take columns, types and texts from it.
 
 Rows are written as they come: a table of any length needs the memory of a few thousand rows.
 """
@@ -7,23 +10,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, get_type_hints
-
-from qfm_iqm.errors import TableError
-from qfm_iqm.files import replacing
-from qfm_iqm.text_tables import guarded, unguarded
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args, get_type_hints
 
 from qfm_iqm.errors import QFMError
+from qfm_iqm.files import check_output, replacing
+from qfm_iqm.text_tables import guarded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,73 +31,76 @@ ROW_GROUP = 20_000  # rows of a Parquet table that are in memory at once
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """What came of one file. Two rows are equal when all but the seconds is.
+    """What came of one file: each column with its type and its help text.
+
+    Two rows are equal if everything but their seconds is.
+    """
+
+    path: Annotated[str, "The file, as it was found under the argument given."]
+    sha256: Annotated[str, "SHA-256 of the file's content; empty if it could not be read."] = ""
+    width: Annotated[int | None, "Width of the upright image in pixels."] = None
+    height: Annotated[int | None, "Height of the upright image in pixels."] = None
+    score: Annotated[
+        float | None,
+        "Quality from 0 (worst) to 100 (best), or in label units if these have no range.",
+    ] = None
+    crop_std: Annotated[float | None, "Standard deviation of the crops' scores."] = None
+    percentile: Annotated[
+        float | None, "Share in % of the model's reference population that scores lower."
+    ] = None
+    mos_low: Annotated[
+        float | None, "Lower end of the interval that is expected to hold the mean opinion score."
+    ] = None
+    mos_high: Annotated[float | None, "Upper end of that interval."] = None
+    out_of_distribution: Annotated[
+        bool | None,
+        "Whether the image is unlike the model's training photos or smaller than a crop: then "
+        "neither score nor interval is reliable.",
+    ] = None
+    status: Annotated[Literal["ok", "error"], "ok, or error for a file without a score."] = "ok"
+    error: Annotated[str, "One sentence that says why there is no score; empty if there is."] = ""
+    model: Annotated[str, "Name of the model."] = ""
+    weights: Annotated[str, "SHA-256 of the model's weights; empty if it was never saved."] = ""
+    runtime: Annotated[str, "What computed the score: torch, onnx or openvino."] = ""
+    precision: Annotated[str, "Precision of the computation: fp32, bf16 or int8."] = ""
+    seconds: Annotated[
+        float, "Time for the image: reading it, and its share of the network's passes."
+    ] = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of `ScoreRow`.
 
     Attributes:
-        path: the file, as found under the argument given.
-        sha256: of the file's content that was scored; empty where it could not be read.
-        width: of the image in pixels, upright.
-        height: of the image in pixels, upright.
-        score: 0 (worst) to 100 (best), or in label units if these have no range; None where there
-            is none.
-        spread: standard deviation of the crops' scores.
-        percentile: share in % of the model's reference population that scores lower. This and
-            the next three are None where the model's card does not say what scores mean.
-        low: lower end of the interval in which people's mean opinion is expected.
-        high: upper end.
-        unusual: whether the image is unlike the photos that the model has learned from, or has a
-            side shorter than the model's crop, which is said for every model.
-        status: "ok" or "error".
-        error: one sentence that says why there is no score; empty if there is one.
-        model: the model's name.
-        weights: SHA-256 of the model's weights; empty of a model that was never saved.
-        runtime: what computed the score: "torch", "onnx" or "openvino".
-        precision: in which it was computed: "fp32", "bf16" or "int8".
-        seconds: that the image took, reading and its share of the network's passes together.
+        name: as tables spell it.
+        title: as people read it.
+        kind: type of its values: "str", "int", "float" or "bool".
+        help: what it says.
     """
 
-    path: str
-    sha256: str = ""
-    width: int | None = None
-    height: int | None = None
-    score: float | None = None
-    spread: float | None = None
-    percentile: float | None = None
-    low: float | None = None
-    high: float | None = None
-    unusual: bool | None = None
-    status: Literal["ok", "error"] = "ok"
-    error: str = ""
-    model: str = ""
-    weights: str = ""
-    runtime: str = ""
-    precision: str = ""
-    seconds: float = field(default=0.0, compare=False)
+    name: str
+    title: str
+    kind: str
+    help: str
 
 
-COLUMNS = tuple(field.name for field in fields(ScoreRow))
+def _column(name: str, hint: object) -> Column:
+    plain, text = get_args(hint)
+    kinds = set(get_args(plain) or (plain,)) - {type(None)}
+    kind = kinds.pop() if len(kinds) == 1 else str  # several: texts to choose from
+    title = name.replace("_", " ").capitalize().replace("Mos", "MOS")
+    return Column(name, title, kind.__name__, text)
+
+
+SCHEMA: Mapping[str, Column] = {
+    name: _column(name, hint)
+    for name, hint in get_type_hints(ScoreRow, include_extras=True).items()
+}
+"""The columns by name, in the order of every table."""
+
+COLUMNS = tuple(SCHEMA)
 _TO_QUOTE = re.compile(r"[\r;\t]")
-
-
-def check_output(path: Path, *, only: str | None = None) -> None:
-    """Refuses, before any work is done, a table that could not be written.
-
-    Args:
-        path: where to.
-        only: the one format that is written there; None allows all of them.
-
-    Raises:
-        TableError: an unknown format, a folder, or a place that cannot be written to.
-    """
-    allowed = tuple(_WRITERS) if only is None else (only,)
-    if path.suffix.lower() not in allowed:
-        raise TableError(f"'{path}' cannot be written: its name must end in {', '.join(allowed)}.")
-    if path.is_dir():
-        raise TableError(f"'{path}' cannot be written: it is a folder.")
-    if not path.parent.is_dir():
-        raise TableError(f"'{path}' cannot be written: there is no folder {path.parent}.")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise TableError(f"'{path}' cannot be written: no permission.")
 
 
 def write_rows(rows: Iterable[ScoreRow], path: Path) -> None:
@@ -112,30 +111,9 @@ def write_rows(rows: Iterable[ScoreRow], path: Path) -> None:
     Raises:
         TableError: the place cannot be written to.
     """
-    check_output(path)
+    check_output(path, *ENDINGS)
     with replacing(path) as partial:
         _WRITERS[path.suffix.lower()](rows, partial)
-
-
-def read_rows(path: Path) -> Iterator[ScoreRow]:
-    """Reads a table that `write_rows` wrote, row by row.
-
-    Raises:
-        TableError: it cannot be read, or is no table of scores.
-    """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise TableError(f"'{path}' is no table: its name must end in {', '.join(_READERS)}.")
-    try:
-        for number, values in enumerate(reader(path), 1):
-            if not isinstance(values, dict) or set(values) != set(COLUMNS):
-                raise TableError(
-                    f"'{path}' is no table of scores of this version: row {number} has not the "
-                    f"columns {', '.join(COLUMNS)}."
-                )
-            yield ScoreRow(**values)
-    except (OSError, ValueError) as error:
-        raise TableError(f"'{path}' cannot be read as a table of scores: {error}") from error
 
 
 def print_csv(rows: Iterable[ScoreRow], file: TextIO) -> None:
@@ -154,11 +132,11 @@ def arrow_schema() -> pa.Schema:
     """The columns of a table of scores in Arrow's types."""
     import pyarrow as pa
 
-    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    return pa.schema([(name, types.get(kind, pa.string())) for name, kind in _kinds().items()])
+    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    return pa.schema([(column.name, types[column.kind]) for column in SCHEMA.values()])
 
 
-def arrow_table(rows: Iterable[ScoreRow]) -> pa.Table:
+def to_arrow(rows: Iterable[ScoreRow]) -> pa.Table:
     """Rows as an Arrow table; text that is no valid Unicode is escaped."""
     import pyarrow as pa
 
@@ -171,14 +149,36 @@ def arrow_table(rows: Iterable[ScoreRow]) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _kinds() -> dict[str, type]:
-    """The plain type of each column: int, float, bool or str."""
-    plain = {}
-    for name, hint in get_type_hints(ScoreRow).items():
-        members = set(getattr(hint, "__args__", (hint,))) - {type(None)}
-        (kind,) = members if len(members) == 1 else (str,)
-        plain[name] = kind if kind in (int, float, bool) else str
-    return plain
+def to_pandas(rows: Iterable[ScoreRow]) -> pd.DataFrame:
+    """Rows as a pandas table, with nullable whole numbers.
+
+    Raises:
+        QFMError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ModuleNotFoundError as error:
+        raise QFMError("pandas is not installed: pip install pandas.") from error
+    import pyarrow as pa
+
+    kinds = {pa.int64(): pd.Int64Dtype()}
+    frame: pd.DataFrame = to_arrow(rows).to_pandas(types_mapper=kinds.get)
+    return frame
+
+
+def to_polars(rows: Iterable[ScoreRow]) -> pl.DataFrame:
+    """Rows as a polars table.
+
+    Raises:
+        QFMError: polars is not installed.
+    """
+    try:
+        import polars as pl
+    except ModuleNotFoundError as error:
+        raise QFMError("polars is not installed: pip install polars.") from error
+    frame = pl.from_arrow(to_arrow(rows))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _write_csv(rows: Iterable[ScoreRow], path: Path) -> None:
@@ -198,35 +198,7 @@ def _write_parquet(rows: Iterable[ScoreRow], path: Path) -> None:
     coming = iter(rows)
     with pq.ParquetWriter(path, arrow_schema()) as writer:
         while group := list(islice(coming, ROW_GROUP)):
-            writer.write_table(arrow_table(group))
-
-
-def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
-    kinds = _kinds()
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        for line in csv.DictReader(file):
-            yield {name: _parsed(value, kinds.get(name, str)) for name, value in line.items()}
-
-
-def _parsed(text: str, kind: type) -> Any:
-    if kind is str:
-        return unguarded(text)
-    if text == "":
-        return None
-    return text == "True" if kind is bool else kind(text)
-
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
-
-
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROW_GROUP):
-            yield from batch.to_pylist()
+            writer.write_table(to_arrow(group))
 
 
 def _valid(value: object) -> object:
@@ -241,45 +213,5 @@ _WRITERS: dict[str, Callable[[Iterable[ScoreRow], Path], None]] = {
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
 }
-_READERS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
-    ".csv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
-
-
-def to_arrow(rows: Iterable[ScoreRow]) -> pa.Table:
-    """Rows as an Arrow table; text that is no valid Unicode is escaped."""
-    return arrow_table(rows)
-
-
-def to_pandas(rows: Iterable[ScoreRow]) -> pd.DataFrame:
-    """Rows as a pandas table, with nullable whole numbers.
-
-    Raises:
-        QFMError: pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ModuleNotFoundError as error:
-        raise QFMError("pandas is not installed: pip install pandas.") from error
-    import pyarrow as pa
-
-    kinds = {pa.int64(): pd.Int64Dtype()}
-    frame: pd.DataFrame = arrow_table(rows).to_pandas(types_mapper=kinds.get)
-    return frame
-
-
-def to_polars(rows: Iterable[ScoreRow]) -> pl.DataFrame:
-    """Rows as a polars table.
-
-    Raises:
-        QFMError: polars is not installed.
-    """
-    try:
-        import polars as pl
-    except ModuleNotFoundError as error:
-        raise QFMError("polars is not installed: pip install polars.") from error
-    frame = pl.from_arrow(arrow_table(rows))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+ENDINGS = tuple(_WRITERS)
+"""Of names of tables that `write_rows` writes."""

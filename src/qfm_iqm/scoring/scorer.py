@@ -127,12 +127,12 @@ class Scorer:
         self.processes = processes
         self.max_memory = max_memory
         self.shown = shown
-        meaning = runtime.card.meaning
+        reference = runtime.card.reference_statistics
         self.policy = ReadingPolicy(
             runtime.card.preprocessing,
             max_pixels,
             allow_truncated,
-            statistics=shown and meaning is not None and meaning.usual is not None,
+            statistics=shown and reference is not None and reference.ood_detector is not None,
             fetch=fetch,
         )
         self._source = source
@@ -340,11 +340,11 @@ class Scorer:
             width=reading.width,
             height=reading.height,
             score=round(score.value, 6),
-            spread=round(score.spread, 6),
+            crop_std=round(score.crop_std, 6),
             percentile=_rounded(score.percentile, 1),
-            low=_rounded(score.low, 3),
-            high=_rounded(score.high, 3),
-            unusual=score.unusual,
+            mos_low=_rounded(score.mos_low, 3),
+            mos_high=_rounded(score.mos_high, 3),
+            out_of_distribution=score.out_of_distribution,
         )
 
 

@@ -17,7 +17,8 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.report.page import asset
+from qfm_iqm.report.page import asset, words_of
+from qfm_iqm.scoring.row import COLUMNS
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.serve.decoding import RefusedError
 from qfm_iqm.serve.limits import Limits
@@ -196,6 +197,7 @@ def create_app(
         named = ("file_bytes", "request_bytes", "files", "pixels")
         return {name: card[name] for name in shown} | {
             "label": model.card.label.shown.model_dump(),
+            "columns": words_of(COLUMNS),
             "limits": {name: getattr(bounds, name) for name in named},
         }
 

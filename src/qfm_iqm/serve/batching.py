@@ -129,8 +129,8 @@ class Batcher:
             waiting.future.set_exception(error)
 
     def _crops(self, image: Decoded) -> Crops:
-        meaning = self._card.meaning
-        measured = meaning is not None and meaning.usual is not None
+        reference = self._card.reference_statistics
+        measured = reference is not None and reference.ood_detector is not None
         return Crops(
             list(covering_crops(image.pixels, self._card.preprocessing)),
             image.width,

@@ -25,6 +25,7 @@ from qfm_iqm.metrics.folds import FoldFigure, Summary, summarise, summary_table,
 from qfm_iqm.metrics.published import published
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
+from qfm_iqm.text_tables import unguarded
 from qfm_iqm.training.data import rated_table, split_of, training_part
 from qfm_iqm.training.literature import best_test_epoch, habits
 from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, prepare
@@ -261,10 +262,11 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
     images: dict[str, int] = {}
     with (fold.folder / "results.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            images[row["part"]] = int(row["n"])
+            part = unguarded(row["part"])
+            images[part] = int(row["n"])
             if row["value"] and selected:
                 yield FoldFigure(
-                    fold.setting, "validation-selected", fold.number, row["part"], row["metric"],
+                    fold.setting, "validation-selected", fold.number, part, row["metric"],
                     float(row["value"]), int(row["n"]), card.training["best_epoch"], sha256,
                 )  # fmt: skip
     if fold.recipe.protocol != "test-selected":

@@ -270,7 +270,9 @@ def _pseudo_labelled(
 def _check_crops(recipe: Recipe, path: Path, made: Preprocessing, *, whole: bool) -> None:
     """Refuses a teacher's crops that say nothing about those which are trained on."""
     wanted, crop = recipe.network.preprocessing, recipe.train.crop
-    same = wanted.model_copy(update={"again": made.again} | ({"crop": made.crop} if whole else {}))
+    same = wanted.model_copy(
+        update={"extra_scales": made.extra_scales} | ({"crop": made.crop} if whole else {})
+    )
     if made != same:  # a teacher's crops are of its first size alone
         raise RecipeError(
             f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "

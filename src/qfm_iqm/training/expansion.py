@@ -25,6 +25,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.text_tables import guarded, unguarded
 from qfm_iqm.training.data import UnratedImage
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
@@ -128,7 +129,8 @@ def expand(
                 name = pool.names[i]
                 if name not in known:
                     known[name] = (hashes[name], row.score, row.error)
-                    writer.writerow((name, hashes[name], row.score, row.error))
+                    written = (name, hashes[name], row.score, row.error)
+                    writer.writerow(map(guarded, written))
                     file.flush()
     unreadable = [(name, known[name][2]) for name in pool.names if known[name][1] is None]
     for name, error in unreadable[:_NAMED]:
@@ -175,7 +177,11 @@ def _read_cache(cache: Path, teacher: QualityModel) -> dict[str, tuple[str, floa
         partial.replace(cache)
     rows = csv.DictReader(io.StringIO(whole.removeprefix(header), newline=""))
     return {
-        row["name"]: (row["sha256"], float(row["score"]) if row["score"] else None, row["error"])
+        unguarded(row["name"]): (
+            row["sha256"],
+            float(row["score"]) if row["score"] else None,
+            unguarded(row["error"]),
+        )
         for row in rows
     }
 

@@ -44,7 +44,7 @@ class NetworkSection(Section):
 
     crop: int = Field(default=224, ge=16)
     shorter_side: int | None = Field(default=None, ge=16)
-    again: tuple[int, ...] | None = Field(default=None, strict=False)
+    extra_scales: tuple[int, ...] | None = Field(default=None, strict=False)
     squeeze: tuple[int, int] | None = Field(default=None, strict=False)
     width: int | None = Field(default=None, ge=1)
     decoder: str = "attention-panel"
@@ -57,7 +57,7 @@ class NetworkSection(Section):
         return Preprocessing(
             crop=self.crop,
             shorter_side=self.shorter_side,
-            again=self.again,
+            extra_scales=self.extra_scales,
             squeeze=self.squeeze,
         )
 
@@ -200,11 +200,11 @@ class Recipe(Section):
             )
         if side is not None and self.network.squeeze is not None:
             raise ValueError("network.squeeze and network.shorter_side exclude each other")
-        again = self.network.again
-        if not sizes_fall(side, again, self.network.crop):
+        extra = self.network.extra_scales
+        if not sizes_fall(side, extra, self.network.crop):
             raise ValueError(
-                f"network.again = {list(again or ())} must fall from network.shorter_side to "
-                "network.crop at the least"
+                f"network.extra_scales = {list(extra or ())} must fall from network.shorter_side "
+                "to network.crop at the least"
             )
         if self.train.crop is not None and self.train.crop > self.network.crop:
             raise ValueError(

@@ -2,10 +2,22 @@
 "use strict";
 
 /**
+ * The facts of one row, by the columns' own words: [title, value, help]. `words` describes the
+ * columns, `valueOf(name)` gives the row's value, and `say` writes a number of the scores' units.
+ */
+function factsOf(words, valueOf, say) {
+  const writers = { float: say, int: whole, bool: (value) => (value ? "yes" : "no"), str: String };
+  return words.map(({ name, title, kind, help }) => {
+    const value = valueOf(name);
+    return [title, value === null || value === undefined || value === "" ? null : writers[kind](value), help];
+  });
+}
+
+/**
  * Shows one item at a time out of a list that the reader can walk through. The list is the one that
  * the dialog was opened with: what changes behind it moves nothing.
  *
- * `describe(item)` gives {name, score, words, below, facts: [[name, value]], sentence, note,
+ * `describe(item)` gives {name, score, words, below, facts: [[name, value, help]], sentence, note,
  * photos: [{urls, alt, caption, map}]}; `urls` are tried in order until one can be shown, the last
  * ones being stand-ins. `words` says that the score is none. `say` writes a score.
  */
@@ -71,7 +83,7 @@ class Detail {
 
   facts(view, span, place) {
     const list = el("dl");
-    for (const [name, value] of view.facts) if (value !== null && value !== undefined) list.append(el("dt", {}, name), el("dd", {}, value));
+    for (const [name, value, help] of view.facts) if (value !== null && value !== undefined) list.append(el("dt", { title: help }, name), el("dd", {}, value));
     const button = (act, by, text) => el("button", {
       type: "button", className: "button", disabled: !this.list[place - 1 + by], "data-act": act, onclick: () => this.step(by),
     }, text);

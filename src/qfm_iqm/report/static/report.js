@@ -140,14 +140,14 @@ function select(rewind = true) {
     if (folder !== "" && columns.folder[i] !== Number(folder)) return false;
     if (status === "below" && !isBelow(i)) return false;
     if (status === "above" && isBelow(i)) return false;
-    if (status === "unusual" && !columns.unusual[i]) return false;
+    if (status === "out_of_distribution" && !columns.out_of_distribution[i]) return false;
     if (pool === scored && from !== null && columns.score[i] < from) return false;
     if (pool === scored && to !== null && columns.score[i] > to) return false;
     return !text || pathOf(i).toLowerCase().includes(text);
   });
   const order = $("#order").value;
   if (order === "best") chosen.reverse();
-  if (order === "spread") chosen.sort((a, b) => (columns.spread[b] ?? -1) - (columns.spread[a] ?? -1));
+  if (order === "crop_std") chosen.sort((a, b) => (columns.crop_std[b] ?? -1) - (columns.crop_std[a] ?? -1));
   if (order === "name") chosen.sort((a, b) => (pathOf(a) < pathOf(b) ? -1 : 1));
   const all = pool === scored ? plural(scored.length, "image") : `${plural(failed.length, "image")} without a score`;
   $("#shown").textContent = chosen.length === pool.length ? all : `${whole(chosen.length)} of ${all}`;
@@ -163,23 +163,12 @@ function select(rewind = true) {
 
 // ---- one image ----
 
-const range = (a, b) => (a === null || a === undefined || b === null || b === undefined ? null : `${say(a)} to ${say(b)}`);
-const valueOf = (name, i) => (columns[name] ? columns[name][i] : null);
-
 function describe(i) {
   const rank = rankOf.get(i);
-  const percentile = valueOf("percentile", i);
-  const width = valueOf("width", i), spread = valueOf("spread", i);
   const facts = [
     ["Rank, worst first", rank === undefined ? null : `${whole(rank + 1)} of ${whole(scored.length)}`],
-    ["Percentile", percentile === null ? null : `${percentile.toFixed(0)} of 100`],
-    ["90 % interval", range(valueOf("low", i), valueOf("high", i))],
-    ["Spread over crops", spread === null ? null : say(spread)],
-    ["Size", width ? `${whole(width)} × ${whole(columns.height[i])} px` : null],
-    ["Unusual image", valueOf("unusual", i) ? "yes: take the score with care" : null],
     ["Folder", folderOf(i).name || "(no folder)"],
-    ["Model", valueOf("model", i)],
-    ["Precision", valueOf("precision", i) || null],
+    ...factsOf(data.words, (name) => columns[name][i], say),
   ];
   const failure = columns.score[i] === null ? reasonOf(data.errors[i]) : null;
   return {
@@ -224,8 +213,8 @@ $("#folder-filter").hidden = $("#folders").hidden = data.folders.length < 2;
 $("#errors").hidden = failed.length === 0;
 $("#overview .panel").hidden = scored.length === 0;
 if (!failed.length) $('#status option[value="failed"]').remove();
-if (!columns.unusual) $('#status option[value="unusual"]').remove();
-if (!columns.spread) $('#order option[value="spread"]').remove();
+if (!columns.out_of_distribution) $('#status option[value="out_of_distribution"]').remove();
+if (!columns.crop_std) $('#order option[value="crop_std"]').remove();
 if (better < 0) {
   $('#status option[value="below"]').textContent = "Above threshold (worse)";
   $('#status option[value="above"]').textContent = "At or below threshold";

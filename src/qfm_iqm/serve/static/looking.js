@@ -1,17 +1,6 @@
 // One photo with its map, or two, in the dialog.
 "use strict";
 
-function factsOf({ row }) {
-  return [
-    ["Percentile", percentile(row)],
-    ["90 % interval", interval(row)],
-    ["Spread over crops", known(row.spread) ? say(row.spread) : null],
-    ["Size", known(row.width) ? `${whole(row.width)} × ${whole(row.height)} px` : null],
-    ["Unusual image", row.unusual ? "yes: take the score with care" : null],
-    ["Model", row.model],
-  ];
-}
-
 const photoOf = (item, caption) => ({ urls: [{ href: item.url }], alt: `Photo ${item.name}`, caption, map: item.map });
 
 /** A photo as the dialog shows it; its map is asked for when it is first looked at. */
@@ -21,7 +10,7 @@ function describe(item) {
   if (item.state === "error") return { name: item.name, score: "Not scored", words: true, sentence: reasonOf(item.sentence), facts: [], photos };
   if (!item.row) return { name: item.name, score: "Being scored …", words: true, facts: [], photos };
   drawMapOf(item);
-  return { name: item.name, score: say(item.row.score), facts: factsOf(item), photos, note: mapNoteOf(item) };
+  return { name: item.name, score: say(item.row.score), facts: factsOf(facts ? facts.columns : [], (name) => item.row[name], say), photos, note: mapNoteOf(item) };
 }
 
 function describePair(pair) {

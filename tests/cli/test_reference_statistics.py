@@ -47,14 +47,14 @@ def test_finish_then_score_says_what_scores_mean(qfm, rated, tmp_path):
     assert "80%" in answer.out
     before, after = (load_model(folder).card for folder in (rated / "model", out))
     assert after.weights_sha256 == before.weights_sha256
-    assert after.meaning.population == "mos.csv"
-    assert after.meaning.interval.level == 0.8
+    assert after.reference_statistics.population == "mos.csv"
+    assert after.reference_statistics.interval.level == 0.8
     scores = qfm("score", rated / "000.png", rated / "001.png", "-m", out)
     assert scores.code == 0, scores.err
     for row in csv.DictReader(scores.out.splitlines()):
-        assert float(row["low"]) < float(row["score"]) < float(row["high"])
+        assert float(row["mos_low"]) < float(row["score"]) < float(row["mos_high"])
         assert 0 <= float(row["percentile"]) <= 100
-        assert row["unusual"] in ("True", "False")
+        assert row["out_of_distribution"] in ("True", "False")
 
 
 def test_scores_are_shown_from_0_to_100(qfm, rated, tmp_path):
@@ -67,7 +67,13 @@ def test_scores_are_shown_from_0_to_100(qfm, rated, tmp_path):
     values = []
     for model in (rated / "model", wide):
         (row,) = csv.DictReader(qfm("score", rated / "005.png", "-m", model).out.splitlines())
-        assert row["percentile"] == row["low"] == row["high"] == row["unusual"] == ""
+        assert (
+            row["percentile"]
+            == row["mos_low"]
+            == row["mos_high"]
+            == row["out_of_distribution"]
+            == ""
+        )
         values.append(float(row["score"]))
     assert values[0] == pytest.approx(2 * values[1], rel=1e-5)
 
@@ -85,8 +91,8 @@ def test_calibrate_to_stars(qfm, rated, tmp_path, curve):
     card = load_model(out).card
     assert card.label == LabelUnits(name="rating", minimum=1, maximum=5)
     assert card.calibration.kind == curve
-    assert card.meaning.interval.images == 110
-    assert card.meaning.interval.reach < 0.8
+    assert card.reference_statistics.interval.images == 110
+    assert card.reference_statistics.interval.half_width < 0.8
     ratings = {
         row["name"]: float(row["mos"]) for row in csv.DictReader((rated / "stars.csv").open())
     }

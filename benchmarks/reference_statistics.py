@@ -1,12 +1,14 @@
-"""Do scores mean what they say? Coverage of intervals, false alarms, and what is found unusual.
+"""Do reference statistics hold? Coverage of intervals, false alarms, and what is detected.
 
-    python benchmarks/meaning.py --root ../shared/data/biq2021 [--model default] [--kodak DIR]
+    python benchmarks/reference_statistics.py --root ../shared/data/biq2021
+        [--model default] [--kodak DIR]
 
-The model's meaning was found on the validation part (`qfm finish`); here it is held against the
-test part, which it has not seen: share of MOS inside the interval, whole and per subset, mean width
-of the interval, and share of photos called unusual; then the share called unusual of text pages,
-flat colours, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak photos, and of these
-degraded at level 3. Writes benchmarks/results/meaning.csv.
+The model's reference statistics were found on the validation part (`qfm finish`); here they are
+held against the test part, which they have not seen: share of MOS inside the interval, whole and
+per subset, mean width of the interval, and share of photos called out of distribution. Then the
+share of text pages, flat colours, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak
+photos, and of these degraded at level 3, that is called so. Writes
+benchmarks/results/reference_statistics.csv.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from qfm_iqm.metrics.calibration import coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
 
-RESULTS = Path(__file__).parent / "results" / "meaning.csv"
+RESULTS = Path(__file__).parent / "results" / "reference_statistics.csv"
 DRAWN = 40  # of each kind
 Row = tuple[str, str, int, float]
 
@@ -56,13 +58,13 @@ def main() -> None:
 
 
 def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterator[Row]:
-    """Coverage, width and false alarms on photos that meaning and model have not seen."""
+    """Coverage, width and false alarms on photos that neither statistics nor model have seen."""
     table = recorded_split(model.card, read_table(root / "labelled.csv"), "test")
     if photos is not None:
         table = table.select(np.random.default_rng(0).permutation(len(table))[:photos])
     assert table.mos is not None
     rows = list(Scorer(model).score_paths(table.paths(root)))
-    low, high = (np.array([getattr(row, end) for row in rows]) for end in ("low", "high"))
+    low, high = (np.array([getattr(row, end) for row in rows]) for end in ("mos_low", "mos_high"))
     shown = np.array([model.card.label.show(mos) for mos in table.mos])
     groups = np.array(table.column("subset"))
     for name in ("whole", *sorted(set(groups))):
@@ -70,33 +72,42 @@ def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterato
         held, width = coverage(shown[chosen], low[chosen], high[chosen])
         yield f"test part, {name}", "coverage", int(chosen.sum()), held
         yield f"test part, {name}", "width", int(chosen.sum()), width
-        alarms = float(np.mean([row.unusual for row in np.array(rows, dtype=object)[chosen]]))
-        yield f"test part, {name}", "unusual", int(chosen.sum()), alarms
+        alarms = float(
+            np.mean([row.out_of_distribution for row in np.array(rows, dtype=object)[chosen]])
+        )
+        yield f"test part, {name}", "out_of_distribution", int(chosen.sum()), alarms
 
 
 def on_drawn(model: QualityModel) -> Iterator[Row]:
-    """What is called unusual of images that are no photos."""
+    """What is called out of distribution of images that are no photos."""
     for kind, draw in KINDS.items():
         images = (read_image(draw(np.random.default_rng(seed))) for seed in range(DRAWN))
-        yield kind, "unusual", DRAWN, share_unusual(model, images)
+        yield kind, "out_of_distribution", DRAWN, share_out_of_distribution(model, images)
 
 
 def on_kodak(model: QualityModel, folder: Path) -> Iterator[Row]:
     """The same of real photos of another source, and of these degraded."""
     photos = [read_image(path) for path in sorted(folder.glob("*.png"))]
-    yield "Kodak", "unusual", len(photos), share_unusual(model, photos)
+    yield "Kodak", "out_of_distribution", len(photos), share_out_of_distribution(model, photos)
     for kind in DISTORTIONS:
         degraded = (distort(photo, kind, 3) for photo in photos)
-        yield f"Kodak, {kind} 3", "unusual", len(photos), share_unusual(model, degraded)
+        yield (
+            f"Kodak, {kind} 3",
+            "out_of_distribution",
+            len(photos),
+            share_out_of_distribution(model, degraded),
+        )
 
 
-def share_unusual(model: QualityModel, images: Iterable[torch.Tensor]) -> float:
-    """Share of images that a model's card calls unusual, from their pixels alone."""
-    assert model.card.meaning is not None
-    usual = model.card.meaning.usual
-    assert usual is not None
+def share_out_of_distribution(model: QualityModel, images: Iterable[torch.Tensor]) -> float:
+    """Share of images that a model's card calls out of distribution, from their pixels alone."""
+    assert model.card.reference_statistics is not None
+    detector = model.card.reference_statistics.ood_detector
+    assert detector is not None
     found = (model.statistics(fit(image, model.card.preprocessing)) for image in images)
-    return float(np.mean([usual.distance(one) > usual.limit for one in found if one is not None]))
+    return float(
+        np.mean([detector.distance(one) > detector.limit for one in found if one is not None])
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """At which sizes should a trained model look at a photo? SRCC on validation, one size and two.
 
-    python benchmarks/looking_again.py --root ../shared/data/biq2021 [--model vit-tiny]
+    python benchmarks/extra_scales.py --root ../shared/data/biq2021 [--model vit-tiny]
 
-The model's validation part, scored with other working sizes than its card's: alone, and with a
-smaller one `again` (`image.preprocess.Preprocessing`). The test part is not touched. Writes
-benchmarks/results/looking_again.csv.
+The model's validation part, scored with other working sizes than its card's: one size alone, and
+with a smaller one among `extra_scales` (`image.preprocess.Preprocessing`). The test part is not
+touched. Writes benchmarks/results/extra_scales.csv.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qfm_iqm.metrics.evaluation import evaluate
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
 
-RESULTS = Path(__file__).parent / "results" / "looking_again.csv"
+RESULTS = Path(__file__).parent / "results" / "extra_scales.csv"
 SIZES: tuple[tuple[int, tuple[int, ...] | None], ...] = (
     (384, None),
     (300, None),
@@ -45,14 +45,14 @@ def main() -> None:
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "sizes", "part", "images", "srcc", "ci_low", "ci_high"])
-        for side, again in SIZES:
+        for side, extra_scales in SIZES:
             crop = model.card.preprocessing.crop
-            preprocessing = Preprocessing(crop=crop, shorter_side=side, again=again)
+            preprocessing = Preprocessing(crop=crop, shorter_side=side, extra_scales=extra_scales)
             card = model.card.model_copy(update={"preprocessing": preprocessing})
             rows = Scorer(QualityModel(model.network, card)).score_paths(paths)
             scores = np.array([row.score for row in rows], dtype=float)
             result = evaluate(scores, table.mos, groups=table.group("subset"))
-            sizes = "+".join(map(str, (side, *(again or ()))))
+            sizes = "+".join(map(str, (side, *(extra_scales or ()))))
             for row in result.rows:
                 if row.metric == "srcc":
                     values = [f"{value:.4f}" for value in (row.value, row.ci_low, row.ci_high)]
