@@ -26,7 +26,6 @@ import numpy.typing as npt
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import MAX_PIXELS
 from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
-from qfm_iqm.image.memory_budget import images_share, readers_within
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.model.prediction import QualityScore, score_of
 from qfm_iqm.scoring.row import ScoreRow
@@ -271,20 +270,19 @@ class Scorer:
     ) -> Iterator[tuple[Reading, Sequence[Crop]] | None]:
         """Reads files ahead and gives what came of them, with their crops, in order."""
         # Here, not above: the command line that scores one photo needs no processes.
-        from qfm_iqm.image import decode_pool as readers
+        from qfm_iqm.image.decode_pool import read_ahead
+        from qfm_iqm.image.decode_threads import call_in_threads
 
-        number = self.readers
         if self._source is not None:
-            yield from readers.call_in_threads(items, self._from_source, number)
+            yield from call_in_threads(items, self._from_source, self.readers)
             return
-        if self.processes:
-            if self.max_memory is not None:
-                number = readers_within(self.max_memory, number)
-            memory = images_share(self.max_memory, number)
-            coming = readers.read_in_processes(items, self.policy, number, memory)
-        else:
-            memory = images_share(self.max_memory, 0)
-            coming = readers.read_in_threads(items, self.policy, number, memory)
+        coming = read_ahead(
+            items,
+            self.policy,
+            self.readers,
+            processes=self.processes,
+            max_memory=self.max_memory,
+        )
         yield from map(self._with_crops, coming)  # holds on to none of the images
 
     def _from_source(self, path: str) -> tuple[Reading, Sequence[Crop]]:

@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from qfm_iqm.errors import ModelError
 from qfm_iqm.report.page import asset
 from qfm_iqm.scoring.runtimes.base import Runtime
-from qfm_iqm.serve.decoding import RefusedError
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
 from qfm_iqm.serve.middleware import Guard
@@ -32,7 +31,7 @@ from qfm_iqm.serve.receiving import (
     receive,
 )
 from qfm_iqm.serve.schemas import ImageMap, Mistake, ModelFacts, Scores
-from qfm_iqm.serve.scoring import ScoringService
+from qfm_iqm.serve.scoring import RefusedError, ScoringService
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
