@@ -153,9 +153,12 @@ class Worker:
             _wait_until(self.socket, self.deadline)
             send_frame(self.socket, header, body)
 
-    def _understood(self, header: Header, body: bytearray | mmap.mmap) -> Any:
+    def _understood(
+        self, header: Header, body: bytearray | mmap.mmap
+    ) -> tuple[int, Reading | int] | None:
+        said = None
         if "ready" in header:
-            self.ready, said = True, None
+            self.ready = True
         elif "needed" in header:
             self.deadline = None
             return self.tasks[0][0], int(header["needed"])

@@ -131,10 +131,12 @@ class Batcher:
             waiting.future.set_exception(error)
 
     def _crops(self, image: Reading) -> Crops:
+        assert image.pixels is not None  # one with an error does not come here
         crops = list(covering_crops(image.pixels, self.policy.preprocessing))
         return Crops(crops, image.width or 0, image.height or 0, image.statistics)
 
     def _explained(self, image: Reading) -> QualityMap:
         import torch  # here, as scoring may do without
 
+        assert image.pixels is not None
         return self._explainer().explain(torch.from_numpy(as_floats(image.pixels)))
