@@ -52,6 +52,7 @@ _LOSSES = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 _ZERO_RUN = 32  # bytes: more than a block of 63 equal coefficients
+_GREY = 128
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 ... SOF15
 _ORIENTATION_TAG = 274
 _TRAILER = 1 << 12  # some programs write a few bytes behind the end
@@ -96,7 +97,9 @@ def decoded_jpeg(
         return None
     name, colours = _COLOURS[mode]
     stream = _parsed(content)
-    pixels = np.empty((size[1], size[0], colours), np.uint8)
+    pixels = np.full(
+        (size[1], size[0], colours), _GREY, np.uint8
+    )  # a decoder that gives up leaves it
     warning = _decode(stream, name, pixels, strict=not allow_truncated)
     if warning is None:
         return None
