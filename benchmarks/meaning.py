@@ -24,7 +24,7 @@ from qfm_iqm import load_model, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.evaluate import recorded_part
 from qfm_iqm.image.distortions import DISTORTIONS, distort
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.calibration import coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
@@ -95,7 +95,7 @@ def share_unusual(model: QualityModel, images: Iterable[torch.Tensor]) -> float:
     assert model.card.meaning is not None
     usual = model.card.meaning.usual
     assert usual is not None
-    found = (model.statistics(fit(image, model.card.preprocessing)) for image in images)
+    found = (model.statistics(resize_and_pad(image, model.card.preprocessing)) for image in images)
     return float(np.mean([usual.distance(one) > usual.limit for one in found if one is not None]))
 
 

@@ -2,64 +2,21 @@
 
 import os
 import socket
-import threading
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from qfm_iqm.image import decode_worker
-from qfm_iqm.image.decode_worker import Worker, WorkerDeathError, receive_frame, send_frame
+from qfm_iqm.image.decode_worker import Worker, WorkerDeathError
 from qfm_iqm.image.load import ReadingPolicy
 from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.wire import file_in_memory, receive_frame, send_frame
 
 POLICY = ReadingPolicy(Preprocessing(crop=48))
 HONEST = {
     "width": 5, "height": 7, "sha256": "ab", "error": "", "too_large": False, "seconds": 0.5,
     "statistics": [0.1, 1e-300], "shape": [3, 2, 4], "dtype": "uint8", "colors_last": False,
 }  # fmt: skip
-
-headers = st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.floats(0, 1)))
-
-
-@pytest.fixture
-def ends():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
-
-
-@settings(max_examples=40)
-@given(st.lists(st.tuples(headers, st.binary(max_size=200)), max_size=4))
-def test_frames_come_out_as_they_went_in(frames):
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for header, body in frames:
-            send_frame(theirs, header, body)
-        theirs.shutdown(socket.SHUT_WR)
-        assert [receive_frame(ours) for _ in frames] == frames
-        with pytest.raises(EOFError):
-            receive_frame(ours)
-
-
-def test_a_body_that_is_longer_than_a_socket_holds(ends):
-    ours, theirs = ends
-    body = os.urandom(5_000_000)
-    sender = threading.Thread(target=send_frame, args=(theirs, {}, body))
-    sender.start()
-    assert receive_frame(ours) == ({}, body)
-    sender.join()
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_what_does_not_come_in_time(ends, whole):
-    ours, theirs = ends
-    if not whole:
-        theirs.sendall(b"\1\0")
-    with pytest.raises(TimeoutError):
-        receive_frame(ours, deadline=time.monotonic() + 0.2)
 
 
 def lying(monkeypatch, **options):
@@ -165,7 +122,7 @@ def test_pixels_in_a_file_must_not_be_cut_short_while_they_are_read(liar):
 
 def test_pixels_in_a_file_stay_as_they_are(liar):
     worker, end = liar
-    sealed = decode_worker._file_in_memory(memoryview(bytes(24)))
+    sealed = file_in_memory(memoryview(bytes(24)))
     send_frame(end, HONEST, handle=sealed)
     assert not worker.hear()[1].pixels.any()
     for change in (lambda: os.ftruncate(sealed, 1), lambda: os.pwrite(sealed, b"x", 0)):

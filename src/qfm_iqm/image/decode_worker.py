@@ -4,23 +4,20 @@ Jobs and the service both decode in it (`image.decode_pool`). Hostile bytes meet
 in a process whose death costs one image.
 
 Design choices:
-* It answers with a JSON header and bytes, and nothing that it says is unpickled. A process that a
-  hostile image has taken over can say nothing but numbers and text, and these are checked.
-* Pixels lie in an anonymous file in memory, whose handle is passed along. They wait there until the
-  parent has time, and nothing stays behind whoever is killed. The file is sealed, so that nobody
-  can shorten it under its reader. A process that may write no file sends the pixels as bytes.
+* Nothing that it says is unpickled (`image.wire`). A process that a hostile image has taken over
+  can say nothing but numbers and text, and these are checked.
+* Pixels lie in a file in memory, and wait there until the parent has time. A process that may write
+  no file sends them as bytes.
 * It is a program of its own, not a fork: a fork of a process whose threads have computed may wait
   for ever for what these threads held.
 """
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import pickle
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -36,15 +33,18 @@ import numpy.typing as npt
 
 from qfm_iqm.errors import ImageTooLargeError
 from qfm_iqm.image.load import Reading, ReadingPolicy, read
+from qfm_iqm.image.wire import (
+    Frame,
+    Header,
+    file_in_memory,
+    receive_frame,
+    send_frame,
+    wait_until,
+)
 from qfm_iqm.processes import start_python
-
-Header = dict[str, Any]
-Frame = tuple[Header, bytearray | mmap.mmap]
 
 START_SECONDS = 300.0  # for all its imports, on a busy machine with slow disks
 _SENDING_SECONDS = 10.0  # for the rest of an answer that has begun
-_LENGTHS = struct.Struct("<IQ")  # bytes of a frame's header and body
-_MOST_HEADER = 1 << 20
 _DTYPES = ("uint8", "float32")
 
 
@@ -150,7 +150,7 @@ class Worker:
 
     def _send(self, header: Header, body: bytes = b"") -> None:
         with suppress(TimeoutError, ConnectionError):  # `hear` will tell
-            _wait_until(self.socket, self.deadline)
+            wait_until(self.socket, self.deadline)
             send_frame(self.socket, header, body)
 
     def _understood(
@@ -208,89 +208,6 @@ def _pixels(data: bytearray | mmap.mmap, header: Header) -> npt.NDArray[Any]:
     return np.moveaxis(pixels, colors, 0)
 
 
-# ---- what goes through the socket ----
-
-
-def send_frame(
-    to: socket.socket, header: Header, body: bytes | memoryview = b"", handle: int | None = None
-) -> None:
-    """Sends a header and a body, or a header and the handle of a file in memory."""
-    text = json.dumps(header).encode()
-    start = _LENGTHS.pack(len(text), len(body)) + text
-    if handle is None:
-        to.sendall(start)
-    else:
-        socket.send_fds(to, [start], [handle])
-    to.sendall(body)
-
-
-def receive_frame(
-    source: socket.socket, *, most: int = 1 << 40, deadline: float | None = None
-) -> Frame:
-    """Receives a header and a body; what lies in a file in memory is the body.
-
-    Args:
-        source: the socket.
-        most: bytes of a body.
-        deadline: by the monotonic clock; None waits for ever.
-
-    Raises:
-        EOFError: there is nothing more.
-        TimeoutError: it has not come in time.
-        ValueError: it is no such frame.
-    """
-    _wait_until(source, deadline)
-    flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-    start, handles, _, _ = socket.recv_fds(source, _LENGTHS.size, 1, flags)
-    body: bytearray | mmap.mmap | None = _mapped(handles[0]) if handles else None
-    if not start:
-        raise EOFError
-    start += _exactly(source, _LENGTHS.size - len(start), deadline)
-    header_bytes, body_bytes = _LENGTHS.unpack(start)
-    if header_bytes > _MOST_HEADER or body_bytes > most:
-        raise ValueError("a longer frame than there are")
-    header = json.loads(_exactly(source, header_bytes, deadline))
-    if not isinstance(header, dict):
-        raise ValueError("no header")
-    received = _exactly(source, body_bytes, deadline)
-    return header, received if body is None else body
-
-
-def _exactly(source: socket.socket, size: int, deadline: float | None) -> bytearray:
-    """So many bytes of a socket."""
-    buffer = bytearray(size)
-    left = memoryview(buffer)
-    while left:
-        _wait_until(source, deadline)
-        count = source.recv_into(left)
-        if count == 0:
-            raise EOFError
-        left = left[count:]
-    return buffer
-
-
-def _wait_until(end: socket.socket, deadline: float | None) -> None:
-    """Lets whatever is done next at a socket wait until then."""
-    left = None if deadline is None else deadline - time.monotonic()
-    if left is not None and left <= 0:
-        raise TimeoutError
-    end.settimeout(left)
-
-
-def _mapped(handle: int) -> mmap.mmap:
-    """The content of a file in memory, whose handle is closed."""
-    try:
-        if sys.platform == "linux":
-            import fcntl
-
-            # What is cut short while it is read kills the reader.
-            if not fcntl.fcntl(handle, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
-                raise ValueError("a file that may be cut short")
-        return mmap.mmap(handle, 0, access=mmap.ACCESS_COPY)
-    finally:
-        os.close(handle)
-
-
 # ---- the process ----
 
 
@@ -345,22 +262,9 @@ def _answer(parent: socket.socket, reading: Reading, *, in_file: bool) -> None:
     if not in_file:
         send_frame(parent, header, data)
         return
-    handle = _file_in_memory(data)
+    handle = file_in_memory(data)
     send_frame(parent, header, handle=handle)
     os.close(handle)
-
-
-def _file_in_memory(data: memoryview) -> int:
-    """A file without a name that holds data, and can be neither changed nor cut short."""
-    assert sys.platform == "linux"
-    import fcntl
-
-    handle = os.memfd_create("qfm-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    while data:
-        data = data[os.write(handle, data) :]
-    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, seals)
-    return handle
 
 
 def _limit(decode_bytes: int) -> None:

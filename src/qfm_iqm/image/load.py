@@ -21,7 +21,7 @@ from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, name_of, open_file, open
 from qfm_iqm.image.fetch import fetch_url, is_url
 from qfm_iqm.image.pixel_features import pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_fitted
+from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_resized
 
 Fetch = Callable[[str], bytes]
 
@@ -90,7 +90,7 @@ def read(
         path: the file.
         policy: how.
         admit: called once, with the bytes that reading takes at most; see
-            `image.resize.read_fitted`.
+            `image.resize.read_resized`.
         large: of files with more bytes the header alone is read before admission.
         content: of the file, if it is here already.
     """
@@ -103,7 +103,7 @@ def read(
                 admit = None
             content = (policy.fetch or fetch)(path)
         sha256 = hashlib.sha256(content).hexdigest()
-        image = read_fitted(
+        image = read_resized(
             content,
             policy.preprocessing,
             name=path,

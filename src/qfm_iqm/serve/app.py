@@ -21,7 +21,7 @@ from qfm_iqm.report.page import asset
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
-from qfm_iqm.serve.middleware import Guard
+from qfm_iqm.serve.middleware import AccessMiddleware
 from qfm_iqm.serve.receiving import (
     RETRY_AFTER,
     Admission,
@@ -113,7 +113,7 @@ def create_app(
         redoc_url=None,
         responses=_ALWAYS,
     )
-    # Described here, and enforced by the guard before any route.
+    # Described here, and enforced by the middleware before any route.
     bearer = HTTPBearer(scheme_name="token", description="The service's token.", auto_error=False)
     locked: dict[str, Any] = {"dependencies": [Security(bearer)]} if token else {}
     refusals: _Responses = _LOCKED if token else {}
@@ -212,7 +212,7 @@ def create_app(
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     _add_pages(app)
-    app.add_middleware(Guard, hosts=hosts, token=token)
+    app.add_middleware(AccessMiddleware, hosts=hosts, token=token)
     return app
 
 
