@@ -52,7 +52,7 @@ def test_positions_go_row_by_row():
 
 
 def test_a_grid_smaller_than_a_crop_is_a_programmers_mistake():
-    with pytest.raises(ValueError, match="shorter than the crop of 16: fit first"):
+    with pytest.raises(ValueError, match="shorter than the crop of 16: pad it first"):
         grid_positions(15, 40, 16)
 
 
