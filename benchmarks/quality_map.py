@@ -34,7 +34,7 @@ from torch import Tensor
 from qfm_iqm import load_model, read_image
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess import grid_positions
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.model.decoder import AttentionPanelDecoder
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
@@ -131,7 +131,7 @@ def maps(
     if not ways:
         return
     size = model.card.preprocessing.crop
-    fitted = fit(image, model.card.preprocessing)
+    fitted = resize_and_pad(image, model.card.preprocessing)
     places = grid_positions(fitted.shape[1], fitted.shape[2], size)
     crops = torch.stack([fitted[:, y : y + size, x : x + size] for y, x in places])
     tokens = model.network.encode(crops)

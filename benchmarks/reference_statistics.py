@@ -26,7 +26,7 @@ from qfm_iqm import load_model, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.evaluate import recorded_split
 from qfm_iqm.image.distortions import DISTORTIONS, distort
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.calibration import coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
@@ -104,7 +104,7 @@ def share_out_of_distribution(model: QualityModel, images: Iterable[torch.Tensor
     assert model.card.reference_statistics is not None
     detector = model.card.reference_statistics.ood_detector
     assert detector is not None
-    found = (model.statistics(fit(image, model.card.preprocessing)) for image in images)
+    found = (model.statistics(resize_and_pad(image, model.card.preprocessing)) for image in images)
     return float(
         np.mean([detector.distance(one) > detector.limit for one in found if one is not None])
     )

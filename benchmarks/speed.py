@@ -23,7 +23,7 @@ import torch
 
 from photos import RESULTS, matrix_rate, write_photos
 from qfm_iqm import load_model, load_runtime, read_image
-from qfm_iqm.image.preprocess_torch import covering_crops, fit
+from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
 from qfm_iqm.scoring.scorer import Scorer
 
 OUT = RESULTS / "speed.csv"
@@ -94,7 +94,7 @@ def reading_rate(photos: list[Path]) -> float:
     preprocessing = load_model().card.preprocessing
     began = time.perf_counter()
     for path in photos:
-        list(covering_crops(fit(read_image(path), preprocessing), preprocessing))
+        list(covering_crops(resize_and_pad(read_image(path), preprocessing), preprocessing))
     return len(photos) / (time.perf_counter() - began)
 
 

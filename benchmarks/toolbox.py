@@ -181,13 +181,13 @@ def flops(name: str, example: str) -> float:
 
     if name in OURS:
         from qfm_iqm.image.preprocess import grid_positions
-        from qfm_iqm.image.resize import read_fitted
+        from qfm_iqm.image.resize import read_resized
         from qfm_iqm.model.folder import load_model
 
         model = _vit_s() if name == "vit_s" else load_model()
         preprocessing = model.card.preprocessing
         crop = preprocessing.crop
-        height, width = read_fitted(example, preprocessing).pixels.shape[1:]
+        height, width = read_resized(example, preprocessing).pixels.shape[1:]
         # The fused attention kernel is counted on a CPU only in its plain form.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             each = _counted(model.network, torch.rand(1, 3, crop, crop))

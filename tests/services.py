@@ -29,7 +29,7 @@ class Service:
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         every = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
         return [
-            pid for pid in every if b"serve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            pid for pid in every if b"decode_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
 
 

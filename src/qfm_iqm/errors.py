@@ -17,7 +17,7 @@ class ImageError(QFMError):
 
 
 class ImageTooLargeError(ImageError):
-    """An image with more pixels than are allowed."""
+    """An image that takes more pixels or memory than are allowed."""
 
 
 class TableError(QFMError):

@@ -12,7 +12,7 @@ from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import grid_positions
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.model.folder import load_model
 
 
@@ -40,7 +40,7 @@ def test_every_crop_of_the_grid_has_the_teachers_score(
     assert labels.teacher_sha256 == teacher.card.weights_sha256
     assert labels.preprocessing == teacher.card.preprocessing
     for name, content in zip(read_table(table, require_mos=False).names, "0" * 10, strict=False):
-        image = fit(read_image(photo_folder / name), labels.preprocessing)
+        image = resize_and_pad(read_image(photo_folder / name), labels.preprocessing)
         mine = [row for row in labels.rows if row.name == name]
         grid = grid_positions(*image.shape[1:], 48)
         assert [(row.top, row.left) for row in mine][: len(grid)] == grid

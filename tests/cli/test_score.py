@@ -169,7 +169,7 @@ def test_mistakes_are_refused_before_scoring(
     def never(*_, **__):
         raise AssertionError("scored before the mistake was found")
 
-    monkeypatch.setattr("qfm_iqm.image.load.read_fitted", never)
+    monkeypatch.setattr("qfm_iqm.image.load.read_resized", never)
     model = [] if "--model" in arguments else ["--model", tiny_model_folder]
     answer = qfm("score", photo_folder, *model, *arguments)
     assert answer.code == 2

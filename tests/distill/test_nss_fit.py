@@ -9,7 +9,7 @@ from qfm_iqm.distill.nss_fit import RIDGE, TEACHERS, fit_opinion, with_opinion
 from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.image.decode import read_image
-from qfm_iqm.image.preprocess_torch import eight_bits, fit
+from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad
 from qfm_iqm.model.folder import load_model, save_model
 from qfm_iqm.model.nss import SceneStatistics
 
@@ -76,12 +76,14 @@ def test_a_model_gets_one(tiny_model_folder, rated, photo_folder, tmp_path):
     # The same, put together by hand.
     shown, labels, weights = [], [], []
     for name, mos in zip(rated.names, rated.mos, strict=True):
-        image = eight_bits(fit(read_image(photo_folder / name), model.card.preprocessing))
+        image = eight_bits(
+            resize_and_pad(read_image(photo_folder / name), model.card.preprocessing)
+        )
         crops = list(model.crops(image.float() / 255))
         shown += crops
         labels += [mos] * len(crops)
         weights += [1.0] * len(crops)
-    image = eight_bits(fit(read_image(photo_folder / first), model.card.preprocessing))
+    image = eight_bits(resize_and_pad(read_image(photo_folder / first), model.card.preprocessing))
     shown += [label.pixels(image, 48).float() / 255 for label in pseudo]
     labels += [60.0, 20.0]
     weights += [TEACHERS] * 2

@@ -15,7 +15,7 @@ from qfm_iqm.errors import ImageError, ModelError, QFMError, TableError
 from qfm_iqm.evaluation.diagnosis import DEGRADATIONS, diagnose, sample
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import DISTORTIONS, distort
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.aliasing import aliasing
 from qfm_iqm.model.card import LabelUnits
 
@@ -49,7 +49,7 @@ def reference(model, table, root):
     tokens, descriptors = [], []
     changes = {(k, n + 1): [] for k in DEGRADATIONS for n in range(len(DISTORTIONS[k]))}
     for name in table.names:
-        image = fit(read_image(root / name), model.card.preprocessing)
+        image = resize_and_pad(read_image(root / name), model.card.preprocessing)
         seen = [network.encode(crop[None])[0, 0].double() for crop in model.crops(image)]
         descriptors.append(sum(seen) / len(seen))
         top, left = (image.shape[1] - size) // 2, (image.shape[2] - size) // 2

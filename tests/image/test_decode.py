@@ -9,7 +9,7 @@ from PIL import Image
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image, read_image_uint8
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.resize import read_fitted
+from qfm_iqm.image.resize import read_resized
 
 from .samples import COLOUR, GREY, SMOOTH, encoded, floats, pixels, refusal, tiff
 
@@ -44,8 +44,8 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
     np.testing.assert_array_equal(pixels(data), COLOUR)
     for reduced in (None, 16):
         preprocessing = Preprocessing(crop=16, shorter_side=reduced)
-        fitted = read_fitted(encoded(SMOOTH, "PNG", exif=exif(orientation)), preprocessing)
-        plain = read_fitted(encoded(SMOOTH, "PNG"), preprocessing)
+        fitted = read_resized(encoded(SMOOTH, "PNG", exif=exif(orientation)), preprocessing)
+        plain = read_resized(encoded(SMOOTH, "PNG"), preprocessing)
         np.testing.assert_array_equal(fitted.pixels, plain.pixels)
 
 

@@ -1,8 +1,9 @@
+import io
 import os
-import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from PIL import Image
 
 from qfm_iqm.errors import QFMError
-from qfm_iqm.image.decode_pool import read_in_processes, read_in_threads
+from qfm_iqm.image import decode_pool
+from qfm_iqm.image.decode_pool import DecodingPool, read_in_processes
+from qfm_iqm.image.decode_threads import read_in_threads
 from qfm_iqm.image.load import ReadingPolicy, read
 from qfm_iqm.image.preprocess import Preprocessing
 
@@ -29,6 +32,8 @@ def fetch(path):
     if file.stem == "always" or (file.stem.startswith("once") and not mark.exists()):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if file.stem == "endless":
+        signal.pause()
     return file.read_bytes()
 """
 
@@ -95,6 +100,18 @@ def test_a_file_that_kills_its_reader_is_tried_twice_and_takes_no_other_with_it(
             assert np.array_equal(by_path[item].pixels, read(item, POLICY).pixels)
 
 
+def test_a_file_that_takes_too_long_is_given_up(deadly, paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_pool, "IMAGE_SECONDS", 3)
+    os.link(paths[0], tmp_path / "endless.jpg")
+    endless = str(tmp_path / "endless.jpg")
+    readings = list(read_in_processes([paths[0], endless, *paths[1:]], deadly, 1, MEMORY))
+    assert [reading.path for reading in readings] == [paths[0], endless, *paths[1:]]
+    assert readings.pop(1).error == (
+        f"cannot read '{endless}': reading it takes longer than 0.05 minutes"
+    )
+    assert not any(reading.error for reading in readings)
+
+
 def test_idle_readers_that_are_killed_are_replaced(paths):
     others = set(psutil.Process().children())  # a service that tests share may be among them
 
@@ -111,7 +128,7 @@ def test_idle_readers_that_are_killed_are_replaced(paths):
 
 
 def test_readers_that_cannot_start_are_an_error(paths, monkeypatch):
-    monkeypatch.setattr("qfm_iqm.image.decode_worker.sys.executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(QFMError, match=r"end by themselves \(exit code 1\)"):
         list(read_in_processes(paths, POLICY, 1, MEMORY))
 
@@ -129,16 +146,25 @@ def test_nothing_stays_behind(paths):
     assert not any(worker.is_running() for worker in workers)
 
 
-def test_readers_end_with_the_process_they_read_for(paths, tmp_path):
-    process = os.fork()
-    if process == 0:
-        coming = read_in_processes(paths, POLICY, 1, MEMORY)
-        next(coming)
-        (child,) = psutil.Process().children()
-        (tmp_path / "child").write_text(str(child.pid))
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(process, 0)
-    child = int((tmp_path / "child").read_text())
+READING = """
+import os, signal, sys
+import psutil
+from qfm_iqm.image.decode_pool import read_in_processes
+from qfm_iqm.image.load import ReadingPolicy
+from qfm_iqm.image.preprocess import Preprocessing
+
+coming = read_in_processes(sys.argv[1:], ReadingPolicy(Preprocessing(crop=48)), 1, 1 << 30)
+next(coming)
+(child,) = psutil.Process().children()
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_readers_end_with_the_process_they_read_for(paths):
+    # A program of its own: a fork of this one would have libraries without their threads.
+    done = subprocess.run([sys.executable, "-c", READING, *paths], capture_output=True, text=True)
+    child = int(done.stdout)
     deadline = time.monotonic() + 60
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
@@ -175,7 +201,7 @@ THREADS = """
 import sys
 from pathlib import Path
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.decode_pool import read_in_threads
+from qfm_iqm.image.decode_threads import read_in_threads
 from qfm_iqm.image.load import ReadingPolicy
 
 def most():
@@ -217,7 +243,7 @@ def test_threads_share_the_memory(large, paths):
 ENDING = """
 import sys
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.decode_pool import read_in_threads
+from qfm_iqm.image.decode_threads import read_in_threads
 from qfm_iqm.image.load import ReadingPolicy
 
 coming = read_in_threads(sys.argv[1:], ReadingPolicy(Preprocessing(crop=48)), 4, 130_000_000)
@@ -227,3 +253,77 @@ print(next(coming).width)  # the pixels of this one stay: no other may be decode
 
 def test_threads_that_wait_for_memory_do_not_outlive_their_reader(large):
     assert in_a_process(ENDING, *large) == "4000\n"
+
+
+# ---- content that comes at any time ----
+
+
+@pytest.fixture(scope="module")
+def pool():
+    policy = ReadingPolicy(Preprocessing(crop=48, shorter_side=96), 30_000_000, statistics=True)
+    pool = DecodingPool(policy, workers=2, seconds=60, decode_bytes=80_000_000)
+    yield pool
+    pool.close()
+
+
+def encoded(size, colour=(90, 10, 30)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_readings_are_those_of_the_reader_bit_for_bit(pool, paths):
+    policy = ReadingPolicy(Preprocessing(crop=48, shorter_side=96), statistics=True)
+    with ThreadPoolExecutor(4) as threads:  # more than there are processes
+        found = list(threads.map(lambda path: pool.decode(Path(path).read_bytes(), path), paths))
+    expected = [read(path, policy) for path in paths]
+    assert_same(found, expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert np.array_equal(ours.statistics, theirs.statistics)
+
+
+def test_memory_is_bounded(pool):
+    refused = pool.decode(encoded((5000, 5000)), "a.png")  # 100 MB decoded
+    assert refused.too_large
+    assert refused.error == "cannot read 'a.png': there is not enough memory for it"
+    for _ in range(4):  # each process goes on
+        assert pool.decode(encoded((50, 50)), "a.png").width == 50
+    assert pool.restarts == 0
+
+
+def test_time_is_bounded_and_the_dead_are_replaced():
+    others = set(psutil.Process().children())
+    pool = DecodingPool(POLICY, workers=1, seconds=3, decode_bytes=1 << 30)
+    try:
+        (process,) = set(psutil.Process().children()) - others
+        process.suspend()  # it hangs
+        refused = pool.decode(encoded((60, 60)), "a.png")
+        assert refused.too_large
+        assert refused.error == "cannot read 'a.png': decoding it takes more time than is allowed"
+        assert pool.restarts == 1
+        assert not process.is_running()
+        assert pool.decode(encoded((60, 60)), "a.png").width == 60
+    finally:
+        pool.close()
+
+
+def test_processes_that_do_not_start_are_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(QFMError, match=r"did not start: exit code 1"):
+        DecodingPool(POLICY, workers=2, seconds=3, decode_bytes=1 << 30)
+
+
+def test_damaged_images_never_stop_a_process(pool, paths):
+    draw = np.random.default_rng(5)
+    before = pool.restarts
+    refused = 0
+    for path in paths:
+        content = bytearray(Path(path).read_bytes())
+        for _ in range(6):
+            content[draw.integers(len(content))] ^= 1 << draw.integers(8)
+            found = pool.decode(bytes(content[: draw.integers(1, len(content) + 1)]), path)
+            assert found.too_large <= bool(found.error)
+            refused += bool(found.error)
+        assert pool.decode(Path(path).read_bytes(), path).error == ""
+    assert refused > len(paths)
+    assert pool.restarts == before

@@ -220,3 +220,13 @@ def test_lack_of_memory_is_no_damage():
 def test_the_reader_in_eight_bits_refuses_as_well():
     with pytest.raises(ImageError, match="end too early"):
         read_image_uint8(FILES["plain"][:3000] + EOI)
+
+
+def test_what_a_decoder_does_not_write_is_grey():
+    """It warns of a scan that is cut, and then gives up at an unknown marker: without a word."""
+    whole = encoded(PHOTO, "JPEG", progressive=True)
+    scan = whole.index(b"\xff\xda") + 100
+    cut = whole[:scan] + whole[scan + 200 :]
+    content = b"\xff\x03".join(cut.rsplit(b"\xff\xc4", 1))  # the tables of the last scan
+    refusal(content)
+    assert (pixels(content, allow_truncated=True) == 128).all()

@@ -13,9 +13,9 @@ from qfm_iqm.image.decode import in_eight_bits
 from qfm_iqm.image.preprocess import (
     Preprocessing,
     covering_crops,
-    fit,
     grid_crops,
     grid_positions,
+    resize_and_pad,
 )
 
 sides = st.integers(1, 400)
@@ -52,7 +52,7 @@ def test_positions_go_row_by_row():
 
 
 def test_a_grid_smaller_than_a_crop_is_a_programmers_mistake():
-    with pytest.raises(ValueError, match="shorter than the crop of 16: fit first"):
+    with pytest.raises(ValueError, match="shorter than the crop of 16: pad it first"):
         grid_positions(15, 40, 16)
 
 
@@ -60,14 +60,14 @@ def test_a_grid_smaller_than_a_crop_is_a_programmers_mistake():
 def test_mirroring_is_numpys_symmetric_padding(height, width, size):
     image = np.random.default_rng(height * 71 + width).random((3, height, width), np.float32)
     padding = ((0, 0), (0, max(0, size - height)), (0, max(0, size - width)))
-    fitted = fit(image, Preprocessing(crop=size))
+    fitted = resize_and_pad(image, Preprocessing(crop=size))
     np.testing.assert_array_equal(fitted, np.pad(image, padding, mode="symmetric"))
 
 
 @given(height=sides, width=sides, side=st.integers(16, 200), size=crops)
 def test_an_image_is_never_enlarged_and_keeps_its_aspect(height, width, side, size):
     image = np.random.default_rng(0).random((3, height, width), np.float32)
-    fitted = fit(image, Preprocessing(crop=size, shorter_side=side))
+    fitted = resize_and_pad(image, Preprocessing(crop=size, shorter_side=side))
     if min(height, width) <= side:
         assert np.array_equal(fitted[:, :height, :width], image)  # its own pixels, then the mirror
         expected = height, width
@@ -80,32 +80,32 @@ def test_an_image_is_never_enlarged_and_keeps_its_aspect(height, width, side, si
 
 def test_a_size_that_fits_is_the_same_array():
     image = np.zeros((3, 64, 70), np.float32)
-    assert fit(image, Preprocessing(crop=64, shorter_side=64)) is image
+    assert resize_and_pad(image, Preprocessing(crop=64, shorter_side=64)) is image
 
 
 def test_reducing_is_antialiased_like_pillows_bicubic():
     # Stripes of one pixel vanish in a reduction that looks at every pixel, and alias otherwise.
     stripes = np.zeros((3, 96, 120), np.float32)
     stripes[..., ::2] = 1
-    reduced = fit(stripes, Preprocessing(crop=16, shorter_side=32))
+    reduced = resize_and_pad(stripes, Preprocessing(crop=16, shorter_side=32))
     assert np.abs(reduced[..., 2:-2] - 0.5).max() < 0.05
     noise = np.random.default_rng(0).integers(0, 256, (96, 120), np.uint8)
     pillow = Image.fromarray(noise).resize((40, 32), Image.Resampling.BICUBIC)
     grey = np.broadcast_to((noise / 255).astype(np.float32), (3, *noise.shape))
-    ours = fit(grey, Preprocessing(crop=16, shorter_side=32))
+    ours = resize_and_pad(grey, Preprocessing(crop=16, shorter_side=32))
     assert np.abs(ours[0] * 255 - np.asarray(pillow, float)).max() < 1.5
 
 
 def test_reducing_stays_in_range():
     edge = np.zeros((3, 90, 90), np.float32)
     edge[..., 45:] = 1
-    reduced = fit(edge, Preprocessing(crop=16, shorter_side=40))
+    reduced = resize_and_pad(edge, Preprocessing(crop=16, shorter_side=40))
     assert (reduced.min(), reduced.max()) == (0, 1)
 
 
 def test_one_pixel_gives_one_crop_of_its_colour():
     pixel = np.array([0.25, 0.5, 0.75], np.float32).reshape(3, 1, 1)
-    (crop,) = grid_crops(fit(pixel, Preprocessing(crop=224)), 224)
+    (crop,) = grid_crops(resize_and_pad(pixel, Preprocessing(crop=224)), 224)
     assert np.array_equal(crop, np.broadcast_to(pixel, (3, 224, 224)))
 
 
@@ -189,8 +189,12 @@ def test_impossible_preprocessing_is_refused(wrong):
 @given(height=st.integers(1, 90), width=st.integers(1, 90))
 def test_a_squeeze_gives_its_size_whatever_the_aspect(height, width):
     image = np.zeros((3, height, width), np.float32)
-    assert fit(image, Preprocessing(crop=16, squeeze=(40, 24))).shape == (3, 40, 24)
-    assert fit(image, Preprocessing(crop=32, squeeze=(40, 24))).shape == (3, 40, 32)  # mirrored
+    assert resize_and_pad(image, Preprocessing(crop=16, squeeze=(40, 24))).shape == (3, 40, 24)
+    assert resize_and_pad(image, Preprocessing(crop=32, squeeze=(40, 24))).shape == (
+        3,
+        40,
+        32,
+    )  # mirrored
 
 
 def test_a_squeeze_is_pillows_bicubic():
@@ -199,7 +203,7 @@ def test_a_squeeze_is_pillows_bicubic():
     photo = Image.fromarray(cells).resize((160, 120), Image.Resampling.BICUBIC)
     expected = np.asarray(photo.resize((48, 64), Image.Resampling.BICUBIC))
     image = np.asarray(photo, np.float32).transpose(2, 0, 1) / 255
-    found = fit(image, Preprocessing(crop=16, squeeze=(64, 48))).transpose(1, 2, 0)
+    found = resize_and_pad(image, Preprocessing(crop=16, squeeze=(64, 48))).transpose(1, 2, 0)
     np.testing.assert_allclose(found * 255, expected, atol=2)
 
 
@@ -218,7 +222,7 @@ TWICE = Preprocessing(crop=32, shorter_side=90, extra_scales=(64, 40))
 
 @pytest.mark.parametrize("kind", ["bytes", "floats"])
 def test_an_image_is_cropped_at_each_extra_scale(kind):
-    image = fit(np.random.default_rng(0).random((3, 150, 230), np.float32), TWICE)
+    image = resize_and_pad(np.random.default_rng(0).random((3, 150, 230), np.float32), TWICE)
     if kind == "bytes":
         image = in_eight_bits(image)
     found = list(covering_crops(image, TWICE))
@@ -240,7 +244,7 @@ def test_an_image_is_cropped_at_each_extra_scale(kind):
 
 @pytest.mark.parametrize(("height", "width", "sizes"), [(40, 200, 1), (41, 90, 2), (300, 65, 3)])
 def test_an_image_is_cropped_at_an_extra_scale_only_where_it_is_larger(height, width, sizes):
-    image = fit(np.zeros((3, height, width), np.float32), TWICE)
+    image = resize_and_pad(np.zeros((3, height, width), np.float32), TWICE)
     expected = len(grid_positions(*image.shape[1:], 32))
     for side in [side for side in (64, 40) if min(height, width) > side]:
         scale = side / min(image.shape[1:])

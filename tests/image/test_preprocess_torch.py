@@ -6,7 +6,13 @@ from torch.nn import functional
 
 from qfm_iqm.image import preprocess as cropping
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import OVERSHOOT, checked_pixels, covering_crops, fit, resized
+from qfm_iqm.image.preprocess_torch import (
+    OVERSHOOT,
+    checked_pixels,
+    covering_crops,
+    resize_and_pad,
+    resized,
+)
 
 sides = st.integers(1, 120)
 
@@ -24,45 +30,45 @@ sides = st.integers(1, 120)
 )
 def test_one_image_is_fitted_as_an_array_to_the_bit(height, width, preprocessing):
     image = torch.rand(3, height, width)
-    expected = cropping.fit(image.numpy(), preprocessing)
-    assert torch.equal(fit(image, preprocessing), torch.from_numpy(expected))
+    expected = cropping.resize_and_pad(image.numpy(), preprocessing)
+    assert torch.equal(resize_and_pad(image, preprocessing), torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 64), (41, 300), (64, 33)])
 def test_reducing_is_torchs_antialiased_interpolation(height, width):
     image = torch.randint(64, 192, (3, height, width)) / 255  # no overshoot to be cut off
-    found = fit(image, Preprocessing(crop=16, squeeze=(32, 40)))
+    found = resize_and_pad(image, Preprocessing(crop=16, squeeze=(32, 40)))
     expected = functional.interpolate(image[None], (32, 40), mode="bicubic", antialias=True)[0]
     torch.testing.assert_close(found, expected.clamp(0, 1), rtol=0, atol=2 / 255)
     assert (found - expected.clamp(0, 1)).abs().mean() < 0.5 / 255
-    watched = fit(image.requires_grad_(), Preprocessing(crop=16, squeeze=(32, 40)))
+    watched = resize_and_pad(image.requires_grad_(), Preprocessing(crop=16, squeeze=(32, 40)))
     torch.testing.assert_close(watched, expected.clamp(0, 1), rtol=0, atol=1e-6)
 
 
 def test_a_size_that_fits_is_the_same_tensor():
     image = torch.rand(3, 64, 70)
-    assert fit(image, Preprocessing(crop=64, shorter_side=64)) is image
+    assert resize_and_pad(image, Preprocessing(crop=64, shorter_side=64)) is image
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60))
 def test_a_batch_is_fitted_as_its_images(height, width):
     batch = torch.rand(2, 3, height, width)
     preprocessing = Preprocessing(crop=24, shorter_side=32)
-    together = fit(batch, preprocessing)
+    together = resize_and_pad(batch, preprocessing)
     for image, fitted in zip(batch, together, strict=True):
-        assert torch.equal(fit(image, preprocessing), fitted)
+        assert torch.equal(resize_and_pad(image, preprocessing), fitted)
 
 
 def test_gradients_reach_every_pixel_of_a_small_image():
     image = torch.rand(3, 5, 9, requires_grad=True)
-    fit(image, Preprocessing(crop=16)).sum().backward()
+    resize_and_pad(image, Preprocessing(crop=16)).sum().backward()
     assert (image.grad >= 1).all()
 
 
 @given(height=st.integers(20, 200), width=st.integers(20, 200), whole=st.booleans())
 def test_crops_are_those_of_the_array_at_every_size(height, width, whole):
     preprocessing = Preprocessing(crop=24, shorter_side=60, extra_scales=(40, 30))
-    image = fit(torch.rand(3, height, width), preprocessing)
+    image = resize_and_pad(torch.rand(3, height, width), preprocessing)
     image = (image * 255).round().to(torch.uint8) if whole else image
     found = list(covering_crops(image, preprocessing))
     expected = list(cropping.covering_crops(image.numpy(), preprocessing))
@@ -123,6 +129,6 @@ def test_gradients_within_the_range_are_whole_and_none_beyond():
 def test_reducing_keeps_the_precision():
     preprocessing = Preprocessing(crop=16, shorter_side=20)
     image = torch.rand(3, 50, 60, dtype=torch.float64)
-    fitted = fit(image, preprocessing)
+    fitted = resize_and_pad(image, preprocessing)
     assert fitted.dtype == torch.float64
-    assert torch.equal(fitted.float(), fit(image.float(), preprocessing))
+    assert torch.equal(fitted.float(), resize_and_pad(image.float(), preprocessing))

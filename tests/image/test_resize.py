@@ -13,8 +13,8 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image import resize as fitting
 from qfm_iqm.image.decode import opened, read_image
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import fit
-from qfm_iqm.image.resize import as_bytes, as_floats, decoding_bytes, read_fitted
+from qfm_iqm.image.preprocess_torch import resize_and_pad
+from qfm_iqm.image.resize import as_bytes, as_floats, decoding_bytes, read_resized
 
 from .samples import MOST_HELD
 
@@ -42,9 +42,9 @@ def encoded(width, height, *, mode="RGB", kind="PNG", orientation=1, seed=0, **o
 
 
 def assert_as_read_whole(content, preprocessing):
-    fitted = read_fitted(content, preprocessing)
+    fitted = read_resized(content, preprocessing)
     image = read_image(content)
-    expected = fit(image, preprocessing).numpy()
+    expected = resize_and_pad(image, preprocessing).numpy()
     assert (fitted.height, fitted.width) == image.shape[-2:]
     np.testing.assert_array_equal(as_floats(fitted.pixels), expected)
 
@@ -85,8 +85,8 @@ def test_a_profile_is_applied_strip_by_strip(monkeypatch):
     swapped = srgb.replace(b"rXYZ", b"swap", 1).replace(b"gXYZ", b"rXYZ", 1)
     swapped = swapped.replace(b"swap", b"gXYZ", 1)
     content = encoded(90, 70, icc_profile=swapped)
-    plain = read_fitted(encoded(90, 70), KEEPING).pixels.astype(int)
-    found = read_fitted(content, KEEPING).pixels.astype(int)
+    plain = read_resized(encoded(90, 70), KEEPING).pixels.astype(int)
+    found = read_resized(content, KEEPING).pixels.astype(int)
     assert np.abs(found - plain[[1, 0, 2]]).max() <= 2
     assert np.abs(found - plain).mean() > 20
     assert_as_read_whole(content, REDUCING)
@@ -94,9 +94,9 @@ def test_a_profile_is_applied_strip_by_strip(monkeypatch):
 
 
 def test_eight_bits_stay_eight_bits():
-    assert read_fitted(encoded(50, 60), KEEPING).pixels.dtype == np.uint8
-    assert read_fitted(encoded(50, 60), REDUCING).pixels.dtype == np.uint8
-    assert read_fitted(encoded(50, 60, mode="I;16"), KEEPING).pixels.dtype == np.float32
+    assert read_resized(encoded(50, 60), KEEPING).pixels.dtype == np.uint8
+    assert read_resized(encoded(50, 60), REDUCING).pixels.dtype == np.uint8
+    assert read_resized(encoded(50, 60, mode="I;16"), KEEPING).pixels.dtype == np.float32
 
 
 def test_floats_and_bytes_are_of_each_other():
@@ -118,7 +118,7 @@ def test_admission_is_asked_before_the_pixels_are_decoded(kind):
     content = bytearray(content if kind == "WEBP" else content[:-9000])
     content[len(content) // 2] ^= 1
     with pytest.raises(ImageError, match=r"cannot read 'a.img': it is too much"):
-        read_fitted(bytes(content), KEEPING, name="a.img", admit=refuse)
+        read_resized(bytes(content), KEEPING, name="a.img", admit=refuse)
     assert asked[0] >= 600 * 500 * 4
 
 
@@ -126,7 +126,7 @@ REFUSING = """
 import sys
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.resize import read_fitted
+from qfm_iqm.image.resize import read_resized
 
 def refuse(needed):
     raise ImageError(f"it takes {needed}")
@@ -134,7 +134,7 @@ def refuse(needed):
 content = sys.stdin.buffer.read()
 before = most_held()
 try:
-    read_fitted(content, Preprocessing(crop=32), admit=refuse)
+    read_resized(content, Preprocessing(crop=32), admit=refuse)
 except ImageError as error:
     print(most_held() - before, str(error).rpartition(" ")[2])
 """
@@ -165,7 +165,7 @@ def test_an_orientation_that_follows_the_pixels_is_applied(orientation, preproce
     assert len(after) == len(before)
     assert_as_read_whole(after, preprocessing)
     np.testing.assert_array_equal(
-        read_fitted(after, preprocessing).pixels, read_fitted(before, preprocessing).pixels
+        read_resized(after, preprocessing).pixels, read_resized(before, preprocessing).pixels
     )
 
 
@@ -213,7 +213,7 @@ def test_the_estimate_is_about_what_reading_takes(mode, kind, canvas, preprocess
     asked = []
     tracemalloc.start()
     try:
-        read_fitted(content, preprocessing, admit=asked.append)
+        read_resized(content, preprocessing, admit=asked.append)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -227,8 +227,8 @@ def test_the_estimate_is_about_what_reading_takes(mode, kind, canvas, preprocess
 
 def test_damage_is_one_sentence():
     with pytest.raises(ImageError, match=r"cannot read 'x.jpg': its data end too early"):
-        read_fitted(encoded(99, 99, kind="JPEG")[:-900], REDUCING, name="x.jpg")
-    fitted = read_fitted(
+        read_resized(encoded(99, 99, kind="JPEG")[:-900], REDUCING, name="x.jpg")
+    fitted = read_resized(
         encoded(99, 99, kind="JPEG")[:-900], REDUCING, name="x.jpg", allow_truncated=True
     )
     assert (fitted.width, fitted.height) == (99, 99)

@@ -24,8 +24,8 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image import resize as fitting
 from qfm_iqm.image.decode import read_image, read_image_uint8
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import fit
-from qfm_iqm.image.resize import as_floats, read_fitted
+from qfm_iqm.image.preprocess_torch import resize_and_pad
+from qfm_iqm.image.resize import as_floats, read_resized
 
 from .samples import PHOTO, SMOOTH, encoded, floats, png, refusal, same_grey, tiff
 
@@ -560,8 +560,10 @@ def test_strips_give_what_the_whole_image_gives(case, side, monkeypatch):
     preprocessing = Preprocessing(crop=16, shorter_side=side)
     for data, expected, *_ in case():
         if not isinstance(expected, str):
-            fitted = as_floats(read_fitted(data, preprocessing).pixels)
-            np.testing.assert_array_equal(fitted, fit(read_image(data), preprocessing).numpy())
+            fitted = as_floats(read_resized(data, preprocessing).pixels)
+            np.testing.assert_array_equal(
+                fitted, resize_and_pad(read_image(data), preprocessing).numpy()
+            )
 
 
 MEASURE = """
@@ -570,18 +572,18 @@ from contextlib import suppress
 from pathlib import Path
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.resize import decoding_bytes
-from qfm_iqm.image.resize import read_fitted
+from qfm_iqm.image.resize import read_resized
 from qfm_iqm.image.decode import opened
 preprocessing = Preprocessing(crop=64, shorter_side=128)
 small, large = sys.argv[1:]
 def peak():
     status = Path("/proc/self/status").read_text().split()
     return 1024 * int(status[status.index("VmHWM:") + 1])
-read_fitted(small, preprocessing)
+read_resized(small, preprocessing)
 with opened(large) as picture:
     estimate = decoding_bytes(picture, preprocessing)
 before = peak()
-read_fitted(large, preprocessing)
+read_resized(large, preprocessing)
 print((peak() - before) / estimate)
 """
 

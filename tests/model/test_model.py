@@ -10,7 +10,7 @@ import qfm_iqm
 from qfm_iqm import read_image
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.preprocess import Preprocessing, grid_positions
-from qfm_iqm.image.preprocess_torch import fit, resized
+from qfm_iqm.image.preprocess_torch import resize_and_pad, resized
 from qfm_iqm.model.model import QualityModel, QualityScore
 
 
@@ -26,7 +26,7 @@ def photo(photo_folder):
 
 def by_hand(model, image):
     """Crop by crop, one at a time, mean and population deviation by numpy."""
-    fitted = fit(image, model.card.preprocessing)
+    fitted = resize_and_pad(image, model.card.preprocessing)
     width = fitted.shape[-1]
     values = []
     for top, left in grid_positions(*fitted.shape[-2:], 48):
@@ -72,7 +72,7 @@ def test_all_sizes_that_a_model_looks_at_count(model):
     image = torch.rand(3, 130, 160, generator=torch.Generator().manual_seed(1))
     first = at_sizes(model, shorter_side=100)
     twice = at_sizes(model, shorter_side=100, extra_scales=(60,))
-    smaller = resized(fit(image, first.card.preprocessing), (60, 74))
+    smaller = resized(resize_and_pad(image, first.card.preprocessing), (60, 74))
     values = by_hand(first, image) + by_hand(model, smaller)
     score = twice.score(image)
     assert score.n_crops == len(values) == 3 * 3 + 2 * 2

@@ -11,7 +11,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from qfm_iqm import QualityMap, load_model, read_image
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.model.quality_map import cells, regions
 from qfm_iqm.model.reference import Curve
@@ -114,7 +114,7 @@ def test_what_is_no_image_is_refused(models):
 def test_the_shipped_model_finds_the_degraded_quadrant_of_a_photo(kind):
     model = load_model()
     image = read_image(Path(skimage.__file__).parent / "data" / "coffee.png")
-    image = fit(image, model.card.preprocessing)
+    image = resize_and_pad(image, model.card.preprocessing)
     middle = [length // 2 for length in image.shape[1:]]
     worse = distort(image, kind, 4)
 

@@ -230,14 +230,14 @@ def test_a_defect_in_reading_is_not_hidden(model, paths, monkeypatch):
     def defect(*_, **__):
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("qfm_iqm.image.load.read_fitted", defect)
+    monkeypatch.setattr("qfm_iqm.image.load.read_resized", defect)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         list(Scorer(model).score_paths(paths))
 
     def refuse(_, __, name, **___):
         raise ImageError(f"{name} is refused.")
 
-    monkeypatch.setattr("qfm_iqm.image.load.read_fitted", refuse)
+    monkeypatch.setattr("qfm_iqm.image.load.read_resized", refuse)
     assert {row.status for row in Scorer(model).score_paths(paths)} == {"error"}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="the service needs the extra 'serve'")
 
-from qfm_iqm.serve.middleware import LOOPBACK, Guard, is_loopback
+from qfm_iqm.serve.middleware import LOOPBACK, AccessMiddleware, is_loopback
 
 
 async def _inner(scope, receive, send):
@@ -16,7 +16,7 @@ async def _inner(scope, receive, send):
 
 
 def answer(headers, *, path="/v1/score", method="POST", **options):
-    """Status, headers and body that a guarded application gives."""
+    """Status, headers and body that an application behind it gives."""
     sent = []
 
     async def send(message):
@@ -28,7 +28,7 @@ def answer(headers, *, path="/v1/score", method="POST", **options):
         "method": method,
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
     }
-    asyncio.run(Guard(_inner, **options)(scope, None, send))
+    asyncio.run(AccessMiddleware(_inner, **options)(scope, None, send))
     found = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], found, sent[1]["body"]
 

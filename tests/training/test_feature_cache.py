@@ -10,7 +10,7 @@ import torch
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import covering_crops, fit
+from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.training.batches import CropDataset, Sample
 from qfm_iqm.training.feature_cache import StemStore, _stem_hash, fixed_crop
@@ -55,7 +55,7 @@ def test_fixed_crops_are_few_and_the_same_for_any_seed(photo_folder):
         dataset = CropDataset([sample], preprocessing, seed=seed, fixed_crops=2)
         for dataset.epoch in range(4):
             seen.add(dataset[0][0].crop.numpy().tobytes())
-    image = fit(read_image(sample.path), preprocessing).mul(255).round().to(torch.uint8)
+    image = resize_and_pad(read_image(sample.path), preprocessing).mul(255).round().to(torch.uint8)
     fixed = [fixed_crop(image, 32, sample.path.name, place, flip=True) for place in range(2)]
     assert seen == {crop.numpy().tobytes() for crop in fixed}
 
@@ -150,7 +150,7 @@ def test_an_unreadable_image_is_named(model, tmp_path):
 def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
     path = sorted(photo_folder.iterdir())[-1]
     preprocessing = model.card.preprocessing
-    image = fit(read_image(path), preprocessing)
+    image = resize_and_pad(read_image(path), preprocessing)
     with torch.inference_mode():
         stems = model.network.encoder.stem(torch.stack(list(covering_crops(image, preprocessing))))
     found = store_of(model, tmp_path).covering(str(path))

@@ -8,7 +8,7 @@ import torch
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.correlation import srcc
 from qfm_iqm.training.literature import best_test_epoch, habits, random_crops
 from qfm_iqm.training.trainer import Trainer
@@ -52,7 +52,7 @@ def test_test_crops_are_ten_of_the_image_seeded_by_run_epoch_and_name(photo_fold
     for other in (drawn(seed=4), drawn(epoch=3), drawn(photo_folder / "photo_06.png")):
         assert not all(torch.equal(a, b) for a, b in zip(crops.pixels, other.pixels, strict=True))
     # By hand: places and mirroring out of one stream.
-    image = fit(read_image(path), preprocessing)
+    image = resize_and_pad(read_image(path), preprocessing)
     draw = np.random.default_rng([3, 2, zlib.crc32(path.name.encode())])
     for crop in crops.pixels:
         top = int(draw.integers(image.shape[1] - 31))

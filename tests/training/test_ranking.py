@@ -12,7 +12,7 @@ from PIL import Image
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.training.ranking import ranked_pair, ranking
 
 PREPROCESSING = Preprocessing(crop=32, shorter_side=48)
@@ -62,10 +62,11 @@ def windows(image_CHW):
 
 def test_a_pair_is_one_place_at_adjacent_strengths_degraded_before_fitting(photo):
     whole = read_image(photo)
-    clean = windows(fit(whole, PREPROCESSING))
+    clean = windows(resize_and_pad(whole, PREPROCESSING))
     crops = {
         kind: [clean, *(
-            windows(fit(distort(whole, kind, level), PREPROCESSING)) for level in range(1, 6)
+            windows(resize_and_pad(distort(whole, kind, level), PREPROCESSING))
+            for level in range(1, 6)
         )]
         for kind in set(DISTORTIONS) - {"noise"}
     }  # fmt: skip

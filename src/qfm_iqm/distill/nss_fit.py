@@ -30,7 +30,7 @@ from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import covering_crops, eight_bits, fit
+from qfm_iqm.image.preprocess_torch import covering_crops, eight_bits, resize_and_pad
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
@@ -183,7 +183,8 @@ def _half(values: Tensor) -> Tensor:
 @torch.inference_mode()
 def _measured(preprocessing: Preprocessing, path: Path, rows: list[PseudoLabel]) -> Tensor:
     """Statistics (K, F) of the crops that a teacher scored, or of those that cover an image."""
-    image_CHW, size = eight_bits(fit(read_image(path), preprocessing)), preprocessing.crop
+    image_CHW = eight_bits(resize_and_pad(read_image(path), preprocessing))
+    size = preprocessing.crop
     asked = [row.pixels(image_CHW, size) for row in rows]
     crops = asked or covering_crops(image_CHW, preprocessing)
     measure = SceneStatistics()

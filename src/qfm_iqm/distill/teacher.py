@@ -31,7 +31,7 @@ from qfm_iqm.errors import ImageError, TableError, as_raised_here
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess import Preprocessing, grid_positions
-from qfm_iqm.image.preprocess_torch import eight_bits, fit
+from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad
 from qfm_iqm.model.model import QualityModel
 
 CHAINS = tuple(DISTORTIONS)
@@ -202,7 +202,7 @@ class _AskedCrops(Dataset[tuple[list[PseudoLabel], Tensor]]):
         name, content, path = self._images[index]
         asked, size = self._asked, self._preprocessing.crop
         # In 8 bits, as the student will see it.
-        image = eight_bits(fit(read_image(path), self._preprocessing))
+        image = eight_bits(resize_and_pad(read_image(path), self._preprocessing))
         height, width = image.shape[-2:]
         draw = np.random.default_rng([asked.seed, index])
         places = grid_positions(height, width, size) + [

@@ -41,7 +41,7 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError, TableError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import DISTORTIONS, distort
-from qfm_iqm.image.preprocess_torch import covering_crops, fit
+from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
 from qfm_iqm.method.consistency import perturb
 from qfm_iqm.method.matching import match_quality
 from qfm_iqm.method.memory_bank import MemoryBank
@@ -124,7 +124,7 @@ def diagnose(
     drops_MR = torch.empty(len(images), len(asked), dtype=torch.float64)
     coming = iter(paths) if progress is None else progress(iter(paths), len(paths))
     for i, path in enumerate(coming):
-        image_CHW = fit(read_image(path), preprocessing)
+        image_CHW = resize_and_pad(read_image(path), preprocessing)
         crops = list(covering_crops(image_CHW, preprocessing))
         for encoder, found in zip(encoders, descriptors, strict=True):
             found.append(_descriptor(encoder, crops, batch_size, network.scale.mean.device))

@@ -26,7 +26,7 @@ from qfm_iqm.image.decode import in_eight_bits, read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.pixel_features import NAMES, pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.calibration import conformal_half_width, coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
@@ -187,7 +187,7 @@ def statistics_of(
     """
 
     def look(place: int) -> list[FloatArray]:
-        image_CHW = fit(read_image(paths[place]), preprocessing)
+        image_CHW = resize_and_pad(read_image(paths[place]), preprocessing)
         images = [image_CHW]
         soft = -1 if soft_from is None else place - soft_from
         if soft >= 0 and soft % SOFT == 0:

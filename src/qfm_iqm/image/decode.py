@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import ImageError, ImageTooLargeError
 from qfm_iqm.image.color import Pixels, srgb_pixels
 from qfm_iqm.image.formats import check_size, identified, load, quiet_pillow, rawmode
 
@@ -36,6 +36,7 @@ Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 MAX_PIXELS = 250_000_000
 WHITE = (255, 255, 255)
+NO_MEMORY = "there is not enough memory for it"
 
 _ORIENTATION_TAG = 274
 
@@ -210,7 +211,7 @@ def opened(
     except ImageError as refusal:  # the reason alone
         raise type(refusal)(f"cannot read {name}: {refusal}") from refusal.__cause__
     except MemoryError as error:
-        raise ImageError(f"cannot read {name}: there is not enough memory for it") from error
+        raise ImageTooLargeError(f"cannot read {name}: {NO_MEMORY}") from error
     except Exception as error:
         # Hostile or damaged bytes make decoders raise nearly anything (struct.error, zlib.error,
         # KeyError, ...): at this boundary each means that this source cannot be decoded.

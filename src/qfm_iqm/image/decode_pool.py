@@ -1,202 +1,53 @@
-"""Reading ahead: files go to readers, and come back as readings in the order they went.
+"""The pool of decoding processes, for jobs and for the service.
 
-Two kinds of readers behind one function each. Threads start at once and suit a few files. Processes
-suit many: a decoder that is killed takes no more with it than the file it was reading. In both,
-the memory of large images is shared out by `image.memory_budget`.
-
-In both, an item that is None marks a border, and comes back as None in its place.
+A process that dies takes no more with it than the image that it was decoding, one that takes too
+long is ended, and either is replaced. A job reads many files ahead, in order and within a budget of
+memory (`read_in_processes`); the service decodes what comes, in many threads (`DecodingPool`).
 """
 
 from __future__ import annotations
 
-import threading
-import weakref
+import queue
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from multiprocessing import connection
-from typing import TypeVar
 
-from qfm_iqm.errors import ImageError, QFMError
+from qfm_iqm.errors import QFMError
 from qfm_iqm.image.decode import name_of
+from qfm_iqm.image.decode_threads import read_in_threads
 from qfm_iqm.image.decode_worker import Worker, WorkerDeathError
-from qfm_iqm.image.load import Reading, ReadingPolicy, read
-from qfm_iqm.image.memory_budget import MemoryBudget, give_freed_memory_back, usable_cores
+from qfm_iqm.image.load import Reading, ReadingPolicy
+from qfm_iqm.image.memory_budget import MemoryBudget, images_share, readers_within, usable_cores
 
-Item = str | None
-Given = TypeVar("Given")
-Got = TypeVar("Got")
+# For one file of a job: a server may take `fetch.LONGEST` to send it, and decoding as long again.
+IMAGE_SECONDS = 1200.0
 
-_AHEAD = 4  # files on their way for each reading process
-_QUEUED = 2  # files that a reading process has before it
+_AHEAD = 4  # files on their way for each process
+_QUEUED = 2  # files that a process has before it
 _TRIES = 2
 _STARTS = 4  # processes that end before they read anything, in all
 
 
-def read_in_threads(
-    items: Iterable[Item], policy: ReadingPolicy, threads: int, memory: int
+def read_ahead(
+    items: Iterable[str | None],
+    policy: ReadingPolicy,
+    readers: int,
+    *,
+    processes: bool,
+    max_memory: int | None,
 ) -> Iterator[Reading | None]:
-    """Reads in threads of this process.
+    """Reads files ahead, within a limit of memory.
 
     Args:
         items: files, and None for a border.
         policy: how to read.
-        threads: how many.
-        memory: bytes that images on their way may take.
-
-    Yields:
-        A reading, or None for a border, in order. Its pixels count as gone when the next is asked
-        for.
-    """
-    budget = _ThreadBudget(MemoryBudget(memory, _ahead(threads)))
-
-    def entered() -> Iterator[tuple[int, str] | None]:
-        for number, path in enumerate(items):
-            if path is not None:
-                budget.enter(number)
-            yield None if path is None else (number, path)
-
-    def read_one(task: tuple[int, str]) -> tuple[int, Reading]:
-        number, path = task
-        reading = read(path, policy, partial(budget.admit, number), budget.share)
-        if budget.is_large(number):
-            give_freed_memory_back()
-        budget.settle(number, 0 if reading.pixels is None else reading.pixels.nbytes)
-        return number, reading
-
-    try:
-        for found in call_in_threads(entered(), read_one, threads):
-            if found is None:
-                yield None
-            else:
-                number, reading = found
-                del found
-                yield reading
-                del reading
-                budget.leave(number)
-    finally:
-        budget.close()
-
-
-class _ThreadBudget:
-    """A memory budget that threads wait at."""
-
-    def __init__(self, budget: MemoryBudget) -> None:
-        self.share = budget.share
-        self._budget = budget
-        self._changed = threading.Condition()
-        self._admitted: set[int] = set()
-        self._closed = False
-        _open_budgets.add(self)
-
-    def enter(self, number: int) -> None:
-        with self._changed:
-            self._budget.enter(number)
-
-    def admit(self, number: int, needed: int) -> None:
-        """Waits until there is memory for an image.
-
-        Raises:
-            ImageError: there never is so much.
-        """
-        with self._changed:
-            answer = self._budget.ask(number, needed)
-            if answer == "refuse":
-                raise ImageError(self._budget.refusal(needed))
-            if answer == "wait":
-                self._look_again()
-                self._changed.wait_for(lambda: number in self._admitted or self._closed)
-                self._admitted.discard(number)
-                if self._closed:
-                    raise ImageError("reading has ended")
-
-    def is_large(self, number: int) -> bool:
-        with self._changed:
-            return self._budget.is_large(number)
-
-    def settle(self, number: int, held: int) -> None:
-        with self._changed:
-            self._budget.settle(number, held)
-            self._look_again()
-
-    def leave(self, number: int) -> None:
-        with self._changed:
-            self._budget.leave(number)
-            self._look_again()
-
-    def close(self) -> None:
-        """Lets the threads go that still wait: nobody wants what they would read."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def _look_again(self) -> None:
-        self._admitted.update(self._budget.admitted())
-        self._changed.notify_all()
-
-
-_open_budgets: weakref.WeakSet[_ThreadBudget] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    for budget in list(_open_budgets):
-        budget.close()
-
-
-# Python waits at its end for the threads of pools, and a reader that was not closed would have
-# some that wait for memory. Nothing public is called before: `atexit` comes after.
-threading._register_atexit(_close_all)  # type: ignore[attr-defined]
-
-
-def _ahead(threads: int) -> int:
-    """Files that may be on their way at once in threads."""
-    return 2 * threads + 1
-
-
-def call_in_threads(
-    items: Iterable[Given | None], function: Callable[[Given], Got], threads: int
-) -> Iterator[Got | None]:
-    """Calls a function with each item, in threads of this process.
-
-    Args:
-        items: what to call it with, and None for a border.
-        function: called in a thread.
-        threads: how many.
-
-    Yields:
-        What `function` gave, and None for a border, in order.
-    """
-    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
-        ahead: deque[Future[Got] | None] = deque()
-        try:
-            for item in items:
-                ahead.append(None if item is None else pool.submit(function, item))
-                if len(ahead) == _ahead(threads):
-                    yield _result(ahead.popleft())
-            while ahead:
-                yield _result(ahead.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _result(future: Future[Got] | None) -> Got | None:
-    return None if future is None else future.result()
-
-
-def read_in_processes(
-    items: Iterable[Item], policy: ReadingPolicy, processes: int, memory: int
-) -> Iterator[Reading | None]:
-    """Reads in processes of their own.
-
-    A file during whose reading a process ended unasked (a crash, or the system's killer) is given
-    to another process once, and then gets a reading with an error.
-
-    Args:
-        items: files, and None for a border.
-        policy: how to read.
-        processes: how many.
-        memory: bytes that images on their way may take.
+        readers: threads, or processes; of processes fewer, where they would take more than half of
+            the memory.
+        processes: read in processes of their own, not in threads of this one.
+        max_memory: bytes for the whole program; None takes half of what the machine has free for
+            the images on their way.
 
     Yields:
         A reading, or None for a border, in order. Its pixels count as gone when the next is asked
@@ -205,14 +56,46 @@ def read_in_processes(
     Raises:
         QFMError: processes end before they read anything.
     """
-    pool = _ReadingPool(policy, processes, memory)
+    if not processes:
+        yield from read_in_threads(items, policy, readers, images_share(max_memory, 0))
+        return
+    if max_memory is not None:
+        readers = readers_within(max_memory, readers)
+    yield from read_in_processes(items, policy, readers, images_share(max_memory, readers))
+
+
+def read_in_processes(
+    items: Iterable[str | None], policy: ReadingPolicy, processes: int, memory: int
+) -> Iterator[Reading | None]:
+    """Reads in processes of their own.
+
+    A file during whose reading a process ended unasked (a crash, or the system's killer) is given
+    to another process once, and then gets a reading with an error. One that takes longer than
+    `IMAGE_SECONDS` gets it at once.
+
+    Args:
+        items: files, and None for a border.
+        policy: how to read.
+        processes: how many.
+        memory: bytes that images on their way may take.
+
+    Yields:
+        See `read_ahead`.
+
+    Raises:
+        QFMError: processes end before they read anything.
+    """
+    readers = _Readers(policy, processes, memory)
     try:
-        yield from pool.read(items)
+        yield from readers.read(items)
     finally:
-        pool.close()
+        for worker in readers.workers:
+            worker.close()
 
 
-class _ReadingPool:
+class _Readers:
+    """The processes of a job, and which file is where."""
+
     def __init__(self, policy: ReadingPolicy, processes: int, memory: int) -> None:
         self.policy = policy
         self.ahead = _AHEAD * processes
@@ -226,9 +109,9 @@ class _ReadingPool:
         self.failed_starts = 0
 
     def _start(self) -> Worker:
-        return Worker(self.policy, self.budget.share)
+        return Worker(self.policy, IMAGE_SECONDS, share=self.budget.share)
 
-    def read(self, items: Iterable[Item]) -> Iterator[Reading | None]:
+    def read(self, items: Iterable[str | None]) -> Iterator[Reading | None]:
         coming = iter(items)
         given, entered, finished = 0, 0, False
         while True:
@@ -257,62 +140,141 @@ class _ReadingPool:
     def _hand_out(self) -> None:
         for number in self.budget.admitted():
             for worker in self.workers:
-                if worker.reads(number):
-                    worker.answer(number, "")
+                if worker.tasks and worker.tasks[0][0] == number:
+                    worker.admit()
         by_load = sorted(self.workers, key=lambda worker: len(worker.tasks))
         for worker in by_load * _QUEUED:
             if self.waiting and len(worker.tasks) < _QUEUED:
                 worker.give(*self.waiting.popleft())
 
     def _listen(self, *, wait: bool) -> None:
-        """Takes what workers say; waits for the first of it if asked to."""
-        pipes = {worker.pipe: worker for worker in self.workers}
-        for pipe in connection.wait(list(pipes), None if wait else 0):
-            worker = pipes[pipe]  # type: ignore[index]
+        """Takes what processes say; waits for the first of it, or the first deadline, if asked."""
+        deadlines = [worker.deadline for worker in self.workers if worker.deadline is not None]
+        most = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        speaking = connection.wait([worker.socket for worker in self.workers], most if wait else 0)
+        now = time.monotonic()
+        for worker in list(self.workers):
+            late = worker.deadline is not None and worker.deadline <= now
+            if worker.socket not in speaking and not late:
+                continue
             try:
-                message = worker.hear()
+                said = worker.hear()
             except WorkerDeathError as death:
                 self._bury(worker, death)
                 continue
+            if said is None:
+                continue
+            number, message = said
             if isinstance(message, Reading):
-                number, _ = worker.tasks.popleft()
-                held = 0 if message.pixels is None else message.pixels.nbytes
-                self.budget.settle(number, held)
-                self.done[number] = message
-            elif message is not None:
-                self._consider(worker, message)
+                self._settle(number, message)
+                continue
+            answer = self.budget.ask(number, message)
+            if answer != "wait":
+                worker.admit(self.budget.refusal(message) if answer == "refuse" else "")
 
-    def _consider(self, worker: Worker, needed: int) -> None:
-        number = worker.tasks[0][0]
-        answer = self.budget.ask(number, needed)
-        if answer == "go":
-            worker.answer(number, "")
-        elif answer == "refuse":
-            worker.answer(number, self.budget.refusal(needed))
+    def _settle(self, number: int, reading: Reading) -> None:
+        self.budget.settle(number, 0 if reading.pixels is None else reading.pixels.nbytes)
+        self.done[number] = reading
 
     def _bury(self, worker: Worker, death: WorkerDeathError) -> None:
         """A process has ended unasked: its files go to others, the one it was reading once."""
-        tasks = list(worker.tasks)
         self.workers.remove(worker)
         worker.close()
         if not worker.ready:
             self.failed_starts += 1
             if self.failed_starts == _STARTS:
                 raise QFMError(f"The processes that read images end by themselves ({death}).")
-        elif tasks:
-            number, path = tasks[0]
-            self.tries[number] = self.tries.get(number, 0) + 1
+        elif worker.tasks:
+            number, path = worker.tasks[0]
             self.budget.settle(number, 0)
-            if self.tries[number] == _TRIES:
-                reason = f"the process that read it was ended {_TRIES} times ({death})"
-                self.done[number] = Reading(path, error=f"cannot read {name_of(path)}: {reason}")
-                del tasks[0]
-        self.waiting.extendleft(reversed(tasks))
+            self.tries[number] = self.tries.get(number, 0) + 1
+            reason = f"the process that read it was ended {_TRIES} times ({death})"
+            if death.late:
+                reason = f"reading it takes longer than {IMAGE_SECONDS / 60:g} minutes"
+            if death.late or self.tries[number] == _TRIES:
+                worker.tasks.popleft()
+                error = f"cannot read {name_of(path)}: {reason}"
+                self._settle(number, Reading(path, error=error, too_large=death.late))
+        self.waiting.extendleft(reversed(worker.tasks))
         self.workers.append(self._start())
 
-    def close(self) -> None:
-        for worker in self.workers:
+
+class DecodingPool:
+    """Decoding processes for content that comes at any time; `decode` may be called from threads.
+
+    Args:
+        policy: how to read.
+        workers: how many processes.
+        seconds: that one image may take.
+        decode_bytes: of memory that a process may take on for one image.
+
+    Attributes:
+        restarts: processes that were replaced.
+
+    Raises:
+        QFMError: a process does not start.
+    """
+
+    def __init__(
+        self, policy: ReadingPolicy, workers: int, seconds: float, decode_bytes: int
+    ) -> None:
+        self.restarts = 0
+        self._options = (policy, seconds, decode_bytes)
+        self._workers = workers
+        self._idle: queue.Queue[Worker] = queue.Queue()
+        starting = [self._start() for _ in range(workers)]
+        try:
+            for worker in starting:  # they load side by side
+                worker.hear()
+                self._idle.put(worker)
+        except WorkerDeathError as death:
+            for worker in starting:
+                worker.close()
+            raise QFMError(f"A decoding process did not start: {death}.") from None
+
+    def decode(self, content: bytes, name: str) -> Reading:
+        """Decodes one image; blocks while all processes are busy.
+
+        Args:
+            content: its bytes.
+            name: what to call it in an error.
+
+        Returns:
+            What came of it; an image that cannot be read, or not within the limits, has an error.
+        """
+        worker = self._idle.get()
+        try:
+            worker.give(0, name, content)
+            said = worker.hear()
+            if said is None or not isinstance(said[1], Reading):
+                raise WorkerDeathError("its answer makes no sense")
+            return said[1]
+        except WorkerDeathError as death:
             worker.close()
+            worker = self._replacement()
+            reason = "takes more time than is allowed"
+            if not death.late:
+                reason = "broke off or took too much memory"
+            error = f"cannot read {name_of(name)}: decoding it {reason}"
+            return Reading(name, error=error, too_large=True)
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """Ends the processes, each when its image is done."""
+        for _ in range(self._workers):
+            self._idle.get().close()
+
+    def _start(self) -> Worker:
+        policy, seconds, decode_bytes = self._options
+        return Worker(policy, seconds, decode_bytes=decode_bytes)
+
+    def _replacement(self) -> Worker:
+        self.restarts += 1
+        worker = self._start()
+        with suppress(WorkerDeathError):  # one that does not start is found dead by its next image
+            worker.hear()
+        return worker
 
 
 def default_processes() -> int:

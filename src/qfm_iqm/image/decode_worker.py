@@ -1,174 +1,279 @@
-"""One reading process: given paths, it answers with pixels in shared memory.
+"""One decoding process: the program that it runs, and the handle that its parent holds.
 
-Only the few words about an image go through the pipe. Its pixels lie in an anonymous file in
-memory whose handle is passed along: nothing has a name, so that nothing stays behind whoever is
-killed, and no answer is ever too long for the pipe.
+Jobs and the service both decode in it (`image.decode_pool`). Hostile bytes meet the decoders here,
+in a process whose death costs one image.
+
+Design choices:
+* Nothing that it says is unpickled (`image.wire`). A process that a hostile image has taken over
+  can say nothing but numbers and text, and these are checked.
+* Pixels lie in a file in memory, and wait there until the parent has time. A process that may write
+  no file sends them as bytes.
+* It is a program of its own, not a fork: a fork of a process whose threads have computed may wait
+  for ever for what these threads held.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import pickle
 import socket
 import subprocess
 import sys
-import tempfile
+import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from multiprocessing import reduction
-from multiprocessing.connection import Connection
+from math import prod
+from multiprocessing import connection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import ImageTooLargeError
 from qfm_iqm.image.load import Reading, ReadingPolicy, read
+from qfm_iqm.image.wire import (
+    Frame,
+    Header,
+    file_in_memory,
+    receive_frame,
+    send_frame,
+    wait_until,
+)
 from qfm_iqm.processes import start_python
 
-Task = tuple[int, str]
+START_SECONDS = 300.0  # for all its imports, on a busy machine with slow disks
+_SENDING_SECONDS = 10.0  # for the rest of an answer that has begun
+_DTYPES = ("uint8", "float32")
 
 
 class WorkerDeathError(Exception):
-    """A reading process has ended unasked; the text says how."""
+    """A decoding process has ended, or must be ended; the text says how.
+
+    Attributes:
+        late: whether it gave no answer in time.
+    """
+
+    def __init__(self, how: str, *, late: bool = False) -> None:
+        super().__init__(how)
+        self.late = late
 
 
 class Worker:
-    """The handle of a reading process.
+    """The handle of a decoding process.
 
     Args:
         policy: how to read.
-        share: bytes of memory that it takes without asking.
+        seconds: that one image may take, without the time that it waits for memory.
+        share: bytes that an image takes without asking; None if none has to ask.
+        decode_bytes: of memory that the process may take on, if that is bounded. It may then
+            neither write files nor print.
 
     Attributes:
-        pipe: to wait at.
-        tasks: what it was given and has not answered, in order.
-        ready: whether it has started to read.
+        socket: to wait at.
+        tasks: number and path of what it was given and has not answered, in order.
+        ready: whether it has started.
+        deadline: when it must have said something, by the monotonic clock; None for any time.
     """
 
-    def __init__(self, policy: ReadingPolicy, share: int) -> None:
-        # A program of its own, not a fork: a fork of a process whose threads have computed may
-        # wait for ever for what these threads held.
-        ours, theirs = socket.socketpair()
-        code = f"from qfm_iqm.image.decode_worker import serve; serve({theirs.fileno()})"
-        self._process = start_python(
-            code,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            process_group=0,  # Ctrl-C is for this process, which tells the others
-        )
-        theirs.close()
-        self.pipe = Connection(ours.detach())
-        self.tasks: deque[Task] = deque()
+    def __init__(
+        self,
+        policy: ReadingPolicy,
+        seconds: float,
+        *,
+        share: int | None = None,
+        decode_bytes: int | None = None,
+    ) -> None:
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = start_python(
+                f"from qfm_iqm.image.decode_worker import main; main({theirs.fileno()})",
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                process_group=0,  # Ctrl-C is for this process, which then ends the others
+            )
+        self.tasks: deque[tuple[int, str]] = deque()
         self.ready = False
-        self._send((policy, share))
+        self.deadline: float | None = time.monotonic() + START_SECONDS
+        self._seconds = seconds
+        self._most = 1 << 40 if decode_bytes is None else decode_bytes
+        self._send({"share": share, "decode_bytes": decode_bytes}, pickle.dumps(policy))
 
-    def reads(self, number: int) -> bool:
-        """Whether it is reading this file at the moment."""
-        return bool(self.tasks) and self.tasks[0][0] == number
-
-    def give(self, number: int, path: str) -> None:
-        """Hands it a file."""
+    def give(self, number: int, path: str, content: bytes | None = None) -> None:
+        """Hands it an image: a file, or its content if that is here already."""
         self.tasks.append((number, path))
-        self._send((number, path))
+        if self.ready and len(self.tasks) == 1:
+            self._begin()
+        self._send({"path": path, "given": content is not None}, content or b"")
 
-    def answer(self, number: int, refusal: str) -> None:
-        """Lets the image that it asked for be decoded, or says why not."""
-        self._send((number, None, refusal))
+    def admit(self, refusal: str = "") -> None:
+        """Lets it decode the image that it asked about, or says why not."""
+        self._begin()
+        self._send({"refusal": refusal})
 
-    def _send(self, message: object) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # `hear` will tell
-            self.pipe.send(message)
+    def hear(self) -> tuple[int, Reading | int] | None:
+        """Waits for what it says next.
 
-    def hear(self) -> Reading | int | None:
-        """What it says next: a reading, the bytes that decoding takes, or None: it is ready.
+        Returns:
+            The number of an image, and its reading or the bytes that decoding it takes; None: it
+            has started.
 
         Raises:
-            WorkerDeathError: it says nothing any more.
+            WorkerDeathError: it says nothing in time, nothing that makes sense, or nothing any
+                more. It must be closed then.
         """
+        deadline = self.deadline
+        if deadline is not None and connection.wait([self.socket], 0):
+            # What was said in time counts, however late it is heard.
+            deadline = max(deadline, time.monotonic() + _SENDING_SECONDS)
         try:
-            message = self.pipe.recv()
-            self.ready = True
-            if message is None or isinstance(message, int):
-                return message
-            reading, shape, dtype, inner_first = message
-            if shape is None:
-                return Reading(**reading)
-            handle = reduction.recv_handle(self.pipe)
-        except (EOFError, OSError):
-            self.pipe.close()
-            code = self._process.wait()
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise WorkerDeathError(how) from None
-        return Reading(**reading, pixels=_mapped(handle, shape, dtype, inner_first))
+            header, body = receive_frame(self.socket, most=self._most, deadline=deadline)
+            return self._understood(header, body)
+        except TimeoutError:
+            raise WorkerDeathError("it gave no answer in time", late=True) from None
+        except (EOFError, ConnectionError):
+            raise WorkerDeathError(self._ending()) from None
+        except (ValueError, TypeError, LookupError, OSError, ArithmeticError, MemoryError):
+            raise WorkerDeathError("its answer makes no sense") from None
 
     def close(self) -> None:
-        """Ends it."""
-        self.pipe.close()
+        """Ends it at once."""
+        self.socket.close()
         self._process.kill()
         self._process.wait()
 
+    def _begin(self) -> None:
+        self.deadline = time.monotonic() + self._seconds
 
-def serve(handle: int) -> None:
-    """The life of a reading process: until its pipe is closed."""
-    pipe = Connection(handle)
-    queue: deque[Task] = deque()
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        policy, share = pipe.recv()
-        pipe.send(None)
+    def _send(self, header: Header, body: bytes = b"") -> None:
+        with suppress(TimeoutError, ConnectionError):  # `hear` will tell
+            wait_until(self.socket, self.deadline)
+            send_frame(self.socket, header, body)
+
+    def _understood(
+        self, header: Header, body: bytearray | mmap.mmap
+    ) -> tuple[int, Reading | int] | None:
+        said = None
+        if "ready" in header:
+            self.ready = True
+        elif "needed" in header:
+            self.deadline = None
+            return self.tasks[0][0], int(header["needed"])
+        else:
+            number, path = self.tasks[0]
+            said = number, _reading(path, header, body)
+            self.tasks.popleft()
+        self.deadline = None
+        if self.tasks:
+            self._begin()
+        return said
+
+    def _ending(self) -> str:
+        """How it ended."""
+        try:
+            code = self._process.wait(10)
+        except subprocess.TimeoutExpired:  # it has closed its socket, and goes on
+            return "it does not answer any more"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
+    """What a process says of an image, checked; any exception if it makes no sense."""
+    statistics = header["statistics"]
+    return Reading(
+        path,
+        None if header["shape"] is None else _pixels(body, header),
+        width=None if header["width"] is None else int(header["width"]),
+        height=None if header["height"] is None else int(header["height"]),
+        sha256=str(header["sha256"]),
+        error=str(header["error"]),
+        too_large=bool(header["too_large"]),
+        seconds=float(header["seconds"]),
+        statistics=None if statistics is None else np.array(statistics, np.float64),
+    )
+
+
+def _pixels(data: bytearray | mmap.mmap, header: Header) -> npt.NDArray[Any]:
+    """Pixels (3, H, W) of data that hold as many as the header says."""
+    dtype, shape = header["dtype"], tuple(map(int, header["shape"]))
+    colors = 2 if header["colors_last"] else 0
+    if dtype not in _DTYPES or len(shape) != 3 or min(shape) < 1 or shape[colors] != 3:
+        raise ValueError("no pixels")
+    if prod(shape) * np.dtype(dtype).itemsize != len(data):
+        raise ValueError("another number of pixels")
+    pixels: npt.NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
+    return np.moveaxis(pixels, colors, 0)
+
+
+# ---- the process ----
+
+
+def main(handle: int) -> None:
+    """Decodes what its parent asks for, until that ends."""
+    parent = socket.socket(fileno=handle)
+    waiting: deque[Frame] = deque()
+    with suppress(EOFError, ConnectionError):
+        settings, body = receive_frame(parent)
+        policy: ReadingPolicy = pickle.loads(body)  # the parent's words, not a worker's
+        bounded = settings["decode_bytes"] is not None
+        if bounded:
+            _limit(settings["decode_bytes"])
+        send_frame(parent, {"ready": True})
+        if bounded:  # libraries must not fill a log with what they find in damaged files
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        share = settings["share"]
+        admit = None if share is None else partial(_ask, parent, waiting, share)
         while True:
-            number, path = queue.popleft() if queue else pipe.recv()
-            _reply(pipe, read(path, policy, partial(_admitted, pipe, queue, number, share), share))
+            request, body = waiting.popleft() if waiting else receive_frame(parent)
+            content = bytes(body) if request["given"] else None
+            reading = read(request["path"], policy, admit, share or 0, content=content)
+            del body, content
+            _answer(parent, reading, in_file=not bounded and sys.platform == "linux")
 
 
-def _admitted(pipe: Connection, queue: deque[Task], number: int, share: int, needed: int) -> None:
+def _ask(parent: socket.socket, waiting: deque[Frame], share: int, needed: int) -> None:
     """Waits until there is memory for an image; what else is said meanwhile is kept."""
     if needed <= share:
         return
-    pipe.send(needed)
-    while len(message := pipe.recv()) == 2:
-        queue.append(message)
-    assert message[0] == number
-    if message[2]:
-        raise ImageError(message[2])
+    send_frame(parent, {"needed": needed})
+    while "refusal" not in (frame := receive_frame(parent))[0]:
+        waiting.append(frame)
+    if frame[0]["refusal"]:
+        raise ImageTooLargeError(frame[0]["refusal"])
 
 
-def _reply(pipe: Connection, reading: Reading) -> None:
-    pixels, plain = reading.pixels, vars(replace(reading, pixels=None))
-    plain.pop("pixels")
+def _answer(parent: socket.socket, reading: Reading, *, in_file: bool) -> None:
+    header = vars(reading) | {"shape": None}
+    del header["path"]
+    pixels = header.pop("pixels")
+    if reading.statistics is not None:
+        header["statistics"] = reading.statistics.tolist()
     if pixels is None:
-        pipe.send((plain, None, None, False))
+        send_frame(parent, header)
         return
-    # Rows of 8-bit images lie with their colours beside each other: that order is kept.
-    inner_first = pixels.transpose(1, 2, 0).flags.c_contiguous
-    flat = pixels.transpose(1, 2, 0) if inner_first else np.ascontiguousarray(pixels)
-    handle = _anonymous_file(flat.nbytes)
-    with mmap.mmap(handle, flat.nbytes) as memory:
-        np.copyto(np.frombuffer(memory, flat.dtype).reshape(flat.shape), flat)
-    pipe.send((plain, flat.shape, flat.dtype.str, inner_first))
-    reduction.send_handle(pipe, handle, os.getppid())
+    # Rows of 8-bit images lie with their colors beside each other: that order is kept.
+    colors_last = pixels.transpose(1, 2, 0).flags.c_contiguous
+    flat = pixels.transpose(1, 2, 0) if colors_last else np.ascontiguousarray(pixels)
+    header |= {"shape": flat.shape, "dtype": flat.dtype.name, "colors_last": colors_last}
+    data = flat.reshape(-1).data.cast("B")
+    if not in_file:
+        send_frame(parent, header, data)
+        return
+    handle = file_in_memory(data)
+    send_frame(parent, header, handle=handle)
     os.close(handle)
 
 
-def _anonymous_file(size: int) -> int:
-    """A file in memory without a name; one on disk where the system has none in memory."""
-    if sys.platform == "linux":
-        handle = os.memfd_create("qfm-pixels")
-    else:
-        with tempfile.TemporaryFile() as file:
-            handle = os.dup(file.fileno())
-    os.ftruncate(handle, size)
-    return handle
+def _limit(decode_bytes: int) -> None:
+    """Bounds what this process may take on from here, where the system can."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
 
-
-def _mapped(handle: int, shape: tuple[int, ...], dtype: str, inner_first: bool) -> npt.NDArray[Any]:
-    """The pixels (3, H, W) behind a handle, which is closed."""
-    try:
-        memory = mmap.mmap(handle, 0)
-    finally:
-        os.close(handle)
-    pixels: npt.NDArray[Any] = np.frombuffer(memory, dtype).reshape(shape)
-    return pixels.transpose(2, 0, 1) if inner_first else pixels
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no Path needed
+            mapped = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + decode_bytes,) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -41,14 +41,12 @@ from PIL import (
 )
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
-from qfm_iqm.image.jpeg import decoded_jpeg
+from qfm_iqm.image.file_colors import take_up_colors
+from qfm_iqm.image.jpeg import decoded_jpeg, open_jpeg
 from qfm_iqm.image.jpeg2000 import open_jpeg2000
-from qfm_iqm.image.jpeg_deep import open_jpeg
 from qfm_iqm.image.png import open_png, prepare_png
-from qfm_iqm.image.raw import is_raw, refuse_raw
-from qfm_iqm.image.signalled import take_up_colors
-from qfm_iqm.image.tiff_checks import check_tiff
-from qfm_iqm.image.tiff_pages import open_tiff
+from qfm_iqm.image.tiff import check_tiff, prepare_tiff
+from qfm_iqm.image.tiff_pages import open_tiff, refuse_raw
 
 _LOGGERS = ("PIL", "tifffile")
 
@@ -127,9 +125,24 @@ SUFFIXES = frozenset(
 )
 """What names of files in these formats end in, in lower case."""
 
+# Camera RAW files that tell by their first bytes; `image.tiff_pages` knows those in TIFF.
+_RAW_SIGNATURES = (
+    (0, b"FUJIFILMCCD-RAW"),  # RAF
+    (0, b"IIRO"),  # ORF, of both byte orders and of later cameras
+    (0, b"MMOR"),
+    (0, b"IIRS"),
+    (0, b"IIU\0"),  # RW2, RWL
+    (0, b"\0MRM"),  # MRW
+    (0, b"FOVb"),  # X3F
+    (0, b"ARRI"),
+    (4, b"ftypcrx "),  # CR3
+    (6, b"HEAPCCDR"),  # CRW
+    (8, b"CR\2"),  # CR2, a TIFF
+    (8, b"IIIITwaR"),  # IIQ, a TIFF
+    (8, b"MMMMRawT"),
+)
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
-_TIFF_WIDTH_TAG, _TIFF_HEIGHT_TAG, _TIFF_BITS_TAG = 256, 257, 258
 _COLOR_PFM = re.compile(rb"PF\s")
 # How Pillow's plugins say that a file is whole, but of a layout that they do not read.
 _UNSUPPORTED = re.compile(r"Unsupported |cannot handle |unknown |unable to determine |.*supported")
@@ -150,7 +163,7 @@ def identified(stream: BinaryIO) -> Image.Image:
     header = stream.read(64)
     if not header:
         raise ImageError("it is empty")
-    if is_raw(header):
+    if any(header[at:].startswith(mark) for at, mark in _RAW_SIGNATURES):
         refuse_raw()
     if _COLOR_PFM.match(header):
         raise ImageError("not supported: color PFM; save it as 8-bit PNG")
@@ -242,7 +255,7 @@ def load(image: Image.Image, allow_truncated: bool) -> npt.NDArray[np.uint8] | N
         if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
             if not allow_truncated:
                 check_tiff(image)
-            _prepare_tiff(image)
+            prepare_tiff(image)
         _load_with_pillow(image, allow_truncated)
     except Exception:
         if isinstance(image, ImageFile.ImageFile):
@@ -268,19 +281,3 @@ def _load_with_pillow(image: Image.Image, allow_truncated: bool) -> None:
             image.tile = []
             image.load_end()
         image.load()
-
-
-def _prepare_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Two repairs of Pillow's TIFF reader before it decodes."""
-    # It would check its own global pixel limit while it allocates the canvas.
-    size = (image.tag_v2[_TIFF_WIDTH_TAG], image.tag_v2[_TIFF_HEIGHT_TAG])
-    image.im = Image.new(image.mode, size).im
-    # It reads uncompressed 16-bit planes (one per colour) as if they were 8-bit.
-    if 16 in image.tag_v2.get(_TIFF_BITS_TAG, ()):
-        order = "L" if image.tag_v2.prefix == b"II" else "B"
-        image.tile = [
-            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
-            if isinstance(tile.args, tuple) and tile.args[0] in ("R", "G", "B", "A")
-            else tile
-            for tile in image.tile
-        ]

@@ -13,22 +13,32 @@ Design choices:
 * A span of zero bytes is damage even if the decoder gets through it, unless the tables say that
   zeros may be plain areas.
 
+* Other than 8 bits a color (12 in medicine and archives, lossless) Pillow's plugin refuses by their
+  frame header. It parses the rest of such a file (size, profile, EXIF) once its header says 8 bits,
+  and imagecodecs decodes the file as it is.
+
 What stays unnoticed is a change after which the codes still come out even, such as most single
 flipped bits.
 
 An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
+
+Source: ITU-T T.81, annex B.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+from PIL import Image, JpegImagePlugin
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 # A marker that is neither a restart within compressed data nor a data byte of 255.
@@ -42,6 +52,10 @@ _LOSSES = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 _ZERO_RUN = 32  # bytes: more than a block of 63 equal coefficients
+_GREY = 128
+_FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 ... SOF15
+_ORIENTATION_TAG = 274
+_TRAILER = 1 << 12  # some programs write a few bytes behind the end
 _READ_AHEAD = 16  # bytes that the decoder takes before it needs them, and does not count
 
 
@@ -83,7 +97,9 @@ def decoded_jpeg(
         return None
     name, colours = _COLOURS[mode]
     stream = _parsed(content)
-    pixels = np.empty((size[1], size[0], colours), np.uint8)
+    pixels = np.full(
+        (size[1], size[0], colours), _GREY, np.uint8
+    )  # a decoder that gives up leaves it
     warning = _decode(stream, name, pixels, strict=not allow_truncated)
     if warning is None:
         return None
@@ -209,3 +225,56 @@ def _first_symbols(tables: bytes) -> dict[int, int]:
             found[tables[0] & 15] = tables[17]
         tables = tables[17 + sum(tables[1:17]) :]
     return found
+
+
+# ---- other than 8 bits a color ----
+
+
+def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
+    """Opens a JPEG; decodes no pixels yet.
+
+    Raises:
+        ImageError: it is whole, but of a layout that is not read.
+        Exception: whatever Pillow raises over damaged data.
+    """
+    try:
+        return JpegImagePlugin.jpeg_factory(stream, name)
+    except SyntaxError as error:
+        if re.fullmatch(r"cannot handle \d+-bit layers", str(error)) is None:
+            raise
+    stream.seek(0)
+    content = stream.read()
+    place = _precision(content)
+    bits = content[place]
+    codecs = needed("imagecodecs", f"JPEG with {bits} bits per color")
+    image = JpegImagePlugin.JpegImageFile(
+        io.BytesIO(content[:place] + b"\x08" + content[place + 1 :])
+    )
+    if image.mode not in ("L", "RGB") or not 2 <= bits <= 16:
+        raise ImageError(f"not supported: JPEG with {bits} bits per color in {image.mode}")
+    mode = "I;16" if image.mode == "L" and bits > 8 else image.mode
+
+    def decode() -> Image.Image:
+        if _END not in content[-_TRAILER:]:  # the library would fill what is missing
+            raise ImageError("its data end too early (a truncated file)")
+        samples = np.asarray(codecs.jpeg8_decode(content))
+        scaled = sixteen_bits if mode == "I;16" else eight_bits
+        return Image.fromarray(scaled(samples, (1 << bits) - 1))
+
+    return DeferredImage(
+        decode,
+        like=("JPEG", mode, image.size),
+        decoder_bytes=24,
+        orientation=image.getexif().get(_ORIENTATION_TAG, 1),
+        info=image.info,
+    )
+
+
+def _precision(content: bytes) -> int:
+    """Where the frame header says how many bits a color has."""
+    place = 2
+    while place + 4 < len(content):
+        if content[place + 1] in _FRAME_MARKERS:
+            return place + 4
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    raise ValueError("it has no frame header")

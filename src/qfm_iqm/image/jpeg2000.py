@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, Jpeg2KImagePlugin
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.containers import jp2_codestream, jp2_color
 from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
+from qfm_iqm.image.file_colors import jp2_codestream, jp2_color
 
 _SYCC = b"\1\0\0\0\0\0\x12"  # the beginning of a colr box: enumerated, sYCC
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.errors import ImageError
-from qfm_iqm.image.decode import MAX_PIXELS, name_of, open_file, opened
+from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, name_of, open_file, opened
 from qfm_iqm.image.fetch import fetch_url, is_url
 from qfm_iqm.image.pixel_features import pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_fitted
+from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_resized
 
 Fetch = Callable[[str], bytes]
 
@@ -38,6 +38,7 @@ class Reading:
         height: likewise.
         sha256: of its content; empty if that could not be read.
         error: why there are no pixels; empty if there are.
+        too_large: whether it was refused for the pixels, memory or time that it takes.
         seconds: that reading took.
         statistics: of the pixels at the working size, if they were asked for.
     """
@@ -48,6 +49,7 @@ class Reading:
     height: int | None = None
     sha256: str = ""
     error: str = ""
+    too_large: bool = False
     seconds: float = 0.0
     statistics: npt.NDArray[np.float64] | None = None
 
@@ -76,6 +78,8 @@ def read(
     policy: ReadingPolicy,
     admit: Callable[[int], None] | None = None,
     large: int = 1 << 40,
+    *,
+    content: bytes | None = None,
 ) -> Reading:
     """Reads one file; a failure is a reading with its error.
 
@@ -86,18 +90,20 @@ def read(
         path: the file.
         policy: how.
         admit: called once, with the bytes that reading takes at most; see
-            `image.resize.read_fitted`.
+            `image.resize.read_resized`.
         large: of files with more bytes the header alone is read before admission.
+        content: of the file, if it is here already.
     """
     began = time.perf_counter()
     sha256 = ""
     try:
-        if admit is not None and policy.fetch is None and _size(path) > large:
-            admit(_needed(path, policy))
-            admit = None
-        content = (policy.fetch or fetch)(path)
+        if content is None:
+            if admit is not None and policy.fetch is None and _size(path) > large:
+                admit(_needed(path, policy))
+                admit = None
+            content = (policy.fetch or fetch)(path)
         sha256 = hashlib.sha256(content).hexdigest()
-        image = read_fitted(
+        image = read_resized(
             content,
             policy.preprocessing,
             name=path,
@@ -106,13 +112,14 @@ def read(
             admit=None if admit is None else partial(_with_content, admit, len(content)),
             measured=policy.statistics,
         )
-    except ImageError as error:
-        reading = Reading(path, sha256=sha256, error=str(error))
-    else:
         reading = Reading(path, image.pixels, image.width, image.height, sha256)
         if policy.statistics:
-            measured = pixel_statistics(as_bytes(image.pixels))
-            reading = replace(reading, statistics=measured)
+            reading = replace(reading, statistics=pixel_statistics(as_bytes(image.pixels)))
+    except (ImageError, MemoryError) as error:
+        lacking = isinstance(error, MemoryError)
+        reason = f"cannot read {name_of(path)}: {NO_MEMORY}" if lacking else str(error)
+        too_large = lacking or isinstance(error, ImageTooLargeError)
+        reading = Reading(path, sha256=sha256, error=reason, too_large=too_large)
     return replace(reading, seconds=time.perf_counter() - began)
 
 
@@ -147,9 +154,10 @@ def read_content(path: str) -> bytes:
             after = os.fstat(file.fileno())
     except ImageError as refusal:
         raise type(refusal)(f"cannot read {name_of(path)}: {refusal}") from refusal.__cause__
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or "there is not enough memory for it"
-        raise ImageError(f"cannot read {name_of(path)}: {reason}") from error
+    except MemoryError as error:
+        raise ImageTooLargeError(f"cannot read {name_of(path)}: {NO_MEMORY}") from error
+    except OSError as error:
+        raise ImageError(f"cannot read {name_of(path)}: {error.strerror or error}") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ImageError(f"cannot read {name_of(path)}: it changed while it was read")
     return content

@@ -6,6 +6,7 @@ when decompressed; it overlooks wrong checksums and missing rows of the pixels. 
 * text and animation are passed over, and a chunk about colour with a wrong checksum is left out;
 * the checksums of the pixels are compared, and every row must be there;
 * what is decompressed beside the pixels has a limit, beyond which it is left out;
+* colors that cICP tells count before a profile, sRGB, and gAMA with cHRM (third edition, 4.3);
 * opening reads no pixels. What says how the image is turned may follow them.
 
 An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
@@ -24,6 +25,7 @@ from typing import BinaryIO, cast
 from PIL.PngImagePlugin import PngImageFile
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.profiles import coded_profile
 
 _Key = str | tuple[int, int]  # of Pillow's `info`
 
@@ -55,12 +57,15 @@ def open_png(stream: BinaryIO, name: str = "") -> PngImageFile:
         Exception: whatever Pillow raises over damaged data.
     """
     header, metadata = [_SIGNATURE], dict[_Key, str | bytes]()
+    codes: bytes | None = None  # the first cICP, unless it is damaged
     for chunk in _chunks(stream):
         if chunk.kind == _PIXELS:
             header.append(struct.pack(">I", chunk.length) + _PIXELS)
             break
         if chunk.kind in _SHOWN | _COLOURS | _METADATA and chunk.length <= _MOST:
             body, valid = _body(stream, chunk)
+            if chunk.kind == b"cICP" and codes is None:
+                codes = body if valid else b""
             if chunk.kind in _METADATA:
                 metadata |= _described(chunk.kind, body)
             elif valid:
@@ -69,6 +74,11 @@ def open_png(stream: BinaryIO, name: str = "") -> PngImageFile:
                 raise ImageError("its data are damaged (a wrong checksum)")
     image = PngImageFile(io.BytesIO(b"".join(header)), name)
     image.info |= metadata
+    if codes is not None and len(codes) == 4:
+        primaries, transfer, matrix, full_range = codes
+        if matrix or not full_range:
+            raise ImageError("not supported: a PNG in video colors; export it as an sRGB image")
+        image.info["icc_profile"] = coded_profile(primaries, transfer, mode=image.mode)
     image.fp = stream
     return image
 

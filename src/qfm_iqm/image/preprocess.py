@@ -1,4 +1,4 @@
-"""Which pixels the network sees: fitting an image, and the covering grid of crops.
+"""Which pixels the network sees: an image is resized and padded, and crops cover it.
 
 Design choices:
 * The crops of an image cover it: every pixel is seen, so that no defect is missed by chance,
@@ -7,7 +7,7 @@ Design choices:
   the brighter one. So a mirrored image shows the network the same crops again, and gets the same
   score. It costs nothing.
 * An image is never enlarged: enlarging blurs, and blur is what we judge. A side shorter than
-  a crop is continued by mirroring (edge included), which adds no new edge and no new colour.
+  a crop is padded by reflection (edge included), which adds no new edge and no new colour.
 * What is reduced is reduced in 8 bits, as files are stored and screens show them. Floats take
   twice the time and say nothing that people see.
 
@@ -71,7 +71,7 @@ def sizes_fall(shorter_side: int | None, extra_scales: tuple[int, ...] | None, c
     return extra_scales is None or all(before > later for before, later in pairwise(sides))
 
 
-def fit(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
+def resize_and_pad(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
     """Brings an image to the size at which it is cropped.
 
     Args:
@@ -79,15 +79,15 @@ def fit(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
         preprocessing: the model's preprocessing.
 
     Returns:
-        The image squeezed, or reduced to `shorter_side` where it is larger, then continued by
-        mirroring at the bottom and right where a side is shorter than a crop.
+        The image squeezed, or reduced to `shorter_side` where it is larger, then padded by
+        reflection at the bottom and right where a side is shorter than a crop.
     """
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
     if size != (height, width):
         image_CHW = reduced(image_CHW, size)
-    fitted_CHW: Floats = continued(image_CHW, preprocessing.crop)
-    return fitted_CHW
+    resized_CHW: Floats = reflection_padded(image_CHW, preprocessing.crop)
+    return resized_CHW
 
 
 def resized(pixels_HWC: Bytes, size: tuple[int, int]) -> Bytes:
@@ -100,8 +100,8 @@ def resized(pixels_HWC: Bytes, size: tuple[int, int]) -> Bytes:
     return np.asarray(image)
 
 
-def continued(image_CHW: Any, crop: int) -> Any:
-    """An array or a tensor whose sides shorter than a crop are continued by mirroring."""
+def reflection_padded(image_CHW: Any, crop: int) -> Any:
+    """An array or a tensor whose sides shorter than a crop are padded by reflection."""
     height, width = image_CHW.shape[-2:]
     if height < crop:
         image_CHW = image_CHW[..., _mirrored(height, crop), :]
@@ -142,22 +142,22 @@ def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:
 
 
 def covering_crops(
-    fitted_CHW: npt.NDArray[Any], preprocessing: Preprocessing
+    resized_CHW: npt.NDArray[Any], preprocessing: Preprocessing
 ) -> Iterator[npt.NDArray[Any]]:
-    """Yields the crops (C, S, S) that cover a fitted image, at each size that it is looked at.
+    """Yields the crops (C, S, S) that cover a resized image, at each size that it is looked at.
 
     Args:
-        fitted_CHW: as `fit` gives it, floats or bytes.
+        resized_CHW: as `resize_and_pad` gives it, floats or bytes.
         preprocessing: the model's.
 
     Yields:
         Those of the covering grid, row by row, each turned to one side: views of the image; then
         those of the image at its `extra_scales`.
     """
-    height, width = fitted_CHW.shape[-2:]
-    yield from grid_crops(fitted_CHW, preprocessing.crop)
+    height, width = resized_CHW.shape[-2:]
+    yield from grid_crops(resized_CHW, preprocessing.crop)
     for size in further_sizes(height, width, preprocessing):
-        yield from grid_crops(reduced(fitted_CHW, size), preprocessing.crop)
+        yield from grid_crops(reduced(resized_CHW, size), preprocessing.crop)
 
 
 def reduced(image_CHW: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
@@ -171,7 +171,7 @@ def reduced(image_CHW: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[A
 def further_sizes(
     height: int, width: int, preprocessing: Preprocessing
 ) -> Iterator[tuple[int, int]]:
-    """Height and width of a fitted image at each of the `extra_scales`."""
+    """Height and width of a resized image at each of the `extra_scales`."""
     for side in preprocessing.extra_scales or ():
         if min(height, width) > side:
             yield reduced_size(height, width, side)
@@ -214,7 +214,9 @@ def _mirror(crop: Any) -> Any:
 def _starts(length: int, size: int) -> list[int]:
     """Evenly spread starts of the fewest windows of `size` that cover `length`, in symmetry."""
     if length < size:
-        raise ValueError(f"a side of {length} pixels is shorter than the crop of {size}: fit first")
+        raise ValueError(
+            f"a side of {length} pixels is shorter than the crop of {size}: pad it first"
+        )
     windows = math.ceil(length / size)
     if windows == 1:
         return [0]

@@ -8,7 +8,7 @@ Shapes: B images, C channels (3), H and W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,10 @@ from torch.nn import functional
 
 from qfm_iqm.image.preprocess import (
     Preprocessing,
-    continued,
     further_sizes,
     grid_crops,
     reduced,
+    reflection_padded,
     working_size,
 )
 
@@ -120,7 +120,7 @@ def _found(low: float, high: float) -> str:
     return f"not from {low:g} to {high:g}{hint}"
 
 
-def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
+def resize_and_pad(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Brings an image to the size at which it is cropped.
 
     Args:
@@ -128,31 +128,63 @@ def fit(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
         preprocessing: the model's preprocessing.
 
     Returns:
-        See `cropping.fit`; on a CPU and without gradients to the bit the same. Elsewhere what is
-        reduced is reduced in floats, and pixels differ by some of 255 levels at most.
+        See `image.preprocess.resize_and_pad`; on a CPU and without gradients to the bit the same.
+        Elsewhere what is reduced is reduced in floats, and pixels differ by some of 255 levels at
+        most.
     """
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
     if size != (height, width):
         image_CHW = resized(image_CHW, size)
-    fitted_CHW: Tensor = continued(image_CHW, preprocessing.crop)
-    return fitted_CHW
+    resized_CHW: Tensor = reflection_padded(image_CHW, preprocessing.crop)
+    return resized_CHW
 
 
-def covering_crops(fitted_CHW: Tensor, preprocessing: Preprocessing) -> Iterator[Tensor]:
-    """Yields the crops (C, S, S) that cover a fitted image, at each size that it is looked at.
+def covering_crops(resized_CHW: Tensor, preprocessing: Preprocessing) -> Iterator[Tensor]:
+    """Yields the crops (C, S, S) that cover a resized image, at each size that it is looked at.
 
     Args:
-        fitted_CHW: as `fit` gives it (C, H, W), or a batch (B, C, H, W), whose crops are one.
+        resized_CHW: as `resize_and_pad` gives it (C, H, W), or a batch (B, C, H, W), whose
+            crops are one.
         preprocessing: the model's preprocessing.
 
     Yields:
-        See `cropping.covering_crops`; equal to them as `fit` is.
+        See `image.preprocess.covering_crops`; equal to them as `resize_and_pad` is.
     """
-    height, width = fitted_CHW.shape[-2:]
-    yield from grid_crops(fitted_CHW, preprocessing.crop)
+    height, width = resized_CHW.shape[-2:]
+    yield from grid_crops(resized_CHW, preprocessing.crop)
     for size in further_sizes(height, width, preprocessing):
-        yield from grid_crops(resized(fitted_CHW, size), preprocessing.crop)
+        yield from grid_crops(resized(resized_CHW, size), preprocessing.crop)
+
+
+def crops_of_images(
+    images: Pixels | Iterable[Pixels], preprocessing: Preprocessing
+) -> tuple[list[Tensor], list[int]]:
+    """The crops of images that are in memory, on the CPU, and how many each image has.
+
+    Args:
+        images: see `scoring.scorer.Scorer.score_batch`.
+        preprocessing: the model's.
+
+    Raises:
+        TypeError: an image is neither a tensor nor an array.
+        ValueError: it is of another shape or type, not finite, or beyond the range.
+    """
+    wanted = "RGB tensors (3, H, W), or arrays (H, W, 3)"
+    if not isinstance(images, Iterable):
+        raise TypeError(f"images must be {wanted}, not of type {type(images).__name__}")
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) not in (0, 4):  # not each image by itself: its rows are none
+        raise ValueError(f"images must be {wanted}, or a batch of them, not {shape}")
+    crops: list[Tensor] = []
+    counts: list[int] = []
+    for image in images:
+        image_CHW = checked_pixels(image, "images", wanted, dimensions=3)
+        resized_CHW = resize_and_pad(image_CHW.detach().cpu().float(), preprocessing)
+        covering = list(covering_crops(resized_CHW, preprocessing))
+        crops.extend(covering)
+        counts.append(len(covering))
+    return crops, counts
 
 
 def eight_bits(image: Tensor) -> Tensor:
@@ -161,7 +193,7 @@ def eight_bits(image: Tensor) -> Tensor:
 
 
 def resized(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (..., C, H, W), floats, or bytes on a CPU, resampled to (height, width); see `fit`."""
+    """Images (..., C, H, W), floats, or bytes on a CPU, resampled to (height, width)."""
     images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
     if image_CHW.device.type == "cpu" and not image_CHW.requires_grad:
         scaled_BCHW = torch.stack([_reduced(image, size) for image in images_BCHW])

@@ -29,6 +29,8 @@ Chromaticities = tuple[float, float, float, float, float, float, float, float]
 SRGB_CURVE = 0.0
 """In the place of an exponent: the curve of sRGB."""
 
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
+
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 _SRGB: Chromaticities = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 _SMPTE_C: Chromaticities = (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070)
@@ -62,13 +64,13 @@ def refuse_hdr(transfer: int) -> None:
         raise ImageError(f"not supported: HDR colors ({_HDR[transfer]}); export it as an SDR image")
 
 
-def coded_profile(primaries: int, transfer: int, *, grey: bool) -> bytes:
+def coded_profile(primaries: int, transfer: int, *, mode: str) -> bytes:
     """The profile of colors that are told by code points (CICP): cICP, nclx.
 
     Args:
         primaries: ColourPrimaries of H.273.
         transfer: TransferCharacteristics of H.273.
-        grey: whether the image has no colors.
+        mode: Pillow's, of the image.
 
     Raises:
         ImageError: the code points mean HDR, or have no meaning here.
@@ -79,7 +81,7 @@ def coded_profile(primaries: int, transfer: int, *, grey: bool) -> bytes:
             f"not supported: its colors (primaries {primaries}, transfer {transfer} of H.273); "
             "export it as an sRGB image"
         )
-    return profile(_CURVES[transfer], None if grey else _PRIMARIES[primaries])
+    return profile(_CURVES[transfer], None if mode in GREY_MODES else _PRIMARIES[primaries])
 
 
 def measured_profile(

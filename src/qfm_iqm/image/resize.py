@@ -1,13 +1,13 @@
 """An encoded image -> its working size, in as little memory as that takes.
 
-`fit(read_image(x))` holds the whole image as floats, 12 bytes a pixel. Here an image is brought
-from the decoder's canvas to its working size some rows at a time:
+`resize_and_pad(read_image(x))` holds the whole image as floats, 12 bytes a pixel. Here an image is
+brought from the decoder's canvas to its working size some rows at a time:
 
 * What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
   separable, and its order is that of `cropping.resized`.
 * Pixels stay in 8 bits. Crops become floats when they are cut.
 
-The pixels are those of `fit(read_image(x))`, to the bit.
+The pixels are those of `resize_and_pad(read_image(x))`, to the bit.
 
 Shapes: H and W pixels, 3 colours.
 """
@@ -33,7 +33,13 @@ from qfm_iqm.image.decode import (
     opened,
     upright,
 )
-from qfm_iqm.image.preprocess import Preprocessing, continued, fit, resized, working_size
+from qfm_iqm.image.preprocess import (
+    Preprocessing,
+    reflection_padded,
+    resize_and_pad,
+    resized,
+    working_size,
+)
 
 STRIP_PIXELS = 1 << 19  # pixels that are copied at once
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
@@ -46,13 +52,13 @@ _DECODER = {"WEBP": 8, "AVIF": 12, "HEIF": 12, "JPEG2000": 16, "GIF": 4, "TIFF":
 
 
 @dataclass(frozen=True)
-class FittedImage:
+class ResizedImage:
     """An image at the size at which it is cropped.
 
     Attributes:
         pixels: RGB (3, H, W), uint8, or float32 in [0, 1] of an image with more than 8 bits.
-        width: of the image in pixels, upright, before it was fitted.
-        height: of the image in pixels, upright, before it was fitted.
+        width: of the image in pixels, upright, before it was resized.
+        height: of the image in pixels, upright, before it was resized.
     """
 
     pixels: Bytes | Floats
@@ -70,7 +76,7 @@ def as_bytes(pixels: npt.NDArray[Any]) -> Bytes:
     return pixels if pixels.dtype == np.uint8 else in_eight_bits(pixels)
 
 
-def read_fitted(
+def read_resized(
     source: Source,
     preprocessing: Preprocessing,
     *,
@@ -79,7 +85,7 @@ def read_fitted(
     allow_truncated: bool = False,
     admit: Callable[[int], None] | None = None,
     measured: bool = False,
-) -> FittedImage:
+) -> ResizedImage:
     """Reads an image at the size at which a model crops it.
 
     Args:
@@ -107,12 +113,12 @@ def read_fitted(
         across, down = (height, width) if turned else (width, height)
         target = working_size(down, across, preprocessing)
         if picture.image.mode.startswith(_DEEP):
-            pixels = fit(_whole(picture), preprocessing)
+            pixels = resize_and_pad(_whole(picture), preprocessing)
         elif target == (down, across):
             pixels = _same_size(picture)
         else:
             pixels = _reduced(picture, target[::-1] if turned else target)
-    return FittedImage(continued(pixels, preprocessing.crop), across, down)
+    return ResizedImage(reflection_padded(pixels, preprocessing.crop), across, down)
 
 
 def decoding_bytes(

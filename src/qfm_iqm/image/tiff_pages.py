@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ from PIL import Image, TiffImagePlugin
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.color import to_srgb
 from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
-from qfm_iqm.image.raw import refuse_raw
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
@@ -95,6 +94,13 @@ def _main_page(stream: BinaryIO) -> tuple[int, Tags]:
                 raise ValueError("its size is missing")
             return frame, tags
     raise _only_copies()
+
+
+def refuse_raw() -> NoReturn:
+    """Says that a file is a camera RAW file: what a sensor measured, with a preview at most."""
+    raise ImageError(
+        "it is a camera RAW file, which is not read yet; export it as JPEG, PNG or TIFF"
+    )
 
 
 def _only_copies() -> ImageError:

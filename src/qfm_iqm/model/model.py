@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from qfm_iqm.image.decode import Source, in_eight_bits
 from qfm_iqm.image.pixel_features import pixel_statistics
 from qfm_iqm.image.preprocess import working_size
-from qfm_iqm.image.preprocess_torch import Pixels, checked_pixels, covering_crops, fit
-from qfm_iqm.image.resize import as_floats, read_fitted
+from qfm_iqm.image.preprocess_torch import Pixels, checked_pixels, covering_crops, resize_and_pad
+from qfm_iqm.image.resize import as_floats, read_resized
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.forking import keep_forks_able
 from qfm_iqm.model.network import QualityNetwork
@@ -79,15 +79,15 @@ class QualityModel(nn.Module):
 
     def crops(self, image_CHW: Tensor) -> Iterator[Tensor]:
         """The crops that cover an image (or a batch of equally large ones), one by one."""
-        fitted = fit(image_CHW, self.card.preprocessing)
+        fitted = resize_and_pad(image_CHW, self.card.preprocessing)
         return covering_crops(fitted, self.card.preprocessing)
 
-    def statistics(self, fitted_CHW: Tensor) -> npt.NDArray[np.float64] | None:
+    def statistics(self, resized_CHW: Tensor) -> npt.NDArray[np.float64] | None:
         """A fitted image's pixel statistics, if the card asks for them."""
         reference = self.card.reference_statistics
         if reference is None or reference.ood_detector is None:
             return None
-        return pixel_statistics(in_eight_bits(fitted_CHW.cpu().numpy()))
+        return pixel_statistics(in_eight_bits(resized_CHW.cpu().numpy()))
 
     @torch.inference_mode()
     def score(self, image: Source | Pixels, *, batch_size: int = 32) -> QualityScore:
@@ -104,14 +104,14 @@ class QualityModel(nn.Module):
             ValueError: the pixels are of another shape or type, not finite, or beyond the range;
                 or `batch_size` is below 1.
         """
-        fitted_CHW, height, width = self._fitted(image)
-        crops = covering_crops(fitted_CHW, self.card.preprocessing)
+        resized_CHW, height, width = self._fitted(image)
+        crops = covering_crops(resized_CHW, self.card.preprocessing)
         return score_of(
             self.card,
             self._answers(crops, batch_size),
             width=width,
             height=height,
-            statistics=self.statistics(fitted_CHW),
+            statistics=self.statistics(resized_CHW),
         )
 
     @torch.inference_mode()
@@ -129,13 +129,13 @@ class QualityModel(nn.Module):
             ValueError: the pixels are of another shape or type, not finite, or beyond the range;
                 or `batch_size` is below 1.
         """
-        fitted_CHW, height, width = self._fitted(image)
+        resized_CHW, height, width = self._fitted(image)
         preprocessing = self.card.preprocessing
         size = preprocessing.crop
         length = working_size(height, width, preprocessing)
         parts = regions(*length, size)
-        values_K = self._answers(covering_crops(fitted_CHW, preprocessing), batch_size)
-        values_TL = self._answers(parts.crops(fitted_CHW, size), batch_size)
+        values_K = self._answers(covering_crops(resized_CHW, preprocessing), batch_size)
+        values_TL = self._answers(parts.crops(resized_CHW, size), batch_size)
         values_RC = parts.spread(
             values_TL.reshape(len(parts.tops), len(parts.lefts)),
             length,
@@ -160,13 +160,13 @@ class QualityModel(nn.Module):
             # As files are: on the CPU, and reduced in 8 bits.
             image_CHW = checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
             height, width = image_CHW.shape[-2:]
-            return fit(image_CHW, preprocessing), height, width
+            return resize_and_pad(image_CHW, preprocessing), height, width
         name = None
         if isinstance(image, str) and "://" in image:
             from qfm_iqm.image.load import fetch  # here: a local photo needs none of it
 
             name, image = image, fetch(image)
-        found = read_fitted(image, preprocessing, name=name)
+        found = read_resized(image, preprocessing, name=name)
         return torch.from_numpy(as_floats(found.pixels)), found.height, found.width
 
     def _placed(self, crops_BCSS: Tensor) -> Tensor:

@@ -59,11 +59,11 @@ class Regions:
     lefts: tuple[int, ...]
     side: int
 
-    def crops(self, fitted_CHW: Tensor, size: int) -> Iterator[Tensor]:
+    def crops(self, resized_CHW: Tensor, size: int) -> Iterator[Tensor]:
         """Each region as a crop (C, S, S), row by row: mirrored to the right and downwards."""
         for top in self.tops:
             for left in self.lefts:
-                part = fitted_CHW[:, top : top + self.side, left : left + self.side]
+                part = resized_CHW[:, top : top + self.side, left : left + self.side]
                 wide = torch.cat([part, part.flip(-1)], -1)
                 yield torch.cat([wide, wide.flip(-2)], -2)[:, :size, :size]
 

@@ -14,6 +14,8 @@ from qfm_iqm.image.fetch import is_url, is_web
 from qfm_iqm.image.formats import SUFFIXES
 from qfm_iqm.text_tables import as_utf8
 
+StrPath = str | os.PathLike[str]
+
 _NO_NAMES = {b"/", b"\\", b"\n", b"\r"}  # single bytes that no list of files names
 
 
@@ -155,3 +157,23 @@ def is_image(name: str) -> bool:
 
 def _matches(name: str, within: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(within if "/" in p else name, p) for p in patterns)
+
+
+def path_text(path: StrPath) -> str:
+    """A path as text.
+
+    Raises:
+        TypeError: it is no path.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise not_a_path(path)
+    return text
+
+
+def not_a_path(found: object) -> TypeError:
+    """What to raise over something that is no path of a file to score."""
+    return TypeError(
+        f"paths must be of type str or os.PathLike, not {type(found).__name__}: QualityModel.score "
+        "takes bytes and images, Scorer.score_batch takes tensors"
+    )

@@ -1,9 +1,7 @@
 """The engine that scores many images: reads ahead, and fills batches across images.
 
 Design choices:
-* The crops of all images flow through the network in one stream of full batches, so that small
-  and large images cost what their pixels cost. A score does not depend on the batch size, the
-  order or the neighbours (within 1e-5 of the label's standard deviation in fp32).
+* The crops of all images flow through the network in full batches (`scoring.crop_stream`).
 * Reading happens ahead, in threads for a few files or in processes for many (`image.decode_pool`);
   memory stays bounded by the images in flight.
 * Validation and test score through this same engine: what is measured is what users get.
@@ -14,10 +12,9 @@ Shapes: K crops of an image, B crops in a batch, S crop size.
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +23,13 @@ import numpy.typing as npt
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import MAX_PIXELS
 from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
-from qfm_iqm.image.memory_budget import images_share, readers_within
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.model.prediction import QualityScore, score_of
+from qfm_iqm.scoring.crop_stream import Pending, in_batches
+from qfm_iqm.scoring.inputs import StrPath, not_a_path, path_text
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Crop, Runtime
+from qfm_iqm.scoring.runtimes.load import as_runtime
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 
     from qfm_iqm.image.preprocess_torch import Pixels
     from qfm_iqm.model.model import QualityModel
-
-StrPath = str | os.PathLike[str]
-
-_KEPT = 2 << 20  # bytes: a larger image is not kept for the crops that wait for a full batch
 
 
 @dataclass(frozen=True)
@@ -60,20 +55,6 @@ class Crops:
     width: int
     height: int
     statistics: npt.NDArray[np.float64] | None = None
-
-
-@dataclass
-class _Pending:
-    """An image on its way: its crops' scores as they come in."""
-
-    reading: Reading
-    crops: int
-    values: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        return len(self.values) == self.crops
 
 
 class Scorer:
@@ -121,7 +102,7 @@ class Scorer:
         for name, number in numbers.items():
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
-        self.runtime = runtime = _runtime_of(model, device)
+        self.runtime = runtime = as_runtime(model, device)
         self.batch_size = batch_size or runtime.batch
         self.readers = readers or min(8, os.cpu_count() or 1)
         self.processes = processes
@@ -152,8 +133,8 @@ class Scorer:
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
         if isinstance(paths, bytes | bytearray) or not isinstance(paths, Iterable):
-            raise _not_a_path(paths)
-        return self._stream(map(_path, paths))
+            raise not_a_path(paths)
+        return self._stream(map(path_text, paths))
 
     def score_groups(self, groups: Iterable[Sequence[str]]) -> Iterator[list[ScoreRow]]:
         """Scores groups of files, one after the other and without a pause between them.
@@ -169,7 +150,7 @@ class Scorer:
         def items() -> Iterator[str | None]:
             for group in groups:
                 sizes.append(len(group))
-                yield from map(_path, group)
+                yield from map(path_text, group)
                 yield None
 
         rows: list[ScoreRow] = []
@@ -201,21 +182,7 @@ class Scorer:
 
         from qfm_iqm.image import preprocess_torch as tensors
 
-        preprocessing = self.runtime.card.preprocessing
-        crops: list[Crop] = []
-        counts: list[int] = []
-        wanted = "RGB tensors (3, H, W), or arrays (H, W, 3)"
-        if not isinstance(images, Iterable):
-            raise TypeError(f"images must be {wanted}, not of type {type(images).__name__}")
-        shape = tuple(getattr(images, "shape", ()))
-        if len(shape) not in (0, 4):  # not each image by itself: its rows are none
-            raise ValueError(f"images must be {wanted}, or a batch of them, not {shape}")
-        for image in images:
-            image_CHW = tensors.checked_pixels(image, "images", wanted, dimensions=3)
-            fitted_CHW = tensors.fit(image_CHW.detach().cpu().float(), preprocessing)
-            covering = list(tensors.covering_crops(fitted_CHW, preprocessing))
-            crops.extend(covering)
-            counts.append(len(covering))
+        crops, counts = tensors.crops_of_images(images, self.runtime.card.preprocessing)
         size = self.batch_size
         values = [self.runtime.run(crops[i : i + size]) for i in range(0, len(crops), size)]
         if not values:
@@ -223,68 +190,29 @@ class Scorer:
         parts = np.split(np.concatenate(values), np.cumsum(counts)[:-1])
         return torch.tensor([self._score(part).value for part in parts], dtype=torch.float64)
 
-    # ---- the stream ----
-
     def _stream(self, items: Iterable[str | None]) -> Iterator[ScoreRow]:
         """Scores what comes, in order; at a None what is waiting goes through in a last batch."""
-        waiting: deque[_Pending] = deque()
-        crops: list[Crop] = []
-        owners: list[_Pending] = []
-
-        def run(count: int) -> None:
-            began = time.perf_counter()
-            scores_B = self.runtime.run(crops[:count])
-            seconds = (time.perf_counter() - began) / count
-            for owner, score in zip(owners, scores_B.tolist(), strict=False):
-                owner.values.append(score)
-                owner.seconds += seconds
-            del crops[:count], owners[:count]
-
-        def finished() -> Iterator[ScoreRow]:
-            while waiting and waiting[0].complete:
-                yield self._row(waiting.popleft())
-
-        for found in self._read_ahead(items):
-            if found is None:
-                if crops:
-                    run(len(crops))
-            else:
-                reading, pixels = found
-                pending = _Pending(reading, len(pixels))
-                waiting.append(pending)
-                crops.extend(pixels)
-                owners.extend([pending] * len(pixels))
-                while len(crops) >= self.batch_size:
-                    run(self.batch_size)
-                    yield from finished()  # those before a large image do not wait for it
-                left = pending.crops - len(pending.values)
-                if left and _held(pixels[0]) > _KEPT:
-                    crops[-left:] = [np.array(crop) for crop in crops[-left:]]
-                del found, pixels
-            yield from finished()
-        if crops:
-            run(len(crops))
-        yield from finished()
+        for pending in in_batches(self._read_ahead(items), self.runtime.run, self.batch_size):
+            yield self._row(pending)
 
     def _read_ahead(
         self, items: Iterable[str | None]
     ) -> Iterator[tuple[Reading, Sequence[Crop]] | None]:
         """Reads files ahead and gives what came of them, with their crops, in order."""
         # Here, not above: the command line that scores one photo needs no processes.
-        from qfm_iqm.image import decode_pool as readers
+        from qfm_iqm.image.decode_pool import read_ahead
+        from qfm_iqm.image.decode_threads import call_in_threads
 
-        number = self.readers
         if self._source is not None:
-            yield from readers.call_in_threads(items, self._from_source, number)
+            yield from call_in_threads(items, self._from_source, self.readers)
             return
-        if self.processes:
-            if self.max_memory is not None:
-                number = readers_within(self.max_memory, number)
-            memory = images_share(self.max_memory, number)
-            coming = readers.read_in_processes(items, self.policy, number, memory)
-        else:
-            memory = images_share(self.max_memory, 0)
-            coming = readers.read_in_threads(items, self.policy, number, memory)
+        coming = read_ahead(
+            items,
+            self.policy,
+            self.readers,
+            processes=self.processes,
+            max_memory=self.max_memory,
+        )
         yield from map(self._with_crops, coming)  # holds on to none of the images
 
     def _from_source(self, path: str) -> tuple[Reading, Sequence[Crop]]:
@@ -317,7 +245,7 @@ class Scorer:
             shown=self.shown,
         )
 
-    def _row(self, pending: _Pending) -> ScoreRow:
+    def _row(self, pending: Pending) -> ScoreRow:
         reading = pending.reading
         row = ScoreRow(
             path=reading.path,
@@ -348,46 +276,5 @@ class Scorer:
         )
 
 
-def _held(crop: Crop) -> int:
-    """Bytes that a crop keeps in memory: those of the image that it is a view of."""
-    whole = np.asarray(crop)
-    while isinstance(whole.base, np.ndarray):
-        whole = whole.base
-    return whole.nbytes
-
-
-def _path(path: StrPath) -> str:
-    """A path as text."""
-    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
-    if not isinstance(text, str):
-        raise _not_a_path(path)
-    return text
-
-
-def _not_a_path(found: object) -> TypeError:
-    return TypeError(
-        f"paths must be of type str or os.PathLike, not {type(found).__name__}: QualityModel.score "
-        "takes bytes and images, Scorer.score_batch takes tensors"
-    )
-
-
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def _runtime_of(model: QualityModel | Runtime | str, device: str | torch.device | None) -> Runtime:
-    """What computes a model."""
-    if isinstance(model, Runtime):
-        return model
-    if isinstance(model, str):
-        from qfm_iqm.scoring.runtimes.load import load_runtime
-
-        return load_runtime(model, device=None if device is None else str(device))
-    # Here, not above: an exported model is scored without the networks' libraries.
-    from qfm_iqm.model.model import QualityModel
-    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
-
-    if not isinstance(model, QualityModel):
-        kind = type(model).__name__
-        raise TypeError(f"model must be a QualityModel, a loaded runtime or a name, not {kind}")
-    return TorchRuntime(model, device=device)

@@ -20,10 +20,9 @@ from qfm_iqm.errors import ModelError
 from qfm_iqm.report.page import asset, words_of
 from qfm_iqm.scoring.row import COLUMNS
 from qfm_iqm.scoring.runtimes.base import Runtime
-from qfm_iqm.serve.decoding import RefusedError
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
-from qfm_iqm.serve.middleware import Guard
+from qfm_iqm.serve.middleware import AccessMiddleware
 from qfm_iqm.serve.receiving import (
     RETRY_AFTER,
     Admission,
@@ -33,7 +32,7 @@ from qfm_iqm.serve.receiving import (
     receive,
 )
 from qfm_iqm.serve.schemas import ImageMap, Mistake, ModelFacts, Scores
-from qfm_iqm.serve.scoring import ScoringService
+from qfm_iqm.serve.scoring import RefusedError, ScoringService
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
@@ -115,7 +114,7 @@ def create_app(
         redoc_url=None,
         responses=_ALWAYS,
     )
-    # Described here, and enforced by the guard before any route.
+    # Described here, and enforced by the middleware before any route.
     bearer = HTTPBearer(scheme_name="token", description="The service's token.", auto_error=False)
     locked: dict[str, Any] = {"dependencies": [Security(bearer)]} if token else {}
     refusals: _Responses = _LOCKED if token else {}
@@ -215,7 +214,7 @@ def create_app(
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     _add_pages(app)
-    app.add_middleware(Guard, hosts=hosts, token=token)
+    app.add_middleware(AccessMiddleware, hosts=hosts, token=token)
     return app
 
 

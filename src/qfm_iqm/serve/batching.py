@@ -14,13 +14,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from qfm_iqm.image.pixel_features import pixel_statistics
+from qfm_iqm.image.load import Reading
 from qfm_iqm.image.preprocess import covering_crops
-from qfm_iqm.image.resize import as_bytes, as_floats
+from qfm_iqm.image.resize import as_floats
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Crops, Scorer
-from qfm_iqm.serve.decoding import Decoded
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 class _Waiting:
     """An image and what is wanted of it: a row or a map."""
 
-    image: Decoded
+    image: Reading
     future: Future[Any]
     explain: bool
 
@@ -45,6 +44,9 @@ class Batcher:
         device: torch's name; None takes a GPU if there is one.
         together: images that go into the engine at once, at most.
         observe: is told how many images went in together.
+
+    Attributes:
+        policy: how the images that it takes are read.
     """
 
     def __init__(
@@ -59,18 +61,18 @@ class Batcher:
         self._together = together
         self._observe = observe
         self._current: dict[str, Crops] = {}
-        self._card = model.card
         self._explainer = explainer or (lambda: cast("QualityModel", model))
         self._scorer = Scorer(model, device=device, readers=1, source=self._current.__getitem__)
+        self.policy = self._scorer.policy
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue()
         self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
         self._thread.start()
 
-    def score(self, image: Decoded) -> Future[ScoreRow]:
+    def score(self, image: Reading) -> Future[ScoreRow]:
         """Has an image scored; its row has an empty path."""
         return self._put(image, explain=False)
 
-    def explain(self, image: Decoded) -> Future[QualityMap]:
+    def explain(self, image: Reading) -> Future[QualityMap]:
         """Has an image's quality map drawn."""
         return self._put(image, explain=True)
 
@@ -79,7 +81,7 @@ class Batcher:
         self._waiting.put(None)
         self._thread.join()
 
-    def _put(self, image: Decoded, *, explain: bool) -> Future[Any]:
+    def _put(self, image: Reading, *, explain: bool) -> Future[Any]:
         future: Future[Any] = Future()
         self._waiting.put(_Waiting(image, future, explain))
         return future
@@ -128,17 +130,13 @@ class Batcher:
         except Exception as error:
             waiting.future.set_exception(error)
 
-    def _crops(self, image: Decoded) -> Crops:
-        reference = self._card.reference_statistics
-        measured = reference is not None and reference.ood_detector is not None
-        return Crops(
-            list(covering_crops(image.pixels, self._card.preprocessing)),
-            image.width,
-            image.height,
-            pixel_statistics(as_bytes(image.pixels)) if measured else None,
-        )
+    def _crops(self, image: Reading) -> Crops:
+        assert image.pixels is not None  # one with an error does not come here
+        crops = list(covering_crops(image.pixels, self.policy.preprocessing))
+        return Crops(crops, image.width or 0, image.height or 0, image.statistics)
 
-    def _explained(self, image: Decoded) -> QualityMap:
+    def _explained(self, image: Reading) -> QualityMap:
         import torch  # here, as scoring may do without
 
+        assert image.pixels is not None
         return self._explainer().explain(torch.from_numpy(as_floats(image.pixels)))

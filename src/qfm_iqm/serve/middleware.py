@@ -35,7 +35,7 @@ _HEADERS = {
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/favicon.ico"})
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware around the application.
 
     Args:

@@ -1,19 +1,20 @@
-"""From a client's bytes to a score: decoded in a worker, scored with everybody else's."""
+"""From a client's bytes to a score: decoded in a process, scored with everybody else's."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from qfm_iqm.errors import QFMError
+from qfm_iqm.image.decode_pool import DecodingPool
+from qfm_iqm.image.load import Reading
 from qfm_iqm.report.maps import map_data
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.serve.batching import Batcher
-from qfm_iqm.serve.decoding import Decoded, Decoder, RefusedError
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import Metrics
 from qfm_iqm.serve.receiving import Upload
@@ -24,8 +25,20 @@ if TYPE_CHECKING:
 AHEAD = 16  # decoded images that may wait for the model, for each worker: bounds memory
 
 
+class RefusedError(QFMError):
+    """An image that is not scored, with the HTTP code that says why.
+
+    Attributes:
+        code: 413 too large or too costly, 415 no image that can be read.
+    """
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 class ScoringService:
-    """Decoder and batcher, started and stopped together.
+    """Decoding pool and batcher, started and stopped together.
 
     Args:
         model: what scores.
@@ -35,7 +48,7 @@ class ScoringService:
         device: torch's name; None takes a GPU if there is one.
 
     Raises:
-        QFMError: a decoding worker does not start.
+        QFMError: a decoding process does not start.
     """
 
     def __init__(
@@ -49,23 +62,26 @@ class ScoringService:
         self.model = model
         self.limits = limits
         self._metrics = metrics
-        self._decoder = Decoder(model.card.preprocessing, limits)
         self._batcher = Batcher(
             model, explainer=explainer, device=device, observe=metrics.together.observe
+        )
+        policy = replace(self._batcher.policy, max_pixels=limits.pixels)
+        self._pool = DecodingPool(
+            policy, limits.workers, limits.decode_seconds, limits.decode_bytes
         )
         self._threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="decode")
         self._ahead = asyncio.Semaphore(limits.workers * AHEAD)
         metrics.watch(
             "qfm_decoder_restarts",
-            "Decoding workers that were replaced.",
-            lambda: float(self._decoder.restarts),
+            "Decoding processes that were replaced.",
+            lambda: float(self._pool.restarts),
         )
 
     def close(self) -> None:
         """Stops, when all that was begun is done."""
         self._threads.shutdown()
         self._batcher.close()
-        self._decoder.close()
+        self._pool.close()
 
     async def score(self, upload: Upload) -> tuple[int, dict[str, Any]]:
         """An image's row, and the HTTP code that it would have alone."""
@@ -77,9 +93,7 @@ class ScoringService:
             self._metrics.images.labels("refused").inc()
             return error.code, self._refused(upload, error)
         self._metrics.images.labels(scored.status).inc()
-        row = asdict(scored)
-        row["sha256"] = hashlib.sha256(upload.content).hexdigest()
-        return 200, _named(upload, row)
+        return 200, _named(upload, asdict(scored) | {"sha256": image.sha256})
 
     async def explain(self, upload: Upload) -> dict[str, Any]:
         """An image's quality map.
@@ -93,20 +107,18 @@ class ScoringService:
             found = await asyncio.wrap_future(self._batcher.explain(image))
         return {"name": upload.name} | map_data(found, self.model.card.label.shown)
 
-    async def _decode(self, upload: Upload) -> Decoded:
+    async def _decode(self, upload: Upload) -> Reading:
         most = self.limits.file_bytes
         if len(upload.content) > most:
             raise RefusedError(
                 413, f"cannot read {upload.name!r}: it has more than {most / 1e6:g} MB"
             )
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._threads, self._decoder.decode, upload.content)
-        except RefusedError as error:
-            sentence = str(error).replace(
-                "cannot read the bytes", f"cannot read {upload.name!r}", 1
-            )
-            raise RefusedError(error.code, sentence) from None
+        image = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._pool.decode, upload.content, upload.name
+        )
+        if image.error:
+            raise RefusedError(413 if image.too_large else 415, image.error)
+        return image
 
     def _refused(self, upload: Upload, error: RefusedError) -> dict[str, Any]:
         row = ScoreRow(path="", status="error", error=str(error), model=self.model.card.name)

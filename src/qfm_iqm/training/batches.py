@@ -3,7 +3,7 @@
 Design choices:
 * What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
   the same for any number of reading processes, and after a resume in mid-epoch.
-* Crops are cut from images that went through the model's own `fit`, as in scoring.
+* Crops are cut from images that went through the model's own `resize_and_pad`, as in scoring.
 * Where a model looks at images in several sizes, so does training: each crop whose
   place is drawn anew is of one; fixed ones, a teacher's and those of pairs are of the first.
 * A pair to be ranked (`training.ranking`) is one sample and two crops.
@@ -31,7 +31,7 @@ from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing, further_sizes
-from qfm_iqm.image.preprocess_torch import eight_bits, fit, resized
+from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad, resized
 from qfm_iqm.training.feature_cache import StemStore, drawn_crop, fixed_crop
 from qfm_iqm.training.ranking import ranked_pair
 
@@ -128,7 +128,7 @@ class ImageStore:
             self._kept.update(zip(missing, pool.map(self._read, missing), strict=True))
 
     def _read(self, path: Path) -> Tensor:
-        return eight_bits(fit(read_image(path), self._preprocessing))
+        return eight_bits(resize_and_pad(read_image(path), self._preprocessing))
 
 
 class CropDataset(Dataset[list[Drawn]]):

@@ -32,7 +32,7 @@ from torch import Tensor
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import covering_crops, fit
+from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import stacked
 from qfm_iqm.scoring.scorer import Crops
@@ -169,12 +169,12 @@ class StemStore:
         """The crops of an image whose tokens are kept."""
         image_CHW = read_image(path)
         height, width = image_CHW.shape[-2:]
-        fitted_CHW = fit(image_CHW, self._preprocessing)
+        resized_CHW = resize_and_pad(image_CHW, self._preprocessing)
         if kind == "cover":
-            crops = list(covering_crops(fitted_CHW, self._preprocessing))
+            crops = list(covering_crops(resized_CHW, self._preprocessing))
             return Crops(crops, width, height)
         # As training cuts them: from pixels of eight bits.
-        pixels_CHW = fitted_CHW.mul(255).round().div(255)
+        pixels_CHW = resized_CHW.mul(255).round().div(255)
         crops = [
             fixed_crop(pixels_CHW, self._preprocessing.crop, path.name, place, flip=self._flip)
             for place in range(self._fixed_crops)

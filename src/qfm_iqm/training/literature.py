@@ -29,7 +29,7 @@ import numpy as np
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import fit
+from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.feature_cache import StemStore, drawn_crop
@@ -65,11 +65,11 @@ def random_crops(
             return stems.drawn_crops(Path(path), TEST_CROPS)
         image_CHW = read_image(path)
         height, width = image_CHW.shape[-2:]
-        fitted_CHW = fit(image_CHW, preprocessing)
+        resized_CHW = resize_and_pad(image_CHW, preprocessing)
         name = zlib.crc32(Path(path).name.encode(errors="surrogateescape"))
         draw = np.random.default_rng([seed, epoch, name])
         crops = [
-            drawn_crop(fitted_CHW, preprocessing.crop, draw, flip=flip) for _ in range(TEST_CROPS)
+            drawn_crop(resized_CHW, preprocessing.crop, draw, flip=flip) for _ in range(TEST_CROPS)
         ]
         return Crops(crops, width, height)
 

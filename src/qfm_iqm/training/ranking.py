@@ -19,7 +19,7 @@ from torch.nn import functional
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import eight_bits, fit
+from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad
 
 
 def ranked_pair(
@@ -46,10 +46,10 @@ def ranked_pair(
     crops = []
     for strength in (level, level + 1):
         degraded = distort(image_CHW, kind, strength, seed) if strength else image_CHW
-        fitted_CHW = fit(degraded, preprocessing)
-        room = [side - size + 1 for side in fitted_CHW.shape[-2:]]
+        resized_CHW = resize_and_pad(degraded, preprocessing)
+        room = [side - size + 1 for side in resized_CHW.shape[-2:]]
         y, x = (int(share * places) for share, places in zip((top, left), room, strict=True))
-        crop = fitted_CHW[:, y : y + size, x : x + size]
+        crop = resized_CHW[:, y : y + size, x : x + size]
         crops.append(eight_bits(crop))
     return crops[0], crops[1]
 

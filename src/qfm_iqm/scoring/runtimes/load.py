@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qfm_iqm.errors import ModelError, QFMError
 from qfm_iqm.model.card import read_card
@@ -20,10 +21,35 @@ from qfm_iqm.model.locate import CARD_FILE, find_model
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
 from qfm_iqm.scoring.runtimes.export_folder import is_exported, load_exported, read_info
 
+if TYPE_CHECKING:
+    import torch
+
+    from qfm_iqm.model.model import QualityModel
+
 CACHE_DIR = "QFM_CACHE_DIR"
 CHOICES = ("auto", "torch", "onnx", "openvino")
 _NEEDED = {"onnx": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
 """What a runtime needs, the fastest first (benchmarks/throughput.py): to load, then to write."""
+
+
+def as_runtime(model: QualityModel | Runtime | str, device: str | torch.device | None) -> Runtime:
+    """What computes a model: a loaded runtime itself, torch for a model, or that of a name.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(model, Runtime):
+        return model
+    if isinstance(model, str):
+        return load_runtime(model, device=None if device is None else str(device))
+    # Here, not above: an exported model is scored without the networks' libraries.
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
+
+    if not isinstance(model, QualityModel):
+        kind = type(model).__name__
+        raise TypeError(f"model must be a QualityModel, a loaded runtime or a name, not {kind}")
+    return TorchRuntime(model, device=device)
 
 
 def load_runtime(

@@ -1,4 +1,6 @@
-"""TIFF: whether compressed pixels are whole, where their compression has a way to tell.
+"""TIFF: what is done before Pillow decodes one; `image.tiff_pages` opens it.
+
+Compressed pixels must be whole, where their compression has a way to tell.
 
 libtiff stops at the last pixel of a strip or tile, and overlooks the checksum that deflate has
 after it; it drops the warnings over JPEG data. PackBits, LZW and the fax codes have no checksum:
@@ -12,11 +14,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.jpeg import check_jpeg
 
+_WIDTH, _HEIGHT, _BITS = 256, 257, 258
 _COMPRESSION, _TABLES, _FILL_ORDER = 259, 347, 266
 _PLACES = ((273, 279), (324, 325))  # offsets and lengths, of strips and of tiles
 _JPEG, _DEFLATE = 7, (8, 32946)
@@ -38,6 +42,22 @@ def check_tiff(image: TiffImageFile) -> None:
         tables = tags.get(_TABLES, b"\xff\xd8\xff\xd9")[:-2]
         for piece in _pieces(image):
             check_jpeg(tables + piece[2:])
+
+
+def prepare_tiff(image: TiffImageFile) -> None:
+    """Repairs two faults of Pillow's TIFF reader before it decodes an opened TIFF."""
+    # It would check its own global pixel limit while it allocates the canvas.
+    size = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
+    image.im = Image.new(image.mode, size).im
+    # It reads uncompressed 16-bit planes (one per colour) as if they were 8-bit.
+    if 16 in image.tag_v2.get(_BITS, ()):
+        order = "L" if image.tag_v2.prefix == b"II" else "B"
+        image.tile = [
+            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
+            if isinstance(tile.args, tuple) and tile.args[0] in ("R", "G", "B", "A")
+            else tile
+            for tile in image.tile
+        ]
 
 
 def _pieces(image: TiffImageFile) -> Iterator[bytes]:

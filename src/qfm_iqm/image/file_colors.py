@@ -1,7 +1,7 @@
-"""The boxes of ISO files (AVIF, HEIC, JPEG 2000), as far as they tell of colors.
+"""The colors that AVIF, HEIC and JPEG 2000 describe and Pillow does not hand over.
 
-Pillow and its plugins decode these files and hand over an embedded profile, but not the colors
-that a file describes in numbers.
+They lie in the boxes of these ISO files, and become `info["icc_profile"]`. In AVIF and HEIC an
+embedded profile counts before nclx; Pillow and its plugins hand it over.
 
 Sources: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), 15444-1 annex I (JP2).
 """
@@ -14,7 +14,48 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from PIL import Image
+
+from qfm_iqm.errors import ImageError
+from qfm_iqm.image.profiles import coded_profile
+
+_JP2_PLAIN = {0, 12, 15, 16, 17, 18}  # bilevel, CMYK, bilevel, sRGB, grey, sYCC: as decoded
+_JP2_NAMES = {14: "CIELab", 20: "e-sRGB", 21: "ROMM-RGB", 24: "e-sYCC"}
 _LARGEST = 1 << 24  # bytes of one box that is read into memory
+
+
+def take_up_colors(image: Image.Image, stream: BinaryIO) -> None:
+    """Gives an opened image the profile of the colors that its file describes.
+
+    Raises:
+        ImageError: the colors are known and cannot be brought to sRGB.
+    """
+    if image.format in ("AVIF", "HEIF") and not image.info.get("icc_profile"):
+        for content in heif_colors(stream):
+            if content[:4] == b"nclx" and len(content) >= 8:
+                image.info["icc_profile"] = coded_profile(
+                    *struct.unpack_from(">HH", content, 4), mode=image.mode
+                )
+    elif image.format == "JPEG2000":
+        _take_up_jp2(image, jp2_color(stream))
+
+
+def _take_up_jp2(image: Image.Image, content: bytes) -> None:
+    method = content[:1]
+    if method in (b"\2", b"\3"):
+        image.info["icc_profile"] = content[3:]
+    elif method == b"\1" and len(content) >= 7:
+        (space,) = struct.unpack_from(">I", content, 3)
+        if space not in _JP2_PLAIN:
+            name = _JP2_NAMES.get(space, "an unusual color space")
+            raise ImageError(f"not supported: JPEG 2000 in {name}; export it as an sRGB image")
+    elif method:
+        raise ImageError(
+            "not supported: JPEG 2000 in a color space of its own; export it as an sRGB image"
+        )
+
+
+# ---- boxes ----
 
 
 def boxes(
