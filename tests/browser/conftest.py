@@ -19,7 +19,7 @@ from qfm_iqm.scoring.table import ScoreTable, table_of
 
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# The first: as root in a container. The second: /dev/shm is small there, and a full one kills pages.
+# In a container: as root, and with a small /dev/shm, which pages would fill.
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
 
