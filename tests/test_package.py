@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import tarfile
@@ -89,6 +90,22 @@ def test_nothing_heavy_is_imported_before_it_is_needed(action, arguments):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize(
+    "verb", [["score"], ["gate", "--min", "0", "--json", "gate.json"], ["score", "--out", "a.csv"]]
+)
+def test_a_photo_is_scored_without_torch(photo_folder, tmp_path, verb):
+    script = IMPORTED.format(action=RUN)
+    done = subprocess.run(
+        [sys.executable, "-c", script, verb[0], str(photo_folder / "photo_05.png"), *verb[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not {"'torch'", "'timm'"} & set(re.findall(r"'\w+'", done.stdout.splitlines()[-1]))
 
 
 def test_the_public_names_are_there():

@@ -129,16 +129,27 @@ def test_nothing_stays_behind(paths):
     assert not any(worker.is_running() for worker in workers)
 
 
-def test_readers_end_with_the_process_they_read_for(paths, tmp_path):
-    process = os.fork()
-    if process == 0:
-        coming = read_in_processes(paths, POLICY, 1, MEMORY)
-        next(coming)
-        (child,) = psutil.Process().children()
-        (tmp_path / "child").write_text(str(child.pid))
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(process, 0)
-    child = int((tmp_path / "child").read_text())
+DYING = """
+import os, signal, sys
+import psutil
+from qfm_iqm.image.decode_pool import read_in_processes
+from qfm_iqm.image.load import ReadingPolicy
+from qfm_iqm.image.preprocess import Preprocessing
+
+coming = read_in_processes(sys.argv[1:], ReadingPolicy(Preprocessing(crop=48)), 1, 1 << 30)
+next(coming)
+(child,) = psutil.Process().children()
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_readers_end_with_the_process_they_read_for(paths):
+    with subprocess.Popen(
+        [sys.executable, "-c", DYING, *paths], stdout=subprocess.PIPE, text=True
+    ) as process:
+        child = int(process.stdout.readline())
+        assert process.wait(60) == -signal.SIGKILL
     deadline = time.monotonic() + 60
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
