@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -114,6 +115,11 @@ def test_the_public_names_are_there():
         assert name in dir(qfm_iqm)
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         qfm_iqm.no_such_name  # noqa: B018
+
+
+def test_the_version_is_that_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert qfm_iqm.__version__ == project["version"]
 
 
 def test_the_distributions_carry_the_type_marker(tmp_path):

@@ -36,6 +36,9 @@ class QualityScore:
 
     The last four are None where the card does not say what scores mean; a small image is unusual
     for every model.
+
+    >>> QualityScore(value=71.5, spread=2.0, n_crops=2, width=640, height=480).value
+    71.5
     """
 
     value: float

@@ -16,8 +16,10 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any
+
+import qfm_iqm
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
@@ -57,7 +59,7 @@ def render(
         "style": style,
         "script": script,
         "data": inline_json(data),
-        "made": f"Made by qfm-iqm {metadata.version('qfm-iqm')}.",
+        "made": f"Made by qfm-iqm {qfm_iqm.__version__}.",
     }
     # One pass: what is put in is not looked through for slots again.
     return _SLOT.sub(lambda slot: slots[slot.group(1)], asset(template))
