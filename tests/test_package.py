@@ -120,6 +120,8 @@ def test_the_public_names_are_there():
 def test_the_version_is_that_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert qfm_iqm.__version__ == project["version"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## {project['version']} - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_distributions_carry_the_type_marker(tmp_path):
