@@ -19,7 +19,7 @@ test: $(VENV)/dev.stamp         ## Install, and run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(VENV)/browser.stamp  ## Install, and run all tests, those in a real browser among them
-	QFM_BROWSER=$${QFM_BROWSER-$$($(CHROMIUM) && echo required)} $(BIN)/python -m pytest -n auto --dist loadfile
+	QFM_BROWSER=$${QFM_BROWSER-$$( $(CHROMIUM) && echo required )} $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-browser: $(VENV)/browser.stamp  ## Run the tests in a real browser; installs Debian's Chromium
 	QFM_BROWSER=required $(BIN)/python -m pytest tests/browser

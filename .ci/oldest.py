@@ -11,6 +11,7 @@ from pathlib import Path
 project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
 bounds = {}
+extras.pop("bench")  # tests do not install it, and some of it demands newer versions of ours
 for group in (project["dependencies"], *extras.values()):
     for requirement in group:
         found = re.fullmatch(r"([\w-]+)(?:\[.*\])?(?:>=([\w.]+))?", requirement)
