@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from qfm_iqm.datasets.catalogue import DATASETS
@@ -32,6 +33,12 @@ __all__ = ["rated_set", "two_ranks"]  # fixtures of their own modules
 
 # Tests look at test splits of their own: no ledger of the project's notes that.
 os.environ["QFM_TEST_LEDGER"] = str(Path(tempfile.mkdtemp()) / "test_ledger.csv")
+
+# A slow machine is no failure, and the whole suite stays short.
+settings.register_profile(
+    "suite", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 # The networks here are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)

@@ -1,5 +1,8 @@
 """Two real processes under data parallelism."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,14 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 BEFORE = """
+import os
 import sys
 from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed
+from qfm_iqm.model.folder import load_model
 
 torch.set_num_threads(1)
-folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+folder = Path(sys.argv[1])
+other = os.fork()  # what takes long to import is imported once for both
+rank = 0 if other else 1
 given = load_file(folder / "given.safetensors")
 distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
@@ -28,6 +35,8 @@ AFTER = """
 save_file({name: tensor.contiguous() for name, tensor in result.items()}, folder / f"{rank}.out")
 distributed.barrier()
 distributed.destroy_process_group()
+if other:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
 """
 
 
@@ -37,7 +46,7 @@ def two_ranks(
 ) -> Callable[[str, Mapping[str, Tensor]], list[dict[str, Tensor]]]:
     """Runs a script in two gloo processes, and returns what each calls `result`.
 
-    The script finds the tensors `given` and its `rank`.
+    The script finds the tensors `given`, its `rank`, the test's `folder`, and `load_model`.
     """
     if not torch.distributed.is_gloo_available():
         pytest.skip("this build of torch has no gloo")
@@ -47,20 +56,18 @@ def two_ranks(
     def run(script: str, given: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         together = {name: tensor.contiguous() for name, tensor in given.items()}
         save_file(together, tmp_path / "given.safetensors")
-        ranks = [
-            subprocess.Popen(
-                [sys.executable, "-c", BEFORE + script + AFTER, str(tmp_path), str(rank)],
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(2)
-        ]
+        both = subprocess.Popen(
+            [sys.executable, "-c", BEFORE + script + AFTER, str(tmp_path)],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            errors = [process.communicate(timeout=180)[1] for process in ranks]
+            _, errors = both.communicate(timeout=180)
         finally:
-            for process in ranks:
-                process.kill()
-        assert [process.returncode for process in ranks] == [0, 0], "\n".join(errors)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(both.pid, signal.SIGKILL)
+        assert both.returncode == 0, errors
         return [load_file(tmp_path / f"{rank}.out") for rank in range(2)]
 
     return run

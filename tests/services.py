@@ -45,18 +45,17 @@ def serving(model: Path, *options: object, env: dict[str, str] | None = None) ->
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     said = []
-    for line in process.stderr:
-        said.append(line)
-        if found := re.search(r"http://\S+", line):
-            break
-    else:
-        raise AssertionError("".join(said))
-    service = Service(process, found.group(), said)
     # What it says later must not fill the pipe.
     reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
-    reader.start()
     try:
-        yield service
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"http://\S+", line):
+                break
+        else:
+            raise AssertionError("".join(said))
+        reader.start()
+        yield Service(process, found.group(), said)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -65,4 +64,5 @@ def serving(model: Path, *options: object, env: dict[str, str] | None = None) ->
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        reader.join(10)
+        if reader.is_alive():
+            reader.join(10)

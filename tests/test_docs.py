@@ -1,12 +1,15 @@
 """What the documents say is what is there: links lead somewhere, tables are the measured ones."""
 
 import csv
+import doctest
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import qfm_iqm
 from qfm_iqm.model.folder import load_card
 from qfm_iqm.report.model_card import model_card
 from qfm_iqm.training.recipe_file import check_recipe
@@ -47,6 +50,23 @@ def test_parts_of_recipes_are_accepted(tmp_path):
     assert blocks
     for page, block in blocks:
         check_recipe(base | block, page.name)
+
+
+# ---- examples ----
+
+METRICS = sorted(f"qfm_iqm.metrics.{path.stem}" for path in ROOT.glob("src/qfm_iqm/metrics/[a-z]*"))
+HOMES = sorted({getattr(qfm_iqm, name).__module__ for name in qfm_iqm.__all__})
+
+
+@pytest.mark.parametrize("name", [*HOMES, *METRICS])
+def test_examples_in_docstrings_give_what_they_say(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(import_module(name)).failed == 0
+
+
+def test_every_public_name_has_an_example():
+    for name in qfm_iqm.__all__:
+        assert ">>> " in getattr(qfm_iqm, name).__doc__, name
 
 
 # ---- figures ----

@@ -1,6 +1,8 @@
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -91,12 +93,35 @@ def test_nothing_heavy_is_imported_before_it_is_needed(action, arguments):
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.parametrize(
+    "verb", [["score"], ["gate", "--min", "0", "--json", "gate.json"], ["score", "--out", "a.csv"]]
+)
+def test_a_photo_is_scored_without_torch(photo_folder, tmp_path, verb):
+    script = IMPORTED.format(action=RUN)
+    done = subprocess.run(
+        [sys.executable, "-c", script, verb[0], str(photo_folder / "photo_05.png"), *verb[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not {"'torch'", "'timm'"} & set(re.findall(r"'\w+'", done.stdout.splitlines()[-1]))
+
+
 def test_the_public_names_are_there():
     for name in qfm_iqm.__all__:
         assert getattr(qfm_iqm, name).__name__ == name
         assert name in dir(qfm_iqm)
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         qfm_iqm.no_such_name  # noqa: B018
+
+
+def test_the_version_is_that_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert qfm_iqm.__version__ == project["version"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## {project['version']} - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_distributions_carry_the_type_marker(tmp_path):

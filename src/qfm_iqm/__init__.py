@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
 
+    __version__: str
+
 __all__ = [
     "QFMError",
     "QualityMap",
@@ -56,6 +58,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> "Any":
+    if name == "__version__":  # pyproject.toml says it, and nothing else does
+        from importlib import metadata
+
+        return metadata.version("qfm-iqm")
     if name not in _HOMES:
         raise AttributeError(f"module 'qfm_iqm' has no attribute '{name}'")
     from importlib import import_module

@@ -19,11 +19,17 @@ from qfm_iqm.scoring.table import ScoreTable, table_of
 
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# In a container: as root, and with a small /dev/shm, which pages would fill.
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    """The browser."""
+    """The browser.
+
+    Each module starts its own: while Playwright is open, its event loop runs in this thread, and a
+    test of another module that calls `asyncio.run` would fail.
+    """
     try:
         from playwright.sync_api import sync_playwright
 
@@ -35,7 +41,7 @@ def chromium() -> Iterator[object]:
             pytest.fail(missing)
         pytest.skip(missing)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -1,5 +1,6 @@
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -146,7 +147,7 @@ def test_nothing_stays_behind(paths):
     assert not any(worker.is_running() for worker in workers)
 
 
-READING = """
+DYING = """
 import os, signal, sys
 import psutil
 from qfm_iqm.image.decode_pool import read_in_processes
@@ -162,9 +163,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_readers_end_with_the_process_they_read_for(paths):
-    # A program of its own: a fork of this one would have libraries without their threads.
-    done = subprocess.run([sys.executable, "-c", READING, *paths], capture_output=True, text=True)
-    child = int(done.stdout)
+    with subprocess.Popen(
+        [sys.executable, "-c", DYING, *paths], stdout=subprocess.PIPE, text=True
+    ) as process:
+        child = int(process.stdout.readline())
+        assert process.wait(60) == -signal.SIGKILL
     deadline = time.monotonic() + 60
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline

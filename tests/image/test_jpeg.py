@@ -143,6 +143,8 @@ def test_what_this_decoder_does_not_know_is_pillows():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.floats(0, 0.999), st.booleans())
 @example("restarts", 0.6875, False)  # right before a restart
+@example("progressive", 0.140625, False)  # right before a scan
+@example("progressive", 0.140625, True)
 def test_cut_data_are_refused_with_and_without_an_end_marker(name, share, closed):
     content = FILES[name]
     first, last = data_start(content), len(content) - 4

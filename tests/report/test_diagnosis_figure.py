@@ -55,6 +55,9 @@ def texts(path):
 
 def test_an_svg_is_xml_and_its_text_is_text(found, paths, tmp_path):
     draw_diagnosis(found, paths, tmp_path / "a.svg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg"]
+    draw_diagnosis(found, paths, tmp_path / "again.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
     said = texts(tmp_path / "a.svg")
     for text in (
         "What does tiny answer to: quality, or semantics?",
@@ -68,7 +71,6 @@ def test_an_svg_is_xml_and_its_text_is_text(found, paths, tmp_path):
     ):  # fmt: skip
         assert text in said
     assert any("12.4 times as far" in text for text in said)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg"]
 
 
 def test_a_photo_is_shown_in_one_pair_only(found, paths, tmp_path):
@@ -88,13 +90,8 @@ def test_a_png_of_the_documented_size(found, paths, tmp_path):
         assert image.format == "PNG"
         assert image.size[0] == 13 * 150
         assert image.info["Title"] == "Diagnosis of tiny"
-
-
-@pytest.mark.parametrize("ending", [".svg", ".png"])
-def test_the_same_diagnosis_gives_the_same_bytes(found, paths, tmp_path, ending):
-    for name in ("a", "b"):
-        draw_diagnosis(found, paths, tmp_path / f"{name}{ending}")
-    assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
+    draw_diagnosis(found, paths, tmp_path / "again.png")
+    assert (tmp_path / "a.PNG").read_bytes() == (tmp_path / "again.png").read_bytes()
 
 
 @pytest.mark.parametrize("case", ["usual", "deaf", "crowded"])

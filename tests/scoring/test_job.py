@@ -310,7 +310,7 @@ def test_two_processes_share_a_job_and_score_no_file_twice(files, tmp_path, laun
 def test_what_a_killed_process_had_taken_the_other_takes_over(files, tmp_path, launcher):
     out = tmp_path / "t.csv"
     first, second = launcher.go(out), launcher.go(out)
-    while not list(Path(f"{out}.job").glob("parts/*.jsonl")):
+    while not out.exists() and not list(Path(f"{out}.job").glob("parts/*.jsonl")):
         time.sleep(0.01)
     os.kill(first, signal.SIGKILL)
     launcher.wait(first)

@@ -1,8 +1,5 @@
 import copy
 import pickle
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,27 +8,18 @@ pytest.importorskip("torchmetrics")
 from torchmetrics import MetricCollection
 
 from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.model.folder import save_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.metric import QualityMetric
 from qfm_iqm.scoring.runtimes.load import load_runtime
 
 # Each process sees a part of the images; both must come to the mean of all.
 PROGRAM = """
-import sys
-import torch
-from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.metric import QualityMetric
-torch.set_num_threads(1)
-rank, port, model = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-torch.distributed.init_process_group(
-    "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-)
-images = torch.rand(7, 3, 50, 60, generator=torch.Generator().manual_seed(0))
-metric = QualityMetric(load_model(model))
-for image in (images[:5] if rank == 0 else images[5:]):
+metric = QualityMetric(load_model(folder / "model"))
+for image in (given["images"][:5] if rank == 0 else given["images"][5:]):
     metric.update(image[None])
-print(repr(metric.compute().item()))
-torch.distributed.destroy_process_group()
+result = {"mean": metric.compute()}
 """
 
 
@@ -74,25 +62,11 @@ def test_it_is_a_metric_like_others(model, images):
         metrics.update(images[:, :1])
 
 
-def test_processes_come_to_one_mean(model, images, tiny_model_folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(rank), str(port), str(tiny_model_folder)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        answers = [float(process.communicate(timeout=300)[0]) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert answers[0] == answers[1]
-    assert answers[0] == pytest.approx(model(images).double().mean().item(), abs=1e-3)
+def test_processes_come_to_one_mean(two_ranks, model, images, tmp_path):
+    save_model(model, tmp_path / "model")
+    first, second = (answer["mean"].item() for answer in two_ranks(PROGRAM, {"images": images}))
+    assert first == second
+    assert first == pytest.approx(model(images).double().mean().item(), abs=1e-3)
 
 
 COPIES = {

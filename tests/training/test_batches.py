@@ -115,7 +115,7 @@ def test_a_crop_is_a_window_of_its_image_mirrored_or_not(samples):
 
 
 def test_crops_are_drawn_from_every_size_that_the_model_looks_at(samples):
-    preprocessing = Preprocessing(crop=32, shorter_side=80, again=(48,))
+    preprocessing = Preprocessing(crop=32, shorter_side=80, extra_scales=(48,))
     store = ImageStore(preprocessing, keep=True)
     dataset = CropDataset(samples, preprocessing, seed=3, flip=False)
     seen = {80: 0, 48: 0}

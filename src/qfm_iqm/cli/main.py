@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+import qfm_iqm
 from qfm_iqm.cli import (
     ablate,
     average,
@@ -76,9 +77,7 @@ app.add_typer(data.app)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib import metadata
-
-        typer.echo(f"qfm-iqm {metadata.version('qfm-iqm')}")
+        typer.echo(f"qfm-iqm {qfm_iqm.__version__}")
         raise typer.Exit
 
 

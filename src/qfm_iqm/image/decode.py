@@ -67,6 +67,9 @@ def read_image(
     Raises:
         ImageError: the source cannot be read or is refused; one sentence says why.
         ValueError: `max_pixels` or `background` is out of range.
+
+    >>> read_image(Image.new("RGB", (4, 3), "white")).shape
+    torch.Size([3, 3, 4])
     """
     import torch  # here, as reading alone does without
 

@@ -9,6 +9,7 @@ Design choices:
 * The decoder gets what the pixels need and nothing else: comments and metadata, bytes between the
   segments and whatever follows the end marker cannot make a whole file look damaged.
 * Every warning about compressed data counts as damage: too few, too many, or meaningless codes.
+* A progressive file that ends between two scans brings no warning: we count what its scans sent.
 * Bytes that only fill up the end of the data are harmless.
 * A span of zero bytes is damage even if the decoder gets through it, unless the tables say that
   zeros may be plain areas.
@@ -43,7 +44,7 @@ from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bi
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 # A marker that is neither a restart within compressed data nor a data byte of 255.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-_EOI, _SOS, _DHT = 0xD9, 0xDA, 0xC4
+_EOI, _SOS, _DHT, _PROGRESSIVE = 0xD9, 0xDA, 0xC4, 0xC2
 _SEQUENTIAL = {0xC0, 0xC1}  # Huffman-coded frames whose every scan holds whole blocks
 _METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # not APP0 and APP14, which say what colours mean
 
@@ -67,11 +68,14 @@ class _Stream:
         parts: of the file, in order.
         scans: which of them are compressed data, and whether zero bytes may be a picture there.
         ended: whether the file has an end marker.
+        unsent: pairs of a component and a coefficient, of a progressive file, whose last bit no
+            scan sends.
     """
 
     parts: list[bytes] = field(default_factory=list)
     scans: dict[int, bool] = field(default_factory=dict)
     ended: bool = False
+    unsent: set[tuple[int, int]] = field(default_factory=set)
 
 
 def decoded_jpeg(
@@ -150,7 +154,7 @@ def _check(
     """Refuses a stream that does not hold all pixels; see `_decode`."""
     if _without_filling(stream, warning):
         warning = _decode(stream, name, pixels) or ""
-    if warning and ("remature end" in warning or not stream.ended):
+    if stream.unsent or (warning and ("remature end" in warning or not stream.ended)):
         raise ImageError("its data end too early (a truncated file)")
     if warning:
         raise ImageError("its data are damaged")
@@ -196,12 +200,17 @@ def _parsed(content: bytes) -> _Stream:
             stream.ended = True
         elif marker in _SEQUENTIAL:
             sequential = True
+        elif marker == _PROGRESSIVE:
+            stream.unsent = {(component, n) for component in segment[10::3] for n in range(64)}
         elif marker == _DHT:
             tables |= _first_symbols(segment[4:])
         elif marker == _SOS:
             zeros = not sequential or _may_be_zero(segment, tables)
             if sequential:  # some cameras write here what belongs into progressive files
                 segment = segment[:-3] + b"\0\x3f\0"
+            elif len(segment) >= 10 and segment[-1] & 15 == 0:  # down to the last bit
+                sent = range(segment[-3], segment[-2] + 1)
+                stream.unsent -= {(component, n) for component in segment[5:-3:2] for n in sent}
         if marker != _EOI and marker not in _METADATA:
             stream.parts.append(segment)
     stream.parts.append(_END)

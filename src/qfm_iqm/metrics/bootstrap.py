@@ -140,6 +140,10 @@ def bootstrap_interval(
 
     Raises:
         TableError: as `bootstrap_replicates` and `percentile_interval`.
+
+    >>> low, high = bootstrap_interval([1, 2, 3, 5, 4], [10, 20, 30, 40, 50], "srcc", seed=0)
+    >>> low < 0.9 <= high
+    True
     """
     values = bootstrap_replicates(scores, labels, metrics=[metric], n_boot=n_boot, seed=seed)
     return percentile_interval(values[metric], level)

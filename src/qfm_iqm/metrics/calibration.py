@@ -33,6 +33,9 @@ def conformal_half_width(errors: npt.ArrayLike, level: float) -> float:
 
     Raises:
         TableError: too few images for that level.
+
+    >>> conformal_reach([-3, 1, 2, -1, 4, 0, 1, -2, 5], level=0.8)
+    4.0
     """
     sizes = np.sort(np.abs(np.asarray(errors, dtype=np.float64)))
     place = math.ceil((sizes.size + 1) * level - 1e-9)
@@ -46,7 +49,11 @@ def conformal_half_width(errors: npt.ArrayLike, level: float) -> float:
 
 
 def coverage(labels: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[float, float]:
-    """Share of labels (N,) that intervals [low, high] hold, and the intervals' mean width."""
+    """Share of labels (N,) that intervals [low, high] hold, and the intervals' mean width.
+
+    >>> coverage([3, 5], low=[2, 6], high=[4, 9])
+    (0.5, 2.5)
+    """
     y, bottom, top = (np.asarray(column, dtype=np.float64) for column in (labels, low, high))
     return float(((bottom <= y) & (y <= top)).mean()), float((top - bottom).mean())
 

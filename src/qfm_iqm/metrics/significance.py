@@ -57,6 +57,9 @@ def meng_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
     Raises:
         TableError: a correlation out of -1 to 1, or exactly there; three that no variables can
             have; or fewer than 4 images.
+
+    >>> round(meng_test(0.80, 0.75, 0.85, n=100).p, 2)
+    0.13
     """
     _check(r_1, r_2, r_12, n)
     mean_square = (r_1**2 + r_2**2) / 2
@@ -81,6 +84,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Raises:
         TableError: a value out of 0 to 1.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
     """
     if any(not 0 <= p <= 1 for p in p_values):
         raise TableError("Values of p lie between 0 and 1.")

@@ -61,6 +61,9 @@ def win_rate(
 
     Raises:
         TableError: fewer than two images, or scores that are no numbers.
+
+    >>> versus([50, 60, 70], [55, 66, 69]).wins
+    2
     """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.ndim != 1 or a.shape != b.shape or a.size < 2 or not np.isfinite([a, b]).all():

@@ -14,7 +14,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
 
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+import qfm_iqm
 from qfm_iqm.errors import ModelError, TableError
 from qfm_iqm.files import replacing
 from qfm_iqm.model.adapters import merged
@@ -43,6 +43,12 @@ def save_model(
             version.
         folder: made if it is not there; an earlier model in it is replaced.
         dtype: precision of the floating-point weights in the file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_model(load_model(), folder)
+    ...     load_model(folder).card.name
+    'default'
     """
     state = merged(model.network.state_dict())
     _write(model.card.model_copy(update={"base": None}), _content(state, dtype), Path(folder))
@@ -126,6 +132,9 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     Raises:
         ModelError: no such model; a missing, damaged or later card; weights that are missing,
             damaged, or not the card's.
+
+    >>> load_model().card.name
+    'default'
     """
     folder = find_model(os.fspath(name))
     card = read_card(folder / CARD_FILE)
@@ -196,7 +205,7 @@ def _write(card: ModelCard, content: bytes, folder: Path) -> None:
     card = card.model_copy(
         update={
             "weights_sha256": hashlib.sha256(content).hexdigest(),
-            "version": metadata.version("qfm-iqm"),
+            "version": qfm_iqm.__version__,
         }
     )
     card_content = (card.model_dump_json(indent=2) + "\n").encode()

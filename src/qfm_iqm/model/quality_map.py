@@ -37,6 +37,11 @@ class QualityMap:
         score: of the image, as `QualityModel.score` gives it.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
+
+    >>> from qfm_iqm import load_model
+    >>> found = load_model().explain(torch.rand(3, 300, 400))
+    >>> found.width, found.height
+    (400, 300)
     """
 
     values: npt.NDArray[np.float32]

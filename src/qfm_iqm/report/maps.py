@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qfm_iqm.model.card import LabelUnits
-from qfm_iqm.model.quality_map import QualityMap
+
+if TYPE_CHECKING:  # it brings torch
+    from qfm_iqm.model.quality_map import QualityMap
 
 STEPS = 255
 LEAST = 0.1  # of the scale: below this much, differences are not blown up to full colour

@@ -17,9 +17,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any
 
+import qfm_iqm
 from qfm_iqm.scoring.row import SCHEMA
 
 # Columns that pages show elsewhere than among an image's facts, or that say nothing to readers.
@@ -67,7 +68,7 @@ def render(
         "style": style,
         "script": script,
         "data": inline_json(data),
-        "made": f"Made by qfm-iqm {metadata.version('qfm-iqm')}.",
+        "made": f"Made by qfm-iqm {qfm_iqm.__version__}.",
     }
     # One pass: what is put in is not looked through for slots again.
     return _SLOT.sub(lambda slot: slots[slot.group(1)], asset(template))

@@ -11,16 +11,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.model.card import LabelUnits
-from qfm_iqm.model.model import QualityModel
 from qfm_iqm.report.maps import map_data
 from qfm_iqm.report.page import render, words_of
 from qfm_iqm.report.thumbnails import thumbnails, worth_showing
 from qfm_iqm.scoring.table import ScoreTable
+
+if TYPE_CHECKING:  # it brings torch, which a report without maps and a gate do not need
+    from qfm_iqm.model.model import QualityModel
 
 T = TypeVar("T")
 

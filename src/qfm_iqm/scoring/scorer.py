@@ -81,6 +81,10 @@ class Scorer:
     Raises:
         TypeError: the model is none of these.
         ValueError: a number is below 1.
+
+    >>> (row,) = Scorer("default").score_paths(["gone.jpg"])
+    >>> row.status, row.score
+    ('error', None)
     """
 
     def __init__(

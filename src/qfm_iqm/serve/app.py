@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import metadata, resources
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Security
@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
+import qfm_iqm
 from qfm_iqm.errors import ModelError
 from qfm_iqm.report.page import asset, words_of
 from qfm_iqm.scoring.row import COLUMNS
@@ -107,7 +108,7 @@ def create_app(
 
     app = FastAPI(
         title="QFM-IQM",
-        version=metadata.version("qfm-iqm"),
+        version=qfm_iqm.__version__,
         description="How good does a photo look to people? One number, without a reference.",
         lifespan=lifespan,
         docs_url=None,

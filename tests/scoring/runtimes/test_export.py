@@ -332,6 +332,7 @@ def test_damage_is_noticed(exported, tmp_path):
         load_exported(folder)
 
 
+@pytest.mark.usefixtures("written")
 def test_another_runtime_is_converted_to_once(
     model, tiny_model_folder, tmp_path, monkeypatch, photos
 ):

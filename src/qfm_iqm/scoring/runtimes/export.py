@@ -12,7 +12,6 @@ import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+import qfm_iqm
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.load import ReadingPolicy, read
 from qfm_iqm.image.preprocess import covering_crops
@@ -96,7 +96,7 @@ def export(
             compared=0,
             max_difference=0,
             calibrated=crops.photos if precision == "int8" else 0,
-            version=metadata.version("qfm-iqm"),
+            version=qfm_iqm.__version__,
         )
         (made / CARD_FILE).write_text(model.card.model_dump_json(indent=2) + "\n")
         (made / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n")

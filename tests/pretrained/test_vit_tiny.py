@@ -15,7 +15,7 @@ from qfm_iqm.image.distortions import distort
 from qfm_iqm.model.folder import load_card
 
 BACKBONE = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 FOLDER = Path(str(resources.files("qfm_iqm"))) / "pretrained" / "vit-tiny"
 
 

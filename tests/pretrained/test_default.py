@@ -16,7 +16,7 @@ from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.scoring.runtimes.base import TOLERANCE
 from qfm_iqm.scoring.scorer import Scorer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BIQ2021 = ROOT.parent / "shared" / "data" / "biq2021"
 DRAWN = runpy.run_path(str(ROOT / "benchmarks" / "drawn.py"))["KINDS"]
 PHOTOS = ("astronaut.png", "chelsea.png")
