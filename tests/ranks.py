@@ -20,10 +20,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed
-from qfm_iqm.model.folder import load_model
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
+"""
+FORK = """
 other = os.fork()  # what takes long to import is imported once for both
 rank = 0 if other else 1
 given = load_file(folder / "given.safetensors")
@@ -46,18 +47,18 @@ def two_ranks(
 ) -> Callable[[str, Mapping[str, Tensor]], list[dict[str, Tensor]]]:
     """Runs a script in two gloo processes, and returns what each calls `result`.
 
-    The script finds the tensors `given`, its `rank`, the test's `folder`, and `load_model`.
+    The script finds the tensors `given`, its `rank`, the test's `folder`, and what `imports` names.
     """
     if not torch.distributed.is_gloo_available():
         pytest.skip("this build of torch has no gloo")
     if sys.platform == "linux":
         monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
 
-    def run(script: str, given: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    def run(script: str, given: Mapping[str, Tensor], imports: str = "") -> list[dict[str, Tensor]]:
         together = {name: tensor.contiguous() for name, tensor in given.items()}
         save_file(together, tmp_path / "given.safetensors")
         both = subprocess.Popen(
-            [sys.executable, "-c", BEFORE + script + AFTER, str(tmp_path)],
+            [sys.executable, "-c", BEFORE + imports + FORK + script + AFTER, str(tmp_path)],
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

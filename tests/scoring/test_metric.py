@@ -14,8 +14,11 @@ from qfm_iqm.scoring.metric import QualityMetric
 from qfm_iqm.scoring.runtimes.load import load_runtime
 
 # Each process sees a part of the images; both must come to the mean of all.
-PROGRAM = """
+IMPORTS = """
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.metric import QualityMetric
+"""
+PROGRAM = """
 metric = QualityMetric(load_model(folder / "model"))
 for image in (given["images"][:5] if rank == 0 else given["images"][5:]):
     metric.update(image[None])
@@ -64,7 +67,8 @@ def test_it_is_a_metric_like_others(model, images):
 
 def test_processes_come_to_one_mean(two_ranks, model, images, tmp_path):
     save_model(model, tmp_path / "model")
-    first, second = (answer["mean"].item() for answer in two_ranks(PROGRAM, {"images": images}))
+    answers = two_ranks(PROGRAM, {"images": images}, IMPORTS)
+    first, second = (answer["mean"].item() for answer in answers)
     assert first == second
     assert first == pytest.approx(model(images).double().mean().item(), abs=1e-3)
 

@@ -468,12 +468,13 @@ def test_the_same_draw_gives_the_same_and_another_another(network, options, draw
 OPTIONS = {"memory": 9, "tau": 0.5, "w_pl": 0.3, "start_epoch": 0.0, "ramp_epochs": 2.0}
 RATE = 0.05
 
-TRAINING = f"""
+IMPORTS = """
 from torch.nn.parallel import DistributedDataParallel
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.training.objective import Objective
 from qfm_iqm.model.network import QualityNetwork
-
+"""
+TRAINING = f"""
 network = QualityNetwork("test_vit", crop=32, label_mean={MEAN}, label_std={STD}).double()
 weights = {{n[8:]: t for n, t in given.items() if n.startswith("network.")}}
 network.load_state_dict(weights)
@@ -497,7 +498,7 @@ def test_two_processes_train_the_same_network_on_the_mean_of_their_losses(two_ra
     for i, batch in enumerate(steps):
         for name, tensor in zip(("crops", "labels", "ids", "rated"), batch, strict=True):
             given[f"{name}_{i // 2}_{i % 2}"] = tensor
-    first, second = two_ranks(TRAINING, given)
+    first, second = two_ranks(TRAINING, given, IMPORTS)
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
 
