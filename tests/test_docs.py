@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qfm_iqm.model.folder import load_card
-from qfm_iqm.report.model_card import model_card
+from qfm_iqm.model.card_page import card_page
 from qfm_iqm.training.recipe_file import check_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -132,7 +132,7 @@ def test_a_figure_without_a_source_would_be_found():
 
 def test_the_default_models_card_is_what_its_card_and_results_say():
     results = ROOT / "benchmarks" / "results"
-    expected = model_card(
+    expected = card_page(
         load_card("default"),
         degradation=results / "degradation.csv",
         size_and_frame=results / "size_and_frame.csv",

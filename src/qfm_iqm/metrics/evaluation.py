@@ -108,6 +108,30 @@ class Evaluation:
             writer.writeheader()
             writer.writerows(asdict(row) | {"split_sha256": split_sha256} for row in self.rows)
 
+    @staticmethod
+    def from_csv(path: Path) -> "Evaluation":
+        """Reads what `to_csv` wrote.
+
+        Raises:
+            TableError: not such a file.
+        """
+        numbers = ("value", "ci_low", "ci_high")
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = tuple(
+                    Row(
+                        cells["part"],
+                        cells["metric"],
+                        int(cells["n"]),
+                        *(float(cells[key]) if cells[key] else None for key in numbers),
+                        note=cells["note"],
+                    )
+                    for cells in csv.DictReader(file)
+                )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TableError(f"{path} holds no evaluation: {error!r}.") from error
+        return Evaluation(rows, n_boot=1000, seed=0)
+
 
 def evaluate(
     scores: npt.ArrayLike,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
         RecipeError: `train.crop` is none that the backbone takes.
     """
     section, weights = recipe.network, recipe.backbone.weights
-    whole = weights is not None and _is_model(weights)
+    whole = weights is not None and is_model(weights)
     network = QualityNetwork(
         recipe.backbone.name,
         crop=section.crop,
@@ -102,7 +103,7 @@ def _shapes(encoder: Encoder) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in encoder.state_dict().items()}
 
 
-def _is_model(weights: str) -> bool:
+def is_model(weights: str) -> bool:
     """Whether first weights are those of a whole model, not of a backbone."""
     return weights in packaged_models() or (Path(weights) / CARD_FILE).is_file()
 
@@ -186,15 +187,7 @@ def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -
 
 def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
     """Everything about the model that is known before it is trained."""
-    parts = ("train", "validation", "test")
-    # Where things lay on the machine that trained it is nobody's business.
-    places = {
-        "data": {"root", "split_file"},
-        "backbone": {"weights"},
-        "distillation": {"unlabelled", "teacher"},
-        "train": {"stems"},
-    }
-    told = recipe.model_dump_json(exclude=places)
+    splits = ("train", "validation", "test")
     return ModelCard(
         name=recipe.model.name,
         description=recipe.model.description,
@@ -207,20 +200,46 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "terms": recipe.data.terms,
             **_origin(recipe.backbone.weights),
             "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-            "images": {part: len(data.split.part(part)) for part in parts},
+            "images": {split: len(data.split.part(split)) for split in splits},
             "samples": data.rated,
             "unrated": len(data.samples) - data.rated,
             "left_out": data.left_out,
             "split_rule": data.split.rule,
             "split_sha256": data.split.sha256,
-            "recipe": json.loads(told),
+            "recipe": _told(recipe),
         },
     )
 
 
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe for the card: where things lay on the machine that trained it is left out."""
+    places = {
+        "data": {"root", "split_file"},
+        "model": {"folder"},
+        "backbone": {"weights"},
+        "distillation": {"unlabelled", "teacher"},
+        "train": {"stems"},
+        **dict.fromkeys(("teachers", "pseudo_labels", "nss", "reference", "export", "card"), True),
+    }
+    told: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=places))
+    if recipe.teachers:
+        told["teachers"] = {
+            name: "a model" if teacher.recipe is None else _told(teacher.recipe)
+            for name, teacher in recipe.teachers.items()
+        }
+    if recipe.pseudo_labels:
+        told["pseudo_labels"] = {
+            name: table.model_dump(mode="json") | {"images": Path(table.images).name}
+            for name, table in recipe.pseudo_labels.items()
+        }
+    if recipe.nss is not None:
+        told["nss"] = recipe.nss.model_dump(mode="json")
+    return told
+
+
 def _origin(weights: str | None) -> dict[str, str]:
     """Where the first weights came from, without the place where they lay."""
-    if weights is not None and _is_model(weights):
+    if weights is not None and is_model(weights):
         card = load_card(weights)
         # What a model began with, its heirs have too.
         backbone = card.training.get("backbone_weights", "pretrained")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.stages import text_hash
 
 _FEWEST_JUDGED = 5  # images: the logistic curve of the evaluation has four parameters
 
@@ -35,7 +36,9 @@ class TrainingData:
         rated: how many of the samples are not unrated.
         validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
-        split: which image is in which part.
+        train: rated images of the training split that are learned from.
+        reference: rated images for the reference statistics alone; None where none are kept.
+        split: which image is in which split.
         root: folder that names are relative to.
         label_mean: mean of the training part's labels.
         label_std: their standard deviation.
@@ -46,6 +49,8 @@ class TrainingData:
     rated: int
     validation: RatedTable | None
     test: RatedTable
+    train: RatedTable
+    reference: RatedTable | None
     split: Split
     root: Path
     label_mean: float
@@ -53,9 +58,20 @@ class TrainingData:
     left_out: int
 
     @property
-    def judged(self) -> list[RatedTable]:
-        """The parts that are scored, and never learned from."""
-        return [part for part in (self.validation, self.test) if part is not None]
+    def held_out(self) -> list[RatedTable]:
+        """The splits that are scored, and never learned from."""
+        splits = (self.validation, self.test, self.reference)
+        return [table for table in splits if table is not None]
+
+    def labels_hash(self) -> str:
+        """SHA-256 of what is learned from and evaluated: names, contents and labels."""
+        tables = [self.train, *self.held_out]
+        rows = [(t.names, t.contents, None if t.mos is None else t.mos.tolist()) for t in tables]
+        return text_hash(repr(rows))
+
+    def paths(self) -> list[Path]:
+        """The files of all rated images."""
+        return [path for table in (self.train, *self.held_out) for path in table.paths(self.root)]
 
 
 @dataclass(frozen=True)
@@ -73,12 +89,17 @@ class UnratedImage:
     score: float
 
 
-def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingData:
+def load_data(
+    recipe: Recipe,
+    unrated: Sequence[UnratedImage] = (),
+    pseudo_labels: Mapping[str, Path] | None = None,
+) -> TrainingData:
     """Reads the tables, splits the rated images, and finds the files.
 
     Args:
         recipe: checked.
         unrated: images of Distilled Label Expansion, free of leaks.
+        pseudo_labels: where the tables lie that the recipe's sections of that name give.
 
     Raises:
         TableError: a table, a file or a label that cannot be used.
@@ -88,7 +109,8 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     if data.group is not None:
         table.group(data.group)
     parts = split.indices(table)
-    train = training_part(recipe, table, split)
+    train = training_images(recipe, table, split)
+    reference = reference_images(recipe, table, split)
     selecting = data.validation > 0 or parts["validation"].size > 0
     validation = table.select(parts["validation"]) if selecting else None
     test = table.select(parts["test"])
@@ -108,11 +130,12 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         ]
         samples += people * recipe.train.crops_per_image
     # By name too: a table without contents calls each image a content of its own.
-    judged = [test] if validation is None else [validation, test]
-    held = {key for part in judged for key in (*part.contents, *part.names)}
+    held_out = [part for part in (validation, test, reference) if part is not None]
+    held = {key for part in held_out for key in (*part.contents, *part.names)}
     left_out = 0
     hints: list[TeacherTokens] = []
-    for path in data.pseudo_labels:
+    for name in data.pseudo_labels:
+        path = (pseudo_labels or {}).get(str(name)) or recipe.table(name)
         more, leaks = _pseudo_labelled(recipe, path, held, content_ids, hints)
         samples += more
         left_out += leaks
@@ -141,6 +164,8 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         rated=rated,
         validation=validation,
         test=test,
+        train=train,
+        reference=reference,
         split=split,
         root=data.root,
         label_mean=float(labels.mean()),
@@ -189,26 +214,44 @@ def split_of(recipe: Recipe, table: RatedTable) -> Split:
     )
 
 
-def training_part(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable:
-    """The images to learn from: of `data.train_share`, whole contents at a time.
+def training_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable:
+    """The images to learn from: the training split without those kept for the reference statistics.
 
-    Their order is drawn as a split's is.
+    Of these `data.train_share` is taken, whole contents at a time, in an order as a split's.
+
+    Raises:
+        TableError: a share is of no image, or of all.
+    """
+    train = table.select(split.indices(table)["train"])
+    if recipe.data.reference:
+        _, train = _share(train, recipe.data.reference, recipe.data.split_seed)
+    if recipe.data.train_share < 1:
+        train, _ = _share(train, recipe.data.train_share, recipe.data.split_seed)
+    return train
+
+
+def reference_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable | None:
+    """The images of the training split that are kept for the reference statistics; None for none.
 
     Raises:
         TableError: the share is of no image, or of all.
     """
+    if not recipe.data.reference:
+        return None
     train = table.select(split.indices(table)["train"])
-    share = recipe.data.train_share
-    if share == 1:
-        return train
+    return _share(train, recipe.data.reference, recipe.data.split_seed)[0]
+
+
+def _share(table: RatedTable, share: float, seed: int) -> tuple[RatedTable, RatedTable]:
+    """A share of a table's images, whole contents at a time, and the others."""
     try:
-        inner = split_by_content(train, test=share, validation=0, seed=recipe.data.split_seed)
+        inner = split_by_content(table, test=share, validation=0, seed=seed).indices(table)
     except TableError:
         raise TableError(
-            f"A share of {100 * share:g} % cannot be taken of the {len(train)} training images of "
-            f"{table.source}: none or all of their {len(set(train.contents))} contents would be it."
+            f"A share of {100 * share:g} % cannot be taken of the {len(table)} training images of "
+            f"{table.source}: none or all of their {len(set(table.contents))} contents would be it."
         ) from None
-    return train.select(inner.indices(train)["test"])
+    return table.select(inner["test"]), table.select(inner["train"])
 
 
 def _labels(table: RatedTable, part: str, *, fewest: int) -> np.ndarray:
@@ -240,7 +283,7 @@ def _pseudo_labelled(
     Crops smaller than the model's teach whole images. The teacher's tokens, where the recipe learns
     from them, are added to `hints`.
     """
-    pseudo = read_pseudo_labels(recipe.table(path))
+    pseudo = read_pseudo_labels(path)
     whole = pseudo.preprocessing.crop < recipe.network.crop
     _check_crops(recipe, path, pseudo.preprocessing, whole=whole)
     rows = of_whole_images(pseudo.rows) if whole else pseudo.rows

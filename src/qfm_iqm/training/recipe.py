@@ -1,4 +1,4 @@
-"""Recipes: everything a training run depends on, as strict typed sections.
+"""Recipes: everything that a model depends on, as strict typed sections.
 
 `recipe_file` reads them from TOML. A recipe is whole once it is built: an unknown key, a wrong
 type, a value out of range or a path that is not there has been refused.
@@ -6,6 +6,7 @@ type, a value out of range or a path that is not there has been refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,7 +14,16 @@ from pydantic import Field, model_validator
 
 from qfm_iqm.image.preprocess import Preprocessing, sizes_fall
 from qfm_iqm.method.config import MethodConfig
-from qfm_iqm.training.recipe_schema import DataConfig, DistillationConfig, Section
+from qfm_iqm.training.recipe_schema import (
+    CardConfig,
+    DataConfig,
+    DistillationConfig,
+    ExportConfig,
+    NSSConfig,
+    PseudoLabelTable,
+    ReferenceConfig,
+    Section,
+)
 
 
 class BackboneConfig(Section):
@@ -126,24 +136,56 @@ class ModelConfig(Section):
         license: terms of the weights, for the card.
         precision: of the weights in the file; they are always computed in float32, and the
             test uses the weights as the file holds them.
+        packed: keep only what training changed of the backbone's public weights, as factors of
+            `backbone.rank`; these weights are fetched when the model is loaded.
+        folder: the finished model is copied there too; None leaves it in `model/` under the run.
     """
 
     name: str = "model"
     description: str = ""
     license: str = ""
     precision: Literal["float32", "float16"] = "float32"
+    packed: bool = False
+    folder: Path | None = None
+
+
+class Teacher(Section):
+    """A model that scores crops for others to learn from: `[teachers.NAME]`.
+
+    In a file it is a model, or a recipe: that of the file `recipe`, or else this very recipe
+    without teachers; its keys in `set` are changed. It learns from the same data and split.
+
+    Attributes:
+        model: a model folder or name; None trains `recipe`, in `teachers/NAME/` under the run.
+        recipe: how the teacher is trained; it may have teachers of its own.
+    """
+
+    model: str | None = None
+    recipe: Recipe | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.model is None) == (self.recipe is None):
+            raise ValueError("a teacher has either a model or a recipe")
+        return self
 
 
 class Recipe(Section):
-    """A whole training run.
+    """A whole model: its training, what it learns from, and what is made of it.
 
     Attributes:
-        protocol: "honest" selects the epoch on the validation part and tests once; "paper" also
-            judges the test part by random crops after each epoch, for the literature's figure:
-            that of its best epoch (`training.paper`).
+        protocol: "validation-selected" selects the epoch on the validation split and tests once;
+            "test-selected" also evaluates the test split by random crops after each epoch, for
+            the literature's figure: that of its best epoch (`training.paper`).
+        teachers: by name.
+        pseudo_labels: tables of crops that the teachers score, by name.
+        nss: the NSS branch; None for none.
+        reference: the reference statistics; None leaves the card without.
+        export: None exports nothing.
+        card: None writes no page.
     """
 
-    protocol: Literal["honest", "paper"] = "honest"
+    protocol: Literal["validation-selected", "test-selected"] = "validation-selected"
     model: ModelConfig = ModelConfig()
     data: DataConfig
     backbone: BackboneConfig
@@ -151,6 +193,51 @@ class Recipe(Section):
     method: MethodConfig = MethodConfig()
     distillation: DistillationConfig = DistillationConfig()
     train: TrainConfig = TrainConfig()
+    teachers: dict[str, Teacher] = Field(default_factory=dict)
+    pseudo_labels: dict[str, PseudoLabelTable] = Field(default_factory=dict)
+    nss: NSSConfig | None = None
+    reference: ReferenceConfig | None = None
+    export: ExportConfig | None = None
+    card: CardConfig | None = None
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        learned = [*self.data.pseudo_labels, *(self.nss.pseudo_labels if self.nss else ())]
+        used = {str(table) for table in learned}
+        asked = {name for table in self.pseudo_labels.values() for name in table.teachers}
+        for key, names, wanted in (
+            ("pseudo_labels", self.pseudo_labels, used),
+            ("teachers", self.teachers, asked | {self.distillation.teacher}),
+        ):
+            if idle := sorted(names.keys() - wanted):
+                raise ValueError(f"nothing uses {key}.{idle[0]}: leave it out")
+            if wrong := [name for name in names if not name.replace("_", "").isalnum()]:
+                raise ValueError(f"{key}: '{wrong[0]}' is no name of letters, digits and '_'")
+        if unknown := sorted(asked - self.teachers.keys()):
+            raise ValueError(f"pseudo_labels: there is no section [teachers.{unknown[0]}]")
+        for table in self.pseudo_labels.values():
+            if table.images != "train" and not self.table(Path(table.images)).exists():
+                raise ValueError(
+                    f"pseudo_labels: there is no {table.images}, nor one under {self.data.root}"
+                )
+        if self.reference is not None:
+            own = self.reference.labels
+            if (own is None) == (self.data.reference == 0):
+                raise ValueError("[reference] needs either data.reference or reference.labels")
+            if own is not None and not self.table(own).is_file():
+                raise ValueError(f"reference.labels: there is no file {own}")
+        if self.model.packed and (
+            self.backbone.tune != "adapters" or self.backbone.weights == "random"
+        ):
+            raise ValueError(
+                "model.packed needs backbone.tune = 'adapters' and public first weights"
+            )
+        if self.export and self.export.photos and not self.table(self.export.photos).is_dir():
+            raise ValueError(f"export.photos: there is no folder {self.export.photos}")
+        for key, path in self.card or ():
+            if key != "page" and path is not None and not path.is_file():
+                raise ValueError(f"card.{key}: there is no file {path}")
+        return self
 
     @model_validator(mode="after")
     def _paths_exist(self) -> Self:
@@ -163,14 +250,13 @@ class Recipe(Section):
             raise ValueError("data.split = 'file' and data.split_file belong together")
         if not data.root.is_dir():
             raise ValueError(f"data.root: there is no folder {data.root}")
-        tables = [("labels", data.labels), ("split_file", self.split_text)]
-        for key, path in tables + [("pseudo_labels", path) for path in data.pseudo_labels]:
+        for key, path in self._tables():
             if path is not None and not self.table(path).is_file():
-                raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
-        if data.validation == 0 and self.protocol != "paper":
+                raise ValueError(f"{key}: there is no file {path}, nor one under data.root")
+        if data.validation == 0 and self.protocol != "test-selected":
             raise ValueError(
                 "data.validation = 0 leaves nothing to select the epoch by: only "
-                "protocol = 'paper' does without"
+                "protocol = 'test-selected' does without"
             )
         unlabelled = self.distillation.unlabelled
         if unlabelled is not None and not self.pool.exists():
@@ -234,6 +320,16 @@ class Recipe(Section):
                 "train.pairs_per_image"
             )
         return self
+
+    def _tables(self) -> Iterator[tuple[str, Path | None]]:
+        """The tables that must be there, with the keys that name them."""
+        yield "data.labels", self.data.labels
+        yield "data.split_file", self.split_text
+        nss = self.nss.pseudo_labels if self.nss else ()
+        for key, paths in (("data", self.data.pseudo_labels), ("nss", nss)):
+            for path in paths:
+                if str(path) not in self.pseudo_labels:
+                    yield f"{key}.pseudo_labels", path
 
     def table(self, path: Path) -> Path:
         """A table's or folder's place: under `data.root` if it is there, else as it stands."""

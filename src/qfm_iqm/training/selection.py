@@ -6,6 +6,7 @@ Images are scored through the engine users score with. Runs in the first process
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,7 @@ from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.evaluation.evaluate import JudgedImages, card_results, judge
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
-from qfm_iqm.model.folder import load_model, save_model
+from qfm_iqm.model.folder import load_model, save_model, save_with_card
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Crops
@@ -73,6 +74,7 @@ class Selection:
         better = srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"])
         if better or self.data.validation is None:
             self.best = {"epoch": epoch, "srcc": srcc}
+            model.card.training |= {"best_epoch": epoch + 1, "validation_srcc": srcc}
             save_model(model, self.folder.best, dtype=self._dtype)
         self.folder.log(kind="validation", epoch=epoch, **figures)
         if self.recipe.protocol == "paper":
@@ -91,21 +93,29 @@ class Selection:
             return {}
         return {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
 
-    def finish(self, part: Literal["validation", "test"]) -> Evaluation:
-        """Judges the best epoch's model by a part, and writes the model folder."""
-        model = load_model(self.folder.best)
+    def finish(
+        self, split: Literal["validation", "test"], network: Path | None = None
+    ) -> Evaluation:
+        """Evaluates a model on a split, and writes the model folder with its figures.
+
+        Args:
+            split: "validation" or "test".
+            network: folder of the model; None takes the best epoch's.
+        """
+        place = network or self.folder.best
+        model = load_model(place)
         freeze(model.network, self.recipe)
-        table = self.data.test if part == "test" else self.data.validation
+        table = self.data.test if split == "test" else self.data.validation
         if table is None:
-            raise RecipeError("data.validation = 0 leaves no validation part to judge by.")
+            raise RecipeError("data.validation = 0 leaves no validation split to evaluate on.")
         evaluation, rows = self._judge(model, table, n_boot=1000)
-        rows.to_csv(self.folder.scores(part))
+        rows.to_csv(self.folder.scores(split))
         evaluation.to_csv(self.folder.results, split_sha256=self.data.split.sha256)
-        model.card.results = card_results(evaluation, f"{self.recipe.data.name} ({part} part)")
-        model.card.training |= {"best_epoch": self.best["epoch"] + 1}
-        save_model(model.cpu(), self.folder.model, dtype=self._dtype)
+        results = card_results(evaluation, f"{self.recipe.data.name} ({split} split)")
+        card = model.card.model_copy(update={"results": results})
+        save_with_card(place, card, self.folder.model)
         self.folder.log(
-            kind=part if part == "test" else "selected",
+            kind=split if split == "test" else "selected",
             **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows},
         )
         return evaluation
@@ -138,7 +148,8 @@ class Selection:
         source: Callable[[str], Crops] | None = None,
         metrics: Sequence[str] = tuple(METRICS),
     ) -> tuple[Evaluation, JudgedImages]:
-        if source is None and self.stems is not None:
+        # The NSS branch takes pixels.
+        if source is None and self.stems is not None and model.network.statistics is None:
             source = self.stems.covering
         return judge(
             model,
@@ -166,5 +177,7 @@ class Selection:
 
     @property
     def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = getattr(torch, self.recipe.model.precision)
+        # What is packed later is not rounded before.
+        packed = self.recipe.model.packed
+        dtype: torch.dtype = getattr(torch, "float32" if packed else self.recipe.model.precision)
         return dtype

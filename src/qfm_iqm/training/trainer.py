@@ -1,8 +1,8 @@
 """The trainer: a recipe in, a model folder out; interrupted and resumed without a trace.
 
 Design choices:
-* The honest protocol (selection.py): the epoch with the best validation SRCC is kept, and the test
-  part is scored once, at the end, with that model.
+* The epoch with the best validation SRCC is kept (selection.py), and the test split is scored
+  once, at the end, with that model.
 * Everything random is drawn from (seed, epoch, place), and the state is written after every
   epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +56,8 @@ class Trainer:
         reporter: shows progress; None is silent.
         unrated: images of Distilled Label Expansion with their pseudo-labels.
         teacher: scores unrated crops as they come, in place of these.
+        pseudo_labels: where the tables lie that the recipe's sections of that name give.
+        replace: whether a run of another recipe in `out` shall be replaced.
 
     Raises:
         RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe or
@@ -72,11 +74,13 @@ class Trainer:
         reporter: Reporter | None = None,
         unrated: Sequence[UnratedImage] = (),
         teacher: QualityNetwork | None = None,
+        pseudo_labels: Mapping[str, Path] | None = None,
+        replace: bool = False,
     ) -> None:
         self.recipe = recipe
-        self.folder = RunFolder(out, recipe, resume=resume)
+        self.folder = RunFolder(out, recipe, resume=resume, replace=replace)
         config = recipe.train
-        self.data = load_data(recipe, unrated)
+        self.data = load_data(recipe, unrated, pseudo_labels)
         if self.folder.resuming:
             self.folder.refuse_another_split(self.data.split)
         torch.manual_seed(config.seed)
@@ -139,12 +143,13 @@ class Trainer:
             stems=self.stems,
         )
 
-    def run(self, *, part: Literal["validation", "test"] = "test") -> Evaluation:
-        """Trains to the end, and tests once.
+    def run(self, *, split: Literal["validation", "test"] = "test") -> Evaluation:
+        """Trains to the end, and tests once; see `train` and `test`."""
+        self.train()
+        return self.test(split)
 
-        Args:
-            part: what the best epoch's model is judged by at the end. "validation" leaves the
-                test part alone: to choose among recipes.
+    def train(self) -> None:
+        """Trains to the end; the best epoch's model lies in `best/`.
 
         Raises:
             InterruptedRunError: on Ctrl-C or a termination signal, with the state saved.
@@ -171,14 +176,41 @@ class Trainer:
                     self.selection.validate(self.model, epoch)
                 self.epoch, self.step = epoch + 1, 0
                 self._save_state()
-            return self._finish(part)
+        best = [self.selection.best]
+        broadcast_object_list(best)  # the first process alone has validated
+        self.selection.best = best[0]
+        if best[0]["epoch"] is None:
+            raise TableError(
+                "No epoch gave scores that differ between validation images, so there is no model "
+                "to test: lower train.lr, or look at the labels."
+            )
+
+    def test(
+        self, split: Literal["validation", "test"] = "test", network: Path | None = None
+    ) -> Evaluation:
+        """Has the first process evaluate and write the model, and tells the others what it found.
+
+        Args:
+            split: what the model is evaluated on. "validation" leaves the test split alone: to
+                choose among recipes.
+            network: folder of the model; None takes the best epoch's.
+
+        Raises:
+            InterruptedRunError: on Ctrl-C or a termination signal.
+        """
+        with self.stopping, closing(self.reporter):
+            first = self.accelerator.is_main_process
+            found = [self.selection.finish(split, network) if first else None]
+            broadcast_object_list(found)
+        assert found[0] is not None
+        return found[0]
 
     def _compute_stems(self) -> None:
         """Has the store hold all that the run will ask for."""
         if self.stems is None or not self.accelerator.is_main_process:
             return
         data = self.data
-        judged = [path for part in data.judged for path in part.paths(data.root)]
+        judged = [path for table in data.held_out for path in table.paths(data.root)]
         drawn = [sample.path for sample in data.samples]
         if self.recipe.protocol == "paper":
             drawn += data.test.paths(data.root)
@@ -252,21 +284,6 @@ class Trainer:
         """The epoch's batches; an image that cannot be read ends them with its sentence."""
         with as_raised_here():
             yield from self.loader
-
-    def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
-        """Has the first process judge and write the model, and tells the others what it found."""
-        told = [self.selection.best]
-        broadcast_object_list(told)  # the first process alone has validated
-        self.selection.best = told[0]
-        if told[0]["epoch"] is None:
-            raise TableError(
-                "No epoch gave scores that differ between validation images, so there is no model "
-                "to test: lower train.lr, or look at the labels."
-            )
-        found = [self.selection.finish(part) if self.accelerator.is_main_process else None]
-        broadcast_object_list(found)
-        assert found[0] is not None
-        return found[0]
 
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:

@@ -21,7 +21,7 @@ METRICS = ("srcc", "plcc", "krcc", "rmse")
 Table = list[dict[str, str]]
 
 
-def model_card(
+def card_page(
     card: ModelCard,
     *,
     degradation: Path | None = None,
