@@ -26,7 +26,7 @@ from torch import Tensor
 
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.matching import match_quality
-from qfm_iqm.method.memory_bank import FeatureMemory, memory_bytes
+from qfm_iqm.method.memory_bank import MemoryBank, memory_bytes
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.objective import Objective
 from qfm_iqm.training.recipe import TrainConfig
@@ -82,7 +82,7 @@ def training_step(kind: str, unrated: int) -> Callable[[], None]:
     optimizer = build_optimizer(network, TrainConfig())
     size = BATCH + unrated
     crops_BCSS, labels_B = torch.rand(size, 3, CROP, CROP), torch.randn(size)
-    rated_B = torch.arange(size) < BATCH
+    supervised_B = torch.arange(size) < BATCH
     contents_B = torch.arange(size)
     if objective.memory is not None:
         entries = config.memory
@@ -90,7 +90,7 @@ def training_step(kind: str, unrated: int) -> Callable[[], None]:
         objective.memory.push(tokens_MND, torch.randn(entries), torch.arange(entries) + size)
 
     def step() -> None:
-        loss = objective(crops_BCSS, labels_B, contents_B, 1.0, rated_B=rated_B)["loss"]
+        loss = objective(crops_BCSS, labels_B, contents_B, 1.0, supervised_B=supervised_B)["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
@@ -105,10 +105,10 @@ def matching_rows(largest: int) -> list[tuple[str, str, float, str]]:
     semantics_BD, labels_B, contents_B = torch.randn(BATCH, WIDTH), torch.randn(BATCH), ids(BATCH)
     entries = 1000
     while entries <= largest:
-        memory = FeatureMemory(entries)
+        memory = MemoryBank(entries)
         memory.push(torch.randn(entries, 1, WIDTH), torch.randn(entries), ids(entries) + BATCH)
 
-        def match(memory: FeatureMemory = memory) -> None:
+        def match(memory: MemoryBank = memory) -> None:
             match_quality(semantics_BD, labels_B, contents_B, memory)
 
         match()

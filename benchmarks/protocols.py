@@ -1,11 +1,11 @@
-"""What the literature's protocol adds to a figure: honest and paper, ten folds, two rated sets.
+"""What the literature's protocol adds to a figure: validation-selected and test-selected, ten folds, two rated sets.
 
     python benchmarks/protocols.py --kodak ../shared/data/kodak --biq2021 ../shared/data/biq2021
 
 Makes the synthetic set (benchmarks/kodak_synthetic.py) in cache/, where it is not there yet, and
 runs `qfm benchmark` on it and on BIQ2021's photos by both protocols. Killed, it goes on where it
 was. QFM_BACKBONE_DIR is the folder of the backbone's weights. Writes
-benchmarks/results/{kodak_synthetic,biq2021_folds}_{honest,paper}_{figures.csv,summary.csv,summary.md}.
+benchmarks/results/{kodak_synthetic,biq2021_folds}_{validation-selected,test-selected}_{figures.csv,summary.csv,summary.md}.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
         "biq2021_folds": [f"data.root={arguments.biq2021.resolve()}", "--allow-leaks"],
     }
     for name, options in sets.items():
-        for protocol in ("honest", "paper"):
+        for protocol in ("validation-selected", "test-selected"):
             if arguments.only in (None, name):
                 command = [sys.executable, "-m", "qfm_iqm", "benchmark", f"recipes/{name}.toml"]
                 command += ["--protocol", protocol, "--folds", str(arguments.folds)]

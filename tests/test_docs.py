@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qfm_iqm.model.folder import load_card
 from qfm_iqm.model.card_page import card_page
+from qfm_iqm.model.folder import load_card
 from qfm_iqm.training.recipe_file import check_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -78,18 +78,18 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
     stem = recipe_of(name).stem
     answer = qfm(
         "benchmark", recipe_of(name), "--folds", 2, "--out", out, "--results", results,
-        "--protocol", "paper" if name in PAPER else "honest", *tiny(root),
+        "--protocol", "test-selected" if name in PAPER else "validation-selected", *tiny(root),
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert "| all | honest | whole | 2 |" in answer.out
+    assert "| all | validation-selected | whole | 2 |" in answer.out
     if name in PAPER:
         card = json.loads((out / "all/fold0/model/card.json").read_text())
         squeeze = None if name == "csiq" else [512, 384]
         assert card["preprocessing"].get("squeeze") == squeeze
-        assert "| all | paper (optimistic) | whole | 2 |" in answer.out
+        assert "| all | test-selected (optimistic) | whole | 2 |" in answer.out
     beside = ("DeepEns", 1) if name == "biq2021" else ("QFM-IQM", 10)
     assert "| {} | published | whole | {} |".format(*beside) in answer.out
-    protocol = "paper" if name in PAPER else "honest"
+    protocol = "test-selected" if name in PAPER else "validation-selected"
     assert (results / f"{stem}_{protocol}_summary.csv").is_file()
     figures = rows_of(results / f"{stem}_{protocol}_figures.csv")
     splits = [
@@ -131,7 +131,11 @@ def test_the_authors_split_is_used_where_it_is_marked(official_trees, tmp_path):
 
 def planned(root, out):
     plan = plan_benchmark(
-        recipe_of("livefb"), out, protocol="honest", folds=None, changes=[f"data.root='{root}'"]
+        recipe_of("livefb"),
+        out,
+        protocol="validation-selected",
+        folds=None,
+        changes=[f"data.root='{root}'"],
     )
     return [fold.recipe.data.split for fold in plan]
 
@@ -178,8 +182,8 @@ def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
         *tiny(official_trees["livefb"][0]),
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert "| 40% | honest | whole | 1 |" in answer.out
-    assert "| all | honest | whole | 1 |" in answer.out
+    assert "| 40% | validation-selected | whole | 1 |" in answer.out
+    assert "| all | validation-selected | whole | 1 |" in answer.out
     parts = [(out / share / "fold0/split.txt").read_text() for share in ("40", "all")]
     assert parts[0] == parts[1]  # fewer labels to learn from, the same images to judge by
     answer = qfm("curve", recipe_of("livefb"), "--shares", "a lot")
@@ -193,7 +197,9 @@ def test_a_curve_is_of_five_shares_unless_others_are_asked_for(qfm, official_tre
         *tiny(official_trees["livefb"][0]),
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    settings = [line.split()[1] for line in answer.out.splitlines() if "| honest |" in line]
+    settings = [
+        line.split()[1] for line in answer.out.splitlines() if "| validation-selected |" in line
+    ]
     assert settings == ["20%", "40%", "60%", "80%", "all"]
 
 
@@ -205,7 +211,7 @@ def test_folds_of_others_are_benchmarked_in_one_command(qfm, official_trees, tmp
     command = ["benchmark", recipe_of("livec"), "--out", tmp_path / "out", *tiny(root)]
     answer = qfm(*command, "--splits", splits)
     assert answer.code == 0, answer.err
-    assert "| all | honest | whole | 2 |" in answer.out
+    assert "| all | validation-selected | whole | 2 |" in answer.out
     assert {row["split_sha256"] for row in rows_of(tmp_path / "out/figures.csv")} == digests
 
 

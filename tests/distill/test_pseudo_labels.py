@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from qfm_iqm.distill.pseudo_labels import read_pseudo_labels, tokens_beside, write_pseudo_labels
-from qfm_iqm.distill.teacher import PseudoLabel, Teaching, pseudo_label
+from qfm_iqm.distill.teacher import PseudoLabel, PseudoLabelConfig, pseudo_label
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.folder import load_model
 
 CROP = 48
-ASKED = Teaching(extra_crops=1, chains=1, grid=3)
+ASKED = PseudoLabelConfig(extra_crops=1, chains=1, grid=3)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 from qfm_iqm.distill.teacher import (
     CHAINS,
     PseudoLabel,
-    Teaching,
+    PseudoLabelConfig,
     of_whole_images,
     pseudo_label,
 )
@@ -49,7 +49,7 @@ def photos(tmp_path_factory):
 def answers_of(teacher, photos, *, workers=0, **options):
     root, pixels = photos
     images = [(name, f"content of {name}", root / name) for name in pixels]
-    return list(pseudo_label(teacher, images, Teaching(**options), workers=workers))
+    return list(pseudo_label(teacher, images, PseudoLabelConfig(**options), workers=workers))
 
 
 def labels_of(teacher, photos, **options):

@@ -15,7 +15,7 @@ from qfm_iqm.method.matching import (
     match_random,
     match_semantics,
 )
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.memory_bank import MemoryBank
 
 WIDTH = 5
 
@@ -59,7 +59,7 @@ def draw_case(seed, crops, entries, contents, spread):
     def labels(n):
         return torch.tensor(draw.integers(-spread, spread + 1, n) / 8, dtype=torch.float32)
 
-    memory = FeatureMemory(max(1, entries - 2))  # it has wrapped around
+    memory = MemoryBank(max(1, entries - 2))  # it has wrapped around
     tokens = torch.tensor(draw.normal(size=(entries, 3, WIDTH)), dtype=torch.float32)
     memory.push(tokens, labels(entries), torch.tensor(draw.integers(0, contents, entries)))
     semantics = torch.tensor(draw.normal(size=(crops, WIDTH)), dtype=torch.float32)
@@ -101,7 +101,7 @@ def test_matches_are_those_of_a_triple_loop(
 def one_hot_memory():
     """Four entries, with cosines 1, 0.6, -1 and 0 to (1, 0)."""
     class_tokens = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0], [0.0, 1.0]])
-    memory = FeatureMemory(4)
+    memory = MemoryBank(4)
     memory.push(
         torch.stack([class_tokens, torch.zeros(4, 2)], 1),
         torch.tensor([0.0, 0.2, 3.0, 0.2]),
@@ -196,7 +196,7 @@ def chi_square(counts, expected=None):
 def crowd():
     """A memory of 20 entries, 5 of them of content 3, and what one crop asks."""
     draw = np.random.default_rng(6)
-    memory = FeatureMemory(20)
+    memory = MemoryBank(20)
     contents = torch.arange(20) % 4
     labels = torch.tensor(np.where(np.arange(20) < 12, 0.0, 2.0), dtype=torch.float32)
     tokens = torch.tensor(draw.normal(size=(20, 2, WIDTH)), dtype=torch.float32)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qfm_iqm.method.memory_bank import FeatureMemory, memory_bytes
+from qfm_iqm.method.memory_bank import MemoryBank, memory_bytes
 
 TOKENS, WIDTH = 3, 4
 
@@ -37,7 +37,7 @@ def entries(memory):
 @given(capacity=st.integers(1, 7), sizes=st.lists(st.integers(1, 16), min_size=1, max_size=8))
 @settings(deadline=None)
 def test_holds_the_last_entries_pushed_as_a_list_would(capacity, sizes):
-    memory, pushed = FeatureMemory(capacity), []
+    memory, pushed = MemoryBank(capacity), []
     for size in sizes:
         tokens, labels, contents = batch(len(pushed), size)
         memory.push(tokens, labels, contents)
@@ -59,11 +59,11 @@ def test_holds_the_last_entries_pushed_as_a_list_would(capacity, sizes):
 )
 @settings(deadline=None)
 def test_a_restored_memory_goes_on_identically(capacity, before, after):
-    memory, first = FeatureMemory(capacity), 0
+    memory, first = MemoryBank(capacity), 0
     for size in before:
         memory.push(*batch(first, size))
         first += size
-    restored = FeatureMemory(capacity)
+    restored = MemoryBank(capacity)
     restored.push(*batch(10_000, 2))  # whatever it held is gone
     restored.load_state_dict(memory.state_dict())
     assert len(restored) == len(memory)
@@ -80,7 +80,7 @@ def test_a_restored_memory_goes_on_identically(capacity, before, after):
 def test_a_restored_memory_follows_the_network_to_its_device():
     # A state is read onto the CPU; the next batch comes from wherever the network runs. "meta"
     # is the one other device that every machine has.
-    memory = FeatureMemory(4)
+    memory = MemoryBank(4)
     memory.push(*batch(0, 3))
     memory.push(*(tensor.to("meta") for tensor in batch(3, 3)))
     assert memory.tokens_MND.device.type == "meta"
@@ -88,7 +88,7 @@ def test_a_restored_memory_follows_the_network_to_its_device():
 
 
 def test_what_is_kept_is_detached():
-    memory = FeatureMemory(2)
+    memory = MemoryBank(2)
     tokens, labels, contents = batch(0, 2)
     memory.push(tokens.requires_grad_(), labels.requires_grad_(), contents)
     assert not memory.tokens_MND.requires_grad
@@ -97,17 +97,17 @@ def test_what_is_kept_is_detached():
 
 
 def test_empty_and_impossible_memories():
-    memory = FeatureMemory(3)
+    memory = MemoryBank(3)
     assert len(memory) == 0
     with pytest.raises(ValueError, match="empty"):
         _ = memory.tokens_MND
     with pytest.raises(ValueError, match="at least one entry, not 0"):
-        FeatureMemory(0)
+        MemoryBank(0)
 
 
 @pytest.mark.parametrize(("capacity", "tokens", "width"), [(1, 1, 1), (7, 3, 4), (64, 197, 192)])
 def test_memory_bytes_are_those_of_the_arrays_of_a_full_memory(capacity, tokens, width):
-    memory = FeatureMemory(capacity)
+    memory = MemoryBank(capacity)
     memory.push(torch.zeros(capacity, tokens, width), torch.zeros(capacity), torch.arange(capacity))
     arrays = memory.tokens_MND, memory.labels_M, memory.contents_M
     held = sum(array.element_size() * array.nelement() for array in arrays)
@@ -120,7 +120,7 @@ def test_the_memory_of_the_paper_scale_takes_what_arithmetic_says():
 
 
 def test_a_batch_of_nothing_changes_nothing():
-    memory = FeatureMemory(3)
+    memory = MemoryBank(3)
     memory.push(*(tensor[:0] for tensor in batch(0, 1)))
     assert len(memory) == 0
     memory.push(*batch(0, 2))
@@ -134,10 +134,10 @@ CAPACITIES = (3, 8, 11, 100)
 SIZES = (2, 3, 1, 4, 5)  # entries that each rank pushes, step by step
 
 PUSHES = f"""
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.memory_bank import MemoryBank
 result = {{}}
 for capacity in {CAPACITIES}:
-    memory = FeatureMemory(capacity)
+    memory = MemoryBank(capacity)
     for step in range({len(SIZES)}):
         memory.push(*(given[f"{{name}}_{{step}}_{{rank}}"] for name in ("tokens", "labels", "ids")))
     result[f"tokens_{{capacity}}"] = memory.tokens_MND

@@ -15,7 +15,7 @@ from qfm_iqm.metrics.published import Published, published, published_cross
 VALUES = [0.9, 0.7, 0.85, 0.8]
 
 
-def figures(protocol="honest", part="whole", metric="srcc", values=VALUES):
+def figures(protocol="validation-selected", part="whole", metric="srcc", values=VALUES):
     return [
         FoldFigure("all", protocol, fold, part, metric, value, 10, 3, f"{fold}b" * 32)
         for fold, value in enumerate(values)
@@ -23,9 +23,13 @@ def figures(protocol="honest", part="whole", metric="srcc", values=VALUES):
 
 
 def test_median_and_spread_over_folds():
-    found = summarise([*figures(), *figures("paper"), *figures(metric="plcc", values=[0.5])])
+    found = summarise(
+        [*figures(), *figures("test-selected"), *figures(metric="plcc", values=[0.5])]
+    )
     assert [(one.protocol, one.metric, one.folds) for one in found] == [
-        ("honest", "srcc", 4), ("paper", "srcc", 4), ("honest", "plcc", 1),
+        ("validation-selected", "srcc", 4),
+        ("test-selected", "srcc", 4),
+        ("validation-selected", "plcc", 1),
     ]  # fmt: skip
     first = found[0]
     assert first.median == statistics.median(VALUES)
@@ -50,12 +54,12 @@ def test_tables_are_written_to_the_last_digit(tmp_path):
 
 def test_the_table_marks_what_is_optimistic_and_what_is_unconfirmed():
     rows = summarise(
-        [*figures(), *figures("paper"), *figures(part="blur"), *figures(metric="plcc")]
+        [*figures(), *figures("test-selected"), *figures(part="blur"), *figures(metric="plcc")]
     )
     beside = [Published("A", "csiq", 0.9, 0.91), Published("B", "csiq", 0.954, 0.965, True)]
     text = summary_table(rows, beside)
-    assert "| all | honest | whole | 4 | 0.8250 (0.0854) | 0.8250 (0.0854) |" in text
-    assert "| all | paper (optimistic) | whole | 4 | 0.8250 (0.0854) |  |" in text
+    assert "| all | validation-selected | whole | 4 | 0.8250 (0.0854) | 0.8250 (0.0854) |" in text
+    assert "| all | test-selected (optimistic) | whole | 4 | 0.8250 (0.0854) |  |" in text
     assert "| A | published | whole | 10 | 0.900 | 0.910 |" in text
     assert "| B | published | whole | 10 | 0.954? | 0.965? |" in text
     splits = ", ".join(f"{fold}b" * 6 for fold in range(4))

@@ -7,9 +7,9 @@ import pytest
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import LabelUnits, ModelCard, ResultRow
+from qfm_iqm.model.card_page import card_page
 from qfm_iqm.model.network import NetworkConfig
 from qfm_iqm.model.reference import Interval, Meaning, Usual
-from qfm_iqm.model.card_page import card_page
 
 
 def row(part, value, metric="srcc", images=100):

@@ -150,7 +150,7 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
 
     def begun(recipe, name):
         trainer = prepare(recipe, tmp_path / name, resume=False, reporter=Reporter(None))
-        rated = trainer.data.rated
+        rated = trainer.data.supervised
         drawn = []
         for epoch in range(2):
             trainer.dataset.epoch = trainer.order.epoch = epoch
@@ -163,7 +163,7 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
         begun(recipe, name)
         for recipe, name in ((plain, "one"), (taught, "two"), (other_seed, "three"))
     )
-    assert len(dle.data.samples) > dle.data.rated
+    assert len(dle.data.samples) > dle.data.supervised
     for key, value in weights.items():
         assert torch.equal(value, their_weights[key]), key
     for (own, crops), (their, their_crops) in zip(drawn, theirs, strict=True):

@@ -36,7 +36,7 @@ def epoch_of(
     dataset = CropDataset(samples, CROP, seed=seed, **options)
     if filled:
         dataset.fill()
-    rated = sum(sample.rated for sample in samples)
+    rated = sum(sample.supervised for sample in samples)
     order = EpochOrder(
         rated, 8, unrated=len(samples) - rated, unrated_batch=unrated_batch, seed=seed
     )
@@ -235,7 +235,9 @@ def test_the_last_short_batch_is_dropped_but_never_the_only_one(length, size, ba
 @pytest.fixture(scope="module")
 def mixed(samples, unrated_folder):
     paths = sorted(unrated_folder.glob("*.jpg"))
-    return samples + [Sample(path, 100.0 + i, 50 + i, rated=False) for i, path in enumerate(paths)]
+    return samples + [
+        Sample(path, 100.0 + i, 50 + i, supervised=False) for i, path in enumerate(paths)
+    ]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -312,11 +314,11 @@ def test_a_mirrored_crop_comes_with_mirrored_tokens(rated_set, tmp_path):
             flipped = not torch.equal(one.crop, window)
             assert torch.equal(one.crop, window.flip(-1) if flipped else window)
             expected = tokens[row].flip(1) if flipped else tokens[row]
-            assert torch.equal(one.hint, expected.reshape(4, 3).float())
+            assert torch.equal(one.teacher_tokens, expected.reshape(4, 3).float())
             seen.add(flipped)
         # A crop without tokens has none to learn from, and fits into the same batch.
-        assert dataset[2][0].hint.shape == (4, 3)
-        assert dataset[2][0].hint.isnan().all()
+        assert dataset[2][0].teacher_tokens.shape == (4, 3)
+        assert dataset[2][0].teacher_tokens.isnan().all()
     assert seen == {True, False}
 
 

@@ -31,7 +31,7 @@ def test_folds_are_numbered_splits_and_seeds(recipe_file, tmp_path):
     plan = plan_benchmark(
         recipe_file,
         tmp_path,
-        protocol="paper",
+        protocol="test-selected",
         folds=3,
         shares=(0.5, 1.0),
         changes=["train.lr=1e-3"],
@@ -42,11 +42,13 @@ def test_folds_are_numbered_splits_and_seeds(recipe_file, tmp_path):
     for fold in plan:
         assert fold.recipe.data.split_seed == fold.recipe.train.seed == fold.number
         assert fold.recipe.data.train_share == (0.5 if fold.setting == "50%" else 1)
-        assert fold.recipe.protocol == "paper"
+        assert fold.recipe.protocol == "test-selected"
         assert not fold.recipe.train.warmup_prefix
         assert fold.recipe.train.lr == 1e-3
     assert len({fold.folder for fold in plan}) == 6
-    assert len(plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=None)) == 10
+    assert (
+        len(plan_benchmark(recipe_file, tmp_path, protocol="validation-selected", folds=None)) == 10
+    )
 
 
 def test_the_authors_split_is_one_run_unless_folds_are_asked_for(
@@ -55,37 +57,48 @@ def test_the_authors_split_is_one_run_unless_folds_are_asked_for(
     content = recipe_content()
     content["data"] = {"root": str(official_trees["koniq10k"][0]), "dataset": "koniq10k"}
     file = write_recipe(content, tmp_path / "koniq.toml")
-    (only,) = plan_benchmark(file, tmp_path / "out", protocol="paper", folds=None)
+    (only,) = plan_benchmark(file, tmp_path / "out", protocol="test-selected", folds=None)
     assert only.recipe.data.split == "official"
     assert only.recipe.network.squeeze == (512, 384)
-    folds = plan_benchmark(file, tmp_path / "out", protocol="honest", folds=2)
+    folds = plan_benchmark(file, tmp_path / "out", protocol="validation-selected", folds=2)
     assert [fold.recipe.data.split for fold in folds] == ["content"] * 2
     assert folds[0].recipe.network.squeeze is None
     split = tmp_path / "split.txt"
     split.write_text(Split(("a",), ("b",), ("c",), "by hand").to_text())
     changes = ['data.split="file"', f'data.split_file="{split}"']
-    assert len(plan_benchmark(file, tmp_path, protocol="honest", folds=None, changes=changes)) == 1
+    assert (
+        len(
+            plan_benchmark(
+                file, tmp_path, protocol="validation-selected", folds=None, changes=changes
+            )
+        )
+        == 1
+    )
     with pytest.raises(RecipeError, match="one fold: leave --folds out"):
-        plan_benchmark(file, tmp_path, protocol="honest", folds=2, changes=changes)
+        plan_benchmark(file, tmp_path, protocol="validation-selected", folds=2, changes=changes)
 
 
 def test_impossible_folds_and_shares_are_refused(recipe_file, tmp_path):
     with pytest.raises(RecipeError, match="at least 1, but 0"):
-        plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=0)
+        plan_benchmark(recipe_file, tmp_path, protocol="validation-selected", folds=0)
     for shares in ((0.0, 1.0), (1.2,), (0.5, 0.5)):
         with pytest.raises(RecipeError, match="above 0 up to 1, each once"):
-            plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=1, shares=shares)
+            plan_benchmark(
+                recipe_file, tmp_path, protocol="validation-selected", folds=1, shares=shares
+            )
 
 
 @pytest.mark.parametrize(
     "change",
-    ["data.split_seed=7", "train.seed=3", "data.train_share=0.5", "protocol=paper",
+    ["data.split_seed=7", "train.seed=3", "data.train_share=0.5", "protocol=test-selected",
      "train.warmup_prefix=false"],
 )  # fmt: skip
 def test_what_a_benchmark_sets_itself_cannot_be_set(recipe_file, tmp_path, change):
     """Else every fold would be the same one, or one protocol would pass for the other."""
     with pytest.raises(RecipeError, match=f"^--set {change.partition('=')[0]} has no place here"):
-        plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=2, changes=[change])
+        plan_benchmark(
+            recipe_file, tmp_path, protocol="validation-selected", folds=2, changes=[change]
+        )
 
 
 def test_the_habits_of_the_literature_cannot_be_set_either(
@@ -95,14 +108,16 @@ def test_the_habits_of_the_literature_cannot_be_set_either(
     content["data"] = {"root": str(official_trees["koniq10k"][0]), "dataset": "koniq10k"}
     file = write_recipe(content, tmp_path / "koniq.toml")
     changes = ["network.shorter_side=64"]
-    plan_benchmark(file, tmp_path, protocol="honest", folds=2, changes=changes)
+    plan_benchmark(file, tmp_path, protocol="validation-selected", folds=2, changes=changes)
     with pytest.raises(RecipeError, match=r"--set network\.shorter_side has no place here"):
-        plan_benchmark(file, tmp_path, protocol="paper", folds=2, changes=changes)
+        plan_benchmark(file, tmp_path, protocol="test-selected", folds=2, changes=changes)
 
 
 def test_each_share_has_a_folder_of_its_own_and_leaves_images(recipe_file, tmp_path):
     def planned(*shares):
-        return plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=1, shares=shares)
+        return plan_benchmark(
+            recipe_file, tmp_path, protocol="validation-selected", folds=1, shares=shares
+        )
 
     plan = planned(0.25, 0.254, 0.255, 1.0)
     assert [fold.setting for fold in plan] == ["25%", "25.4%", "25.5%", "all"]
@@ -115,7 +130,7 @@ def test_each_share_has_a_folder_of_its_own_and_leaves_images(recipe_file, tmp_p
 
 def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    plan = plan_benchmark(recipe_file, out, protocol="paper", folds=2)
+    plan = plan_benchmark(recipe_file, out, protocol="test-selected", folds=2)
     summaries = run_benchmark(plan, out, SILENT)
     figures = rows_of(out / "figures.csv")
     for fold in plan:
@@ -129,30 +144,38 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
             (r["part"], r["metric"]): r["value"] for r in rows_of(fold.folder / "results.csv")
         }
         honest = {
-            (row["part"], row["metric"]): row["value"] for row in own if row["protocol"] == "honest"
+            (row["part"], row["metric"]): row["value"]
+            for row in own
+            if row["protocol"] == "validation-selected"
         }
         assert honest == {key: value for key, value in results.items() if value}
         log = [json.loads(line) for line in (fold.folder / "log.jsonl").read_text().splitlines()]
-        best = max(entry["whole/srcc"] for entry in log if entry["kind"] == "paper")
+        best = max(entry["whole/srcc"] for entry in log if entry["kind"] == "test-selected")
         (paper,) = [
             row for row in own
-            if (row["protocol"], row["part"], row["metric"]) == ("paper", "whole", "srcc")
+            if (row["protocol"], row["part"], row["metric"]) == ("test-selected", "whole", "srcc")
         ]  # fmt: skip
         assert float(paper["value"]) == best
         assert paper["images"] == str(card.training["images"]["test"])
     digests = {row["split_sha256"] for row in figures}
     assert len(digests) == 2
-    assert {(one.protocol, one.folds) for one in summaries} == {("honest", 2), ("paper", 2)}
+    assert {(one.protocol, one.folds) for one in summaries} == {
+        ("validation-selected", 2),
+        ("test-selected", 2),
+    }
     text = (out / "summary.md").read_text()
-    assert "| all | paper (optimistic) | whole | 2 |" in text
+    assert "| all | test-selected (optimistic) | whole | 2 |" in text
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("model/*")}
     run_benchmark(plan, out, SILENT)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model/*")} == before
     # What is there is not passed for what another recipe, or other data, would give.
-    options = {"protocol": "paper", "folds": 2}
+    options = {"protocol": "test-selected", "folds": 2}
     plan_benchmark(recipe_file, out, **options)
-    for other in (options | {"changes": ["train.epochs=1"]}, options | {"protocol": "honest"}):
+    for other in (
+        options | {"changes": ["train.epochs=1"]},
+        options | {"protocol": "validation-selected"},
+    ):
         with pytest.raises(RecipeError, match="holds a run of another recipe"):
             plan_benchmark(recipe_file, out, **other)
     root = shutil.copytree(plan[0].recipe.data.root, tmp_path / "moved")
@@ -171,11 +194,13 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
 
 def test_a_run_that_selects_nothing_gives_no_honest_figure(recipe_file, tmp_path):
     changes = ["data.validation=0", "train.epochs=1"]
-    with pytest.raises(RecipeError, match="only protocol = 'paper' does without"):
-        plan_benchmark(recipe_file, tmp_path, protocol="honest", folds=1, changes=changes)
-    plan = plan_benchmark(recipe_file, tmp_path, protocol="paper", folds=1, changes=changes)
+    with pytest.raises(RecipeError, match="only protocol = 'test-selected' does without"):
+        plan_benchmark(
+            recipe_file, tmp_path, protocol="validation-selected", folds=1, changes=changes
+        )
+    plan = plan_benchmark(recipe_file, tmp_path, protocol="test-selected", folds=1, changes=changes)
     summaries = run_benchmark(plan, tmp_path, SILENT)
-    assert {one.protocol for one in summaries} == {"paper"}
+    assert {one.protocol for one in summaries} == {"test-selected"}
     (row,) = [row for row in rows_of(tmp_path / "figures.csv")
               if (row["part"], row["metric"]) == ("whole", "srcc")]  # fmt: skip
     assert row["images"] == "8"
@@ -186,7 +211,7 @@ def test_a_folder_of_splits_is_a_fold_each(recipe_file, tmp_path):
     made = [split_by_content(table, test=0.2, validation=0.2, seed=seed) for seed in (7, 8)]
     write_folds(made, tmp_path / "theirs")
     changes = ['data.split="file"', f'data.split_file="{tmp_path / "theirs"}"']
-    options = {"protocol": "honest", "changes": [*changes, "train.epochs=1"]}
+    options = {"protocol": "validation-selected", "changes": [*changes, "train.epochs=1"]}
     out = tmp_path / "out"
     plan = plan_benchmark(recipe_file, out, folds=None, **options)
     assert [rated_split(fold.recipe)[1] for fold in plan] == made

@@ -69,7 +69,7 @@ def test_training_may_start_from_a_whole_model(build, by_folder):
     model = build(**options, network__width=192)[1]
     whole = load_model("default").network.state_dict()
     start = {key: value for key, value in whole.items() if not key.startswith("statistics.")}
-    assert len(start) < len(whole)  # its second opinion is not trained, and not begun with
+    assert len(start) < len(whole)  # its NSS branch is not trained, and not begun with
     state = model.network.state_dict()
     assert state.keys() == start.keys()
     own = {"scale.mean", "scale.std"}  # the labels', which these are not the default model's

@@ -198,7 +198,7 @@ def test_smaller_crops_teach_whole_images_at_places_that_are_drawn(
     )
     assert data.left_out == 16 * 2
     assert len(data.samples) == 24 * (3 + 1)
-    assert all(sample.fixed is None and sample.hint is None for sample in data.samples)
+    assert all(sample.fixed is None and sample.teacher_tokens is None for sample in data.samples)
     found = {(sample.label, sample.degraded) for sample in data.samples}
     assert found == {(42.0, None), (32.0, ("blur", 2))}
 
@@ -254,11 +254,11 @@ def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
         UnratedImage(unrated_folder / "unrated02.jpg", known, 200.0),
     ]
     data = load_data(recipe, unrated)
-    assert data.rated == plain.rated == len(plain.samples) == 24 * 3
-    assert data.samples[: data.rated] == plain.samples
-    assert all(sample.rated for sample in plain.samples)
-    added = data.samples[data.rated :]
-    assert [(s.path, s.label, s.rated, s.fixed) for s in added] == [
+    assert data.supervised == plain.supervised == len(plain.samples) == 24 * 3
+    assert data.samples[: data.supervised] == plain.samples
+    assert all(sample.supervised for sample in plain.samples)
+    added = data.samples[data.supervised :]
+    assert [(s.path, s.label, s.supervised, s.fixed) for s in added] == [
         (image.path, image.score, False, None) for image in unrated
     ]
     ids = {sample.content for sample in plain.samples}

@@ -13,7 +13,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import covering_crops, fit
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.training.batches import CropDataset, Sample
-from qfm_iqm.training.feature_cache import StemStore, _stem_hash, fixed_crop
+from qfm_iqm.training.feature_cache import FeatureCache, _stem_hash, fixed_crop
 
 
 def as_they_come(items, total):
@@ -28,7 +28,7 @@ def model(build_model):
 
 
 def store_of(model, folder, crops=3, flip=True):
-    return StemStore(folder, model, fixed_crops=crops, flip=flip)
+    return FeatureCache(folder, model, fixed_crops=crops, flip=flip)
 
 
 def test_drawn_tokens_are_those_of_the_crops_training_cuts(model, photo_folder, tmp_path):
@@ -37,7 +37,7 @@ def test_drawn_tokens_are_those_of_the_crops_training_cuts(model, photo_folder, 
     options = {"seed": 5, "fixed_crops": 3}
     preprocessing = model.card.preprocessing
     cut = CropDataset(samples, preprocessing, **options)
-    kept = CropDataset(samples, preprocessing, **options, stems=store_of(model, tmp_path))
+    kept = CropDataset(samples, preprocessing, **options, features=store_of(model, tmp_path))
     for index in range(len(samples)):
         crop = cut[index][0].crop.float()[None] / 255
         with torch.inference_mode():
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(model, photo_fo
     paths = sorted(photo_folder.iterdir())[:3]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
-    store = store_of(model, tmp_path / "stems")
+    store = store_of(model, tmp_path / "features")
     with pytest.raises(ImageError, match=r"cannot read '.*broken\.jpg'"):
         store.fill([], [broken], as_they_come)
     done = []
@@ -117,7 +117,7 @@ def test_another_stem_preprocessing_or_image_finds_nothing(build_model, photo_fo
         model.network.encoder.freeze(blocks)
         with torch.no_grad():
             model.network.encoder.backbone.pos_embed += shift
-        store_of(model, tmp_path / "stems").fill([path], [], note)
+        store_of(model, tmp_path / "features").fill([path], [], note)
 
     fill()
     fill(seed=1)
@@ -143,8 +143,8 @@ def test_a_damaged_file_is_made_again(model, photo_folder, tmp_path):
 def test_an_unreadable_image_is_named(model, tmp_path):
     (tmp_path / "no.jpg").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"no\.jpg"):
-        store_of(model, tmp_path / "stems").fill([tmp_path / "no.jpg"], [], as_they_come)
-    assert list(Path(tmp_path / "stems").rglob("*.safetensors")) == []
+        store_of(model, tmp_path / "features").fill([tmp_path / "no.jpg"], [], as_they_come)
+    assert list(Path(tmp_path / "features").rglob("*.safetensors")) == []
 
 
 def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
@@ -160,11 +160,11 @@ def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
 def test_the_drawn_crops_of_an_image_are_a_source_for_a_scorer(model, photo_folder, tmp_path):
     store = store_of(model, tmp_path)
     path = sorted(photo_folder.iterdir())[1]
-    found = store.drawn_crops(path, 2)
+    found = store.random_fixed_crops(path, 2)
     assert len(found.pixels) == 2
-    assert len(store.drawn_crops(path, 10).pixels) == 3
+    assert len(store.random_fixed_crops(path, 10).pixels) == 3
     for place, tokens in enumerate(found.pixels):
-        assert torch.equal(tokens, store.drawn(path, place))
+        assert torch.equal(tokens, store.random(path, place))
     assert (found.height, found.width) == read_image(path).shape[-2:]
 
 

@@ -41,7 +41,7 @@ def batches(count=3, size=6, contents=4, unrated=0):
 
 def step(objective, batch, epoch, **options):
     *asked, rated = batch
-    return objective(*asked, epoch, rated_B=rated, **options)
+    return objective(*asked, epoch, supervised_B=rated, **options)
 
 
 def smooth_l1(pairs):
@@ -215,16 +215,16 @@ def test_the_cases_above_meet_near_matches_and_fallbacks(network):
 def test_a_teachers_tokens_are_learned_by_their_weight(network, kind):
     width, teacher_width = network.encode(torch.zeros(1, 3, 32, 32).double()).shape[-1], 5
     plain, taught = (
-        Objective(network, MethodConfig(kind=kind, w_tokens=weight), hint_width=wide).double()
+        Objective(network, MethodConfig(kind=kind, w_tokens=weight), teacher_width=wide).double()
         for weight, wide in ((0.0, None), (0.7, teacher_width))
     )
     batch = next(batches())
     tokens = network.encode(batch[0])[:, 1:].detach().numpy()
     hints = np.random.default_rng(3).normal(size=(*tokens.shape[:2], teacher_width))
     hints[[1, 4]] = np.nan  # crops that the teacher said nothing of
-    found = step(taught, batch, 1.0, hints_BND=torch.tensor(hints))
+    found = step(taught, batch, 1.0, teacher_tokens_BND=torch.tensor(hints))
 
-    weight, bias = (p.detach().numpy() for p in taught.hints.project.parameters())
+    weight, bias = (p.detach().numpy() for p in taught.distillation.project.parameters())
     total = count = 0
     for b in (0, 2, 3, 5):
         for n in range(tokens.shape[1]):
@@ -303,7 +303,7 @@ def test_crops_without_a_word_about_them_are_rated(network):
     *asked, _ = next(batches())
     config = MethodConfig(kind="qfm", w_pl=1.0)
     found = Objective(network, config)(*asked, 1.0)
-    said = Objective(network, config)(*asked, 1.0, rated_B=torch.ones(6, dtype=torch.bool))
+    said = Objective(network, config)(*asked, 1.0, supervised_B=torch.ones(6, dtype=torch.bool))
     assert found.keys() == said.keys() == {"loss", "regression", "qcc", "fallback", "unmatched"}
     assert found["loss"].item() == said["loss"].item()
 
@@ -489,7 +489,7 @@ for step in range(3):
     batch = {{n: given[f"{{n}}_{{step}}_{{rank}}"] for n in ("crops", "labels", "ids", "rated")}}
     optimizer.zero_grad()
     parallel(
-        batch["crops"], batch["labels"], batch["ids"], step + 1.0, rated_B=batch["rated"]
+        batch["crops"], batch["labels"], batch["ids"], step + 1.0, supervised_B=batch["rated"]
     )["loss"].backward()
     optimizer.step()
 result = {{**network.state_dict(), "memory": objective.memory.tokens_MND}}

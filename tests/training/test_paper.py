@@ -17,10 +17,10 @@ from qfm_iqm.training.trainer import Trainer
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, make_recipe):
     """A short run by the literature's protocol, and its folder."""
-    out = tmp_path_factory.mktemp("paper") / "run"
+    out = tmp_path_factory.mktemp("test-selected") / "run"
     recipe = make_recipe(
         train__epochs=3, train__crops_per_image=2, data__group="subset", train__schedule="step"
-    ).model_copy(update={"protocol": "paper"})
+    ).model_copy(update={"protocol": "test-selected"})
     return Trainer(recipe, out), out
 
 
@@ -30,7 +30,7 @@ def entries(out, kind):
 
 
 def test_habits_are_keys_of_recipes_and_squeeze_two_datasets(make_recipe):
-    assert habits(None) == {"protocol": "paper", "train.warmup_prefix": False}
+    assert habits(None) == {"protocol": "test-selected", "train.warmup_prefix": False}
     for name in ("koniq10k", "spaq"):
         assert habits(name)["network.squeeze"] == [512, 384]
         assert habits(name)["network.shorter_side"] is None
@@ -41,15 +41,15 @@ def test_test_crops_are_ten_of_the_image_seeded_by_run_epoch_and_name(photo_fold
     preprocessing = Preprocessing(crop=32)
     path = photo_folder / "photo_05.png"
 
-    def drawn(path=path, **options):
-        told = {"seed": 3, "epoch": 2, "flip": True, "stems": None} | options
+    def crops_of(path=path, **options):
+        told = {"seed": 3, "epoch": 2, "flip": True, "features": None} | options
         return random_crops(preprocessing, **told)(str(path))
 
-    crops = drawn()
+    crops = crops_of()
     assert [crop.shape for crop in crops.pixels] == [(3, 32, 32)] * 10
-    again = drawn()
+    again = crops_of()
     assert all(torch.equal(a, b) for a, b in zip(crops.pixels, again.pixels, strict=True))
-    for other in (drawn(seed=4), drawn(epoch=3), drawn(photo_folder / "photo_06.png")):
+    for other in (crops_of(seed=4), crops_of(epoch=3), crops_of(photo_folder / "photo_06.png")):
         assert not all(torch.equal(a, b) for a, b in zip(crops.pixels, other.pixels, strict=True))
     # By hand: places and mirroring out of one stream.
     image = fit(read_image(path), preprocessing)
@@ -64,13 +64,13 @@ def test_test_crops_are_ten_of_the_image_seeded_by_run_epoch_and_name(photo_fold
 def test_a_run_logs_the_test_part_after_every_epoch_and_still_tests_once(run):
     trainer, out = run
     evaluation = trainer.run()
-    judged = entries(out, "paper")
+    judged = entries(out, "test-selected")
     assert [entry["epoch"] for entry in judged] == [0, 1, 2]
     assert len(entries(out, "test")) == 1
     # The figures are those of scores by random crops.
     last = trainer.model.eval()
     source = random_crops(
-        last.card.preprocessing, seed=trainer.recipe.train.seed, epoch=2, flip=True, stems=None
+        last.card.preprocessing, seed=trainer.recipe.train.seed, epoch=2, flip=True, features=None
     )
     test = trainer.data.test
     scores = [
@@ -93,9 +93,11 @@ def test_the_protocol_does_not_change_what_is_trained(run, tmp_path):
     trainer, out = run
     if not (out / "model").is_dir():
         trainer.run()
-    honest = Trainer(trainer.recipe.model_copy(update={"protocol": "honest"}), tmp_path / "run")
+    honest = Trainer(
+        trainer.recipe.model_copy(update={"protocol": "validation-selected"}), tmp_path / "run"
+    )
     honest.run()
-    assert entries(tmp_path / "run", "paper") == []
+    assert entries(tmp_path / "run", "test-selected") == []
     steps = [
         [(entry["epoch"], entry["loss"]) for entry in entries(folder, "step")]
         for folder in (out, tmp_path / "run")
@@ -113,7 +115,7 @@ def test_without_a_validation_part_more_is_learned_from_and_the_last_epoch_kept(
     assert (whole, trainer.data.split.validation) == (40, ())
     assert trainer.data.split.test == run[0].data.split.test  # the same images to judge by
     trainer.run()
-    assert [entry["epoch"] for entry in entries(out, "paper")] == [0, 1, 2]
+    assert [entry["epoch"] for entry in entries(out, "test-selected")] == [0, 1, 2]
     assert trainer.selection.best == {"epoch": 2, "srcc": None}
     assert entries(out, "validation") == [{"kind": "validation", "epoch": n} for n in range(3)]
     with pytest.raises(RecipeError, match="no validation part to judge by"):
@@ -124,9 +126,9 @@ def test_an_epoch_judged_twice_counts_as_the_last_time(tmp_path):
     log = tmp_path / "log.jsonl"
     lines = [
         {"kind": "step", "epoch": 0, "loss": 1.0},
-        {"kind": "paper", "epoch": 0, "whole/srcc": 0.9, "whole/plcc": 0.1},
-        {"kind": "paper", "epoch": 1, "whole/srcc": 0.6, "whole/plcc": None},
-        {"kind": "paper", "epoch": 0, "whole/srcc": 0.5, "whole/plcc": 0.2},
+        {"kind": "test-selected", "epoch": 0, "whole/srcc": 0.9, "whole/plcc": 0.1},
+        {"kind": "test-selected", "epoch": 1, "whole/srcc": 0.6, "whole/plcc": None},
+        {"kind": "test-selected", "epoch": 0, "whole/srcc": 0.5, "whole/plcc": 0.2},
     ]
     log.write_text("\n".join(map(json.dumps, lines)))
     assert best_test_epoch(log) == (1, {"whole/srcc": 0.6})

@@ -258,7 +258,7 @@ def test_a_table_of_unrated_images_gives_their_contents(
         csv.writer(file).writerows([("name", "content"), *rows])
     changes = [f"distillation.unlabelled={pool}", taught]
     trainer = prepare(read_recipe(recipe, changes), tmp_path / "run", resume=False, reporter=SILENT)
-    samples = trainer.data.samples[trainer.data.rated :]
+    samples = trainer.data.samples[trainer.data.supervised :]
     assert [sample.path for sample in samples] == [path for path, _ in rows]
     ids = [sample.content for sample in samples]
     assert ids == [ids[0]] * 3 + [ids[-1]] * 3
@@ -273,14 +273,14 @@ def test_a_table_of_unrated_images_gives_their_contents(
 def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, pool_changes, stems):
     folder, changes = pool_changes
     if stems:
-        kept = f"train.stems={tmp_path / 'stems'}"
+        kept = f"train.feature_cache={tmp_path / 'stems'}"
         changes = [*changes, "backbone.tune=none", "train.fixed_crops=2", "train.cache=false", kept]
     (folder / "broken.jpg").write_bytes(b"no image")
     console = Console(file=io.StringIO(), width=80)
     checked = read_recipe(recipe, [*changes, taught])
     trainer = prepare(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
     assert "unrated image broken.jpg is left out: " in console.file.getvalue()
-    assert len(trainer.data.samples) == trainer.data.rated + 20
+    assert len(trainer.data.samples) == trainer.data.supervised + 20
     assert table(tmp_path / "run" / "expansion.csv")[0]["error"]
     (folder / "empty.png").touch()
     with pytest.raises(TableError, match=r"2 of 22 unrated images cannot be read"):

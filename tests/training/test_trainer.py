@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from qfm_iqm.cli.main import app
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
-from qfm_iqm.distill.teacher import Teaching
+from qfm_iqm.distill.teacher import PseudoLabelConfig
 from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.training import trainer as trainer_module
@@ -274,7 +274,9 @@ def taught(finished, rated_set, tmp_path_factory):
     table = read_table(rated_set / "labelled.csv")
     images = list(zip(table.names, table.contents, table.paths(rated_set), strict=True))
     out = tmp_path_factory.mktemp("taught") / "pseudo.csv"
-    write_pseudo_labels(teacher, images, Teaching(chains=1, grid=2), out, lambda done, _: done)
+    write_pseudo_labels(
+        teacher, images, PseudoLabelConfig(chains=1, grid=2), out, lambda done, _: done
+    )
     return out
 
 
@@ -629,7 +631,7 @@ def test_pairs_are_ranked_beside_the_labels(make_recipe, tmp_path, kind, workers
         method__kind=kind, train__pairs_per_image=4, train__workers=workers, train__epochs=2
     )
     trainer = Trainer(recipe, tmp_path / "run")
-    assert len(trainer.data.samples) == trainer.data.rated == 24 * (8 + 4)
+    assert len(trainer.data.samples) == trainer.data.supervised == 24 * (8 + 4)
     evaluation = trainer.run()
     steps = [line for line in log_of(tmp_path / "run") if line["kind"] == "step"]
     assert all(math.isfinite(line["loss"]) for line in steps)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Label, Root, check_device, extra, messages, with_progress
-from qfm_iqm.cli.showing import cell
+from qfm_iqm.cli.options import (
+    Bootstrap,
+    By,
+    Device,
+    Label,
+    Labels,
+    ModelOrNone,
+    Root,
+    Split,
+    check_device,
+    extra,
+    messages,
+    refuse_idle,
+    say,
+    with_progress,
+)
+from qfm_iqm.cli.showing import show_evaluation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,57 +33,43 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(help="A model as in qfm score --model, or a table of scores."),
-    ],
-    labels: Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")],
+    labels: Labels,
+    model: ModelOrNone = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Evaluate these scores in place of a model: CSV or Parquet, name,score."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of the scores in that file. Default: score.")
+    ] = None,
     root: Root = None,
-    by: Annotated[
-        str | None, typer.Option(help="Column whose groups are reported beside the whole.")
+    label: Label = "mos",
+    by: By = None,
+    split: Split = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the figures to this CSV.")
     ] = None,
-    part: Annotated[
-        Literal["train", "validation", "test"] | None,
-        typer.Option(help="Only this part of the split that the model's card records."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this CSV.")] = None,
     per_image: Annotated[
         Path | None, typer.Option(help="Write name, mos, score, spread of each image to this CSV.")
     ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Put the figures into the card of the model folder.")
     ] = False,
-    bootstrap: Annotated[
-        int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
-    ] = 1000,
-    column: Annotated[
-        str | None, typer.Option(help="Column of the scores in a score file. Default: score.")
-    ] = None,
-    label: Label = "mos",
+    bootstrap: Bootstrap = 1000,
     device: Device = None,
 ) -> None:
     """Evaluate a model or a score file: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.errors import TableError
     from qfm_iqm.scoring.row import check_output
-    from qfm_iqm.text_tables import SUFFIXES
 
     console = messages()
     for path in (out, per_image):
         if path is not None:
             check_output(path, only=".csv")
-    if Path(model).suffix.lower() in (*SUFFIXES, ".parquet"):
-        own = {
-            "--root": root,
-            "--part": part,
-            "--per-image": per_image,
-            "--record": record or None,
-            "--device": device,
-        }
-        _refuse(model, [option for option, value in own.items() if value is not None])
-        evaluation = _of_scores(
-            Path(model), labels, column or "score", label, by, bootstrap, console
-        )
+    if scores is not None:
+        own = {"--model": model, "--root": root, "--split": split, "--per-image": per_image}
+        refuse_idle(own | {"--record": record, "--device": device}, "on --scores")
+        evaluation = _of_scores(scores, labels, column or "score", label, by, bootstrap, console)
         if out is not None:
             evaluation.to_csv(out)
         show_evaluation(evaluation, console)
@@ -77,16 +77,16 @@ def evaluate(
     from qfm_iqm.evaluation.evaluate import judge, recorded_part
     from qfm_iqm.scoring.runtimes.load import load_runtime
 
-    if column is not None:
-        raise TableError(f"Only a score file takes --column, and '{model}' is a model.")
+    refuse_idle({"--column": column}, "without --scores")
     check_device(device)
+    model = model or "default"
     if record:
         _check_folder(model, bootstrap)
     table = read_table(labels, label=label)
     with extra("runtimes", f"The runtime of '{model}'"):
         loaded = load_runtime(model, device=device)
-    if part is not None:
-        table = recorded_part(loaded.card, table, part)
+    if split is not None:
+        table = recorded_part(loaded.card, table, split)
     evaluation, judged = judge(
         loaded,
         table,
@@ -100,7 +100,7 @@ def evaluate(
     if per_image is not None:
         judged.to_csv(per_image)
     if record:
-        _record(model, evaluation, loaded.card.training.get("data") or labels.name, part)
+        _record(model, evaluation, loaded.card.training.get("data") or labels.name, split)
     show_evaluation(evaluation, console)
 
 
@@ -115,23 +115,13 @@ def _check_folder(model: str, n_boot: int) -> None:
         raise ModelError("A card holds figures with their intervals: --record needs --bootstrap.")
 
 
-def _record(model: str, evaluation: Evaluation, data: str, part: str | None) -> None:
+def _record(model: str, evaluation: Evaluation, data: str, split: str | None) -> None:
     """Puts an evaluation into a model's card, in place of what stood there."""
     from qfm_iqm.evaluation.evaluate import card_results
     from qfm_iqm.model.folder import load_card, save_with_card
 
-    results = card_results(evaluation, data if part is None else f"{data} ({part} part)")
+    results = card_results(evaluation, data if split is None else f"{data} ({split} split)")
     save_with_card(model, load_card(model).model_copy(update={"results": results}), Path(model))
-
-
-def _refuse(scores: str, options: list[str]) -> None:
-    """Refuses what only a model can do."""
-    from qfm_iqm.errors import TableError
-
-    if options:
-        raise TableError(
-            f"Only a model takes {' and '.join(options)}, and '{scores}' is a score file."
-        )
 
 
 def _of_scores(
@@ -159,29 +149,4 @@ def say_left_out(found: SideBySide, console: Console) -> None:
     """Says how many scores are of no rated image."""
     for name, count in found.left_out.items():
         if count:
-            console.print(
-                f"{name} has {count} more scores, of images without a label: left out.",
-                markup=False,
-                soft_wrap=True,
-            )
-
-
-def show_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Prints an evaluation as a table on stdout: a row per part, a column per metric."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    metrics = list(dict.fromkeys(row.metric for row in evaluation.rows))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("part", no_wrap=True)
-    table.add_column("images", justify="right")
-    for metric in metrics:
-        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
-    for part in dict.fromkeys(row.part for row in evaluation.rows):
-        rows = [evaluation.row(part, metric) for metric in metrics]
-        table.add_row(part, str(rows[0].n), *map(cell, rows))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
-    notes = {(row.part, row.note): None for row in evaluation.rows if row.note}
-    for part, note in notes:
-        console.print(f"{part}: {note}", markup=False, soft_wrap=True)
+            say(console, f"{name} has {count} more scores, of images without a label: left out.")

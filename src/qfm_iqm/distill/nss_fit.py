@@ -34,7 +34,7 @@ from qfm_iqm.image.preprocess_torch import covering_crops, eight_bits, fit
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.model.nss import SceneStatistics, NSSRegressor
+from qfm_iqm.model.nss import NSSRegressor, SceneStatistics
 
 Progress = Callable[[Iterator[Tensor], int], Iterator[Tensor]]
 
@@ -45,9 +45,7 @@ _JITTER = 1e-6  # on the diagonal, so that equal centres have a solution
 _ROWS = 4096  # whose kernel is held at once
 
 
-def read_crops(
-    paths: Iterable[Path], card: ModelCard, held: Collection[str]
-) -> list[PseudoLabel]:
+def read_crops(paths: Iterable[Path], card: ModelCard, held: Collection[str]) -> list[PseudoLabel]:
     """Crops that teachers scored, of a model's preprocessing.
 
     Args:

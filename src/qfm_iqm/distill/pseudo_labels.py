@@ -3,9 +3,9 @@
     name,content,top,left,distortion,level,score
 
 A comment line before them tells the preprocessing under which the places hold, the weight hashes of
-the teachers and which crops were wanted. The first teacher's tokens, if they are kept, lie beside the table as
-numbers of float16, row by row. A table is written image by image: what an interruption leaves is
-gone on with.
+the teachers and which crops were wanted. The first teacher's tokens, if they are kept, lie beside
+the table as numbers of float16, row by row. A table is written image by image: an interrupted one
+goes on.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write_pseudo_labels(
     *,
     workers: int = 0,
 ) -> int:
-    """Has teachers score crops, and writes a table, with the first one's tokens in a file beside it.
+    """Writes a table of crops that teachers score, with the first one's tokens in a file beside it.
 
     What holds for the whole table stands in a comment line before it. An interrupted table goes
     on with the image it was at, if teachers, images and crops are the same.

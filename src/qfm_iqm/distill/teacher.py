@@ -15,9 +15,8 @@ can take strong noise for texture), so what we know is added: each step lowers q
 
 from __future__ import annotations
 
-import itertools
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,43 +81,6 @@ class PseudoLabel:
         # Each crop has noise of its own: one fixed pattern could be learned by heart.
         seed = zlib.crc32(f"{self.name}:{self.top}:{self.left}".encode())
         return eight_bits(distort(crop.float() / 255, self.distortion, self.level, seed))
-
-
-def of_whole_images(labels: Iterable[PseudoLabel]) -> list[PseudoLabel]:
-    """What a teacher says of whole images, from what it said of their crops.
-
-        ^y(image) = mean of ^y over its clean crops
-        ^y(image, degraded) = ^y(image) + ^y(crop, degraded) - ^y(crop)
-
-    Args:
-        labels: of crops, image by image; each degraded crop's clean one is among them.
-
-    Returns:
-        Of each image one label without degradation, then its degraded ones in their order. Their
-        place, 0 and 0, is that of no crop.
-
-    Raises:
-        TableError: a degraded crop whose clean one is not among them.
-    """
-    found = []
-    for name, group in itertools.groupby(labels, key=lambda label: label.name):
-        crops = list(group)
-        clean = {(crop.top, crop.left): crop.score for crop in crops if not crop.distortion}
-        alone = {(crop.top, crop.left) for crop in crops} - clean.keys()
-        if alone:
-            top, left = min(alone)
-            raise TableError(
-                f"What the teacher said of the clean crop of {name} at row {top}, column {left} is "
-                "missing among the pseudo-labels, and so what degrading it changed is not known."
-            )
-        whole = sum(clean.values()) / len(clean)
-        found.append(replace(crops[0], top=0, left=0, distortion="", level=0, score=whole))
-        found += [
-            replace(crop, top=0, left=0, score=whole + crop.score - clean[crop.top, crop.left])
-            for crop in crops
-            if crop.distortion
-        ]
-    return found
 
 
 @dataclass(frozen=True)

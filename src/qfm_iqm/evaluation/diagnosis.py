@@ -15,7 +15,7 @@ Design choices (ours):
 * The semantic descriptor of an image is its class token, averaged over the covering crops.
 * S_n and S_q are both of the centre crop, so that selectivity divides like by like. Degradations
   are made of that crop, at the size the network sees: a level means the same for every photo.
-* Matching and perturbing are training's own, over a `FeatureMemory` of all the centre crops.
+* Matching and perturbing are training's own, over a `MemoryBank` of all the centre crops.
   Images stream by; what stays of each is one crop's tokens in bfloat16 (1.5 GB for 10,000
   images and a ViT-S) and its descriptors.
 * Answers are in standard deviations of the labels the model was trained on, label gaps (aliasing,
@@ -44,7 +44,7 @@ from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess_torch import covering_crops, fit
 from qfm_iqm.method.consistency import perturb
 from qfm_iqm.method.matching import match_quality
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.memory_bank import MemoryBank
 from qfm_iqm.metrics.aliasing import aliasing, check_rated
 from qfm_iqm.metrics.diagnosis import Diagnosis, Response
 from qfm_iqm.model.backbone import Encoder
@@ -119,7 +119,7 @@ def diagnose(
     contents_M = torch.tensor(content_ids, device=device)
     direction = 1 if model.card.label.higher_is_better else -1
     asked = [(kind, level + 1) for kind in DEGRADATIONS for level in range(len(DISTORTIONS[kind]))]
-    memory = FeatureMemory(len(images))
+    memory = MemoryBank(len(images))
     descriptors: list[list[Tensor]] = [[] for _ in encoders]
     drops_MR = torch.empty(len(images), len(asked), dtype=torch.float64)
     coming = iter(paths) if progress is None else progress(iter(paths), len(paths))
@@ -215,7 +215,7 @@ def _answers(
 
 
 def _noise_sensitivity(
-    network: QualityNetwork, memory: FeatureMemory, alpha: float, tau: float, batch_size: int
+    network: QualityNetwork, memory: MemoryBank, alpha: float, tau: float, batch_size: int
 ) -> tuple[float, int]:
     """S_n over all entries of a memory, each matched within it, and the number of fallbacks."""
     changes, fallbacks = [], 0

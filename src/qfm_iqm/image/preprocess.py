@@ -2,7 +2,7 @@
 
 Design choices:
 * The crops of an image cover it: every pixel is seen, so that no defect is missed by chance,
-  and the same image always gives the same crops (the honest protocol, no random test crops).
+  and the same image always gives the same crops (no random test crops).
 * Crops to the right of the middle are mirrored, and those in the very middle if their right half is
   the brighter one. So a mirrored image shows the network the same crops again, and gets the same
   score. It costs nothing.

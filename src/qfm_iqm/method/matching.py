@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qfm_iqm.method.memory_bank import FeatureMemory
+from qfm_iqm.method.memory_bank import MemoryBank
 
 
 class Matches(NamedTuple):
@@ -43,7 +43,7 @@ def match_quality(
     semantics_BD: Tensor,
     labels_B: Tensor,
     contents_B: Tensor,
-    memory: FeatureMemory,
+    memory: MemoryBank,
     *,
     tau: float = 0.25,
     top_k: int = 1,
@@ -70,7 +70,7 @@ def match_semantics(
     semantics_BD: Tensor,
     labels_B: Tensor,
     contents_B: Tensor,
-    memory: FeatureMemory,
+    memory: MemoryBank,
     *,
     delta: float = 1.0,
     top_k: int = 1,
@@ -94,7 +94,7 @@ def match_semantics(
 
 @torch.no_grad()
 def match_random(
-    contents_B: Tensor, memory: FeatureMemory, *, generator: torch.Generator | None = None
+    contents_B: Tensor, memory: MemoryBank, *, generator: torch.Generator | None = None
 ) -> Matches:
     """Matches each crop with an entry of other content drawn uniformly.
 
@@ -121,7 +121,7 @@ def gaussian_like(matched_BND: Tensor, *, generator: torch.Generator | None = No
 
 
 def _compare(
-    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: FeatureMemory
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines, label gaps, and whether the content is another, of crops with entries."""
     dtype = torch.promote_types(semantics_BD.dtype, torch.float32)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 
-class FeatureMemory:
+class MemoryBank:
     """A ring buffer of (tokens, label, content) entries.
 
     Args:

@@ -18,7 +18,7 @@ class FoldFigure(NamedTuple):
 
     Attributes:
         setting: what was varied beside the fold, such as the share of labels.
-        protocol: "honest" or "paper".
+        protocol: "validation-selected" or "test-selected".
         fold: its number.
         part: "whole", a group, or "subset_mean".
         metric: a name out of `correlation.METRICS`.
@@ -127,7 +127,7 @@ def summary_table(
         found = {r.metric: r for r in rows if (r.setting, r.protocol, r.part) == key}
         folds = max(row.folds for row in found.values())
         cells = [_cell(found.get(metric)) for metric in metrics]
-        name = f"{key[1]} (optimistic)" if key[1] == "paper" else key[1]
+        name = f"{key[1]} (optimistic)" if key[1] == "test-selected" else key[1]
         lines.append(f"| {key[0]} | {name} | {key[2]} | {folds} | " + " | ".join(cells) + " |")
     for one in beside:
         told = {"srcc": one.srcc, "plcc": one.plcc}

@@ -75,9 +75,9 @@ class NetworkConfig(BaseModel):
         width: token width after a linear projection; None keeps the backbone's.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
-        statistics: centres of the second opinion, on scene statistics (`model.nss`); None
+        statistics: centres of the NSS branch, on scene statistics (`model.nss`); None
             for none.
-        statistics_weight: of the second opinion; the decoder's has the rest of 1.
+        statistics_weight: of the NSS branch; the decoder's has the rest of 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

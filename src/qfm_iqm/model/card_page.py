@@ -65,7 +65,7 @@ def _head(card: ModelCard) -> Iterator[str]:
     judges = f"{card.network.backbone} and the attention-panel decoder"
     if card.network.statistics:
         share = card.network.statistics_weight
-        judges += f", and a second opinion on scene statistics ({share:.0%} of a quality)"
+        judges += f", and a NSS branch ({share:.0%} of a quality)"
     yield (
         f"* **Network**: {judges}; crops of {card.network.crop} pixels that cover the photo{size}."
     )

@@ -24,14 +24,14 @@ from qfm_iqm.metrics.folds import FoldFigure, Summary, summarise, summary_table,
 from qfm_iqm.metrics.published import published
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
-from qfm_iqm.training.data import rated_table, split_of, training_part
+from qfm_iqm.training.data import rated_table, split_of, training_images
 from qfm_iqm.training.paper import best_test_epoch, habits
-from qfm_iqm.training.pipeline import finished, prepare
+from qfm_iqm.training.pipeline import finished, run
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
 
-Protocol = Literal["honest", "paper"]
+Protocol = Literal["validation-selected", "test-selected"]
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 # What tells the runs of a benchmark apart, or its protocols: by its own options alone.
 OWN_KEYS = {
@@ -75,7 +75,7 @@ def plan_benchmark(
     Args:
         recipe_file: TOML.
         out: folder of all runs.
-        protocol: "paper" takes on the literature's habits (`training.paper`).
+        protocol: "test-selected" takes on the literature's habits (`training.paper`).
         folds: how many numbered folds; None for the authors' split where there is one, for all
             that a folder of splits holds, else ten.
         shares: of the training labels, a setting each.
@@ -100,7 +100,9 @@ def plan_benchmark(
         )
     base = read_recipe(recipe_file, changes, values={"protocol": protocol})
     dataset = base.data.dataset
-    keys: dict[str, Any] = habits(dataset) if protocol == "paper" else {"protocol": "honest"}
+    keys: dict[str, Any] = (
+        habits(dataset) if protocol == "test-selected" else {"protocol": "validation-selected"}
+    )
     if folds is None and base.data.split == "content" and _has_official_split(base):
         keys["data.split"] = "official"
     elif folds is not None and base.data.split == "official":
@@ -129,7 +131,7 @@ def plan_benchmark(
                     "train.seed": number,
                     "model.name": f"{base.model.name}-{setting}-{number}",
                 },
-            ),
+            ).without_finishing(),
             out / setting.rstrip("%") / f"fold{number}",
         )
         for share, setting in settings.items()
@@ -138,7 +140,7 @@ def plan_benchmark(
     if min(shares) < 1:
         table = rated_table(base)
         for fold in plan:
-            training_part(fold.recipe, table, split_of(fold.recipe, table))
+            training_images(fold.recipe, table, split_of(fold.recipe, table))
     for fold in plan:
         finished(fold.recipe, fold.folder)
     return plan
@@ -173,7 +175,7 @@ def _written_folds(recipe: Recipe, folds: int | None) -> int:
 def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
     """Makes the runs that are missing, and writes the tables after each.
 
-    Leaks between parts are not looked for here, but by `leaking.check_leaks` before.
+    Leaks between splits are not looked for here, but by `leaking.check_leaks` before.
 
     Raises:
         InterruptedRunError: asked to stop; what is finished is kept.
@@ -181,12 +183,9 @@ def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) ->
     for count, fold in enumerate(plan, 1):
         if not fold.done:
             reporter.say(f"Run {count} of {len(plan)}: {fold.setting}, fold {fold.number}")
-            # The parts of all folds were compared, and what they share allowed.
-            trainer = prepare(
-                fold.recipe, fold.folder, resume=True, reporter=reporter, allow_leaks=True
-            )
-            trainer.run()
-            trainer.folder.state.unlink(missing_ok=True)
+            # The splits of all folds were compared, and what they share allowed.
+            run(fold.recipe, fold.folder, resume=True, reporter=reporter, allow_leaks=True)
+            (fold.folder / "state.safetensors").unlink(missing_ok=True)
         summaries = write_tables(plan, out)
     return summaries
 
@@ -204,10 +203,10 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
 
 
 def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
-    """What a finished run measured: the honest figures, and those of the literature's protocol.
+    """What a finished run measured, by each protocol.
 
-    A run without a validation part gives the latter alone: it learned from more images than an
-    honest run, and its epoch was not chosen.
+    A run without a validation split gives the test-selected figures alone: it learned from more
+    images than others, and its epoch was not chosen.
     """
     card = read_card(fold.folder / "model" / CARD_FILE)
     sha256 = str(card.training["split_sha256"])
@@ -218,10 +217,10 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
             images[row["part"]] = int(row["n"])
             if row["value"] and selected:
                 yield FoldFigure(
-                    fold.setting, "honest", fold.number, row["part"], row["metric"],
+                    fold.setting, "validation-selected", fold.number, row["part"], row["metric"],
                     float(row["value"]), int(row["n"]), card.training["best_epoch"], sha256,
                 )  # fmt: skip
-    if fold.recipe.protocol != "paper":
+    if fold.recipe.protocol != "test-selected":
         return
     best = best_test_epoch(fold.folder / "log.jsonl")
     if best is None:
@@ -230,6 +229,6 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
     for key, value in found.items():
         part, _, metric = key.rpartition("/")
         yield FoldFigure(
-            fold.setting, "paper", fold.number, part, metric,
+            fold.setting, "test-selected", fold.number, part, metric,
             value, images.get(part, 0), epoch + 1, sha256,
         )  # fmt: skip

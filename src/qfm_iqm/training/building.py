@@ -21,7 +21,7 @@ from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.weights import backbone_state
 from qfm_iqm.training.data import TrainingData
-from qfm_iqm.training.feature_cache import StemStore
+from qfm_iqm.training.feature_cache import FeatureCache
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import in_bytes
 
@@ -32,7 +32,6 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     Raises:
         ModelError: backbone or weights that cannot be had, or a backbone that cannot be tuned as
             the recipe says.
-        RecipeError: `train.crop` is none that the backbone takes.
     """
     section, weights = recipe.network, recipe.backbone.weights
     whole = weights is not None and is_model(weights)
@@ -48,7 +47,6 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     )
     if whole and weights is not None:
         start_from(network, weights)
-    _check_crop(network, recipe)
     freeze(network, recipe)
     if recipe.backbone.tune == "adapters":
         add_adapters(network.encoder.backbone, recipe.backbone.rank)
@@ -58,7 +56,7 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
 def start_from(network: QualityNetwork, name: str) -> None:
     """Copies encoder and decoder of another model; the label scale stays the data's own.
 
-    A second opinion is not trained and not copied: it is fitted anew to the model that comes out.
+    A NSS branch is not trained and not copied: it is fitted anew to the model that comes out.
 
     Args:
         network: of the recipe.
@@ -83,22 +81,6 @@ def start_from(network: QualityNetwork, name: str) -> None:
     network.decoder.load_state_dict(start.decoder.state_dict())
 
 
-@torch.no_grad()
-def _check_crop(network: QualityNetwork, recipe: Recipe) -> None:
-    """Refuses crops in training that the backbone does not take."""
-    crop = recipe.train.crop
-    if crop is None:
-        return
-    try:
-        network.eval().encode(torch.zeros(1, 3, crop, crop))
-    except (AssertionError, RuntimeError) as error:  # timm checks sizes by assertions
-        raise RecipeError(
-            f"train.crop = {crop} is no size for {recipe.backbone.name}, which takes crops of "
-            f"{recipe.network.crop} pixels: leave it out."
-        ) from error
-    network.train()
-
-
 def _shapes(encoder: Encoder) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in encoder.state_dict().items()}
 
@@ -120,13 +102,15 @@ def freeze(network: QualityNetwork, recipe: Recipe) -> None:
         network.encoder.freeze(recipe.backbone.frozen_blocks)
 
 
-def stem_store(model: QualityModel, recipe: Recipe) -> StemStore | None:
-    """The store that a recipe names, of a model whose stem is frozen; None without one."""
+def open_feature_cache(model: QualityModel, recipe: Recipe) -> FeatureCache | None:
+    """The cache that a recipe names, of a model with a frozen part; None without one."""
     config = recipe.train
-    if config.stems is None:
+    if config.feature_cache is None:
         return None
     assert config.fixed_crops is not None
-    return StemStore(config.stems, model, fixed_crops=config.fixed_crops, flip=config.flip)
+    return FeatureCache(
+        config.feature_cache, model, fixed_crops=config.fixed_crops, flip=config.flip
+    )
 
 
 @torch.no_grad()
@@ -159,7 +143,7 @@ def _free_memory(device: torch.device) -> int:
 
 
 @torch.no_grad()
-def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> int | None:
+def teacher_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> int | None:
     """The width of the teacher's tokens that a recipe learns from; None if from none.
 
     Raises:
@@ -167,7 +151,11 @@ def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -
     """
     if not recipe.method.w_tokens:
         return None
-    shapes = {sample.hint[0].shape for sample in data.samples if sample.hint is not None}
+    shapes = {
+        sample.teacher_tokens[0].shape
+        for sample in data.samples
+        if sample.teacher_tokens is not None
+    }
     if not shapes:
         raise RecipeError(
             "method.w_tokens needs data.pseudo_labels with the teacher's tokens: "
@@ -201,8 +189,8 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             **_origin(recipe.backbone.weights),
             "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
             "images": {split: len(data.split.part(split)) for split in splits},
-            "samples": data.rated,
-            "unrated": len(data.samples) - data.rated,
+            "samples": data.supervised,
+            "unrated": len(data.samples) - data.supervised,
             "left_out": data.left_out,
             "split_rule": data.split.rule,
             "split_sha256": data.split.sha256,
@@ -218,7 +206,7 @@ def _told(recipe: Recipe) -> dict[str, Any]:
         "model": {"folder"},
         "backbone": {"weights"},
         "distillation": {"unlabelled", "teacher"},
-        "train": {"stems"},
+        "train": {"feature_cache"},
         **dict.fromkeys(("teachers", "pseudo_labels", "nss", "reference", "export", "card"), True),
     }
     told: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=places))

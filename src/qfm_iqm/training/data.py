@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.distill.features import TeacherTokens, standardise
 from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
-from qfm_iqm.distill.teacher import of_whole_images
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.training.batches import Sample
@@ -31,9 +29,8 @@ class TrainingData:
     """What a run learns from and is judged by.
 
     Attributes:
-        samples: of the training part and of the pseudo-labelled tables, and pairs of all their
-            images; then the unrated ones.
-        rated: how many of the samples are not unrated.
+        samples: of the training split and of the pseudo-labelled tables; then the unrated ones.
+        supervised: how many of the samples are not unrated.
         validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
         train: rated images of the training split that are learned from.
@@ -46,7 +43,7 @@ class TrainingData:
     """
 
     samples: list[Sample]
-    rated: int
+    supervised: int
     validation: RatedTable | None
     test: RatedTable
     train: RatedTable
@@ -133,35 +130,32 @@ def load_data(
     held_out = [part for part in (validation, test, reference) if part is not None]
     held = {key for part in held_out for key in (*part.contents, *part.names)}
     left_out = 0
-    hints: list[TeacherTokens] = []
+    taught: list[TeacherTokens] = []
     for name in data.pseudo_labels:
         path = (pseudo_labels or {}).get(str(name)) or recipe.table(name)
-        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, hints)
+        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, taught)
         samples += more
         left_out += leaks
-    if hints:
-        standardise(hints)
+    if taught:
+        standardise(taught)
     if not samples:
         raise TableError(
             f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
             "validation or test hold."
         )
-    photos = dict.fromkeys((sample.path, sample.content) for sample in samples)
-    pairs = [Sample(path, math.nan, content, pair=True) for path, content in photos]
-    samples += pairs * recipe.train.pairs_per_image
-    rated = len(samples)
+    supervised = len(samples)
     samples += [
         Sample(
             image.path,
             image.score,
             content_ids.setdefault(image.content, len(content_ids)),
-            rated=False,
+            supervised=False,
         )
         for image in unrated
     ]
     return TrainingData(
         samples=samples,
-        rated=rated,
+        supervised=supervised,
         validation=validation,
         test=test,
         train=train,
@@ -276,50 +270,39 @@ def _pseudo_labelled(
     path: Path,
     held: set[str],
     content_ids: dict[str, int],
-    hints: list[TeacherTokens],
+    taught: list[TeacherTokens],
 ) -> tuple[list[Sample], int]:
     """Reads crops scored by a teacher; gives the samples, and how many were left out.
 
-    Crops smaller than the model's teach whole images. The teacher's tokens, where the recipe learns
-    from them, are added to `hints`.
+    The teacher's tokens, where the recipe learns from them, are added to `taught`.
     """
     pseudo = read_pseudo_labels(path)
-    whole = pseudo.preprocessing.crop < recipe.network.crop
-    _check_crops(recipe, path, pseudo.preprocessing, whole=whole)
-    rows = of_whole_images(pseudo.rows) if whole else pseudo.rows
-    tokens = pseudo.tokens if recipe.method.w_tokens and not whole else None
+    _check_crops(recipe, path, pseudo.preprocessing)
+    tokens = pseudo.tokens if recipe.method.w_tokens else None
     if tokens is not None:
-        hints.append(tokens)
-    kept = [(place, row) for place, row in enumerate(rows) if not row.shows(held)]
+        taught.append(tokens)
+    kept = [(place, row) for place, row in enumerate(pseudo.rows) if not row.shows(held)]
     names = tuple(dict.fromkeys(row.name for _, row in kept))
     images = RatedTable(names, source=str(path)).paths(recipe.data.root) if names else []
     files = dict(zip(names, images, strict=True))
-    samples = []
-    for place, row in kept:
-        content = content_ids.setdefault(row.content, len(content_ids))
-        if not whole:
-            hint = None if tokens is None else (tokens, place)
-            samples.append(Sample(files[row.name], row.score, content, row, hint))
-        elif row.distortion:
-            shown = (row.distortion, row.level)
-            samples.append(Sample(files[row.name], row.score, content, degraded=shown))
-        else:  # at other places each time, as photos that people rated
-            sample = Sample(files[row.name], row.score, content)
-            samples += [sample] * recipe.train.crops_per_image
-    return samples, len(rows) - len(kept)
+    samples = [
+        Sample(
+            files[row.name],
+            row.score,
+            content_ids.setdefault(row.content, len(content_ids)),
+            row,
+            None if tokens is None else (tokens, place),
+        )
+        for place, row in kept
+    ]
+    return samples, len(pseudo.rows) - len(kept)
 
 
-def _check_crops(recipe: Recipe, path: Path, made: Preprocessing, *, whole: bool) -> None:
-    """Refuses a teacher's crops that say nothing about those which are trained on."""
-    wanted, crop = recipe.network.preprocessing, recipe.train.crop
-    same = wanted.model_copy(update={"again": made.again} | ({"crop": made.crop} if whole else {}))
-    if made != same:  # a teacher's crops are of its first size alone
+def _check_crops(recipe: Recipe, path: Path, made: Preprocessing) -> None:
+    """Refuses a teacher's crops that are not those which are trained on."""
+    wanted = recipe.network.preprocessing
+    if made != wanted.model_copy(update={"again": made.again}):  # they are of its first size alone
         raise RecipeError(
             f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "
             f"{wanted!r}: make them again, or change the recipe's network."
-        )
-    if not whole and crop not in (None, made.crop):
-        raise RecipeError(
-            f"The pseudo-labels {path} are of crops of {made.crop} pixels, and train.crop = {crop} "
-            "asks for others: leave it out, or learn from pseudo-labels of smaller crops."
         )

@@ -1,10 +1,10 @@
 """The literature's protocol, to compare with its figures: what it does, by name.
 
 DEIQT and its descendants report, of every split, the best epoch *by its test figure*. Each habit
-here moves a figure, most of them up; the honest protocol has none of them.
+here moves a figure, most of them up; the validation-selected protocol has none of them.
 
-    best test epoch   the test part is judged after every epoch, and the highest SRCC is reported
-    random crops      test images are judged by ten random, perhaps mirrored crops, drawn anew each
+    best test epoch   the test split is evaluated after every epoch, and the highest SRCC is reported
+    random crops      test images are scored by ten random, perhaps mirrored crops, drawn anew each
                       epoch, and their mean (seeded here; the literature's are not)
     squeeze           KonIQ-10k's and SPAQ's photos are brought to 512 x 384 (high x wide),
                       whatever their aspect
@@ -30,7 +30,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import fit
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.scoring.scorer import Crops
-from qfm_iqm.training.feature_cache import StemStore, drawn_crop
+from qfm_iqm.training.feature_cache import FeatureCache, random_crop
 
 PAPER_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve
 TEST_CROPS = 10
@@ -39,14 +39,19 @@ SQUEEZED = {"koniq10k": (512, 384), "spaq": (512, 384)}  # (height, width) by da
 
 def habits(dataset: str | None) -> dict[str, Any]:
     """The recipe's keys that the literature's protocol changes, with their values."""
-    keys: dict[str, Any] = {"protocol": "paper", "train.warmup_prefix": False}
+    keys: dict[str, Any] = {"protocol": "test-selected", "train.warmup_prefix": False}
     if dataset in SQUEEZED:
         keys |= {"network.squeeze": list(SQUEEZED[dataset]), "network.shorter_side": None}
     return keys
 
 
 def random_crops(
-    preprocessing: Preprocessing, *, seed: int, epoch: int, flip: bool, stems: StemStore | None
+    preprocessing: Preprocessing,
+    *,
+    seed: int,
+    epoch: int,
+    flip: bool,
+    features: FeatureCache | None,
 ) -> Callable[[str], Crops]:
     """A source of random test crops for a `Scorer`: of file, seed and epoch, of nothing else.
 
@@ -55,19 +60,19 @@ def random_crops(
         seed: of the run.
         epoch: whose crops are drawn.
         flip: mirror half of them.
-        stems: takes the crops out of those that never change, up to ten of them.
+        features: takes the crops out of those that never change, up to ten of them.
     """
 
     def source(path: str) -> Crops:
-        if stems is not None:
-            return stems.drawn_crops(Path(path), TEST_CROPS)
+        if features is not None:
+            return features.random_fixed_crops(Path(path), TEST_CROPS)
         image_CHW = read_image(path)
         height, width = image_CHW.shape[-2:]
         fitted_CHW = fit(image_CHW, preprocessing)
         name = zlib.crc32(Path(path).name.encode(errors="surrogateescape"))
         draw = np.random.default_rng([seed, epoch, name])
         crops = [
-            drawn_crop(fitted_CHW, preprocessing.crop, draw, flip=flip) for _ in range(TEST_CROPS)
+            random_crop(fitted_CHW, preprocessing.crop, draw, flip=flip) for _ in range(TEST_CROPS)
         ]
         return Crops(crops, width, height)
 
@@ -77,7 +82,7 @@ def random_crops(
 def best_test_epoch(log: Path) -> tuple[int, dict[str, float]] | None:
     """The epoch with the highest test SRCC in a run's log, and its figures by `part/metric`.
 
-    An epoch that was judged twice, before and after an interruption, counts as the last time.
+    An epoch that was evaluated twice, before and after an interruption, counts as the last time.
 
     Args:
         log: `log.jsonl` of a run.
@@ -88,7 +93,7 @@ def best_test_epoch(log: Path) -> tuple[int, dict[str, float]] | None:
     epochs: dict[int, dict[str, float]] = {}
     for line in log.read_text("utf-8").splitlines():
         entry = json.loads(line)
-        if entry["kind"] == "paper":
+        if entry["kind"] == "test-selected":
             epochs[entry["epoch"]] = {
                 key: value
                 for key, value in entry.items()

@@ -251,7 +251,9 @@ class _Pipeline:
                 f"and {name} takes {card.network.crop}."
             )
 
-    def _pseudo_labels(self, name: str, table: PseudoLabelTable, teachers: Mapping[str, str]) -> Path:
+    def _pseudo_labels(
+        self, name: str, table: PseudoLabelTable, teachers: Mapping[str, str]
+    ) -> Path:
         """The table of crops that teachers score."""
         file, models = self._table_file(name), [teachers[name] for name in table.teachers]
         pool, stage = self._pool(table), f"pseudo_labels/{name}"

@@ -76,13 +76,8 @@ class TrainConfig(Section):
 
     Attributes:
         epochs: passes over the training part.
-        batch_size: crops per step and process; a pair to be ranked counts as one.
-        crop: side of the crops that are learned from, if it is not `network.crop`: smaller ones
-            vary where the model's own would show an image whole, and always the same. For
-            backbones that take any size.
+        batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
-        pairs_per_image: pairs of each image, at two strengths of a degradation, to be ranked per
-            epoch (`method.w_rank`).
         lr: peak learning rate of AdamW.
         weight_decay: none is applied to 1-D parameters, position and class tokens.
         clip: largest gradient norm.
@@ -94,8 +89,8 @@ class TrainConfig(Section):
         decay: of the step schedule.
         fixed_crops: draw the crops of an image out of so many that never change; None draws
             another place each time.
-        stems: folder that keeps what the frozen part of the backbone gives for crops, for all
-            runs that share it; None computes it anew each time.
+        feature_cache: folder that keeps what the frozen part of the backbone gives for crops, for
+            all runs that share it; None computes it anew each time.
         flip: mirror half of the crops.
         seed: of initial weights, crops and order.
         precision: "fp32", or "bf16" mixed precision.
@@ -106,9 +101,7 @@ class TrainConfig(Section):
 
     epochs: int = Field(default=9, ge=1)
     batch_size: int = Field(default=32, ge=2)
-    crop: int | None = Field(default=None, ge=16)
     crops_per_image: int = Field(default=1, ge=1)
-    pairs_per_image: int = Field(default=0, ge=0)
     lr: float = Field(default=2e-4, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=5.0, gt=0)
@@ -118,7 +111,7 @@ class TrainConfig(Section):
     decay_epochs: float = Field(default=3, gt=0)
     decay: float = Field(default=0.1, gt=0, le=1)
     fixed_crops: int | None = Field(default=None, ge=1)
-    stems: Path | None = None
+    feature_cache: Path | None = None
     flip: bool = True
     seed: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -291,33 +284,27 @@ class Recipe(Section):
                 f"network.again = {list(again or ())} must fall from network.shorter_side to "
                 "network.crop at the least"
             )
-        if self.train.crop is not None and self.train.crop > self.network.crop:
-            raise ValueError(
-                f"train.crop = {self.train.crop} is larger than network.crop = {self.network.crop}"
-            )
         if data.test + data.validation >= 1:
             raise ValueError("data.test and data.validation leave nothing to train on")
         return self
 
     @model_validator(mode="after")
-    def _stems_fit(self) -> Self:
+    def _feature_cache_fits(self) -> Self:
         frozen = self.backbone.frozen_blocks is not None
         if frozen and self.backbone.tune == "none":
             raise ValueError("backbone.frozen_blocks has no effect with backbone.tune = 'none'")
-        if self.train.stems is None:
+        if self.train.feature_cache is None:
             return self
         if not frozen and self.backbone.tune != "none":
             raise ValueError(
-                "train.stems needs a frozen part: backbone.frozen_blocks or backbone.tune = 'none'"
+                "train.feature_cache needs a frozen part: backbone.frozen_blocks or "
+                "backbone.tune = 'none'"
             )
-        if self.train.crop is not None:
-            raise ValueError("train.stems keeps crops of network.crop: leave train.crop out")
         if self.train.fixed_crops is None:
-            raise ValueError("train.stems needs train.fixed_crops: crops that never change")
-        if self.data.pseudo_labels or self.distillation.per_step or self.train.pairs_per_image:
+            raise ValueError("train.feature_cache needs train.fixed_crops: crops that never change")
+        if self.data.pseudo_labels or self.distillation.per_step:
             raise ValueError(
-                "train.stems keeps no crops of data.pseudo_labels, distillation.per_step or "
-                "train.pairs_per_image"
+                "train.feature_cache keeps no crops of data.pseudo_labels or distillation.per_step"
             )
         return self
 
@@ -334,6 +321,10 @@ class Recipe(Section):
     def table(self, path: Path) -> Path:
         """A table's or folder's place: under `data.root` if it is there, else as it stands."""
         return _under(self.data.root, path)
+
+    def without_finishing(self) -> Recipe:
+        """The recipe of the network alone: without reference statistics, exports and page."""
+        return self.model_copy(update=dict.fromkeys(("reference", "export", "card")))
 
     @property
     def split_text(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""The sections of a recipe around the training itself: its data, its teachers, what is made of it."""
+"""The sections of a recipe around the training: its data, its teachers, what is made of it."""
 
 from __future__ import annotations
 

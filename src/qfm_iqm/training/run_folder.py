@@ -32,7 +32,7 @@ _MAY_DIFFER = (
     ("train", "device"),
     ("train", "workers"),
     ("train", "cache"),
-    ("train", "stems"),
+    ("train", "feature_cache"),
 )
 
 
@@ -54,9 +54,7 @@ class RunFolder:
             another recipe.
     """
 
-    def __init__(
-        self, path: Path, recipe: Recipe, *, resume: bool, replace: bool = False
-    ) -> None:
+    def __init__(self, path: Path, recipe: Recipe, *, resume: bool, replace: bool = False) -> None:
         self.path = path
         self.stages = path / "stages.json"
         self.state = path / "state.safetensors"

@@ -22,7 +22,7 @@ from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.building import freeze
 from qfm_iqm.training.data import TrainingData
-from qfm_iqm.training.feature_cache import StemStore
+from qfm_iqm.training.feature_cache import FeatureCache
 from qfm_iqm.training.paper import PAPER_METRICS, random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
@@ -44,7 +44,7 @@ class Selection:
         reporter: shows progress.
         stopping: asked between two images.
         device: where images are scored.
-        stems: gives the frozen part of the backbone, if that is kept.
+        features: gives the frozen part of the backbone, if that is kept.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Selection:
         stopping: StopRequest,
         *,
         device: torch.device,
-        stems: StemStore | None,
+        features: FeatureCache | None,
     ) -> None:
         self.recipe = recipe
         self.data = data
@@ -64,7 +64,7 @@ class Selection:
         self.reporter = reporter
         self.stopping = stopping
         self.device = device
-        self.stems = stems
+        self.features = features
         self.best: dict[str, Any] = {"epoch": None, "srcc": None}
 
     def validate(self, model: QualityModel, epoch: int) -> None:
@@ -77,7 +77,7 @@ class Selection:
             model.card.training |= {"best_epoch": epoch + 1, "validation_srcc": srcc}
             save_model(model, self.folder.best, dtype=self._dtype)
         self.folder.log(kind="validation", epoch=epoch, **figures)
-        if self.recipe.protocol == "paper":
+        if self.recipe.protocol == "test-selected":
             self._judge_as_the_literature(model, epoch)
         self.reporter.end_epoch(epoch, figures, best=better)
 
@@ -127,7 +127,7 @@ class Selection:
             seed=self.recipe.train.seed,
             epoch=epoch,
             flip=self.recipe.train.flip,
-            stems=self.stems,
+            features=self.features,
         )
         try:
             judged = self._judge(
@@ -137,7 +137,7 @@ class Selection:
             self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
             return
         figures = {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
-        self.folder.log(kind="paper", epoch=epoch, **figures)
+        self.folder.log(kind="test-selected", epoch=epoch, **figures)
 
     def _judge(
         self,
@@ -149,8 +149,8 @@ class Selection:
         metrics: Sequence[str] = tuple(METRICS),
     ) -> tuple[Evaluation, JudgedImages]:
         # The NSS branch takes pixels.
-        if source is None and self.stems is not None and model.network.statistics is None:
-            source = self.stems.covering
+        if source is None and self.features is not None and model.network.statistics is None:
+            source = self.features.covering
         return judge(
             model,
             table,

@@ -26,7 +26,12 @@ from qfm_iqm.errors import RecipeError, TableError, as_raised_here
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
-from qfm_iqm.training.building import build_model, check_memory, hint_width_of, stem_store
+from qfm_iqm.training.building import (
+    build_model,
+    check_memory,
+    open_feature_cache,
+    teacher_width_of,
+)
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.objective import Objective
 from qfm_iqm.training.recipe import Recipe
@@ -92,26 +97,25 @@ class Trainer:
         self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network, self.accelerator.device)
-        hint_width = hint_width_of(recipe, self.data, self.model.network)
+        teacher_width = teacher_width_of(recipe, self.data, self.model.network)
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(
-            self.model.network, recipe.method, teacher=teacher, hint_width=hint_width
+            self.model.network, recipe.method, teacher=teacher, teacher_width=teacher_width
         )
         optimizer = build_optimizer(self.objective, config)
-        self.stems = stem_store(self.model, recipe)
+        self.features = open_feature_cache(self.model, recipe)
         self.dataset = CropDataset(
             self.data.samples,
             self.model.card.preprocessing,
             seed=config.seed,
-            size=config.crop,
             flip=config.flip,
             cache=config.cache,
             fixed_crops=config.fixed_crops,
-            stems=self.stems,
+            features=self.features,
         )
         self.order = EpochOrder(
-            self.data.rated,
+            self.data.supervised,
             config.batch_size,
             unrated=len(unrated),
             unrated_batch=max(1, round(config.batch_size * recipe.distillation.share)),
@@ -140,7 +144,7 @@ class Trainer:
             self.reporter,
             self.stopping,
             device=self.accelerator.device,
-            stems=self.stems,
+            features=self.features,
         )
 
     def run(self, *, split: Literal["validation", "test"] = "test") -> Evaluation:
@@ -165,7 +169,7 @@ class Trainer:
             entries, size = self.recipe.method.memory, in_bytes(self.memory_bytes)
             self.reporter.say(f"The memory of {entries} entries takes {size} when full.")
         with self.stopping, closing(self.reporter):
-            self._compute_stems()
+            self._fill_features()
             if self.recipe.train.cache and self.recipe.train.workers:
                 self.dataset.fill()  # before there are other processes: all see the same memory
             for epoch in range(self.epoch, self.recipe.train.epochs):
@@ -205,21 +209,21 @@ class Trainer:
         assert found[0] is not None
         return found[0]
 
-    def _compute_stems(self) -> None:
+    def _fill_features(self) -> None:
         """Has the store hold all that the run will ask for."""
-        if self.stems is None or not self.accelerator.is_main_process:
+        if self.features is None or not self.accelerator.is_main_process:
             return
         data = self.data
-        judged = [path for table in data.held_out for path in table.paths(data.root)]
-        drawn = [sample.path for sample in data.samples]
-        if self.recipe.protocol == "paper":
-            drawn += data.test.paths(data.root)
-        self.stems.fill(drawn, judged, self._stoppable_stems)
+        covered = [path for table in data.held_out for path in table.paths(data.root)]
+        learned = [sample.path for sample in data.samples]
+        if self.recipe.protocol == "test-selected":
+            learned += data.test.paths(data.root)
+        self.features.fill(learned, covered, self._stoppable_features)
 
-    def _stoppable_stems(self, paths: Iterator[Path], total: int) -> Iterator[Path]:
-        """Shows the images whose stems are computed; what is kept stays for the next time."""
+    def _stoppable_features(self, paths: Iterator[Path], total: int) -> Iterator[Path]:
+        """Shows the images whose frozen features are computed; these stay for the next time."""
         self.reporter.say(f"Computing the frozen part of the backbone for {total} images.")
-        for path in self.reporter.scoring(paths, total, "stems"):
+        for path in self.reporter.scoring(paths, total, "features"):
             if self.stopping.asked:
                 raise InterruptedRunError
             yield path
@@ -244,9 +248,8 @@ class Trainer:
                     batch.label.float(),
                     batch.content,
                     progress,
-                    rated_B=batch.rated,
-                    hints_BND=batch.hint,
-                    worse_B=batch.worse,
+                    supervised_B=batch.supervised,
+                    teacher_tokens_BND=batch.teacher_tokens,
                     draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
@@ -287,7 +290,7 @@ class Trainer:
 
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
-            memory, hints = self.objective.memory, self.objective.hints
+            memory, taught = self.objective.memory, self.objective.distillation
             state = {
                 "epoch": self.epoch,
                 "step": self.step,
@@ -295,7 +298,7 @@ class Trainer:
                 "network": self.model.network.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "counts": self.objective.counts,
-                "hints": None if hints is None else hints.state_dict(),
+                "distillation": None if taught is None else taught.state_dict(),
                 "memory": None if memory is None else memory.state_dict(),
                 "random": random_state(),
             }
@@ -309,8 +312,8 @@ class Trainer:
             self.objective.counts = state["counts"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
-        if self.objective.hints is not None:
-            self.objective.hints.load_state_dict(state["hints"])
+        if self.objective.distillation is not None:
+            self.objective.distillation.load_state_dict(state["distillation"])
         if self.objective.memory is not None:
             self.objective.memory.load_state_dict(state["memory"])
         restore_random_state(state["random"])
