@@ -174,8 +174,9 @@ def cross(
     if recipe is not None:
         refuse_idle({"--model": model}, "with --recipe")
     else:
-        own = {"--set": changes, "--out": out, "--allow-leaks": allow_leaks}
-        refuse_idle(own, "without --recipe")
+        refuse_idle(
+            {"--set": changes, "--out": out, "--allow-leaks": allow_leaks}, "without --recipe"
+        )
     check_device(device)
     with extra("train", "A cross-dataset test"):
         from qfm_iqm.evaluation import cross_dataset as crossing
@@ -184,8 +185,10 @@ def cross(
         for text in targets
     ]
     if not any(target.is_table for target in found):
-        own = {"--label": label, "--lower-is-better": lower_is_better}
-        refuse_idle(own, "on datasets whose labels are known")
+        refuse_idle(
+            {"--label": label, "--lower-is-better": lower_is_better},
+            "on datasets whose labels are known",
+        )
     for target in found:
         target.table.paths(target.root)  # before hours of training
     loaded = _model(recipe, model or "default", changes, out, allow_leaks)

@@ -124,7 +124,7 @@ class Evaluation:
                         cells["metric"],
                         int(cells["n"]),
                         *(float(cells[key]) if cells[key] else None for key in numbers),
-                        note=cells["note"],
+                        cells["note"],  # type: ignore[arg-type]
                     )
                     for cells in csv.DictReader(file)
                 )

@@ -145,7 +145,7 @@ def run_grid(
             RunFolder(run.folder, run.recipe, resume=True)  # refuses one of another recipe
             continue
         reporter.say(f"Run {number} of {len(runs)}: {run.setting}, {run.variant}, seed {run.seed}")
-        done = pipeline.run(
+        made = pipeline.run(
             run.recipe,
             run.folder,
             resume=True,
@@ -154,11 +154,11 @@ def run_grid(
             split=grid.split,
         )
         row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
-        told = done.card.training
+        told = made.card.training
         row["split_sha256"] = told["split_sha256"]
         row["best_epoch"] = str(told["best_epoch"])
         row["validation_srcc"] = str(told["validation_srcc"])
-        for figure in done.evaluation.rows:
+        for figure in made.evaluation.rows:
             if figure.metric in ("srcc", "plcc") and figure.value is not None:
                 row[f"{figure.metric}:{figure.part}"] = repr(figure.value)
         _add_row(table, row)

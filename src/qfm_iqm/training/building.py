@@ -201,7 +201,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
 
 def _told(recipe: Recipe) -> dict[str, Any]:
     """A recipe for the card: where things lay on the machine that trained it is left out."""
-    places = {
+    places: Any = {
         "data": {"root", "split_file"},
         "model": {"folder"},
         "backbone": {"weights"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ def build_network(
     data: TrainingData,
     best: Path,
     out: Path,
-    pseudo_labels: Mapping[str, Path],
+    pseudo_labels: Sequence[Path],
     reporter: Reporter,
 ) -> None:
     """Writes a trained model with an NSS branch, or packed, or both.
@@ -64,7 +64,7 @@ def build_network(
     if recipe.nss is not None:
         model = load_model(best)
         held = {key for table in data.held_out for key in (*table.names, *table.contents)}
-        rows = read_crops(pseudo_labels.values(), model.card, held)
+        rows = read_crops(pseudo_labels, model.card, held)
         reporter.say(f"Fitting the NSS branch to {len(data.train)} images, {len(rows)} crops.")
         found = with_nss_branch(
             model,

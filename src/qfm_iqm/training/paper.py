@@ -3,7 +3,7 @@
 DEIQT and its descendants report, of every split, the best epoch *by its test figure*. Each habit
 here moves a figure, most of them up; the validation-selected protocol has none of them.
 
-    best test epoch   the test split is evaluated after every epoch, and the highest SRCC is reported
+    best test epoch   the test split is evaluated every epoch, and the highest SRCC is reported
     random crops      test images are scored by ten random, perhaps mirrored crops, drawn anew each
                       epoch, and their mean (seeded here; the literature's are not)
     squeeze           KonIQ-10k's and SPAQ's photos are brought to 512 x 384 (high x wide),
