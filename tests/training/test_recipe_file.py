@@ -186,7 +186,7 @@ def test_further_sizes_fall_from_the_first_to_the_crop(recipe_file):
         ('data.pseudo_labels=["p.csv"]', "data.pseudo_labels: there is no file p.csv"),
         ("backbone.weights=w.safetensors", "backbone.weights: there is no file w.safetensors"),
         ("data.human_labels=false", "data.human_labels = false needs data.pseudo_labels"),
-        ("data.validation=0", "only protocol = 'paper' does without"),
+        ("data.validation=0", "only protocol = 'test-selected' does without"),
         ("network.again=[40]", "network.again = [40] must fall from network.shorter_side"),
         ("data.test=0.9", None),
     ],
@@ -302,7 +302,9 @@ def test_the_recipes_that_ship_are_accepted(path, tmp_path):
     if labels := content["data"].get("labels"):
         (tmp_path / Path(labels).name).touch()
         changes.append(f"data.labels={Path(labels).name}")
-    if pseudo := content["data"].get("pseudo_labels"):
+    (tmp_path / "unlabelled.csv").touch()
+    pseudo = content["data"].get("pseudo_labels")
+    if pseudo and "pseudo_labels" not in content:
         for name in pseudo:
             (tmp_path / Path(name).name).touch()
         changes.append(f"data.pseudo_labels={[Path(name).name for name in pseudo]}")

@@ -115,7 +115,10 @@ class Evaluation:
         Raises:
             TableError: not such a file.
         """
-        numbers = ("value", "ci_low", "ci_high")
+
+        def number(cell: str) -> float | None:
+            return float(cell) if cell else None
+
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = tuple(
@@ -123,8 +126,10 @@ class Evaluation:
                         cells["part"],
                         cells["metric"],
                         int(cells["n"]),
-                        *(float(cells[key]) if cells[key] else None for key in numbers),
-                        cells["note"],  # type: ignore[arg-type]
+                        number(cells["value"]),
+                        number(cells["ci_low"]),
+                        number(cells["ci_high"]),
+                        cells["note"],
                     )
                     for cells in csv.DictReader(file)
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
-from qfm_iqm.training.stages import text_hash
+from qfm_iqm.training.stages import files_hash, text_hash
 
 _FEWEST_JUDGED = 5  # images: the logistic curve of the evaluation has four parameters
 
@@ -66,9 +67,11 @@ class TrainingData:
         rows = [(t.names, t.contents, None if t.mos is None else t.mos.tolist()) for t in tables]
         return text_hash(repr(rows))
 
-    def paths(self) -> list[Path]:
-        """The files of all rated images."""
-        return [path for table in (self.train, *self.held_out) for path in table.paths(self.root)]
+    @cached_property
+    def images_hash(self) -> str:
+        """One SHA-256 for the files of all rated images."""
+        tables = (self.train, *self.held_out)
+        return files_hash([path for table in tables for path in table.paths(self.root)])
 
 
 @dataclass(frozen=True)

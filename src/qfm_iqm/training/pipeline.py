@@ -128,11 +128,19 @@ def run(
             teachers[name] = str(teacher.model)
             continue
         place = out / "teachers" / name
-        reporter.say(f"Teacher {name}, in {place}.")
-        run(
-            teacher.recipe, place, resume=True, reporter=reporter, allow_leaks=allow_leaks,
-            split="validation", replace=True,
-        )  # fmt: skip
+        inputs = {
+            "recipe": text_hash(teacher.recipe.model_dump_json()),
+            "labels": data.labels_hash(),
+            "images": data.images_hash,
+        }
+        if stages.begin(f"teachers/{name}", inputs.copy) != "done":
+            reporter.say(f"Teacher {name}, in {place}.")
+            run(
+                teacher.recipe, place, resume=True, reporter=reporter, allow_leaks=allow_leaks,
+                split="validation", replace=True,
+            )  # fmt: skip
+            files = [place / "model" / CARD_FILE, place / "model" / WEIGHTS_FILE]
+            stages.end(f"teachers/{name}", files)
         teachers[name] = str(place / "model")
         check_teacher(name, teachers[name], recipe, data)
     tables = {name: scores.score_crops(name, teachers) for name in recipe.pseudo_labels}
@@ -218,7 +226,7 @@ class _Network:
             lambda: {
                 "recipe": text_hash(repr(computed(recipe.model_dump_json()))),
                 "labels": self.data.labels_hash(),
-                "images": files_hash(self.data.paths()),
+                "images": self.data.images_hash,
                 "first weights": finishing.weights_hash(recipe.backbone.weights),
                 **self._table_hashes(recipe.data.pseudo_labels),
                 **({"expansion": file_hash(expansion)} if recipe.distillation.unlabelled else {}),
