@@ -1,4 +1,4 @@
-"""What the literature's protocol adds to a figure: validation-selected and test-selected, ten folds, two rated sets.
+"""What the literature's protocol adds to a figure: both protocols, ten folds, two rated sets.
 
     python benchmarks/protocols.py --kodak ../shared/data/kodak --biq2021 ../shared/data/biq2021
 
@@ -40,7 +40,14 @@ def main() -> None:
     for name, options in sets.items():
         for protocol in ("validation-selected", "test-selected"):
             if arguments.only in (None, name):
-                command = [sys.executable, "-m", "qfm_iqm", "benchmark", f"recipes/{name}.toml"]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "qfm_iqm",
+                    "bench",
+                    "folds",
+                    f"recipes/{name}.toml",
+                ]
                 command += ["--protocol", protocol, "--folds", str(arguments.folds)]
                 command += ["--results", "benchmarks/results", "--set", *options]
                 subprocess.run(command, check=True, cwd=REPOSITORY)

@@ -13,20 +13,16 @@ def test_the_public_surface_is_the_committed_one():
     assert surface() == FILE.read_text("utf-8")
 
 
-def test_an_option_has_the_same_short_name_and_type_in_every_verb():
+def test_an_option_has_the_same_short_name_in_every_verb():
     def verbs(command):
         inner = getattr(command, "commands", {}).values()
         return [one for each in inner for one in verbs(each)] or [command]
 
-    shorts, metavars = defaultdict(set), defaultdict(set)
+    shorts = defaultdict(set)
     for verb in verbs(typer.main.get_command(app)):
         for option in verb.params:
             if option.param_type_name == "option":
                 long = next(name for name in option.opts if name.startswith("--"))
                 shorts[long].add(tuple(option.opts))
-                metavars[long].add(option.type.name)
     assert {long: names for long, names in shorts.items() if len(names) > 1} == {}
     assert "--part" not in shorts
-    # A file or a folder is text where it may also be a URL.
-    mixed = {long: kinds - {"path", "text"} for long, kinds in metavars.items() if len(kinds) > 1}
-    assert {long: kinds for long, kinds in mixed.items() if kinds} == {}

@@ -29,7 +29,7 @@ def labels(photo_folder, tmp_path):
 def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
     out, images = tmp_path / "figures.csv", tmp_path / "images.csv"
     answer = qfm(
-        "evaluate", tiny_model_folder, labels, "--root", photo_folder, "--by", "subset",
+        "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--by", "subset",
         "--out", out, "--per-image", images, "--bootstrap", 50,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -59,7 +59,9 @@ def test_the_split_of_the_model_stands_in_every_row(
     card["training"] = {"split_sha256": "ab" * 32}
     (model / "card.json").write_text(json.dumps(card))
     out = tmp_path / "figures.csv"
-    answer = qfm("evaluate", model, labels, "--root", photo_folder, "--out", out, "--bootstrap", 0)
+    answer = qfm(
+        "evaluate", labels, "--model", model, "--root", photo_folder, "--out", out, "--bootstrap", 0
+    )
     assert answer.code == 0, answer.err
     with out.open(newline="") as file:
         assert {row["split_sha256"] for row in csv.DictReader(file)} == {"ab" * 32}
@@ -71,7 +73,7 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     file, out = tmp_path / "theirs.csv", tmp_path / "figures.csv"
     rows = zip(table.names[::-1], scores[::-1], strict=True)
     file.write_text("path,quality\n" + "".join(f"{name},{score}\n" for name, score in rows))
-    command = ["evaluate", file, labels, "--column", "quality", "--bootstrap", 50]
+    command = ["evaluate", labels, "--scores", file, "--column", "quality", "--bootstrap", 50]
     answer = qfm(*command, "--by", "subset", "--out", out)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:
@@ -83,10 +85,10 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     assert float(whole["ci_low"]) <= float(whole["value"]) <= float(whole["ci_high"])
     assert {"jpg", "png", "ebp"} < {part for part, _ in found}
     assert f"{expected:.4f}" in answer.out
-    answer = qfm(*command, "--part", "test", "--device", "cpu")
+    answer = qfm(*command, "--split", "test", "--device", "cpu")
     assert answer.code == 2
     assert "Only a model takes --part and --device, and" in answer.err
-    answer = qfm("evaluate", file, labels)
+    answer = qfm("evaluate", labels, "--scores", file)
     assert "the column of scores 'score' was asked for" in answer.err
     assert "by --column" in answer.err
 
@@ -106,7 +108,16 @@ def degraded(tmp_path, monkeypatch):
     def scores(paths):
         lines = "".join(f"{path},{i}\n" for i, path in enumerate(paths))
         Path("scores.csv").write_text(f"path,score\n{lines}")
-        return "evaluate", "scores.csv", "labels.csv", "--label", "mos score", "--bootstrap", 0
+        return (
+            "evaluate",
+            "labels.csv",
+            "--scores",
+            "scores.csv",
+            "--label",
+            "mos score",
+            "--bootstrap",
+            0,
+        )
 
     return names, scores
 
@@ -157,14 +168,25 @@ def test_a_row_without_a_score_is_no_score(qfm, degraded):
 
 
 def test_a_score_files_options_are_no_models(qfm, labels, photo_folder, tiny_model_folder):
-    answer = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--column", "x")
+    answer = qfm(
+        "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--column", "x"
+    )
     assert answer.code == 2
     assert "Only a score file takes --column" in answer.err
 
 
 def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_folder):
     labels.write_text(labels.read_text().replace("mos", "dmos", 1))
-    command = ["evaluate", tiny_model_folder, labels, "--root", photo_folder, "--bootstrap", 0]
+    command = [
+        "evaluate",
+        labels,
+        "--model",
+        tiny_model_folder,
+        "--root",
+        photo_folder,
+        "--bootstrap",
+        0,
+    ]
     answer = qfm(*command)
     assert answer.code == 2
     assert "the columns are: name, dmos, subset" in answer.err
@@ -175,7 +197,7 @@ def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_f
 def test_the_tables_own_folder_is_the_default_root(qfm, labels, photo_folder, tiny_model_folder):
     for photo in photo_folder.iterdir():
         shutil.copy(photo, labels.parent)
-    assert qfm("evaluate", tiny_model_folder, labels, "--bootstrap", 0).code == 0
+    assert qfm("evaluate", labels, "--model", tiny_model_folder, "--bootstrap", 0).code == 0
 
 
 def test_a_part_is_that_of_the_card(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
@@ -190,13 +212,15 @@ def test_a_part_is_that_of_the_card(qfm, labels, photo_folder, tiny_model_folder
     (model / "card.json").write_text(json.dumps(card))
     images = tmp_path / "images.csv"
     answer = qfm(
-        "evaluate", model, labels, "--root", photo_folder, "--part", "test",
+        "evaluate", labels, "--model", model, "--root", photo_folder, "--split", "test",
         "--per-image", images, "--bootstrap", 0,
     )  # fmt: skip
     assert answer.code == 0, answer.err
     with images.open(newline="") as file:
         assert [row["name"] for row in csv.DictReader(file)] == list(split.test)
-    refused = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--part", "test")
+    refused = qfm(
+        "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--split", "test"
+    )
     assert refused.code == 2
     assert "records no split" in refused.err
 
@@ -205,7 +229,7 @@ def test_figures_are_recorded_in_the_card(qfm, labels, photo_folder, tiny_model_
     model, figures = shutil.copytree(tiny_model_folder, tmp_path / "model"), tmp_path / "f.csv"
     before = load_model(model).card
     answer = qfm(
-        "evaluate", model, labels, "--root", photo_folder, "--bootstrap", 50, "--record",
+        "evaluate", labels, "--model", model, "--root", photo_folder, "--bootstrap", 50, "--record",
         "--out", figures,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -249,7 +273,7 @@ def test_mistakes_are_one_sentence(
 ):
     monkeypatch.chdir(labels.parent)
     root = [] if "--root" in arguments else ["--root", photo_folder]
-    answer = qfm("evaluate", tiny_model_folder, labels, *root, *arguments)
+    answer = qfm("evaluate", labels, "--model", tiny_model_folder, *root, *arguments)
     assert answer.code == 2
     assert answer.out == ""
     assert answer.err.startswith("qfm: ")
@@ -271,7 +295,7 @@ def test_tables_that_cannot_be_used(
     qfm, labels, photo_folder, tiny_model_folder, content, sentence
 ):
     labels.write_text(content)
-    answer = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder)
+    answer = qfm("evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder)
     assert answer.code == 2
     assert answer.out == ""
     assert sentence in answer.err
@@ -283,6 +307,6 @@ def test_constant_scores_are_an_error(qfm, photo_folder, tiny_model_folder, tmp_
         shutil.copy(photo_folder / "photo_04.png", tmp_path / f"{number}.png")
     table = tmp_path / "labels.csv"
     table.write_text("name,mos\n" + "".join(f"{n}.png,{n}\n" for n in range(6)))
-    answer = qfm("evaluate", tiny_model_folder, table)
+    answer = qfm("evaluate", table, "--model", tiny_model_folder)
     assert answer.code == 2
     assert "scores" in answer.err

@@ -283,7 +283,7 @@ def test_names_that_look_like_formulas_keep_their_identity(
         return
     with Path("labels.csv").open("w", newline="") as file:  # as anybody writes them
         csv.writer(file).writerows([("name", "mos"), *((n, i) for i, n in enumerate(names))])
-    answer = qfm("evaluate", f"t.{suffix}", "labels.csv", "--bootstrap", 0)
+    answer = qfm("evaluate", "labels.csv", "--scores", f"t.{suffix}", "--bootstrap", 0)
     assert answer.code == 0, answer.err
     assert re.search(rf"whole +{len(names)} ", answer.out)
 

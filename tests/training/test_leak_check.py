@@ -7,7 +7,7 @@ from rich.console import Console
 from qfm_iqm.errors import TableError
 from qfm_iqm.training.data import rated_split
 from qfm_iqm.training.leak_check import check_leaks, refuse_shared
-from qfm_iqm.training.pipeline import prepare
+from qfm_iqm.training.pipeline import run
 from qfm_iqm.training.recipe_file import check_recipe
 from qfm_iqm.training.reporting import Reporter
 
@@ -84,9 +84,9 @@ def test_a_run_refuses_parts_that_share_a_file_or_a_content(folds, tmp_path):
     refuse_shared(recipe)
     spoil(recipe)
     with pytest.raises(TableError, match=r"1 pairs .* of fold 0 \(1 by file\): .*; --allow-leaks"):
-        prepare(recipe, tmp_path / "run", resume=False, reporter=SILENT)
+        run(recipe, tmp_path / "run", resume=False, reporter=SILENT)
     assert not (tmp_path / "run").exists()
-    prepare(recipe, tmp_path / "run", resume=False, reporter=SILENT, allow_leaks=True)
+    run(recipe, tmp_path / "run", resume=False, reporter=SILENT, allow_leaks=True)
 
 
 def test_a_split_from_a_file_that_tears_a_content_is_refused(folds, tmp_path):

@@ -141,7 +141,14 @@ def test_results_agree_with_qfm_evaluate(finished, make_recipe, rated_set, tmp_p
         out = finished[kind]
     done = CliRunner().invoke(
         app,
-        ["evaluate", str(out / "model"), str(rated_set / "labelled.csv"), "--part", "test"]
+        [
+            "evaluate",
+            str(rated_set / "labelled.csv"),
+            "--model",
+            str(out / "model"),
+            "--split",
+            "test",
+        ]
         + (["--by", "subset"] if kind == "subset" else [])
         + ["--out", str(tmp_path / "again.csv")]
         + ["--per-image", str(tmp_path / "images.csv"), "--device", "cpu"],

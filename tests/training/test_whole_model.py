@@ -1,4 +1,4 @@
-"""One recipe, one whole model: killed in any stage it ends alike; a change redoes its heirs alone."""
+"""One recipe, one whole model: killed in any stage it ends alike; a change redoes its heirs."""
 
 import json
 import os

@@ -202,7 +202,15 @@ class TeacherScores:
         train, root = self.data.train, self.data.root
         if table.images == "train":
             return UnlabelledPool(train.names, train.contents, tuple(train.paths(root)))
-        return find_pool(self.recipe.table(Path(table.images)), root)
+        place = self.recipe.table(Path(table.images))
+        pool = find_pool(place, root)
+        if not place.is_dir():
+            return pool
+        # A table's names are relative to `data.root`, wherever the folder lies.
+        inside = place.resolve().is_relative_to(root.resolve())
+        files = [path.resolve() for path in pool.paths]
+        names = tuple(str(f.relative_to(root.resolve()) if inside else f) for f in files)
+        return UnlabelledPool(names, names, pool.paths)
 
     def _without_leaks(
         self, name: str, table: PseudoLabelTable, pool: UnlabelledPool
