@@ -1,6 +1,6 @@
 """How fast small backbones are beside how well they learn from random weights.
 
-    qfm ablate recipes/backbones.toml --set data.root=DIR --results benchmarks/results
+    qfm bench ablate recipes/backbones.toml --set data.root=DIR --results benchmarks/results
     python benchmarks/backbones.py
 
 Takes the accuracies from `backbones_runs.csv`, times the models in `runs/backbones`, decoder

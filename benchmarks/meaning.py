@@ -2,7 +2,7 @@
 
     python benchmarks/meaning.py --root ../shared/data/biq2021 [--model default] [--kodak DIR]
 
-The model's meaning was found on the validation part (`qfm finish`); here it is held against the
+The model's meaning was found on the validation part; here it is held against the
 test part, which it has not seen: share of MOS inside the interval, whole and per subset, mean width
 of the interval, and share of photos called unusual; then the share called unusual of text pages,
 flat colours, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak photos, and of these

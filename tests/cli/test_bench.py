@@ -104,7 +104,8 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
 
     answer_of_benchmark, target = answer, "csiq" if name != "csiq" else "livec"
     answer = qfm(
-        "bench", "cross", f"{target}={official_trees[target][0]}", "--model", out / "all/fold0/model",
+        "bench", "cross", f"{target}={official_trees[target][0]}",
+        "--model", out / "all/fold0/model",
         "--results", tmp_path / "cross.csv", "--bootstrap", 0,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -182,7 +183,8 @@ def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path
 
 def test_cross_shows_published_figures_beside_its_own(qfm, official_trees, tmp_path):
     answer = qfm(
-        "bench", "cross", f"koniq10k={official_trees['koniq10k'][0]}", "--recipe", recipe_of("livec"),
+        "bench", "cross", f"koniq10k={official_trees['koniq10k'][0]}",
+        "--recipe", recipe_of("livec"),
         f"spaq={official_trees['spaq'][0]}", "--out", tmp_path / "run", "--bootstrap", 0,
         *tiny(official_trees["livec"][0]),
     )  # fmt: skip

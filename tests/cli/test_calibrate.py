@@ -142,7 +142,8 @@ def test_ratings_that_cannot_be_used_are_one_sentence(qfm, rated, tmp_path, argu
 def test_low_ratings_may_be_the_good_ones(qfm, rated, tmp_path):
     out = tmp_path / "new"
     answer = qfm(
-        "calibrate", rated / "reversed.csv", "--model", rated / "model", "--lower-is-better", "--scale", 1, 5,
+        "calibrate", rated / "reversed.csv", "--model", rated / "model",
+        "--lower-is-better", "--scale", 1, 5,
         "--out", out,
     )  # fmt: skip
     assert answer.code == 0, answer.err

@@ -51,7 +51,8 @@ SCHEMA = {
 def test_json_figure_and_what_is_printed(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
     out, figure = tmp_path / "diagnosis.json", tmp_path / "diagnosis.svg"
     answer = qfm(
-        "bench", "diagnose", labels, "--model", tiny_model_folder, "--root", photo_folder, "--out", out,
+        "bench", "diagnose", labels, "--model", tiny_model_folder, "--root", photo_folder,
+        "--out", out,
         "--figure", figure, "--alpha", 0.3, "--seed", 5, "--tau", 0.4, "--neighbours", 3,
     )  # fmt: skip
     assert answer.code == 0, answer.err

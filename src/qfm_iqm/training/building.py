@@ -159,7 +159,7 @@ def teacher_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork
     if not shapes:
         raise RecipeError(
             "method.w_tokens needs data.pseudo_labels with the teacher's tokens: "
-            "qfm pseudo-label --tokens."
+            "qfm data pseudo-label --tokens."
         )
     ((tokens, width),) = shapes
     crop = recipe.network.crop
@@ -168,7 +168,7 @@ def teacher_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork
     if own != tokens:
         raise RecipeError(
             f"The pseudo-labels hold {tokens} tokens of a crop, and {recipe.backbone.name} has "
-            f"{own}: make them with qfm pseudo-label --tokens {round(own**0.5)}."
+            f"{own}: make them with qfm data pseudo-label --tokens {round(own**0.5)}."
         )
     return width
 
