@@ -87,7 +87,7 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     assert f"{expected:.4f}" in answer.out
     answer = qfm(*command, "--split", "test", "--device", "cpu")
     assert answer.code == 2
-    assert "Only a model takes --part and --device, and" in answer.err
+    assert "--split and --device have no effect on --scores" in answer.err
     answer = qfm("evaluate", labels, "--scores", file)
     assert "the column of scores 'score' was asked for" in answer.err
     assert "by --column" in answer.err

@@ -148,7 +148,7 @@ def test_the_reading_policy_is_an_option(qfm, photo_folder, tiny_model_folder, t
         (["--out", "folder.csv"], "it is a folder"),
         (["--out", "gone/scores.csv"], "there is no folder gone"),
         (["--resume"], "--resume goes on with a table"),
-        (["--engine", "horse"], "There is no engine 'horse'"),
+        (["--engine", "horse"], "'horse' is not one of"),
         (["--engine", "ray"], "--engine ray writes a table"),
         (["--runtime", "abacus"], "There is no runtime 'abacus'"),
         (["--precision", "int8"], "int8 is calibrated on photos"),
@@ -229,7 +229,7 @@ def test_what_chooses_in_folders_needs_a_folder(qfm, photos, tiny_model_folder, 
     named = (photos / "a.jpg", "http://127.0.0.1:1/b")
     answer = qfm("score", *named, "-m", tiny_model_folder, *option)
     assert answer.code == 2
-    assert f"{option[0]} chooses among the files of folders, and no folder is named" in answer.err
+    assert f"{option[0]} has no effect where no folder is named" in answer.err
     assert qfm("score", photos, "-m", tiny_model_folder, *option).code in (0, 1, 2)
 
 

@@ -282,7 +282,11 @@ def taught(finished, rated_set, tmp_path_factory):
     images = list(zip(table.names, table.contents, table.paths(rated_set), strict=True))
     out = tmp_path_factory.mktemp("taught") / "pseudo.csv"
     write_pseudo_labels(
-        teacher, images, PseudoLabelConfig(chains=1, grid=2), out, lambda done, _: done
+        [teacher],
+        images,
+        PseudoLabelConfig(degradation_sequences=1, grid=2),
+        out,
+        lambda done, _: done,
     )
     return out
 

@@ -136,7 +136,7 @@ class ModelCard(BaseModel):
             (`LabelUnits.show`).
         calibration: from the network's answers to label units, by `qfm calibrate`; None takes
             them as they are.
-        meaning: reference population, interval and what is unusual, by a recipe's section [reference].
+        meaning: reference population, interval and what is unusual, by [reference] in a recipe.
         training: data, its terms, split hash, recipe, versions: free-form, for people and checks.
         results: measured figures.
         base: the public backbone weights that `model.safetensors` is put upon at loading; None for

@@ -89,7 +89,7 @@ def _scale(card: ModelCard) -> Iterator[str]:
     if card.calibration is not None:
         yield f"Calibrated to ratings by a curve ({card.calibration.kind})."
     if meaning is None:
-        yield "This card does not say more: the section [reference] of a recipe finds percentile and interval."
+        yield "This card does not say more: [reference] in a recipe finds percentile and interval."
         return
     yield ""
     middle = [meaning.quantiles[round(q * (len(meaning.quantiles) - 1))] for q in (0.1, 0.5, 0.9)]
