@@ -118,7 +118,7 @@ def test_without_a_validation_part_more_is_learned_from_and_the_last_epoch_kept(
     assert [entry["epoch"] for entry in entries(out, "test-selected")] == [0, 1, 2]
     assert trainer.selection.best == {"epoch": 2, "srcc": None}
     assert entries(out, "validation") == [{"kind": "validation", "epoch": n} for n in range(3)]
-    with pytest.raises(RecipeError, match="no validation part to judge by"):
+    with pytest.raises(RecipeError, match="no validation split to evaluate on"):
         trainer.selection.finish("validation")
 
 

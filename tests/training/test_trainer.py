@@ -5,7 +5,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import os
 import signal
 import subprocess
@@ -634,22 +633,6 @@ def test_an_existing_run_is_not_overwritten(finished, make_recipe):
 def test_a_changed_recipe_is_not_resumed(finished, make_recipe, change):
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         Trainer(make_recipe(**change), finished["baseline"], resume=True)
-
-
-@pytest.mark.parametrize(("kind", "workers"), [("baseline", 1), ("qfm", 0)])
-def test_pairs_are_ranked_beside_the_labels(make_recipe, tmp_path, kind, workers):
-    recipe = make_recipe(
-        method__kind=kind, train__pairs_per_image=4, train__workers=workers, train__epochs=2
-    )
-    trainer = Trainer(recipe, tmp_path / "run")
-    assert len(trainer.data.samples) == trainer.data.supervised == 24 * (8 + 4)
-    evaluation = trainer.run()
-    steps = [line for line in log_of(tmp_path / "run") if line["kind"] == "step"]
-    assert all(math.isfinite(line["loss"]) for line in steps)
-    assert all(line["rank"] >= 0 for line in steps if "rank" in line)
-    assert sum("rank" in line for line in steps) >= len(steps) - 1
-    srcc = {row.part: row.value for row in evaluation.rows if row.metric == "srcc"}
-    assert srcc["whole"] > 0.6
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

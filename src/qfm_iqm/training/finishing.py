@@ -102,7 +102,7 @@ def add_reference(
     config = recipe.reference
     assert config is not None
     name = recipe.data.name or recipe.model.name
-    default = table.source if config.labels else f"{name} (reference images)"
+    default = config.labels.name if config.labels else f"{name} (reference images)"
     loaded = load_model(model)
     meaning = find_meaning(
         loaded,
