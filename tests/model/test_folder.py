@@ -350,7 +350,7 @@ def test_a_model_trained_whole_is_not_packed(packed_model):
     for parameter in model.network.encoder.parameters():
         parameter.data += 0.02 * torch.randn(parameter.shape)
     save_model(model, packed_model / "whole")
-    with pytest.raises(ModelError, match="take a higher backbone.rank"):
+    with pytest.raises(ModelError, match=r"take a higher backbone\.rank"):
         save_packed(packed_model / "whole", packed_model / "none", rank=4)
     assert not (packed_model / "none").exists()
 

@@ -13,7 +13,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import covering_crops, fit
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.training.batches import CropDataset, Sample
-from qfm_iqm.training.feature_cache import FeatureCache, _stem_hash, fixed_crop
+from qfm_iqm.training.feature_cache import FeatureCache, _features_hash, fixed_crop
 
 
 def as_they_come(items, total):
@@ -174,10 +174,10 @@ def test_an_option_that_is_not_used_leaves_stores_where_they_are(model, tmp_path
     card = model.card.model_copy(update={"preprocessing": preprocessing})
     model.card = card
     before = hashlib.sha256(b'{"crop":48,"shorter_side":64}')
-    assert _stem_hash_after(before, model) == _stem_hash(model)
+    assert _features_hash_after(before, model) == _features_hash(model)
 
 
-def _stem_hash_after(digest, model):
+def _features_hash_after(digest, model):
     for number, part in enumerate(model.network.encoder.frozen):
         for key, value in sorted(part.state_dict().items()):
             digest.update(f"{number}:{key}:{tuple(value.shape)}".encode())

@@ -436,7 +436,7 @@ def test_a_per_step_teacher_of_another_crop_is_refused(recipe, tmp_path, tiny_mo
     [
         ("method.memory=1000000000000", "method.memory = 1000000000000 needs"),
         ("network.heads=5", "network.heads"),
-        ("data.validation=0.05", "validation part"),
+        ("data.validation=0.05", "validation split"),
     ],
 )
 def test_what_the_student_cannot_do_is_refused_before_the_teacher(

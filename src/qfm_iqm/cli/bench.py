@@ -23,6 +23,7 @@ from qfm_iqm.cli.options import (
     RunOut,
     Split,
     check_device,
+    check_figure,
     extra,
     messages,
     refuse_idle,
@@ -41,8 +42,6 @@ app = typer.Typer(
     help="For papers: folds, label shares, ablations, other datasets, diagnosis.",
     no_args_is_help=True,
 )
-
-DIAGNOSIS_FORMAT = 1  # of the JSON
 
 ProtocolName = Literal["validation-selected", "test-selected"]
 Protocol = Annotated[
@@ -76,7 +75,7 @@ def folds(
     """Train and test every fold; killed or interrupted, the same command goes on."""
     folder = out if out is not None else Path("runs") / f"{recipe.stem}-{protocol}"
     _run(recipe, folder, results, f"{recipe.stem}_{protocol}", protocol, count, (1.0,),
-         _with_splits(changes, splits), allow_leaks)  # fmt: skip
+         changes, splits, allow_leaks)  # fmt: skip
 
 
 @app.command("curve")
@@ -100,7 +99,7 @@ def curve(
         raise RecipeError(f"--shares takes percents with commas, not '{shares}'.") from None
     folder = out if out is not None else Path("runs") / f"{recipe.stem}-curve-{protocol}"
     _run(recipe, folder, results, f"{recipe.stem}_curve_{protocol}", protocol, count, wanted,
-         _with_splits(changes, splits), allow_leaks)  # fmt: skip
+         changes, splits, allow_leaks)  # fmt: skip
 
 
 @app.command("ablate")
@@ -253,11 +252,7 @@ def diagnose(
     if out is not None:
         check_output(out, only=".json")
     if figure is not None:
-        with extra("figures", "A figure"):
-            from qfm_iqm.report.diagnosis_figure import draw_diagnosis
-            from qfm_iqm.report.drawing import ENDINGS
-        ending = figure.suffix.lower()
-        check_output(figure, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
+        check_figure(figure, "A figure")
     check_device(device)
     table = read_table(labels, label=label)
     loaded = load_model(model)
@@ -278,7 +273,7 @@ def diagnose(
         progress=lambda paths, total: with_progress(paths, total, "diagnosing", console),
     )
     if out is not None:
-        about = {"format": DIAGNOSIS_FORMAT, "table": labels.name, "split": split}
+        about = {"format": 1, "table": labels.name, "split": split}
         write_whole(json.dumps(about | found.as_dict(), indent=2) + "\n", out)
     show_diagnosis(found)
     if backbone and found.backbone is None:
@@ -286,16 +281,9 @@ def diagnose(
     if found.selectivity is None:
         say(console, found.selectivity_missing)
     if figure is not None:
+        from qfm_iqm.report.diagnosis_figure import draw_diagnosis
+
         draw_diagnosis(found, table.paths(folder), figure)
-
-
-def _with_splits(changes: list[str] | None, splits: Path | None) -> list[str]:
-    """The changes of the recipe, with the folds that are named."""
-    if splits is None:
-        return changes or []
-    # In full: a relative path would first be looked for beside the images.
-    file = json.dumps(str(splits.resolve()))
-    return [*(changes or ()), 'data.split="file"', f"data.split_file={file}"]
 
 
 def _run(
@@ -306,7 +294,8 @@ def _run(
     protocol: ProtocolName,
     folds: int | None,
     shares: tuple[float, ...],
-    changes: list[str],
+    changes: list[str] | None,
+    splits: Path | None,
     allow_leaks: bool,
 ) -> None:
     from qfm_iqm.files import copy_whole
@@ -317,6 +306,10 @@ def _run(
         from qfm_iqm.training import benchmark
         from qfm_iqm.training.leak_check import check_leaks
         from qfm_iqm.training.reporting import Reporter
+    changes = list(changes or ())
+    if splits is not None:
+        # In full: a relative path would first be looked for beside the images.
+        changes += ['data.split="file"', f"data.split_file={json.dumps(str(splits.resolve()))}"]
     plan = benchmark.plan_benchmark(
         recipe, folder, protocol=protocol, folds=folds, shares=shares, changes=changes
     )

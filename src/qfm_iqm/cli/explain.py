@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, extra
+from qfm_iqm.cli.options import Device, Model, check_device, check_figure
 
 
 def explain(
@@ -23,13 +23,10 @@ def explain(
 
     from qfm_iqm.image.decode import read_image
     from qfm_iqm.model.folder import load_model
-    from qfm_iqm.scoring.row import check_output
 
-    with extra("figures", "A quality map"):
-        from qfm_iqm.report.drawing import ENDINGS
-        from qfm_iqm.report.map_figure import draw_map
-    ending = out.suffix.lower()
-    check_output(out, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
+    check_figure(out, "A quality map")
+    from qfm_iqm.report.map_figure import draw_map
+
     check_device(device)
     loaded = load_model(model)
     loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))

@@ -141,6 +141,16 @@ def extra(name: str, purpose: str) -> Iterator[None]:
         ) from error
 
 
+def check_figure(path: Path, purpose: str) -> None:
+    """Refuses a figure that cannot be written, or drawn for want of matplotlib."""
+    from qfm_iqm.scoring.row import check_output
+
+    with extra("figures", purpose):
+        from qfm_iqm.report.drawing import ENDINGS
+    ending = path.suffix.lower()
+    check_output(path, only=ending if ending in ENDINGS else " or ".join(ENDINGS))
+
+
 def messages() -> Console:
     """The console for people: on stderr, so that stdout stays for results."""
     from rich.console import Console

@@ -1,7 +1,7 @@
 """Batches of crops: which pixels and labels a training step sees.
 
 Design choices:
-* What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
+* What is random in a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
   the same for any number of reading processes, and after a resume in mid-epoch.
 * Crops are cut from images that went through the model's own `fit`, as in scoring.
 * Where a model looks at images in several sizes, so does training: each random crop is of one;

@@ -22,12 +22,12 @@ from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.stages import files_hash, text_hash
 
-_FEWEST_JUDGED = 5  # images: the logistic curve of the evaluation has four parameters
+_FEWEST_EVALUATED = 5  # images: the logistic curve of the evaluation has four parameters
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from and is judged by.
+    """What a run learns from and is evaluated on.
 
     Attributes:
         samples: of the training split and of the pseudo-labelled tables; then the unrated ones.
@@ -38,7 +38,7 @@ class TrainingData:
         reference: rated images for the reference statistics alone; None where none are kept.
         split: which image is in which split.
         root: folder that names are relative to.
-        label_mean: mean of the training part's labels.
+        label_mean: mean of the training split's labels.
         label_std: their standard deviation.
         left_out: pseudo-labelled rows left out: validation or test hold their content or image.
     """
@@ -108,19 +108,19 @@ def load_data(
     table, split = rated_split(recipe)
     if data.group is not None:
         table.group(data.group)
-    parts = split.indices(table)
+    rows = split.indices(table)
     train = training_images(recipe, table, split)
     reference = reference_images(recipe, table, split)
-    selecting = data.validation > 0 or parts["validation"].size > 0
-    validation = table.select(parts["validation"]) if selecting else None
-    test = table.select(parts["test"])
+    selecting = data.validation > 0 or rows["validation"].size > 0
+    validation = table.select(rows["validation"]) if selecting else None
+    test = table.select(rows["test"])
     labels = _labels(train, "train", fewest=2)
     if validation is not None:
-        _labels(validation, "validation", fewest=_FEWEST_JUDGED)
-    _labels(test, "test", fewest=_FEWEST_JUDGED)
+        _labels(validation, "validation", fewest=_FEWEST_EVALUATED)
+    _labels(test, "test", fewest=_FEWEST_EVALUATED)
     content_ids: dict[str, int] = {}
     samples = []
-    table.paths(data.root)  # every image of every part must be there
+    table.paths(data.root)  # every image of every split must be there
     if data.human_labels:
         people = [
             Sample(path, mos, content_ids.setdefault(content, len(content_ids)))
@@ -130,8 +130,8 @@ def load_data(
         ]
         samples += people * recipe.train.crops_per_image
     # By name too: a table without contents calls each image a content of its own.
-    held_out = [part for part in (validation, test, reference) if part is not None]
-    held = {key for part in held_out for key in (*part.contents, *part.names)}
+    held_out = [one for one in (validation, test, reference) if one is not None]
+    held = {key for one in held_out for key in (*one.contents, *one.names)}
     left_out = 0
     taught: list[TeacherTokens] = []
     for name in data.pseudo_labels:
@@ -172,7 +172,7 @@ def load_data(
 
 
 def rated_split(recipe: Recipe) -> tuple[RatedTable, Split]:
-    """The rated images of a recipe, and which of them are in which part.
+    """The rated images of a recipe, and which of them are in which split.
 
     Raises:
         TableError: a table or label file that cannot be used, or a rule that it does not allow.
@@ -195,7 +195,7 @@ def rated_table(recipe: Recipe) -> RatedTable:
 
 
 def split_of(recipe: Recipe, table: RatedTable) -> Split:
-    """Which of a recipe's rated images are in which part.
+    """Which of a recipe's rated images are in which split.
 
     Raises:
         TableError: a rule that the table does not allow.
@@ -251,18 +251,18 @@ def _share(table: RatedTable, share: float, seed: int) -> tuple[RatedTable, Rate
     return table.select(inner["test"]), table.select(inner["train"])
 
 
-def _labels(table: RatedTable, part: str, *, fewest: int) -> np.ndarray:
-    """The labels of a part; refused before any training if nothing can be learned or judged."""
+def _labels(table: RatedTable, split: str, *, fewest: int) -> np.ndarray:
+    """The labels of a split; refused before any training if nothing can be learned or evaluated."""
     if table.mos is None:
         raise TableError(f"{table.source} has no labels.")
     if len(table) < fewest:
         raise TableError(
-            f"The {part} part of {table.source} holds {len(table)} images, and needs at least "
+            f"The {split} split of {table.source} holds {len(table)} images, and needs at least "
             f"{fewest}: give more images, or change data.test and data.validation."
         )
     if table.mos.min() == table.mos.max():
         raise TableError(
-            f"All {len(table)} labels of the {part} part of {table.source} are equal "
+            f"All {len(table)} labels of the {split} split of {table.source} are equal "
             f"({table.mos[0]:g}): there is nothing to tell apart."
         )
     return table.mos

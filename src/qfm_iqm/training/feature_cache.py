@@ -41,7 +41,7 @@ _GROUP = 8  # images whose crops go through the frozen part together
 
 
 def random_crop(image_CHW: Tensor, size: int, draw: np.random.Generator, *, flip: bool) -> Tensor:
-    """A crop at a drawn place, mirrored or not."""
+    """A crop at a random place, mirrored or not."""
     top = int(draw.integers(image_CHW.shape[1] - size + 1))
     left = int(draw.integers(image_CHW.shape[2] - size + 1))
     crop = image_CHW[:, top : top + size, left : left + size]
@@ -95,7 +95,7 @@ class FeatureCache:
 
     def fill(
         self,
-        drawn: Sequence[Path],
+        learned: Sequence[Path],
         covering: Sequence[Path],
         progress: Callable[[Iterator[Path], int], Iterator[Path]],
         *,
@@ -104,7 +104,7 @@ class FeatureCache:
         """Computes what is missing, for the images of a run.
 
         Args:
-            drawn: images whose fixed crops are wanted.
+            learned: images whose fixed crops are wanted.
             covering: images whose covering crops are wanted.
             progress: wraps the images as they are done, given their number.
             lenient: leave out images that cannot be read; asking for them will say why.
@@ -114,7 +114,7 @@ class FeatureCache:
         """
         wanted = {
             kind: [path for path in dict.fromkeys(paths) if not self._holds(path, kind)]
-            for kind, paths in ((self._random, drawn), ("cover", covering))
+            for kind, paths in ((self._random, learned), ("cover", covering))
         }
         done = (
             path for kind, paths in wanted.items() for path in self._filled(paths, kind, lenient)

@@ -1,4 +1,4 @@
-"""Leaks between the parts of a run: looked for before anything is trained."""
+"""Leaks between the splits of a run: looked for before anything is trained."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ REMEDY = "--allow-leaks goes on all the same"
 
 
 def refuse_shared(recipe: Recipe) -> None:
-    """Refuses parts that share a content or a file: what can be told without decoding an image.
+    """Refuses splits that share a content or a file: what can be told without decoding an image.
 
     Near-duplicates are left to `qfm data split` and to benchmarks, which look at every pixel.
 
     Raises:
-        TableError: parts share something; or a table or file cannot be read.
+        TableError: splits share something; or a table or file cannot be read.
     """
     table, split = rated_split(recipe)
     prints = file_prints(table.paths(recipe.data.root))
@@ -38,7 +38,7 @@ def refuse_shared(recipe: Recipe) -> None:
 def check_leaks(
     recipes: Mapping[int, Recipe], out: Path, reporter: Reporter, *, allow: bool
 ) -> list[PartLeak]:
-    """Looks for images that a part shows of another, in every fold, before anything is trained.
+    """Looks for images that a split shows of another, in every fold, before anything is trained.
 
     Lists them in `leaks.csv` under `out`. Folds that were looked at, in the same folder of images,
     are not looked at again.
@@ -63,7 +63,7 @@ def check_leaks(
         leaks = [leak for leak in read_part_leaks(listed) if leak.fold in splits]
     else:
         paths = table.paths(first.data.root)
-        reporter.say(f"Comparing {len(paths)} images between the parts of {len(splits)} folds.")
+        reporter.say(f"Comparing {len(paths)} images between the splits of {len(splits)} folds.")
         prints = image_prints(
             paths, progress=lambda hashes, total: reporter.scoring(hashes, total, "hashing")
         )
@@ -77,5 +77,5 @@ def check_leaks(
     if not allow:
         refuse_part_leaks(leaks, listed, remedy=REMEDY)
     if leaks:
-        reporter.say(f"{len(leaks)} pairs of images leak between parts: {listed}")
+        reporter.say(f"{len(leaks)} pairs of images leak between splits: {listed}")
     return leaks

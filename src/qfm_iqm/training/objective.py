@@ -174,15 +174,15 @@ class Objective(nn.Module):
         assert self.memory is not None
         config, memory = self.config, self.memory
         generator = torch.Generator().manual_seed(draw)
-        asked = (tokens_BND[:, 0], target_B, contents_B, memory)
+        given = (tokens_BND[:, 0], target_B, contents_B, memory)
         if config.matching == "semantics":
             matches = match_semantics(
-                *asked, delta=config.delta, top_k=config.top_k, generator=generator
+                *given, delta=config.delta, top_k=config.top_k, generator=generator
             )
         elif config.matching == "random":
             matches = match_random(contents_B, memory, generator=generator)
         else:
-            matches = match_quality(*asked, tau=config.tau, top_k=config.top_k, generator=generator)
+            matches = match_quality(*given, tau=config.tau, top_k=config.top_k, generator=generator)
         matched_BND = memory.tokens_MND[matches.entries_B]
         if config.matching == "gaussian":
             matched_BND = gaussian_like(matched_BND, generator=generator)

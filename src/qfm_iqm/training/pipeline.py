@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
 from accelerate import PartialState
 
 from qfm_iqm.metrics.evaluation import Evaluation
@@ -31,8 +30,7 @@ from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.training import finishing
-from qfm_iqm.training.building import build_model, check_memory
-from qfm_iqm.training.data import TrainingData, UnratedImage, load_data, rated_split
+from qfm_iqm.training.data import TrainingData, UnratedImage, rated_split
 from qfm_iqm.training.expansion import UnlabelledPool, find_pool, without_leaks
 from qfm_iqm.training.leak_check import refuse_shared
 from qfm_iqm.training.recipe import Recipe
@@ -43,7 +41,7 @@ from qfm_iqm.training.teaching import (
     BASELINE,
     TeacherScores,
     check_teacher,
-    device_of,
+    checked_data,
     teachers_of,
 )
 from qfm_iqm.training.trainer import Trainer
@@ -111,7 +109,7 @@ def run(
     folder = RunFolder(out, recipe, resume=resume, replace=replace)
     if not allow_leaks:
         refuse_shared(recipe)
-    data = _checked_data(recipe)
+    data = checked_data(recipe)
     if folder.resuming and not replace:
         folder.refuse_another_split(data.split)
     first = PartialState().is_main_process
@@ -155,24 +153,6 @@ def run(
         pseudo_labels=tables, replace=replace,
     )  # fmt: skip
     return _Network(recipe, folder, data, stages, reporter, tables).build(trainer, split)
-
-
-def _checked_data(recipe: Recipe) -> TrainingData:
-    """The rated images; what can be refused is refused here, before hours of teaching."""
-    without = {
-        "data": recipe.data.model_copy(update={"pseudo_labels": (), "human_labels": True}),
-        "method": recipe.method.model_copy(update={"w_tokens": 0.0}),
-    }
-    plain = recipe.model_copy(update=without)
-    data = load_data(plain)
-    if teachers := teachers_of(recipe):
-        torch.manual_seed(recipe.train.seed)
-        model = build_model(plain, data)
-        check_memory(plain, model.network, device_of(recipe))
-        for name, teacher in teachers.items():
-            if teacher.model is not None:
-                check_teacher(name, teacher.model, recipe, data)
-    return data
 
 
 def _leak_free_pool(

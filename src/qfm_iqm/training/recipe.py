@@ -75,7 +75,7 @@ class TrainConfig(Section):
     """How it is trained.
 
     Attributes:
-        epochs: passes over the training part.
+        epochs: passes over the training split.
         batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
         lr: peak learning rate of AdamW.

@@ -36,7 +36,7 @@ class DataConfig(Section):
             numbered ones.
         group: column whose groups are reported beside the whole; None for none.
         test: share of the images kept for the one test, where they are parted by content.
-        validation: share of the images that selects the epoch; of an official training part
+        validation: share of the images that selects the epoch; of an official training split
             where the authors name no validation split. 0 is for `protocol = "test-selected"`
             alone: all that is not tested is learned from, as the literature does, and nothing is
             selected.

@@ -100,7 +100,7 @@ class RunFolder:
         self._log_file.unlink(missing_ok=True)
 
     def refuse_another_split(self, split: Split) -> None:
-        """Refuses to take the run that is there for one of other images, or of other parts.
+        """Refuses to take the run that is there for one of other images, or of another split.
 
         The recipe alone does not tell: `data.root` may have moved, or hold another table.
 
@@ -110,13 +110,13 @@ class RunFolder:
         written = self.path / "split.txt"
         if not written.is_file() or written.read_bytes() != split.to_text().encode():
             raise RecipeError(
-                f"{self.path} holds a run of other images or other parts of them ({written}): give "
-                "the data it was made with, or choose another --out."
+                f"{self.path} holds a run of other images or another split of them ({written}): "
+                "give the data it was made with, or choose another --out."
             )
 
-    def scores(self, part: str) -> Path:
-        """The table of a part's images with their scores."""
-        return self.path / f"{part}.csv"
+    def scores(self, split: str) -> Path:
+        """The table of a split's images with their scores."""
+        return self.path / f"{split}.csv"
 
     def log(self, **fields: Any) -> None:
         """Adds one JSON line to the log."""

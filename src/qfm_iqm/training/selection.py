@@ -33,7 +33,7 @@ LOGGED = ("srcc", "plcc")  # of each epoch
 
 
 class Selection:
-    """The choice among a run's epochs, by the SRCC of the validation part.
+    """The choice among a run's epochs, by the SRCC of the validation split.
 
     A run without one, by the literature's protocol, keeps the last epoch: nothing is chosen.
 
@@ -68,7 +68,7 @@ class Selection:
         self.best: dict[str, Any] = {"epoch": None, "srcc": None}
 
     def validate(self, model: QualityModel, epoch: int) -> None:
-        """Scores the validation part, and keeps the model if it is the best so far."""
+        """Scores the validation split, and keeps the model if it is the best so far."""
         figures = self._validated(model, epoch)
         srcc = figures.get("whole/srcc")
         better = srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"])
@@ -78,15 +78,15 @@ class Selection:
             save_model(model, self.folder.best, dtype=self._dtype)
         self.folder.log(kind="validation", epoch=epoch, **figures)
         if self.recipe.protocol == "test-selected":
-            self._judge_as_the_literature(model, epoch)
+            self._evaluate_as_the_literature(model, epoch)
         self.reporter.end_epoch(epoch, figures, best=better)
 
     def _validated(self, model: QualityModel, epoch: int) -> dict[str, float | None]:
-        """The figures of the validation part, by `part/metric`; none where there is none."""
+        """The figures of the validation split, by `part/metric`; none where there is none."""
         if self.data.validation is None:
             return {}
         try:
-            judged = self._judge(model, self.data.validation, n_boot=0, metrics=LOGGED)
+            judged = self._evaluate(model, self.data.validation, n_boot=0, metrics=LOGGED)
         except TableError as error:
             # A collapsed network has no correlation; a later epoch may still recover.
             self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
@@ -108,7 +108,7 @@ class Selection:
         table = self.data.test if split == "test" else self.data.validation
         if table is None:
             raise RecipeError("data.validation = 0 leaves no validation split to evaluate on.")
-        evaluation, rows = self._judge(model, table, n_boot=1000)
+        evaluation, rows = self._evaluate(model, table, n_boot=1000)
         rows.to_csv(self.folder.scores(split))
         evaluation.to_csv(self.folder.results, split_sha256=self.data.split.sha256)
         results = card_results(evaluation, f"{self.recipe.data.name} ({split} split)")
@@ -120,8 +120,8 @@ class Selection:
         )
         return evaluation
 
-    def _judge_as_the_literature(self, model: QualityModel, epoch: int) -> None:
-        """Logs the figures of the test part by random crops; nothing is chosen by them here."""
+    def _evaluate_as_the_literature(self, model: QualityModel, epoch: int) -> None:
+        """Logs the figures of the test split by random crops; nothing is chosen by them here."""
         source = random_crops(
             model.card.preprocessing,
             seed=self.recipe.train.seed,
@@ -130,16 +130,16 @@ class Selection:
             features=self.features,
         )
         try:
-            judged = self._judge(
+            judged = self._evaluate(
                 model, self.data.test, n_boot=0, source=source, metrics=PAPER_METRICS
             )
         except TableError as error:
-            self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
+            self.reporter.say(f"epoch {epoch + 1} has no figure of the test split: {error}")
             return
         figures = {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
         self.folder.log(kind="test-selected", epoch=epoch, **figures)
 
-    def _judge(
+    def _evaluate(
         self,
         model: QualityModel,
         table: RatedTable,

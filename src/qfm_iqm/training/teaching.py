@@ -18,8 +18,8 @@ from qfm_iqm.distill.teacher import PseudoLabelConfig
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.training.building import freeze, open_feature_cache
-from qfm_iqm.training.data import TrainingData, UnratedImage
+from qfm_iqm.training.building import build_model, check_memory, freeze, open_feature_cache
+from qfm_iqm.training.data import TrainingData, UnratedImage, load_data
 from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool, without_leaks
 from qfm_iqm.training.recipe import Recipe, Teacher
 from qfm_iqm.training.recipe_schema import DistillationConfig, PseudoLabelTable
@@ -94,6 +94,28 @@ def device_of(recipe: Recipe) -> torch.device:
         return torch.device("cpu")
     device: torch.device = PartialState().device
     return device
+
+
+def checked_data(recipe: Recipe) -> TrainingData:
+    """The rated images of a recipe; refuses what can be refused before hours of teaching.
+
+    Raises:
+        QFMError: images, labels, network or teachers that do not fit.
+    """
+    without = {
+        "data": recipe.data.model_copy(update={"pseudo_labels": (), "human_labels": True}),
+        "method": recipe.method.model_copy(update={"w_tokens": 0.0}),
+    }
+    plain = recipe.model_copy(update=without)
+    data = load_data(plain)
+    if teachers := teachers_of(recipe):
+        torch.manual_seed(recipe.train.seed)
+        model = build_model(plain, data)
+        check_memory(plain, model.network, device_of(recipe))
+        for name, teacher in teachers.items():
+            if teacher.model is not None:
+                check_teacher(name, teacher.model, recipe, data)
+    return data
 
 
 class TeacherScores:
