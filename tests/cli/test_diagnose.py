@@ -113,7 +113,7 @@ def test_only_a_part_and_only_some(qfm, labels, photo_folder, tiny_model_folder,
         answer = qfm("bench", "diagnose", *arguments, "--model", model, *more)
         assert answer.code == 0, answer.err
         found = json.loads(out.read_text())
-        assert (found["settings"]["images"], found["part"]) == (11, part)
+        assert (found["settings"]["images"], found["split"]) == (11, part)
     refused = qfm("bench", "diagnose", *arguments, "--model", tiny_model_folder, "--split", "test")
     assert refused.code == 2
     assert "records no split" in refused.err

@@ -172,7 +172,7 @@ def test_a_score_files_options_are_no_models(qfm, labels, photo_folder, tiny_mod
         "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--column", "x"
     )
     assert answer.code == 2
-    assert "Only a score file takes --column" in answer.err
+    assert "--column has no effect without --scores" in answer.err
 
 
 def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_folder):
@@ -252,8 +252,8 @@ def test_figures_are_recorded_in_the_card(qfm, labels, photo_folder, tiny_model_
 def test_what_cannot_be_recorded(
     qfm, labels, photo_folder, tiny_model_folder, model, more, sentence
 ):
-    asked = (model or tiny_model_folder, labels, "--root", photo_folder, "--record", *more)
-    answer = qfm("evaluate", *asked)
+    place = ("--model", model or tiny_model_folder, "--root", photo_folder)
+    answer = qfm("evaluate", labels, *place, "--record", *more)
     assert answer.code == 2
     assert sentence in answer.err
 

@@ -77,7 +77,7 @@ def test_it_is_a_csv_below_a_line_of_facts(teacher, images, tmp_path):
     first, *rest = path.read_text("utf-8").splitlines()
     facts = json.loads(first.removeprefix("# "))
     assert Preprocessing(**facts["preprocessing"]) == Preprocessing(crop=CROP)
-    assert facts["asked"]["extra_crops"] == 1
+    assert facts["request"]["extra_crops"] == 1
     assert "tokens" not in facts
     rows = list(csv.DictReader(rest))
     assert list(rows[0]) == ["name", "content", "top", "left", "distortion", "level", "score"]
@@ -123,7 +123,7 @@ def test_what_is_left_of_another_question_is_not_used(
         other["teacher"] = build_model(seed=1)
         other["teacher"].card.weights_sha256 = "1" * 64
     elif change == "seed":
-        other["asked"] = replace(CONFIG, seed=1)
+        other["request"] = replace(CONFIG, seed=1)
     else:
         other["images"] = images[::-1]
     for folder in (first, second):

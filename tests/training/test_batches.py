@@ -71,7 +71,7 @@ def test_a_filled_cache_asks_for_no_file_again(samples, tmp_path):
     dataset.fill()
     for copy in copies:
         copy.path.unlink()
-    assert torch.equal(dataset[7].crop, CropDataset(samples, CROP, seed=3)[7][0].crop)
+    assert torch.equal(dataset[7].crop, CropDataset(samples, CROP, seed=3)[7].crop)
     with pytest.raises(ImageError, match="there is no such file"):
         CropDataset(copies, CROP, seed=3, cache=True).fill()
     CropDataset(copies, CROP, seed=3).fill()  # keeps nothing, and so reads nothing
@@ -122,7 +122,7 @@ def test_crops_are_drawn_from_every_size_that_the_model_looks_at(samples):
     for epoch in range(4):
         dataset.epoch = epoch
         for place, sample in enumerate(samples):
-            (drawn,) = dataset[place]
+            drawn = dataset[place]
             first = store.get(sample.path).numpy()
             sizes = {80: first, 48: reduced(first, reduced_size(*first.shape[1:], 48))}
             found = [side for side, image in sizes.items() if shows(image, drawn.crop.numpy())]
@@ -290,7 +290,7 @@ def test_a_mirrored_crop_comes_with_mirrored_tokens(rated_set, tmp_path):
     for epoch in range(8):
         dataset.epoch = epoch
         for row in (0, 1):
-            (one,) = dataset[row]
+            one = dataset[row]
             flipped = not torch.equal(one.crop, window)
             assert torch.equal(one.crop, window.flip(-1) if flipped else window)
             expected = tokens[row].flip(1) if flipped else tokens[row]

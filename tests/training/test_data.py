@@ -80,7 +80,7 @@ def test_the_split_seed_decides_the_split(make_recipe):
 def test_equal_labels_are_refused(make_recipe, other_labels, rows, value):
     for row in rows:
         row["mos"] = value
-    with pytest.raises(TableError, match=rf"24 labels of the train part .*equal \({value}\)"):
+    with pytest.raises(TableError, match=rf"24 labels of the train split .*equal \({value}\)"):
         load_data(make_recipe(**other_labels(rows)))
 
 
@@ -92,7 +92,7 @@ def test_equal_labels_to_judge_by_are_refused_before_training(
     for row in rows:
         if row["name"] in names:
             row["mos"] = "0.7"
-    with pytest.raises(TableError, match=rf"8 labels of the {part} part .*are equal \(0.7\)"):
+    with pytest.raises(TableError, match=rf"8 labels of the {part} split .*are equal \(0.7\)"):
         load_data(make_recipe(**other_labels(rows)))
 
 

@@ -39,10 +39,10 @@ def test_drawn_tokens_are_those_of_the_crops_training_cuts(model, photo_folder, 
     cut = CropDataset(samples, preprocessing, **options)
     kept = CropDataset(samples, preprocessing, **options, features=store_of(model, tmp_path))
     for index in range(len(samples)):
-        crop = cut[index][0].crop.float()[None] / 255
+        crop = cut[index].crop.float()[None] / 255
         with torch.inference_mode():
             stem = model.network.encoder.stem(crop)[0]
-        found = kept[index][0].crop
+        found = kept[index].crop
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, stem, rtol=1e-3, atol=2e-3)  # kept in float16
 
@@ -54,7 +54,7 @@ def test_fixed_crops_are_few_and_the_same_for_any_seed(photo_folder):
     for seed in range(6):
         dataset = CropDataset([sample], preprocessing, seed=seed, fixed_crops=2)
         for dataset.epoch in range(4):
-            seen.add(dataset[0][0].crop.numpy().tobytes())
+            seen.add(dataset[0].crop.numpy().tobytes())
     image = fit(read_image(sample.path), preprocessing).mul(255).round().to(torch.uint8)
     fixed = [fixed_crop(image, 32, sample.path.name, place, flip=True) for place in range(2)]
     assert seen == {crop.numpy().tobytes() for crop in fixed}
@@ -134,10 +134,10 @@ def test_another_stem_preprocessing_or_image_finds_nothing(build_model, photo_fo
 
 def test_a_damaged_file_is_made_again(model, photo_folder, tmp_path):
     path = sorted(photo_folder.iterdir())[0]
-    before = store_of(model, tmp_path).drawn(path, 1)
+    before = store_of(model, tmp_path).random(path, 1)
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(store_of(model, tmp_path).drawn(path, 1), before)
+    assert torch.equal(store_of(model, tmp_path).random(path, 1), before)
 
 
 def test_an_unreadable_image_is_named(model, tmp_path):

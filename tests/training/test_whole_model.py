@@ -117,7 +117,7 @@ def process(*arguments):
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

@@ -71,7 +71,7 @@ class Grid(BaseModel):
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedRun:
     """One run of the grid.
 
