@@ -201,6 +201,7 @@ class _Network:
     def _train(self, make: Callable[[], Trainer]) -> Trainer | None:
         """The training; gives the trainer, or None if it was done already."""
         recipe, best, expansion = self.recipe, self.folder.best, self.out / "expansion.csv"
+        known = "training" in self.stages
         state = self.stages.begin(
             "training",
             lambda: {
@@ -214,7 +215,7 @@ class _Network:
         )
         if state == "done":
             return None
-        if state == "new" and self.first:
+        if state == "new" and known and self.first:
             self.folder.restart()
         PartialState().wait_for_everyone()
         trainer = make()
@@ -311,7 +312,7 @@ class _Network:
             "card",
             lambda: {
                 "model": file_hash(model / CARD_FILE),
-                "page": text_hash(str(page)),
+                "page": text_hash(str(config.page)),
                 **{key: file_hash(path) for key, path in config if path and key != "page"},
             },
         )
