@@ -106,13 +106,14 @@ def run(
         TableError, ImageError, ModelError: data, images or weights that cannot be used.
         InterruptedRunError: asked to stop; what is done is kept.
     """
+    # The first to ask says where networks compute, and so how processes find each other.
+    first = PartialState(cpu=recipe.train.device == "cpu").is_main_process
     folder = RunFolder(out, recipe, resume=resume, replace=replace)
     if not allow_leaks:
         refuse_shared(recipe)
     data = checked_data(recipe)
     if folder.resuming and not replace:
         folder.refuse_another_split(data.split)
-    first = PartialState().is_main_process
     reporter = reporter if first else Reporter(None)
     pool = _leak_free_pool(recipe, data, out, reporter)
     stages = Stages(folder.stages, reporter.say)
