@@ -178,7 +178,7 @@ def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path
         "--set",
         "a.b=2",
     )
-    assert "is a model" in answer.err
+    assert "--set has no effect without --recipe" in answer.err
 
 
 def test_cross_shows_published_figures_beside_its_own(qfm, official_trees, tmp_path):

@@ -36,8 +36,8 @@ def images(tmp_path_factory):
     return [(name, f"={name}", root / name) for name in names]
 
 
-def written(teacher, images, path, asked=CONFIG, stop=None):
-    """Asks the teacher; `stop` interrupts after so many images."""
+def written(teacher, images, path, request=CONFIG, stop=None):
+    """Has the teacher score; `stop` interrupts after so many images."""
 
     def progress(done, total):
         for number, one in enumerate(done, 1):
@@ -45,7 +45,7 @@ def written(teacher, images, path, asked=CONFIG, stop=None):
             if number == stop:
                 raise KeyboardInterrupt
 
-    return write_pseudo_labels([teacher], images, asked, path, progress)
+    return write_pseudo_labels([teacher], images, request, path, progress)
 
 
 def files(folder):
@@ -121,7 +121,7 @@ def test_what_is_left_of_another_question_is_not_used(
         folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
         written(teacher, images, first / "p.csv", stop=3)
-    other = {"teacher": teacher, "images": images, "asked": CONFIG}
+    other = {"teacher": teacher, "images": images, "request": CONFIG}
     if change == "teacher":
         other["teacher"] = build_model(seed=1)
         other["teacher"].card.weights_sha256 = "1" * 64

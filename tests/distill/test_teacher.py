@@ -62,7 +62,7 @@ def fitted(pixels):
 
 
 @torch.inference_mode()
-def asked_alone(teacher, pixels, label):
+def scored_alone(teacher, pixels, label):
     """The teacher's own answer to one crop, cut with NumPy."""
     window = fitted(pixels)[label.top : label.top + CROP, label.left : label.left + CROP]
     crop = torch.tensor(window.transpose(2, 0, 1).copy()).float() / 255
@@ -81,7 +81,7 @@ def test_scores_are_the_teachers_own(teacher, photos):
             assert (label.distortion, label.level) == ("", 0)
             assert 0 <= label.top <= height - CROP
             assert 0 <= label.left <= width - CROP
-            assert label.score == pytest.approx(asked_alone(teacher, pixels, label), abs=1e-4)
+            assert label.score == pytest.approx(scored_alone(teacher, pixels, label), abs=1e-4)
 
 
 def test_random_places_depend_on_the_seed_and_the_image_alone(teacher, photos):

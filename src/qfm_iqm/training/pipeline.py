@@ -107,13 +107,14 @@ def run(
         TableError, ImageError, ModelError: data, images or weights that cannot be used.
         InterruptedRunError: asked to stop; what is done is kept.
     """
+    # The first to ask says where networks compute, and so how processes find each other.
+    first = PartialState(cpu=recipe.train.device == "cpu").is_main_process
     folder = RunFolder(out, recipe, resume=resume, replace=replace)
     if not allow_leaks:
         refuse_shared(recipe)
     data = checked_data(recipe)
     if folder.resuming and not replace:
         folder.refuse_another_split(data.split)
-    first = PartialState().is_main_process
     reporter = reporter if first else Reporter(None)
     pool = _leak_free_pool(recipe, data, out, reporter)
     stages = Stages(folder.stages, reporter.say)
@@ -215,6 +216,7 @@ class _Network:
     def _train(self, make: Callable[[], Trainer]) -> Trainer | None:
         """The training; gives the trainer, or None if it was done already."""
         recipe, best, expansion = self.recipe, self.folder.best, self.out / "expansion.csv"
+        known = "training" in self.stages
         state = self.stages.begin(
             "training",
             lambda: {
@@ -228,7 +230,7 @@ class _Network:
         )
         if state == "done":
             return None
-        if state == "new" and self.first:
+        if state == "new" and known and self.first:
             self.folder.restart()
         PartialState().wait_for_everyone()
         trainer = make()
@@ -325,7 +327,7 @@ class _Network:
             "card",
             lambda: {
                 "model": file_hash(model / CARD_FILE),
-                "page": text_hash(str(page)),
+                "page": text_hash(str(config.page)),
                 **{key: file_hash(path) for key, path in config if path and key != "page"},
             },
         )

@@ -49,6 +49,10 @@ class Stages:
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ModelError(f"The record of stages {file} cannot be read: {error}") from error
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a stage has ever begun."""
+        return name in self._stages
+
     def begin(self, name: str, inputs: Callable[[], Mapping[str, str]]) -> State:
         """Looks whether a stage is done, and notes that it begins if it is not.
 
