@@ -58,7 +58,7 @@ Splits = Annotated[
     Path | None,
     typer.Option(help="Somebody's folds: a folder with fold0.txt ..., or one such file."),
 ]
-Results = Annotated[Path | None, typer.Option(help="Folder that also gets the tables of figures.")]
+Results = Annotated[Path | None, typer.Option(help="Folder that also gets the figures.")]
 
 
 @app.command("folds")
@@ -328,11 +328,7 @@ def _run(
 
 
 def _model(
-    recipe: Path | None,
-    model: str,
-    changes: list[str] | None,
-    out: Path | None,
-    allow_leaks: bool,
+    recipe: Path | None, model: str, changes: list[str] | None, out: Path | None, allow_leaks: bool
 ) -> QualityModel:
     """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
     from qfm_iqm.model.folder import load_model
