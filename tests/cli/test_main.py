@@ -56,6 +56,7 @@ def test_version(qfm):
     [
         ["fly"],
         ["score", "--no-such-option"],
+        ["score", "x.jpg", "--engine", "horse"],
         ["score", "x.jpg", "--batch-size", "0"],
         ["score", "x.jpg", "--readers", "many"],
         ["evaluate"],

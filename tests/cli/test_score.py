@@ -149,7 +149,6 @@ def test_the_reading_policy_is_an_option(qfm, photo_folder, tiny_model_folder, t
         (["--out", "folder.csv"], "it is a folder"),
         (["--out", "gone/scores.csv"], "there is no folder gone"),
         (["--resume"], "--resume goes on with a table"),
-        (["--engine", "horse"], "'horse' is not one of"),
         (["--engine", "ray"], "--engine ray writes a table"),
         (["--runtime", "abacus"], "There is no runtime 'abacus'"),
         (["--precision", "int8"], "int8 is calibrated on photos"),

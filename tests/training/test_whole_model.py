@@ -192,14 +192,11 @@ def test_a_pseudo_label_is_the_mean_of_the_teachers(whole, photos):
 @pytest.mark.parametrize(
     ("stage", "moment"),
     [
-        ("teachers/second", "ends"),
         ("pseudo_labels/train", "begins"),
         ("training", "ends"),
-        ("network", "ends"),
         ("test", "ends"),
         ("reference", "ends"),
         ("export", "ends"),
-        ("card", "begins"),
     ],
 )
 def test_killed_in_any_stage_it_ends_with_the_same_model(whole, recipe, tmp_path, stage, moment):

@@ -59,7 +59,7 @@ Splits = Annotated[
     Path | None,
     typer.Option(help="Somebody's folds: a folder with fold0.txt ..., or one such file."),
 ]
-Results = Annotated[Path | None, typer.Option(help="Folder that also gets the tables of figures.")]
+Results = Annotated[Path | None, typer.Option(help="Folder that also gets the figures.")]
 
 
 @app.command("folds")

@@ -207,8 +207,9 @@ class _Network:
         trainer = self._train(make)
         network = self._network()
         evaluation = self._test(trainer, make, split, network)
-        for stage in (self._reference, self._export, self._write_card):
-            stage()
+        self._reference(network)
+        self._export()
+        self._write_card()
         if self.first and self.recipe.model.folder is not None:
             shutil.copytree(self.model, self.recipe.model.folder, dirs_exist_ok=True)
         return Finished(self.model, load_card(self.model), evaluation, self.first)
@@ -274,7 +275,7 @@ class _Network:
         self.stages.end("test", files)
         return evaluation
 
-    def _reference(self) -> None:
+    def _reference(self, network: Path) -> None:
         """The reference statistics, in the card of the finished model."""
         recipe, model = self.recipe, self.model
         if recipe.reference is None:
@@ -285,7 +286,7 @@ class _Network:
         state = self.stages.begin(
             "reference",
             lambda: {
-                "network": file_hash(model / WEIGHTS_FILE),
+                "network": file_hash(network / CARD_FILE),
                 "request": text_hash(repr(recipe.reference)),
                 "labels": text_hash(repr((table.names, table.contents, labels))),
                 "photos": files_hash(photos),
