@@ -338,7 +338,8 @@ def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp
     rows = zip(table.names, scores, strict=True)
     file.write_text("name,score\n" + "".join(f"{name},{score}\n" for name, score in rows))
     names.write_text("\ufeff" + "\r\n".join(table.names[:3]) + "\r\n\r\n")
-    command = ["evaluate", file, labels, "--out", out, "--exclude", names, "--bootstrap", 50]
+    command = ["evaluate", labels, "--scores", file, "--out", out, "--exclude", names]
+    command += ["--bootstrap", 50]
     answer = qfm(*command)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:

@@ -158,8 +158,8 @@ def test_the_finished_model_is_whole(whole, photos):
     model = load_model(whole / "model")
     card = model.card
     assert card.network.statistics == 16
-    assert card.meaning.population == "reference.csv"
-    assert card.meaning.interval.level == 0.8
+    assert card.reference_statistics.population == "reference.csv"
+    assert card.reference_statistics.interval.level == 0.8
     assert {row.data for row in card.results} == {"noisy scenes (test split)"}
     assert card.training["nss_branch"]["images"] == 24
     told = card.training["recipe"]
@@ -283,7 +283,7 @@ def test_a_pool_that_leaks_is_refused_before_any_teacher(recipe, photos, whole, 
     held = next(line.split("\t")[1] for line in lines if line.startswith("test\t"))
     pool.write_text(f"name\n{held}\n")
     changes = [f"pseudo_labels.both.images={pool}"]
-    with pytest.raises(TableError, match="near-duplicates"):
+    with pytest.raises(TableError, match="take them out of the pool"):
         pipeline.run(read_recipe(recipe, changes), tmp_path / "run", resume=False, reporter=SILENT)
     assert not (tmp_path / "run" / "teachers").exists()
 
