@@ -2,7 +2,7 @@
 
     python benchmarks/diagnosis.py --labels ../shared/data/biq2021/labelled.csv [--model vit-tiny]
 
-`qfm diagnose` on test photos drawn by the seed; writes its figures, and none of the photos or their
+`qfm bench diagnose` on random test photos; writes its figures, and none of the photos or their
 labels, to benchmarks/results/diagnosis.csv. QFM_BACKBONE_DIR is the folder of the backbone's
 weights.
 """

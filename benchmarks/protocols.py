@@ -3,7 +3,7 @@
     python benchmarks/protocols.py --kodak ../shared/data/kodak --biq2021 ../shared/data/biq2021
 
 Makes the synthetic set (benchmarks/kodak_synthetic.py) in cache/, where it is not there yet, and
-runs `qfm benchmark` on it and on BIQ2021's photos by both protocols. Killed, it goes on where it
+runs `qfm bench folds` on it and on BIQ2021's photos by both protocols. Killed, it goes on where it
 was. QFM_BACKBONE_DIR is the folder of the backbone's weights. Writes
 benchmarks/results/{kodak_synthetic,biq2021_folds}_{validation,test}_selected_{figures.csv,summary.csv,summary.md}.
 """
@@ -40,7 +40,14 @@ def main() -> None:
     for name, options in sets.items():
         for protocol in ("validation-selected", "test-selected"):
             if arguments.only in (None, name):
-                command = [sys.executable, "-m", "qfm_iqm", "benchmark", f"recipes/{name}.toml"]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "qfm_iqm",
+                    "bench",
+                    "folds",
+                    f"recipes/{name}.toml",
+                ]
                 command += ["--protocol", protocol, "--folds", str(arguments.folds)]
                 command += ["--results", "benchmarks/results", "--set", *options]
                 subprocess.run(command, check=True, cwd=REPOSITORY)

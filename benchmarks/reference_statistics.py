@@ -3,7 +3,7 @@
     python benchmarks/reference_statistics.py --root ../shared/data/biq2021
         [--model default] [--kodak DIR]
 
-The model's reference statistics were found on the validation part (`qfm finish`); here they are
+The model's reference statistics were found on the validation part; here they are
 held against the test part, which they have not seen: share of MOS inside the interval, whole and
 per subset, mean width of the interval, and share of photos called out of distribution. Then the
 share of text pages, flat colours, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak

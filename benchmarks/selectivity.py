@@ -2,11 +2,11 @@
 
     python benchmarks/selectivity.py runs/ablation/biq2021_100 --labels BIQ2021/labelled.csv
 
-Diagnoses every variant and seed of one setting of an ablation, as `qfm diagnose` does, on images
-of its own test part, the same for all variants of a seed. The backbone of these runs is frozen and
-the same for all: what it gives for a crop is computed once. Writes selectivity_runs.csv, a row per
-run, and selectivity_summary.csv and .md, the paired differences to baseline, random and gaussian,
-under benchmarks/results/. Ratios are compared by their logarithm.
+Diagnoses every variant and seed of one setting of an ablation, as `qfm bench diagnose` does, on
+images of its own test split, the same for all variants of a seed. The backbone of these runs is
+frozen and the same for all: what it gives for a crop is computed once. Writes selectivity_runs.csv,
+a row per run, and selectivity_summary.csv and .md, the paired differences to baseline, random and
+gaussian, under benchmarks/results/. Ratios are compared by their logarithm.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def encode(encoder: TimmEncoder, samples: list[Sample], preprocessing: Preproces
     crops = CropDataset(samples, preprocessing, seed=0)
     found = []
     for start in range(0, len(samples), 50):
-        batch = torch.stack([crops[i][0].crop for i in range(start, start + 50)]).float() / 255
+        batch = torch.stack([crops[i].crop for i in range(start, start + 50)]).float() / 255
         tokens = encoder(batch)
         patches = tokens[:, 1:]
         found.append(torch.cat([tokens[:, 0], patches.mean(1), patches.std(1)], 1))

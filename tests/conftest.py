@@ -100,7 +100,7 @@ def write_pseudo_table() -> Callable[..., Path]:
         path: Path, rows: Sequence[object], crop: int = TINY_CROP, shorter_side: int | None = None
     ) -> Path:
         preprocessing = {"crop": crop, "shorter_side": shorter_side}
-        facts = {"preprocessing": preprocessing, "teacher_sha256": "0" * 64}
+        facts = {"preprocessing": preprocessing, "teachers": ["0" * 64]}
         with path.open("w", newline="", encoding="utf-8") as file:
             file.write(f"# {json.dumps(facts)}\n")
             writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""`qfm ablate`: a grid in, figures, a table and a drawing out; killed, it goes on."""
+"""`qfm bench ablate`: a grid in, figures, a table and a drawing out; killed, it goes on."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def grid(photo_folder, tmp_path):
 def test_figures_table_and_drawing(qfm, grid, tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
     results.mkdir()
-    answer = qfm("ablate", grid, "--out", runs, "--results", results)
+    answer = qfm("bench", "ablate", grid, "--out", runs, "--results", results)
     assert answer.code == 0, answer.err
     assert "Run 4 of 4: tiny, qfm, seed 1" in answer.err
     for name in OUTPUTS:
@@ -85,7 +85,7 @@ def test_figures_table_and_drawing(qfm, grid, tmp_path):
     before = {name: (runs / name).read_bytes() for name in OUTPUTS[:3]}
     shutil.rmtree(results)
     results.mkdir()
-    answer = qfm("ablate", grid, "--out", runs, "--results", results)
+    answer = qfm("bench", "ablate", grid, "--out", runs, "--results", results)
     assert answer.code == 0
     assert "Run" not in answer.err
     assert {name: (results / f"tiny_{name}").read_bytes() for name in before} == before
@@ -93,7 +93,7 @@ def test_figures_table_and_drawing(qfm, grid, tmp_path):
 
 def test_killed_it_goes_on_and_ends_the_same(start, qfm, grid, tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = start("ablate", grid, "--out", killed)
+    process = start("bench", "ablate", grid, "--out", killed)
     deadline = time.monotonic() + 120
     while not (killed / "tiny" / "seed0" / "qfm").is_dir() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -101,7 +101,7 @@ def test_killed_it_goes_on_and_ends_the_same(start, qfm, grid, tmp_path):
     process.communicate()
     assert process.returncode == -9  # it was still running
     for out in (killed, whole):
-        assert qfm("ablate", grid, "--out", out).code == 0
+        assert qfm("bench", "ablate", grid, "--out", out).code == 0
     assert (killed / "runs.csv").read_bytes() == (whole / "runs.csv").read_bytes()
     assert (killed / "summary.csv").read_bytes() == (whole / "summary.csv").read_bytes()
 
@@ -117,7 +117,7 @@ def test_killed_it_goes_on_and_ends_the_same(start, qfm, grid, tmp_path):
 )
 def test_mistakes_are_one_sentence(qfm, grid, tmp_path, arguments, sentence):
     given = [argument.format(grid=grid) for argument in arguments]
-    answer = qfm("ablate", *given, "--out", tmp_path / "runs")
+    answer = qfm("bench", "ablate", *given, "--out", tmp_path / "runs")
     assert answer.code == 2
     assert sentence in answer.err
     assert "Traceback" not in answer.err

@@ -34,7 +34,7 @@ def labels(photo_folder, tmp_path):
 SCHEMA = {
     "format": int,
     "table": str,
-    "part": type(None),
+    "split": type(None),
     "model": str,
     "weights_sha256": str,
     "settings": dict,
@@ -51,7 +51,8 @@ SCHEMA = {
 def test_json_figure_and_what_is_printed(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
     out, figure = tmp_path / "diagnosis.json", tmp_path / "diagnosis.svg"
     answer = qfm(
-        "diagnose", tiny_model_folder, labels, "--root", photo_folder, "--out", out,
+        "bench", "diagnose", labels, "--model", tiny_model_folder, "--root", photo_folder,
+        "--out", out,
         "--figure", figure, "--alpha", 0.3, "--seed", 5, "--tau", 0.4, "--neighbours", 3,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -91,7 +92,7 @@ def test_json_figure_and_what_is_printed(qfm, labels, photo_folder, tiny_model_f
 def test_the_tables_own_folder_is_the_default_root(qfm, labels, photo_folder, tiny_model_folder):
     for photo in photo_folder.iterdir():
         shutil.copy(photo, labels.parent)
-    answer = qfm("diagnose", tiny_model_folder, labels, "--no-backbone")
+    answer = qfm("bench", "diagnose", labels, "--model", tiny_model_folder, "--no-backbone")
     assert answer.code == 0
     assert answer.err == ""
 
@@ -108,12 +109,12 @@ def test_only_a_part_and_only_some(qfm, labels, photo_folder, tiny_model_folder,
     (model / "card.json").write_text(json.dumps(card))
     out = tmp_path / "out.json"
     arguments = (labels, "--root", photo_folder, "--no-backbone", "--out", out)
-    for more, part in ((["--part", "train"], "train"), (["--images", 11], None)):
-        answer = qfm("diagnose", model, *arguments, *more)
+    for more, part in ((["--split", "train"], "train"), (["--images", 11], None)):
+        answer = qfm("bench", "diagnose", *arguments, "--model", model, *more)
         assert answer.code == 0, answer.err
         found = json.loads(out.read_text())
-        assert (found["settings"]["images"], found["part"]) == (11, part)
-    refused = qfm("diagnose", tiny_model_folder, *arguments, "--part", "test")
+        assert (found["settings"]["images"], found["split"]) == (11, part)
+    refused = qfm("bench", "diagnose", *arguments, "--model", tiny_model_folder, "--split", "test")
     assert refused.code == 2
     assert "records no rule" in refused.err
 
@@ -126,7 +127,8 @@ def test_a_model_that_reacts_to_nothing_is_named(
     save_model(model, tmp_path / "constant")
     out, figure = tmp_path / "out.json", tmp_path / "figure.png"
     answer = qfm(
-        "diagnose", tmp_path / "constant", labels, "--root", photo_folder, "--no-backbone",
+        "bench", "diagnose", labels, "--model", tmp_path / "constant",
+        "--root", photo_folder, "--no-backbone",
         "--out", out, "--figure", figure,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -153,7 +155,7 @@ def test_mistakes_are_one_sentence(
 ):
     monkeypatch.chdir(labels.parent)
     root = [] if "--root" in arguments else ["--root", photo_folder]
-    answer = qfm("diagnose", tiny_model_folder, labels, *root, *arguments)
+    answer = qfm("bench", "diagnose", labels, "--model", tiny_model_folder, *root, *arguments)
     assert answer.code == 2
     assert answer.out == ""
     assert answer.err.startswith("qfm: ")
@@ -163,7 +165,7 @@ def test_mistakes_are_one_sentence(
 
 def test_a_table_without_labels(qfm, labels, photo_folder, tiny_model_folder):
     labels.write_text("name\nphoto_00.jpg\n")
-    answer = qfm("diagnose", tiny_model_folder, labels, "--root", photo_folder)
+    answer = qfm("bench", "diagnose", labels, "--model", tiny_model_folder, "--root", photo_folder)
     assert answer.code == 2
     assert "mos" in answer.err
 
@@ -174,7 +176,16 @@ def test_without_matplotlib_a_figure_is_one_sentence_and_the_rest_works(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for name in [name for name in sys.modules if name.startswith("qfm_iqm.report.")]:
         monkeypatch.delitem(sys.modules, name)
-    arguments = ("diagnose", tiny_model_folder, labels, "--root", photo_folder, "--no-backbone")
+    arguments = (
+        "bench",
+        "diagnose",
+        labels,
+        "--model",
+        tiny_model_folder,
+        "--root",
+        photo_folder,
+        "--no-backbone",
+    )
     answer = qfm(*arguments, "--figure", tmp_path / "a.svg")
     assert answer.code == 2
     assert answer.err == (

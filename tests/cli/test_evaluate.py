@@ -29,7 +29,7 @@ def labels(photo_folder, tmp_path):
 def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
     out, images = tmp_path / "figures.csv", tmp_path / "images.csv"
     answer = qfm(
-        "evaluate", tiny_model_folder, labels, "--root", photo_folder, "--by", "subset",
+        "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--by", "subset",
         "--out", out, "--per-image", images, "--bootstrap", 50,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -59,7 +59,9 @@ def test_the_split_of_the_model_stands_in_every_row(
     card["training"] = {"split_sha256": "ab" * 32}
     (model / "card.json").write_text(json.dumps(card))
     out = tmp_path / "figures.csv"
-    answer = qfm("evaluate", model, labels, "--root", photo_folder, "--out", out, "--bootstrap", 0)
+    answer = qfm(
+        "evaluate", labels, "--model", model, "--root", photo_folder, "--out", out, "--bootstrap", 0
+    )
     assert answer.code == 0, answer.err
     with out.open(newline="") as file:
         assert {row["split_sha256"] for row in csv.DictReader(file)} == {"ab" * 32}
@@ -72,7 +74,7 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     by_name = dict(zip(table.names[::-1], scores[::-1].tolist(), strict=True))
     rows = (f"{name},{score}\n" for name, score in by_name.items())
     file.write_text("path,quality\n" + "".join(rows))
-    command = ["evaluate", file, labels, "--column", "quality", "--bootstrap", 50]
+    command = ["evaluate", labels, "--scores", file, "--column", "quality", "--bootstrap", 50]
     answer = qfm(*command, "--by", "subset", "--out", out)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:
@@ -86,12 +88,12 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     assert f"{expected:.4f}" in answer.out
     lines = (json.dumps({"path": name, "quality": score}) for name, score in by_name.items())
     (tmp_path / "theirs.jsonl").write_text("\n".join(lines))
-    other = qfm("evaluate", tmp_path / "theirs.jsonl", *command[2:])
+    other = qfm(*command[:3], tmp_path / "theirs.jsonl", *command[4:])
     assert (other.code, f"{expected:.4f}" in other.out) == (0, True)
-    answer = qfm(*command, "--part", "test", "--device", "cpu")
+    answer = qfm(*command, "--split", "test", "--device", "cpu")
     assert answer.code == 2
-    assert "Only a model takes --part and --device, and" in answer.err
-    answer = qfm("evaluate", file, labels)
+    assert "--split and --device have no effect on --scores" in answer.err
+    answer = qfm("evaluate", labels, "--scores", file)
     assert "the column of scores 'score' was asked for" in answer.err
     assert "by --column" in answer.err
 
@@ -111,7 +113,16 @@ def degraded(tmp_path, monkeypatch):
     def scores(paths):
         lines = "".join(f"{path},{i}\n" for i, path in enumerate(paths))
         Path("scores.csv").write_text(f"path,score\n{lines}")
-        return "evaluate", "scores.csv", "labels.csv", "--label", "mos score", "--bootstrap", 0
+        return (
+            "evaluate",
+            "labels.csv",
+            "--scores",
+            "scores.csv",
+            "--label",
+            "mos score",
+            "--bootstrap",
+            0,
+        )
 
     return names, scores
 
@@ -162,14 +173,25 @@ def test_a_row_without_a_score_is_no_score(qfm, degraded):
 
 
 def test_a_score_files_options_are_no_models(qfm, labels, photo_folder, tiny_model_folder):
-    answer = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--column", "x")
+    answer = qfm(
+        "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--column", "x"
+    )
     assert answer.code == 2
-    assert "Only a score table takes --column" in answer.err
+    assert "--column has no effect without --scores" in answer.err
 
 
 def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_folder):
     labels.write_text(labels.read_text().replace("mos", "dmos", 1))
-    command = ["evaluate", tiny_model_folder, labels, "--root", photo_folder, "--bootstrap", 0]
+    command = [
+        "evaluate",
+        labels,
+        "--model",
+        tiny_model_folder,
+        "--root",
+        photo_folder,
+        "--bootstrap",
+        0,
+    ]
     answer = qfm(*command)
     assert answer.code == 2
     assert "the columns are: name, dmos, subset" in answer.err
@@ -180,7 +202,7 @@ def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_f
 def test_the_tables_own_folder_is_the_default_root(qfm, labels, photo_folder, tiny_model_folder):
     for photo in photo_folder.iterdir():
         shutil.copy(photo, labels.parent)
-    assert qfm("evaluate", tiny_model_folder, labels, "--bootstrap", 0).code == 0
+    assert qfm("evaluate", labels, "--model", tiny_model_folder, "--bootstrap", 0).code == 0
 
 
 def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
@@ -199,7 +221,7 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
     (model / "card.json").write_text(json.dumps(card))
     images = tmp_path / "images.csv"
     answer = qfm(
-        "evaluate", model, labels, "--root", photo_folder, "--part", "test",
+        "evaluate", labels, "--model", model, "--root", photo_folder, "--split", "test",
         "--per-image", images, "--bootstrap", 0, "--why", "a release",
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -209,13 +231,15 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
         (look,) = csv.DictReader(file)
     assert (look["why"], look["split_sha256"]) == ("a release", split.sha256)
     assert int(look["images"]) == len(split.test)
-    command = ["evaluate", model, labels, "--root", photo_folder, "--bootstrap", 0]
-    assert qfm(*command, "--part", "train").code == 0
+    command = ["evaluate", labels, "--model", model, "--root", photo_folder, "--bootstrap", 0]
+    assert qfm(*command, "--split", "train").code == 0
     assert ledger.read_text().count("\n") == 2  # only looks at test are recorded
     answer = qfm(*command, "--why", "none")
     assert answer.code == 2
-    assert "--why is for a look at the test split" in answer.err
-    refused = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder, "--part", "test")
+    assert "--why has no effect without --split test" in answer.err
+    refused = qfm(
+        "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--split", "test"
+    )
     assert refused.code == 2
     assert "records no rule" in refused.err
 
@@ -224,7 +248,7 @@ def test_figures_are_recorded_in_the_card(qfm, labels, photo_folder, tiny_model_
     model, figures = shutil.copytree(tiny_model_folder, tmp_path / "model"), tmp_path / "f.csv"
     before = load_model(model).card
     answer = qfm(
-        "evaluate", model, labels, "--root", photo_folder, "--bootstrap", 50, "--record",
+        "evaluate", labels, "--model", model, "--root", photo_folder, "--bootstrap", 50, "--record",
         "--out", figures,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -247,8 +271,8 @@ def test_figures_are_recorded_in_the_card(qfm, labels, photo_folder, tiny_model_
 def test_what_cannot_be_recorded(
     qfm, labels, photo_folder, tiny_model_folder, model, more, sentence
 ):
-    asked = (model or tiny_model_folder, labels, "--root", photo_folder, "--record", *more)
-    answer = qfm("evaluate", *asked)
+    place = ("--model", model or tiny_model_folder, "--root", photo_folder)
+    answer = qfm("evaluate", labels, *place, "--record", *more)
     assert answer.code == 2
     assert sentence in answer.err
 
@@ -268,7 +292,7 @@ def test_mistakes_are_one_sentence(
 ):
     monkeypatch.chdir(labels.parent)
     root = [] if "--root" in arguments else ["--root", photo_folder]
-    answer = qfm("evaluate", tiny_model_folder, labels, *root, *arguments)
+    answer = qfm("evaluate", labels, "--model", tiny_model_folder, *root, *arguments)
     assert answer.code == 2
     assert answer.out == ""
     assert answer.err.startswith("qfm: ")
@@ -290,7 +314,7 @@ def test_tables_that_cannot_be_used(
     qfm, labels, photo_folder, tiny_model_folder, content, sentence
 ):
     labels.write_text(content)
-    answer = qfm("evaluate", tiny_model_folder, labels, "--root", photo_folder)
+    answer = qfm("evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder)
     assert answer.code == 2
     assert answer.out == ""
     assert sentence in answer.err
@@ -302,7 +326,7 @@ def test_constant_scores_are_an_error(qfm, photo_folder, tiny_model_folder, tmp_
         shutil.copy(photo_folder / "photo_04.png", tmp_path / f"{number}.png")
     table = tmp_path / "labels.csv"
     table.write_text("name,mos\n" + "".join(f"{n}.png,{n}\n" for n in range(6)))
-    answer = qfm("evaluate", tiny_model_folder, table)
+    answer = qfm("evaluate", table, "--model", tiny_model_folder)
     assert answer.code == 2
     assert "scores" in answer.err
 
@@ -314,7 +338,8 @@ def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp
     rows = zip(table.names, scores, strict=True)
     file.write_text("name,score\n" + "".join(f"{name},{score}\n" for name, score in rows))
     names.write_text("\ufeff" + "\r\n".join(table.names[:3]) + "\r\n\r\n")
-    command = ["evaluate", file, labels, "--out", out, "--exclude", names, "--bootstrap", 50]
+    command = ["evaluate", labels, "--scores", file, "--out", out, "--exclude", names]
+    command += ["--bootstrap", 50]
     answer = qfm(*command)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:

@@ -6,9 +6,14 @@ from importlib import metadata
 import pytest
 
 VERBS = (
-    "score", "report", "gate", "serve", "explain", "train", "evaluate", "diagnose", "ablate",
-    "pseudo-label",
+    "score", "explain", "report", "gate", "serve", "train", "evaluate", "compare", "calibrate",
+    "export", "info", "data", "bench",
 )  # fmt: skip
+GROUPS = {
+    "data": ("list", "check", "export", "split", "pseudo-label"),
+    "bench": ("folds", "curve", "ablate", "cross", "diagnose"),
+}
+GONE = ("finish", "second-opinion", "pack", "average", "card", "benchmark", "pseudo-label")
 
 
 def test_help_names_every_verb(qfm):
@@ -19,11 +24,27 @@ def test_help_names_every_verb(qfm):
             assert verb in answer.out
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_of_a_group_names_its_verbs(qfm, group):
+    answer = qfm(group, "--help")
+    assert answer.code == 0
+    assert all(verb in answer.out for verb in GROUPS[group])
+
+
+@pytest.mark.parametrize(
+    "verb", [*((v,) for v in VERBS), *((g, v) for g in GROUPS for v in GROUPS[g])]
+)
 def test_every_verb_explains_itself(qfm, verb):
-    answer = qfm(verb, "--help")
+    answer = qfm(*verb, "--help")
     assert answer.code == 0
     assert "--" in answer.out
+
+
+@pytest.mark.parametrize("verb", GONE)
+def test_what_is_no_verb_is_refused(qfm, verb):
+    answer = qfm(verb)
+    assert answer.code == 2
+    assert "No such command" in answer.err
 
 
 def test_version(qfm):
@@ -35,13 +56,14 @@ def test_version(qfm):
     [
         ["fly"],
         ["score", "--no-such-option"],
+        ["score", "x.jpg", "--engine", "horse"],
         ["score", "x.jpg", "--batch-size", "0"],
         ["score", "x.jpg", "--readers", "many"],
-        ["evaluate", "model"],
+        ["evaluate"],
         ["report", "scores.csv"],
         ["gate", "--min", "50"],
         ["serve", "--port", "70000"],
-        ["pseudo-label", "model", "table.csv", "-o", "x.csv", "--part", "all"],
+        ["data", "pseudo-label", "table.csv", "-m", "model", "-o", "x.csv", "--split", "all"],
     ],
 )
 def test_a_wrong_command_line_is_code_2(qfm, arguments):
@@ -86,11 +108,11 @@ SHOWING = {
     "--version": ["--version"],
     "score": ["score", "PHOTO", "--model", "MODEL"],
     "gate": ["gate", "PHOTO", "--model", "MODEL", "--min", "-1000"],
-    "card": ["card", "MODEL"],
+    "info": ["info", "--model", "MODEL"],
     "data": ["data", "list"],
     "split": ["data", "split", "LABELS", "--leaks", "skip", "--folds", "1", "--out", "FOLDS"],
     "compare": ["compare", "SCORES", "OTHERS", "--labels", "LABELS"],
-    "evaluate": ["evaluate", "SCORES", "LABELS"],
+    "evaluate": ["evaluate", "LABELS", "--scores", "SCORES"],
 }
 
 

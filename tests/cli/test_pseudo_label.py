@@ -30,14 +30,15 @@ def test_every_crop_of_the_grid_has_the_teachers_score(
 ):
     out = tmp_path / "pseudo.csv"
     said = qfm(
-        "pseudo-label", tiny_model_folder, table, "-o", out, "--root", photo_folder,
+        "data", "pseudo-label", table, "--model", tiny_model_folder, "-o", out,
+        "--root", photo_folder,
         "--extra-crops", 2,
     )  # fmt: skip
     assert said.code == 0, said.err
     assert said.out == ""
     labels = read_pseudo_labels(out)
     teacher = load_model(tiny_model_folder).eval()
-    assert labels.teacher_sha256 == teacher.card.weights_sha256
+    assert labels.teachers == (teacher.card.weights_sha256,)
     assert labels.preprocessing == teacher.card.preprocessing
     for name, content in zip(read_table(table, require_mos=False).names, "0" * 10, strict=False):
         image = resize_and_pad(read_image(photo_folder / name), labels.preprocessing)
@@ -59,7 +60,9 @@ def test_the_seed_alone_decides(qfm, table, photo_folder, tiny_model_folder, tmp
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         out = tmp_path / f"{name}.csv"
         arguments = ("-o", out, "--root", photo_folder, "--seed", seed)
-        assert qfm("pseudo-label", tiny_model_folder, table, *arguments).code == 0
+        assert (
+            qfm("data", "pseudo-label", table, "--model", tiny_model_folder, *arguments).code == 0
+        )
         written.append(out.read_bytes())
     assert written[0] == written[1] != written[2]
 
@@ -80,11 +83,11 @@ def test_only_a_part(qfm, table, photo_folder, tiny_model_folder, tmp_path):
     model = shutil.copytree(tiny_model_folder, tmp_path / "model")
     split = trained_on(read_table(table, require_mos=False), model, test=0.1, validation=0)
     out = tmp_path / "part.csv"
-    arguments = (table, "-o", out, "--root", photo_folder, "--part", "train")
-    answer = qfm("pseudo-label", model, *arguments)
+    arguments = (table, "-o", out, "--root", photo_folder, "--split", "train")
+    answer = qfm("data", "pseudo-label", *arguments, "--model", model)
     assert answer.code == 0, answer.err
     assert {row.name for row in read_pseudo_labels(out).rows} == set(split.train)
-    assert qfm("pseudo-label", tiny_model_folder, *arguments).code == 2
+    assert qfm("data", "pseudo-label", *arguments, "--model", tiny_model_folder).code == 2
 
 
 def test_what_shows_a_held_out_image_again_is_left_out(
@@ -107,7 +110,9 @@ def test_what_shows_a_held_out_image_again_is_left_out(
     table, out = pool / "pool.csv", tmp_path / "pseudo.csv"
     table.write_text("name\n" + "".join(f"{part}.jpg\n" for part in originals))
     shutil.copy(rated, pool)
-    answer = qfm("pseudo-label", model, table, "-o", out, "--held-out", pool / "rated.csv")
+    answer = qfm(
+        "data", "pseudo-label", table, "--model", model, "-o", out, "--held-out", pool / "rated.csv"
+    )
     assert answer.code == 0, answer.err
     assert "2 images leak and are left out: " in answer.err
     assert {row.name for row in read_pseudo_labels(out).rows} == {"train.jpg"}
@@ -131,7 +136,7 @@ def test_mistakes_are_one_sentence(
 ):
     monkeypatch.chdir(table.parent)
     root = [] if "--root" in arguments else ["--root", photo_folder]
-    answer = qfm("pseudo-label", tiny_model_folder, table, *root, *arguments)
+    answer = qfm("data", "pseudo-label", table, "--model", tiny_model_folder, *root, *arguments)
     assert answer.code == 2
     assert answer.err.startswith("qfm: ")
     assert sentence in answer.err
@@ -143,7 +148,9 @@ def test_an_unreadable_image_stops_it(qfm, table, photo_folder, tiny_model_folde
     photos = shutil.copytree(photo_folder, tmp_path / "photos")
     (photos / "photo_03.jpg").write_text("no image")
     out = tmp_path / "out.csv"
-    answer = qfm("pseudo-label", tiny_model_folder, table, "-o", out, "--root", photos)
+    answer = qfm(
+        "data", "pseudo-label", table, "--model", tiny_model_folder, "-o", out, "--root", photos
+    )
     assert answer.code == 2
     assert "photo_03.jpg" in answer.err
     assert len(answer.err.splitlines()) == 1

@@ -104,7 +104,7 @@ def test_an_interruption_says_how_to_go_on(recipe, tmp_path, monkeypatch):
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "run", interrupted)
+    monkeypatch.setattr(Trainer, "train", interrupted)
     done = qfm(recipe, "--out", tmp_path / "run")
     assert done.exit_code == 130
     assert "Interrupted. Go on with the same command and --resume" in done.stderr
@@ -112,7 +112,7 @@ def test_an_interruption_says_how_to_go_on(recipe, tmp_path, monkeypatch):
 
 def test_without_the_training_extra_it_says_what_to_install(recipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    for room in ("pipeline", "trainer"):
+    for room in ("pipeline", "stages", "teaching", "trainer"):
         monkeypatch.delitem(sys.modules, f"qfm_iqm.training.{room}", raising=False)
     done = qfm(recipe, "--out", tmp_path / "run")
     assert isinstance(done.exception, QFMError)

@@ -1,10 +1,10 @@
-"""Hints, against slow obvious NumPy: pooling, standardising, and the loss."""
+"""FeatureDistillation, against slow obvious NumPy: pooling, standardising, and the loss."""
 
 import numpy as np
 import pytest
 import torch
 
-from qfm_iqm.distill.features import Hints, TeacherTokens, grid_of, standardise
+from qfm_iqm.distill.features import FeatureDistillation, TeacherTokens, grid_of, standardise
 from qfm_iqm.errors import TableError
 
 draw = np.random.default_rng(4)
@@ -64,27 +64,27 @@ def test_tables_of_other_shapes_are_refused(tmp_path):
 
 def test_the_loss_is_that_of_the_crops_with_hints():
     torch.manual_seed(2)
-    hints = Hints(5, 3).double()
+    loss_of = FeatureDistillation(5, 3).double()
     tokens = torch.randn(4, 1 + 2, 5, dtype=torch.float64, requires_grad=True)
     wanted = 3 * torch.randn(4, 2, 3, dtype=torch.float64)
     wanted[1] = torch.nan
-    weight, bias = (p.detach().numpy() for p in hints.project.parameters())
+    weight, bias = (p.detach().numpy() for p in loss_of.project.parameters())
     errors = []
     for b in (0, 2, 3):
         for n in range(2):
             guess = weight @ tokens[b, 1 + n].detach().numpy() + bias
             for error in np.abs(guess - wanted[b, n].numpy()):
                 errors.append(error**2 / 2 if error < 1 else error - 0.5)
-    loss = hints(tokens, wanted)
+    loss = loss_of(tokens, wanted)
     assert loss.item() == pytest.approx(np.mean(errors))
     loss.backward()
     assert tokens.grad[:, 0].abs().max() == 0  # the class token has no target
-    assert tokens.grad[1].abs().max() == 0  # nor has a crop without hint
+    assert tokens.grad[1].abs().max() == 0  # nor has a crop without tokens
     assert tokens.grad[0, 1:].abs().min() > 0
     assert tokens.grad.isfinite().all()
 
 
 def test_without_any_hint_there_is_no_loss():
-    hints = Hints(5, 3)
-    loss = hints(torch.randn(2, 3, 5), torch.full((2, 2, 3), torch.nan))
+    loss_of = FeatureDistillation(5, 3)
+    loss = loss_of(torch.randn(2, 3, 5), torch.full((2, 2, 3), torch.nan))
     assert loss.item() == 0

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from qfm_iqm.distill.pseudo_labels import read_pseudo_labels, tokens_beside, write_pseudo_labels
-from qfm_iqm.distill.teacher import PseudoLabel, Teaching, pseudo_label
+from qfm_iqm.distill.teacher import PseudoLabel, PseudoLabelConfig, pseudo_label
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.folder import load_model
 
 CROP = 48
-ASKED = Teaching(extra_crops=1, chains=1, grid=3)
+CONFIG = PseudoLabelConfig(extra_crops=1, degradation_sequences=1, grid=3)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def images(tmp_path_factory):
     return [(name, f"={name}", root / name) for name in names]
 
 
-def written(teacher, images, path, asked=ASKED, stop=None):
-    """Asks the teacher; `stop` interrupts after so many images."""
+def written(teacher, images, path, request=CONFIG, stop=None):
+    """Has the teacher score; `stop` interrupts after so many images."""
 
     def progress(done, total):
         for number, one in enumerate(done, 1):
@@ -45,7 +45,7 @@ def written(teacher, images, path, asked=ASKED, stop=None):
             if number == stop:
                 raise KeyboardInterrupt
 
-    return write_pseudo_labels(teacher, images, asked, path, progress)
+    return write_pseudo_labels([teacher], images, request, path, progress)
 
 
 def files(folder):
@@ -57,8 +57,8 @@ def test_what_the_teacher_said_is_read_back(teacher, images, tmp_path):
     count = written(teacher, images, path)
     found = read_pseudo_labels(path)
     assert found.preprocessing == Preprocessing(crop=CROP)
-    assert found.teacher_sha256 == teacher.card.weights_sha256
-    said = list(pseudo_label(teacher, images, ASKED))
+    assert found.teachers == (teacher.card.weights_sha256,)
+    said = list(pseudo_label([teacher], images, CONFIG))
     rows = [row for labels, _ in said for row in labels]
     assert count == len(rows) == len(found.rows)
     assert list(found.rows) == [replace(r, score=pytest.approx(r.score, abs=5.1e-6)) for r in rows]
@@ -73,11 +73,11 @@ def test_what_the_teacher_said_is_read_back(teacher, images, tmp_path):
 
 def test_it_is_a_csv_below_a_line_of_facts(teacher, images, tmp_path):
     path = tmp_path / "p.csv"
-    written(teacher, images, path, replace(ASKED, grid=None))
+    written(teacher, images, path, replace(CONFIG, grid=None))
     first, *rest = path.read_text("utf-8").splitlines()
     facts = json.loads(first.removeprefix("# "))
     assert Preprocessing(**facts["preprocessing"]) == Preprocessing(crop=CROP)
-    assert facts["asked"]["extra_crops"] == 1
+    assert facts["request"]["extra_crops"] == 1
     assert "tokens" not in facts
     rows = list(csv.DictReader(rest))
     assert list(rows[0]) == ["name", "content", "top", "left", "distortion", "level", "score"]
@@ -107,7 +107,7 @@ def test_an_interrupted_table_goes_on_to_the_same_bytes(teacher, images, tmp_pat
         asked.append(total)
         return done
 
-    write_pseudo_labels(teacher, images, ASKED, cut / "p.csv", seen)
+    write_pseudo_labels([teacher], images, CONFIG, cut / "p.csv", seen)
     assert asked == [len(images) - stop + 1]  # the last image is done again
     assert files(cut) == files(whole)
 
@@ -121,12 +121,12 @@ def test_what_is_left_of_another_question_is_not_used(
         folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
         written(teacher, images, first / "p.csv", stop=3)
-    other = {"teacher": teacher, "images": images, "asked": ASKED}
+    other = {"teacher": teacher, "images": images, "request": CONFIG}
     if change == "teacher":
         other["teacher"] = build_model(seed=1)
         other["teacher"].card.weights_sha256 = "1" * 64
     elif change == "seed":
-        other["asked"] = replace(ASKED, seed=1)
+        other["request"] = replace(CONFIG, seed=1)
     else:
         other["images"] = images[::-1]
     for folder in (first, second):
@@ -136,7 +136,7 @@ def test_what_is_left_of_another_question_is_not_used(
 
 def test_a_grid_that_does_not_divide_is_refused(teacher, images, tmp_path):
     with pytest.raises(TableError, match="9 tokens cannot be averaged to 2 x 2"):
-        written(teacher, images, tmp_path / "p.csv", replace(ASKED, grid=2))
+        written(teacher, images, tmp_path / "p.csv", replace(CONFIG, grid=2))
     assert not (tmp_path / "p.csv").exists()
 
 
@@ -157,7 +157,7 @@ def test_tokens_must_be_those_of_the_table(teacher, images, tmp_path):
 def spoiled(**cells):
     row = {"name": "a", "content": "c", "top": 0, "left": 0, "distortion": "", "level": 0,
            "score": 1.0, **cells}  # fmt: skip
-    facts = {"preprocessing": {"crop": 32, "shorter_side": None}, "teacher_sha256": "0"}
+    facts = {"preprocessing": {"crop": 32, "shorter_side": None}, "teachers": ["0"]}
     kept = {key: value for key, value in row.items() if value is not None}
     lines = [f"# {json.dumps(facts)}", ",".join(kept), ",".join(map(str, kept.values()))]
     return "\n".join(lines) + "\n"
@@ -176,7 +176,7 @@ def test_the_unspoiled_table_is_read(tmp_path):
         "# {}\nname\n",
         "# []\nname\n",
         "# 3\n",
-        '# {"preprocessing": {"crop": 4}, "teacher_sha256": ""}\n',
+        '# {"preprocessing": {"crop": 4}, "teachers": []}\n',
         spoiled(score="high"),
         spoiled(score="nan"),
         spoiled(score="inf"),

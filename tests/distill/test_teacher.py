@@ -1,4 +1,4 @@
-"""Pseudo-labels: what a teacher says of crops, against the teacher asked one crop at a time."""
+"""Pseudo-labels: what a teacher says of crops, against the teacher wanted one crop at a time."""
 
 from dataclasses import replace
 
@@ -8,16 +8,15 @@ import torch
 from PIL import Image
 
 from qfm_iqm.distill.teacher import (
-    CHAINS,
+    KINDS,
     PseudoLabel,
-    Teaching,
-    of_whole_images,
+    PseudoLabelConfig,
     pseudo_label,
 )
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.image.distortions import DISTORTIONS, distort
 from qfm_iqm.image.preprocess import Preprocessing, grid_positions
-from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.card import LabelUnits, ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 
@@ -49,7 +48,7 @@ def photos(tmp_path_factory):
 def answers_of(teacher, photos, *, workers=0, **options):
     root, pixels = photos
     images = [(name, f"content of {name}", root / name) for name in pixels]
-    return list(pseudo_label(teacher, images, Teaching(**options), workers=workers))
+    return list(pseudo_label([teacher], images, PseudoLabelConfig(**options), workers=workers))
 
 
 def labels_of(teacher, photos, **options):
@@ -63,7 +62,7 @@ def fitted(pixels):
 
 
 @torch.inference_mode()
-def asked_alone(teacher, pixels, label):
+def scored_alone(teacher, pixels, label):
     """The teacher's own answer to one crop, cut with NumPy."""
     window = fitted(pixels)[label.top : label.top + CROP, label.left : label.left + CROP]
     crop = torch.tensor(window.transpose(2, 0, 1).copy()).float() / 255
@@ -82,7 +81,7 @@ def test_scores_are_the_teachers_own(teacher, photos):
             assert (label.distortion, label.level) == ("", 0)
             assert 0 <= label.top <= height - CROP
             assert 0 <= label.left <= width - CROP
-            assert label.score == pytest.approx(asked_alone(teacher, pixels, label), abs=1e-4)
+            assert label.score == pytest.approx(scored_alone(teacher, pixels, label), abs=1e-4)
 
 
 def test_random_places_depend_on_the_seed_and_the_image_alone(teacher, photos):
@@ -103,14 +102,14 @@ def degraded(label):
     return bool(label.distortion)
 
 
-def chains_of(image):
+def sequences_of(image):
     """Runs of degraded labels from level 1 on."""
-    chains = []
+    sequences = []
     for label in filter(degraded, image):
         if label.level == 1:
-            chains.append([])
-        chains[-1].append(label)
-    return chains
+            sequences.append([])
+        sequences[-1].append(label)
+    return sequences
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -119,36 +118,37 @@ def test_a_chain_is_one_crop_at_rising_strength(teacher, photos, count):
     for seed in range(8):
         plain = labels_of(teacher, photos, seed=seed)
         for image, without in zip(
-            labels_of(teacher, photos, seed=seed, chains=count), plain, strict=True
+            labels_of(teacher, photos, seed=seed, degradation_sequences=count), plain, strict=True
         ):
             assert [label for label in image if not degraded(label)] == [
                 replace(label, score=pytest.approx(label.score, abs=1e-4)) for label in without
             ]
-            chains = chains_of(image)
-            assert len(chains) == count
-            for chain in chains:
-                assert [label.level for label in chain] == [1, 2, 3, 4, 5]
-                assert len({(label.distortion, label.top, label.left) for label in chain}) == 1
-                place = (chain[0].top, chain[0].left)
+            sequences = sequences_of(image)
+            assert len(sequences) == count
+            for sequence in sequences:
+                assert [label.level for label in sequence] == [1, 2, 3, 4, 5]
+                assert len({(label.distortion, label.top, label.left) for label in sequence}) == 1
+                place = (sequence[0].top, sequence[0].left)
                 assert place in {(label.top, label.left) for label in without}
-                kinds.add(chain[0].distortion)
-    assert kinds <= set(CHAINS)
+                kinds.add(sequence[0].distortion)
+    assert kinds <= set(KINDS)
     assert len(kinds) >= 4
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.01, 1.0])
 def test_each_step_lowers_quality_by_at_least_drop(teacher, photos, drop):
     bound = free = 0
-    for image in labels_of(teacher, photos, chains=2, drop=drop, seed=2):
+    for image in labels_of(teacher, photos, degradation_sequences=2, drop=drop, seed=2):
         pixels = torch.tensor(fitted(photos[1][image[0].name]).transpose(2, 0, 1).copy())
-        for chain in chains_of(image):
+        for sequence in sequences_of(image):
             start = next(
                 label
                 for label in image
-                if (label.top, label.left) == (chain[0].top, chain[0].left) and not degraded(label)
+                if (label.top, label.left) == (sequence[0].top, sequence[0].left)
+                and not degraded(label)
             )
             least = start.score
-            for label in chain:
+            for label in sequence:
                 with torch.inference_mode():
                     crop = label.pixels(pixels, CROP)
                     own = teacher.network(crop[None].float() / 255).item()
@@ -161,8 +161,8 @@ def test_each_step_lowers_quality_by_at_least_drop(teacher, photos, drop):
 
 
 def test_reading_processes_change_nothing(teacher, photos):
-    asked = {"chains": 2, "grid": 1, "seed": 3}
-    alone, helped = (answers_of(teacher, photos, workers=n, **asked) for n in (0, 2))
+    wanted = {"degradation_sequences": 2, "grid": 1, "seed": 3}
+    alone, helped = (answers_of(teacher, photos, workers=n, **wanted) for n in (0, 2))
     for (labels, tokens), (same, same_tokens) in zip(alone, helped, strict=True):
         # Blurred and noisy pixels may round otherwise with another number of threads.
         assert same == [replace(x, score=pytest.approx(x.score, abs=1e-3)) for x in labels]
@@ -205,13 +205,13 @@ def test_an_image_that_cannot_be_read_is_refused_by_name(teacher, tmp_path):
     said = []
     for workers in (0, 1):
         with pytest.raises(ImageError, match=r"broken\.jpg") as caught:
-            list(pseudo_label(teacher, images, workers=workers))
+            list(pseudo_label([teacher], images, workers=workers))
         said.append(str(caught.value))
     assert said[0] == said[1]
 
 
 def test_tokens_are_the_teachers_own_averaged_to_the_grid(teacher, photos):
-    options = {"extra_crops": 1, "chains": 1}
+    options = {"extra_crops": 1, "degradation_sequences": 1}
     for (name, pixels), (labels, tokens_KND) in zip(
         photos[1].items(), answers_of(teacher, photos, grid=1, **options), strict=True
     ):
@@ -227,24 +227,35 @@ def test_tokens_are_the_teachers_own_averaged_to_the_grid(teacher, photos):
         answers_of(teacher, photos, grid=3)
 
 
-def test_whole_images_are_worth_the_mean_of_their_crops_and_lose_what_these_lose():
-    def crop(name, left, score, kind="", level=0):
-        return PseudoLabel(name, f"content of {name}", 0, left, kind, level, score)
+def test_a_score_is_the_mean_of_the_teachers(teacher, photos):
+    torch.manual_seed(7)
+    network = QualityNetwork("test_vit", crop=CROP, label_mean=50.0, label_std=STD)
+    other = QualityModel(network, teacher.card)
+    root, pixels = photos
+    images = [(name, name, root / name) for name in pixels]
+    config = PseudoLabelConfig(extra_crops=2, grid=1, seed=3)
+    both, one, two = (
+        list(pseudo_label(teachers, images, config))
+        for teachers in ([teacher, other], [teacher], [other])
+    )
+    for (mean, tokens), (first, own), (second, _) in zip(both, one, two, strict=True):
+        assert torch.equal(tokens, own)  # the first teacher's
+        for label, a, b in zip(mean, first, second, strict=True):
+            assert (label.top, label.left) == (a.top, a.left) == (b.top, b.left)
+            assert a.score != b.score
+            assert label.score == pytest.approx((a.score + b.score) / 2, rel=1e-5)
 
-    found = of_whole_images([
-        crop("a", 0, 50.0), crop("a", 9, 70.0), crop("a", 9, 66.0, "blur", 1),
-        crop("a", 9, 30.0, "blur", 2), crop("a", 0, 45.0, "noise", 1),
-        crop("b", 4, 20.0),
-    ])  # fmt: skip
-    told = [(one.name, one.distortion, one.level, one.score) for one in found]
-    assert told == [
-        ("a", "", 0, 60.0), ("a", "blur", 1, 56.0), ("a", "blur", 2, 20.0), ("a", "noise", 1, 55.0),
-        ("b", "", 0, 20.0),
-    ]  # fmt: skip
-    assert {(one.top, one.left) for one in found} == {(0, 0)}
 
-
-def test_a_degraded_crop_says_nothing_of_its_image_without_the_clean_one():
-    lost = PseudoLabel("a", "c", 3, 9, "blur", 1, 66.0)
-    with pytest.raises(TableError, match="clean crop of a at row 3, column 9 is missing"):
-        of_whole_images([replace(lost, top=0, distortion="", level=0), lost])
+@pytest.mark.parametrize(
+    ("update", "what"),
+    [
+        ({"preprocessing": Preprocessing(crop=CROP, shorter_side=64)}, "crops"),
+        ({"label": LabelUnits(name="DMOS")}, "labels"),
+    ],
+)
+def test_teachers_whose_scores_have_no_mean_are_refused(teacher, photos, update, what):
+    other = QualityModel(teacher.network, teacher.card.model_copy(update=update))
+    root, pixels = photos
+    images = [(name, name, root / name) for name in pixels]
+    with pytest.raises(TableError, match=f"score other {what}"):
+        list(pseudo_label([teacher, other], images))

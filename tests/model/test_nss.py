@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.model.nss import SceneStatistics, StatisticsOpinion
+from qfm_iqm.model.nss import NSSRegressor, SceneStatistics
 
 WINDOW = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]) / 81  # two averages of three by three
 ROUNDING = 1 / 255 / math.sqrt(12)  # deviation of what rounding to 8 bits does
@@ -127,7 +127,7 @@ def test_each_degradation_moves_them_further_at_each_strength(photo, kind):
 def test_an_opinion_is_a_kernel_regression():
     draw = np.random.default_rng(0)
     count = SceneStatistics.count
-    opinion = StatisticsOpinion(7)
+    opinion = NSSRegressor(7)
     for name, shape in (("mean", count), ("centres", (7, count)), ("weights", 7), ("bias", ())):
         setattr(opinion, name, torch.tensor(draw.normal(size=shape)).float())
     opinion.deviation = torch.tensor(draw.uniform(0.5, 2, count)).float()

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from qfm_iqm.errors import RecipeError
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.training.ablation import plan, read_runs, run_grid
-from qfm_iqm.training.pipeline import prepare
+from qfm_iqm.training.expansion import expand, find_pool
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.state import InterruptedRunError
 from qfm_iqm.training.trainer import Trainer
@@ -149,14 +150,18 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
     Trainer(plain, tmp_path / "runs/all/seed0/baseline").run()  # the teacher of the second
 
     def begun(recipe, name):
-        trainer = prepare(recipe, tmp_path / name, resume=False, reporter=Reporter(None))
+        unrated = []
+        if recipe.distillation.unlabelled is not None:
+            teacher, pool = load_model(recipe.distillation.teacher), (recipe.pool, recipe.pool_root)
+            unrated = expand(find_pool(*pool), teacher, tmp_path / "unrated.csv", Reporter(None))
+        trainer = Trainer(recipe, tmp_path / name, unrated=unrated)
         rated = trainer.data.supervised
         drawn = []
         for epoch in range(2):
             trainer.dataset.epoch = trainer.order.epoch = epoch
             for batch in trainer.order:
                 chosen = [index for index in batch if index < rated]
-                drawn.append((chosen, torch.stack([trainer.dataset[i][0].crop for i in chosen])))
+                drawn.append((chosen, torch.stack([trainer.dataset[i].crop for i in chosen])))
         return trainer, trainer.model.network.state_dict(), drawn
 
     (_, weights, drawn), (dle, their_weights, theirs), (_, _, another) = (
@@ -224,7 +229,7 @@ def test_no_grid(tmp_path):
 
 def test_options_are_chosen_without_a_look_at_the_test_part(grid_file, tmp_path):
     text = grid_file.read_text().split("[variants.taught]")[0].replace("[settings.half]", "")
-    grid_file.write_text('part = "validation"\n' + text.replace('"data.train_share" = 0.5', ""))
+    grid_file.write_text('split = "validation"\n' + text.replace('"data.train_share" = 0.5', ""))
     out = tmp_path / "runs"
     grid, runs = plan(grid_file, out, [])
     run_grid(grid, runs[:1], out, Reporter(None))

@@ -18,7 +18,7 @@ from qfm_iqm.training.benchmark import (
     write_tables,
 )
 from qfm_iqm.training.data import rated_split
-from qfm_iqm.training.pipeline import prepare, refuse_shared
+from qfm_iqm.training.pipeline import refuse_shared, run
 from qfm_iqm.training.recipe_file import check_recipe, read_recipe
 from qfm_iqm.training.reporting import Reporter
 
@@ -311,9 +311,9 @@ def test_a_run_refuses_splits_that_share_a_file_or_a_content(folds, tmp_path):
     with pytest.raises(
         TableError, match=r"1 pairs .* between splits \(1 by file\): .*; --allow-leaks"
     ):
-        prepare(recipe, tmp_path / "run", resume=False, reporter=SILENT)
+        run(recipe, tmp_path / "run", resume=False, reporter=SILENT)
     assert not (tmp_path / "run").exists()
-    prepare(recipe, tmp_path / "run", resume=False, reporter=SILENT, allow_leaks=True)
+    run(recipe, tmp_path / "run", resume=False, reporter=SILENT, allow_leaks=True)
 
 
 def test_a_split_from_a_file_that_tears_a_content_is_refused(folds, tmp_path):

@@ -69,7 +69,7 @@ def test_training_may_start_from_a_whole_model(build, by_folder):
     model = build(**options, network__width=192)[1]
     whole = load_model("default").network.state_dict()
     start = {key: value for key, value in whole.items() if not key.startswith("statistics.")}
-    assert len(start) < len(whole)  # its second opinion is not trained, and not begun with
+    assert len(start) < len(whole)  # its NSS branch is not trained, and not begun with
     state = model.network.state_dict()
     assert state.keys() == start.keys()
     own = {"scale.mean", "scale.std"}  # the labels', which these are not the default model's
@@ -103,26 +103,6 @@ def test_a_start_of_other_crops_is_one_if_the_backbone_takes_any(
     assert network.config.crop == 96
     first, begun = (n.encoder.backbone.conv_stem.weight for n in (smaller.network, network))
     assert torch.equal(first, begun)
-
-
-def test_crops_in_training_that_the_backbone_does_not_take_are_refused(build):
-    torch.manual_seed(0)
-    plain = build(backbone__name="mobilenetv4_conv_small", network__crop=64)[1]
-    torch.manual_seed(0)
-    smaller = build(backbone__name="mobilenetv4_conv_small", network__crop=64, train__crop=48)[1]
-    assert smaller.card.network.crop == 64
-    assert smaller.network.training
-    states = (plain.network.state_dict(), smaller.network.state_dict())
-    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
-    with pytest.raises(
-        RecipeError, match=r"train\.crop = 32 is no size for vit_tiny.*, which takes"
-    ):
-        build(
-            backbone__name="vit_tiny_patch16_224",
-            backbone__weights="random",
-            network__crop=48,
-            train__crop=32,
-        )
 
 
 @pytest.mark.parametrize(("width", "token_width"), [(None, 64), (32, 32)])

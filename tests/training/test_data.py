@@ -80,7 +80,7 @@ def test_the_split_seed_decides_the_split(make_recipe):
 def test_equal_labels_are_refused(make_recipe, other_labels, rows, value):
     for row in rows:
         row["mos"] = value
-    with pytest.raises(TableError, match=rf"24 labels of the train part .*equal \({value}\)"):
+    with pytest.raises(TableError, match=rf"24 labels of the train split .*equal \({value}\)"):
         load_data(make_recipe(**other_labels(rows)))
 
 
@@ -92,12 +92,12 @@ def test_equal_labels_to_judge_by_are_refused_before_training(
     for row in rows:
         if row["name"] in names:
             row["mos"] = "0.7"
-    with pytest.raises(TableError, match=rf"8 labels of the {part} part .*are equal \(0.7\)"):
+    with pytest.raises(TableError, match=rf"8 labels of the {part} split .*are equal \(0.7\)"):
         load_data(make_recipe(**other_labels(rows)))
 
 
 def test_too_few_images_to_judge_by_are_refused_before_training(make_recipe):
-    with pytest.raises(TableError, match=r"validation part .* holds 4 images, and needs at least"):
+    with pytest.raises(TableError, match=r"validation split .* holds 4 images, and needs at least"):
         load_data(make_recipe(data__validation=0.05))
 
 
@@ -182,36 +182,7 @@ def test_nothing_left_to_train_on_is_refused(make_recipe, rows, tmp_path, writte
         load_data(make_recipe(data__pseudo_labels=[table], data__human_labels=False))
 
 
-def test_smaller_crops_teach_whole_images_at_places_that_are_drawn(
-    make_recipe, rows, tmp_path, written
-):
-    labels = []
-    for row in rows:
-        clean, chain = (
-            pseudo_rows([row]),
-            pseudo_rows([row], distortion="blur", level=2, score=30.0),
-        )
-        labels += [*clean, *pseudo_rows([row], left=9, score=44.0), *chain]
-    table = written(tmp_path / "pseudo.csv", labels, 24)
-    data = load_data(
-        make_recipe(data__pseudo_labels=[table], data__human_labels=False, train__crops_per_image=3)
-    )
-    assert data.left_out == 16 * 2
-    assert len(data.samples) == 24 * (3 + 1)
-    assert all(sample.fixed is None and sample.hint is None for sample in data.samples)
-    found = {(sample.label, sample.degraded) for sample in data.samples}
-    assert found == {(42.0, None), (32.0, ("blur", 2))}
-
-
-def test_pseudo_labels_of_whole_crops_need_whole_crops(make_recipe, rows, tmp_path, written):
-    table = written(tmp_path / "p.csv", pseudo_rows(rows))
-    with pytest.raises(
-        RecipeError, match=r"p\.csv are of crops of 32 pixels, and train\.crop = 24"
-    ):
-        load_data(make_recipe(data__pseudo_labels=[table], train__crop=24))
-
-
-@pytest.mark.parametrize(("crop", "shorter_side"), [(48, None), (32, 64)])
+@pytest.mark.parametrize(("crop", "shorter_side"), [(48, None), (24, None), (32, 64)])
 def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, shorter_side, written):
     table = written(tmp_path / "p.csv", pseudo_rows(rows), crop, shorter_side)
     with pytest.raises(RecipeError, match=r"p\.csv were made with .*trains with"):
@@ -270,3 +241,22 @@ def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
     # The scale is that of the people's labels, and so are the parts.
     assert (data.label_mean, data.label_std) == (plain.label_mean, plain.label_std)
     assert data.split == plain.split
+
+
+def test_reference_images_are_neither_learned_from_nor_evaluated(
+    make_recipe, rows, tmp_path, written
+):
+    table = written(tmp_path / "p.csv", pseudo_rows(rows))
+    plain = load_data(make_recipe())
+    data = load_data(make_recipe(data__reference=0.25, data__pseudo_labels=[table]))
+    kept = set(data.reference.names)
+    assert len(kept) == 8  # two of six contents, whole
+    assert kept | set(data.train.names) == set(plain.train.names)
+    assert not set(data.reference.contents) & set(data.train.contents)
+    assert data.split.sha256 == plain.split.sha256
+    assert data.left_out == 16 + 8
+    assert not kept & {sample.path.name for sample in data.samples}
+    assert plain.reference is None
+    half = load_data(make_recipe(data__reference=0.25, data__train_share=0.5))
+    assert set(half.train.names) < set(data.train.names)
+    assert half.reference.names == data.reference.names

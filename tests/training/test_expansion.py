@@ -31,10 +31,8 @@ def folder(unrated_folder, tmp_path):
 
 
 @pytest.fixture
-def pool_of(make_recipe):
-    return lambda place: find_pool(
-        make_recipe(distillation__unlabelled=str(place), method__kind="qfm")
-    )
+def pool_of(rated_set):
+    return lambda place: find_pool(place, rated_set)
 
 
 @pytest.fixture(autouse=True)
@@ -82,18 +80,17 @@ def test_a_table_is_a_pool_with_contents(pool_of, rated_set, tmp_path):
 
 def test_a_table_beside_images_elsewhere(make_recipe, folder):
     (folder / "pool.csv").write_text("name\n" + sorted(p.name for p in folder.glob("*.jpg"))[0])
-    pool = find_pool(
-        make_recipe(
-            distillation__unlabelled="pool.csv", distillation__root=str(folder), method__kind="qfm"
-        )
+    recipe = make_recipe(
+        distillation__unlabelled="pool.csv", distillation__root=str(folder), method__kind="qfm"
     )
+    pool = find_pool(recipe.pool, recipe.pool_root)
     assert pool.paths == (folder / pool.names[0],)
     assert pool.paths[0].is_file()
 
 
 def test_a_pool_without_images_is_refused(pool_of, tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(TableError, match=r"distillation\.unlabelled: there is no image in"):
+    with pytest.raises(TableError, match="There is no image in"):
         pool_of(tmp_path)
     (tmp_path / "pool.csv").write_text("name\ngone.jpg\n")
     with pytest.raises(TableError, match=r"match no file .*gone\.jpg"):

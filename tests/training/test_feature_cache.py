@@ -13,7 +13,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.training.batches import CropDataset, Sample
-from qfm_iqm.training.feature_cache import StemStore, _stem_hash, fixed_crop
+from qfm_iqm.training.feature_cache import FeatureCache, _features_hash, fixed_crop
 
 
 def as_they_come(items, total):
@@ -28,7 +28,7 @@ def model(build_model):
 
 
 def store_of(model, folder, crops=3, flip=True):
-    return StemStore(folder, model, fixed_crops=crops, flip=flip)
+    return FeatureCache(folder, model, fixed_crops=crops, flip=flip)
 
 
 def test_drawn_tokens_are_those_of_the_crops_training_cuts(model, photo_folder, tmp_path):
@@ -37,12 +37,12 @@ def test_drawn_tokens_are_those_of_the_crops_training_cuts(model, photo_folder, 
     options = {"seed": 5, "fixed_crops": 3}
     preprocessing = model.card.preprocessing
     cut = CropDataset(samples, preprocessing, **options)
-    kept = CropDataset(samples, preprocessing, **options, stems=store_of(model, tmp_path))
+    kept = CropDataset(samples, preprocessing, **options, features=store_of(model, tmp_path))
     for index in range(len(samples)):
-        crop = cut[index][0].crop.float()[None] / 255
+        crop = cut[index].crop.float()[None] / 255
         with torch.inference_mode():
             stem = model.network.encoder.stem(crop)[0]
-        found = kept[index][0].crop
+        found = kept[index].crop
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, stem, rtol=1e-3, atol=2e-3)  # kept in float16
 
@@ -54,7 +54,7 @@ def test_fixed_crops_are_few_and_the_same_for_any_seed(photo_folder):
     for seed in range(6):
         dataset = CropDataset([sample], preprocessing, seed=seed, fixed_crops=2)
         for dataset.epoch in range(4):
-            seen.add(dataset[0][0].crop.numpy().tobytes())
+            seen.add(dataset[0].crop.numpy().tobytes())
     image = resize_and_pad(read_image(sample.path), preprocessing).mul(255).round().to(torch.uint8)
     fixed = [fixed_crop(image, 32, sample.path.name, place, flip=True) for place in range(2)]
     assert seen == {crop.numpy().tobytes() for crop in fixed}
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(model, photo_fo
     paths = sorted(photo_folder.iterdir())[:3]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
-    store = store_of(model, tmp_path / "stems")
+    store = store_of(model, tmp_path / "features")
     with pytest.raises(ImageError, match=r"cannot read '.*broken\.jpg'"):
         store.fill([], [broken], as_they_come)
     done = []
@@ -117,7 +117,7 @@ def test_another_stem_preprocessing_or_image_finds_nothing(build_model, photo_fo
         model.network.encoder.freeze(blocks)
         with torch.no_grad():
             model.network.encoder.backbone.pos_embed += shift
-        store_of(model, tmp_path / "stems").fill([path], [], note)
+        store_of(model, tmp_path / "features").fill([path], [], note)
 
     fill()
     fill(seed=1)
@@ -134,17 +134,17 @@ def test_another_stem_preprocessing_or_image_finds_nothing(build_model, photo_fo
 
 def test_a_damaged_file_is_made_again(model, photo_folder, tmp_path):
     path = sorted(photo_folder.iterdir())[0]
-    before = store_of(model, tmp_path).drawn(path, 1)
+    before = store_of(model, tmp_path).random(path, 1)
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(store_of(model, tmp_path).drawn(path, 1), before)
+    assert torch.equal(store_of(model, tmp_path).random(path, 1), before)
 
 
 def test_an_unreadable_image_is_named(model, tmp_path):
     (tmp_path / "no.jpg").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"no\.jpg"):
-        store_of(model, tmp_path / "stems").fill([tmp_path / "no.jpg"], [], as_they_come)
-    assert list(Path(tmp_path / "stems").rglob("*.safetensors")) == []
+        store_of(model, tmp_path / "features").fill([tmp_path / "no.jpg"], [], as_they_come)
+    assert list(Path(tmp_path / "features").rglob("*.safetensors")) == []
 
 
 def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
@@ -160,11 +160,11 @@ def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
 def test_the_drawn_crops_of_an_image_are_a_source_for_a_scorer(model, photo_folder, tmp_path):
     store = store_of(model, tmp_path)
     path = sorted(photo_folder.iterdir())[1]
-    found = store.drawn_crops(path, 2)
+    found = store.random_fixed_crops(path, 2)
     assert len(found.pixels) == 2
-    assert len(store.drawn_crops(path, 10).pixels) == 3
+    assert len(store.random_fixed_crops(path, 10).pixels) == 3
     for place, tokens in enumerate(found.pixels):
-        assert torch.equal(tokens, store.drawn(path, place))
+        assert torch.equal(tokens, store.random(path, place))
     assert (found.height, found.width) == read_image(path).shape[-2:]
 
 
@@ -174,10 +174,10 @@ def test_an_option_that_is_not_used_leaves_stores_where_they_are(model, tmp_path
     card = model.card.model_copy(update={"preprocessing": preprocessing})
     model.card = card
     before = hashlib.sha256(b'{"crop":48,"shorter_side":64}')
-    assert _stem_hash_after(before, model) == _stem_hash(model)
+    assert _features_hash_after(before, model) == _features_hash(model)
 
 
-def _stem_hash_after(digest, model):
+def _features_hash_after(digest, model):
     for number, part in enumerate(model.network.encoder.frozen):
         for key, value in sorted(part.state_dict().items()):
             digest.update(f"{number}:{key}:{tuple(value.shape)}".encode())

@@ -41,15 +41,15 @@ def test_test_crops_are_ten_of_the_image_seeded_by_run_epoch_and_name(photo_fold
     preprocessing = Preprocessing(crop=32)
     path = photo_folder / "photo_05.png"
 
-    def drawn(path=path, **options):
-        told = {"seed": 3, "epoch": 2, "flip": True, "stems": None} | options
+    def crops_of(path=path, **options):
+        told = {"seed": 3, "epoch": 2, "flip": True, "features": None} | options
         return random_crops(preprocessing, **told)(str(path))
 
-    crops = drawn()
+    crops = crops_of()
     assert [crop.shape for crop in crops.pixels] == [(3, 32, 32)] * 10
-    again = drawn()
+    again = crops_of()
     assert all(torch.equal(a, b) for a, b in zip(crops.pixels, again.pixels, strict=True))
-    for other in (drawn(seed=4), drawn(epoch=3), drawn(photo_folder / "photo_06.png")):
+    for other in (crops_of(seed=4), crops_of(epoch=3), crops_of(photo_folder / "photo_06.png")):
         assert not all(torch.equal(a, b) for a, b in zip(crops.pixels, other.pixels, strict=True))
     # By hand: places and mirroring out of one stream.
     image = resize_and_pad(read_image(path), preprocessing)
@@ -70,7 +70,7 @@ def test_a_run_logs_the_test_part_after_every_epoch_and_still_tests_once(run):
     # The figures are those of scores by random crops.
     last = trainer.model.eval()
     source = random_crops(
-        last.card.preprocessing, seed=trainer.recipe.train.seed, epoch=2, flip=True, stems=None
+        last.card.preprocessing, seed=trainer.recipe.train.seed, epoch=2, flip=True, features=None
     )
     test = trainer.data.test
     scores = [
@@ -118,7 +118,7 @@ def test_without_a_validation_part_more_is_learned_from_and_the_last_epoch_kept(
     assert [entry["epoch"] for entry in entries(out, "test-selected")] == [0, 1, 2]
     assert trainer.selection.best == {"epoch": 2, "srcc": None}
     assert entries(out, "validation") == [{"kind": "validation", "epoch": n} for n in range(3)]
-    with pytest.raises(RecipeError, match="no validation part to judge by"):
+    with pytest.raises(RecipeError, match="no validation split to evaluate on"):
         trainer.selection.finish("validation")
 
 

@@ -60,4 +60,4 @@ def test_a_run_in_two_processes(recipe_content, write_recipe, unrated_folder, tm
     assert model.card.training["best_epoch"] == 1
     if expanded:
         assert len((out / "expansion.csv").read_text().splitlines()) == 22
-        assert load_model(out / "teacher" / "model").card.name.endswith("-teacher")
+        assert load_model(out / "teachers" / "baseline" / "model").card.name.endswith("-teacher")

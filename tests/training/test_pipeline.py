@@ -1,4 +1,4 @@
-"""The whole chain: teacher, pseudo-labels, student; killed anywhere it ends with the same bytes."""
+"""Teacher, unrated images, student: killed anywhere a run ends with the same bytes."""
 
 import csv
 import io
@@ -17,10 +17,11 @@ from qfm_iqm.cli.main import app
 from qfm_iqm.errors import ImageError, QFMError, RecipeError, TableError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.training.data import load_data
-from qfm_iqm.training.expansion import find_pool
-from qfm_iqm.training.pipeline import prepare, teacher_recipe, without_leaks
+from qfm_iqm.training.expansion import find_pool, without_leaks
+from qfm_iqm.training.pipeline import run
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.teaching import baseline_recipe
 from qfm_iqm.training.trainer import Trainer
 
 SILENT = Reporter(None)
@@ -32,6 +33,7 @@ KILLED = """
 import os, signal, sys
 from qfm_iqm.cli.main import main
 from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.teaching import baseline_recipe
 
 step_left, label_left = int(sys.argv[1]), int(sys.argv[2])
 del sys.argv[1:3]
@@ -42,7 +44,7 @@ def step(self, loss, crops):
     if step_left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-def scoring(self, items, total):
+def scoring(self, items, total, title="scoring"):
     for number, item in enumerate(items):
         if total == 20 and number == label_left:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -55,7 +57,7 @@ main()
 
 @pytest.fixture(scope="module")
 def recipe(recipe_content, write_recipe, unrated_folder, tmp_path_factory):
-    """A recipe file of the whole chain."""
+    """A recipe file with unrated images."""
     content = recipe_content(
         method__kind="qfm",
         method__w_pl=0.5,
@@ -64,7 +66,7 @@ def recipe(recipe_content, write_recipe, unrated_folder, tmp_path_factory):
         train__crops_per_image=2,
         distillation__unlabelled=str(unrated_folder),
     )
-    return write_recipe(content, tmp_path_factory.mktemp("recipes") / "chain.toml")
+    return write_recipe(content, tmp_path_factory.mktemp("recipes") / "pipeline.toml")
 
 
 def process(*arguments):
@@ -84,8 +86,8 @@ def qfm_train(*arguments):
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory):
-    """An undisturbed chain, as a process of its own; its folder and what it said."""
-    out = tmp_path_factory.mktemp("chain") / "run"
+    """An undisturbed run, as a process of its own; its folder and what it said."""
+    out = tmp_path_factory.mktemp("pipeline") / "run"
     done = process("-m", "qfm_iqm", "train", recipe, "--out", out)
     assert done.returncode == 0, done.stderr
     return out, done.stderr
@@ -100,8 +102,8 @@ def pool_changes(unrated_folder, tmp_path):
 
 @pytest.fixture
 def taught(finished):
-    """The change of the recipe that names the finished chain's teacher."""
-    return f"distillation.teacher={finished[0] / 'teacher' / 'model'}"
+    """The change of the recipe that names the finished run's teacher."""
+    return f"distillation.teacher={finished[0] / 'teachers' / 'baseline' / 'model'}"
 
 
 def weights(out):
@@ -113,26 +115,36 @@ def table(path):
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
+def leak_free(recipe, out, reporter=SILENT):
+    config = recipe.distillation
+    return without_leaks(
+        find_pool(recipe.pool, recipe.pool_root), load_data(recipe), out / "leaks.csv", reporter,
+        drop=config.leaks == "drop", max_distance=config.max_distance,
+    )  # fmt: skip
+
+
 def cli_options(changes):
     return [part for change in changes for part in ("--set", change)]
 
 
-# What a chain leaves
+# What a run leaves
 
 
-def test_the_chain_writes_its_folder(finished):
+def test_a_run_writes_its_folder(finished):
     out, said = finished
     assert {path.name for path in out.iterdir()} == {
-        "teacher", "expansion.csv", "leaks.csv", "recipe.json", "split.txt", "log.jsonl",
-        "state.safetensors", "best", "model", "results.csv", "test.csv",
+        "teachers", "expansion.csv", "leaks.csv", "recipe.json", "split.txt", "log.jsonl",
+        "state.safetensors", "best", "model", "results.csv", "test.csv", "stages.json",
     }  # fmt: skip
     assert (out / "leaks.csv").read_text() == "fold,split,image,other_split,other,reason,distance\n"
-    assert (out / "split.txt").read_bytes() == (out / "teacher" / "split.txt").read_bytes()
+    assert (out / "split.txt").read_bytes() == (
+        out / "teachers" / "baseline" / "split.txt"
+    ).read_bytes()
     rows = table(out / "expansion.csv")
     assert len(rows) == len({row["score"] for row in rows}) == 20
     for sentence in (
         "Comparing 20 unrated with 16 held-out images.",
-        f"Training the teacher in {out / 'teacher'}.",
+        f"Teacher baseline, in {out / 'teachers' / 'baseline'}.",
         "48 crops an epoch, 8 validation and 8 test images",
         "; 20 unrated images",
         "The memory of 64 entries takes 40.8 KiB when full.",
@@ -143,16 +155,18 @@ def test_the_chain_writes_its_folder(finished):
 
 
 def test_the_teacher_is_the_plain_baseline_of_the_same_recipe(finished, recipe, tmp_path):
-    plain = teacher_recipe(read_recipe(recipe))
+    plain = baseline_recipe(read_recipe(recipe))
     assert (plain.method.kind, plain.distillation.unlabelled) == ("baseline", None)
     Trainer(plain, tmp_path / "run").run()
-    assert weights(tmp_path / "run") == weights(finished[0] / "teacher")
+    assert weights(tmp_path / "run") == weights(finished[0] / "teachers" / "baseline")
     assert weights(finished[0]) != weights(tmp_path / "run")
-    assert load_model(finished[0] / "teacher" / "model").card.name == "chain-teacher"
+    assert (
+        load_model(finished[0] / "teachers" / "baseline" / "model").card.name == "pipeline-teacher"
+    )
 
 
 def test_pseudo_labels_are_what_qfm_score_says_of_the_teacher(finished, unrated_folder, tmp_path):
-    teacher = finished[0] / "teacher" / "model"
+    teacher = finished[0] / "teachers" / "baseline" / "model"
     done = CliRunner().invoke(
         app,
         ["score", str(unrated_folder), "--model", str(teacher), "-o", str(tmp_path / "s.csv")],
@@ -181,8 +195,8 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(
     names = {path.name for path in out.iterdir()}
     assert ("expansion.csv" in names) == (stage != "teacher")
     assert ("state.safetensors" in names) == (stage == "student")
-    assert (out / "teacher" / "state.safetensors").exists()
-    assert (out / "teacher" / "model").exists() == (stage != "teacher")
+    assert (out / "teachers" / "baseline" / "state.safetensors").exists()
+    assert (out / "teachers" / "baseline" / "model").exists() == (stage != "teacher")
     cuts = [None]
     if stage == "pseudo-labels":
         assert len(table(out / "expansion.csv")) == 7
@@ -225,23 +239,25 @@ def test_another_recipe_does_not_go_on(finished, recipe, change):
     assert "holds a run of another recipe" in str(done.exception)
 
 
-def test_labels_of_another_teacher_are_refused(finished, recipe, tmp_path, tiny_model_folder):
-    out = tmp_path / "run"
-    out.mkdir()
-    shutil.copy(finished[0] / "expansion.csv", out)
-    done = qfm_train(recipe, "--out", out, "--set", f"distillation.teacher={tiny_model_folder}")
-    assert isinstance(done.exception, TableError)
-    assert "expansion.csv are of another teacher" in str(done.exception)
-
-
-def test_an_image_changed_since_is_refused(recipe, tmp_path, taught, pool_changes):
+def test_a_changed_image_is_scored_again_and_the_student_trained_anew(
+    recipe, tmp_path, taught, pool_changes
+):
     folder, changes = pool_changes
     checked = read_recipe(recipe, [*changes, taught])
-    prepare(checked, tmp_path / "run", resume=False, reporter=SILENT)
+    run(checked, tmp_path / "run", resume=False, reporter=SILENT)
+    before = table(tmp_path / "run" / "expansion.csv")
     image = folder / "unrated05.jpg"
     Image.open(image).rotate(180).save(image)
-    with pytest.raises(TableError, match=r"1 images have changed .*unrated05\.jpg"):
-        prepare(checked, tmp_path / "run", resume=True, reporter=SILENT)
+    console = Console(file=io.StringIO(), width=200)
+    run(checked, tmp_path / "run", resume=True, reporter=Reporter(console))
+    after = table(tmp_path / "run" / "expansion.csv")
+    changed = [row["name"] for row, old in zip(after, before, strict=True) if row != old]
+    assert changed == ["unrated05.jpg"]
+    said = console.file.getvalue()
+    assert "The stage expansion is done anew: changed is images." in said
+    assert "The stage training is done anew: changed is expansion." in said
+    run(checked, tmp_path / "again", resume=False, reporter=SILENT)
+    assert weights(tmp_path / "run") == weights(tmp_path / "again")
 
 
 # The pool
@@ -257,34 +273,28 @@ def test_a_table_of_unrated_images_gives_their_contents(
     with pool.open("w", newline="") as file:
         csv.writer(file).writerows([("name", "content"), *rows])
     changes = [f"distillation.unlabelled={pool}", taught]
-    trainer = prepare(read_recipe(recipe, changes), tmp_path / "run", resume=False, reporter=SILENT)
-    samples = trainer.data.samples[trainer.data.supervised :]
-    assert [sample.path for sample in samples] == [path for path, _ in rows]
-    ids = [sample.content for sample in samples]
-    assert ids == [ids[0]] * 3 + [ids[-1]] * 3
-    assert len(set(ids)) == 2
     done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options(changes))
     assert done.exit_code == 0, done.output
     assert "; 6 unrated images" in done.stderr
-    assert not (tmp_path / "run" / "teacher").exists()
+    assert not (tmp_path / "run" / "teachers").exists()
 
 
 @pytest.mark.parametrize("stems", [False, True])
 def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, pool_changes, stems):
     folder, changes = pool_changes
     if stems:
-        kept = f"train.stems={tmp_path / 'stems'}"
+        kept = f"train.feature_cache={tmp_path / 'stems'}"
         changes = [*changes, "backbone.tune=none", "train.fixed_crops=2", "train.cache=false", kept]
     (folder / "broken.jpg").write_bytes(b"no image")
     console = Console(file=io.StringIO(), width=80)
     checked = read_recipe(recipe, [*changes, taught])
-    trainer = prepare(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
+    done = run(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
     assert "unrated image broken.jpg is left out: " in console.file.getvalue()
-    assert len(trainer.data.samples) == trainer.data.supervised + 20
+    assert done.card.training["unrated"] == 20
     assert table(tmp_path / "run" / "expansion.csv")[0]["error"]
     (folder / "empty.png").touch()
     with pytest.raises(TableError, match=r"2 of 22 unrated images cannot be read"):
-        prepare(checked, tmp_path / "run", resume=True, reporter=SILENT)
+        run(checked, tmp_path / "run", resume=True, reporter=SILENT)
 
 
 def test_an_empty_folder_is_refused(recipe, tmp_path):
@@ -294,7 +304,7 @@ def test_an_empty_folder_is_refused(recipe, tmp_path):
         "--set", f"distillation.unlabelled={tmp_path / 'empty'}",
     )  # fmt: skip
     assert isinstance(done.exception, QFMError)
-    assert "there is no image in" in str(done.exception)
+    assert "There is no image in" in str(done.exception)
     assert not (tmp_path / "run").exists()
 
 
@@ -312,7 +322,7 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
     done = qfm_train(recipe, "--out", out, *cli_options(changes))
     assert isinstance(done.exception, TableError)
     assert f"{copy} (unlabelled) ~ {rated_set / name} ({part})" in str(done.exception)
-    assert not (out / "teacher").exists()  # before the hours
+    assert not (out / "teachers").exists()  # before the hours
     pairs = {(row["image"], row["other"]) for row in table(out / "leaks.csv")}
     assert (str(copy), str(rated_set / name)) in pairs
     assert {image for image, _ in pairs} == {str(copy)}
@@ -320,7 +330,7 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
 
     dropping = read_recipe(recipe, [*changes, "distillation.leaks=drop"])
     console = Console(file=io.StringIO(), width=80)
-    left = without_leaks(find_pool(dropping), load_data(dropping), dropping, out, Reporter(console))
+    left = leak_free(dropping, out, Reporter(console))
     assert len(left.names) == 20
     assert "copy.png" not in left.names
     assert "1 unrated images leak and are left out: " in console.file.getvalue()
@@ -332,14 +342,7 @@ def test_a_copy_of_a_training_image_is_no_leak(recipe, rated_set, tmp_path, pool
     name = load_data(read_recipe(recipe)).split.names("train")[0]
     Image.open(rated_set / name).save(folder / "copy.png")
     checked = read_recipe(recipe, changes)
-    assert (
-        len(
-            without_leaks(
-                find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT
-            ).names
-        )
-        == 21
-    )
+    assert len(leak_free(checked, tmp_path / "run").names) == 21
 
 
 def test_a_held_out_content_or_name_leaks_whatever_it_shows(
@@ -357,7 +360,7 @@ def test_a_held_out_content_or_name_leaks_whatever_it_shows(
         ])  # fmt: skip
     changes = [f"distillation.unlabelled={pool}", "distillation.leaks=drop"]
     checked = read_recipe(recipe, changes)
-    left = without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
+    left = leak_free(checked, tmp_path / "run")
     assert left.names == (str(unrated_folder / "unrated02.jpg"),)
 
 
@@ -379,7 +382,7 @@ def test_an_image_that_leaks_by_name_and_by_sight_is_listed_once(recipe, rated_s
     pool.write_text(f"name\n{name}\n")
     checked = read_recipe(recipe, [f"distillation.unlabelled={pool}"])
     with pytest.raises(TableError):
-        without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
+        leak_free(checked, tmp_path / "run")
     rows = [tuple(row.values()) for row in table(tmp_path / "run" / "leaks.csv")]
     path = str(rated_set / name)
     assert ("0", "unlabelled", path, "test", path, "content", "0") in rows
@@ -392,7 +395,7 @@ def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
     pool.write_text("name\n" + "".join(f"{name}\n" for name in names))
     checked = read_recipe(recipe, [f"distillation.unlabelled={pool}", "distillation.leaks=drop"])
     with pytest.raises(TableError, match=r"All 8 unrated images leak .*: none is left"):
-        without_leaks(find_pool(checked), load_data(checked), checked, tmp_path / "run", SILENT)
+        leak_free(checked, tmp_path / "run")
 
 
 # The teacher, and what can be refused early
@@ -400,12 +403,9 @@ def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
 
 def test_a_per_step_teacher_learns_nothing_and_teaches(recipe, tmp_path, taught):
     checked = read_recipe(recipe, [taught, "distillation.per_step=true"])
-    trainer = prepare(checked, tmp_path / "run", resume=False, reporter=SILENT)
-    trainer.run()
-    again = prepare(
-        read_recipe(recipe, [taught]), tmp_path / "images", resume=False, reporter=SILENT
-    )
-    again.run()
+    run(checked, tmp_path / "run", resume=False, reporter=SILENT)
+    other = read_recipe(recipe, [taught])
+    run(other, tmp_path / "images", resume=False, reporter=SILENT)
     assert weights(tmp_path / "run") != weights(tmp_path / "images")
 
 
@@ -414,7 +414,7 @@ def test_a_teacher_of_other_units_is_refused(recipe, tmp_path, taught):
         recipe, "--out", tmp_path / "run", *cli_options([taught, "data.label.name=DMOS"])
     )
     assert isinstance(done.exception, RecipeError)
-    assert "distillation.teacher = " in str(done.exception)
+    assert "The teacher " in str(done.exception)
     assert "a teacher must speak the units of the labels" in str(done.exception)
 
 
@@ -437,7 +437,7 @@ def test_a_per_step_teacher_of_another_crop_is_refused(recipe, tmp_path, tiny_mo
     [
         ("method.memory=1000000000000", "method.memory = 1000000000000 needs"),
         ("network.heads=5", "network.heads"),
-        ("data.validation=0.05", "validation part"),
+        ("data.validation=0.05", "validation split"),
     ],
 )
 def test_what_the_student_cannot_do_is_refused_before_the_teacher(

@@ -305,7 +305,9 @@ def test_the_recipes_that_ship_are_accepted(path, tmp_path):
     if labels := content["data"].get("labels"):
         (tmp_path / Path(labels).name).touch()
         changes.append(f"data.labels={Path(labels).name}")
-    if pseudo := content["data"].get("pseudo_labels"):
+    (tmp_path / "unlabelled.csv").touch()
+    pseudo = content["data"].get("pseudo_labels")
+    if pseudo and "pseudo_labels" not in content:
         for name in pseudo:
             (tmp_path / Path(name).name).touch()
         changes.append(f"data.pseudo_labels={[Path(name).name for name in pseudo]}")

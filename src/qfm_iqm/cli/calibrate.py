@@ -7,24 +7,32 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import Device, Label, Root, check_device, messages, with_progress
+from qfm_iqm.cli.options import (
+    Device,
+    Label,
+    LowerIsBetter,
+    Model,
+    ModelOut,
+    Root,
+    check_device,
+    messages,
+    with_progress,
+)
 
 if TYPE_CHECKING:
     from qfm_iqm.metrics.calibration import Figure
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A model as in qfm score --model.")],
     ratings: Annotated[Path, typer.Argument(help="Table name,mos of 30 to 200 photos you rated.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
+    out: ModelOut,
+    model: Model = "default",
     root: Root = None,
     scale: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Ends of the scale rated on, e.g. 1 5. Default: the model's own scale."),
     ] = None,
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="Low ratings mean good photos.")
-    ] = False,
+    lower_is_better: LowerIsBetter = False,
     curve: Annotated[
         Literal["isotonic", "logistic"],
         typer.Option(help="Any rising curve, or VQEG's logistic of four parameters."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.evaluate import say_left_out
-from qfm_iqm.cli.options import Label, messages
+from qfm_iqm.cli.options import By, Label, LowerIsBetter, messages
 from qfm_iqm.cli.showing import cell
 from qfm_iqm.text_tables import write_csv
 
@@ -25,12 +25,8 @@ def compare(
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the scores.")] = "score",
     label: Label = "mos",
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="Of the labels, such as DMOS.")
-    ] = False,
-    by: Annotated[
-        str | None, typer.Option(help="Column of the labels' table to report groups of.")
-    ] = None,
+    lower_is_better: LowerIsBetter = False,
+    by: By = None,
     metric: Annotated[
         Literal["srcc", "plcc", "krcc"], typer.Option(help="What to compare.")
     ] = "srcc",
@@ -38,7 +34,9 @@ def compare(
         Literal["meng", "steiger"], typer.Option(help="Test of dependent correlations.")
     ] = "meng",
     bootstrap: Annotated[int, typer.Option(help="Resamples of the images.", min=100)] = 2000,
-    out: Annotated[Path | None, typer.Option(help="Write the differences to this CSV.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the differences to this CSV.")
+    ] = None,
 ) -> None:
     """Compare methods pair by pair: paired bootstrap and a test, corrected by Holm's steps.
 

@@ -1,28 +1,36 @@
-"""`qfm data`: the datasets that are known, what of one lies on this machine, and its table."""
+"""`qfm data`: datasets that are known, what of one is here, its table, splits, pseudo-labels."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import extra, messages, with_progress
+from qfm_iqm.cli.options import (
+    Device,
+    Root,
+    Split,
+    check_device,
+    extra,
+    messages,
+    refuse_idle,
+    say,
+    with_progress,
+)
 
 if TYPE_CHECKING:
-    from qfm_iqm.datasets.checking import DatasetCheck
-    from qfm_iqm.datasets.splits import Split
+    from qfm_iqm.datasets.splits import Split as SplitOfTable
     from qfm_iqm.datasets.table import RatedTable
 
 app = typer.Typer(
     name="data",
-    help="Public datasets: what is known of them, what is here, one table for all.",
+    help="Rated and unrated images: public datasets, tables, splits, pseudo-labels.",
     no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(help="A dataset as `qfm data list` names it.")]
-Root = Annotated[Path, typer.Option("--root", help="Folder of the unpacked download.")]
+Download = Annotated[Path, typer.Option("--root", help="Folder of the unpacked download.")]
 
 
 @app.command("list")
@@ -37,12 +45,13 @@ def list_datasets() -> None:
 @app.command("check")
 def check(
     name: Name,
-    root: Root,
+    root: Download,
     decode: Annotated[
         bool, typer.Option("--decode/--no-decode", help="Decode every image to find broken ones.")
     ] = True,
 ) -> None:
     """Compare a download with what a whole one holds; exit code 1 if it is not whole."""
+    from qfm_iqm.cli.showing import show_check
     from qfm_iqm.datasets.catalogue import find_dataset
     from qfm_iqm.datasets.checking import check_dataset
 
@@ -53,7 +62,7 @@ def check(
         decode=decode,
         progress=lambda answers, total: with_progress(answers, total, "decoding", console),
     )
-    _show(found)
+    show_check(found)
     for what in ("citation", "terms", "source"):
         print(f"{what.capitalize()}: {getattr(found.dataset, what)}")
     for finding in found.findings:
@@ -66,7 +75,7 @@ def check(
 @app.command("export")
 def export(
     name: Name,
-    root: Root,
+    root: Download,
     out: Annotated[Path, typer.Option("--out", "-o", help="Table to write: CSV or Parquet.")],
     present: Annotated[
         bool, typer.Option("--present", help="Leave out labels whose image is missing.")
@@ -87,10 +96,10 @@ def export(
         left_out = len(table) - len(rows)
         table = table.select(rows)
         if left_out:
-            messages().print(f"{left_out} labels without image are left out.", soft_wrap=True)
+            say(messages(), f"{left_out} labels without image are left out.")
     table.paths(root)  # every image is there, and each once
     write_table(table, out)
-    messages().print(f"{len(table)} images: {out}", markup=False, soft_wrap=True)
+    say(messages(), f"{len(table)} images: {out}")
 
 
 @app.command("split")
@@ -104,9 +113,13 @@ def split(
         int | None,
         typer.Option(help="How many folds. Default: 10, or as many as ARNIQA's arrays.", min=1),
     ] = None,
-    test: Annotated[float, typer.Option(help="Share of the images to judge on.")] = 0.2,
-    validation: Annotated[float, typer.Option(help="Share of the images to choose on.")] = 0.1,
-    official: Annotated[bool, typer.Option("--official", help="The authors' own parts.")] = False,
+    test: Annotated[
+        float | None, typer.Option(help="Share of the images to test on. Default: 0.2.")
+    ] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of the images to choose on. Default: 0.1.")
+    ] = None,
+    official: Annotated[bool, typer.Option("--official", help="The authors' own split.")] = False,
     arniqa: Annotated[
         Path | None, typer.Option(help="Folder of ARNIQA's train.npy, val.npy, test.npy.")
     ] = None,
@@ -117,15 +130,15 @@ def split(
         Path | None, typer.Option(help="Folder splits2 of LIQE, with folders 1, 2 ... in it.")
     ] = None,
     liqe_prefix: Annotated[
-        str,
+        str | None,
         typer.Option(help="Of LIQE's lists, where a folder has those of several datasets: clive."),
-    ] = "",
+    ] = None,
     leaks: Annotated[
         Literal["refuse", "list", "skip"],
-        typer.Option(help="What of images that a part shows of another."),
+        typer.Option(help="What becomes of images that a split shows of another."),
     ] = "refuse",
 ) -> None:
-    """Write folds as text with their SHA-256, and look for leaks between their parts."""
+    """Write folds as text with their SHA-256, and look for leaks between their splits."""
     from qfm_iqm.datasets import folds as rules
     from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
     from qfm_iqm.datasets.reading import read_table
@@ -133,6 +146,18 @@ def split(
 
     if sum((official, arniqa is not None, liqe is not None)) > 1:
         raise TableError("Give one of --official, --arniqa and --liqe.")
+    if arniqa is None:
+        refuse_idle({"--order": order}, "without --arniqa")
+    else:
+        refuse_idle({"--test": test, "--validation": validation}, "with --arniqa")
+    if liqe is None:
+        refuse_idle({"--liqe-prefix": liqe_prefix}, "without --liqe")
+    else:
+        refuse_idle({"--test": test, "--validation": validation}, "with --liqe")
+    if official:
+        refuse_idle({"--test": test, "--folds": folds}, "with --official")
+    test = 0.2 if test is None else test
+    validation = 0.1 if validation is None else validation
     if name in DATASETS:
         if root is None:
             raise TableError(f"Give --root: the folder of {name}'s download.")
@@ -149,7 +174,9 @@ def split(
         found = [rules.read_arniqa(arniqa, number, table, order) for number in range(there)]
     elif liqe is not None:
         numbers = range(1, (folds or 10) + 1)
-        found = [rules.read_liqe(liqe / str(number), table, liqe_prefix) for number in numbers]
+        found = [
+            rules.read_liqe(liqe / str(number), table, liqe_prefix or "") for number in numbers
+        ]
     else:
         found = [
             rules.choose_split(table, "content", test=test, validation=validation, fold=number)
@@ -163,7 +190,7 @@ def split(
 
 
 def _look_for_leaks(
-    table: RatedTable, found: list[Split], root: Path, out: Path, *, refuse: bool
+    table: RatedTable, found: list[SplitOfTable], root: Path, out: Path, *, refuse: bool
 ) -> None:
     """Compares the images of the splits of every fold; lists what they share."""
     with extra("train", "Looking for near-duplicates"):
@@ -186,20 +213,111 @@ def _look_for_leaks(
     if refuse:
         remedy = "no fold is written, but --leaks list writes them all the same"
         refuse_leaks(leaks, listed=listed, remedy=remedy)
-    console.print(f"{len(leaks)} pairs leak: {listed}", markup=False, soft_wrap=True)
+    say(console, f"{len(leaks)} pairs leak: {listed}")
 
 
-def _show(found: DatasetCheck) -> None:
-    """Prints what is here beside what a whole download holds, on stdout."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+@app.command("pseudo-label")
+def pseudo_label(
+    table: Annotated[Path, typer.Argument(help="Table name[,content,...]; labels are not read.")],
+    teachers: Annotated[
+        list[str],
+        typer.Option(
+            "--model", "-m", help="A teacher; of several, the label is the mean of their scores."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="CSV to write.")],
+    root: Root = None,
+    split: Split = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Leave out what shows a validation or test image of this rated table again, by "
+            "the split that the teacher's card records."
+        ),
+    ] = None,
+    extra_crops: Annotated[
+        int, typer.Option(help="Random crops of each image beside the covering grid.", min=0)
+    ] = 4,
+    degradation_sequences: Annotated[
+        int,
+        typer.Option(
+            help="So many crops of each image are also scored degraded, at five strengths.", min=0
+        ),
+    ] = 0,
+    drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Least drop from strength to strength, in standard deviations. Default: 0.1.",
+            min=0,
+        ),
+    ] = None,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens",
+            help="Also keep the first teacher's tokens, averaged to a grid of this side.",
+            min=1,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the random choices. Default: 0.", min=0)
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that read and degrade ahead, for a GPU.", min=0)
+    ] = 0,
+    device: Device = None,
+) -> None:
+    """Let teachers score crops of images, as labels for a student (recipe: data.pseudo_labels).
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(found.dataset.title)
-    table.add_column("here", justify="right")
-    table.add_column("expected", justify="right")
-    for what, (here, expected) in found.figures.items():
-        table.add_row(what, f"{here:.6g}", "-" if expected is None else f"{expected:.6g}")
-    table.add_row("images decoded", str(found.decoded), "-")
-    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
+    Interrupted, the same command goes on.
+    """
+    import torch
+
+    from qfm_iqm.datasets.leakage import pool_leaks, write_leaks
+    from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
+    from qfm_iqm.distill.teacher import PseudoLabelConfig
+    from qfm_iqm.evaluation.evaluate import recorded_split
+    from qfm_iqm.files import check_output
+    from qfm_iqm.model.folder import load_model
+
+    console = messages()
+    check_output(out, ".csv")
+    if not degradation_sequences:
+        refuse_idle({"--drop": drop}, "without --degradation-sequences")
+        if not extra_crops:
+            refuse_idle({"--seed": seed}, "where nothing is random")
+    check_device(device)
+    images = read_table(table, require_mos=False)
+    models = [load_model(teacher) for teacher in teachers]
+    card = models[0].card
+    if split is not None:
+        images = recorded_split(card, images, split)
+    folder = root if root is not None else table.parent
+    if held_out is not None:
+        rated = read_table(held_out)
+        splits = {name: recorded_split(card, rated, name) for name in ("validation", "test")}
+        every = images.paths(folder)
+        leaks = pool_leaks(images.names, images.contents, every, splits, root or held_out.parent)
+        listed = out.with_suffix(".leaks.csv")
+        write_leaks(leaks, listed)
+        leaking = {leak.image for leak in leaks}
+        say(console, f"{len(leaking)} images leak and are left out: {listed}")
+        images = images.select([i for i, path in enumerate(every) if str(path) not in leaking])
+    paths = images.paths(folder)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    rows = write_pseudo_labels(
+        [model.to(place) for model in models],
+        list(zip(images.names, images.contents, paths, strict=True)),
+        PseudoLabelConfig(
+            extra_crops,
+            degradation_sequences,
+            0.1 if drop is None else drop,
+            seed or 0,
+            grid,
+        ),
+        out,
+        lambda done, total: with_progress(done, total, "scoring", console),
+        workers=workers,
+    )
+    say(console, f"{rows} crops of {len(images)} images: {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, extra
+from qfm_iqm.cli.options import Device, Model, check_device, check_figure
 
 
 def explain(
@@ -21,14 +21,12 @@ def explain(
     """Draw a photo's quality map: photo, map and scale side by side."""
     import torch
 
-    from qfm_iqm.files import check_output
     from qfm_iqm.image.decode import read_image
     from qfm_iqm.model.folder import load_model
 
-    with extra("figures", "A quality map"):
-        from qfm_iqm.report.drawing import ENDINGS
-        from qfm_iqm.report.map_figure import draw_map
-    check_output(out, *ENDINGS)
+    check_figure(out, "A quality map")
+    from qfm_iqm.report.map_figure import draw_map
+
     check_device(device)
     loaded = load_model(model)
     loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from qfm_iqm.cli.options import extra, messages
+from qfm_iqm.cli.options import Model, Root, Split, extra, messages, refuse_idle, say
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model of the package, or a model folder.")],
-    to: Annotated[str, typer.Option("--to", help="onnx or openvino.")],
+    to: Annotated[Literal["onnx", "openvino"], typer.Option("--to", help="The runtime.")],
+    model: Model = "default",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder to write. Default: MODEL-RUNTIME-PRECISION."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="It computes in.")] = "fp32",
     photos: Annotated[
         list[str] | None,
         typer.Option(help="Real photos, or folders of them: int8 is calibrated on some hundred."),
@@ -30,22 +30,18 @@ def export(
         Path | None,
         typer.Option(help="Rated images: refuse if SRCC on them moves by more than .003."),
     ] = None,
-    part: Annotated[
-        str | None, typer.Option(help="Of the table, by the split that the model's card records.")
+    root: Root = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the table's labels. Default: mos.")
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that the table's names are relative to.")
-    ] = None,
+    split: Split = None,
 ) -> None:
     """Write a model for ONNX Runtime or OpenVINO; qfm score --model takes the folder."""
-    from qfm_iqm.errors import QFMError
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.inputs import find_images
 
-    if to not in ("onnx", "openvino"):
-        raise QFMError(f"A model is exported to onnx or openvino, not to '{to}'.")
-    if precision not in ("fp32", "int8"):
-        raise QFMError(f"A model is exported in fp32 or int8, not in '{precision}'.")
+    if table is None:
+        refuse_idle({"--root": root, "--label": label, "--split": split}, "without --table")
     console = messages()
     loaded = load_model(model)
     folder = out or Path(f"{loaded.card.name}-{to}-{precision}")
@@ -56,28 +52,29 @@ def export(
         info = write(
             loaded,
             folder,
-            "onnx" if to == "onnx" else "openvino",
-            precision="int8" if precision == "int8" else "fp32",
+            to,
+            precision=precision,
             photos=found,
-            rated=None if table is None else _rated(loaded, table, part, root),
+            rated=None if table is None else _rated(loaded, table, split, root, label or "mos"),
         )
-    console.print(
+    say(
+        console,
         f"{folder}: {info.runtime} in {info.precision}; scores of {info.compared} crops differ "
         f"from torch's by up to {info.max_difference:.2g} standard deviations of the labels"
         + ("." if info.srcc_change is None else f"; SRCC moves by {info.srcc_change:+.4f}."),
-        markup=False,
-        soft_wrap=True,
     )
 
 
-def _rated(model: QualityModel, labels: Path, part: str | None, root: Path | None) -> Rated:
+def _rated(
+    model: QualityModel, labels: Path, split: str | None, root: Path | None, label: str
+) -> Rated:
     """What gives the SRCC of a model on a rated table."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
 
-    table = read_table(labels)
-    if part is not None:
-        table = recorded_split(model.card, table, part)
+    table = read_table(labels, label=label)
+    if split is not None:
+        table = recorded_split(model.card, table, split)
     folder = root if root is not None else labels.parent
 
     def srcc(candidate: Any) -> float:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qfm_iqm.cli.options import (
+    AllFiles,
     Device,
+    MaxMegapixels,
     MaxMemory,
     Model,
     check_device,
@@ -17,6 +19,8 @@ from qfm_iqm.cli.options import (
     messages,
     millions,
     parse_bytes,
+    refuse_idle,
+    say,
     with_progress,
 )
 
@@ -52,10 +56,8 @@ def gate(
     junit: Annotated[Path | None, typer.Option(help="JUnit XML to write.")] = None,
     json: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     model: Model = "default",
-    all_files: Annotated[
-        bool, typer.Option(help="Take every file in folders, whatever it is called.")
-    ] = False,
-    max_megapixels: Annotated[float, typer.Option(help="Larger images are refused.", min=0)] = 250,
+    all_files: AllFiles = False,
+    max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
     device: Device = None,
 ) -> None:
@@ -95,6 +97,8 @@ def gate(
     found = find_images(paths, all_files=all_files)
     if found.unreadable:
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
+    if not found.folders:
+        refuse_idle({"--all-files": all_files}, "where no folder is named")
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
     scorer = Scorer(loaded, max_pixels=max_pixels, max_memory=memory)
@@ -132,7 +136,7 @@ def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:
         named = [verdict for verdict in verdicts if verdict.outcome == outcome]
         for verdict in named[:SHOWN]:
             line = f"{outcome:6}  {verdict.path}: {verdict.reason}"
-            console.print(line, style=style, markup=False, soft_wrap=True)
+            say(console, line, style)
         if len(named) > SHOWN:
             console.print(f"{outcome:6}  ... and {len(named) - SHOWN} more", style=style)
     said = ", ".join(
@@ -147,6 +151,6 @@ def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:
     )
     if unknown := without_baseline(verdicts, rule):
         said += f", {unknown} had no baseline score"
-    console.print(f"{said} ({rule.describe()}).", markup=False, soft_wrap=True)
+    say(console, f"{said} ({rule.describe()}).")
     if unlike := sum(verdict.out_of_distribution is True for verdict in verdicts):
         console.print(f"Out of distribution: {unlike} of these.", style="yellow")

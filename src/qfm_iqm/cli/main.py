@@ -18,25 +18,17 @@ import typer
 
 import qfm_iqm
 from qfm_iqm.cli import (
-    ablate,
-    average,
-    benchmark,
+    bench,
     calibrate,
-    card,
     compare,
-    cross,
     data,
-    diagnose,
     evaluate,
     explain,
     export,
-    finish,
     gate,
-    pack,
-    pseudo_label,
+    info,
     report,
     score,
-    second_opinion,
     serve,
     train,
 )
@@ -51,28 +43,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("score")(score.score)
-app.command("report")(report.report)
-app.command("gate")(gate.gate)
-app.command("serve")(serve.serve)
-app.command("export")(export.export)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("diagnose")(diagnose.diagnose)
-app.command("explain")(explain.explain)
-app.command("calibrate")(calibrate.calibrate)
-app.command("second-opinion")(second_opinion.second_opinion)
-app.command("average")(average.average)
-app.command("finish")(finish.finish)
-app.command("pack")(pack.pack)
-app.command("card")(card.card)
-app.command("ablate")(ablate.ablate)
-app.command("pseudo-label")(pseudo_label.pseudo_label)
-app.command("benchmark")(benchmark.benchmark)
-app.command("curve")(benchmark.curve)
-app.command("cross")(cross.cross)
-app.command("compare")(compare.compare)
+for verb in (
+    score.score,
+    explain.explain,
+    report.report,
+    gate.gate,
+    serve.serve,
+    train.train,
+    evaluate.evaluate,
+    compare.compare,
+    calibrate.calibrate,
+    export.export,
+    info.info,
+):
+    app.command()(verb)
 app.add_typer(data.app)
+app.add_typer(bench.app)
 
 
 def _version(wanted: bool) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -28,6 +28,24 @@ Model = Annotated[
         show_default=True,
     ),
 ]
+ModelOrNone = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="A model of the package, a model folder, or hub:owner/name."
+    ),
+]
+Recipe = Annotated[Path, typer.Argument(help="A recipe: TOML.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change a key of the recipe: --set train.epochs=4. May be repeated."
+    ),
+]
+RunOut = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/NAME.")
+]
+ModelOut = Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")]
+Labels = Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")]
 Root = Annotated[
     Path | None,
     typer.Option(help="Folder that the table's names are relative to. Default: the table's own."),
@@ -37,8 +55,21 @@ Dataset = Annotated[
     str | None,
     typer.Option(help="Train on this dataset of `qfm data list`: its download is data.root."),
 ]
+LowerIsBetter = Annotated[
+    bool, typer.Option("--lower-is-better", help="Low labels mean good photos, as of DMOS.")
+]
+Split = Annotated[
+    Literal["train", "validation", "test"] | None,
+    typer.Option(help="Only this split of the table, as the model's card records it."),
+]
+By = Annotated[
+    str | None, typer.Option(help="Column of the table whose groups are reported as well.")
+]
+Bootstrap = Annotated[
+    int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
+]
 AllowLeaks = Annotated[
-    bool, typer.Option("--allow-leaks", help="Go on although parts of a split share images.")
+    bool, typer.Option("--allow-leaks", help="Go on although splits share images.")
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
@@ -55,13 +86,33 @@ Precision = Annotated[
     str | None,
     typer.Option(help="fp32, or bf16 by torch. Default: the model's own; see also qfm export."),
 ]
-
+AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatever it is called.")]
+MaxMegapixels = Annotated[float, typer.Option(help="Larger images are refused.", min=0)]
 MaxMemory = Annotated[
     str | None,
     typer.Option(help="Memory for everything, like 2GB. Default: half of what is free."),
 ]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def refuse_idle(options: Mapping[str, object], where: str) -> None:
+    """Refuses options that were given and can have no effect in this call.
+
+    Args:
+        options: their values by name; None, False and an empty list stand for not given.
+        where: they have none, e.g. "without --table".
+    """
+    from qfm_iqm.errors import QFMError
+
+    given = [
+        name
+        for name, value in options.items()
+        if value is not None and value is not False and value != []
+    ]
+    if given:
+        has, it = ("have", "them") if len(given) > 1 else ("has", "it")
+        raise QFMError(f"{' and '.join(given)} {has} no effect {where}: leave {it} out.")
 
 
 def parse_bytes(text: str) -> int:
@@ -94,11 +145,37 @@ def extra(name: str, purpose: str) -> Iterator[None]:
         ) from error
 
 
+def check_figure(path: Path, purpose: str) -> None:
+    """Refuses a figure that cannot be written, or drawn for want of matplotlib."""
+    from qfm_iqm.files import check_output
+
+    with extra("figures", purpose):
+        from qfm_iqm.report.drawing import ENDINGS
+    check_output(path, *ENDINGS)
+
+
 def messages() -> Console:
     """The console for people: on stderr, so that stdout stays for results."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+def say(console: Console, sentence: str, style: str | None = None) -> None:
+    """Prints a sentence as it is: no markup, no line broken."""
+    console.print(sentence, style=style, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def stoppable(console: Console, sentence: str) -> Iterator[None]:
+    """Ends a training that is asked to stop with a sentence that says how to go on."""
+    from qfm_iqm.training.state import InterruptedRunError
+
+    try:
+        yield
+    except (InterruptedRunError, KeyboardInterrupt):
+        say(console, f"Interrupted. {sentence}")
+        raise typer.Exit(130) from None
 
 
 def with_progress(items: Iterator[T], total: int, title: str, console: Console) -> Iterator[T]:

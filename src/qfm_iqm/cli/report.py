@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from qfm_iqm.cli.options import messages, with_progress
+from qfm_iqm.cli.options import messages, refuse_idle, say, with_progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,9 +40,11 @@ def report(
         int, typer.Option(help="How many images the page carries small copies of.", min=0)
     ] = 500,
     maps: Annotated[
-        int,
-        typer.Option(help="Of how many of the worst images a quality map is computed.", min=0),
-    ] = 12,
+        int | None,
+        typer.Option(
+            help="Of how many of the worst images a quality map is computed. Default: 12.", min=0
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -63,10 +65,17 @@ def report(
         raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
     if threshold is not None and not math.isfinite(threshold):
         raise QFMError(f"--threshold must be a finite number, not {threshold:g}.")
+    if len(tables) == 2:
+        refuse_idle({"--threshold": threshold, "--maps": maps}, "on two tables")
     check_output(out, ".html")
     console = messages()
     read = [read_scores(path) for path in tables]
     named = model or model_of(read)
+    if named is None:
+        refuse_idle(
+            {"--maps": maps}, "where the model that scored is not known: name it by --model"
+        )
+    maps = 12 if maps is None else maps
     label = load_card(named).label.shown if named else LabelUnits()
     place = Place(out, root or Path())
 
@@ -80,10 +89,9 @@ def report(
     else:
         explainer = explainer_of(named) if named and maps else None
         if named and maps and explainer is None:
-            console.print(
+            say(
+                console,
                 f"{named} is an exported model, which draws no quality maps: the page has none.",
-                markup=False,
-                soft_wrap=True,
             )
         page = scores_page(
             first, place, label, title=title or "Image quality", threshold=threshold,
@@ -138,7 +146,7 @@ def _write(page: str, out: Path, console: Console) -> None:
     from qfm_iqm.files import write_whole
 
     write_whole(page, out)
-    console.print(f"Written to {out} ({len(page) / 1e6:.1f} MB).", markup=False, soft_wrap=True)
+    say(console, f"Written to {out} ({len(page) / 1e6:.1f} MB).")
 
 
 def model_of(tables: list[ScoreTable]) -> str | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from qfm_iqm.cli.options import (
+    AllFiles,
     Device,
+    MaxMegapixels,
     MaxMemory,
     Model,
     Precision,
@@ -20,6 +22,8 @@ from qfm_iqm.cli.options import (
     messages,
     millions,
     parse_bytes,
+    refuse_idle,
+    say,
     with_progress,
 )
 from qfm_iqm.cli.report import explainer_of, report_rows
@@ -75,13 +79,11 @@ def score(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
     ] = None,
-    all_files: Annotated[
-        bool, typer.Option(help="Take every file in folders, whatever it is called.")
-    ] = False,
+    all_files: AllFiles = False,
     allow_truncated: Annotated[
         bool, typer.Option(help="Score what is there of images that break off.")
     ] = False,
-    max_megapixels: Annotated[float, typer.Option(help="Larger images are refused.", min=0)] = 250,
+    max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
     batch_size: Annotated[
         int | None,
@@ -101,7 +103,7 @@ def score(
     ] = False,
     device: Device = None,
     engine: Annotated[
-        str,
+        Literal["local", "ray"],
         typer.Option(help="local; or ray: many machines, into a folder or URL of Parquet files."),
     ] = "local",
     ray_address: Annotated[
@@ -115,8 +117,11 @@ def score(
     from qfm_iqm.scoring.table import read_rows
 
     console = messages()
-    if engine not in ("local", "ray"):
-        raise QFMError(f"There is no engine '{engine}': choose local or ray.")
+    if engine == "local":
+        refuse_idle({"--ray-address": ray_address}, "without --engine ray")
+    else:
+        own = {"--max-memory": max_memory, "--readers": readers, "--report": report}
+        refuse_idle(own, "with --engine ray")
     if out is None and (resume or engine == "ray"):
         what = "--resume goes on with" if resume else "--engine ray writes"
         raise QFMError(f"{what} a table: name it with --out.")
@@ -124,13 +129,11 @@ def score(
         check_output(Path(out), *ENDINGS)
     if report is not None:
         check_output(report, ".html")
-        if engine == "ray":
-            raise QFMError("--report is written of a local table: use qfm report on the parts.")
     check_device(device)
     memory = None if max_memory is None else parse_bytes(max_memory)
     found = _found(paths or [], list_file, all_files, include or [], exclude or [])
     for folder in found.unreadable:
-        console.print(f"The folder {folder} cannot be listed.", markup=False, soft_wrap=True)
+        say(console, f"The folder {folder} cannot be listed.")
 
     from qfm_iqm.image.memory_budget import keep_freed_memory
     from qfm_iqm.scoring.runtimes.load import load_runtime
@@ -149,9 +152,7 @@ def score(
     }
     with extra("runtimes", f"The runtime of '{model}'"):
         if engine == "ray":
-            from qfm_iqm.cli.score_on_ray import score_on_ray
-
-            code = score_on_ray(
+            code = _score_on_ray(
                 str(out), found, model, choice, policy, resume, ray_address, console
             )
             raise typer.Exit(code or int(bool(found.unreadable)))
@@ -176,6 +177,47 @@ def score(
         report_rows(rows, source, report, loaded.card.label, _explainer(loaded, model), console)
     if code or found.unreadable:
         raise typer.Exit(code or 1)
+
+
+def _score_on_ray(
+    out: str,
+    found: FoundFiles,
+    model: str,
+    runtime: dict[str, Any],
+    scorer: dict[str, Any],
+    resume: bool,
+    address: str | None,
+    console: Console,
+) -> int:
+    """Scores into a folder or URL of Parquet files; gives the exit code.
+
+    Paths become absolute: other machines stand in other folders.
+    """
+    from qfm_iqm.scoring.ray_job import DistributedJob, RemoteScorer
+
+    files = [file if "://" in file else str(Path(file).absolute()) for file in found.files]
+    model = str(Path(model).absolute()) if Path(model).is_dir() else model
+    with extra("ray", "The engine ray"):
+        import ray.data  # noqa: F401 - a missing extra is found before any work
+
+        job = DistributedJob(out, files, RemoteScorer(model, runtime, scorer), resume=resume)
+        if job.left < len(files):
+            say(console, f"{len(files) - job.left} files have their row already.")
+        began = time.perf_counter()
+        done = errors = 0
+        for part in job.run(address=address):
+            done += part.rows
+            errors += part.errors
+            if console.is_terminal:
+                console.print(f"{done} of {job.left}", end="\r")
+    seconds = time.perf_counter() - began
+    rate = done / max(seconds, 1e-9)
+    failed = f", {errors} could not be scored" if errors else ""
+    say(
+        console,
+        f"Scored {done - errors} images in {seconds:.1f} s ({rate:.1f} images/s){failed}: {out}",
+    )
+    return int(errors > 0)
 
 
 def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
@@ -206,13 +248,9 @@ def _found(
     if not paths:
         raise QFMError("Nothing to score: name images or folders, or a list of them by --list.")
     found = find_images(paths, all_files=all_files, include=include, exclude=exclude)
-    chosen = {"--include": include, "--exclude": exclude, "--all-files": all_files}
-    asked = [option for option, value in chosen.items() if value]
-    if asked and not found.folders:
-        verb = "choose" if len(asked) > 1 else "chooses"
-        raise QFMError(
-            f"{' and '.join(asked)} {verb} among the files of folders, and no folder is named."
-        )
+    if not found.folders:
+        chosen = {"--include": include, "--exclude": exclude, "--all-files": all_files}
+        refuse_idle(chosen, "where no folder is named")
     if not found.files:
         hint = "" if include or exclude else "; see --all-files"
         skipped = f" ({found.skipped} files have other names{hint})"
@@ -238,10 +276,10 @@ def _score_and_show(
     show_rows(rows)
     errors = sum(row.status == "error" for row in rows)
     summary = _summary(len(rows), errors, seconds, found.skipped)
-    console.print(f"{summary}.", markup=False, soft_wrap=True)
+    say(console, f"{summary}.")
     if interrupted:
         left = len(found.files) - len(rows)
-        console.print(f"Interrupted: {left} images were not scored.", markup=False)
+        say(console, f"Interrupted: {left} images were not scored.")
         return 130, rows
     return int(errors > 0), rows
 
@@ -261,7 +299,7 @@ def _score_into(
 
 def _run(job: Job, found: FoundFiles, console: Console) -> int:
     if job.kept:
-        console.print(f"{job.kept} files have their row already.", markup=False)
+        say(console, f"{job.kept} files have their row already.")
     began = time.perf_counter()
     scored = errors = 0
     try:
@@ -272,20 +310,19 @@ def _run(job: Job, found: FoundFiles, console: Console) -> int:
         outcome: Outcome = job.finish()
     except KeyboardInterrupt:
         left = job.left - scored
-        console.print(
+        say(
+            console,
             f"Interrupted: {left} images were not scored. Go on with the same command and "
             f"--resume; what was scored is in {job.folder}.",
-            markup=False,
-            soft_wrap=True,
         )
         return 130
     for error in outcome.first_errors:
-        console.print(error, style="red", markup=False, soft_wrap=True)
+        say(console, error, "red")
     if outcome.errors > len(outcome.first_errors):
         more = outcome.errors - len(outcome.first_errors)
-        console.print(f"... and {more} more, in {job.out}.", markup=False)
+        say(console, f"... and {more} more, in {job.out}.")
     summary = _summary(scored, errors, seconds, found.skipped)
-    console.print(f"{summary}: {job.out}", markup=False, soft_wrap=True)
+    say(console, f"{summary}: {job.out}")
     return int(outcome.errors > 0)
 
 

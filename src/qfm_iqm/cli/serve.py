@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, extra, messages, millions
+from qfm_iqm.cli.options import (
+    Device,
+    Model,
+    check_device,
+    extra,
+    messages,
+    millions,
+    refuse_idle,
+    say,
+)
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
@@ -50,6 +59,10 @@ def serve(
     if not host:
         raise QFMError("--host is empty: name an address to listen on, like 127.0.0.1.")
     local = is_loopback(host)
+    if token is not None:
+        refuse_idle({"--no-token": no_token}, "beside --token (or QFM_TOKEN)")
+    if local:
+        refuse_idle({"--no-token": no_token}, f"on {host}, which asks for none")
     if token is not None and (not token.isascii() or len(token) < 8):
         raise QFMError("A token has at least 8 characters, all of them ASCII.")
     if not local and token is None and not no_token:
@@ -88,7 +101,7 @@ def serve(
     console = messages()
 
     def ready() -> None:
-        console.print(f"Serving {model} at {url}  (Ctrl-C ends it)", markup=False, soft_wrap=True)
+        say(console, f"Serving {model} at {url}  (Ctrl-C ends it)")
 
     run(app, listener, ready)
     console.print("Ended.")

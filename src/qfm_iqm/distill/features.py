@@ -1,6 +1,6 @@
-"""Hints: a teacher's tokens as targets of a student's (Romero et al., FitNets, 2015).
+"""FeatureDistillation: a teacher's tokens as targets of a student's (Romero et al., FitNets, 2015).
 
-    L_hint = mean smoothL1(W t_student + b, (t_teacher - mu) / sigma)
+    L_features = mean smoothL1(W t_student + b, (t_teacher - mu) / sigma)
 
 A score is one number to learn from a crop; the teacher's tokens are thousands. t are patch tokens,
 the teacher's averaged to the student's grid, mu and sigma its mean and deviation in each channel;
@@ -105,7 +105,7 @@ def standardise(tables: Sequence[TeacherTokens]) -> None:
         table.mean, table.std = mean, std
 
 
-class Hints(nn.Module):
+class FeatureDistillation(nn.Module):
     """The loss, and the projection it needs.
 
     Args:
@@ -117,15 +117,15 @@ class Hints(nn.Module):
         super().__init__()
         self.project = nn.Linear(width, teacher_width)
 
-    def forward(self, tokens_BND: Tensor, hints_BND: Tensor) -> Tensor:
-        """The mean loss over the crops that have a hint.
+    def forward(self, tokens_BND: Tensor, teacher_tokens_BND: Tensor) -> Tensor:
+        """The mean loss over the crops whose teacher tokens are known.
 
         Args:
             tokens_BND: the student's tokens (B, 1 + N, D), class token first.
-            hints_BND: the teacher's, standardised (B, N, D'); NaN for crops without.
+            teacher_tokens_BND: the teacher's, standardised (B, N, D'); NaN for crops without.
         """
-        known_B = hints_BND[:, 0, 0].isfinite()
+        known_B = teacher_tokens_BND[:, 0, 0].isfinite()
         if not known_B.any():
             return tokens_BND.new_zeros(())
         projected_BND = self.project(tokens_BND[known_B, 1:])
-        return functional.smooth_l1_loss(projected_BND, hints_BND[known_B])
+        return functional.smooth_l1_loss(projected_BND, teacher_tokens_BND[known_B])

@@ -1,4 +1,4 @@
-"""A second opinion for a trained model: its regression on scene statistics, fitted in one go.
+"""The NSS branch of a trained model: its regression on scene statistics, fitted in one go.
 
 The statistics of a crop never change, so they are measured once, and the rest is least squares:
 kernel ridge regression on M centres drawn from the crops (Nystroem),
@@ -7,7 +7,7 @@ kernel ridge regression on M centres drawn from the crops (Nystroem),
 
 Crops are those that cover rated images, with people's labels, and those that a teacher scored,
 clean and degraded, at a smaller weight v. Encoder and decoder are left as they are: fitted to what
-these leave over on photos that they know by heart, an opinion would be worth little on others.
+these leave over on photos that they know by heart, a branch would be worth little on others.
 
 Shapes: N crops, K crops of an image, F statistics, M centres.
 """
@@ -34,9 +34,9 @@ from qfm_iqm.image.preprocess_torch import covering_crops, eight_bits, resize_an
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.model.nss import SceneStatistics, StatisticsOpinion
+from qfm_iqm.model.nss import NSSRegressor, SceneStatistics
 
-Watch = Callable[[Iterator[Tensor], int], Iterator[Tensor]]
+Progress = Callable[[Iterator[Tensor], int], Iterator[Tensor]]
 
 RIDGE = 0.3
 TEACHERS = 0.3  # weight of a crop that a teacher scored, beside one of an image that people rated
@@ -45,15 +45,13 @@ _JITTER = 1e-6  # on the diagonal, so that equal centres have a solution
 _ROWS = 4096  # whose kernel is held at once
 
 
-def read_teachings(
-    paths: Iterable[Path], card: ModelCard, held: Collection[str]
-) -> list[PseudoLabel]:
-    """What teachers said of a model's crops.
+def read_crops(paths: Iterable[Path], card: ModelCard, held: Collection[str]) -> list[PseudoLabel]:
+    """Crops that teachers scored, of a model's preprocessing.
 
     Args:
         paths: tables of pseudo-labels.
         card: the model's.
-        held: names and contents of images that the model is judged by: theirs are left out.
+        held: names and contents of held-out images: their crops are left out.
 
     Raises:
         TableError: no such table, or one of crops that the model does not see.
@@ -70,7 +68,7 @@ def read_teachings(
     return rows
 
 
-def with_opinion(
+def with_nss_branch(
     model: QualityModel,
     rated: RatedTable,
     root: Path,
@@ -79,20 +77,20 @@ def with_opinion(
     centres: int,
     weight: float = 0.5,
     seed: int = 0,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> QualityModel:
-    """A model's encoder and decoder with a new second opinion.
+    """A model's encoder and decoder with a new NSS branch.
 
     Args:
-        model: of which an earlier second opinion is not kept. What its card says of its figures
+        model: of which an earlier NSS branch is not kept. What its card says of its figures
             and of what its scores mean holds no more, and is left out.
         rated: images that people rated, to learn from.
         root: folder that all names are relative to.
         pseudo: crops that a teacher scored under the model's preprocessing.
         centres: M, at most as many as there are crops.
-        weight: of the opinion; the decoder's has the rest of 1.
+        weight: of the branch; the decoder has the rest of 1.
         seed: of the centres.
-        watch: wraps what is measured of each image, given their number.
+        progress: wraps what is measured of each image, given their number.
 
     Raises:
         TableError: no labels, labels that are all equal, or names that match no file.
@@ -106,14 +104,14 @@ def with_opinion(
     paths, taught = rated.paths(root), list(scored.values())
     if scored:
         paths += RatedTable(tuple(scored), source="the pseudo-labels").paths(root)
-    asked: list[list[PseudoLabel]] = [[] for _ in rated.names] + taught
+    wanted: list[list[PseudoLabel]] = [[] for _ in rated.names] + taught
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="measure") as pool:
-        coming = pool.map(partial(_measured, model.card.preprocessing), paths, asked)
-        found = list(watch(coming, len(paths)) if watch else coming)
+        coming = pool.map(partial(_measured, model.card.preprocessing), paths, wanted)
+        found = list(progress(coming, len(paths)) if progress else coming)
     own = [mos for mos, crops_KF in zip(rated.mos.tolist(), found, strict=False) for _ in crops_KF]
     theirs = [row.score for rows in taught for row in rows]
     scale = model.network.scale
-    opinion = fit_opinion(
+    regressor = fit_regressor(
         torch.cat(found),
         scale.to_standard(torch.tensor(own + theirs)),
         torch.tensor([1.0] * len(own) + [TEACHERS] * len(theirs)),
@@ -121,13 +119,13 @@ def with_opinion(
         seed=seed,
     )
     config = model.card.network.model_copy(
-        update={"statistics": len(opinion.weights), "statistics_weight": weight}
+        update={"statistics": len(regressor.weights), "statistics_weight": weight}
     )
     network = QualityNetwork(**config.model_dump())
     network.encoder.load_state_dict(model.network.encoder.state_dict())
     network.decoder.load_state_dict(model.network.decoder.state_dict())
     network.scale.load_state_dict(scale.state_dict())
-    network.statistics = opinion
+    network.statistics = regressor
     told = {
         "images": len(rated),
         "pseudo_labelled_crops": len(pseudo),
@@ -137,14 +135,14 @@ def with_opinion(
         "teachers_weight": TEACHERS,
         "seed": seed,
     }
-    training = model.card.training | {"second_opinion": told}
+    training = model.card.training | {"nss_branch": told}
     card = model.card.of_new_weights(network=config, training=training)
     return QualityModel(network, card).eval()
 
 
-def fit_opinion(
+def fit_regressor(
     statistics_NF: Tensor, target_N: Tensor, weight_N: Tensor, *, centres: int, seed: int = 0
-) -> StatisticsOpinion:
+) -> NSSRegressor:
     """Fits the regression.
 
     Args:
@@ -156,23 +154,23 @@ def fit_opinion(
     """
     statistics_NF, target_N, weight_N = (t.double() for t in (statistics_NF, target_N, weight_N))
     drawn = np.random.default_rng(seed).permutation(len(statistics_NF))[:centres]
-    opinion = StatisticsOpinion(len(drawn)).double()
-    opinion.mean = _half(statistics_NF.mean(0))
-    opinion.deviation = _half(statistics_NF.std(0, correction=0) + _FLOOR)
+    regressor = NSSRegressor(len(drawn)).double()
+    regressor.mean = _half(statistics_NF.mean(0))
+    regressor.deviation = _half(statistics_NF.std(0, correction=0) + _FLOOR)
     chosen_MF = statistics_NF[torch.from_numpy(drawn)]
-    opinion.centres = _half(opinion.standard(chosen_MF))
-    opinion.bias = (weight_N @ target_N) / weight_N.sum()
-    normal_MM = RIDGE * opinion.kernel(opinion.centres) + _JITTER * torch.eye(
+    regressor.centres = _half(regressor.standard(chosen_MF))
+    regressor.bias = (weight_N @ target_N) / weight_N.sum()
+    normal_MM = RIDGE * regressor.kernel(regressor.centres) + _JITTER * torch.eye(
         len(drawn), dtype=torch.float64
     )
     right_M = torch.zeros(len(drawn), dtype=torch.float64)
     for rows in torch.arange(len(statistics_NF)).split(_ROWS):
-        kernel_NM = opinion.kernel(opinion.standard(statistics_NF[rows]))
+        kernel_NM = regressor.kernel(regressor.standard(statistics_NF[rows]))
         weighted_MN = kernel_NM.T * weight_N[rows]
         normal_MM += weighted_MN @ kernel_NM
-        right_M += weighted_MN @ (target_N[rows] - opinion.bias)
-    opinion.weights = torch.linalg.solve(normal_MM, right_M)
-    return opinion.float().eval()
+        right_M += weighted_MN @ (target_N[rows] - regressor.bias)
+    regressor.weights = torch.linalg.solve(normal_MM, right_M)
+    return regressor.float().eval()
 
 
 def _half(values: Tensor) -> Tensor:
@@ -185,7 +183,7 @@ def _measured(preprocessing: Preprocessing, path: Path, rows: list[PseudoLabel])
     """Statistics (K, F) of the crops that a teacher scored, or of those that cover an image."""
     image_CHW = eight_bits(resize_and_pad(read_image(path), preprocessing))
     size = preprocessing.crop
-    asked = [row.pixels(image_CHW, size) for row in rows]
-    crops = asked or covering_crops(image_CHW, preprocessing)
+    scored = [row.pixels(image_CHW, size) for row in rows]
+    crops = scored or covering_crops(image_CHW, preprocessing)
     measure = SceneStatistics()
     return torch.cat([measure(crop[None].float() / 255) for crop in crops])

@@ -1,11 +1,11 @@
-"""Tables of pseudo-labels: asked of a teacher once, kept as a file, learned from by students.
+"""Tables of pseudo-labels: scored by teachers once, kept as a file, learned from by students.
 
     name,content,top,left,distortion,level,score
 
-A comment line before them tells the preprocessing under which the places hold, the teacher's
-weight hash and what was asked. The teacher's tokens, if they are kept, lie beside the table as
-numbers of float16, row by row. A table is written image by image: what an interruption leaves is
-gone on with.
+A comment line before them tells the preprocessing under which the places hold, the weight hashes of
+the teachers and which crops were wanted. The first teacher's tokens, if they are kept, lie beside
+the table as numbers of float16, row by row. A table is written image by image: an interrupted one
+goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from qfm_iqm.distill.features import TeacherTokens
-from qfm_iqm.distill.teacher import PseudoLabel, Teaching, pseudo_label
+from qfm_iqm.distill.teacher import PseudoLabel, PseudoLabelConfig, pseudo_label
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import copy_whole
 from qfm_iqm.image.distortions import DISTORTIONS
@@ -39,34 +39,34 @@ class PseudoLabels:
     Attributes:
         rows: one per crop.
         preprocessing: under which the crops' places hold.
-        teacher_sha256: of the teacher's weights.
-        tokens: the teacher's tokens of each row, if they were kept.
+        teachers: SHA-256 of each teacher's weights.
+        tokens: the first teacher's tokens of each row, if they were kept.
     """
 
     rows: tuple[PseudoLabel, ...]
     preprocessing: Preprocessing
-    teacher_sha256: str
+    teachers: tuple[str, ...]
     tokens: TeacherTokens | None = None
 
 
 def write_pseudo_labels(
-    teacher: QualityModel,
+    teachers: Sequence[QualityModel],
     images: Sequence[tuple[str, str, Path]],
-    asked: Teaching,
+    config: PseudoLabelConfig,
     out: Path,
     progress: Callable[[Iterator[None], int], Iterable[None]],
     *,
     workers: int = 0,
 ) -> int:
-    """Asks a teacher, and writes a table, with its tokens in a file beside it.
+    """Writes a table of crops that teachers score, with the first one's tokens in a file beside it.
 
     What holds for the whole table stands in a comment line before it. An interrupted table goes
-    on with the image it was at, if teacher, images and what is asked are the same.
+    on with the image it was at, if teachers, images and crops are the same.
 
     Args:
-        teacher: frozen.
+        teachers: frozen; a crop's score is the mean of theirs.
         images: (name, content, file) of each image.
-        asked: which crops.
+        config: which crops.
         out: CSV to write; replaced once the new one is whole.
         progress: wraps the images as they are done, given how many are to do.
         workers: processes that read and degrade ahead; 0 does so in this one.
@@ -76,16 +76,17 @@ def write_pseudo_labels(
 
     Raises:
         ImageError: an image cannot be read.
-        TableError: tokens that cannot be averaged to the grid.
+        TableError: teachers of different crops or labels; or tokens that cannot be averaged to the
+            grid.
     """
     facts: dict[str, Any] = {
-        "preprocessing": teacher.card.preprocessing.model_dump(),
-        "teacher_sha256": teacher.card.weights_sha256,
-        "asked": asdict(asked),
+        "preprocessing": teachers[0].card.preprocessing.model_dump(),
+        "teachers": [teacher.card.weights_sha256 for teacher in teachers],
+        "request": asdict(config),
         "images": hashlib.sha256(repr([image[:2] for image in images]).encode()).hexdigest(),
     }
-    if asked.grid is not None:
-        facts["tokens"] = [asked.grid**2, teacher.network.encoder.width]
+    if config.grid is not None:
+        facts["tokens"] = [config.grid**2, teachers[0].network.encoder.width]
     header = f"# {json.dumps(facts)}\n{','.join(_COLUMNS)}\n"
     partial = out.with_name(f".{out.name}.partial")
     kept, done = _kept(partial, header, [name for name, _, _ in images])
@@ -104,8 +105,8 @@ def write_pseudo_labels(
 
         def written() -> Iterator[None]:
             nonlocal count
-            answers = pseudo_label(teacher, images, asked, start=done, workers=workers)
-            for labels, tokens_KND in answers:
+            scored = pseudo_label(teachers, images, config, start=done, workers=workers)
+            for labels, tokens_KND in scored:
                 if tokens_KND is not None:
                     tokens_file.write(tokens_KND.half().numpy().astype("<f2").tobytes())
                     tokens_file.flush()  # before the rows: they say that it is there
@@ -118,7 +119,7 @@ def write_pseudo_labels(
 
         for _ in progress(written(), len(images) - done):
             pass
-    if asked.grid is None:
+    if config.grid is None:
         partial_tokens.unlink()
     else:
         partial_tokens.replace(tokens_beside(out))
@@ -160,16 +161,16 @@ def read_pseudo_labels(path: Path) -> PseudoLabels:
             facts = json.loads(file.readline().removeprefix("# "))
             rows = tuple(_from_cells(cells) for cells in csv.DictReader(file))
         preprocessing = Preprocessing(**facts["preprocessing"])
-        teacher, shape = facts["teacher_sha256"], facts.get("tokens")
+        teachers, shape = tuple(facts["teachers"]), facts.get("tokens")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TableError(
-            f"{path} is no table of pseudo-labels as `qfm pseudo-label` writes it: {error!r}."
+            f"{path} is no table of pseudo-labels as `qfm data pseudo-label` writes it: {error!r}."
         ) from error
     tokens = None
     if shape is not None:
         number, width = shape
         tokens = TeacherTokens(tokens_beside(path), tokens=number, width=width, rows=len(rows))
-    return PseudoLabels(rows, preprocessing, teacher, tokens)
+    return PseudoLabels(rows, preprocessing, teachers, tokens)
 
 
 def _from_cells(cells: dict[str, str]) -> PseudoLabel:

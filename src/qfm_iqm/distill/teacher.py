@@ -1,22 +1,22 @@
-"""Pseudo-labels: what a frozen teacher says of crops (docs/method.md, section 4).
+"""Pseudo-labels: the scores that frozen teachers give crops (docs/method.md, section 4).
 
-    ^y_u = T(x_u)
+    ^y_u = T(x_u), the mean over the teachers
 
-A teacher is any quality model, asked once about fixed crops; a student learns from its answers as
-from labels, and may learn from its tokens too (`distill.features`).
+A teacher is any quality model. It scores fixed crops once; a student learns from the scores as from
+labels, and may learn from a teacher's tokens too (`distill.features`).
 
 Degraded crops (ours): crops of each image may also be scored under one known degradation each, at
-rising strength: a chain. A teacher that learned from photos alone may err there (it can take strong
-noise for texture), so what we know is added: each step lowers quality by at least `drop`,
+rising strength: a degradation sequence. A teacher that learned from photos alone may err there (it
+can take strong noise for texture), so what we know is added: each step lowers quality by at least
+`drop`,
 
     ^y_l = min(T(x_l), ^y_(l-1) - drop),  l = 1..5,  ^y_0 = T(x).
 """
 
 from __future__ import annotations
 
-import itertools
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ from qfm_iqm.image.preprocess import Preprocessing, grid_positions
 from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad
 from qfm_iqm.model.model import QualityModel
 
-CHAINS = tuple(DISTORTIONS)
-"""Kinds of degradation that chains are drawn from; another list would draw other chains."""
+KINDS = tuple(DISTORTIONS)
+"""Kinds of degradation that sequences are drawn from; another list would draw other sequences."""
 
 
 @dataclass(frozen=True)
@@ -83,59 +83,23 @@ class PseudoLabel:
         return eight_bits(distort(crop.float() / 255, self.distortion, self.level, seed))
 
 
-def of_whole_images(labels: Iterable[PseudoLabel]) -> list[PseudoLabel]:
-    """What a teacher says of whole images, from what it said of their crops.
-
-        ^y(image) = mean of ^y over its clean crops
-        ^y(image, degraded) = ^y(image) + ^y(crop, degraded) - ^y(crop)
-
-    Args:
-        labels: of crops, image by image; each degraded crop's clean one is among them.
-
-    Returns:
-        Of each image one label without degradation, then its degraded ones in their order. Their
-        place, 0 and 0, is that of no crop.
-
-    Raises:
-        TableError: a degraded crop whose clean one is not among them.
-    """
-    found = []
-    for name, group in itertools.groupby(labels, key=lambda label: label.name):
-        crops = list(group)
-        clean = {(crop.top, crop.left): crop.score for crop in crops if not crop.distortion}
-        alone = {(crop.top, crop.left) for crop in crops} - clean.keys()
-        if alone:
-            top, left = min(alone)
-            raise TableError(
-                f"What the teacher said of the clean crop of {name} at row {top}, column {left} is "
-                "missing among the pseudo-labels, and so what degrading it changed is not known."
-            )
-        whole = sum(clean.values()) / len(clean)
-        found.append(replace(crops[0], top=0, left=0, distortion="", level=0, score=whole))
-        found += [
-            replace(crop, top=0, left=0, score=whole + crop.score - clean[crop.top, crop.left])
-            for crop in crops
-            if crop.distortion
-        ]
-    return found
-
-
 @dataclass(frozen=True)
-class Teaching:
-    """What is asked of a teacher.
+class PseudoLabelConfig:
+    """Which crops of an image teachers score.
 
     Attributes:
         extra_crops: random crops beside the covering grid.
-        chains: of each image, so many of the crops (drawn with replacement) are also scored under
-            a degradation that is drawn, at all strengths.
+        degradation_sequences: of each image, so many of the crops (drawn with replacement) are
+            also scored under a random degradation, at all strengths.
         drop: by how much each step of strength lowers quality at least, in standard deviations
             of the labels.
         seed: of the random choices, which depend on it and the image's place in the list.
-        grid: side of the grid that its tokens are averaged to and kept; None keeps none.
+        grid: side of the grid that the first teacher's tokens are averaged to and kept; None keeps
+            none.
     """
 
     extra_crops: int = 4
-    chains: int = 0
+    degradation_sequences: int = 0
     drop: float = 0.1
     seed: int = 0
     grid: int | None = None
@@ -143,35 +107,38 @@ class Teaching:
 
 @torch.inference_mode()
 def pseudo_label(
-    teacher: QualityModel,
+    teachers: Sequence[QualityModel],
     images: Sequence[tuple[str, str, Path]],
-    asked: Teaching = Teaching(),
+    config: PseudoLabelConfig = PseudoLabelConfig(),
     *,
     start: int = 0,
     workers: int = 0,
 ) -> Iterator[tuple[list[PseudoLabel], Tensor | None]]:
-    """Scores crops of images with a teacher: the covering grid, and some at random places.
+    """Scores crops of images with teachers: the covering grid, and some at random places.
 
     Args:
-        teacher: frozen; set to evaluation.
+        teachers: frozen; set to evaluation. A crop's score is the mean of theirs.
         images: (name, content, file) of each image.
-        asked: which crops.
+        config: which crops.
         start: images at the beginning of the list that are left out.
         workers: processes that read and degrade ahead; 0 does so in this one.
 
     Yields:
-        The pseudo-labels of one image after another, and the teacher's tokens (K, G * G, D).
+        The pseudo-labels of one image after another, and the first teacher's tokens (K, G * G, D).
 
     Raises:
         ImageError: an image cannot be read.
-        TableError: its tokens cannot be averaged to the grid.
+        TableError: teachers of different crops or labels; or tokens that cannot be averaged to the
+            grid.
     """
-    teacher.eval()
-    network = teacher.network
-    device = network.scale.mean.device
-    drop = asked.drop * network.scale.std.item()
+    first = teachers[0]
+    for teacher in teachers:
+        _check_alike(first, teacher)
+        teacher.eval()
+    device = first.network.scale.mean.device
+    drop = config.drop * first.network.scale.std.item()
     loader = DataLoader(
-        _AskedCrops(images, teacher.card.preprocessing, asked),
+        _RequestedCrops(images, first.card.preprocessing, config),
         sampler=range(start, len(images)),
         batch_size=None,
         num_workers=workers,
@@ -180,39 +147,56 @@ def pseudo_label(
     )
     with as_raised_here():
         for rows, crops_KCSS in loader:
-            tokens_KND = network.encode(crops_KCSS.to(device).float() / 255)
-            labels = _bounded(rows, network.decode(tokens_KND).tolist(), drop)
-            yield labels, None if asked.grid is None else grid_of(tokens_KND, asked.grid).cpu()
+            pixels_KCSS = crops_KCSS.to(device).float() / 255
+            tokens = [teacher.network.encode(pixels_KCSS) for teacher in teachers]
+            scores = [
+                teacher.network.decode(tokens_KND)
+                for teacher, tokens_KND in zip(teachers, tokens, strict=True)
+            ]
+            labels = _bounded(rows, torch.stack(scores).mean(0).tolist(), drop)
+            yield labels, None if config.grid is None else grid_of(tokens[0], config.grid).cpu()
 
 
-class _AskedCrops(Dataset[tuple[list[PseudoLabel], Tensor]]):
-    """What a teacher is asked about: an image's crops, not scored yet, and their pixels uint8."""
+def _check_alike(first: QualityModel, other: QualityModel) -> None:
+    """Refuses teachers whose scores of one crop have no mean."""
+    # A teacher's crops are of its first size alone.
+    one, two = (m.card.preprocessing.model_copy(update={"again": None}) for m in (first, other))
+    for what, differ in (("crops", one != two), ("labels", first.card.label != other.card.label)):
+        if differ:
+            raise TableError(
+                f"The teachers '{first.card.name}' and '{other.card.name}' score other {what}: "
+                "their scores have no mean."
+            )
+
+
+class _RequestedCrops(Dataset[tuple[list[PseudoLabel], Tensor]]):
+    """What teachers score: an image's crops, not scored yet, and their pixels uint8."""
 
     def __init__(
         self,
         images: Sequence[tuple[str, str, Path]],
         preprocessing: Preprocessing,
-        asked: Teaching,
+        config: PseudoLabelConfig,
     ) -> None:
         self._images = images
         self._preprocessing = preprocessing
-        self._asked = asked
+        self._config = config
 
     def __getitem__(self, index: int) -> tuple[list[PseudoLabel], Tensor]:
         name, content, path = self._images[index]
-        asked, size = self._asked, self._preprocessing.crop
+        config, size = self._config, self._preprocessing.crop
         # In 8 bits, as the student will see it.
         image = eight_bits(resize_and_pad(read_image(path), self._preprocessing))
         height, width = image.shape[-2:]
-        draw = np.random.default_rng([asked.seed, index])
+        draw = np.random.default_rng([config.seed, index])
         places = grid_positions(height, width, size) + [
             (int(draw.integers(height - size + 1)), int(draw.integers(width - size + 1)))
-            for _ in range(asked.extra_crops)
+            for _ in range(config.extra_crops)
         ]
         clean = [PseudoLabel(name, content, top, left, "", 0, 0.0) for top, left in places]
         rows = list(clean)
-        for _ in range(asked.chains):
-            kind = CHAINS[draw.integers(len(CHAINS))]
+        for _ in range(config.degradation_sequences):
+            kind = KINDS[draw.integers(len(KINDS))]
             chosen = clean[draw.integers(len(clean))]
             levels = range(1, len(DISTORTIONS[kind]) + 1)
             rows += [replace(chosen, distortion=kind, level=level) for level in levels]
@@ -227,7 +211,7 @@ def _as_it_is(item: Any) -> Any:
 def _bounded(
     rows: Sequence[PseudoLabel], scores: Sequence[float], drop: float
 ) -> list[PseudoLabel]:
-    """Crops with their scores, those of a chain bounded by the one before."""
+    """Crops with their scores, those of a sequence bounded by the one before."""
     clean = {(row.top, row.left): score for row, score in zip(rows, scores, strict=True)
              if not row.distortion}  # fmt: skip
     labels = []

@@ -32,12 +32,14 @@ class Target:
         table: all of its rated images.
         root: folder that names are relative to.
         higher_is_better: direction of its labels.
+        is_table: whether it is a table, and no dataset that is known.
     """
 
     name: str
     table: RatedTable
     root: Path
     higher_is_better: bool
+    is_table: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ class CrossFigure:
     ci_high: float | None
 
 
-def find_target(text: str, *, lower_is_better: bool = False) -> Target:
+def find_target(text: str, *, label: str = "mos", lower_is_better: bool = False) -> Target:
     """Reads `NAME=ROOT` (a dataset in its official layout) or a table's path.
 
     Args:
         text: what was asked for.
-        lower_is_better: direction of a table's labels; a dataset's is known.
+        label: column of a table's labels; a dataset's are known.
+        lower_is_better: direction of a table's labels.
 
     Raises:
         TableError: no such dataset, folder or table.
@@ -87,7 +90,8 @@ def find_target(text: str, *, lower_is_better: bool = False) -> Target:
             f"'{text}' is no target: give NAME=ROOT with NAME one of {', '.join(DATASETS)}, or a "
             "table (.csv, .parquet) beside its images."
         )
-    return Target(path.stem, read_table(path), path.parent, not lower_is_better)
+    table = read_table(path, label=label)
+    return Target(path.stem, table, path.parent, not lower_is_better, is_table=True)
 
 
 def cross(

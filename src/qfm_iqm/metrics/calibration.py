@@ -34,7 +34,7 @@ def conformal_half_width(errors: npt.ArrayLike, level: float) -> float:
     Raises:
         TableError: too few images for that level.
 
-    >>> conformal_reach([-3, 1, 2, -1, 4, 0, 1, -2, 5], level=0.8)
+    >>> conformal_half_width([-3, 1, 2, -1, 4, 0, 1, -2, 5], level=0.8)
     4.0
     """
     sizes = np.sort(np.abs(np.asarray(errors, dtype=np.float64)))

@@ -4,6 +4,7 @@ Groups stand beside the whole because a score that only tells the groups apart c
 whole: the mean over groups (`subset_mean`) shows what is left within them.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
@@ -103,6 +104,35 @@ class Evaluation:
         """
         columns = [*(f.name for f in fields(Row)), "split_sha256"]
         write_csv(Path(path), columns, ((*astuple(row), split_sha256) for row in self.rows))
+
+    @staticmethod
+    def from_csv(path: Path) -> "Evaluation":
+        """Reads what `to_csv` wrote.
+
+        Raises:
+            TableError: not such a file.
+        """
+
+        def number(cell: str) -> float | None:
+            return float(cell) if cell else None
+
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = tuple(
+                    Row(
+                        cells["part"],
+                        cells["metric"],
+                        int(cells["n"]),
+                        number(cells["value"]),
+                        number(cells["ci_low"]),
+                        number(cells["ci_high"]),
+                        cells["note"],
+                    )
+                    for cells in csv.DictReader(file)
+                )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TableError(f"{path} holds no evaluation: {error!r}.") from error
+        return Evaluation(rows, n_boot=1000, seed=0)
 
 
 def evaluate(

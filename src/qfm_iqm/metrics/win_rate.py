@@ -62,7 +62,7 @@ def win_rate(
     Raises:
         TableError: fewer than two images, or scores that are no numbers.
 
-    >>> versus([50, 60, 70], [55, 66, 69]).wins
+    >>> win_rate([50, 60, 70], [55, 66, 69]).wins
     2
     """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)

@@ -76,9 +76,9 @@ class NetworkConfig(BaseModel):
         decoder: a name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
-        statistics: centres of the second opinion, on scene statistics (`model.nss`); None
+        statistics: centres of the NSS branch, on scene statistics (`model.nss`); None
             for none.
-        statistics_weight: of the second opinion; the decoder's has the rest of 1.
+        statistics_weight: of the NSS branch; the decoder's has the rest of 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -138,7 +138,8 @@ class ModelCard(BaseModel):
             (`LabelUnits.show`).
         calibration: from the network's answers to label units, by `qfm calibrate`; None takes
             them as they are.
-        reference_statistics: reference population, interval and out-of-distribution detector.
+        reference_statistics: reference population, interval and out-of-distribution detector, by
+            [reference] in a recipe.
         training: data, its terms, split hash, recipe, versions: free-form, for people and checks.
         results: measured figures.
         base: the public backbone weights that `model.safetensors` is put upon at loading; None for

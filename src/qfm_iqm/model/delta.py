@@ -4,7 +4,7 @@ Of a network tuned by adapters (`model.adapters`) each linear layer is W + B A: 
 and a product of low rank. Such a model is kept without W: the two factors of each change, what
 else of the backbone was changed (its norms), and all that stands behind the backbone. Factors are
 found again from the merged weights, as the change's singular vectors, so that any model folder can
-be packed; a change of higher rank is refused, unless its loss is asked for.
+be packed; a change of higher rank is refused.
 
     W' - W = U S V^T,   B = U sqrt(S), A = sqrt(S) V^T   (first r singular values)
 """
@@ -77,8 +77,7 @@ def check_loss(left_out: float, rank: int, allowed: float = _EXACT) -> None:
     if left_out > allowed:
         raise ModelError(
             f"Rank {rank} would leave {left_out:.1%} out of what training changed in a layer: "
-            "train with backbone.tune = 'adapters', take a higher --rank, or allow the loss with "
-            "--lossy."
+            "train with backbone.tune = 'adapters', or take a higher backbone.rank."
         )
 
 

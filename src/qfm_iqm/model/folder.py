@@ -68,7 +68,6 @@ def save_packed(
     folder: str | os.PathLike[str],
     *,
     rank: int = 16,
-    lossy: bool = False,
     dtype: torch.dtype = torch.float16,
 ) -> float:
     """Writes a model as the part that was trained upon a public backbone (`model.delta`).
@@ -78,7 +77,6 @@ def save_packed(
             weights that it was tuned from.
         folder: made if it is not there; an earlier model in it is replaced.
         rank: of the factors that are kept of each layer's change.
-        lossy: whether more than rounding may be left out of a change.
         dtype: precision of the weights in the file.
 
     Returns:
@@ -95,8 +93,7 @@ def save_packed(
         )
     network, base = _upon_public_weights(model.card)
     packed, left_out = pack(model.network.state_dict(), network.state_dict(), rank)
-    if not lossy:
-        check_loss(left_out, rank)
+    check_loss(left_out, rank)
     card = model.card.model_copy(update={"base": base})
     _write(card, _content(packed, dtype), Path(folder))
     return left_out

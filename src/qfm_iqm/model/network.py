@@ -1,6 +1,6 @@
 """The quality network: encoder, decoder and label scale (docs/method.md, section 3).
 
-It may hold a second opinion, on the statistics of the pixels (`model.nss`; ours). A
+It may hold a NSS branch, on the statistics of the pixels (`model.nss`; ours). A
 quality is the weighted mean of both then.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from qfm_iqm.model.backbone import build_encoder
 from qfm_iqm.model.card import NetworkConfig
 from qfm_iqm.model.decoder import build_decoder
-from qfm_iqm.model.nss import StatisticsOpinion
+from qfm_iqm.model.nss import NSSRegressor
 
 
 class LabelScale(nn.Module):
@@ -55,8 +55,8 @@ class QualityNetwork(nn.Module):
         decoder: a name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
-        statistics: centres of the second opinion; None for none.
-        statistics_weight: of the second opinion; the decoder's has the rest of 1.
+        statistics: centres of the NSS branch; None for none.
+        statistics_weight: of the NSS branch; the decoder's has the rest of 1.
         label_mean: mean of the training labels, in their units.
         label_std: their standard deviation.
         backbone_state: pretrained weights of the backbone in timm's key names.
@@ -94,7 +94,7 @@ class QualityNetwork(nn.Module):
         )
         self.encoder = build_encoder(backbone, crop=crop, width=width, state=backbone_state)
         self.decoder = build_decoder(decoder, self.encoder.width, heads=heads, panel=panel)
-        self.statistics = None if statistics is None else StatisticsOpinion(statistics)
+        self.statistics = None if statistics is None else NSSRegressor(statistics)
         self.scale = LabelScale(label_mean, label_std)
 
     def encode(self, crops_BCSS: Tensor) -> Tensor:

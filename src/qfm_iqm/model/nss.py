@@ -7,7 +7,7 @@ products are measured; here by plain moments in place of fitted densities, in on
 opponent colours (Hasler and Suesstrunk, 2003), at three scales. Nothing is learned in this, and
 so it says the same of photos unlike any that were trained on.
 
-`StatisticsOpinion` is a second judge beside encoder and decoder. Those see what is shown, and learn
+`NSSRegressor` is a second judge beside encoder and decoder. Those see what is shown, and learn
 what people like of it; this one sees grain, edges and codes, and needs few labels.
 
 Shapes: B crops, S crop size, C channels, H and W pixels, F statistics.
@@ -142,7 +142,7 @@ def _blurred(planes: Tensor) -> Tensor:
     return planes / 81
 
 
-class StatisticsOpinion(nn.Module):
+class NSSRegressor(nn.Module):
     """Crops to what their statistics say of them: a kernel regression (BRISQUE has one as well).
 
         q(x) = b + sum_m w_m exp(-2 |z - c_m|^2 / F),   z = (x - mean) / deviation, within 5

@@ -1,6 +1,6 @@
 """Reference statistics: what a score says against other photos, against people, and where it holds.
 
-Part of a model's card, found on photos that the model was not trained on (`qfm finish`). All of it
+Part of a model's card, found on photos that the model was not trained on. All of it
 is numbers in the card, so that whatever computes the scores can say what they mean.
 
 Source of the interval: split conformal prediction (Vovk et al., 2005; Lei et al., 2018).

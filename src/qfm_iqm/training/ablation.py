@@ -5,7 +5,7 @@ A grid is a TOML file:
     recipe = "biq2021.toml"              # the base, relative to this file
     seeds = [0, 1, 2]                    # of split, crops, order and first weights
     references = ["baseline", "random"]  # what every variant is compared with
-    part = "validation"                  # to choose options: the test part stays unseen
+    split = "validation"                 # to choose options: the test split stays unseen
     [set]                                # keys of the recipe, for all runs
     "train.epochs" = 4
     [settings.biq2021_20]                # data and amount of labels
@@ -38,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
-from qfm_iqm.training.pipeline import prepare
+from qfm_iqm.training import pipeline
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
@@ -54,7 +54,7 @@ class Grid(BaseModel):
         recipe: base recipe, relative to the grid's file.
         seeds: one paired run of every variant each.
         references: variants that the others are compared with.
-        part: that the runs are judged by; the epoch is selected on "validation" in any case.
+        split: that the runs are evaluated on; the epoch is selected on "validation" in any case.
         set: keys of the recipe for all runs.
         settings: keys of the recipe by setting.
         variants: keys of the recipe by variant; run in this order.
@@ -65,13 +65,13 @@ class Grid(BaseModel):
     recipe: str
     seeds: list[int] = Field(min_length=1)
     references: list[str] = Field(min_length=1)
-    part: Literal["validation", "test"] = "test"
+    split: Literal["validation", "test"] = "test"
     set: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = Field(min_length=1)
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedRun:
     """One run of the grid.
 
@@ -134,7 +134,7 @@ def run_grid(
 
     Raises:
         RecipeError: a finished run is of another recipe.
-        TableError: parts share a content or a file, and `allow_leaks` is False.
+        TableError: splits share a content or a file, and `allow_leaks` is False.
         InterruptedRunError: asked to stop; what is finished is kept.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -145,21 +145,26 @@ def run_grid(
             RunFolder(run.folder, run.recipe, resume=True)  # refuses one of another recipe
             continue
         reporter.say(f"Run {number} of {len(runs)}: {run.setting}, {run.variant}, seed {run.seed}")
-        trainer = prepare(
-            run.recipe, run.folder, resume=True, reporter=reporter, allow_leaks=allow_leaks
+        made = pipeline.run(
+            run.recipe,
+            run.folder,
+            resume=True,
+            reporter=reporter,
+            allow_leaks=allow_leaks,
+            split=grid.split,
         )
-        evaluation = trainer.run(part=grid.part)
         row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
-        row["split_sha256"] = trainer.data.split.sha256
-        row["best_epoch"] = str(trainer.selection.best["epoch"] + 1)
-        row["validation_srcc"] = str(trainer.selection.best["srcc"])
-        for figure in evaluation.rows:
+        told = made.card.training
+        row["split_sha256"] = told["split_sha256"]
+        row["best_epoch"] = str(told["best_epoch"])
+        row["validation_srcc"] = str(told["validation_srcc"])
+        for figure in made.evaluation.rows:
             if figure.metric in ("srcc", "plcc") and figure.value is not None:
                 row[f"{figure.metric}:{figure.part}"] = repr(figure.value)
         _add_row(table, row)
         # The model stays, as a teacher of later runs; what only a resume needs goes.
-        trainer.folder.state.unlink(missing_ok=True)
-        shutil.rmtree(trainer.folder.best, ignore_errors=True)
+        (run.folder / "state.safetensors").unlink(missing_ok=True)
+        shutil.rmtree(run.folder / "best", ignore_errors=True)
     return summarise(grid, out)
 
 
@@ -224,6 +229,7 @@ def _planned(
                     f'model.name="{setting}-{variant}-{seed}"',
                 ]
                 recipe = read_recipe(base, [*changes[setting], *own], values=filled)
+                recipe = recipe.without_finishing()
                 yield PlannedRun(setting, variant, seed, recipe, folder / variant)
 
 
@@ -244,7 +250,7 @@ def _filled(value: Any, folder: Path, before: list[str]) -> Any:
 
 
 def _add_row(table: Path, row: dict[str, str]) -> None:
-    """Adds a run, in one step; parts that only some settings have get columns of their own."""
+    """Adds a run, in one step; groups that only some settings have get columns of their own."""
     rows = [*read_runs(table), row]
     columns = list(dict.fromkeys(key for one in rows for key in one))
     with writing_text(table) as file:

@@ -1,13 +1,12 @@
 """Batches of crops: which pixels and labels a training step sees.
 
 Design choices:
-* What is drawn for a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
+* What is random in a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
   the same for any number of reading processes, and after a resume in mid-epoch.
 * Crops are cut from images that went through the model's own `resize_and_pad`, as in scoring.
-* Where a model looks at images in several sizes, so does training: each crop whose
-  place is drawn anew is of one; fixed ones, a teacher's and those of pairs are of the first.
-* A pair to be ranked (`training.ranking`) is one sample and two crops.
-* With a store of stems, a crop comes as what the frozen part of the encoder gives for it.
+* Where a model looks at images in several sizes, so does training: each random crop is of one;
+  fixed ones and a teacher's are of the first.
+* With a feature cache, a crop comes as what the frozen part of the encoder gives for it.
 
 Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token width.
 """
@@ -29,11 +28,9 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from qfm_iqm.distill.features import TeacherTokens
 from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.image.decode import read_image
-from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing, further_sizes
 from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad, resized
-from qfm_iqm.training.feature_cache import StemStore, drawn_crop, fixed_crop
-from qfm_iqm.training.ranking import ranked_pair
+from qfm_iqm.training.feature_cache import FeatureCache, fixed_crop, random_crop
 
 
 @dataclass(frozen=True)
@@ -42,65 +39,57 @@ class Sample:
 
     Attributes:
         path: of the image.
-        label: in label units; NaN for a pair.
+        label: in label units.
         content: id of the content, the same for near-identical images.
         fixed: the crop a teacher scored; None draws one at random each epoch.
-        hint: table and row of the teacher's tokens of that crop; None without.
+        teacher_tokens: table and row of the teacher's tokens of that crop; None without.
         supervised: whether the label is people's, or may be learned as if it were; False for the
             unrated images of DLE, which have terms of their own in the objective.
-        pair: whether it is a pair of crops to be ranked.
-        degraded: name and level of the degradation that a drawn crop is shown under; None shows
-            it as it is.
     """
 
     path: Path
     label: float
     content: int
     fixed: PseudoLabel | None = None
-    hint: tuple[TeacherTokens, int] | None = None
+    teacher_tokens: tuple[TeacherTokens, int] | None = None
     supervised: bool = True
-    pair: bool = False
-    degraded: tuple[str, int] | None = None
 
 
-class Drawn(NamedTuple):
+class LearnedCrop(NamedTuple):
     """One crop as it is learned from.
 
     Attributes:
-        crop: (3, S, S) uint8, or a stem's tokens.
+        crop: (3, S, S) uint8, or frozen features.
         label: in label units.
         content: id.
         supervised: whether the label is people's, or may be learned as if it were.
-        hint: the teacher's tokens (N, D), standardised; NaN without, and empty if none has any.
-        worse: whether it is the worse crop of a pair, and the one before it the better.
+        teacher_tokens: the teacher's (N, D), standardised; NaN without, and empty if none has any.
     """
 
     crop: Tensor
     label: float
     content: int
     supervised: bool
-    hint: Tensor
-    worse: bool = False
+    teacher_tokens: Tensor
 
 
 class Batch(NamedTuple):
-    """Crops that a step learns from; as in `Drawn`, with a dimension before the others."""
+    """Crops that a step learns from; as in `LearnedCrop`, with a dimension before the others."""
 
     crop: Tensor
     label: Tensor
     content: Tensor
     supervised: Tensor
-    hint: Tensor
-    worse: Tensor
+    teacher_tokens: Tensor
 
     def input(self) -> Tensor:
-        """What the network takes: pixels of 8 bits as floats, a stem's tokens as they are."""
+        """What the network takes: pixels of 8 bits as floats, frozen features as they are."""
         return self.crop.float() / 255 if self.crop.dtype == torch.uint8 else self.crop
 
 
-def collate(samples: Sequence[Sequence[Drawn]]) -> Batch:
-    """Stacks the crops of samples to a batch."""
-    return Batch(*default_collate([tuple(one) for drawn in samples for one in drawn]))
+def collate(crops: Sequence[LearnedCrop]) -> Batch:
+    """Stacks crops to a batch."""
+    return Batch(*default_collate([tuple(crop) for crop in crops]))
 
 
 class ImageStore:
@@ -131,19 +120,18 @@ class ImageStore:
         return eight_bits(resize_and_pad(read_image(path), self._preprocessing))
 
 
-class CropDataset(Dataset[list[Drawn]]):
-    """Crops as they are drawn in an epoch: one of a sample, or two that are a pair.
+class CropDataset(Dataset[LearnedCrop]):
+    """Crops as they are learned from in an epoch, one of each sample.
 
     Args:
         samples: what to learn from.
         preprocessing: of the model.
-        size: S; that of the model if left out.
         seed: of what is drawn.
         flip: mirror half of the crops.
         cache: keep decoded images in memory.
         fixed_crops: draw the crops of an image out of so many that never change; None draws
             another place each time.
-        stems: gives the stem's tokens (P + N, D) float32 in place of each such crop.
+        features: gives the frozen features (P + N, D) float32 in place of each such crop.
 
     Attributes:
         epoch: whose crops are drawn. No method `set_epoch`: accelerate's loader would call it
@@ -156,83 +144,65 @@ class CropDataset(Dataset[list[Drawn]]):
         preprocessing: Preprocessing,
         *,
         seed: int,
-        size: int | None = None,
         flip: bool = True,
         cache: bool = False,
         fixed_crops: int | None = None,
-        stems: StemStore | None = None,
+        features: FeatureCache | None = None,
     ) -> None:
         self.samples = samples
         self.epoch = 0
         self._preprocessing = preprocessing
-        self._size = size or preprocessing.crop
+        self._size = preprocessing.crop
         self._seed = seed
         self._flip = flip
         self._fixed_crops = fixed_crops
-        self._stems = stems
+        self._features = features
         self._store = ImageStore(preprocessing, keep=cache)
-        shapes = {sample.hint[0].shape for sample in samples if sample.hint is not None}
-        self._no_hint = torch.full(max(shapes, default=(0, 0)), torch.nan)
+        shapes = {
+            sample.teacher_tokens[0].shape
+            for sample in samples
+            if sample.teacher_tokens is not None
+        }
+        self._no_tokens = torch.full(max(shapes, default=(0, 0)), torch.nan)
 
     def fill(self) -> None:
         """Reads what the cache will be asked for; ImageError if an image cannot be read."""
-        self._store.fill(sample.path for sample in self.samples if not sample.pair)
+        self._store.fill(sample.path for sample in self.samples)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> list[Drawn]:
+    def __getitem__(self, index: int) -> LearnedCrop:
         sample = self.samples[index]
         draw = np.random.default_rng([self._seed, self.epoch, index])
-        if sample.pair:
-            return self._pair(sample, draw)
         if sample.fixed is None:
-            crop, hint_ND = self._drawn(sample, draw), self._no_hint
+            crop, tokens_ND = self._random(sample, draw), self._no_tokens
         else:
             flip = self._flip and draw.random() < 0.5
             crop = sample.fixed.pixels(self._store.get(sample.path), self._size)
             crop = crop.flip(-1) if flip else crop
-            hint_ND = self._no_hint
-            if sample.hint is not None:
-                table, row = sample.hint
-                hint_ND = table.get(row, flip=flip)
-        return [Drawn(crop, sample.label, sample.content, sample.supervised, hint_ND)]
+            tokens_ND = self._no_tokens
+            if sample.teacher_tokens is not None:
+                table, row = sample.teacher_tokens
+                tokens_ND = table.get(row, flip=flip)
+        return LearnedCrop(crop, sample.label, sample.content, sample.supervised, tokens_ND)
 
-    def _pair(self, sample: Sample, draw: np.random.Generator) -> list[Drawn]:
-        """The better and the worse crop of a pair."""
-        crops = ranked_pair(sample.path, self._preprocessing, draw, size=self._size)
-        flip = self._flip and draw.random() < 0.5
-        return [
-            Drawn(
-                crop.flip(-1) if flip else crop,
-                sample.label,
-                sample.content,
-                sample.supervised,
-                self._no_hint,
-                worse,
-            )
-            for worse, crop in zip((False, True), crops, strict=True)
-        ]
-
-    def _drawn(self, sample: Sample, draw: np.random.Generator) -> Tensor:
-        """A crop of the image at a drawn place, or what the stem gives for it."""
+    def _random(self, sample: Sample, draw: np.random.Generator) -> Tensor:
+        """A crop of the image at a random place, or its frozen features."""
         if self._fixed_crops is None:
             image_CHW = self._store.get(sample.path)
             height, width = image_CHW.shape[-2:]
             further = list(further_sizes(height, width, self._preprocessing))
             if further and (place := int(draw.integers(len(further) + 1))):
                 image_CHW = resized(image_CHW, further[place - 1])
-            crop = drawn_crop(image_CHW, self._size, draw, flip=self._flip)
+            crop = random_crop(image_CHW, self._size, draw, flip=self._flip)
         else:
             place = int(draw.integers(self._fixed_crops))
-            if self._stems is not None:
-                return self._stems.drawn(sample.path, place)
+            if self._features is not None:
+                return self._features.random(sample.path, place)
             image_CHW = self._store.get(sample.path)
             crop = fixed_crop(image_CHW, self._size, sample.path.name, place, flip=self._flip)
-        if sample.degraded is None:
-            return crop
-        seed = int(draw.integers(2**31))
-        return eight_bits(distort(crop.float() / 255, *sample.degraded, seed))
+        return crop
 
 
 class EpochOrder(Sampler[list[int]]):

@@ -26,9 +26,9 @@ from qfm_iqm.metrics.published import published
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.text_tables import unguarded
-from qfm_iqm.training.data import rated_table, split_of, training_part
+from qfm_iqm.training.data import rated_table, split_of, training_images
 from qfm_iqm.training.literature import best_test_epoch, habits
-from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, prepare
+from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, run
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
@@ -135,7 +135,7 @@ def plan_benchmark(
                     "train.seed": number,
                     "model.name": f"{base.model.name}-{setting}-{number}",
                 },
-            ),
+            ).without_finishing(),
             out / setting.rstrip("%") / f"fold{number}",
         )
         for share, setting in settings.items()
@@ -144,7 +144,7 @@ def plan_benchmark(
     if min(shares) < 1:
         table = rated_table(base)
         for fold in plan:
-            training_part(fold.recipe, table, split_of(fold.recipe, table))
+            training_images(fold.recipe, table, split_of(fold.recipe, table))
     for fold in plan:
         finished(fold.recipe, fold.folder)
     return plan
@@ -220,7 +220,7 @@ def _written_folds(recipe: Recipe, folds: int | None) -> int:
 def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
     """Makes the runs that are missing, and writes the tables after each.
 
-    `check_leaks` comes before.
+    Leaks between splits are not looked for here, but by `leaking.check_leaks` before.
 
     Raises:
         InterruptedRunError: asked to stop; what is finished is kept.
@@ -229,11 +229,8 @@ def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) ->
         if not fold.done:
             reporter.say(f"Run {count} of {len(plan)}: {fold.setting}, fold {fold.number}")
             # The splits of all folds were compared, and what they share allowed.
-            trainer = prepare(
-                fold.recipe, fold.folder, resume=True, reporter=reporter, allow_leaks=True
-            )
-            trainer.run()
-            trainer.folder.state.unlink(missing_ok=True)
+            run(fold.recipe, fold.folder, resume=True, reporter=reporter, allow_leaks=True)
+            (fold.folder / "state.safetensors").unlink(missing_ok=True)
         summaries = write_tables(plan, out)
     return summaries
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.weights import backbone_state
 from qfm_iqm.training.data import TrainingData
-from qfm_iqm.training.feature_cache import StemStore
+from qfm_iqm.training.feature_cache import FeatureCache
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import in_bytes
 
@@ -31,10 +32,9 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     Raises:
         ModelError: backbone or weights that cannot be had, or a backbone that cannot be tuned as
             the recipe says.
-        RecipeError: `train.crop` is none that the backbone takes.
     """
     section, weights = recipe.network, recipe.backbone.weights
-    whole = weights is not None and _is_model(weights)
+    whole = weights is not None and is_model(weights)
     network = QualityNetwork(
         recipe.backbone.name,
         crop=section.crop,
@@ -48,7 +48,6 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     )
     if whole and weights is not None:
         start_from(network, weights)
-    _check_crop(network, recipe)
     freeze(network, recipe)
     if recipe.backbone.tune == "adapters":
         add_adapters(network.encoder.backbone, recipe.backbone.rank)
@@ -58,7 +57,7 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
 def start_from(network: QualityNetwork, name: str) -> None:
     """Copies encoder and decoder of another model; the label scale stays the data's own.
 
-    A second opinion is not trained and not copied: it is fitted anew to the model that comes out.
+    A NSS branch is not trained and not copied: it is fitted anew to the model that comes out.
 
     Args:
         network: of the recipe.
@@ -83,27 +82,11 @@ def start_from(network: QualityNetwork, name: str) -> None:
     network.decoder.load_state_dict(start.decoder.state_dict())
 
 
-@torch.no_grad()
-def _check_crop(network: QualityNetwork, recipe: Recipe) -> None:
-    """Refuses crops in training that the backbone does not take."""
-    crop = recipe.train.crop
-    if crop is None:
-        return
-    try:
-        network.eval().encode(torch.zeros(1, 3, crop, crop))
-    except (AssertionError, RuntimeError) as error:  # timm checks sizes by assertions
-        raise RecipeError(
-            f"train.crop = {crop} is no size for {recipe.backbone.name}, which takes crops of "
-            f"{recipe.network.crop} pixels: leave it out."
-        ) from error
-    network.train()
-
-
 def _shapes(encoder: Encoder) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in encoder.state_dict().items()}
 
 
-def _is_model(weights: str) -> bool:
+def is_model(weights: str) -> bool:
     """Whether first weights are those of a whole model, not of a backbone."""
     return weights in packaged_models() or (Path(weights) / CARD_FILE).is_file()
 
@@ -120,13 +103,15 @@ def freeze(network: QualityNetwork, recipe: Recipe) -> None:
         network.encoder.freeze(recipe.backbone.frozen_blocks)
 
 
-def stem_store(model: QualityModel, recipe: Recipe) -> StemStore | None:
-    """The store that a recipe names, of a model whose stem is frozen; None without one."""
+def open_feature_cache(model: QualityModel, recipe: Recipe) -> FeatureCache | None:
+    """The cache that a recipe names, of a model with a frozen part; None without one."""
     config = recipe.train
-    if config.stems is None:
+    if config.feature_cache is None:
         return None
     assert config.fixed_crops is not None
-    return StemStore(config.stems, model, fixed_crops=config.fixed_crops, flip=config.flip)
+    return FeatureCache(
+        config.feature_cache, model, fixed_crops=config.fixed_crops, flip=config.flip
+    )
 
 
 @torch.no_grad()
@@ -159,7 +144,7 @@ def _free_memory(device: torch.device) -> int:
 
 
 @torch.no_grad()
-def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> int | None:
+def teacher_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> int | None:
     """The width of the teacher's tokens that a recipe learns from; None if from none.
 
     Raises:
@@ -167,11 +152,15 @@ def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -
     """
     if not recipe.method.w_tokens:
         return None
-    shapes = {sample.hint[0].shape for sample in data.samples if sample.hint is not None}
+    shapes = {
+        sample.teacher_tokens[0].shape
+        for sample in data.samples
+        if sample.teacher_tokens is not None
+    }
     if not shapes:
         raise RecipeError(
             "method.w_tokens needs data.pseudo_labels with the teacher's tokens: "
-            "qfm pseudo-label --tokens."
+            "qfm data pseudo-label --tokens."
         )
     ((tokens, width),) = shapes
     crop = recipe.network.crop
@@ -180,22 +169,14 @@ def hint_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -
     if own != tokens:
         raise RecipeError(
             f"The pseudo-labels hold {tokens} tokens of a crop, and {recipe.backbone.name} has "
-            f"{own}: make them with qfm pseudo-label --tokens {round(own**0.5)}."
+            f"{own}: make them with qfm data pseudo-label --tokens {round(own**0.5)}."
         )
     return width
 
 
 def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
     """Everything about the model that is known before it is trained."""
-    parts = ("train", "validation", "test")
-    # Where things lay on the machine that trained it is nobody's business.
-    places = {
-        "data": {"root", "split_file"},
-        "backbone": {"weights"},
-        "distillation": {"unlabelled", "teacher"},
-        "train": {"stems"},
-    }
-    told = recipe.model_dump_json(exclude=places)
+    splits = ("train", "validation", "test")
     return ModelCard(
         name=recipe.model.name,
         description=recipe.model.description,
@@ -208,20 +189,46 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "terms": recipe.data.terms,
             **_origin(recipe.backbone.weights),
             "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-            "images": {part: len(data.split.names(part)) for part in parts},
+            "images": {split: len(data.split.names(split)) for split in splits},
             "samples": data.supervised,
             "unrated": len(data.samples) - data.supervised,
             "left_out": data.left_out,
             "split_rule": data.split.rule,
             "split_sha256": data.split.sha256,
-            "recipe": json.loads(told),
+            "recipe": _told(recipe),
         },
     )
 
 
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe for the card: where things lay on the machine that trained it is left out."""
+    places: Any = {
+        "data": {"root", "split_file"},
+        "model": {"folder"},
+        "backbone": {"weights"},
+        "distillation": {"unlabelled", "teacher"},
+        "train": {"feature_cache"},
+        **dict.fromkeys(("teachers", "pseudo_labels", "nss", "reference", "export", "card"), True),
+    }
+    told: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=places))
+    if recipe.teachers:
+        told["teachers"] = {
+            name: "a model" if teacher.recipe is None else _told(teacher.recipe)
+            for name, teacher in recipe.teachers.items()
+        }
+    if recipe.pseudo_labels:
+        told["pseudo_labels"] = {
+            name: table.model_dump(mode="json") | {"images": Path(table.images).name}
+            for name, table in recipe.pseudo_labels.items()
+        }
+    if recipe.nss is not None:
+        told["nss"] = recipe.nss.model_dump(mode="json")
+    return told
+
+
 def _origin(weights: str | None) -> dict[str, str]:
     """Where the first weights came from, without the place where they lay."""
-    if weights is not None and _is_model(weights):
+    if weights is not None and is_model(weights):
         card = load_card(weights)
         # What a model began with, its heirs have too.
         backbone = card.training.get("backbone_weights", "pretrained")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +16,29 @@ from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.distill.features import TeacherTokens, standardise
 from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
-from qfm_iqm.distill.teacher import of_whole_images
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.stages import files_hash, text_hash
 
-_FEWEST_JUDGED = 5  # images: the logistic curve of the evaluation has four parameters
+_FEWEST_EVALUATED = 5  # images: the logistic curve of the evaluation has four parameters
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from and is judged by.
+    """What a run learns from and is evaluated on.
 
     Attributes:
-        samples: of the training part and of the pseudo-labelled tables, and pairs of all their
-            images; then the unrated ones.
+        samples: of the training split and of the pseudo-labelled tables; then the unrated ones.
         supervised: how many of the samples have a label: people's, or a pseudo-label of a table.
         validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
-        split: which image is in which part.
+        train: rated images of the training split that are learned from.
+        reference: rated images for the reference statistics alone; None where none are kept.
+        split: which image is in which split.
         root: folder that names are relative to.
-        label_mean: mean of the training part's labels.
+        label_mean: mean of the training split's labels.
         label_std: their standard deviation.
         left_out: pseudo-labelled rows left out: validation or test hold their content or image.
     """
@@ -46,6 +47,8 @@ class TrainingData:
     supervised: int
     validation: RatedTable | None
     test: RatedTable
+    train: RatedTable
+    reference: RatedTable | None
     split: Split
     root: Path
     label_mean: float
@@ -55,8 +58,20 @@ class TrainingData:
     @property
     def held_out(self) -> dict[str, RatedTable]:
         """The splits that are scored and never trained on, by name."""
-        tables = {"validation": self.validation, "test": self.test}
+        tables = {"validation": self.validation, "test": self.test, "reference": self.reference}
         return {split: table for split, table in tables.items() if table is not None}
+
+    def labels_hash(self) -> str:
+        """SHA-256 of what is learned from and evaluated: names, contents and labels."""
+        tables = [self.train, *self.held_out.values()]
+        rows = [(t.names, t.contents, None if t.mos is None else t.mos.tolist()) for t in tables]
+        return text_hash(repr(rows))
+
+    @cached_property
+    def images_hash(self) -> str:
+        """One SHA-256 for the files of all rated images."""
+        tables = (self.train, *self.held_out.values())
+        return files_hash([path for table in tables for path in table.paths(self.root)])
 
 
 @dataclass(frozen=True)
@@ -74,12 +89,17 @@ class UnratedImage:
     score: float
 
 
-def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingData:
+def load_data(
+    recipe: Recipe,
+    unrated: Sequence[UnratedImage] = (),
+    pseudo_labels: Mapping[str, Path] | None = None,
+) -> TrainingData:
     """Reads the tables, splits the rated images, and finds the files.
 
     Args:
         recipe: checked.
         unrated: images of Distilled Label Expansion, free of leaks.
+        pseudo_labels: where the tables lie that the recipe's sections of that name give.
 
     Raises:
         TableError: a table, a file or a label that cannot be used.
@@ -88,18 +108,19 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
     table, split = rated_split(recipe)
     if data.group is not None:
         table.group(data.group)
-    parts = split.indices(table)
-    train = training_part(recipe, table, split)
-    selecting = data.validation > 0 or parts["validation"].size > 0
-    validation = table.select(parts["validation"]) if selecting else None
-    test = table.select(parts["test"])
+    rows = split.indices(table)
+    train = training_images(recipe, table, split)
+    reference = reference_images(recipe, table, split)
+    selecting = data.validation > 0 or rows["validation"].size > 0
+    validation = table.select(rows["validation"]) if selecting else None
+    test = table.select(rows["test"])
     labels = _labels(train, "train", fewest=2)
     if validation is not None:
-        _labels(validation, "validation", fewest=_FEWEST_JUDGED)
-    _labels(test, "test", fewest=_FEWEST_JUDGED)
+        _labels(validation, "validation", fewest=_FEWEST_EVALUATED)
+    _labels(test, "test", fewest=_FEWEST_EVALUATED)
     content_ids: dict[str, int] = {}
     samples = []
-    table.paths(data.root)  # every image of every part must be there
+    table.paths(data.root)  # every image of every split must be there
     if data.human_labels:
         people = [
             Sample(path, mos, content_ids.setdefault(content, len(content_ids)))
@@ -109,24 +130,22 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         ]
         samples += people * recipe.train.crops_per_image
     # By name too: a table without contents calls each image a content of its own.
-    judged = [test] if validation is None else [validation, test]
-    held = {key for part in judged for key in (*part.contents, *part.names)}
+    held_out = [one for one in (validation, test, reference) if one is not None]
+    held = {key for one in held_out for key in (*one.contents, *one.names)}
     left_out = 0
-    hints: list[TeacherTokens] = []
-    for path in data.pseudo_labels:
-        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, hints)
+    taught: list[TeacherTokens] = []
+    for name in data.pseudo_labels:
+        path = (pseudo_labels or {}).get(str(name)) or recipe.table(name)
+        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, taught)
         samples += more
         left_out += leaks
-    if hints:
-        standardise(hints)
+    if taught:
+        standardise(taught)
     if not samples:
         raise TableError(
             f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
             "validation or test hold."
         )
-    photos = dict.fromkeys((sample.path, sample.content) for sample in samples)
-    pairs = [Sample(path, math.nan, content, pair=True) for path, content in photos]
-    samples += pairs * recipe.train.pairs_per_image
     supervised = len(samples)
     samples += [
         Sample(
@@ -142,6 +161,8 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
         supervised=supervised,
         validation=validation,
         test=test,
+        train=train,
+        reference=reference,
         split=split,
         root=data.root,
         label_mean=float(labels.mean()),
@@ -151,7 +172,7 @@ def load_data(recipe: Recipe, unrated: Sequence[UnratedImage] = ()) -> TrainingD
 
 
 def rated_split(recipe: Recipe) -> tuple[RatedTable, Split]:
-    """The rated images of a recipe, and which of them are in which part.
+    """The rated images of a recipe, and which of them are in which split.
 
     Raises:
         TableError: a table or label file that cannot be used, or a rule that it does not allow.
@@ -174,7 +195,7 @@ def rated_table(recipe: Recipe) -> RatedTable:
 
 
 def split_of(recipe: Recipe, table: RatedTable) -> Split:
-    """Which of a recipe's rated images are in which part.
+    """Which of a recipe's rated images are in which split.
 
     Raises:
         TableError: a rule that the table does not allow.
@@ -190,40 +211,58 @@ def split_of(recipe: Recipe, table: RatedTable) -> Split:
     )
 
 
-def training_part(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable:
-    """The images to learn from: of `data.train_share`, whole contents at a time.
+def training_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable:
+    """The images to learn from: the training split without those kept for the reference statistics.
 
-    Their order is drawn as a split's is.
+    Of these `data.train_share` is taken, whole contents at a time, in an order as a split's.
+
+    Raises:
+        TableError: a share is of no image, or of all.
+    """
+    train = table.select(split.indices(table)["train"])
+    if recipe.data.reference:
+        _, train = _share(train, recipe.data.reference, recipe.data.split_seed)
+    if recipe.data.train_share < 1:
+        train, _ = _share(train, recipe.data.train_share, recipe.data.split_seed)
+    return train
+
+
+def reference_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable | None:
+    """The images of the training split that are kept for the reference statistics; None for none.
 
     Raises:
         TableError: the share is of no image, or of all.
     """
+    if not recipe.data.reference:
+        return None
     train = table.select(split.indices(table)["train"])
-    share = recipe.data.train_share
-    if share == 1:
-        return train
+    return _share(train, recipe.data.reference, recipe.data.split_seed)[0]
+
+
+def _share(table: RatedTable, share: float, seed: int) -> tuple[RatedTable, RatedTable]:
+    """A share of a table's images, whole contents at a time, and the others."""
     try:
-        inner = split_by_content(train, test=share, validation=0, seed=recipe.data.split_seed)
+        inner = split_by_content(table, test=share, validation=0, seed=seed).indices(table)
     except TableError:
         raise TableError(
-            f"A share of {100 * share:g} % cannot be taken of the {len(train)} training images of "
-            f"{table.source}: none or all of their {len(set(train.contents))} contents would be it."
+            f"A share of {100 * share:g} % cannot be taken of the {len(table)} training images of "
+            f"{table.source}: none or all of their {len(set(table.contents))} contents would be it."
         ) from None
-    return train.select(inner.indices(train)["test"])
+    return table.select(inner["test"]), table.select(inner["train"])
 
 
-def _labels(table: RatedTable, part: str, *, fewest: int) -> np.ndarray:
-    """The labels of a part; refused before any training if nothing can be learned or judged."""
+def _labels(table: RatedTable, split: str, *, fewest: int) -> np.ndarray:
+    """The labels of a split; refused before any training if nothing can be learned or evaluated."""
     if table.mos is None:
         raise TableError(f"{table.source} has no labels.")
     if len(table) < fewest:
         raise TableError(
-            f"The {part} part of {table.source} holds {len(table)} images, and needs at least "
+            f"The {split} split of {table.source} holds {len(table)} images, and needs at least "
             f"{fewest}: give more images, or change data.test and data.validation."
         )
     if table.mos.min() == table.mos.max():
         raise TableError(
-            f"All {len(table)} labels of the {part} part of {table.source} are equal "
+            f"All {len(table)} labels of the {split} split of {table.source} are equal "
             f"({table.mos[0]:g}): there is nothing to tell apart."
         )
     return table.mos
@@ -234,52 +273,40 @@ def _pseudo_labelled(
     path: Path,
     held: set[str],
     content_ids: dict[str, int],
-    hints: list[TeacherTokens],
+    taught: list[TeacherTokens],
 ) -> tuple[list[Sample], int]:
     """Reads crops scored by a teacher; gives the samples, and how many were left out.
 
-    Crops smaller than the model's teach whole images. The teacher's tokens, where the recipe learns
-    from them, are added to `hints`.
+    The teacher's tokens, where the recipe learns from them, are added to `taught`.
     """
-    pseudo = read_pseudo_labels(recipe.table(path))
-    whole = pseudo.preprocessing.crop < recipe.network.crop
-    _check_crops(recipe, path, pseudo.preprocessing, whole=whole)
-    rows = of_whole_images(pseudo.rows) if whole else pseudo.rows
-    tokens = pseudo.tokens if recipe.method.w_tokens and not whole else None
+    pseudo = read_pseudo_labels(path)
+    _check_crops(recipe, path, pseudo.preprocessing)
+    tokens = pseudo.tokens if recipe.method.w_tokens else None
     if tokens is not None:
-        hints.append(tokens)
-    kept = [(place, row) for place, row in enumerate(rows) if not row.shows(held)]
+        taught.append(tokens)
+    kept = [(place, row) for place, row in enumerate(pseudo.rows) if not row.shows(held)]
     names = tuple(dict.fromkeys(row.name for _, row in kept))
     images = RatedTable(names, source=str(path)).paths(recipe.data.root) if names else []
     files = dict(zip(names, images, strict=True))
-    samples = []
-    for place, row in kept:
-        content = content_ids.setdefault(row.content, len(content_ids))
-        if not whole:
-            hint = None if tokens is None else (tokens, place)
-            samples.append(Sample(files[row.name], row.score, content, row, hint))
-        elif row.distortion:
-            shown = (row.distortion, row.level)
-            samples.append(Sample(files[row.name], row.score, content, degraded=shown))
-        else:  # at other places each time, as photos that people rated
-            sample = Sample(files[row.name], row.score, content)
-            samples += [sample] * recipe.train.crops_per_image
-    return samples, len(rows) - len(kept)
+    samples = [
+        Sample(
+            files[row.name],
+            row.score,
+            content_ids.setdefault(row.content, len(content_ids)),
+            row,
+            None if tokens is None else (tokens, place),
+        )
+        for place, row in kept
+    ]
+    return samples, len(pseudo.rows) - len(kept)
 
 
-def _check_crops(recipe: Recipe, path: Path, made: Preprocessing, *, whole: bool) -> None:
-    """Refuses a teacher's crops that say nothing about those which are trained on."""
-    wanted, crop = recipe.network.preprocessing, recipe.train.crop
-    same = wanted.model_copy(
-        update={"extra_scales": made.extra_scales} | ({"crop": made.crop} if whole else {})
-    )
-    if made != same:  # a teacher's crops are of its first size alone
+def _check_crops(recipe: Recipe, path: Path, made: Preprocessing) -> None:
+    """Refuses a teacher's crops that are not those which are trained on."""
+    wanted = recipe.network.preprocessing
+    # A teacher's crops are of its first size alone.
+    if made != wanted.model_copy(update={"extra_scales": made.extra_scales}):
         raise RecipeError(
             f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "
             f"{wanted!r}: make them again, or change the recipe's network."
-        )
-    if not whole and crop not in (None, made.crop):
-        raise RecipeError(
-            f"The pseudo-labels {path} are of crops of {made.crop} pixels, and train.crop = {crop} "
-            "asks for others: leave it out, or learn from pseudo-labels of smaller crops."
         )

@@ -12,7 +12,6 @@ the group it was in, and ends with the same bits.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -20,15 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qfm_iqm.datasets.leakage import MAX_DISTANCE, pool_leaks, refuse_leaks, write_leaks
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.errors import TableError
+from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.scorer import Crops, Scorer
 from qfm_iqm.text_tables import guarded, unguarded
-from qfm_iqm.training.data import UnratedImage
-from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.data import TrainingData, UnratedImage
 from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.stages import file_hash, files_hash, text_hash
 
 _NAMED = 10  # unreadable images that are named one by one
 MOST_UNREADABLE = 0.05  # share of the unrated images; above it the pool is not what was meant
@@ -51,6 +51,10 @@ class UnlabelledPool:
     contents: tuple[str, ...]
     paths: tuple[Path, ...]
 
+    def hash(self) -> str:
+        """SHA-256 of names, contents and files."""
+        return text_hash(repr((self.names, self.contents, files_hash(self.paths))))
+
     def without(self, rows: set[int]) -> UnlabelledPool:
         """The pool without some of its images."""
         kept = [i for i in range(len(self.names)) if i not in rows]
@@ -61,23 +65,76 @@ class UnlabelledPool:
         )
 
 
-def find_pool(recipe: Recipe) -> UnlabelledPool:
-    """The unrated images that a recipe names.
+def find_pool(place: Path, root: Path) -> UnlabelledPool:
+    """The unrated images of a folder or a table.
+
+    Args:
+        place: a folder, or a table `name[,content]`.
+        root: folder that names in a table are relative to.
 
     Raises:
         TableError: a folder without images, or a table that cannot be used.
     """
-    place = recipe.pool
     if not place.is_dir():
         table = read_table(place, require_mos=False)
-        return UnlabelledPool(table.names, table.contents, tuple(table.paths(recipe.pool_root)))
+        return UnlabelledPool(table.names, table.contents, tuple(table.paths(root)))
     found = find_images([str(place)])
     if found.unreadable:
-        raise TableError(f"distillation.unlabelled: {found.unreadable[0]} cannot be listed.")
+        raise TableError(f"The folder {found.unreadable[0]} of unrated images cannot be listed.")
     if not found.files:
-        raise TableError(f"distillation.unlabelled: there is no image in {place}.")
+        raise TableError(f"There is no image in {place} to learn from.")
     names = tuple(str(Path(file).relative_to(place)) for file in found.files)
     return UnlabelledPool(names, names, tuple(Path(file) for file in found.files))
+
+
+def without_leaks(
+    pool: UnlabelledPool,
+    data: TrainingData,
+    listed: Path,
+    reporter: Reporter,
+    *,
+    drop: bool,
+    max_distance: int = MAX_DISTANCE,
+) -> UnlabelledPool:
+    """The pool without what repeats a held-out image, if that may be dropped.
+
+    An image leaks if it shows a content, or bears the name, of a held-out image, or if its
+    perceptual hash is near to that of one.
+
+    Args:
+        pool: unrated images.
+        data: of the run: whose held-out images must stay unseen.
+        listed: CSV that gets all pairs.
+        reporter: told how many leak.
+        drop: leave out what leaks; False refuses it.
+        max_distance: bits by which the perceptual hashes of near-duplicates differ at most.
+
+    Raises:
+        TableError: there are leaks and they are refused, naming the nearest; or every image leaks.
+        ImageError: a held-out image cannot be read, and so not compared.
+        RecipeError: the list cannot be written.
+    """
+    held = sum(map(len, data.held_out.values()))
+    reporter.say(f"Comparing {len(pool.paths)} unrated with {held} held-out images.")
+    leaks = pool_leaks(
+        pool.names, pool.contents, pool.paths, data.held_out, data.root, max_distance=max_distance
+    )
+    try:
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        write_leaks(leaks, listed)
+    except OSError as error:
+        raise RecipeError(
+            f"The run cannot be written to {listed.parent}: {error.strerror}."
+        ) from error
+    if not drop:
+        refuse_leaks(leaks, listed=listed, remedy="take them out of the pool")
+    leaking = {leak.image for leak in leaks}
+    rows = {i for i, path in enumerate(pool.paths) if str(path) in leaking}
+    if rows:
+        reporter.say(f"{len(rows)} unrated images leak and are left out: {listed}")
+    if len(rows) == len(pool.paths):
+        raise TableError(f"All {len(rows)} unrated images leak ({listed}): none is left.")
+    return pool.without(rows)
 
 
 def expand(
@@ -107,7 +164,7 @@ def expand(
             images cannot be read.
     """
     known = _read_cache(cache, teacher)
-    hashes = {name: _sha256(path) for name, path in zip(pool.names, pool.paths, strict=True)}
+    hashes = {name: file_hash(path) for name, path in zip(pool.names, pool.paths, strict=True)}
     changed = [name for name in pool.names if name in known and known[name][0] != hashes[name]]
     if changed:
         raise TableError(
@@ -184,11 +241,3 @@ def _read_cache(cache: Path, teacher: QualityModel) -> dict[str, tuple[str, floa
         )
         for row in rows
     }
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""  # reading it will say why

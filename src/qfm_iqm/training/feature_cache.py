@@ -1,13 +1,13 @@
-"""Stems: what the frozen part of an encoder gives for crops, computed once and kept on disk.
+"""Frozen features: what the frozen part of an encoder gives for crops, kept on disk.
 
 Training the last blocks of a backbone costs a fraction of training it whole, if the rest is not
-computed again in every epoch. A stem never changes, so neither does what it gives for crops that
-never change: those that cover an image (validation, test, pseudo-labels), and a fixed number drawn
-from it (training).
+computed again in every epoch. The frozen part never changes, so neither does what it gives for
+crops that never change: those that cover an image (validation, test), and a fixed number of random
+ones (training).
 
 Design choices:
-* Two files an image, under a folder that names the stem's weights and the preprocessing: runs of
-  any seed, split and method share them, and a changed stem or image finds none.
+* Two files an image, under a folder that names the frozen weights and the preprocessing: runs of
+  any seed, split and method share them, and a changed backbone or image finds none.
 * Kept in float16: rounding moves a score by less than a thousandth of the labels' standard
   deviation (bfloat16, by ten times as much).
 
@@ -37,11 +37,11 @@ from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import stacked
 from qfm_iqm.scoring.scorer import Crops
 
-_GROUP = 8  # images whose crops go through the stem together
+_GROUP = 8  # images whose crops go through the frozen part together
 
 
-def drawn_crop(image_CHW: Tensor, size: int, draw: np.random.Generator, *, flip: bool) -> Tensor:
-    """A crop at a drawn place, mirrored or not."""
+def random_crop(image_CHW: Tensor, size: int, draw: np.random.Generator, *, flip: bool) -> Tensor:
+    """A crop at a random place, mirrored or not."""
     top = int(draw.integers(image_CHW.shape[1] - size + 1))
     left = int(draw.integers(image_CHW.shape[2] - size + 1))
     crop = image_CHW[:, top : top + size, left : left + size]
@@ -51,11 +51,11 @@ def drawn_crop(image_CHW: Tensor, size: int, draw: np.random.Generator, *, flip:
 def fixed_crop(image_CHW: Tensor, size: int, name: str, place: int, *, flip: bool) -> Tensor:
     """The crop of that number out of the fixed ones of an image, the same in every run."""
     draw = np.random.default_rng([zlib.crc32(name.encode(errors="surrogateescape")), place])
-    return drawn_crop(image_CHW, size, draw, flip=flip)
+    return random_crop(image_CHW, size, draw, flip=flip)
 
 
-class StemStore:
-    """What a model's frozen stem gives for crops.
+class FeatureCache:
+    """What the frozen part of a model gives for crops.
 
     Args:
         folder: of all stores; made if it is not there.
@@ -69,25 +69,25 @@ class StemStore:
         self._preprocessing: Preprocessing = model.card.preprocessing
         self._fixed_crops = fixed_crops
         self._flip = flip
-        self._folder = folder / _stem_hash(model)
+        self._folder = folder / _features_hash(model)
         self._known: set[Path] = set()  # files seen to be whole
-        self._drawn = f"drawn{fixed_crops}{'-flip' * flip}"
+        self._random = f"random{fixed_crops}{'-flip' * flip}"
 
-    def drawn(self, path: Path, place: int) -> Tensor:
-        """The stem's tokens (P + N, D) for one of the fixed crops of an image, in float32."""
-        with safe_open(self._filled_file(path, self._drawn), framework="pt") as content:
+    def random(self, path: Path, place: int) -> Tensor:
+        """The frozen features (P + N, D) for one of the fixed crops of an image, in float32."""
+        with safe_open(self._filled_file(path, self._random), framework="pt") as content:
             tokens: Tensor = content.get_slice("tokens")[place]
         return tokens.float()
 
-    def drawn_crops(self, path: Path, most: int) -> Crops:
-        """The stem's tokens for the fixed crops of an image, the first so many of them."""
-        with safe_open(self._filled_file(path, self._drawn), framework="pt") as content:
+    def random_fixed_crops(self, path: Path, most: int) -> Crops:
+        """The frozen features for the fixed crops of an image, the first so many of them."""
+        with safe_open(self._filled_file(path, self._random), framework="pt") as content:
             tokens_KND = content.get_tensor("tokens")[:most].float()
             size = content.metadata()
         return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
 
     def covering(self, path: str) -> Crops:
-        """The stem's tokens for the crops that cover an image: a source of a `Scorer`."""
+        """The frozen features for the crops that cover an image: a source of a `Scorer`."""
         with safe_open(self._filled_file(Path(path), "cover"), framework="pt") as content:
             tokens_KND = content.get_tensor("tokens").float()
             size = content.metadata()
@@ -95,7 +95,7 @@ class StemStore:
 
     def fill(
         self,
-        drawn: Sequence[Path],
+        learned: Sequence[Path],
         covering: Sequence[Path],
         progress: Callable[[Iterator[Path], int], Iterator[Path]],
         *,
@@ -104,7 +104,7 @@ class StemStore:
         """Computes what is missing, for the images of a run.
 
         Args:
-            drawn: images whose fixed crops are wanted.
+            learned: images whose fixed crops are wanted.
             covering: images whose covering crops are wanted.
             progress: wraps the images as they are done, given their number.
             lenient: leave out images that cannot be read; asking for them will say why.
@@ -114,7 +114,7 @@ class StemStore:
         """
         wanted = {
             kind: [path for path in dict.fromkeys(paths) if not self._holds(path, kind)]
-            for kind, paths in ((self._drawn, drawn), ("cover", covering))
+            for kind, paths in ((self._random, learned), ("cover", covering))
         }
         done = (
             path for kind, paths in wanted.items() for path in self._filled(paths, kind, lenient)
@@ -153,10 +153,10 @@ class StemStore:
                     continue
                 each = [crop for crops in found.values() for crop in crops.pixels]
                 crops_BCSS = torch.from_numpy(stacked(each))
-                stem_BND = (
+                features_BND = (
                     encoder.stem(crops_BCSS.to(self._model.network.scale.mean.device)).cpu().half()
                 )
-                parts = torch.split(stem_BND, [len(crops.pixels) for crops in found.values()])
+                parts = torch.split(features_BND, [len(crops.pixels) for crops in found.values()])
                 for (path, crops), tokens_KND in zip(found.items(), parts, strict=True):
                     size = {"width": str(crops.width), "height": str(crops.height)}
                     file = self._file(path, kind)
@@ -209,8 +209,8 @@ class StemStore:
         return self._folder / f"{key}.{kind}.safetensors"
 
 
-def _stem_hash(model: QualityModel) -> str:
-    """Names a stem: weights, depth and preprocessing."""
+def _features_hash(model: QualityModel) -> str:
+    """Names frozen features: weights, depth and preprocessing."""
     # What is not asked for is not told: an option that comes later leaves the stores as they are.
     preprocessing = model.card.preprocessing.model_dump_json(exclude_none=True)
     digest = hashlib.sha256(preprocessing.encode())

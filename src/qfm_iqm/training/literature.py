@@ -32,7 +32,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.scoring.scorer import Crops
-from qfm_iqm.training.feature_cache import StemStore, drawn_crop
+from qfm_iqm.training.feature_cache import FeatureCache, random_crop
 
 EPOCH_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve
 TEST_CROPS = 10
@@ -48,7 +48,12 @@ def habits(dataset: str | None) -> dict[str, Any]:
 
 
 def random_crops(
-    preprocessing: Preprocessing, *, seed: int, epoch: int, flip: bool, stems: StemStore | None
+    preprocessing: Preprocessing,
+    *,
+    seed: int,
+    epoch: int,
+    flip: bool,
+    features: FeatureCache | None,
 ) -> Callable[[str], Crops]:
     """A source of random test crops for a `Scorer`: of file, seed and epoch, of nothing else.
 
@@ -57,19 +62,19 @@ def random_crops(
         seed: of the run.
         epoch: whose crops are drawn.
         flip: mirror half of them.
-        stems: takes the crops out of those that never change, up to ten of them.
+        features: takes the crops out of those that never change, up to ten of them.
     """
 
     def source(path: str) -> Crops:
-        if stems is not None:
-            return stems.drawn_crops(Path(path), TEST_CROPS)
+        if features is not None:
+            return features.random_fixed_crops(Path(path), TEST_CROPS)
         image_CHW = read_image(path)
         height, width = image_CHW.shape[-2:]
         resized_CHW = resize_and_pad(image_CHW, preprocessing)
         name = zlib.crc32(Path(path).name.encode(errors="surrogateescape"))
         draw = np.random.default_rng([seed, epoch, name])
         crops = [
-            drawn_crop(resized_CHW, preprocessing.crop, draw, flip=flip) for _ in range(TEST_CROPS)
+            random_crop(resized_CHW, preprocessing.crop, draw, flip=flip) for _ in range(TEST_CROPS)
         ]
         return Crops(crops, width, height)
 

@@ -1,8 +1,7 @@
 """The objective of a training step (docs/method.md, section 8).
 
     L = smoothL1(q, y) + w_qcc * ramp * L_qcc(supervised)
-        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_hint
-        + w_rank * L_rank
+        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_features
 
 Supervised crops come with a label of people or of a pseudo-labelled table, unrated ones (DLE) with
 a teacher's. One module whose forward is a whole training step, so that data-parallel wrappers see
@@ -18,13 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qfm_iqm.distill.features import Hints
+from qfm_iqm.distill.features import FeatureDistillation
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.consistency import consistency, perturb
 from qfm_iqm.method.matching import MATCHING, Matches
 from qfm_iqm.method.memory_bank import MemoryBank
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.training.ranking import ranking
 
 
 class Objective(nn.Module):
@@ -35,7 +33,7 @@ class Objective(nn.Module):
         config: the method.
         teacher: scores unrated crops as they come, in place of their pseudo-labels; frozen, and
             no part of this module's parameters.
-        hint_width: width of the teacher's tokens that steps come with; None for none.
+        teacher_width: width of the teacher's tokens that steps come with; None for none.
 
     Attributes:
         memory: the memory bank; None for the baseline.
@@ -48,11 +46,15 @@ class Objective(nn.Module):
         config: MethodConfig,
         *,
         teacher: QualityNetwork | None = None,
-        hint_width: int | None = None,
+        teacher_width: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.hints = None if hint_width is None else Hints(network.encoder.width, hint_width)
+        self.distillation = (
+            None
+            if teacher_width is None
+            else FeatureDistillation(network.encoder.width, teacher_width)
+        )
         self.config = config
         self.memory = MemoryBank(config.memory) if config.kind == "qfm" else None
         self.counts = dict.fromkeys(("matched", "fallbacks", "unmatched"), 0)
@@ -66,20 +68,18 @@ class Objective(nn.Module):
         epoch: float,
         *,
         supervised_B: Tensor | None = None,
-        hints_BND: Tensor | None = None,
-        worse_B: Tensor | None = None,
+        teacher_tokens_BND: Tensor | None = None,
         draw: int = 0,
     ) -> dict[str, Tensor]:
         """One step.
 
         Args:
             crops_BCSS: RGB crops (B, 3, S, S) in [0, 1].
-            labels_B: labels, or pseudo-labels (B,), in their own units; NaN for the crops of pairs.
+            labels_B: labels, or pseudo-labels (B,), in their own units.
             contents_B: content ids (B,).
             epoch: epochs done so far, with fraction.
             supervised_B: (B,) whether a crop's label is people's; None for all.
-            hints_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
-            worse_B: (B,) whether a crop is the worse one of a pair, which follows the better one.
+            teacher_tokens_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
             draw: seed of what this step draws.
 
         Returns:
@@ -100,21 +100,6 @@ class Objective(nn.Module):
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
         loss = quality_B.new_zeros(())
         parts = {}
-        if worse_B is not None and worse_B.any():
-            parts["rank"] = ranking(quality_B, worse_B, margin=config.margin)
-            loss = loss + config.w_rank * parts["rank"]
-            parts["rank"] = parts["rank"].detach()
-            # All that follows is for crops with a label.
-            known_B = labels_B.isfinite()
-            tokens_BND, quality_B = tokens_BND[known_B], quality_B[known_B]
-            labels_B, contents_B, supervised_B = (
-                labels_B[known_B],
-                contents_B[known_B],
-                supervised_B[known_B],
-            )
-            hints_BND = None if hints_BND is None else hints_BND[known_B]
-            if not len(labels_B):
-                return {"loss": loss, **parts}
         target_B = scale.to_standard(labels_B)
         for name, chosen_B, weight in (
             ("regression", supervised_B, 1.0),
@@ -124,8 +109,8 @@ class Objective(nn.Module):
                 regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
                 loss = loss + weight * regression
                 parts[name] = regression.detach()
-        if self.hints is not None and hints_BND is not None:
-            parts["tokens"] = self.hints(tokens_BND, hints_BND)
+        if self.distillation is not None and teacher_tokens_BND is not None:
+            parts["tokens"] = self.distillation(tokens_BND, teacher_tokens_BND)
             loss = loss + config.w_tokens * parts["tokens"]
             parts["tokens"] = parts["tokens"].detach()
         if self.memory is None:

@@ -1,38 +1,70 @@
-"""The whole chain of a recipe: teacher -> pseudo-labels -> student; each stage resumable.
+"""One recipe, one whole model: every stage from the teachers to the card, each resumable.
 
-Without `distillation.unlabelled` the student is all there is. With it, the teacher is the model
-that the recipe names, or is trained first by the same recipe as a plain baseline on the same
-training part, in `teacher/` under the run; its pseudo-labels of the pool lie in `expansion.csv`;
-the pairs that leak into validation or test in `leaks.csv`.
+    teachers -> pseudo-labels -> training -> NSS branch, packing -> test -> reference statistics
+             -> exports -> card
+
+    OUT/teachers/NAME/            a run like this one, for each teacher that is trained
+    OUT/pseudo_labels/NAME.csv    crops that teachers scored
+    OUT/expansion.csv             unrated images that a teacher scored (`[distillation]`)
+    OUT/best/, OUT/network/       the best epoch; the same with NSS branch, or packed
+    OUT/model/                    the finished model, its export for ONNX Runtime in it
+    OUT/exports/, OUT/card.md     other exports; the card as a page
+    OUT/stages.json               what is done, by hashes (`training.stages`)
+
+Only the last model is tested; teachers are chosen by validation.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from accelerate import PartialState
 
-from qfm_iqm.datasets.leakage import (
-    file_keys,
-    pool_leaks,
-    refuse_leaks,
-    split_leaks,
-    write_leaks,
-)
-from qfm_iqm.datasets.splits import Split
-from qfm_iqm.errors import RecipeError, TableError
-from qfm_iqm.model.folder import load_model
-from qfm_iqm.model.model import QualityModel
-from qfm_iqm.training.building import freeze, stem_store
-from qfm_iqm.training.data import TrainingData, rated_split
-from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool
+from qfm_iqm.datasets.leakage import file_keys, refuse_leaks, split_leaks
+from qfm_iqm.metrics.evaluation import Evaluation
+from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.folder import load_card, load_model
+from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
+from qfm_iqm.training import finishing
+from qfm_iqm.training.data import TrainingData, UnratedImage, rated_split
+from qfm_iqm.training.expansion import UnlabelledPool, find_pool, without_leaks
 from qfm_iqm.training.recipe import Recipe
-from qfm_iqm.training.recipe_schema import DistillationConfig
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.run_folder import RunFolder
+from qfm_iqm.training.run_folder import RunFolder, computed
+from qfm_iqm.training.stages import Stages, file_hash, files_hash, text_hash
+from qfm_iqm.training.teaching import (
+    BASELINE,
+    TeacherScores,
+    check_teacher,
+    checked_data,
+    teachers_of,
+)
 from qfm_iqm.training.trainer import Trainer
 
+SplitName = Literal["validation", "test"]
 ALLOW_LEAKS = "--allow-leaks goes on all the same"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    Attributes:
+        model: folder of the model.
+        card: its card.
+        evaluation: the figures on the split that it was evaluated on.
+        first: whether this is the first of several processes, which alone speaks.
+    """
+
+    model: Path
+    card: ModelCard
+    evaluation: Evaluation
+    first: bool
 
 
 def finished(recipe: Recipe, out: Path) -> bool:
@@ -48,60 +80,81 @@ def finished(recipe: Recipe, out: Path) -> bool:
     return folder.finished
 
 
-def prepare(
-    recipe: Recipe, out: Path, *, resume: bool, reporter: Reporter, allow_leaks: bool = False
-) -> Trainer:
-    """Runs every stage before the student's training.
+def run(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    reporter: Reporter,
+    allow_leaks: bool = False,
+    split: SplitName = "test",
+    replace: bool = False,
+) -> Finished:
+    """Runs all stages of a recipe that are not done.
 
     Args:
         recipe: checked.
         out: folder of the run.
         resume: go on with what is in `out`.
         reporter: shows progress.
-        allow_leaks: train although parts share a content or a file.
-
-    Returns:
-        The student's trainer, ready to run.
+        allow_leaks: train although splits share a content or a file.
+        split: what the model is evaluated on at the end.
+        replace: whether a run of another recipe in `out` shall be replaced.
 
     Raises:
         RecipeError: `out` cannot be used.
-        TableError: parts share a content or a file, or the pool leaks, and leaks are refused.
+        TableError: splits share a content or a file, or unrated images leak, and leaks are refused.
         TableError, ImageError, ModelError: data, images or weights that cannot be used.
-        InterruptedRunError: asked to stop while the teacher was trained.
+        InterruptedRunError: asked to stop; what is done is kept.
     """
-    config = recipe.distillation
+    # The first to ask says where networks compute, and so how processes find each other.
+    first = PartialState(cpu=recipe.train.device == "cpu").is_main_process
+    folder = RunFolder(out, recipe, resume=resume, replace=replace)
     if not allow_leaks:
         refuse_shared(recipe)
-    if config.unlabelled is None:
-        return Trainer(recipe, out, resume=resume, reporter=reporter)
-    # Whatever can be refused is refused now, not after hours of teaching.
-    data = Trainer(recipe, out, resume=resume).data
-    # Of several processes the first writes the files of a stage, and the others read them.
-    processes = PartialState()
-    reporter = reporter if processes.is_main_process else Reporter(None)
-    with processes.main_process_first():
-        pool = without_leaks(find_pool(recipe), data, recipe, out, reporter)
-    teacher = _teacher(recipe, data.split, out, resume=resume, reporter=reporter)
-    device = "cpu" if recipe.train.device == "cpu" else None
-    store, source = None, None
-    if recipe.train.stems is not None and teacher.card.network.backbone == recipe.backbone.name:
-        freeze(teacher.network, recipe)
-        store = stem_store(teacher, recipe)
-        assert store is not None
-        source = store.covering
-    with processes.main_process_first():
-        if store is not None:
-            store.fill([], pool.paths, reporter.scoring, lenient=True)
-        cache = out / "expansion.csv"
-        unrated = expand(pool, teacher, cache, reporter, device=device, source=source)
-    return Trainer(
-        recipe,
-        out,
-        resume=resume,
-        reporter=reporter,
-        unrated=unrated,
-        teacher=teacher.network if config.per_step else None,
-    )
+    data = checked_data(recipe)
+    if folder.resuming and not replace:
+        folder.refuse_another_split(data.split)
+    reporter = reporter if first else Reporter(None)
+    pool = _leak_free_pool(recipe, data, out, reporter)
+    stages = Stages(folder.stages, reporter.say)
+    scores = TeacherScores(recipe, data, out, stages, reporter)
+    scores.look_for_leaks()
+    if first:
+        folder.claim(data.split)
+    teachers = {}
+    for name, teacher in teachers_of(recipe).items():
+        if teacher.recipe is None:
+            teachers[name] = str(teacher.model)
+            continue
+        place = out / "teachers" / name
+        inputs = {
+            "recipe": text_hash(teacher.recipe.model_dump_json()),
+            "labels": data.labels_hash(),
+            "images": data.images_hash,
+        }
+        if stages.begin(f"teachers/{name}", inputs.copy) != "done":
+            reporter.say(f"Teacher {name}, in {place}.")
+            run(
+                teacher.recipe, place, resume=True, reporter=reporter, allow_leaks=allow_leaks,
+                split="validation", replace=True,
+            )  # fmt: skip
+            files = [place / "model" / CARD_FILE, place / "model" / WEIGHTS_FILE]
+            stages.end(f"teachers/{name}", files)
+        teachers[name] = str(place / "model")
+        check_teacher(name, teachers[name], recipe, data)
+    tables = {name: scores.score_crops(name, teachers) for name in recipe.pseudo_labels}
+    unrated: list[UnratedImage] = []
+    per_step = None
+    if pool is not None:
+        model = load_model(teachers[recipe.distillation.teacher or BASELINE])
+        unrated = scores.score_images(pool, model)
+        per_step = model.network if recipe.distillation.per_step else None
+    trainer = partial(
+        Trainer, recipe, out, resume=True, reporter=reporter, unrated=unrated, teacher=per_step,
+        pseudo_labels=tables, replace=replace,
+    )  # fmt: skip
+    return _Network(recipe, folder, data, stages, reporter, tables).build(trainer, split)
 
 
 def refuse_shared(recipe: Recipe) -> None:
@@ -117,86 +170,188 @@ def refuse_shared(recipe: Recipe) -> None:
     refuse_leaks(leaks, remedy=ALLOW_LEAKS)
 
 
-def without_leaks(
-    pool: UnlabelledPool, data: TrainingData, recipe: Recipe, out: Path, reporter: Reporter
-) -> UnlabelledPool:
-    """The pool without what repeats a validation or test image, if the recipe allows that.
-
-    An image leaks if it shows a content, or bears the name, of a held-out image, or if its
-    perceptual hash is near to that of one. All pairs are listed in `leaks.csv` under the run.
-
-    Raises:
-        TableError: there are leaks and the recipe refuses them, naming the nearest; or every
-            image leaks.
-        ImageError: a held-out image cannot be read, and so not compared.
-        RecipeError: the list cannot be written.
-    """
+def _leak_free_pool(
+    recipe: Recipe, data: TrainingData, out: Path, reporter: Reporter
+) -> UnlabelledPool | None:
+    """The unrated images of `[distillation]`, without those that leak; None without any."""
     config = recipe.distillation
-    held = sum(map(len, data.held_out.values()))
-    reporter.say(f"Comparing {len(pool.paths)} unrated with {held} held-out images.")
-    leaks = pool_leaks(
-        pool.names,
-        pool.contents,
-        pool.paths,
-        data.held_out,
-        data.root,
-        max_distance=config.max_distance,
+    if config.unlabelled is None:
+        return None
+    # Of several processes the first writes the files of a stage, and the others read them.
+    with PartialState().main_process_first():
+        return without_leaks(
+            find_pool(recipe.pool, recipe.pool_root), data, out / "leaks.csv", reporter,
+            drop=config.leaks == "drop", max_distance=config.max_distance,
+        )  # fmt: skip
+
+
+class _Network:
+    """The stages of one network, from its training on."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        data: TrainingData,
+        stages: Stages,
+        reporter: Reporter,
+        tables: Mapping[str, Path],
+    ) -> None:
+        self.recipe, self.folder, self.data = recipe, folder, data
+        self.stages, self.reporter, self.tables = stages, reporter, tables
+        self.out, self.model = folder.path, folder.model
+        self.first = PartialState().is_main_process
+
+    def build(self, make: Callable[[], Trainer], split: SplitName) -> Finished:
+        """Runs the stages that are not done."""
+        trainer = self._train(make)
+        network = self._network()
+        evaluation = self._test(trainer, make, split, network)
+        self._reference(network)
+        self._export()
+        self._write_card()
+        if self.first and self.recipe.model.folder is not None:
+            shutil.copytree(self.model, self.recipe.model.folder, dirs_exist_ok=True)
+        return Finished(self.model, load_card(self.model), evaluation, self.first)
+
+    def _train(self, make: Callable[[], Trainer]) -> Trainer | None:
+        """The training; gives the trainer, or None if it was done already."""
+        recipe, best, expansion = self.recipe, self.folder.best, self.out / "expansion.csv"
+        known = "training" in self.stages
+        state = self.stages.begin(
+            "training",
+            lambda: {
+                "recipe": text_hash(repr(computed(recipe.model_dump_json()))),
+                "labels": self.data.labels_hash(),
+                "images": self.data.images_hash,
+                "first weights": finishing.weights_hash(recipe.backbone.weights),
+                **self._table_hashes(recipe.data.pseudo_labels),
+                **({"expansion": file_hash(expansion)} if recipe.distillation.unlabelled else {}),
+            },
+        )
+        if state == "done":
+            return None
+        if state == "new" and known and self.first:
+            self.folder.restart()
+        PartialState().wait_for_everyone()
+        trainer = make()
+        self.reporter.say(_announcement(trainer.data))
+        trainer.train()
+        self.stages.end("training", [best / CARD_FILE, best / WEIGHTS_FILE])
+        return trainer
+
+    def _network(self) -> Path:
+        """The best epoch's model, with an NSS branch and packed where the recipe asks for it."""
+        recipe, best, network = self.recipe, self.folder.best, self.out / "network"
+        if recipe.nss is None and not recipe.model.packed:
+            return best
+        learned = recipe.nss.pseudo_labels if recipe.nss else ()
+        state = self.stages.begin(
+            "network",
+            lambda: {
+                "training": file_hash(best / CARD_FILE),
+                "request": text_hash(f"{recipe.nss!r} {recipe.model!r}"),
+                **self._table_hashes(learned),
+            },
+        )
+        if state != "done":
+            if self.first:
+                paths = [self._table(name) for name in learned]
+                finishing.build_network(recipe, self.data, best, network, paths, self.reporter)
+            self.stages.end("network", [network / CARD_FILE, network / WEIGHTS_FILE])
+        return network
+
+    def _test(
+        self, trainer: Trainer | None, make: Callable[[], Trainer], split: SplitName, network: Path
+    ) -> Evaluation:
+        """The figures of the network on a split, in the card of the finished model."""
+        state = self.stages.begin(
+            "test", lambda: {"network": file_hash(network / CARD_FILE), "split": text_hash(split)}
+        )
+        if state == "done":
+            return Evaluation.from_csv(self.folder.results)
+        evaluation = (trainer or make()).test(split, network)
+        files = [self.folder.results, self.folder.scores(split), self.model / WEIGHTS_FILE]
+        self.stages.end("test", files)
+        return evaluation
+
+    def _reference(self, network: Path) -> None:
+        """The reference statistics, in the card of the finished model."""
+        recipe, model = self.recipe, self.model
+        if recipe.reference is None:
+            return
+        table = finishing.reference_table(recipe, self.data)
+        photos = table.paths(self.data.root)
+        labels = None if table.mos is None else table.mos.tolist()
+        state = self.stages.begin(
+            "reference",
+            lambda: {
+                "network": file_hash(network / CARD_FILE),
+                "request": text_hash(repr(recipe.reference)),
+                "labels": text_hash(repr((table.names, table.contents, labels))),
+                "photos": files_hash(photos),
+            },
+        )
+        if state != "done":
+            if self.first:
+                finishing.add_reference(recipe, self.data, table, model, self.reporter)
+            self.stages.end("reference", [model / CARD_FILE])
+
+    def _export(self) -> None:
+        """The exports of the finished model."""
+        recipe, model = self.recipe, self.model
+        if recipe.export is None:
+            return
+        places = finishing.export_places(recipe.export, self.out)
+        photos = finishing.export_photos(recipe, self.data)
+        state = self.stages.begin(
+            "export",
+            lambda: {
+                "model": file_hash(model / CARD_FILE),
+                "request": text_hash(repr(recipe.export)),
+                "photos": files_hash(photos),
+            },
+        )
+        if state != "done":
+            files: list[Path] = []
+            if self.first:
+                files = finishing.write_exports(model, places, photos, self.data)
+            self.stages.end("export", files)
+
+    def _write_card(self) -> None:
+        """The card of the finished model, as a page."""
+        config, model = self.recipe.card, self.model
+        if config is None:
+            return
+        page = config.page or self.out / "card.md"
+        state = self.stages.begin(
+            "card",
+            lambda: {
+                "model": file_hash(model / CARD_FILE),
+                "page": text_hash(str(config.page)),
+                **{key: file_hash(path) for key, path in config if path and key != "page"},
+            },
+        )
+        if state != "done":
+            if self.first:
+                finishing.write_page(config, model, page)
+            self.stages.end("card", [page])
+
+    def _table(self, name: Path) -> Path:
+        """Where a table of pseudo-labels lies that a recipe names."""
+        return self.tables.get(str(name)) or self.recipe.table(name)
+
+    def _table_hashes(self, names: tuple[Path, ...]) -> dict[str, str]:
+        return {str(name): file_hash(self._table(name)) for name in names}
+
+
+def _announcement(data: TrainingData) -> str:
+    """What is trained on, in a sentence."""
+    unrated = len(data.samples) - data.supervised
+    validation = 0 if data.validation is None else len(data.validation)
+    return (
+        f"{data.supervised} crops an epoch, {validation} validation and {len(data.test)} test "
+        f"images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
+        + f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)
+        + f"; {unrated} unrated images" * bool(unrated)
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_leaks(leaks, out / "leaks.csv")
-    except OSError as error:
-        raise RecipeError(f"The run cannot be written to {out}: {error.strerror}.") from error
-    if config.leaks == "refuse":
-        refuse_leaks(leaks, listed=out / "leaks.csv", remedy="take them out of the pool")
-    leaking = {leak.image for leak in leaks}
-    rows = {i for i, path in enumerate(pool.paths) if str(path) in leaking}
-    if rows:
-        reporter.say(f"{len(rows)} unrated images leak and are left out: {out / 'leaks.csv'}")
-    if len(rows) == len(pool.paths):
-        raise TableError(
-            f"All {len(rows)} unrated images leak ({out / 'leaks.csv'}): none is left."
-        )
-    return pool.without(rows)
-
-
-def teacher_recipe(recipe: Recipe) -> Recipe:
-    """The same network on the same part of the same labels, as a plain baseline."""
-    return recipe.model_copy(
-        update={
-            "distillation": DistillationConfig(),
-            "method": recipe.method.model_copy(update={"kind": "baseline"}),
-            "model": recipe.model.model_copy(update={"name": f"{recipe.model.name}-teacher"}),
-        }
-    )
-
-
-def _teacher(
-    recipe: Recipe, split: Split, out: Path, *, resume: bool, reporter: Reporter
-) -> QualityModel:
-    """The teacher that the recipe names, or the one trained for it."""
-    named = recipe.distillation.teacher
-    folder = out / "teacher"
-    if named is None:
-        run = RunFolder(folder, teacher_recipe(recipe), resume=resume)
-        if not run.finished:
-            reporter.say(f"Training the teacher in {folder}.")
-            Trainer(teacher_recipe(recipe), folder, resume=True, reporter=reporter).run()
-    teacher = load_model(named or folder / "model")
-    if teacher.card.label != recipe.data.label:
-        raise RecipeError(
-            f"distillation.teacher = {named} scores in {teacher.card.label!r}, and the labels are "
-            f"{recipe.data.label!r}: a teacher must speak the units of the labels."
-        )
-    learned = teacher.card.training
-    if learned.get("data") == recipe.data.name and learned.get("split_sha256") != split.sha256:
-        raise RecipeError(
-            f"distillation.teacher = {named} was trained on another split of the same data: it has "
-            "learned from images that this run is judged by."
-        )
-    if recipe.distillation.per_step and teacher.network.config.crop != recipe.network.crop:
-        raise RecipeError(
-            f"distillation.per_step needs a teacher of crops of {recipe.network.crop} pixels, and "
-            f"{named} takes {teacher.network.config.crop}."
-        )
-    return teacher

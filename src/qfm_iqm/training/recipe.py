@@ -1,4 +1,4 @@
-"""Recipes: everything a training run depends on, as strict typed sections.
+"""Recipes: everything that a model depends on, as strict typed sections.
 
 `recipe_file` reads them from TOML. A recipe is whole once it is built: an unknown key, a wrong
 type, a value out of range or a path that is not there has been refused.
@@ -6,6 +6,7 @@ type, a value out of range or a path that is not there has been refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,7 +14,16 @@ from pydantic import Field, model_validator
 
 from qfm_iqm.image.preprocess import Preprocessing, sizes_fall
 from qfm_iqm.method.config import MethodConfig
-from qfm_iqm.training.recipe_schema import DataConfig, DistillationConfig, Section
+from qfm_iqm.training.recipe_schema import (
+    CardConfig,
+    DataConfig,
+    DistillationConfig,
+    ExportConfig,
+    NSSConfig,
+    PseudoLabelTable,
+    ReferenceConfig,
+    Section,
+)
 
 
 class BackboneConfig(Section):
@@ -66,14 +76,9 @@ class TrainConfig(Section):
     """How it is trained.
 
     Attributes:
-        epochs: passes over the training part.
-        batch_size: crops per step and process; a pair to be ranked counts as one.
-        crop: side of the crops that are learned from, if it is not `network.crop`: smaller ones
-            vary where the model's own would show an image whole, and always the same. For
-            backbones that take any size.
+        epochs: passes over the training split.
+        batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
-        pairs_per_image: pairs of each image, at two strengths of a degradation, to be ranked per
-            epoch (`method.w_rank`).
         lr: peak learning rate of AdamW.
         weight_decay: none is applied to 1-D parameters, position and class tokens.
         clip: largest gradient norm.
@@ -85,8 +90,8 @@ class TrainConfig(Section):
         decay: of the step schedule.
         fixed_crops: draw the crops of an image out of so many that never change; None draws
             another place each time.
-        stems: folder that keeps what the frozen part of the backbone gives for crops, for all
-            runs that share it; None computes it anew each time.
+        feature_cache: folder that keeps what the frozen part of the backbone gives for crops, for
+            all runs that share it; None computes it anew each time.
         flip: mirror half of the crops.
         seed: of initial weights, crops and order.
         precision: "fp32", or "bf16" mixed precision.
@@ -97,9 +102,7 @@ class TrainConfig(Section):
 
     epochs: int = Field(default=9, ge=1)
     batch_size: int = Field(default=32, ge=2)
-    crop: int | None = Field(default=None, ge=16)
     crops_per_image: int = Field(default=1, ge=1)
-    pairs_per_image: int = Field(default=0, ge=0)
     lr: float = Field(default=2e-4, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=5.0, gt=0)
@@ -109,7 +112,7 @@ class TrainConfig(Section):
     decay_epochs: float = Field(default=3, gt=0)
     decay: float = Field(default=0.1, gt=0, le=1)
     fixed_crops: int | None = Field(default=None, ge=1)
-    stems: Path | None = None
+    feature_cache: Path | None = None
     flip: bool = True
     seed: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -127,21 +130,53 @@ class ModelConfig(Section):
         license: terms of the weights, for the card.
         precision: of the weights in the file; they are always computed in float32, and the
             test uses the weights as the file holds them.
+        packed: keep only what training changed of the backbone's public weights, as factors of
+            `backbone.rank`; these weights are fetched when the model is loaded.
+        folder: the finished model is copied there too; None leaves it in `model/` under the run.
     """
 
     name: str = "model"
     description: str = ""
     license: str = ""
     precision: Literal["float32", "float16"] = "float32"
+    packed: bool = False
+    folder: Path | None = None
+
+
+class Teacher(Section):
+    """A model that scores crops for others to learn from: `[teachers.NAME]`.
+
+    In a file it is a model, or a recipe: that of the file `recipe`, or else this very recipe
+    without teachers; its keys in `set` are changed. It learns from the same data and split.
+
+    Attributes:
+        model: a model folder or name; None trains `recipe`, in `teachers/NAME/` under the run.
+        recipe: how the teacher is trained; it may have teachers of its own.
+    """
+
+    model: str | None = None
+    recipe: Recipe | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.model is None) == (self.recipe is None):
+            raise ValueError("a teacher has either a model or a recipe")
+        return self
 
 
 class Recipe(Section):
-    """A whole training run.
+    """A whole model: its training, what it learns from, and what is made of it.
 
     Attributes:
         protocol: "validation-selected" selects the epoch on the validation split and tests once;
             "test-selected" also scores random crops of the test split after each epoch, for the
             literature's figure: that of its best epoch (`training.literature`).
+        teachers: by name.
+        pseudo_labels: tables of crops that the teachers score, by name.
+        nss: the NSS branch; None for none.
+        reference: the reference statistics; None leaves the card without.
+        export: None exports nothing.
+        card: None writes no page.
     """
 
     protocol: Literal["validation-selected", "test-selected"] = "validation-selected"
@@ -152,6 +187,51 @@ class Recipe(Section):
     method: MethodConfig = MethodConfig()
     distillation: DistillationConfig = DistillationConfig()
     train: TrainConfig = TrainConfig()
+    teachers: dict[str, Teacher] = Field(default_factory=dict)
+    pseudo_labels: dict[str, PseudoLabelTable] = Field(default_factory=dict)
+    nss: NSSConfig | None = None
+    reference: ReferenceConfig | None = None
+    export: ExportConfig | None = None
+    card: CardConfig | None = None
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        learned = [*self.data.pseudo_labels, *(self.nss.pseudo_labels if self.nss else ())]
+        used = {str(table) for table in learned}
+        asked = {name for table in self.pseudo_labels.values() for name in table.teachers}
+        for key, names, wanted in (
+            ("pseudo_labels", self.pseudo_labels, used),
+            ("teachers", self.teachers, asked | {self.distillation.teacher}),
+        ):
+            if idle := sorted(names.keys() - wanted):
+                raise ValueError(f"nothing uses {key}.{idle[0]}: leave it out")
+            if wrong := [name for name in names if not name.replace("_", "").isalnum()]:
+                raise ValueError(f"{key}: '{wrong[0]}' is no name of letters, digits and '_'")
+        if unknown := sorted(asked - self.teachers.keys()):
+            raise ValueError(f"pseudo_labels: there is no section [teachers.{unknown[0]}]")
+        for table in self.pseudo_labels.values():
+            if table.images != "train" and not self.table(Path(table.images)).exists():
+                raise ValueError(
+                    f"pseudo_labels: there is no {table.images}, nor one under {self.data.root}"
+                )
+        if self.reference is not None:
+            own = self.reference.labels
+            if (own is None) == (self.data.reference == 0):
+                raise ValueError("[reference] needs either data.reference or reference.labels")
+            if own is not None and not self.table(own).is_file():
+                raise ValueError(f"reference.labels: there is no file {own}")
+        if self.model.packed and (
+            self.backbone.tune != "adapters" or self.backbone.weights == "random"
+        ):
+            raise ValueError(
+                "model.packed needs backbone.tune = 'adapters' and public first weights"
+            )
+        if self.export and self.export.photos and not self.table(self.export.photos).is_dir():
+            raise ValueError(f"export.photos: there is no folder {self.export.photos}")
+        for key, path in self.card or ():
+            if key != "page" and path is not None and not path.is_file():
+                raise ValueError(f"card.{key}: there is no file {path}")
+        return self
 
     @model_validator(mode="after")
     def _paths_exist(self) -> Self:
@@ -164,10 +244,9 @@ class Recipe(Section):
             raise ValueError("data.split = 'file' and data.split_file belong together")
         if not data.root.is_dir():
             raise ValueError(f"data.root: there is no folder {data.root}")
-        tables = [("labels", data.labels), ("split_file", self.split_text)]
-        for key, path in tables + [("pseudo_labels", path) for path in data.pseudo_labels]:
+        for key, path in self._tables():
             if path is not None and not self.table(path).is_file():
-                raise ValueError(f"data.{key}: there is no file {path}, nor one under data.root")
+                raise ValueError(f"{key}: there is no file {path}, nor one under data.root")
         if data.validation == 0 and self.protocol != "test-selected":
             raise ValueError(
                 "data.validation = 0 leaves nothing to select the epoch by: only "
@@ -206,39 +285,47 @@ class Recipe(Section):
                 f"network.extra_scales = {list(extra or ())} must fall from network.shorter_side "
                 "to network.crop at the least"
             )
-        if self.train.crop is not None and self.train.crop > self.network.crop:
-            raise ValueError(
-                f"train.crop = {self.train.crop} is larger than network.crop = {self.network.crop}"
-            )
         if data.test + data.validation >= 1:
             raise ValueError("data.test and data.validation leave nothing to train on")
         return self
 
     @model_validator(mode="after")
-    def _stems_fit(self) -> Self:
+    def _feature_cache_fits(self) -> Self:
         frozen = self.backbone.frozen_blocks is not None
         if frozen and self.backbone.tune == "none":
             raise ValueError("backbone.frozen_blocks has no effect with backbone.tune = 'none'")
-        if self.train.stems is None:
+        if self.train.feature_cache is None:
             return self
         if not frozen and self.backbone.tune != "none":
             raise ValueError(
-                "train.stems needs a frozen part: backbone.frozen_blocks or backbone.tune = 'none'"
+                "train.feature_cache needs a frozen part: backbone.frozen_blocks or "
+                "backbone.tune = 'none'"
             )
-        if self.train.crop is not None:
-            raise ValueError("train.stems keeps crops of network.crop: leave train.crop out")
         if self.train.fixed_crops is None:
-            raise ValueError("train.stems needs train.fixed_crops: crops that never change")
-        if self.data.pseudo_labels or self.distillation.per_step or self.train.pairs_per_image:
+            raise ValueError("train.feature_cache needs train.fixed_crops: crops that never change")
+        if self.data.pseudo_labels or self.distillation.per_step:
             raise ValueError(
-                "train.stems keeps no crops of data.pseudo_labels, distillation.per_step or "
-                "train.pairs_per_image"
+                "train.feature_cache keeps no crops of data.pseudo_labels or distillation.per_step"
             )
         return self
+
+    def _tables(self) -> Iterator[tuple[str, Path | None]]:
+        """The tables that must be there, with the keys that name them."""
+        yield "data.labels", self.data.labels
+        yield "data.split_file", self.split_text
+        nss = self.nss.pseudo_labels if self.nss else ()
+        for key, paths in (("data", self.data.pseudo_labels), ("nss", nss)):
+            for path in paths:
+                if str(path) not in self.pseudo_labels:
+                    yield f"{key}.pseudo_labels", path
 
     def table(self, path: Path) -> Path:
         """A table's or folder's place: under `data.root` if it is there, else as it stands."""
         return _under(self.data.root, path)
+
+    def without_finishing(self) -> Recipe:
+        """The recipe of the network alone: without reference statistics, exports and page."""
+        return self.model_copy(update=dict.fromkeys(("reference", "export", "card")))
 
     @property
     def split_text(self) -> Path | None:

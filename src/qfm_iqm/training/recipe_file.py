@@ -2,7 +2,7 @@
 
 A recipe is checked whole before anything is loaded; what is wrong is named by its key. `--set
 key=value` changes single keys, with values written as in TOML (quotes around text may be left
-out).
+out). A teacher's recipe is filled in from its own file or from the recipe around it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -41,17 +41,70 @@ def read_recipe(
         TableError: there is no such dataset.
     """
     own = {} if dataset is None else dataset_keys(dataset)
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"There is no recipe {path}.") from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
+    content = _read(path)
     for key, value in [*own.items(), *(values or {}).items(), *map(parse_change, changes)]:
         _put(content, key, value)
     if isinstance(model := content.setdefault("model", {}), dict):
         model.setdefault("name", path.stem if dataset is None else f"{path.stem}-{dataset}")
-    return check_recipe(content, str(path))
+    return check_recipe(_with_teachers(content, path), str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The plain values of a recipe's file."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe {path}.") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
+
+
+def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A recipe whose teachers have whole recipes of their own, on the data of this one."""
+    teachers = content.get("teachers")
+    if not isinstance(teachers, dict):
+        return content
+    filled = {}
+    for name, teacher in teachers.items():
+        if not isinstance(teacher, dict) or "model" in teacher:
+            filled[name] = teacher
+            continue
+        file, changes = teacher.get("recipe"), teacher.get("set", {})
+        if unknown := teacher.keys() - {"recipe", "set"}:
+            raise RecipeError(
+                f"In {path}: unknown key 'teachers.{name}.{min(unknown)}' (a teacher has model, "
+                "or recipe and set)."
+            )
+        if file is None:
+            base, place = {k: v for k, v in content.items() if k not in _STAGES}, path
+        else:
+            place = path.parent / str(file)
+            base = {k: v for k, v in _read(place).items() if k not in _FINISHING}
+        own = base.get("data", {}) if file is not None else {}
+        learned = {k: v for k, v in own.items() if k in _LEARNED}
+        shared = {k: v for k, v in content.get("data", {}).items() if k not in _LEARNED}
+        for key in _WHERE & content.get("train", {}).keys():
+            base["train"] = base.get("train", {}) | {key: content["train"][key]}
+        model = {"name": f"{content['model'].get('name')}-{name}"}
+        base = _merged(base | {"data": shared | learned, "model": model}, changes)
+        filled[name] = {"recipe": _with_facts(_with_teachers(base, place))}
+    return content | {"teachers": filled}
+
+
+_FINISHING = {"reference", "export", "card"}
+_STAGES = _FINISHING | {"teachers", "pseudo_labels", "nss", "distillation"}
+_LEARNED = {"pseudo_labels", "human_labels"}  # of [data]: what a teacher does not share
+_WHERE = {"device", "workers"}  # of [train]: how a machine reads and computes
+
+
+def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables with some of their keys changed."""
+    merged = dict(content)
+    for key, value in changes.items():
+        known = merged.get(key)
+        both = isinstance(known, dict) and isinstance(value, dict)
+        merged[key] = _merged(known or {}, value) if both else value
+    return merged
 
 
 def dataset_keys(name: str) -> dict[str, Any]:
@@ -133,14 +186,16 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
 
 def _nearest(key: str) -> str:
     """A hint at the key that was probably meant."""
-    known = [other for other in _keys(Recipe) if other.count(".") == key.count(".")]
+    known = [other for other in recipe_keys() if other.count(".") == key.count(".")]
     close = difflib.get_close_matches(key, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All keys of a section and of those within it, with dots."""
+def recipe_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """All keys of a recipe's section and of those within it, with dots; NAME where one is given."""
     for name, field in section.model_fields.items():
         yield prefix + name
-        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel):
-            yield from _keys(kind, f"{prefix}{name}.")
+        named = "NAME." if get_origin(field.annotation) is dict else ""
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Recipe:
+                yield from recipe_keys(kind, f"{prefix}{name}.{named}")

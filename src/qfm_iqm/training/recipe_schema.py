@@ -1,11 +1,11 @@
-"""The sections of a recipe that say what is learned from: rated images, and unrated ones."""
+"""The sections of a recipe around the training: its data, its teachers, what is made of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
 from qfm_iqm.model.card import LabelUnits
@@ -28,22 +28,23 @@ class DataConfig(Section):
             is there).
         name: of the data, for the card and the results.
         terms: the data's terms of use, for the card.
-        split: rule by which images are parted: "content", the authors' "official" one, or "file".
+        split: rule that splits the images: "content", the authors' "official" one, or "file".
         split_file: for "file": a split as text, as `qfm data split` writes it, or its folder of
             numbered ones.
         group: column whose groups are reported beside the whole; None for none.
         test: share of the images kept for the one test, where they are parted by content.
-        validation: share of the images that selects the epoch; of an official training part
+        validation: share of the images that selects the epoch; of an official training split
             where the authors name no validation split. 0 is for `protocol = "test-selected"`
             alone: the model learns from all that is not tested, as in the literature, and nothing
             is selected on validation.
-        train_share: share of the training part's images that is used: what few labels do.
+        reference: share of the training split's images that is kept for the reference statistics:
+            nothing is learned from them, and nothing chosen by them.
+        train_share: share of the other training images that is used: what few labels do.
         split_seed: number of the fold: the seed of a split by content, the file in a folder.
         label: units and direction of the labels.
-        pseudo_labels: tables of crops scored by a teacher (`qfm pseudo-label`), trained on
-            beside the labels; rows of a content that validation or test hold are left out.
-            Crops smaller than `network.crop` are not learned from as they are: what the teacher
-            said of an image's crops tells what it says of the image.
+        pseudo_labels: tables of crops scored by teachers, trained on beside the labels: names of
+            the sections `[pseudo_labels.NAME]`, or files that `qfm data pseudo-label` wrote. Rows
+            of a held-out content are left out.
         human_labels: train on the rated images too; False trains on the pseudo-labels alone.
     """
 
@@ -57,6 +58,7 @@ class DataConfig(Section):
     group: str | None = None
     test: float = Field(default=0.2, gt=0, lt=1)
     validation: float = Field(default=0.1, ge=0, lt=1)
+    reference: float = Field(default=0.0, ge=0, lt=1)
     train_share: float = Field(default=1.0, gt=0, le=1)
     split_seed: int = Field(default=0, ge=0)
     label: LabelUnits = LabelUnits()
@@ -78,8 +80,8 @@ class DistillationConfig(Section):
         unlabelled: a folder, or a table `name[,content]`, of unrated images (relative to
             `root` if it is there); None for no expansion.
         root: folder that names in such a table are relative to; None for `data.root`.
-        teacher: a model folder or name; None first trains one by this very recipe without
-            expansion and consistency, on the training part, in `teacher/` under the run.
+        teacher: a name of `[teachers.NAME]`, or a model folder or name; None first trains one by
+            this very recipe without expansion and consistency, in `teachers/baseline/`.
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
             over its covering crops, kept in `expansion.csv` under the run.
         share: unrated crops in a batch per rated one.
@@ -95,3 +97,105 @@ class DistillationConfig(Section):
     share: float = Field(default=0.5, gt=0)
     leaks: Literal["refuse", "drop"] = "refuse"
     max_distance: int = Field(default=6, ge=0, le=64)
+
+
+class PseudoLabelTable(Section):
+    """Crops that teachers score: `[pseudo_labels.NAME]`; written to `pseudo_labels/NAME.csv`.
+
+    Attributes:
+        teachers: names of `[teachers.NAME]`; a crop's label is the mean of their scores.
+        images: "train" for the training images; or a folder, or a table `name[,content]`, of
+            unrated images (relative to `data.root` if it is there).
+        extra_crops: random crops of each image beside those that cover it.
+        degradation_sequences: so many crops of each image are also scored degraded, at five
+            strengths.
+        drop: by how much each step of strength lowers quality at least, in standard deviations of
+            the labels.
+        tokens: also keep the first teacher's tokens, averaged to a grid of this side
+            (`method.w_tokens`); None keeps none.
+        seed: of the random choices.
+        leaks: what becomes of images that show what a held-out image shows: "refuse" the run, or
+            "drop" them.
+    """
+
+    teachers: tuple[str, ...] = Field(min_length=1)
+    images: str = "train"
+    extra_crops: int = Field(default=4, ge=0)
+    degradation_sequences: int = Field(default=0, ge=0)
+    drop: float = Field(default=0.1, ge=0)
+    tokens: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    leaks: Literal["refuse", "drop"] = "refuse"
+
+
+class NSSConfig(Section):
+    """The NSS branch, fitted beside the trained encoder and decoder (`distill.nss_fit`): `[nss]`.
+
+    Attributes:
+        pseudo_labels: further crops to fit it on, as in `data.pseudo_labels`.
+        centres: of the kernel regression.
+        weight: of the branch in a quality; the decoder has the rest of 1.
+        seed: of the centres.
+    """
+
+    pseudo_labels: tuple[Path, ...] = ()
+    centres: int = Field(default=2048, ge=1)
+    weight: float = Field(default=0.5, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class ReferenceConfig(Section):
+    """Reference statistics: percentile, interval, out-of-distribution limit: `[reference]`.
+
+    They are found on the images that `data.reference` keeps, or on a table of others.
+
+    Attributes:
+        labels: table of rated photos that the model has not seen, in place of `data.reference`.
+        level: share of photos whose label the interval holds.
+        population: what the photos are, in words; None takes the name of the data.
+    """
+
+    labels: Path | None = None
+    level: float = Field(default=0.9, ge=0.5, le=0.99)
+    population: str | None = None
+
+
+class ExportConfig(Section):
+    """Exports of the finished model: `[export]`.
+
+    fp32 for ONNX Runtime lies in the model folder, where a CPU takes it in place of torch; all
+    others lie in `exports/` under the run.
+
+    Attributes:
+        onnx: precisions to write for ONNX Runtime.
+        openvino: precisions to write for OpenVINO.
+        photos: folder of the photos that int8 is calibrated on; None takes training images.
+    """
+
+    onnx: tuple[Literal["fp32", "int8"], ...] = ()
+    openvino: tuple[Literal["fp32", "int8"], ...] = ()
+    photos: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if not self.onnx and not self.openvino:
+            raise ValueError("[export] names no precision: give onnx or openvino")
+        if self.photos is not None and "int8" not in self.onnx + self.openvino:
+            raise ValueError("export.photos has no effect without int8")
+        return self
+
+
+class CardConfig(Section):
+    """The model card as a page: `[card]`.
+
+    Attributes:
+        page: Markdown file to write; None writes `card.md` under the run.
+        degradation: results of `benchmarks/degradation.py` to show.
+        size_and_frame: results of `benchmarks/size_and_frame.py`.
+        speed: results of `benchmarks/speed.py`.
+    """
+
+    page: Path | None = None
+    degradation: Path | None = None
+    size_and_frame: Path | None = None
+    speed: Path | None = None

@@ -2,12 +2,14 @@
 
 `recipe.json`, `split.txt`, `log.jsonl` (steps, validation, test), `state.safetensors` (to
 resume), `best/` (the model of the best epoch so far); at the end `model/`, `results.csv` (every
-metric with its interval) and `test.csv` (one row per test image).
+metric with its interval) and `test.csv` (one row per test image). What the stages before and after
+the training leave is in `stages.json` (`training.stages`).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,17 @@ from qfm_iqm.errors import RecipeError
 from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.training.recipe import Recipe
 
+# Stages beside the training: each is done anew if its inputs have changed.
+_STAGES = ("teachers", "pseudo_labels", "nss", "reference", "export", "card")
 # A run may go on elsewhere: these say where things lie and how they are read, not what is computed.
 _MAY_DIFFER = (
     ("data", "root"),
+    ("model", "folder"),
     ("backbone", "weights"),
     ("train", "device"),
     ("train", "workers"),
     ("train", "cache"),
-    ("train", "stems"),
+    ("train", "feature_cache"),
 )
 
 
@@ -38,6 +43,7 @@ class RunFolder:
         path: made when the run begins.
         recipe: of the run.
         resume: whether a run that is there shall go on.
+        replace: whether a run of another recipe shall be replaced: a teacher's is.
 
     Attributes:
         resuming: whether there is a run to go on with.
@@ -48,8 +54,9 @@ class RunFolder:
             another recipe.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, *, resume: bool) -> None:
+    def __init__(self, path: Path, recipe: Recipe, *, resume: bool, replace: bool = False) -> None:
         self.path = path
+        self.stages = path / "stages.json"
         self.state = path / "state.safetensors"
         self.best = path / "best"
         self.model = path / "model"
@@ -58,10 +65,18 @@ class RunFolder:
         self._log_file = path / "log.jsonl"
         self._recipe = recipe
         self.finished = (self.model / CARD_FILE).is_file()  # written last
+        self._replace = replace
         self.resuming = self._check(resume)
 
-    def begin(self, split: Split) -> None:
-        """Makes the folder of a new run.
+    def restart(self) -> None:
+        """Takes away the state of a training whose inputs have changed."""
+        self.state.unlink(missing_ok=True)
+        for folder in (self.best, self.model):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.resuming = self.finished = False
+
+    def claim(self, split: Split) -> None:
+        """Makes the folder, and says there whose run it is.
 
         Raises:
             RecipeError: it cannot be written.
@@ -70,14 +85,22 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._recipe_file.write_text(self._recipe.model_dump_json(indent=2) + "\n", "utf-8")
             (self.path / "split.txt").write_text(split.to_text(), "utf-8")
-            self._log_file.unlink(missing_ok=True)
         except OSError as error:
             raise RecipeError(
                 f"The run cannot be written to {self.path}: {error.strerror}."
             ) from error
 
+    def begin(self, split: Split) -> None:
+        """Makes the folder of a new training, whose log is empty.
+
+        Raises:
+            RecipeError: it cannot be written.
+        """
+        self.claim(split)
+        self._log_file.unlink(missing_ok=True)
+
     def refuse_another_split(self, split: Split) -> None:
-        """Refuses to take the run that is there for one of other images, or of other parts.
+        """Refuses to take the run that is there for one of other images, or of another split.
 
         The recipe alone does not tell: `data.root` may have moved, or hold another table.
 
@@ -87,13 +110,13 @@ class RunFolder:
         written = self.path / "split.txt"
         if not written.is_file() or written.read_bytes() != split.to_text().encode():
             raise RecipeError(
-                f"{self.path} holds a run of other images or other parts of them ({written}): give "
-                "the data it was made with, or choose another --out."
+                f"{self.path} holds a run of other images or another split of them ({written}): "
+                "give the data it was made with, or choose another --out."
             )
 
-    def scores(self, part: str) -> Path:
-        """The table of a part's images with their scores."""
-        return self.path / f"{part}.csv"
+    def scores(self, split: str) -> Path:
+        """The table of a split's images with their scores."""
+        return self.path / f"{split}.csv"
 
     def log(self, **fields: Any) -> None:
         """Adds one JSON line to the log."""
@@ -104,12 +127,14 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError(f"The run cannot be written to {self.path}: it is a file.")
         begun = self.state.is_file()
-        if begun and not resume:
+        staged = self.stages.is_file()
+        if (begun or staged) and not resume:
             raise RecipeError(
                 f"{self.path} holds a run already: go on with --resume, or choose another --out."
             )
         # A finished run is looked at too: who asks for this one must not get the figures of that.
-        if resume and (begun or self.finished) and not self._is_of(self._recipe):
+        there = begun or staged or self.finished
+        if resume and there and not self._replace and not self._is_of(self._recipe):
             raise RecipeError(
                 f"{self.path} holds a run of another recipe ({self._recipe_file}): give that "
                 "recipe, or choose another --out."
@@ -121,15 +146,17 @@ class RunFolder:
         if not self._recipe_file.is_file():
             return False
         written = self._recipe_file.read_text("utf-8")
-        return bool(_computed(written) == _computed(recipe.model_dump_json()))
+        return bool(computed(written) == computed(recipe.model_dump_json()))
 
 
-def _computed(recipe: str) -> Any:
-    """What of a recipe, given as JSON, decides the result.
+def computed(recipe: str) -> Any:
+    """What of a recipe, given as JSON, decides what its training computes.
 
     What stands at its default is left out: a run may go on under a version with more options.
     """
     content = json.loads(recipe)
+    for section in _STAGES:
+        content.pop(section, None)
     for section, key in _MAY_DIFFER:
         content[section].pop(key, None)
     return _told(content, Recipe)

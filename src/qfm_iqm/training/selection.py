@@ -6,6 +6,7 @@ Images are scored through the engine users score with. Runs in the first process
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,13 +17,13 @@ from qfm_iqm.evaluation.evaluate import ScoredDataset, card_results, evaluate_mo
 from qfm_iqm.evaluation.ledger import record_look
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
-from qfm_iqm.model.folder import load_card, load_model, save_model
+from qfm_iqm.model.folder import load_card, load_model, save_model, save_with_card
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.building import freeze
 from qfm_iqm.training.data import TrainingData
-from qfm_iqm.training.feature_cache import StemStore
+from qfm_iqm.training.feature_cache import FeatureCache
 from qfm_iqm.training.literature import EPOCH_METRICS, random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
@@ -33,7 +34,7 @@ LOGGED = ("srcc", "plcc")  # of each epoch
 
 
 class Selection:
-    """The choice among a run's epochs, by the SRCC of the validation part.
+    """The choice among a run's epochs, by the SRCC of the validation split.
 
     A run without one, by the literature's protocol, keeps the last epoch: nothing is chosen.
 
@@ -44,7 +45,7 @@ class Selection:
         reporter: shows progress.
         stopping: asked between two images.
         device: where images are scored.
-        stems: gives the frozen part of the backbone, if that is kept.
+        features: gives the frozen part of the backbone, if that is kept.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Selection:
         stopping: StopRequest,
         *,
         device: torch.device,
-        stems: StemStore | None,
+        features: FeatureCache | None,
     ) -> None:
         self.recipe = recipe
         self.data = data
@@ -64,77 +65,86 @@ class Selection:
         self.reporter = reporter
         self.stopping = stopping
         self.device = device
-        self.stems = stems
+        self.features = features
         self.best: dict[str, Any] = {"epoch": None, "srcc": None}
 
     def validate(self, model: QualityModel, epoch: int) -> None:
-        """Scores the validation part, and keeps the model if it is the best so far."""
+        """Scores the validation split, and keeps the model if it is the best so far."""
         figures = self._validated(model, epoch)
         srcc = figures.get("whole/srcc")
         better = srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"])
         if better or self.data.validation is None:
             self.best = {"epoch": epoch, "srcc": srcc}
+            model.card.training |= {"best_epoch": epoch + 1, "validation_srcc": srcc}
             save_model(model, self.folder.best, dtype=self._dtype)
         self.folder.log(kind="validation", epoch=epoch, **figures)
         if self.recipe.protocol == "test-selected":
-            self._log_test_epoch(model, epoch)
+            self._evaluate_as_the_literature(model, epoch)
         self.reporter.end_epoch(epoch, figures, best=better)
 
     def _validated(self, model: QualityModel, epoch: int) -> dict[str, float | None]:
-        """The figures of the validation part, by `part/metric`; none where there is none."""
+        """The figures of the validation split, by `part/metric`; none where there is none."""
         if self.data.validation is None:
             return {}
         try:
-            judged = self._judge(model, self.data.validation, n_boot=0, metrics=LOGGED)
+            scored = self._evaluate(model, self.data.validation, n_boot=0, metrics=LOGGED)
         except TableError as error:
             # A collapsed network has no correlation; a later epoch may still recover.
             self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
             return {}
-        return {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
+        return {f"{row.part}/{row.metric}": row.value for row in scored[0].rows}
 
-    def finish(self, part: Literal["validation", "test"]) -> Evaluation:
-        """Judges the best epoch's model by a part, and writes the model folder."""
-        model = load_model(self.folder.best)
+    def finish(
+        self, split: Literal["validation", "test"], network: Path | None = None
+    ) -> Evaluation:
+        """Evaluates a model on a split, and writes the model folder with its figures.
+
+        Args:
+            split: "validation" or "test".
+            network: folder of the model; None takes the best epoch's.
+        """
+        place = network or self.folder.best
+        model = load_model(place)
         freeze(model.network, self.recipe)
-        table = self.data.test if part == "test" else self.data.validation
+        table = self.data.test if split == "test" else self.data.validation
         if table is None:
-            raise RecipeError("data.validation = 0 leaves no validation part to judge by.")
-        evaluation, rows = self._judge(model, table, n_boot=1000)
-        rows.to_csv(self.folder.scores(part))
+            raise RecipeError("data.validation = 0 leaves no validation split to evaluate on.")
+        evaluation, rows = self._evaluate(model, table, n_boot=1000)
+        rows.to_csv(self.folder.scores(split))
         evaluation.to_csv(self.folder.results, split_sha256=self.data.split.sha256)
-        model.card.results = card_results(evaluation, f"{self.recipe.data.name} ({part} part)")
-        model.card.training |= {"best_epoch": self.best["epoch"] + 1}
-        save_model(model.cpu(), self.folder.model, dtype=self._dtype)
-        if part == "test":
+        results = card_results(evaluation, f"{self.recipe.data.name} ({split} split)")
+        card = model.card.model_copy(update={"results": results})
+        save_with_card(place, card, self.folder.model)
+        if split == "test":
             after_each = ", scored after each epoch too" * (self.recipe.protocol == "test-selected")
             why = f"final test of the training {self.recipe.model.name}{after_each}"
             record_look(evaluation, load_card(self.folder.model), self.folder.path, why)
         self.folder.log(
-            kind=part if part == "test" else "selected",
+            kind=split if split == "test" else "selected",
             **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows},
         )
         return evaluation
 
-    def _log_test_epoch(self, model: QualityModel, epoch: int) -> None:
-        """Logs the figures of the test part by random crops; nothing is chosen by them here."""
+    def _evaluate_as_the_literature(self, model: QualityModel, epoch: int) -> None:
+        """Logs the figures of the test split by random crops; nothing is chosen by them here."""
         source = random_crops(
             model.card.preprocessing,
             seed=self.recipe.train.seed,
             epoch=epoch,
             flip=self.recipe.train.flip,
-            stems=self.stems,
+            features=self.features,
         )
         try:
-            judged = self._judge(
+            scored = self._evaluate(
                 model, self.data.test, n_boot=0, source=source, metrics=EPOCH_METRICS
             )
         except TableError as error:
-            self.reporter.say(f"epoch {epoch + 1} has no figure of the test part: {error}")
+            self.reporter.say(f"epoch {epoch + 1} has no figure of the test split: {error}")
             return
-        figures = {f"{row.part}/{row.metric}": row.value for row in judged[0].rows}
+        figures = {f"{row.part}/{row.metric}": row.value for row in scored[0].rows}
         self.folder.log(kind="test-selected", epoch=epoch, **figures)
 
-    def _judge(
+    def _evaluate(
         self,
         model: QualityModel,
         table: RatedTable,
@@ -143,8 +153,9 @@ class Selection:
         source: Callable[[str], Crops] | None = None,
         metrics: Sequence[str] = tuple(METRICS),
     ) -> tuple[Evaluation, ScoredDataset]:
-        if source is None and self.stems is not None:
-            source = self.stems.covering
+        # The NSS branch takes pixels.
+        if source is None and self.features is not None and model.network.statistics is None:
+            source = self.features.covering
         return evaluate_model(
             model,
             table,
@@ -171,5 +182,7 @@ class Selection:
 
     @property
     def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = getattr(torch, self.recipe.model.precision)
+        # What is packed later is not rounded before.
+        packed = self.recipe.model.packed
+        dtype: torch.dtype = getattr(torch, "float32" if packed else self.recipe.model.precision)
         return dtype

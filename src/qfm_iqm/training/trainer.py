@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,12 @@ from qfm_iqm.errors import RecipeError, TableError, as_raised_here
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
-from qfm_iqm.training.building import build_model, check_memory, hint_width_of, stem_store
+from qfm_iqm.training.building import (
+    build_model,
+    check_memory,
+    open_feature_cache,
+    teacher_width_of,
+)
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.objective import Objective
 from qfm_iqm.training.recipe import Recipe
@@ -56,6 +61,8 @@ class Trainer:
         reporter: shows progress; None is silent.
         unrated: images of Distilled Label Expansion with their pseudo-labels.
         teacher: scores unrated crops as they come, in place of these.
+        pseudo_labels: where the tables lie that the recipe's sections of that name give.
+        replace: whether a run of another recipe in `out` shall be replaced.
 
     Raises:
         RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe or
@@ -72,11 +79,13 @@ class Trainer:
         reporter: Reporter | None = None,
         unrated: Sequence[UnratedImage] = (),
         teacher: QualityNetwork | None = None,
+        pseudo_labels: Mapping[str, Path] | None = None,
+        replace: bool = False,
     ) -> None:
         self.recipe = recipe
-        self.folder = RunFolder(out, recipe, resume=resume)
+        self.folder = RunFolder(out, recipe, resume=resume, replace=replace)
         config = recipe.train
-        self.data = load_data(recipe, unrated)
+        self.data = load_data(recipe, unrated, pseudo_labels)
         if self.folder.resuming:
             self.folder.refuse_another_split(self.data.split)
         torch.manual_seed(config.seed)
@@ -88,23 +97,22 @@ class Trainer:
         self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network, self.accelerator.device)
-        hint_width = hint_width_of(recipe, self.data, self.model.network)
+        teacher_width = teacher_width_of(recipe, self.data, self.model.network)
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(
-            self.model.network, recipe.method, teacher=teacher, hint_width=hint_width
+            self.model.network, recipe.method, teacher=teacher, teacher_width=teacher_width
         )
         optimizer = build_optimizer(self.objective, config)
-        self.stems = stem_store(self.model, recipe)
+        self.features = open_feature_cache(self.model, recipe)
         self.dataset = CropDataset(
             self.data.samples,
             self.model.card.preprocessing,
             seed=config.seed,
-            size=config.crop,
             flip=config.flip,
             cache=config.cache,
             fixed_crops=config.fixed_crops,
-            stems=self.stems,
+            features=self.features,
         )
         self.order = EpochOrder(
             self.data.supervised,
@@ -136,15 +144,16 @@ class Trainer:
             self.reporter,
             self.stopping,
             device=self.accelerator.device,
-            stems=self.stems,
+            features=self.features,
         )
 
-    def run(self, *, part: Literal["validation", "test"] = "test") -> Evaluation:
-        """Trains to the end, and tests once.
+    def run(self, *, split: Literal["validation", "test"] = "test") -> Evaluation:
+        """Trains to the end, and tests once; see `train` and `test`."""
+        self.train()
+        return self.test(split)
 
-        Args:
-            part: what the best epoch's model is judged by at the end. "validation" leaves the
-                test part alone: to choose among recipes.
+    def train(self) -> None:
+        """Trains to the end; the best epoch's model lies in `best/`.
 
         Raises:
             InterruptedRunError: on Ctrl-C or a termination signal, with the state saved.
@@ -160,7 +169,7 @@ class Trainer:
             entries, size = self.recipe.method.memory, in_bytes(self.memory_bytes)
             self.reporter.say(f"The memory of {entries} entries takes {size} when full.")
         with self.stopping, closing(self.reporter):
-            self._compute_stems()
+            self._fill_features()
             if self.recipe.train.cache and self.recipe.train.workers:
                 self.dataset.fill()  # before there are other processes: all see the same memory
             for epoch in range(self.epoch, self.recipe.train.epochs):
@@ -171,23 +180,50 @@ class Trainer:
                     self.selection.validate(self.model, epoch)
                 self.epoch, self.step = epoch + 1, 0
                 self._save_state()
-            return self._finish(part)
+        best = [self.selection.best]
+        broadcast_object_list(best)  # the first process alone has validated
+        self.selection.best = best[0]
+        if best[0]["epoch"] is None:
+            raise TableError(
+                "No epoch gave scores that differ between validation images, so there is no model "
+                "to test: lower train.lr, or look at the labels."
+            )
 
-    def _compute_stems(self) -> None:
+    def test(
+        self, split: Literal["validation", "test"] = "test", network: Path | None = None
+    ) -> Evaluation:
+        """Has the first process evaluate and write the model, and tells the others what it found.
+
+        Args:
+            split: what the model is evaluated on. "validation" leaves the test split alone: to
+                choose among recipes.
+            network: folder of the model; None takes the best epoch's.
+
+        Raises:
+            InterruptedRunError: on Ctrl-C or a termination signal.
+        """
+        with self.stopping, closing(self.reporter):
+            first = self.accelerator.is_main_process
+            found = [self.selection.finish(split, network) if first else None]
+            broadcast_object_list(found)
+        assert found[0] is not None
+        return found[0]
+
+    def _fill_features(self) -> None:
         """Has the store hold all that the run will ask for."""
-        if self.stems is None or not self.accelerator.is_main_process:
+        if self.features is None or not self.accelerator.is_main_process:
             return
         data = self.data
-        judged = [path for table in data.held_out.values() for path in table.paths(data.root)]
-        drawn = [sample.path for sample in data.samples]
+        covered = [path for table in data.held_out.values() for path in table.paths(data.root)]
+        learned = [sample.path for sample in data.samples]
         if self.recipe.protocol == "test-selected":
-            drawn += data.test.paths(data.root)
-        self.stems.fill(drawn, judged, self._stoppable_stems)
+            learned += data.test.paths(data.root)
+        self.features.fill(learned, covered, self._stoppable_features)
 
-    def _stoppable_stems(self, paths: Iterator[Path], total: int) -> Iterator[Path]:
-        """Shows the images whose stems are computed; what is kept stays for the next time."""
+    def _stoppable_features(self, paths: Iterator[Path], total: int) -> Iterator[Path]:
+        """Shows the images whose frozen features are computed; these stay for the next time."""
         self.reporter.say(f"Computing the frozen part of the backbone for {total} images.")
-        for path in self.reporter.scoring(paths, total, "stems"):
+        for path in self.reporter.scoring(paths, total, "features"):
             if self.stopping.asked:
                 raise InterruptedRunError
             yield path
@@ -213,8 +249,7 @@ class Trainer:
                     batch.content,
                     progress,
                     supervised_B=batch.supervised,
-                    hints_BND=batch.hint,
-                    worse_B=batch.worse,
+                    teacher_tokens_BND=batch.teacher_tokens,
                     draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
@@ -253,24 +288,9 @@ class Trainer:
         with as_raised_here():
             yield from self.loader
 
-    def _finish(self, part: Literal["validation", "test"]) -> Evaluation:
-        """Has the first process judge and write the model, and tells the others what it found."""
-        told = [self.selection.best]
-        broadcast_object_list(told)  # the first process alone has validated
-        self.selection.best = told[0]
-        if told[0]["epoch"] is None:
-            raise TableError(
-                "No epoch gave scores that differ between validation images, so there is no model "
-                "to test: lower train.lr, or look at the labels."
-            )
-        found = [self.selection.finish(part) if self.accelerator.is_main_process else None]
-        broadcast_object_list(found)
-        assert found[0] is not None
-        return found[0]
-
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
-            memory, hints = self.objective.memory, self.objective.hints
+            memory, taught = self.objective.memory, self.objective.distillation
             state = {
                 "epoch": self.epoch,
                 "step": self.step,
@@ -278,7 +298,7 @@ class Trainer:
                 "network": self.model.network.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "counts": self.objective.counts,
-                "hints": None if hints is None else hints.state_dict(),
+                "distillation": None if taught is None else taught.state_dict(),
                 "memory": None if memory is None else memory.state_dict(),
                 "random": random_state(),
             }
@@ -292,8 +312,8 @@ class Trainer:
             self.objective.counts = state["counts"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
-        if self.objective.hints is not None:
-            self.objective.hints.load_state_dict(state["hints"])
+        if self.objective.distillation is not None:
+            self.objective.distillation.load_state_dict(state["distillation"])
         if self.objective.memory is not None:
             self.objective.memory.load_state_dict(state["memory"])
         restore_random_state(state["random"])

@@ -89,6 +89,7 @@ def load_runtime(
             raise QFMError(f"{folder} was exported for {found.runtime}, not for {runtime}.")
         if precision not in (None, found.precision):
             raise QFMError(f"{folder} was exported in {found.precision}, not in {precision}.")
+        _refuse_torchs_own(found.runtime, device, compiled)
         return load_exported(folder)
     if precision == "int8":
         raise QFMError(
@@ -96,14 +97,22 @@ def load_runtime(
             "folder by --model."
         )
     if runtime in (None, "auto"):
-        plain = device is None and precision != "bf16" and not _has_gpu()
+        plain = device is None and precision != "bf16" and not compiled and not _has_gpu()
         runtime = _fastest(folder, convert=runtime == "auto") if plain else "torch"
     if runtime == "torch":
         return _torch(name, precision, device, compiled)
     if precision not in (None, "fp32"):
         raise QFMError(f"{runtime} computes in fp32 or int8, not in {precision}.")
+    _refuse_torchs_own(str(runtime), device, compiled)
     kept = _cached(folder, name, str(runtime), say)
     return load_exported(kept, read_card(folder / CARD_FILE))
+
+
+def _refuse_torchs_own(runtime: str, device: str | None, compiled: bool) -> None:
+    """Refuses what only torch heeds."""
+    if device is not None or compiled:
+        what = "A device is chosen" if device is not None else "A network is compiled"
+        raise QFMError(f"{what} by torch alone, and {runtime} computes this model on the CPU.")
 
 
 def _torch(

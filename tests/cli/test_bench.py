@@ -73,7 +73,8 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
     results.mkdir()
     stem = f"paper_{name}"
     answer = qfm(
-        "benchmark", RECIPE, "--dataset", name, "--folds", 2, "--out", out, "--results", results,
+        "bench", "folds", RECIPE, "--dataset", name, "--folds", 2, "--out", out,
+        "--results", results,
         "--protocol", "test-selected" if name in SQUEEZED else "validation-selected", *tiny(root),
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -100,7 +101,8 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
 
     answer_of_benchmark, target = answer, "csiq" if name != "csiq" else "livec"
     answer = qfm(
-        "cross", out / "all/fold0/model", f"{target}={official_trees[target][0]}",
+        "bench", "cross", f"{target}={official_trees[target][0]}",
+        "--model", out / "all/fold0/model",
         "--results", tmp_path / "cross.csv", "--bootstrap", 0,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -140,11 +142,13 @@ def planned(root, out):
 def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path):
     root, out = official_trees["livec"][0], tmp_path / "run"
     command = [
+        "bench",
         "cross",
+        f"spaq={official_trees['spaq'][0]}",
+        "--recipe",
         RECIPE,
         "--dataset",
         "livec",
-        f"spaq={official_trees['spaq'][0]}",
         "--out",
         out,
     ]
@@ -160,18 +164,27 @@ def test_cross_trains_a_recipe_first_and_only_once(qfm, official_trees, tmp_path
     assert "holds a run of another recipe" in answer.err
     other = ["--set", "data.dataset=livefb", "--set", f"data.root='{official_trees['livefb'][0]}'"]
     assert "holds a run of another recipe" in qfm(*command, *other).err
-    answer = qfm("cross", out / "model", f"spaq={tmp_path}", "--bootstrap", 0)
+    answer = qfm("bench", "cross", f"spaq={tmp_path}", "--model", out / "model", "--bootstrap", 0)
     assert answer.code == 2
     assert "holds no label file" in answer.err
-    answer = qfm("cross", out / "model", "spaq=/", "--set", "train.epochs=2")
+    answer = qfm("bench", "cross", "spaq=/", "--model", out / "model", "--set", "train.epochs=2")
     assert answer.code == 2
-    answer = qfm("cross", out / "model", f"spaq={official_trees['spaq'][0]}", "--set", "a.b=2")
-    assert "is a model" in answer.err
+    answer = qfm(
+        "bench",
+        "cross",
+        f"spaq={official_trees['spaq'][0]}",
+        "--model",
+        out / "model",
+        "--set",
+        "a.b=2",
+    )
+    assert "--set has no effect without --recipe" in answer.err
 
 
 def test_cross_shows_published_figures_beside_its_own(qfm, official_trees, tmp_path):
     answer = qfm(
-        "cross", RECIPE, "--dataset", "livec", f"koniq10k={official_trees['koniq10k'][0]}",
+        "bench", "cross", f"koniq10k={official_trees['koniq10k'][0]}",
+        "--recipe", RECIPE, "--dataset", "livec",
         f"spaq={official_trees['spaq'][0]}", "--out", tmp_path / "run", "--bootstrap", 0,
         *tiny(official_trees["livec"][0]),
     )  # fmt: skip
@@ -183,7 +196,8 @@ def test_cross_shows_published_figures_beside_its_own(qfm, official_trees, tmp_p
 def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
     out = tmp_path / "curve"
     answer = qfm(
-        "curve", RECIPE, "--dataset", "livefb", "--shares", "40,100", "--folds", 1, "--out", out,
+        "bench", "curve", RECIPE, "--dataset", "livefb", "--shares", "40,100", "--folds", 1,
+        "--out", out,
         *tiny(official_trees["livefb"][0]),
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -191,14 +205,14 @@ def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
     assert "| all | validation-selected | whole | 1 |" in answer.out
     parts = [(out / share / "fold0/split.txt").read_text() for share in ("40", "all")]
     assert parts[0] == parts[1]  # fewer labels to learn from, the same images to judge by
-    answer = qfm("curve", RECIPE, "--dataset", "livefb", "--shares", "a lot")
+    answer = qfm("bench", "curve", RECIPE, "--dataset", "livefb", "--shares", "a lot")
     assert answer.code == 2
     assert "--shares takes percents" in answer.err
 
 
 def test_a_curve_is_of_five_shares_unless_others_are_asked_for(qfm, official_trees, tmp_path):
     answer = qfm(
-        "curve", RECIPE, "--dataset", "livefb", "--folds", 1, "--out", tmp_path / "curve",
+        "bench", "curve", RECIPE, "--dataset", "livefb", "--folds", 1, "--out", tmp_path / "curve",
         *tiny(official_trees["livefb"][0]),
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -213,7 +227,16 @@ def test_folds_of_others_are_benchmarked_in_one_command(qfm, official_trees, tmp
     answer = qfm("data", "split", "livec", "--root", root, "--folds", 2, "--validation", 0.2,
                  "--out", splits)  # fmt: skip
     digests = {line.split()[1] for line in answer.out.splitlines()}
-    command = ["benchmark", RECIPE, "--dataset", "livec", "--out", tmp_path / "out", *tiny(root)]
+    command = [
+        "bench",
+        "folds",
+        RECIPE,
+        "--dataset",
+        "livec",
+        "--out",
+        tmp_path / "out",
+        *tiny(root),
+    ]
     answer = qfm(*command, "--splits", splits)
     assert answer.code == 0, answer.err
     assert "| all | validation-selected | whole | 2 |" in answer.out
@@ -222,7 +245,7 @@ def test_folds_of_others_are_benchmarked_in_one_command(qfm, official_trees, tmp
 
 def test_the_authors_split_is_used_where_there_is_one(qfm, official_trees, tmp_path):
     root, out = official_trees["biq2021"][0], tmp_path / "out"
-    command = ["benchmark", RECIPE, "--dataset", "biq2021", "--out", out, *tiny(root)]
+    command = ["bench", "folds", RECIPE, "--dataset", "biq2021", "--out", out, *tiny(root)]
     answer = qfm(*command, "--set", "data.validation=0.3")
     assert answer.code == 0, answer.err
     split = Split.from_text((out / "all/fold0/split.txt").read_text())
@@ -233,7 +256,7 @@ def test_the_authors_split_is_used_where_there_is_one(qfm, official_trees, tmp_p
 
 def test_a_killed_benchmark_goes_on_where_it_was(qfm, start, official_trees, tmp_path):
     root, out = official_trees["spaq"][0], tmp_path / "killed"
-    command = ["benchmark", RECIPE, "--dataset", "spaq", "--folds", 2, *tiny(root)]
+    command = ["bench", "folds", RECIPE, "--dataset", "spaq", "--folds", 2, *tiny(root)]
     process = start(*command, "--out", out)
     second = out / "all/fold1/recipe.json"  # the first fold is done, the second has begun
     while not second.is_file() and process.poll() is None:
@@ -261,7 +284,15 @@ def test_a_killed_benchmark_goes_on_where_it_was(qfm, start, official_trees, tmp
 def test_mistakes_are_one_sentence(qfm, official_trees, tmp_path, arguments, message):
     root = official_trees["livec"][0]
     answer = qfm(
-        "benchmark", RECIPE, "--dataset", "livec", "--out", tmp_path / "o", *tiny(root), *arguments
+        "bench",
+        "folds",
+        RECIPE,
+        "--dataset",
+        "livec",
+        "--out",
+        tmp_path / "o",
+        *tiny(root),
+        *arguments,
     )
     assert answer.code == 2
     assert message in answer.err

@@ -21,7 +21,7 @@ METRICS = ("srcc", "plcc", "krcc", "rmse")
 Table = list[dict[str, str]]
 
 
-def model_card(
+def card_page(
     card: ModelCard,
     *,
     degradation: Path | None = None,
@@ -65,7 +65,7 @@ def _head(card: ModelCard) -> Iterator[str]:
     judges = f"{card.network.backbone} and the attention-panel decoder"
     if card.network.statistics:
         share = card.network.statistics_weight
-        judges += f", and a second opinion on scene statistics ({share:.0%} of a quality)"
+        judges += f", and a NSS branch ({share:.0%} of a quality)"
     yield (
         f"* **Network**: {judges}; crops of {card.network.crop} pixels that cover the photo{size}."
     )
@@ -89,7 +89,7 @@ def _scale(card: ModelCard) -> Iterator[str]:
     if card.calibration is not None:
         yield f"Calibrated to ratings by a curve ({card.calibration.kind})."
     if reference is None:
-        yield "This card does not say more: `qfm finish` finds percentile and interval."
+        yield "This card does not say more: [reference] in a recipe finds percentile and interval."
         return
     yield ""
     middle = [

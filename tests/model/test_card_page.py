@@ -7,9 +7,9 @@ import pytest
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import LabelUnits, ModelCard, ResultRow
+from qfm_iqm.model.card_page import card_page
 from qfm_iqm.model.network import NetworkConfig
 from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
-from qfm_iqm.report.model_card import model_card
 
 
 def row(part, value, metric="srcc", images=100):
@@ -34,7 +34,7 @@ def card():
 
 
 def test_accuracy_per_subset_with_intervals(card):
-    page = model_card(card)
+    page = card_page(card)
     assert "| part | images | SRCC | PLCC |" in page
     assert "| whole | 100 | 0.800 (0.750–0.850) | 0.900 (0.850–0.950) |" in page
     assert "| two | 100 | 0.300 (0.250–0.350) | – |" in page
@@ -43,14 +43,14 @@ def test_accuracy_per_subset_with_intervals(card):
 
 
 def test_sizes_that_photos_are_looked_at_in(card):
-    assert "its shorter side reduced to 64 at most.\n" in model_card(card)
+    assert "its shorter side reduced to 64 at most.\n" in card_page(card)
     twice = Preprocessing(crop=48, shorter_side=64, extra_scales=(56, 50))
-    page = model_card(card.model_copy(update={"preprocessing": twice}))
+    page = card_page(card.model_copy(update={"preprocessing": twice}))
     assert "its shorter side reduced to 64 at most, and once more at 56 and 50.\n" in page
 
 
 def test_what_was_not_measured_is_said_to_be_missing(card):
-    page = model_card(card.model_copy(update={"results": []}))
+    page = card_page(card.model_copy(update={"results": []}))
     assert page.count("Not measured") == 4
     assert "This card does not say more" in page
 
@@ -62,7 +62,7 @@ def test_the_scale_and_its_meaning(card):
         quantiles=tuple(1 + 4 * i / 100 for i in range(101)),
         interval=Interval(level=0.9, images=50, half_width=0.4),
     )
-    page = model_card(card.model_copy(update={"reference_statistics": reference}))
+    page = card_page(card.model_copy(update={"reference_statistics": reference}))
     assert "0 (worst) to 100 (best): MOS from 1 to 5, mapped linearly." in page
     assert "among 50 photos: photos of a set." in page
     assert "A tenth scores below 10, half below 50, a tenth above 90." in page
@@ -77,7 +77,7 @@ def test_the_scale_and_its_meaning(card):
             "interval": Interval(level=0.9, images=50, half_width=0.4, coverage=0.875, checked=40),
         }
     )
-    page = model_card(card.model_copy(update={"reference_statistics": checked}))
+    page = card_page(card.model_copy(update={"reference_statistics": checked}))
     assert "(conformal, from 50 held-out photos). It held that of 87.5% of 40 others." in page
     assert "or a side below 48 pixels; 2.0% of 40 held-out photos that did not set the " in page
 
@@ -95,7 +95,7 @@ def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):
         'mine,jpeg,29,"frame grey, 3 %",largest difference,22.04\n'
         'other,clean,29,"size half, area",mean difference,99\n'
     )
-    page = model_card(card, size_and_frame=results)
+    page = card_page(card, size_and_frame=results)
     assert "no image with a side below 48 pixels: `out_of_distribution` marks each" in page
     assert (
         "* A smaller copy may score above the photo itself: by +3.2 in the mean over 29 photos "
@@ -123,7 +123,7 @@ def test_degradation_and_speed_are_those_of_this_model(card, tmp_path):
     results.with_suffix(".svg").write_text("<svg/>")
     speed = tmp_path / "speed.csv"
     speed.write_text("figure,value,model,cores\ncrops_per_second,374.1,mine,2\nx,1,other,2\n")
-    page = model_card(card, degradation=results, speed=speed, beside=tmp_path / "docs")
+    page = card_page(card, degradation=results, speed=speed, beside=tmp_path / "docs")
     assert "| photos | degradation | L-test | D-test |" in page
     assert "| Kodak (24) | blur | 0.970 | 0.910 |" in page
     assert "| Kodak (24) | all | 0.950 | – |" in page
@@ -132,4 +132,4 @@ def test_degradation_and_speed_are_those_of_this_model(card, tmp_path):
     assert "| crops per second | 374.1 | 2 |" in page
     speed.write_text("model,photos\nmine,1\n")
     with pytest.raises(TableError, match="has no column n, degradation, figure, value"):
-        model_card(card, degradation=speed)
+        card_page(card, degradation=speed)

@@ -1,4 +1,4 @@
-"""`qfm finish`, `qfm calibrate` and `qfm pack`: a new model folder each, and clear refusals."""
+"""`qfm calibrate`: a new model folder, and clear refusals; scores with what they mean."""
 
 import csv
 import json
@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.evaluation.reference import find_reference_statistics
 from qfm_iqm.model.card import LabelUnits
-from qfm_iqm.model.folder import load_model, save_model
+from qfm_iqm.model.folder import load_model, save_model, save_with_card
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +42,20 @@ def write(path, ratings):
     path.write_text("name,mos\n" + "".join(f"{n},{v}\n" for n, v in ratings.items()))
 
 
-def test_finish_then_score_says_what_scores_mean(qfm, rated, tmp_path):
-    out = tmp_path / "finished"
-    answer = qfm("finish", rated / "model", rated / "mos.csv", "--out", out, "--level", 0.8)
-    assert answer.code == 0, answer.err
-    assert "80%" in answer.out
-    before, after = (load_model(folder).card for folder in (rated / "model", out))
-    assert after.weights_sha256 == before.weights_sha256
-    assert after.reference_statistics.population == "mos.csv"
-    assert after.reference_statistics.interval.level == 0.8
-    scores = qfm("score", rated / "000.png", rated / "001.png", "-m", out)
+@pytest.fixture(scope="module")
+def finished(rated):
+    """The model with reference statistics, found on the rated images."""
+    model = load_model(rated / "model")
+    reference = find_reference_statistics(
+        model, read_table(rated / "mos.csv"), rated, population="mos.csv", level=0.8
+    )
+    card = model.card.model_copy(update={"reference_statistics": reference})
+    save_with_card(rated / "model", card, rated / "finished")
+    return rated / "finished"
+
+
+def test_scores_say_what_they_mean(qfm, rated, finished):
+    scores = qfm("score", rated / "000.png", rated / "001.png", "-m", finished)
     assert scores.code == 0, scores.err
     for row in csv.DictReader(scores.out.splitlines()):
         assert float(row["mos_low"]) < float(row["score"]) < float(row["mos_high"])
@@ -79,11 +85,20 @@ def test_scores_are_shown_from_0_to_100(qfm, rated, tmp_path):
 
 
 @pytest.mark.parametrize("curve", ["isotonic", "logistic"])
-def test_calibrate_to_stars(qfm, rated, tmp_path, curve):
-    finished, out = tmp_path / "finished", tmp_path / "stars"
-    assert qfm("finish", rated / "model", rated / "mos.csv", "--out", finished).code == 0
+def test_calibrate_to_stars(qfm, rated, finished, tmp_path, curve):
+    out = tmp_path / "stars"
     answer = qfm(
-        "calibrate", finished, rated / "stars.csv", "--scale", 1, 5, "--curve", curve, "--out", out
+        "calibrate",
+        rated / "stars.csv",
+        "--model",
+        finished,
+        "--scale",
+        1,
+        5,
+        "--curve",
+        curve,
+        "--out",
+        out,
     )
     assert answer.code == 0, answer.err
     assert "110 ratings" in answer.out
@@ -102,7 +117,7 @@ def test_calibrate_to_stars(qfm, rated, tmp_path, curve):
     ]
     assert len(errors) == 110
     assert np.sqrt(np.mean(np.square(errors))) < 0.3
-    again = qfm("calibrate", out, rated / "stars.csv", "--out", tmp_path / "twice")
+    again = qfm("calibrate", rated / "stars.csv", "--model", out, "--out", tmp_path / "twice")
     assert again.code == 2
     assert "calibrated already" in again.err
 
@@ -120,7 +135,9 @@ def test_calibrate_to_stars(qfm, rated, tmp_path, curve):
 )
 def test_ratings_that_cannot_be_used_are_one_sentence(qfm, rated, tmp_path, arguments, sentence):
     table, *more = arguments
-    answer = qfm("calibrate", rated / "model", rated / table, *more, "--out", tmp_path / "new")
+    answer = qfm(
+        "calibrate", rated / table, "--model", rated / "model", *more, "--out", tmp_path / "new"
+    )
     assert answer.code == 2
     assert answer.err.startswith("qfm: ")
     assert sentence in answer.err
@@ -131,7 +148,8 @@ def test_ratings_that_cannot_be_used_are_one_sentence(qfm, rated, tmp_path, argu
 def test_low_ratings_may_be_the_good_ones(qfm, rated, tmp_path):
     out = tmp_path / "new"
     answer = qfm(
-        "calibrate", rated / "model", rated / "reversed.csv", "--lower-is-better", "--scale", 1, 5,
+        "calibrate", rated / "reversed.csv", "--model", rated / "model",
+        "--lower-is-better", "--scale", 1, 5,
         "--out", out,
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -141,27 +159,3 @@ def test_low_ratings_may_be_the_good_ones(qfm, rated, tmp_path):
         apart = [m.score(rated / one).value - m.score(rated / other).value
                  for m in (plain, calibrated)]  # fmt: skip
         assert apart[0] * apart[1] >= 0
-
-
-def test_finish_without_enough_photos(qfm, rated, tmp_path):
-    answer = qfm("finish", rated / "model", rated / "few.csv", "--out", tmp_path / "new")
-    assert answer.code == 2
-    assert "at least 100 held-out photos" in answer.err
-
-
-def test_what_began_at_random_cannot_be_packed(qfm, tmp_path):
-    answer = qfm("pack", "default", "--out", tmp_path / "new")
-    assert answer.code == 2
-    assert "trained from random weights" in answer.err
-
-
-def test_pack_needs_the_public_weights(qfm, rated, tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise ConnectionError("no hub here")
-
-    monkeypatch.setattr("qfm_iqm.model.weights.load_state_dict_from_hf", refuse)
-    monkeypatch.delenv("QFM_BACKBONE_DIR", raising=False)
-    answer = qfm("pack", rated / "model", "--out", tmp_path / "new")
-    assert answer.code == 2
-    assert "QFM_BACKBONE_DIR" in answer.err
-    assert not (tmp_path / "new").exists()

@@ -1,0 +1,358 @@
+"""`qfm bench`: folds, shares of the labels, grids of variants, other datasets, a diagnosis."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import (
+    AllowLeaks,
+    Bootstrap,
+    Changes,
+    Dataset,
+    Device,
+    Label,
+    Labels,
+    LowerIsBetter,
+    Model,
+    ModelOrNone,
+    Recipe,
+    Root,
+    RunOut,
+    Split,
+    check_device,
+    check_figure,
+    extra,
+    messages,
+    refuse_idle,
+    say,
+    stoppable,
+    with_progress,
+)
+from qfm_iqm.cli.showing import show_cross, show_diagnosis
+from qfm_iqm.errors import RecipeError
+
+if TYPE_CHECKING:
+    from qfm_iqm.model.model import QualityModel
+
+app = typer.Typer(
+    name="bench",
+    help="For papers: folds, label shares, ablations, other datasets, diagnosis.",
+    no_args_is_help=True,
+)
+
+ProtocolName = Literal["validation-selected", "test-selected"]
+Protocol = Annotated[
+    ProtocolName,
+    typer.Option(help="test-selected: as in the literature, the best epoch by its test figure."),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        "--folds", help="Numbered folds. Default: the authors' own split, else ten.", min=1
+    ),
+]
+Splits = Annotated[
+    Path | None,
+    typer.Option(help="Somebody's folds: a folder with fold0.txt ..., or one such file."),
+]
+Results = Annotated[Path | None, typer.Option(help="Folder that also gets the figures.")]
+
+
+@app.command("folds")
+def folds(
+    recipe: Recipe,
+    dataset: Dataset = None,
+    protocol: Protocol = "validation-selected",
+    count: Folds = None,
+    splits: Splits = None,
+    changes: Changes = None,
+    out: RunOut = None,
+    results: Results = None,
+    allow_leaks: AllowLeaks = False,
+) -> None:
+    """Train and test every fold; killed or interrupted, the same command goes on."""
+    _run(recipe, "", out, results, protocol, count, (1.0,), dataset,
+         changes, splits, allow_leaks)  # fmt: skip
+
+
+@app.command("curve")
+def curve(
+    recipe: Recipe,
+    dataset: Dataset = None,
+    shares: Annotated[
+        str, typer.Option(help="Shares of the training labels, in percent.")
+    ] = "20,40,60,80,100",
+    protocol: Protocol = "validation-selected",
+    count: Folds = None,
+    splits: Splits = None,
+    changes: Changes = None,
+    out: RunOut = None,
+    results: Results = None,
+    allow_leaks: AllowLeaks = False,
+) -> None:
+    """What fewer labels give: the folds at growing shares of the training split."""
+    try:
+        wanted = tuple(float(share) / 100 for share in shares.split(","))
+    except ValueError:
+        raise RecipeError(f"--shares takes percents with commas, not '{shares}'.") from None
+    _run(recipe, "curve", out, results, protocol, count, wanted, dataset,
+         changes, splits, allow_leaks)  # fmt: skip
+
+
+@app.command("ablate")
+def ablate(
+    grid: Annotated[Path, typer.Argument(help="A grid: TOML with settings, variants and seeds.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a key of all recipes, or of a setting's: --set [SETTING:]data.root=DIR.",
+        ),
+    ] = None,
+    out: RunOut = None,
+    results: Results = None,
+    allow_leaks: AllowLeaks = False,
+) -> None:
+    """Run a grid of variants; killed or interrupted, the same command goes on."""
+    from qfm_iqm.files import check_output, copy_whole, write_whole
+
+    console = messages()
+    with extra("train", "Training"):
+        from qfm_iqm.training import ablation
+        from qfm_iqm.training.reporting import Reporter
+    with extra("figures", "A figure"):
+        from qfm_iqm.report.ablation import ablation_table, draw_ablation
+    folder = out if out is not None else Path("runs") / grid.stem
+    checked, runs = ablation.plan(grid, folder, list(changes or ()))
+    if results is not None:
+        check_output(results / f"{grid.stem}_runs.csv", ".csv")
+    with stoppable(console, f"The same command goes on ({folder})."):
+        comparisons = ablation.run_grid(
+            checked, runs, folder, Reporter(console), allow_leaks=allow_leaks
+        )
+    table = ablation_table(comparisons)
+    write_whole(table, folder / "summary.md")
+    draw_ablation(comparisons, folder / "summary.svg")
+    if results is not None:
+        for name in ("runs.csv", "summary.csv", "summary.md", "summary.svg"):
+            copy_whole(folder / name, results / f"{grid.stem}_{name}")
+    print(table)
+    say(console, f"All figures: {folder / 'summary.csv'}")
+
+
+@app.command("cross")
+def cross(
+    targets: Annotated[
+        list[str], typer.Argument(help="NAME=ROOT of a dataset, or a table beside its images.")
+    ],
+    model: ModelOrNone = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Train by this recipe first, in place of --model.")
+    ] = None,
+    dataset: Dataset = None,
+    changes: Changes = None,
+    out: RunOut = None,
+    results: Annotated[Path | None, typer.Option(help="Write the figures to this CSV.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the labels in tables. Default: mos.")
+    ] = None,
+    lower_is_better: LowerIsBetter = False,
+    bootstrap: Bootstrap = 1000,
+    allow_leaks: AllowLeaks = False,
+    device: Device = None,
+) -> None:
+    """Test a model on other datasets: rank figures, and PLCC after the logistic fit."""
+    from qfm_iqm.files import check_output
+
+    console = messages()
+    if results is not None:
+        check_output(results, ".csv")
+    if recipe is not None:
+        refuse_idle({"--model": model}, "with --recipe")
+    else:
+        idle = {"--dataset": dataset, "--set": changes, "--out": out, "--allow-leaks": allow_leaks}
+        refuse_idle(idle, "without --recipe")
+    check_device(device)
+    with extra("train", "A cross-dataset test"):
+        from qfm_iqm.evaluation import cross_dataset as crossing
+    found = [
+        crossing.find_target(text, label=label or "mos", lower_is_better=lower_is_better)
+        for text in targets
+    ]
+    if not any(target.is_table for target in found):
+        refuse_idle(
+            {"--label": label, "--lower-is-better": lower_is_better},
+            "on datasets whose labels are known",
+        )
+    for target in found:
+        target.table.paths(target.root)  # before hours of training
+    loaded = _model(recipe, model or "default", dataset, changes, out, allow_leaks)
+    figures = []
+    for target in found:
+        figures += crossing.cross(
+            loaded,
+            target,
+            n_boot=bootstrap,
+            device=device,
+            progress=lambda rows, total: with_progress(rows, total, "scoring", console),
+        )
+    if results is not None:
+        crossing.write_cross(figures, results)
+    data = loaded.card.training.get("recipe", {}).get("data", {})
+    show_cross(figures, str(data.get("dataset", "")))
+
+
+@app.command("diagnose")
+def diagnose(
+    labels: Labels,
+    model: Model = "default",
+    root: Root = None,
+    label: Label = "mos",
+    split: Split = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write every figure to this JSON.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the diagnosis: .svg or .png (needs matplotlib).")
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="Take at most so many images, drawn by the seed.", min=1)
+    ] = 500,
+    alpha: Annotated[
+        float, typer.Option(help="Weight of the other image's features added.", min=0)
+    ] = 0.1,
+    tau: Annotated[
+        float,
+        typer.Option(help="Largest label difference to it, in standard deviations.", min=0),
+    ] = 0.25,
+    neighbours: Annotated[
+        int, typer.Option(help="Nearest images of each that aliasing looks at.", min=1)
+    ] = 10,
+    backbone: Annotated[
+        bool, typer.Option(help="Compare with the public backbone, fetched where it is not local.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of the images drawn and the noise.", min=0)] = 0,
+    device: Device = None,
+) -> None:
+    """Diagnose a model: feature aliasing, sensitivity to semantics and to quality."""
+    import torch
+
+    from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.evaluation import diagnosis as method
+    from qfm_iqm.evaluation.evaluate import recorded_split
+    from qfm_iqm.files import check_output, write_whole
+    from qfm_iqm.model.folder import load_model
+
+    console = messages()
+    if out is not None:
+        check_output(out, ".json")
+    if figure is not None:
+        check_figure(figure, "A figure")
+    check_device(device)
+    table = read_table(labels, label=label)
+    loaded = load_model(model)
+    if split is not None:
+        table = recorded_split(loaded.card, table, split)
+    table = method.sample(table, images, seed)
+    folder = root if root is not None else labels.parent
+    loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    found = method.diagnose(
+        loaded,
+        table,
+        folder,
+        alpha=alpha,
+        tau=tau,
+        neighbours=neighbours,
+        backbone=backbone,
+        seed=seed,
+        progress=lambda paths, total: with_progress(paths, total, "diagnosing", console),
+    )
+    if out is not None:
+        about = {"format": 1, "table": labels.name, "split": split}
+        write_whole(json.dumps(about | found.as_dict(), indent=2) + "\n", out)
+    show_diagnosis(found)
+    if backbone and found.backbone is None:
+        say(console, f"Without the public backbone: {found.backbone_missing}")
+    if found.selectivity is None:
+        say(console, found.selectivity_missing)
+    if figure is not None:
+        from qfm_iqm.report.diagnosis_figure import draw_diagnosis
+
+        draw_diagnosis(found, table.paths(folder), figure)
+
+
+def _run(
+    recipe: Path,
+    verb: str,
+    out: Path | None,
+    results: Path | None,
+    protocol: ProtocolName,
+    folds: int | None,
+    shares: tuple[float, ...],
+    dataset: str | None,
+    changes: list[str] | None,
+    splits: Path | None,
+    allow_leaks: bool,
+) -> None:
+    from qfm_iqm.files import check_output, copy_whole
+
+    console = messages()
+    words = [word for word in (recipe.stem, dataset, verb, protocol.replace("-", "_")) if word]
+    name, folder = "_".join(words), out if out is not None else Path("runs") / "-".join(words)
+    with extra("train", "A benchmark"):
+        from qfm_iqm.training import benchmark
+        from qfm_iqm.training.reporting import Reporter
+    changes = list(changes or ())
+    if splits is not None:
+        # In full: a relative path would first be looked for beside the images.
+        changes += ['data.split="file"', f"data.split_file={json.dumps(str(splits.resolve()))}"]
+    plan = benchmark.plan_benchmark(
+        recipe,
+        folder,
+        protocol=protocol,
+        folds=folds,
+        shares=shares,
+        dataset=dataset,
+        changes=changes,
+    )
+    if results is not None:
+        check_output(results / f"{name}_summary.csv", ".csv")
+    reporter = Reporter(console)
+    with stoppable(console, f"The same command goes on ({folder})."):
+        benchmark.check_leaks(plan, folder, reporter, allow=allow_leaks)
+        benchmark.run_benchmark(plan, folder, reporter)
+    if results is not None:
+        for file in ("figures.csv", "summary.csv", "summary.md"):
+            copy_whole(folder / file, results / f"{name}_{file}")
+    print((folder / "summary.md").read_text("utf-8"), end="")
+    say(console, f"All figures: {folder / 'figures.csv'}")
+
+
+def _model(
+    recipe: Path | None,
+    model: str,
+    dataset: str | None,
+    changes: list[str] | None,
+    out: Path | None,
+    allow_leaks: bool,
+) -> QualityModel:
+    """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
+    from qfm_iqm.model.folder import load_model
+
+    if recipe is None:
+        return load_model(model)
+    from qfm_iqm.training.pipeline import finished, run
+    from qfm_iqm.training.recipe_file import read_recipe
+    from qfm_iqm.training.reporting import Reporter
+
+    checked = read_recipe(recipe, changes or (), dataset=dataset).without_finishing()
+    folder = out if out is not None else Path("runs") / checked.model.name
+    console = messages()
+    if not finished(checked, folder):
+        with stoppable(console, f"The same command goes on ({folder})."):
+            run(checked, folder, resume=True, reporter=Reporter(console), allow_leaks=allow_leaks)
+    return load_model(folder / "model")

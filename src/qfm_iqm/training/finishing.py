@@ -1,0 +1,199 @@
+"""What is made of a trained network: NSS branch, packing, reference statistics, exports, page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.distill.nss_fit import read_crops, with_nss_branch
+from qfm_iqm.evaluation.evaluate import evaluate_model
+from qfm_iqm.evaluation.reference import find_reference_statistics
+from qfm_iqm.files import write_whole
+from qfm_iqm.model.card_page import card_page
+from qfm_iqm.model.folder import load_card, load_model, save_model, save_packed, save_with_card
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.inputs import find_images
+from qfm_iqm.scoring.runtimes.base import Precision, Runtime
+from qfm_iqm.scoring.runtimes.export import Target, export
+from qfm_iqm.training.building import is_model
+from qfm_iqm.training.data import TrainingData
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_schema import CardConfig, ExportConfig
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.stages import file_hash
+
+Place = tuple[Target, Precision, Path]
+
+
+def weights_hash(weights: str | None) -> str:
+    """Names first weights by what they are, wherever they lie."""
+    if weights is not None and is_model(weights):
+        return load_card(weights).weights_sha256
+    if weights is not None and weights.endswith(".safetensors"):
+        return file_hash(Path(weights))
+    return str(weights)
+
+
+def build_network(
+    recipe: Recipe,
+    data: TrainingData,
+    best: Path,
+    out: Path,
+    pseudo_labels: Sequence[Path],
+    reporter: Reporter,
+) -> None:
+    """Writes a trained model with an NSS branch, or packed, or both.
+
+    Args:
+        recipe: of the run.
+        data: of the run.
+        best: folder of the best epoch's model.
+        out: model folder to write.
+        pseudo_labels: tables of further crops that the branch is fitted on.
+        reporter: shows progress.
+
+    Raises:
+        TableError: pseudo-labels of crops that the model does not see.
+        ModelError: no public weights to pack the model upon.
+    """
+    dtype: torch.dtype = getattr(torch, recipe.model.precision)
+    if recipe.nss is not None:
+        model = load_model(best)
+        held = {key for table in data.held_out.values() for key in (*table.names, *table.contents)}
+        rows = read_crops(pseudo_labels, model.card, held)
+        reporter.say(f"Fitting the NSS branch to {len(data.train)} images, {len(rows)} crops.")
+        found = with_nss_branch(
+            model,
+            data.train,
+            data.root,
+            pseudo=rows,
+            centres=recipe.nss.centres,
+            weight=recipe.nss.weight,
+            seed=recipe.nss.seed,
+            progress=lambda items, total: reporter.scoring(items, total, "measuring"),
+        )
+        save_model(found, out, dtype=torch.float32 if recipe.model.packed else dtype)
+        best = out
+    if recipe.model.packed:
+        save_packed(best, out, rank=recipe.backbone.rank, dtype=dtype)
+
+
+def reference_table(recipe: Recipe, data: TrainingData) -> RatedTable:
+    """The rated photos that the reference statistics are found on."""
+    assert recipe.reference is not None
+    if recipe.reference.labels is not None:
+        return read_table(recipe.table(recipe.reference.labels))
+    assert data.reference is not None
+    return data.reference
+
+
+def add_reference(
+    recipe: Recipe, data: TrainingData, table: RatedTable, model: Path, reporter: Reporter
+) -> None:
+    """Puts the reference statistics into the card of a model.
+
+    Raises:
+        TableError: fewer than 100 photos, no labels, or photos that cannot be read.
+    """
+    config = recipe.reference
+    assert config is not None
+    name = recipe.data.name or recipe.model.name
+    default = config.labels.name if config.labels else f"{name} (reference images)"
+    loaded = load_model(model)
+    statistics = find_reference_statistics(
+        loaded,
+        table,
+        data.root,
+        seen=data.train,
+        population=config.population or default,
+        level=config.level,
+        device="cpu" if recipe.train.device == "cpu" else None,
+        progress=lambda items, total: reporter.scoring(items, total, "scoring"),
+        watch=lambda items, total: reporter.scoring(items, total, "looking"),
+    )
+    save_with_card(
+        model, loaded.card.model_copy(update={"reference_statistics": statistics}), model
+    )
+    interval, detector = statistics.interval, statistics.ood_detector
+    assert interval is not None
+    assert detector is not None
+    width = loaded.card.label.show_width(interval.half_width)
+    reporter.say(
+        f"{statistics.images} reference photos. A score means the mean opinion within ± "
+        f"{width:.3g} for {interval.level:.0%} of photos like these: {interval.coverage:.1%} of "
+        f"{interval.checked} that had no part in it. {detector.false_alarms:.1%} of "
+        f"{detector.checked} such photos are called out of distribution."
+    )
+
+
+def export_places(config: ExportConfig, out: Path) -> list[Place]:
+    """What is exported, and where it lies under a run."""
+    wanted: list[tuple[Target, Precision]] = [("onnx", precision) for precision in config.onnx]
+    wanted += [("openvino", precision) for precision in config.openvino]
+    return [
+        (target, precision, out / "model" / "onnx")
+        if (target, precision) == ("onnx", "fp32")
+        else (target, precision, out / "exports" / f"{target}-{precision}")
+        for target, precision in wanted
+    ]
+
+
+def export_photos(recipe: Recipe, data: TrainingData) -> list[Path]:
+    """The photos that int8 is calibrated on, and every export compared on."""
+    assert recipe.export is not None
+    if recipe.export.photos is None:
+        return data.train.paths(data.root)
+    return [Path(file) for file in find_images([str(recipe.table(recipe.export.photos))]).files]
+
+
+def write_exports(
+    model: Path, places: Sequence[Place], photos: Sequence[Path], data: TrainingData
+) -> list[Path]:
+    """Writes the exports of a model, and gives their files.
+
+    Raises:
+        ModelError: an export scores otherwise than its model does, or moves the SRCC on the
+            validation split.
+    """
+
+    def srcc(candidate: QualityModel | Runtime) -> float:
+        assert data.validation is not None
+        evaluation, _ = evaluate_model(
+            candidate, data.validation, data.root, n_boot=0, metrics=("srcc",)
+        )
+        return evaluation.value("whole", "srcc")
+
+    files = []
+    for target, precision, folder in places:
+        folder.parent.mkdir(exist_ok=True)
+        check = precision == "int8" and data.validation is not None
+        export(
+            load_model(model),
+            folder,
+            target,
+            precision=precision,
+            photos=[str(photo) for photo in photos],
+            rated=srcc if check else None,
+        )
+        files += sorted(folder.iterdir())
+    return files
+
+
+def write_page(config: CardConfig, model: Path, page: Path) -> None:
+    """Writes the card of a model as a page.
+
+    Raises:
+        TableError: results that cannot be read, or lack their columns.
+    """
+    text = card_page(
+        load_card(model),
+        degradation=config.degradation,
+        size_and_frame=config.size_and_frame,
+        speed=config.speed,
+        beside=page.parent,
+    )
+    write_whole(text, page)

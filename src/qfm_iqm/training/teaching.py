@@ -1,0 +1,253 @@
+"""Teachers and what they say: the stages of a pipeline before the training.
+
+Tables of pseudo-labels lie in `pseudo_labels/`, unrated images scored as a whole in
+`expansion.csv`. Unrated images that repeat a held-out one are looked for before any teacher is
+trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from qfm_iqm.distill.pseudo_labels import tokens_beside, write_pseudo_labels
+from qfm_iqm.distill.teacher import PseudoLabelConfig
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.model.folder import load_card, load_model
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.training.building import build_model, check_memory, freeze, open_feature_cache
+from qfm_iqm.training.data import TrainingData, UnratedImage, load_data
+from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool, without_leaks
+from qfm_iqm.training.recipe import Recipe, Teacher
+from qfm_iqm.training.recipe_schema import DistillationConfig, PseudoLabelTable
+from qfm_iqm.training.reporting import Reporter
+from qfm_iqm.training.stages import Stages, text_hash
+
+BASELINE = "baseline"  # the teacher that `[distillation]` trains where it names none
+
+
+def teachers_of(recipe: Recipe) -> dict[str, Teacher]:
+    """A recipe's teachers, and the one that `[distillation]` names or trains."""
+    config = recipe.distillation
+    teachers = dict(recipe.teachers)
+    if config.unlabelled is not None and (config.teacher or BASELINE) not in teachers:
+        if config.teacher is not None:
+            teachers[config.teacher] = Teacher(model=config.teacher)
+        else:
+            teachers[BASELINE] = Teacher(recipe=baseline_recipe(recipe))
+    return teachers
+
+
+def baseline_recipe(recipe: Recipe) -> Recipe:
+    """The same network on the same images and labels, as a plain baseline."""
+    files = tuple(
+        name for name in recipe.data.pseudo_labels if str(name) not in recipe.pseudo_labels
+    )
+    return recipe.without_finishing().model_copy(
+        update={
+            "distillation": DistillationConfig(),
+            "method": recipe.method.model_copy(update={"kind": "baseline"}),
+            "model": recipe.model.model_copy(
+                update={"name": f"{recipe.model.name}-teacher", "packed": False, "folder": None}
+            ),
+            "data": recipe.data.model_copy(update={"pseudo_labels": files}),
+            "teachers": {},
+            "pseudo_labels": {},
+            "nss": None,
+        }
+    )
+
+
+def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> None:
+    """Refuses a teacher of other units, or one that has learned from held-out images.
+
+    Raises:
+        RecipeError: says what does not fit.
+        ModelError: there is no such model.
+    """
+    card = load_card(model)
+    if card.label != recipe.data.label:
+        raise RecipeError(
+            f"The teacher {name} scores in {card.label!r}, and the labels are "
+            f"{recipe.data.label!r}: a teacher must speak the units of the labels."
+        )
+    learned = card.training
+    same_data = learned.get("data") == recipe.data.name
+    if same_data and learned.get("split_sha256") != data.split.sha256:
+        raise RecipeError(
+            f"The teacher {name} was trained on another split of the same data: it has learned "
+            "from images that this run is evaluated on."
+        )
+    if recipe.distillation.per_step and card.network.crop != recipe.network.crop:
+        raise RecipeError(
+            f"distillation.per_step needs a teacher of crops of {recipe.network.crop} pixels, and "
+            f"{name} takes {card.network.crop}."
+        )
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """Where a recipe's networks compute."""
+    if recipe.train.device == "cpu":
+        return torch.device("cpu")
+    device: torch.device = PartialState().device
+    return device
+
+
+def checked_data(recipe: Recipe) -> TrainingData:
+    """The rated images of a recipe; refuses what can be refused before hours of teaching.
+
+    Raises:
+        QFMError: images, labels, network or teachers that do not fit.
+    """
+    without = {
+        "data": recipe.data.model_copy(update={"pseudo_labels": (), "human_labels": True}),
+        "method": recipe.method.model_copy(update={"w_tokens": 0.0}),
+    }
+    plain = recipe.model_copy(update=without)
+    data = load_data(plain)
+    if teachers := teachers_of(recipe):
+        torch.manual_seed(recipe.train.seed)
+        model = build_model(plain, data)
+        check_memory(plain, model.network, device_of(recipe))
+        for name, teacher in teachers.items():
+            if teacher.model is not None:
+                check_teacher(name, teacher.model, recipe, data)
+    return data
+
+
+class TeacherScores:
+    """Has a recipe's teachers score images.
+
+    Args:
+        recipe: of the run.
+        data: of the run; nothing is learned from its held-out images.
+        out: folder of the run.
+        stages: the run's record.
+        reporter: shows progress.
+    """
+
+    def __init__(
+        self, recipe: Recipe, data: TrainingData, out: Path, stages: Stages, reporter: Reporter
+    ) -> None:
+        self.recipe, self.data, self.out = recipe, data, out
+        self.stages, self.reporter = stages, reporter
+        self.first = PartialState().is_main_process
+        self._leak_free: dict[str, UnlabelledPool] = {}
+
+    def look_for_leaks(self) -> None:
+        """Refuses unrated images that leak, before hours of teaching.
+
+        Raises:
+            TableError: there are leaks, and they are refused.
+        """
+        for name, table in self.recipe.pseudo_labels.items():
+            if self.first and not self._file(name).is_file():
+                self._without_leaks(name, table, self._pool(table))
+
+    def score_crops(self, name: str, teachers: Mapping[str, str]) -> Path:
+        """A table of crops that teachers score; made if it is not there.
+
+        Args:
+            name: of the recipe's section.
+            teachers: their models by name.
+        """
+        table, file, stage = self.recipe.pseudo_labels[name], self._file(name), _stage(name)
+        models, pool = [teachers[teacher] for teacher in table.teachers], self._pool(table)
+        held_out = [(held.names, held.contents) for held in self.data.held_out.values()]
+        state = self.stages.begin(
+            stage,
+            lambda: {
+                **{
+                    f"teacher {teacher}": load_card(model).weights_sha256
+                    for teacher, model in zip(table.teachers, models, strict=True)
+                },
+                "request": text_hash(table.model_dump_json()),
+                "images": pool.hash(),
+                "held-out images": text_hash(repr(held_out)),
+            },
+        )
+        if state == "done":
+            return file
+        if self.first:
+            pool = self._without_leaks(name, table, pool)
+            device = device_of(self.recipe)
+            write_pseudo_labels(
+                [load_model(model).to(device) for model in models],
+                list(zip(pool.names, pool.contents, pool.paths, strict=True)),
+                PseudoLabelConfig(
+                    extra_crops=table.extra_crops,
+                    degradation_sequences=table.degradation_sequences,
+                    drop=table.drop,
+                    seed=table.seed,
+                    grid=table.tokens,
+                ),
+                file,
+                self.reporter.scoring,
+                workers=self.recipe.train.workers,
+            )
+        self.stages.end(stage, [file, *([tokens_beside(file)] if table.tokens else [])])
+        return file
+
+    def score_images(self, pool: UnlabelledPool, teacher: QualityModel) -> list[UnratedImage]:
+        """Unrated images with a teacher's scores (`[distillation]`)."""
+        recipe, file = self.recipe, self.out / "expansion.csv"
+        cache, source = None, None
+        frozen = recipe.train.feature_cache is not None
+        if frozen and teacher.card.network.backbone == recipe.backbone.name:
+            freeze(teacher.network, recipe)
+            cache = open_feature_cache(teacher, recipe)
+            assert cache is not None
+            source = cache.covering
+        state = self.stages.begin(
+            "expansion",
+            lambda: {"teacher": teacher.card.weights_sha256, "images": pool.hash()},
+        )
+        if state == "new" and self.first:
+            file.unlink(missing_ok=True)
+        device = "cpu" if recipe.train.device == "cpu" else None
+        with PartialState().main_process_first():
+            if cache is not None:
+                cache.fill([], pool.paths, self.reporter.scoring, lenient=True)
+            unrated = expand(pool, teacher, file, self.reporter, device=device, source=source)
+        if state != "done":
+            self.stages.end("expansion", [file])
+        return unrated
+
+    def _file(self, name: str) -> Path:
+        return self.out / "pseudo_labels" / f"{name}.csv"
+
+    def _pool(self, table: PseudoLabelTable) -> UnlabelledPool:
+        """The images of a table."""
+        train, root = self.data.train, self.data.root
+        if table.images == "train":
+            return UnlabelledPool(train.names, train.contents, tuple(train.paths(root)))
+        place = self.recipe.table(Path(table.images))
+        pool = find_pool(place, root)
+        if not place.is_dir():
+            return pool
+        # A table's names are relative to `data.root`, wherever the folder lies.
+        inside = place.resolve().is_relative_to(root.resolve())
+        files = [path.resolve() for path in pool.paths]
+        names = tuple(str(f.relative_to(root.resolve()) if inside else f) for f in files)
+        return UnlabelledPool(names, names, pool.paths)
+
+    def _without_leaks(
+        self, name: str, table: PseudoLabelTable, pool: UnlabelledPool
+    ) -> UnlabelledPool:
+        """A table's images without those that leak; looked for once."""
+        self._file(name).parent.mkdir(parents=True, exist_ok=True)
+        if table.images == "train":
+            return pool
+        if name not in self._leak_free:
+            listed = self._file(name).with_suffix(".leaks.csv")
+            self._leak_free[name] = without_leaks(
+                pool, self.data, listed, self.reporter, drop=table.leaks == "drop"
+            )
+        return self._leak_free[name]
+
+
+def _stage(name: str) -> str:
+    return f"pseudo_labels/{name}"

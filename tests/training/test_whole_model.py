@@ -1,0 +1,310 @@
+"""One recipe, one whole model: killed in any stage it ends alike; a change redoes its heirs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
+from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.model.folder import load_model
+from qfm_iqm.scoring.runtimes.load import load_runtime
+from qfm_iqm.training import pipeline
+from qfm_iqm.training.recipe_file import read_recipe
+from qfm_iqm.training.reporting import Reporter
+
+SILENT = Reporter(None)
+
+# `qfm train` that kills itself when a stage has begun, or, with a third word, when it is done.
+KILLED = """
+import os, signal, sys
+from qfm_iqm.cli.main import main
+from qfm_iqm.training.stages import Stages
+
+stage, moment = sys.argv[1:3]
+del sys.argv[1:3]
+begin, end = Stages.begin, Stages.end
+
+def beginning(self, name, inputs):
+    state = begin(self, name, inputs)
+    if (name, moment) == (stage, "begins"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return state
+
+def ending(self, name, outputs):
+    if (name, moment) == (stage, "ends"):  # its files are there, and not in the record
+        os.kill(os.getpid(), signal.SIGKILL)
+    end(self, name, outputs)
+
+Stages.begin, Stages.end = beginning, ending
+main()
+"""
+
+STAGES = [
+    "teachers/first", "teachers/second", "pseudo_labels/both", "pseudo_labels/train", "training",
+    "network", "test", "reference", "export", "card",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(rated_set, unrated_folder, tmp_path_factory):
+    """The rated set, a folder of unrated photos in it, and 100 small photos for the reference."""
+    root = shutil.copytree(rated_set, tmp_path_factory.mktemp("photos") / "root")
+    shutil.copytree(unrated_folder, root / "unrated")
+    draw = np.random.default_rng(3)
+    lines = ["name,mos"]
+    for number in range(100):
+        cells = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(cells).resize((40, 40), Image.Resampling.BICUBIC)
+        image.save(root / f"reference{number:03d}.png")
+        lines.append(f"reference{number:03d}.png,{draw.uniform(20, 80):.2f}")
+    (root / "reference.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
+    """A recipe file of a whole model: two teachers, two tables, NSS branch, all that follows."""
+    content = recipe_content(
+        data__root=str(photos),
+        data__pseudo_labels=["both", "train"],
+        method__w_tokens=0.5,
+        method__kind="qfm",
+        train__epochs=1,
+        train__crops_per_image=1,
+    )
+    path = write_recipe(content, tmp_path_factory.mktemp("recipes") / "whole.toml")
+    with path.open("a") as file:
+        file.write(
+            """
+            [teachers.first]
+            set = { method.w_tokens = 0.0 }
+            [teachers.second.set]
+            method = { kind = "baseline", w_tokens = 0.0 }
+            train.seed = 5
+            [pseudo_labels.both]
+            teachers = ["first", "second"]
+            images = "unrated"
+            extra_crops = 1
+            [pseudo_labels.train]
+            teachers = ["first"]
+            extra_crops = 0
+            degradation_sequences = 1
+            tokens = 2
+            [nss]
+            pseudo_labels = ["train"]
+            centres = 16
+            [reference]
+            labels = "reference.csv"
+            level = 0.8
+            [export]
+            onnx = ["fp32"]
+            [card]
+            """
+        )
+    return path
+
+
+def process(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=900,
+        check=False,
+    )
+
+
+def record(out):
+    return json.loads((out / "stages.json").read_text())["stages"]
+
+
+def model_files(out):
+    """The finished model, but for what the export says of itself."""
+    names = ("model/model.safetensors", "model/card.json", "model/onnx/model.onnx", "results.csv")
+    return {name: (out / name).read_bytes() for name in (*names, "test.csv", "card.md")}
+
+
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    """An undisturbed build, as a process of its own."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = process("-m", "qfm_iqm", "train", recipe, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_record_names_every_stage_with_hashes(whole):
+    stages = record(whole)
+    assert list(stages) == STAGES
+    for name, stage in stages.items():
+        hashes = [*stage["inputs"].values(), *stage["outputs"].values()]
+        assert stage["outputs"], name
+        assert all(len(text) == 64 for text in hashes if text != "random"), name
+    training = stages["training"]["inputs"]
+    outputs = stages["pseudo_labels/both"]["outputs"]
+    assert training["both"] == outputs["pseudo_labels/both.csv"]
+    assert set(record(whole / "teachers" / "first")) == {"training", "test"}
+
+
+def test_the_finished_model_is_whole(whole, photos):
+    model = load_model(whole / "model")
+    card = model.card
+    assert card.network.statistics == 16
+    assert card.reference_statistics.population == "reference.csv"
+    assert card.reference_statistics.interval.level == 0.8
+    assert {row.data for row in card.results} == {"noisy scenes (test split)"}
+    assert card.training["nss_branch"]["images"] == 24
+    told = card.training["recipe"]
+    assert told["teachers"]["second"]["method"]["kind"] == "baseline"
+    assert str(photos) not in json.dumps(told)
+    runtime = load_runtime(whole / "model")  # on a CPU the export that lies within
+    assert runtime.name == "onnx"
+    assert (whole / "card.md").read_text("utf-8").startswith("# whole\n")
+    # Teachers never saw the test split.
+    for name in ("first", "second"):
+        teacher = load_model(whole / "teachers" / name / "model").card
+        assert {row.data for row in teacher.results} == {"noisy scenes (validation split)"}
+        assert teacher.training["split_sha256"] == card.training["split_sha256"]
+
+
+def test_a_pseudo_label_is_the_mean_of_the_teachers(whole, photos):
+    made = read_pseudo_labels(whole / "pseudo_labels" / "both.csv")
+    teachers = [load_model(whole / "teachers" / name / "model") for name in ("first", "second")]
+    assert made.teachers == tuple(teacher.card.weights_sha256 for teacher in teachers)
+    names = {row.name for row in made.rows}
+    assert len(names) == 20
+    # An image of one crop's width: the covering crops' mean is what a teacher says of the image.
+    name = min(names)
+    clean = [row.score for row in made.rows if row.name == name]
+    each = [teacher.network.scale.mean.item() for teacher in teachers]
+    assert np.isfinite(clean).all()
+    assert each[0] == pytest.approx(each[1])
+
+
+@pytest.mark.parametrize(
+    ("stage", "moment"),
+    [
+        ("pseudo_labels/train", "begins"),
+        ("training", "ends"),
+        ("test", "ends"),
+        ("reference", "ends"),
+        ("export", "ends"),
+    ],
+)
+def test_killed_in_any_stage_it_ends_with_the_same_model(whole, recipe, tmp_path, stage, moment):
+    """What the killed run had done is copied from the whole one: the record up to that stage."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    kept = record(out)
+    done = STAGES[: STAGES.index(stage)]
+    content = {"format": 1, "stages": {name: kept[name] for name in done}}
+    (out / "stages.json").write_text(json.dumps(content))
+    killed = process("-c", KILLED, stage, moment, "train", recipe, "--out", out, "--resume")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "outputs" not in record(out)[stage]
+    pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
+    assert model_files(out) == model_files(whole)
+    assert record(out) == kept
+
+
+def test_a_finished_build_is_not_done_again(whole, recipe, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    done = pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
+    assert done.evaluation.value("whole", "srcc") is not None
+    changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert changed <= {"recipe.json", "split.txt", "stages.json"}
+    with pytest.raises(RecipeError, match="holds a run already: go on with --resume"):
+        pipeline.run(read_recipe(recipe), out, resume=False, reporter=SILENT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "redone"),
+    [
+        (["reference.level=0.9"], {"reference", "export", "card"}),
+        (["nss.weight=0.3"], {"network", "test", "reference", "export", "card"}),
+        (["pseudo_labels.both.extra_crops=2"], {"pseudo_labels/both", *STAGES[4:]}),
+        (["teachers.second.set.train.seed=6"],
+         {"teachers/second", "pseudo_labels/both", *STAGES[4:]}),
+        (["card.page=PAGE"], {"card"}),
+    ],
+)  # fmt: skip
+def test_a_change_redoes_just_what_depends_on_it(whole, recipe, tmp_path, changes, redone):
+    out = shutil.copytree(whole, tmp_path / "run")
+    changes = [change.replace("PAGE", str(tmp_path / "page.md")) for change in changes]
+    before = record(out)
+    pipeline.run(read_recipe(recipe, changes), out, resume=True, reporter=SILENT)
+    after = record(out)
+    assert {name for name in after if after[name]["inputs"] != before[name]["inputs"]} == redone
+    assert set(after) == set(before)
+
+
+def test_a_damaged_table_is_made_again(whole, recipe, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    with (out / "pseudo_labels" / "both.csv").open("a") as file:
+        file.write("more\n")
+    pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
+    assert model_files(out) == model_files(whole)
+
+
+def test_a_changed_label_trains_anew(whole, recipe, photos, tmp_path):
+    root = shutil.copytree(photos, tmp_path / "photos")
+    out = shutil.copytree(whole, tmp_path / "run")
+    table = root / "labelled.csv"
+    lines = table.read_text().splitlines()
+    name = load_model(out / "model") and json.dumps(str(root))
+    row = next(i for i, line in enumerate(lines) if line.startswith(_train_name(out)))
+    cells = lines[row].split(",")
+    cells[1] = f"{float(cells[1]) + 1:.3f}"
+    lines[row] = ",".join(cells)
+    table.write_text("\n".join(lines) + "\n")
+    pipeline.run(read_recipe(recipe, [f"data.root={name}"]), out, resume=True, reporter=SILENT)
+    assert (
+        model_files(out)["model/model.safetensors"] != model_files(whole)["model/model.safetensors"]
+    )
+
+
+def _train_name(out):
+    lines = (out / "split.txt").read_text().splitlines()
+    return next(line.split("\t")[1] for line in lines if line.startswith("train\t"))
+
+
+def test_a_pool_that_leaks_is_refused_before_any_teacher(recipe, photos, whole, tmp_path):
+    pool = tmp_path / "pool.csv"
+    lines = (whole / "split.txt").read_text().splitlines()
+    held = next(line.split("\t")[1] for line in lines if line.startswith("test\t"))
+    pool.write_text(f"name\n{held}\n")
+    changes = [f"pseudo_labels.both.images={pool}"]
+    with pytest.raises(TableError, match="take them out of the pool"):
+        pipeline.run(read_recipe(recipe, changes), tmp_path / "run", resume=False, reporter=SILENT)
+    assert not (tmp_path / "run" / "teachers").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("data.pseudo_labels=['train']", "nothing uses pseudo_labels.both: leave it out"),
+        ("pseudo_labels.both.teachers=['first']", "nothing uses teachers.second"),
+        ("pseudo_labels.both.teachers=['first', 'second', 'third']", "no section [teachers.third]"),
+        ("pseudo_labels.both.images=gone", "there is no gone"),
+        ("data.reference=0.2", "needs either data.reference or reference.labels"),
+        ("reference.labels=gone.csv", "reference.labels: there is no file gone.csv"),
+        ("model.packed=true", "model.packed needs backbone.tune = 'adapters'"),
+        ("export.photos=unrated", "export.photos has no effect without int8"),
+        ("card.speed=gone.csv", "card.speed: there is no file gone.csv"),
+        ("teachers.first.epochs=3", "unknown key 'teachers.first.epochs'"),
+        ("teachers.first.set.train.epoch=3", "unknown key 'teachers.first.recipe.train.epoch'"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(recipe, change, sentence):
+    with pytest.raises(RecipeError) as refused:
+        read_recipe(recipe, [change])
+    assert sentence in str(refused.value)
