@@ -201,7 +201,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
     assert rows_of(out / "figures.csv") == figures
 
 
-def test_a_run_that_selects_nothing_gives_no_honest_figure(recipe_file, tmp_path):
+def test_a_run_that_selects_nothing_gives_no_validation_selected_figure(recipe_file, tmp_path):
     changes = ["data.validation=0", "train.epochs=1"]
     with pytest.raises(RecipeError, match="only protocol = 'test-selected' does without"):
         plan_benchmark(
