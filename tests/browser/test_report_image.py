@@ -25,8 +25,10 @@ def test_one_image_by_keyboard_alone(report, check_accessibility):
     report.keyboard.press("Enter")
     dialog = report.get_by_role("dialog")
     assert dialog.locator(".big").inner_text() == "12.0"
-    for fact in ("2 of 12", "50 of 100", "1.0 to 9.0", "100 × 80 px", "one/"):
-        assert fact in dialog.inner_text()
+    facts = dict(zip(*(dialog.locator(tag).all_inner_texts() for tag in ("dt", "dd")), strict=True))
+    assert facts["Rank, worst first"] == "2 of 12" and facts["Folder"] == "one/"
+    assert (facts["Width"], facts["Height"], facts["Percentile"]) == ("100", "80", "50.0")
+    assert (facts["MOS low"], facts["MOS high"]) == ("1.0", "9.0")
     photo = dialog.locator(".stage img")
     assert photo.get_attribute("src").startswith("one/photo_01")  # the photo itself, from disk
     assert photo.evaluate("image => image.complete && image.naturalWidth > 0")
