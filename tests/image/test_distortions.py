@@ -1,4 +1,4 @@
-"""Each degradation against another implementation: scipy's, scikit-image's, imagecodecs', numpy's."""
+"""Each degradation against another implementation: of scipy, scikit-image, imagecodecs, numpy."""
 
 import colorsys
 import io
@@ -304,7 +304,7 @@ def test_each_level_is_further_from_the_image_than_the_one_before(kind):
     ("color quantization", 1), ("quantization", 300), ("gaussian blur", float("nan")),
 ])  # fmt: skip
 def test_strengths_out_of_range_are_refused(kind, strength):
-    with pytest.raises(ValueError, match="strength|share"):
+    with pytest.raises(ValueError, match=r"strength|share"):
         distort(natural(8, 8), kind, strength)
 
 

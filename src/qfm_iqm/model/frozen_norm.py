@@ -1,0 +1,68 @@
+"""Convolutions with the batch norm behind them frozen and folded in.
+
+A network that is fine-tuned on small batches keeps the statistics of its pretraining. A batch norm
+in evaluation mode is a fixed affine map, so it joins the convolution before it: the same function,
+a third less time in training. Its scale stays a constant factor of the weights, so that an
+optimizer takes the same steps as with the norm.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qfm_iqm.errors import ModelError
+
+
+class FrozenNormConv(nn.Module):
+    """A convolution and a batch norm in evaluation mode, as one.
+
+    Args:
+        conv: the convolution.
+        norm: the batch norm that takes what it gives.
+
+    Attributes:
+        weight: of the convolution; trained.
+        bias: what the norm adds; trained.
+        scale: (C, 1, 1, 1), what the norm multiplies with; constant.
+    """
+
+    scale: Tensor
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+        self.weight = nn.Parameter(conv.weight.detach().clone())
+        own = 0 if conv.bias is None else conv.bias.detach()
+        self.bias = nn.Parameter(norm.bias.detach() + (own - norm.running_mean) * scale)
+        self.register_buffer("scale", scale[:, None, None, None].clone())
+        self.options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Convolves (B, C, H, W)."""
+        return functional.conv2d(x_BCHW, self.weight * self.scale, self.bias, *self.options)
+
+
+def freeze_norms(network: nn.Module) -> None:
+    """Replaces each convolution and the batch norm after it, anywhere in a network.
+
+    Raises:
+        ModelError: a batch norm stands elsewhere.
+    """
+    for parent in list(network.modules()):
+        for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+            # Not its heirs: timm's `Conv2dSame` pads in a way of its own.
+            if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, FrozenNormConv(conv, norm))
+                # timm's norms hold the activation that follows.
+                setattr(parent, norm_name, getattr(norm, "act", nn.Identity()))
+    left = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    if left:
+        raise ModelError(
+            f"The batch norm '{left[0]}' does not follow a plain convolution: it cannot be folded."
+        )
