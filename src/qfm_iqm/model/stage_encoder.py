@@ -1,0 +1,131 @@
+"""Encoder of whole photos: a convolutional backbone whose last two stages give the tokens.
+
+Fully convolutional: photos of any size from 32 pixels a side on, in one pass. The last stage knows
+what a photo shows, the one before it still sees what was done to it. The class token is made of the
+mean and the deviation of each channel of both stages: how much of what is in a photo, and how evenly.
+
+Batch norms are folded into the convolutions before them and stay as pretraining left them
+(`model.frozen_norm`).
+
+Shapes: B photos, C channels, h and w places of a stage's map, N patch tokens of all stages, D token
+width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from qfm_iqm.errors import ModelError
+from qfm_iqm.model.frozen_norm import freeze_norms
+
+STAGES = 2  # the last so many
+LEAST_SIDE = 32  # pixels: the last stage's map has one place
+_EPSILON = 1e-5  # of variances: a flat photo has none, and its root no gradient
+
+
+class StageEncoder(nn.Module):
+    """A timm backbone of convolutions, from photos in [0, 1] to tokens of its last two stages.
+
+    Args:
+        backbone: timm's name.
+        mean: of each color, that is subtracted.
+        std: of each color, that is divided by.
+        width: D, to which each stage's features are projected.
+        state: the backbone's pretrained weights in timm's key names; None leaves it random. What
+            stands behind the last stage may be there, and is not used.
+
+    Attributes:
+        width: D.
+
+    Raises:
+        ModelError: an unknown backbone, one without stages or with norms that cannot be folded, or
+            weights that do not fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        width: int,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.backbone: Any = _create(backbone, state)
+        channels = [info["num_chs"] for info in self.backbone.feature_info[-STAGES:]]
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
+        self.norms = nn.ModuleList([nn.LayerNorm(count) for count in channels])
+        self.projections = nn.ModuleList([nn.Linear(count, width) for count in channels])
+        self.class_norm = nn.LayerNorm(2 * sum(channels))
+        self.class_projection = nn.Linear(2 * sum(channels), width)
+
+    def forward(self, photos_BCHW: Tensor) -> Tensor:
+        """Encodes photos (B, 3, H, W) in [0, 1].
+
+        Returns:
+            Tokens (B, 1 + N, D): the class token, then those of each stage, row by row.
+        """
+        return self.tokens(self.stages(photos_BCHW))
+
+    def stages(self, photos_BCHW: Tensor) -> list[Tensor]:
+        """The maps (B, C, h, w) of the last two stages."""
+        normalized_BCHW = (photos_BCHW - self.mean) / self.std
+        maps: list[Tensor] = self.backbone.forward_intermediates(
+            normalized_BCHW.contiguous(memory_format=torch.channels_last),
+            indices=STAGES,
+            intermediates_only=True,
+        )
+        return maps
+
+    def tokens(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C, h, w) of the stages, or equal parts of them, to tokens (B, 1 + N, D)."""
+        features = [stage_BChw.flatten(2).transpose(1, 2) for stage_BChw in maps]
+        statistics = [part for features_BNC in features for part in _statistics(features_BNC)]
+        class_BD = self.class_projection(self.class_norm(torch.cat(statistics, 1)))
+        patches = [
+            project(norm(features_BNC))
+            for project, norm, features_BNC in zip(
+                self.projections, self.norms, features, strict=True
+            )
+        ]
+        return torch.cat([class_BD[:, None], *patches], 1)
+
+
+def _statistics(features_BNC: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (B, C) of each channel."""
+    variance_BC = features_BNC.var(1, unbiased=False)
+    return features_BNC.mean(1), torch.sqrt(variance_BC + _EPSILON)
+
+
+def _create(name: str, state: Mapping[str, Tensor] | None) -> Any:
+    """The backbone up to its last stage, with its norms folded."""
+    try:
+        backbone: Any = timm.create_model(name, num_classes=0)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"Backbone '{name}' is not known to timm {timm.__version__}.") from error
+    if not hasattr(backbone, "forward_intermediates") or not hasattr(backbone, "feature_info"):
+        raise ModelError(f"Backbone '{name}' tells no stages of itself in timm {timm.__version__}.")
+    backbone.prune_intermediate_layers(STAGES, prune_norm=True, prune_head=True)
+    if state is not None:
+        own = backbone.state_dict()
+        lacking = sorted(set(own) - set(state))
+        if lacking:
+            raise ModelError(f"The weights lack {lacking[0]}: they are not those of '{name}'.")
+        try:
+            backbone.load_state_dict({key: state[key] for key in own})
+        except RuntimeError as error:
+            raise ModelError(f"The weights do not fit '{name}'.") from error
+    backbone.eval()
+    freeze_norms(backbone)
+    return backbone.to(memory_format=torch.channels_last)
