@@ -32,7 +32,8 @@ import torch
 
 from qfm_iqm import Scorer, load_runtime, read_image
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.distortions import LEVELS
+from qfm_iqm.image.preprocess_torch import distort_tensor
 from qfm_iqm.metrics.degradation import curve_of, detection, level_order
 from qfm_iqm.model.folder import load_card
 from qfm_iqm.report.degradation_figure import draw_degradation
@@ -66,7 +67,7 @@ def main() -> None:
     ) as pool:
         for photos, paths in sets.items():
             measured = list(pool.map(measure, [arguments.model] * len(paths), paths))
-            curves[photos] = {kind: curve_of([x[kind] for x in measured]) for kind in DISTORTIONS}
+            curves[photos] = {kind: curve_of([x[kind] for x in measured]) for kind in LEVELS}
             figures += list(evaluate_model(photos, measured))
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -107,8 +108,8 @@ def measure(model: str, path: Path) -> dict[str, list[float]]:
     moved = [move(image) for move in SHIFTS.values()]
     clean, *others = scorer.score_batch([image, *moved]).tolist()
     scores = {name: [clean, other] for name, other in zip(SHIFTS, others, strict=True)}
-    for kind in DISTORTIONS:
-        degraded = [distort(image, kind, level) for level in range(1, 6)]
+    for kind in LEVELS:
+        degraded = [distort_tensor(image, kind, level) for level in range(1, 6)]
         scores[kind] = [clean, *scorer.score_batch(degraded).tolist()]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(scores), "utf-8")
@@ -120,7 +121,7 @@ def evaluate_model(
 ) -> Iterator[tuple[str, int, str, str, float]]:
     """L-test, D-test and moves of one set of photos."""
     n, pooled = len(measured), []
-    for kind in DISTORTIONS:
+    for kind in LEVELS:
         scores = np.array([one[kind] for one in measured])
         pooled.append(scores)
         yield name, n, kind, "L-test, levels 1 to 5", level_order(scores[:, 1:])
@@ -131,7 +132,7 @@ def evaluate_model(
     everything = np.concatenate(pooled)
     yield name, n, "all", "L-test, levels 1 to 5", level_order(everything[:, 1:])
     yield name, n, "all", "L-test, clean to 5", level_order(everything)
-    clean = np.array([one["blur"][0] for one in measured])
+    clean = np.array([one["gaussian blur"][0] for one in measured])
     area, balanced = detection(clean, everything[:, 1:].ravel())
     yield name, n, "all", "D-test, area under ROC", area
     yield name, n, "all", "D-test, best threshold", balanced

@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from qfm_iqm.image.decode import read_image
-from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.distortions import LEVELS
+from qfm_iqm.image.preprocess_torch import distort_tensor
 
 # From 0 (nothing is left) to 100 (the photo itself). MDSI is a distance, 0 for equal photos, and
 # seldom passes 0.5 (Ziaei Nafchi et al., 2016).
@@ -47,9 +48,9 @@ def write_set(photos: list[Path], out: Path, metric: str) -> Path:
     rows = []
     for number, photo in enumerate(photos):
         pristine_CHW = read_image(photo)
-        for kind in DISTORTIONS:
+        for kind in LEVELS:
             for level in range(1, 6):
-                degraded_CHW = distort(pristine_CHW, kind, level, seed=number)
+                degraded_CHW = distort_tensor(pristine_CHW, kind, level, seed=number)
                 pixels_CHW = degraded_CHW.mul(255).round().to(torch.uint8)
                 name = f"images/{photo.stem}.{kind}.{level}.png"
                 Image.fromarray(np.ascontiguousarray(pixels_CHW.permute(1, 2, 0))).save(out / name)

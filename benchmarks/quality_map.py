@@ -32,9 +32,9 @@ import torch
 from torch import Tensor
 
 from qfm_iqm import load_model, read_image
-from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.distortions import LEVELS
 from qfm_iqm.image.preprocess import grid_positions
-from qfm_iqm.image.preprocess_torch import resize_and_pad
+from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
 from qfm_iqm.model.decoder import AttentionPanelDecoder
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
@@ -93,9 +93,9 @@ def trials(
     for number, path in enumerate(paths):
         image = read_image(path)
         clean = {way: quadrants(one) for way, one in maps(model, image, ways)}
-        for place, kind in enumerate(DISTORTIONS):
+        for place, kind in enumerate(LEVELS):
             bad = (number + place) % 4
-            degraded = with_bad_quadrant(image, distort(image, kind, level), bad)
+            degraded = with_bad_quadrant(image, distort_tensor(image, kind, level), bad)
             for way, one in maps(model, degraded, ways):
                 means = quadrants(one)
                 dropped = int(np.argmin(means - clean[way])) == bad

@@ -25,8 +25,8 @@ from drawn import KINDS
 from qfm_iqm import load_model, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.evaluate import recorded_split
-from qfm_iqm.image.distortions import DISTORTIONS, distort
-from qfm_iqm.image.preprocess_torch import resize_and_pad
+from qfm_iqm.image.distortions import LEVELS
+from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
 from qfm_iqm.metrics.calibration import coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
@@ -89,8 +89,8 @@ def on_kodak(model: QualityModel, folder: Path) -> Iterator[Row]:
     """The same of real photos of another source, and of these degraded."""
     photos = [read_image(path) for path in sorted(folder.glob("*.png"))]
     yield "Kodak", "out_of_distribution", len(photos), share_out_of_distribution(model, photos)
-    for kind in DISTORTIONS:
-        degraded = (distort(photo, kind, 3) for photo in photos)
+    for kind in LEVELS:
+        degraded = (distort_tensor(photo, kind, 3) for photo in photos)
         yield (
             f"Kodak, {kind} 3",
             "out_of_distribution",

@@ -31,13 +31,12 @@ from torch import Tensor
 
 from photos import PHOTOS, RESULTS
 from qfm_iqm import Scorer, load_runtime, read_image
-from qfm_iqm.image.distortions import distort
 
 SIZES = {"half": 2, "quarter": 4, "eighth": 8}
 FILTERS = {"area": Image.Resampling.BOX, "Lanczos": Image.Resampling.LANCZOS}
 COLOURS = {"white": "#ffffff", "black": "#000000", "grey": "#808080"}
 WIDTHS = (3, 6, 12)  # % of the shorter side
-WEAK = {"": None, "blur": ("blur", 4), "jpeg": ("jpeg", 4), "noise": ("noise", 4)}
+WEAK = {"": None, "blur": ("gaussian blur", 4), "jpeg": ("jpeg", 4), "noise": ("white noise", 4)}
 BOUND = {"size": 2.0, "frame": 3.0}  # points of 100 by which a copy may be above its photo
 
 
@@ -89,7 +88,7 @@ def measure(scorer: Scorer, path: Path) -> Iterator[tuple[str, dict[str, float]]
     """
     photo = read_image(path)
     for degraded, how in WEAK.items():
-        image = as_image(photo if how is None else distort(photo, *how))
+        image = as_image(photo if how is None else distort_tensor(photo, *how))
         copies = frames(image) if degraded else smaller(image) | frames(image)
         pixels = [as_tensor(copy) for copy in (image, *copies.values())]
         original, *scores = scorer.score_batch(pixels).tolist()

@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from qfm_iqm import read_image
-from qfm_iqm.image.distortions import distort
+from qfm_iqm.image.preprocess_torch import distort_tensor
 
 OUT = Path(__file__).parent / "images"
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
@@ -119,8 +119,8 @@ def write_photos(folder: Path) -> None:
     for photo in PHOTOS:
         image = read_image(source / photo)
         kinds = [("original", image)] + [
-            (f"{kind}", distort(image, kind, level))
-            for kind in ("blur", "jpeg", "noise")
+            (f"{kind}", distort_tensor(image, kind, level))
+            for kind in ("gaussian blur", "jpeg", "white noise")
             for level in (2, 4)
         ]
         for number, (kind, pixels) in enumerate(kinds):

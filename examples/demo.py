@@ -24,11 +24,12 @@ from rich.table import Table
 from torch import Tensor
 
 from qfm_iqm import load_model, read_image
-from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.distortions import LEVELS
+from qfm_iqm.image.preprocess_torch import distort_tensor
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
-KINDS = ("blur", "jpeg", "noise")
-LEVELS = (1, 3, 5)  # of the five of `qfm_iqm.image.distortions`: mild, middling, severe
+KINDS = ("gaussian blur", "jpeg", "white noise")
+SHOWN = (1, 3, 5)  # of the five of `qfm_iqm.image.distortions`: mild, middling, severe
 OUT = Path("demo-output")
 
 
@@ -42,8 +43,11 @@ def main() -> None:
         image = read_image(source / photo)
         save(image, OUT / Path(photo).stem / "clean.png")
         for kind in KINDS:
-            for level in LEVELS:
-                save(distort(image, kind, level), OUT / Path(photo).stem / f"{kind}-{level}.png")
+            for level in SHOWN:
+                save(
+                    distort_tensor(image, kind, level),
+                    OUT / Path(photo).stem / f"{kind}-{level}.png",
+                )
 
     scores_file = OUT / "scores.csv"
     command = [sys.executable, "-m", "qfm_iqm", "score", str(OUT), "--out", str(scores_file)]
@@ -62,13 +66,13 @@ def main() -> None:
         table.add_column(Path(photo).stem.removesuffix("_left"), justify="right")
     table.add_column("mean", justify="right", style="bold")
     rows = [("none", "", "clean")] + [
-        (kind, f"{DISTORTIONS[kind][level - 1]:g}", f"{kind}-{level}")
+        (kind, f"{LEVELS[kind][level - 1]:g}", f"{kind}-{level}")
         for kind in KINDS
-        for level in LEVELS
+        for level in SHOWN
     ]
     for kind, strength, stem in rows:
         values = [value[Path(photo).stem, stem] for photo in PHOTOS]
-        end = stem in {f"{kind}-{LEVELS[-1]}", "clean"}
+        end = stem in {f"{kind}-{SHOWN[-1]}", "clean"}
         table.add_row(
             kind, strength, *(f"{v:.1f}" for v in values), f"{mean(values):.1f}", end_section=end
         )

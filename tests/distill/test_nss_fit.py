@@ -61,7 +61,7 @@ def test_a_model_gets_one(tiny_model_folder, rated, photo_folder, tmp_path):
     first = rated.names[0]
     pseudo = [
         PseudoLabel(first, "a", 0, 0, "", 0, 60.0),
-        PseudoLabel(first, "a", 0, 0, "noise", 5, 20.0),
+        PseudoLabel(first, "a", 0, 0, "white noise", 5, 20.0),
     ]
     found = with_nss_branch(model, rated, photo_folder, pseudo=pseudo, centres=500)
     state, old = found.network.state_dict(), model.network.state_dict()

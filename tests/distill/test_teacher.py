@@ -14,8 +14,9 @@ from qfm_iqm.distill.teacher import (
     pseudo_label,
 )
 from qfm_iqm.errors import ImageError, TableError
-from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.distortions import LEVELS
 from qfm_iqm.image.preprocess import Preprocessing, grid_positions
+from qfm_iqm.image.preprocess_torch import distort_tensor
 from qfm_iqm.model.card import LabelUnits, ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
@@ -120,7 +121,7 @@ def test_a_chain_is_one_crop_at_rising_strength(teacher, photos, count):
         for image, without in zip(
             labels_of(teacher, photos, seed=seed, degradation_sequences=count), plain, strict=True
         ):
-            assert [label for label in image if not degraded(label)] == [
+            assert [label for label in image if not distort_tensor(label)] == [
                 replace(label, score=pytest.approx(label.score, abs=1e-4)) for label in without
             ]
             sequences = sequences_of(image)
@@ -145,7 +146,7 @@ def test_each_step_lowers_quality_by_at_least_drop(teacher, photos, drop):
                 label
                 for label in image
                 if (label.top, label.left) == (sequence[0].top, sequence[0].left)
-                and not degraded(label)
+                and not distort_tensor(label)
             )
             least = start.score
             for label in sequence:
@@ -174,24 +175,24 @@ def test_pixels_are_the_crop_degraded_as_said():
     window = image[:, 7:39, 11:43]
     plain = PseudoLabel("n.png", "c", 7, 11, "", 0, 1.0)
     assert torch.equal(plain.pixels(image, CROP), window)
-    for kind in DISTORTIONS:
+    for kind in LEVELS:
         found = replace(plain, distortion=kind, level=4).pixels(image, CROP)
         assert found.dtype == torch.uint8
-        if kind != "noise":
-            expected = distort(window / 255, kind, 4)
+        if kind != "white noise":
+            expected = distort_tensor(window / 255, kind, 4)
             assert (found / 255 - expected).abs().max() <= 0.5 / 255 + 1e-6
 
 
 def test_noise_is_a_crops_own_and_always_the_same():
     image = torch.full((3, 60, 60), 128, dtype=torch.uint8)
-    label = PseudoLabel("n.png", "c", 7, 11, "noise", 3, 1.0)
+    label = PseudoLabel("n.png", "c", 7, 11, "white noise", 3, 1.0)
     first = label.pixels(image, CROP)
     assert torch.equal(first, label.pixels(image, CROP))
     for other in (replace(label, top=8), replace(label, left=12), replace(label, name="m.png")):
         assert not torch.equal(first, other.pixels(image, CROP))
 
 
-@pytest.mark.parametrize("kind", ["", *DISTORTIONS])
+@pytest.mark.parametrize("kind", ["", *LEVELS])
 @pytest.mark.parametrize(("top", "left"), [(29, 0), (0, 19), (90, 90), (-1, 0), (0, -40)])
 def test_a_place_outside_is_an_image_error(kind, top, left):
     label = PseudoLabel("n.png", "c", top, left, kind, 1 if kind else 0, 1.0)

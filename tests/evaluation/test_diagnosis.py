@@ -14,8 +14,8 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, ModelError, QFMError, TableError
 from qfm_iqm.evaluation.diagnosis import DEGRADATIONS, diagnose, sample
 from qfm_iqm.image.decode import read_image
-from qfm_iqm.image.distortions import DISTORTIONS, distort
-from qfm_iqm.image.preprocess_torch import resize_and_pad
+from qfm_iqm.image.distortions import LEVELS
+from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
 from qfm_iqm.metrics.aliasing import aliasing
 from qfm_iqm.model.card import LabelUnits
 
@@ -47,7 +47,7 @@ def reference(model, table, root):
     """S_n, fallbacks, mean changes {(kind, level): change}, mean drops and descriptors."""
     network, size = model.network, model.card.preprocessing.crop
     tokens, descriptors = [], []
-    changes = {(k, n + 1): [] for k in DEGRADATIONS for n in range(len(DISTORTIONS[k]))}
+    changes = {(k, n + 1): [] for k in DEGRADATIONS for n in range(len(LEVELS[k]))}
     for name in table.names:
         image = resize_and_pad(read_image(root / name), model.card.preprocessing)
         seen = [network.encode(crop[None])[0, 0].double() for crop in model.crops(image)]
@@ -58,7 +58,7 @@ def reference(model, table, root):
         tokens.append(own.bfloat16().float())  # as a memory keeps them
         noise = zlib.crc32(f"{SEED}:{name}".encode())
         for (kind, level), found in changes.items():
-            degraded = distort(crop, kind, level, noise)
+            degraded = distort_tensor(crop, kind, level, noise)
             answers = [network(x[None]).item() for x in (crop, degraded)]
             found.append((answers[0] - answers[1]) / network.scale.std.item())
 
@@ -93,7 +93,7 @@ def test_every_figure_is_that_of_a_slow_loop(model, table, photo_folder):
     measured = {(one.distortion, one.level): one for one in found.responses}
     assert {at: one.change for at, one in measured.items()} == pytest.approx(changes, abs=1e-5)
     assert {at: one.drop for at, one in measured.items()} == pytest.approx(drops, abs=1e-5)
-    assert all(one.strength == DISTORTIONS[kind][n - 1] for (kind, n), one in measured.items())
+    assert all(one.strength == LEVELS[kind][n - 1] for (kind, n), one in measured.items())
     assert found.quality_sensitivity == pytest.approx(sum(changes.values()) / 15, abs=1e-5)
     assert found.selectivity == pytest.approx(sum(changes.values()) / 15 / noise, rel=1e-3)
     expected = aliasing(descriptors, table.mos, table.contents, neighbours=3, examples=16)
@@ -124,8 +124,8 @@ def test_the_same_seed_gives_the_same_and_row_order_does_not_matter(model, table
     other = diagnose(model, turned, photo_folder, **OPTIONS)
     assert figures(one) == pytest.approx(figures(other), abs=1e-5)
     noisy = diagnose(model, table, photo_folder, **(OPTIONS | {"seed": 4}))
-    assert noisy.by_distortion["noise"] != one.by_distortion["noise"]
-    assert noisy.by_distortion["blur"] == one.by_distortion["blur"]
+    assert noisy.by_distortion["white noise"] != one.by_distortion["noise"]
+    assert noisy.by_distortion["gaussian blur"] == one.by_distortion["blur"]
 
 
 def test_a_drop_is_a_loss_of_quality_whichever_way_labels_point(model, table, photo_folder):

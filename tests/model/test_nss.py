@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qfm_iqm.image.distortions import distort
+from qfm_iqm.image.preprocess_torch import distort_tensor
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.nss import NSSRegressor, SceneStatistics
 
@@ -112,12 +112,12 @@ def test_a_mirrored_crop_differs_in_the_two_diagonals_alone(photo):
     torch.testing.assert_close(own[:6], mirrored[:6])
 
 
-@pytest.mark.parametrize("kind", ["blur", "noise", "jpeg", "contrast"])
+@pytest.mark.parametrize("kind", ["gaussian blur", "white noise", "jpeg", "low contrast"])
 def test_each_degradation_moves_them_further_at_each_strength(photo, kind):
     crop = photo[:, :224, :224]
     measure = SceneStatistics()
     moved = [
-        (measure(distort(crop, kind, level)[None]) - measure(crop[None])).abs().mean().item()
+        (measure(distort_tensor(crop, kind, level)[None]) - measure(crop[None])).abs().mean().item()
         for level in range(1, 6)
     ]
     assert moved == sorted(moved)

@@ -10,8 +10,7 @@ import torch
 from scipy.interpolate import RegularGridInterpolator
 
 from qfm_iqm import QualityMap, load_model, read_image
-from qfm_iqm.image.distortions import distort
-from qfm_iqm.image.preprocess_torch import resize_and_pad
+from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.model.quality_map import cells, regions
 from qfm_iqm.model.reference import Curve
@@ -110,13 +109,13 @@ def test_what_is_no_image_is_refused(models):
         models["none"].explain(torch.rand(1, 20, 20))
 
 
-@pytest.mark.parametrize("kind", ["blur", "resample"])
+@pytest.mark.parametrize("kind", ["gaussian blur", "resample"])
 def test_the_shipped_model_finds_the_degraded_quadrant_of_a_photo(kind):
     model = load_model()
     image = read_image(Path(skimage.__file__).parent / "data" / "coffee.png")
     image = resize_and_pad(image, model.card.preprocessing)
     middle = [length // 2 for length in image.shape[1:]]
-    worse = distort(image, kind, 4)
+    worse = distort_tensor(image, kind, 4)
 
     def means(image):
         top, bottom = np.array_split(model.explain(image).values, 2, axis=0)

@@ -161,7 +161,9 @@ def test_fixed_crops_are_the_same_in_every_epoch(samples):
 
 def test_fixed_crops_may_be_degraded(samples):
     path = samples[0].path
-    levels = [Sample(path, 1.0, 0, pseudo(path, 5, 6, "contrast", level)) for level in (0, 1, 3, 5)]
+    levels = [
+        Sample(path, 1.0, 0, pseudo(path, 5, 6, "low contrast", level)) for level in (0, 1, 3, 5)
+    ]
     levels[0] = Sample(path, 1.0, 0, pseudo(path, 5, 6))
     dataset = CropDataset(levels, CROP, seed=0, flip=False)
     spreads = [dataset[i].crop.double().std().item() for i in range(4)]

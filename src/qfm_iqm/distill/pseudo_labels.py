@@ -24,7 +24,7 @@ from qfm_iqm.distill.features import TeacherTokens
 from qfm_iqm.distill.teacher import PseudoLabel, PseudoLabelConfig, pseudo_label
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import copy_whole
-from qfm_iqm.image.distortions import DISTORTIONS
+from qfm_iqm.image.distortions import LEVELS
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.text_tables import guarded, unguarded
@@ -184,7 +184,7 @@ def _from_cells(cells: dict[str, str]) -> PseudoLabel:
         int(cells["level"]),
         float(cells["score"]),
     )
-    levels = range(1, len(DISTORTIONS[label.distortion]) + 1) if label.distortion else (0,)
+    levels = range(1, len(LEVELS[label.distortion]) + 1) if label.distortion else (0,)
     if (
         min(label.top, label.left) < 0
         or label.level not in levels

@@ -29,12 +29,12 @@ from torch.utils.data import DataLoader, Dataset
 from qfm_iqm.distill.features import grid_of
 from qfm_iqm.errors import ImageError, TableError, as_raised_here
 from qfm_iqm.image.decode import read_image
-from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.distortions import LEVELS
 from qfm_iqm.image.preprocess import Preprocessing, grid_positions
-from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad
+from qfm_iqm.image.preprocess_torch import distort_tensor, eight_bits, resize_and_pad
 from qfm_iqm.model.model import QualityModel
 
-KINDS = tuple(DISTORTIONS)
+KINDS = tuple(LEVELS)
 """Kinds of degradation that sequences are drawn from; another list would draw other sequences."""
 
 
@@ -47,7 +47,7 @@ class PseudoLabel:
         content: of the image.
         top: row where the crop begins in the fitted image.
         left: column where it begins.
-        distortion: name out of `DISTORTIONS` applied to the crop; empty for none.
+        distortion: name out of `LEVELS` applied to the crop; empty for none.
         level: its strength, 1 to 5; 0 for none.
         score: in label units.
     """
@@ -80,7 +80,7 @@ class PseudoLabel:
             return crop
         # Each crop has noise of its own: one fixed pattern could be learned by heart.
         seed = zlib.crc32(f"{self.name}:{self.top}:{self.left}".encode())
-        return eight_bits(distort(crop.float() / 255, self.distortion, self.level, seed))
+        return distort_tensor(crop, self.distortion, self.level, seed)
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class _RequestedCrops(Dataset[tuple[list[PseudoLabel], Tensor]]):
         for _ in range(config.degradation_sequences):
             kind = KINDS[draw.integers(len(KINDS))]
             chosen = clean[draw.integers(len(clean))]
-            levels = range(1, len(DISTORTIONS[kind]) + 1)
+            levels = range(1, len(LEVELS[kind]) + 1)
             rows += [replace(chosen, distortion=kind, level=level) for level in levels]
         return rows, torch.stack([row.pixels(image, size) for row in rows])
 

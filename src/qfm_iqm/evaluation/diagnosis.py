@@ -40,8 +40,8 @@ from torch import Tensor
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError, TableError
 from qfm_iqm.image.decode import read_image
-from qfm_iqm.image.distortions import DISTORTIONS, distort
-from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
+from qfm_iqm.image.distortions import LEVELS
+from qfm_iqm.image.preprocess_torch import covering_crops, distort_tensor, resize_and_pad
 from qfm_iqm.method.consistency import perturb
 from qfm_iqm.method.matching import match_quality
 from qfm_iqm.method.memory_bank import MemoryBank
@@ -52,8 +52,8 @@ from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.weights import backbone_state
 
-DEGRADATIONS = ("blur", "jpeg", "noise")
-"""Kinds out of `DISTORTIONS` that S_q averages over, each at all of its five strengths."""
+DEGRADATIONS = ("gaussian blur", "jpeg", "white noise")
+"""Kinds out of `LEVELS` that S_q averages over, each at all of its five strengths."""
 
 Progress = Callable[[Iterator[Path], int], Iterator[Path]]
 
@@ -118,7 +118,7 @@ def diagnose(
     labels_M = torch.tensor(standard, dtype=torch.float32, device=device)
     contents_M = torch.tensor(content_ids, device=device)
     direction = 1 if model.card.label.higher_is_better else -1
-    asked = [(kind, level + 1) for kind in DEGRADATIONS for level in range(len(DISTORTIONS[kind]))]
+    asked = [(kind, level + 1) for kind in DEGRADATIONS for level in range(len(LEVELS[kind]))]
     memory = MemoryBank(len(images))
     descriptors: list[list[Tensor]] = [[] for _ in encoders]
     drops_MR = torch.empty(len(images), len(asked), dtype=torch.float64)
@@ -130,7 +130,7 @@ def diagnose(
             found.append(_descriptor(encoder, crops, batch_size, network.scale.mean.device))
         centre_CSS = _centre(image_CHW, preprocessing.crop)
         noise = zlib.crc32(f"{seed}:{images.names[i]}".encode())
-        degraded = [distort(centre_CSS, kind, level, noise) for kind, level in asked]
+        degraded = [distort_tensor(centre_CSS, kind, level, noise) for kind, level in asked]
         tokens_1ND, predictions = _predictions(network, [centre_CSS, *degraded], batch_size)
         if not predictions.isfinite().all():
             raise ModelError(f"The model's predictions for {path} are not finite numbers.")
@@ -151,7 +151,7 @@ def diagnose(
     ]
     changes, drops = drops_MR.abs().mean(0).tolist(), drops_MR.mean(0).tolist()
     responses = tuple(
-        Response(kind, level, DISTORTIONS[kind][level - 1], change, drop)
+        Response(kind, level, LEVELS[kind][level - 1], change, drop)
         for (kind, level), change, drop in zip(asked, changes, drops, strict=True)
     )
     return Diagnosis(

@@ -23,10 +23,9 @@ from qfm_iqm.datasets.table import Indices, RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.evaluate import Progress, score_rated
 from qfm_iqm.image.decode import in_eight_bits, read_image
-from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.pixel_features import NAMES, pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import resize_and_pad
+from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
 from qfm_iqm.metrics.calibration import conformal_half_width, coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
@@ -191,8 +190,8 @@ def statistics_of(
         images = [image_CHW]
         soft = -1 if soft_from is None else place - soft_from
         if soft >= 0 and soft % SOFT == 0:
-            kind, level = ("blur", "resample")[soft // SOFT % 2], 3 + soft // SOFT // 2 % 2
-            images.append(distort(image_CHW, kind, level))
+            kind, level = ("gaussian blur", "resample")[soft // SOFT % 2], 3 + soft // SOFT // 2 % 2
+            images.append(distort_tensor(image_CHW, kind, level))
         return [pixel_statistics(in_eight_bits(image.numpy())) for image in images]
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

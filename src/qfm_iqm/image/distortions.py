@@ -109,7 +109,7 @@ def _resample(pixels: Bytes, factor: float, _: Draw) -> Bytes:
     height, width = pixels.shape[:2]
     smaller = max(1, round(width / factor)), max(1, round(height / factor))
     reduced = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _pixelate(pixels: Bytes, strength: float, _: Draw) -> Bytes:
@@ -120,7 +120,9 @@ def _pixelate(pixels: Bytes, strength: float, _: Draw) -> Bytes:
     height, width = pixels.shape[:2]
     smaller = max(1, round(width * share)), max(1, round(height * share))
     reduced = cv2.resize(pixels, smaller, interpolation=cv2.INTER_NEAREST)
-    return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(
+        cv2.resize(reduced, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8
+    )
 
 
 # ---- compression ----
@@ -183,7 +185,9 @@ def _speckle_noise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
 def _denoise(pixels: Bytes, sigma: float, _: Draw) -> Bytes:
     """A bilateral filter made for noise of `sigma`, of values in [0, 1]: smears fine texture."""
     _at_least(sigma, 0)
-    return cv2.bilateralFilter(pixels, 5, 3 * 255 * sigma, 2) if sigma else pixels.copy()
+    if not sigma:
+        return pixels.copy()
+    return np.asarray(cv2.bilateralFilter(pixels, 5, 3 * 255 * sigma, 2), np.uint8)
 
 
 # ---- light and color ----
@@ -233,7 +237,7 @@ def _saturation(pixels: Bytes, factor: float, _: Draw) -> Bytes:
 def _lab_saturation(pixels: Bytes, factor: float, _: Draw) -> Bytes:
     """The color components of CIELAB times `factor`."""
     lab = cv2.cvtColor(_floats(pixels), cv2.COLOR_RGB2LAB)
-    lab[..., 1:] *= np.float32(factor)
+    lab[..., 1:] = lab[..., 1:] * np.float32(factor)
     return _bytes(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
 
 
@@ -247,7 +251,8 @@ def _quantization(pixels: Bytes, levels: float, _: Draw) -> Bytes:
     """Each color in so many evenly spread `levels`."""
     number = _whole(levels, 2, 256)
     steps = np.minimum(np.arange(256) * number // 256, number - 1)
-    return cv2.LUT(pixels, np.rint(steps * (255 / (number - 1))).astype(np.uint8))
+    table = np.rint(steps * (255 / (number - 1))).astype(np.uint8)
+    return np.asarray(cv2.LUT(pixels, table), np.uint8)
 
 
 def _sharpen(pixels: Bytes, amount: float, _: Draw) -> Bytes:
@@ -298,7 +303,8 @@ def _floats(pixels: Bytes) -> npt.NDArray[np.float32]:
 
 
 def _bytes(values: npt.NDArray[Any]) -> Bytes:
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    rounded: Bytes = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return rounded
 
 
 def _convolved(pixels: Bytes, kernel: npt.NDArray[np.float32]) -> Bytes:
@@ -314,7 +320,7 @@ def _disk(radius: float) -> npt.NDArray[np.float32]:
     kernel = inside.reshape(side, fine, side, fine).mean((1, 3))
     if not kernel.any():
         kernel[reach, reach] = 1
-    return (kernel / kernel.sum()).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def _line(length: float, angle: float) -> npt.NDArray[np.float32]:
@@ -326,7 +332,7 @@ def _line(length: float, angle: float) -> npt.NDArray[np.float32]:
     across = np.abs(x * math.sin(angle) + y * math.cos(angle))
     distance = np.hypot(np.maximum(along - half, 0), across)
     kernel = np.clip(1 - distance, 0, None)
-    return (kernel / kernel.sum()).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def _gaussian(pixels: Bytes, variance: float, draw: Draw) -> npt.NDArray[np.float32]:
@@ -337,7 +343,7 @@ def _gaussian(pixels: Bytes, variance: float, draw: Draw) -> npt.NDArray[np.floa
 def _curved(pixels: Bytes, x: tuple[float, ...], y: tuple[float, ...]) -> Bytes:
     """Pixels through the polynomial tone curve that meets the points."""
     curve = np.polynomial.Polynomial.fit(x, y, len(x) - 1)
-    return cv2.LUT(pixels, _bytes(curve(np.arange(256) / 255)))
+    return np.asarray(cv2.LUT(pixels, _bytes(curve(np.arange(256) / 255))), np.uint8)
 
 
 def _recoded(pixels: Bytes, codec: str, **options: Any) -> Bytes:

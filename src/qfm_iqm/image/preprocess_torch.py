@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qfm_iqm.image.decode import in_eight_bits
 from qfm_iqm.image.preprocess import (
     Preprocessing,
     further_sizes,
@@ -209,3 +210,17 @@ def _reduced(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     pixels_CHW = (image_CHW if whole else image_CHW.float()).numpy()
     reduced_CHW = torch.from_numpy(np.ascontiguousarray(reduced(pixels_CHW, size)))
     return reduced_CHW.to(image_CHW.dtype)
+
+
+def distort_tensor(image_CHW: Tensor, kind: str, level: int, seed: int = 0) -> Tensor:
+    """An image (3, H, W) degraded in 8 bits (`image.distortions.distort_at`).
+
+    Floats in [0, 1] or uint8 in, the same kind of values out.
+    """
+    from qfm_iqm.image.distortions import distort_at  # here: scoring does without OpenCV
+
+    array_CHW = image_CHW.numpy()
+    pixels_CHW = array_CHW if image_CHW.dtype == torch.uint8 else in_eight_bits(array_CHW)
+    degraded_HWC = distort_at(pixels_CHW.transpose(1, 2, 0), kind, level, seed)
+    found_CHW = torch.from_numpy(np.ascontiguousarray(degraded_HWC.transpose(2, 0, 1)))
+    return found_CHW if image_CHW.dtype == torch.uint8 else found_CHW.to(image_CHW.dtype) / 255

@@ -1,8 +1,8 @@
 """Encoder of whole photos: a convolutional backbone whose last two stages give the tokens.
 
 Fully convolutional: photos of any size from 32 pixels a side on, in one pass. The last stage knows
-what a photo shows, the one before it still sees what was done to it. The class token is made of the
-mean and the deviation of each channel of both stages: how much of what is in a photo, and how evenly.
+what a photo shows; the one before it still sees what was done to it. The class token holds the mean
+and the deviation of each channel of both stages: how much of what is in a photo, and how evenly.
 
 Batch norms are folded into the convolutions before them and stay as pretraining left them
 (`model.frozen_norm`).
