@@ -31,6 +31,7 @@ from torch import Tensor
 
 from photos import PHOTOS, RESULTS
 from qfm_iqm import Scorer, load_runtime, read_image
+from qfm_iqm.image.preprocess_torch import distort_tensor
 
 SIZES = {"half": 2, "quarter": 4, "eighth": 8}
 FILTERS = {"area": Image.Resampling.BOX, "Lanczos": Image.Resampling.LANCZOS}

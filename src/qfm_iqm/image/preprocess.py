@@ -6,12 +6,14 @@ Design choices:
 * Crops to the right of the middle are mirrored, and those in the very middle if their right half is
   the brighter one. So a mirrored image shows the network the same crops again, and gets the same
   score. It costs nothing.
+* A crop may be longer than it is high (`max_aspect`), for networks that take any size: then most
+  photos are one crop, seen whole.
 * An image is never enlarged: enlarging blurs, and blur is what we judge. A side shorter than
   a crop is padded by reflection (edge included), which adds no new edge and no new colour.
 * What is reduced is reduced in 8 bits, as files are stored and screens show them. Floats take
   twice the time and say nothing that people see.
 
-Shapes: C channels (3), H and W pixels, K crops, S crop size.
+Shapes: C channels (3), H and W pixels, K crops, S crop size (S x S, or longer one way).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qfm_iqm.image.decode import Bytes, Floats, in_eight_bits, in_unit_range
 
+Resample = Literal["bicubic", "bilinear"]
 Cropped = TypeVar("Cropped")  # an array or a tensor
 
 
@@ -35,9 +38,11 @@ class Preprocessing(BaseModel):
     """How an image becomes crops; part of a model's card.
 
     Attributes:
-        crop: side of the square crops, in pixels.
+        crop: side of the square crops, in pixels; of longer ones, the shorter side.
+        max_aspect: how many times as long the longer side of a crop may be.
         shorter_side: images whose shorter side is longer than this are first reduced to it,
-            aspect kept (antialiased bicubic); None keeps every image at its own size.
+            aspect kept, antialiased; None keeps every image at its own size.
+        resample: how: "bicubic", or "bilinear", which takes half the time and rings nowhere.
         extra_scales: shorter sides, each smaller than the one before, that what was reduced to
             `shorter_side` is reduced to once more: its crops count as those before, and each shows
             more of the image at once. None for none.
@@ -48,7 +53,9 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     crop: int = Field(default=224, ge=16)
+    max_aspect: float = Field(default=1.0, ge=1, le=8)
     shorter_side: int | None = Field(default=None, ge=16)
+    resample: Resample = "bicubic"
     extra_scales: tuple[int, ...] | None = Field(default=None, strict=False)  # a list in JSON
     squeeze: tuple[int, int] | None = Field(default=None, strict=False)  # as well
 
@@ -63,6 +70,11 @@ class Preprocessing(BaseModel):
                 f"extra_scales must fall from shorter_side to crop at least: {self.extra_scales}"
             )
         return self
+
+    @property
+    def longest(self) -> int:
+        """The longest side of a crop, in pixels."""
+        return int(self.crop * self.max_aspect)
 
 
 def sizes_fall(shorter_side: int | None, extra_scales: tuple[int, ...] | None, crop: int) -> bool:
@@ -85,18 +97,18 @@ def resize_and_pad(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
     if size != (height, width):
-        image_CHW = reduced(image_CHW, size)
+        image_CHW = reduced(image_CHW, size, preprocessing.resample)
     resized_CHW: Floats = reflection_padded(image_CHW, preprocessing.crop)
     return resized_CHW
 
 
-def resized(pixels_HWC: Bytes, size: tuple[int, int]) -> Bytes:
-    """Pixels (H, W, 3) resampled to (H, W): bicubic, antialiased, across first and then down."""
+def resized(pixels_HWC: Bytes, size: tuple[int, int], resample: Resample = "bicubic") -> Bytes:
+    """Pixels (H, W, 3) resampled to (H, W), antialiased, across first and then down."""
     height, width = size
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
     # One direction at a time: left to itself, Pillow begins with the one that costs less.
     for reached in ((width, image.height), (width, height)):
-        image = image.resize(reached, Image.Resampling.BICUBIC)
+        image = image.resize(reached, Image.Resampling[resample.upper()])
     return np.asarray(image)
 
 
@@ -127,18 +139,22 @@ def reduced_size(height: int, width: int, side: int) -> tuple[int, int]:
     return max(side, round(height * scale)), max(side, round(width * scale))
 
 
-def grid_positions(height: int, width: int, size: int) -> list[tuple[int, int]]:
-    """The covering grid: as few evenly spread square crops as cover every pixel.
+def grid_positions(
+    height: int, width: int, size: int, longest: int | None = None
+) -> list[tuple[int, int]]:
+    """The covering grid: as few evenly spread crops as cover every pixel.
 
     Args:
         height: image height, at least `size`.
         width: image width, at least `size`.
-        size: side of a crop.
+        size: shorter side of a crop.
+        longest: longest side of a crop; None for square ones.
 
     Returns:
         (top, left) of each crop, row by row.
     """
-    return [(top, left) for top in _starts(height, size) for left in _starts(width, size)]
+    rows, columns = (_starts(side, _extent(side, size, longest)) for side in (height, width))
+    return [(top, left) for top in rows for left in columns]
 
 
 def covering_crops(
@@ -155,16 +171,19 @@ def covering_crops(
         those of the image at its `extra_scales`.
     """
     height, width = resized_CHW.shape[-2:]
-    yield from grid_crops(resized_CHW, preprocessing.crop)
-    for size in further_sizes(height, width, preprocessing):
-        yield from grid_crops(reduced(resized_CHW, size), preprocessing.crop)
+    size, longest = preprocessing.crop, preprocessing.longest
+    yield from grid_crops(resized_CHW, size, longest)
+    for smaller in further_sizes(height, width, preprocessing):
+        yield from grid_crops(reduced(resized_CHW, smaller, preprocessing.resample), size, longest)
 
 
-def reduced(image_CHW: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
+def reduced(
+    image_CHW: npt.NDArray[Any], size: tuple[int, int], resample: Resample = "bicubic"
+) -> npt.NDArray[Any]:
     """Bytes or floats (3, H, W) resampled to (height, width), in 8 bits between."""
     whole = image_CHW.dtype == np.uint8
     pixels_HWC = (image_CHW if whole else in_eight_bits(image_CHW)).transpose(1, 2, 0)
-    reduced_CHW = resized(pixels_HWC, size).transpose(2, 0, 1)
+    reduced_CHW = resized(pixels_HWC, size, resample).transpose(2, 0, 1)
     return reduced_CHW if whole else in_unit_range(reduced_CHW)
 
 
@@ -177,22 +196,28 @@ def further_sizes(
             yield reduced_size(height, width, side)
 
 
-def grid_crops(image_CHW: Cropped, size: int) -> Iterator[Cropped]:
-    """Yields the crops (C, S, S) of an image's covering grid, turned to one side each.
+def grid_crops(image_CHW: Cropped, size: int, longest: int | None = None) -> Iterator[Cropped]:
+    """Yields the crops of an image's covering grid, turned to one side each.
 
     The image is an array, and they are views of it, or a tensor, and may be a batch of some.
     """
     image: Any = image_CHW
     height, width = image.shape[-2:]
-    columns = len(_starts(width, size))
-    for place, (top, left) in enumerate(grid_positions(height, width, size)):
-        rows = image[..., top : top + size, :]
+    down, across = (_extent(side, size, longest) for side in (height, width))
+    columns = len(_starts(width, across))
+    for place, (top, left) in enumerate(grid_positions(height, width, size, longest)):
+        rows = image[..., top : top + down, :]
         right = 2 * (place % columns) + 1 - columns  # of the middle
         if right == 0:  # in an odd width one column more, so that both halves are alike
-            yield _turned(rows[..., left : width - left])[..., :size]
+            yield _turned(rows[..., left : width - left])[..., :across]
         else:
-            crop = rows[..., left : left + size]
+            crop = rows[..., left : left + across]
             yield _mirror(crop) if right > 0 else crop
+
+
+def _extent(side: int, size: int, longest: int | None) -> int:
+    """The extent of a crop along a side of an image."""
+    return size if longest is None else max(size, min(side, longest))
 
 
 def _turned(crop: Any) -> Any:

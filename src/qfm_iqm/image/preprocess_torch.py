@@ -20,6 +20,7 @@ from torch.nn import functional
 from qfm_iqm.image.decode import in_eight_bits
 from qfm_iqm.image.preprocess import (
     Preprocessing,
+    Resample,
     further_sizes,
     grid_crops,
     reduced,
@@ -136,7 +137,7 @@ def resize_and_pad(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
     if size != (height, width):
-        image_CHW = resized(image_CHW, size)
+        image_CHW = resized(image_CHW, size, preprocessing.resample)
     resized_CHW: Tensor = reflection_padded(image_CHW, preprocessing.crop)
     return resized_CHW
 
@@ -153,9 +154,10 @@ def covering_crops(resized_CHW: Tensor, preprocessing: Preprocessing) -> Iterato
         See `image.preprocess.covering_crops`; equal to them as `resize_and_pad` is.
     """
     height, width = resized_CHW.shape[-2:]
-    yield from grid_crops(resized_CHW, preprocessing.crop)
-    for size in further_sizes(height, width, preprocessing):
-        yield from grid_crops(resized(resized_CHW, size), preprocessing.crop)
+    size, longest = preprocessing.crop, preprocessing.longest
+    yield from grid_crops(resized_CHW, size, longest)
+    for smaller in further_sizes(height, width, preprocessing):
+        yield from grid_crops(resized(resized_CHW, smaller, preprocessing.resample), size, longest)
 
 
 def crops_of_images(
@@ -193,22 +195,22 @@ def eight_bits(image: Tensor) -> Tensor:
     return image.mul(255).round().to(torch.uint8)
 
 
-def resized(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(image_CHW: Tensor, size: tuple[int, int], resample: Resample = "bicubic") -> Tensor:
     """Images (..., C, H, W), floats, or bytes on a CPU, resampled to (height, width)."""
     images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
     if image_CHW.device.type == "cpu" and not image_CHW.requires_grad:
-        scaled_BCHW = torch.stack([_reduced(image, size) for image in images_BCHW])
+        scaled_BCHW = torch.stack([_reduced(image, size, resample) for image in images_BCHW])
     else:
-        scaled_BCHW = functional.interpolate(images_BCHW, size, mode="bicubic", antialias=True)
+        scaled_BCHW = functional.interpolate(images_BCHW, size, mode=resample, antialias=True)
         scaled_BCHW = scaled_BCHW.clamp(0, 1)
     return scaled_BCHW.reshape(*image_CHW.shape[:-2], *size)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # Pillow does it
-def _reduced(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+def _reduced(image_CHW: Tensor, size: tuple[int, int], resample: Resample) -> Tensor:
     whole = image_CHW.dtype == torch.uint8
     pixels_CHW = (image_CHW if whole else image_CHW.float()).numpy()
-    reduced_CHW = torch.from_numpy(np.ascontiguousarray(reduced(pixels_CHW, size)))
+    reduced_CHW = torch.from_numpy(np.ascontiguousarray(reduced(pixels_CHW, size, resample)))
     return reduced_CHW.to(image_CHW.dtype)
 
 

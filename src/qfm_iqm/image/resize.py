@@ -35,6 +35,7 @@ from qfm_iqm.image.decode import (
 )
 from qfm_iqm.image.preprocess import (
     Preprocessing,
+    Resample,
     reflection_padded,
     resize_and_pad,
     resized,
@@ -117,7 +118,7 @@ def read_resized(
         elif target == (down, across):
             pixels = _same_size(picture)
         else:
-            pixels = _reduced(picture, target[::-1] if turned else target)
+            pixels = _reduced(picture, target[::-1] if turned else target, preprocessing.resample)
     return ResizedImage(reflection_padded(pixels, preprocessing.crop), across, down)
 
 
@@ -163,21 +164,21 @@ def _same_size(picture: Picture) -> Bytes:
     return upright_HWC.transpose(2, 0, 1)
 
 
-def _reduced(picture: Picture, target: tuple[int, int]) -> Bytes:
+def _reduced(picture: Picture, target: tuple[int, int], resample: Resample) -> Bytes:
     """The image reduced to (H, W), given as it is stored, and then turned upright."""
     width, height = picture.image.size
     if picture.orientation in _TURNED:  # what is down here will be across: it comes first
         first_HWC = np.empty((target[0], width, 3), np.uint8)
         for left, right in _strips(width, height):
             strip_HWC = _bytes(picture, (left, 0, right, height))
-            first_HWC[:, left:right] = resized(strip_HWC, (target[0], right - left))
+            first_HWC[:, left:right] = resized(strip_HWC, (target[0], right - left), resample)
     else:
         first_HWC = np.empty((height, target[1], 3), np.uint8)
         for top, bottom in _strips(height, width):
             strip_HWC = _bytes(picture, (0, top, width, bottom))
-            first_HWC[top:bottom] = resized(strip_HWC, (bottom - top, target[1]))
+            first_HWC[top:bottom] = resized(strip_HWC, (bottom - top, target[1]), resample)
     pixels_HWC: Bytes = np.ascontiguousarray(
-        upright(resized(first_HWC, target), picture.orientation)
+        upright(resized(first_HWC, target, resample), picture.orientation)
     )
     return pixels_HWC.transpose(2, 0, 1)
 

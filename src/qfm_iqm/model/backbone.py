@@ -29,6 +29,7 @@ from timm.models.mobilenetv3 import MobileNetV3
 from torch import Tensor, nn
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.model.stage_encoder import StageEncoder
 from qfm_iqm.model.weights import known_config
 
 
@@ -71,7 +72,12 @@ class Encoder(Protocol):
         """As of any module."""
 
 
-BACKBONES: dict[str, Callable[..., Encoder]] = {}
+BACKBONES: dict[str, Callable[..., Encoder]] = {
+    # As its weights were trained: (x - 127) / 128 of 8-bit pixels.
+    "efficientnet_lite0_stages": partial(
+        StageEncoder, "efficientnet_lite0", mean=(127 / 255,) * 3, std=(128 / 255,) * 3
+    ),
+}
 """Encoders beside timm's by the name of their backbone, built from (crop=, width=, state=)."""
 
 

@@ -27,6 +27,7 @@ from qfm_iqm.files import replacing
 from qfm_iqm.model.adapters import merged
 from qfm_iqm.model.card import BaseWeights, ModelCard, read_card
 from qfm_iqm.model.delta import check_loss, content_hash, pack, unpack
+from qfm_iqm.model.frozen_norm import scaled_weights
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE, find_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
@@ -39,7 +40,7 @@ def save_model(
     """Writes a model folder; an interruption leaves no half-written file.
 
     Args:
-        model: what to save, adapters merged; its card is completed with the weights' hash and the
+        model: what to save, adapters and frozen norms merged; its card is completed with the weights' hash and the
             version.
         folder: made if it is not there; an earlier model in it is replaced.
         dtype: precision of the floating-point weights in the file.
@@ -50,7 +51,7 @@ def save_model(
     ...     load_model(folder).card.name
     'default'
     """
-    state = merged(model.network.state_dict())
+    state = scaled_weights(merged(model.network.state_dict()))
     _write(model.card.model_copy(update={"base": None}), _content(state, dtype), Path(folder))
 
 

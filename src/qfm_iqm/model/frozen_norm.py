@@ -8,16 +8,16 @@ optimizer takes the same steps as with the norm.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from qfm_iqm.errors import ModelError
 
 
-class FrozenNormConv(nn.Module):
+class FrozenNormConv(nn.Conv2d):
     """A convolution and a batch norm in evaluation mode, as one.
 
     Args:
@@ -33,7 +33,16 @@ class FrozenNormConv(nn.Module):
     scale: Tensor
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            padding_mode=conv.padding_mode,
+        )
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
@@ -41,11 +50,10 @@ class FrozenNormConv(nn.Module):
         own = 0 if conv.bias is None else conv.bias.detach()
         self.bias = nn.Parameter(norm.bias.detach() + (own - norm.running_mean) * scale)
         self.register_buffer("scale", scale[:, None, None, None].clone())
-        self.options = (conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolves (B, C, H, W)."""
-        return functional.conv2d(x_BCHW, self.weight * self.scale, self.bias, *self.options)
+        return self._conv_forward(x_BCHW, self.weight * self.scale, self.bias)
 
 
 def freeze_norms(network: nn.Module) -> None:
@@ -66,3 +74,18 @@ def freeze_norms(network: nn.Module) -> None:
         raise ModelError(
             f"The batch norm '{left[0]}' does not follow a plain convolution: it cannot be folded."
         )
+
+
+def scaled_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state whose weights hold their scale, which becomes one: the same function.
+
+    Args:
+        state: of a network with `FrozenNormConv`, or of one without, which is given back as it is.
+    """
+    scaled = dict(state)
+    for key, value in state.items():
+        layer, _, what = key.rpartition(".")
+        if what == "scale" and f"{layer}.weight" in state:
+            scaled[f"{layer}.weight"] = state[f"{layer}.weight"] * value
+            scaled[key] = torch.ones_like(value)
+    return scaled

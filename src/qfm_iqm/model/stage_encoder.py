@@ -25,6 +25,7 @@ from qfm_iqm.model.frozen_norm import freeze_norms
 
 STAGES = 2  # the last so many
 LEAST_SIDE = 32  # pixels: the last stage's map has one place
+WIDTH = 192  # of tokens
 _EPSILON = 1e-5  # of variances: a flat photo has none, and its root no gradient
 
 
@@ -33,14 +34,17 @@ class StageEncoder(nn.Module):
 
     Args:
         backbone: timm's name.
+        crop: the least side of photos in pixels; others may be larger.
         mean: of each color, that is subtracted.
         std: of each color, that is divided by.
-        width: D, to which each stage's features are projected.
+        width: D, to which each stage's features are projected; None takes `WIDTH`.
         state: the backbone's pretrained weights in timm's key names; None leaves it random. What
             stands behind the last stage may be there, and is not used.
 
     Attributes:
         width: D.
+        patches: of a crop side by side, in the finer stage.
+        frozen: the backbone, once it is fixed.
 
     Raises:
         ModelError: an unknown backbone, one without stages or with norms that cannot be folded, or
@@ -54,21 +58,43 @@ class StageEncoder(nn.Module):
         self,
         backbone: str,
         *,
+        crop: int = 224,
         mean: Sequence[float],
         std: Sequence[float],
-        width: int,
+        width: int | None = None,
         state: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.width = width
+        self.width = width = width or WIDTH
+        self.frozen: tuple[nn.Module, ...] = ()
         self.backbone: Any = _create(backbone, state)
-        channels = [info["num_chs"] for info in self.backbone.feature_info[-STAGES:]]
+        stages = self.backbone.feature_info[-STAGES:]
+        self.patches = crop // stages[0]["reduction"]
+        channels = [info["num_chs"] for info in stages]
         self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
         self.norms = nn.ModuleList([nn.LayerNorm(count) for count in channels])
         self.projections = nn.ModuleList([nn.Linear(count, width) for count in channels])
         self.class_norm = nn.LayerNorm(2 * sum(channels))
         self.class_projection = nn.Linear(2 * sum(channels), width)
+
+    def freeze(self, blocks: int | None = None) -> None:
+        """Fixes the backbone.
+
+        Raises:
+            ModelError: a number of blocks is given.
+        """
+        if blocks is not None:
+            raise ModelError("Only a vision transformer's first blocks can be frozen.")
+        self.frozen = (self.backbone.requires_grad_(False),)
+
+    def stem(self, crops_BCSS: Tensor) -> Tensor:
+        """Refused: features of two stages are not cached.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError("The features of a backbone's stages cannot be cached.")
 
     def forward(self, photos_BCHW: Tensor) -> Tensor:
         """Encodes photos (B, 3, H, W) in [0, 1].

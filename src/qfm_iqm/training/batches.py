@@ -194,7 +194,7 @@ class CropDataset(Dataset[LearnedCrop]):
             height, width = image_CHW.shape[-2:]
             further = list(further_sizes(height, width, self._preprocessing))
             if further and (place := int(draw.integers(len(further) + 1))):
-                image_CHW = resized(image_CHW, further[place - 1])
+                image_CHW = resized(image_CHW, further[place - 1], self._preprocessing.resample)
             crop = random_crop(image_CHW, self._size, draw, flip=self._flip)
         else:
             place = int(draw.integers(self._fixed_crops))

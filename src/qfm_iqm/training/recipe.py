@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from qfm_iqm.image.preprocess import Preprocessing, sizes_fall
+from qfm_iqm.image.preprocess import Preprocessing, Resample, sizes_fall
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.training.recipe_schema import (
     CardConfig,
@@ -53,7 +53,9 @@ class NetworkSection(Section):
     """Network and preprocessing; see `NetworkConfig` and `Preprocessing`."""
 
     crop: int = Field(default=224, ge=16)
+    max_aspect: float = Field(default=1.0, ge=1, le=8)
     shorter_side: int | None = Field(default=None, ge=16)
+    resample: Resample = "bicubic"
     extra_scales: tuple[int, ...] | None = Field(default=None, strict=False)
     squeeze: tuple[int, int] | None = Field(default=None, strict=False)
     width: int | None = Field(default=None, ge=1)
@@ -66,7 +68,9 @@ class NetworkSection(Section):
         """How an image becomes crops."""
         return Preprocessing(
             crop=self.crop,
+            max_aspect=self.max_aspect,
             shorter_side=self.shorter_side,
+            resample=self.resample,
             extra_scales=self.extra_scales,
             squeeze=self.squeeze,
         )
