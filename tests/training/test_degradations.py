@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.degradations import CLEAN, Degradation, read_cells
+from qfm_iqm.training.degradations import CLEAN, read_cells
 
 CELLS = {  # made up, in the form of KADID-10k's
     "gaussian blur": [(0.1, 4.6), (0.5, 4.4), (1, 3.0), (2, 2.0), (5, 1.2)],
@@ -69,11 +69,11 @@ def test_the_same_seed_draws_the_same(cells):
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_a_label_falls_from_its_own_to_the_floor_and_never_rises(own, floor, kept):
-    found = Degradation("jpeg", 10, kept).label(own, floor)
+    found = lowered(own, kept, floor)
     assert found <= own + 1e-12
     assert found >= min(own, floor) - 1e-12
-    assert Degradation("jpeg", 10, 1).label(own, floor) == pytest.approx(own)
-    assert Degradation("jpeg", 10, 0).label(own, floor) == pytest.approx(min(own, floor))
+    assert lowered(own, 1, floor) == pytest.approx(own)
+    assert lowered(own, 0, floor) == pytest.approx(min(own, floor))
 
 
 def test_held_out_kinds_are_not_drawn(cells):

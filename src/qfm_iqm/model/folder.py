@@ -40,8 +40,8 @@ def save_model(
     """Writes a model folder; an interruption leaves no half-written file.
 
     Args:
-        model: what to save, adapters and frozen norms merged; its card is completed with the weights' hash and the
-            version.
+        model: what to save, adapters and frozen norms merged; its card is completed with the
+            weights' hash and the version.
         folder: made if it is not there; an earlier model in it is replaced.
         dtype: precision of the floating-point weights in the file.
 

@@ -53,7 +53,8 @@ class FrozenNormConv(nn.Conv2d):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolves (B, C, H, W)."""
-        return self._conv_forward(x_BCHW, self.weight * self.scale, self.bias)
+        convolved: Tensor = self._conv_forward(x_BCHW, self.weight * self.scale, self.bias)
+        return convolved
 
 
 def freeze_norms(network: nn.Module) -> None:

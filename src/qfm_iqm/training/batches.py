@@ -27,9 +27,10 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from qfm_iqm.distill.features import TeacherTokens
 from qfm_iqm.distill.teacher import PseudoLabel
-from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing, further_sizes
-from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad, resized
+from qfm_iqm.image.preprocess_torch import resized
+from qfm_iqm.image.resize import as_bytes, read_resized
+from qfm_iqm.training.augmentation import Augmentation
 from qfm_iqm.training.feature_cache import FeatureCache, fixed_crop, random_crop
 
 
@@ -45,6 +46,8 @@ class Sample:
         teacher_tokens: table and row of the teacher's tokens of that crop; None without.
         supervised: whether the label is people's, or may be learned as if it were; False for the
             unrated images of DLE, which have terms of their own in the objective.
+        group: id of the subset that its quality is compared within.
+        degraded: whether the image is learned from degraded; see `training.augmentation`.
     """
 
     path: Path
@@ -53,6 +56,8 @@ class Sample:
     fixed: PseudoLabel | None = None
     teacher_tokens: tuple[TeacherTokens, int] | None = None
     supervised: bool = True
+    group: int = 0
+    degraded: bool = False
 
 
 class LearnedCrop(NamedTuple):
@@ -64,6 +69,7 @@ class LearnedCrop(NamedTuple):
         content: id.
         supervised: whether the label is people's, or may be learned as if it were.
         teacher_tokens: the teacher's (N, D), standardised; NaN without, and empty if none has any.
+        group: id of the subset that its quality is compared within.
     """
 
     crop: Tensor
@@ -71,6 +77,7 @@ class LearnedCrop(NamedTuple):
     content: int
     supervised: bool
     teacher_tokens: Tensor
+    group: int
 
 
 class Batch(NamedTuple):
@@ -81,6 +88,7 @@ class Batch(NamedTuple):
     content: Tensor
     supervised: Tensor
     teacher_tokens: Tensor
+    group: Tensor
 
     def input(self) -> Tensor:
         """What the network takes: pixels of 8 bits as floats, frozen features as they are."""
@@ -117,7 +125,7 @@ class ImageStore:
             self._kept.update(zip(missing, pool.map(self._read, missing), strict=True))
 
     def _read(self, path: Path) -> Tensor:
-        return eight_bits(resize_and_pad(read_image(path), self._preprocessing))
+        return torch.from_numpy(as_bytes(read_resized(path, self._preprocessing).pixels))
 
 
 class CropDataset(Dataset[LearnedCrop]):
@@ -132,6 +140,7 @@ class CropDataset(Dataset[LearnedCrop]):
         fixed_crops: draw the crops of an image out of so many that never change; None draws
             another place each time.
         features: gives the frozen features (P + N, D) float32 in place of each such crop.
+        augmentation: has whole photos in place of random crops, and their labels.
 
     Attributes:
         epoch: whose crops are drawn. No method `set_epoch`: accelerate's loader would call it
@@ -148,6 +157,7 @@ class CropDataset(Dataset[LearnedCrop]):
         cache: bool = False,
         fixed_crops: int | None = None,
         features: FeatureCache | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.samples = samples
         self.epoch = 0
@@ -157,7 +167,10 @@ class CropDataset(Dataset[LearnedCrop]):
         self._flip = flip
         self._fixed_crops = fixed_crops
         self._features = features
-        self._store = ImageStore(preprocessing, keep=cache)
+        self._augmentation = augmentation
+        # What is augmented is so at its own size.
+        stored = preprocessing if augmentation is None else Preprocessing(crop=16)
+        self._store = ImageStore(stored, keep=cache)
         shapes = {
             sample.teacher_tokens[0].shape
             for sample in samples
@@ -175,7 +188,14 @@ class CropDataset(Dataset[LearnedCrop]):
     def __getitem__(self, index: int) -> LearnedCrop:
         sample = self.samples[index]
         draw = np.random.default_rng([self._seed, self.epoch, index])
-        if sample.fixed is None:
+        label = sample.label
+        if self._augmentation is not None:
+            pixels_HWC = self._store.get(sample.path).numpy().transpose(1, 2, 0)
+            pixels_CSS, label = self._augmentation(
+                pixels_HWC, label, draw, degraded=sample.degraded
+            )
+            crop, tokens_ND = torch.from_numpy(pixels_CSS), self._no_tokens
+        elif sample.fixed is None:
             crop, tokens_ND = self._random(sample, draw), self._no_tokens
         else:
             flip = self._flip and draw.random() < 0.5
@@ -185,7 +205,7 @@ class CropDataset(Dataset[LearnedCrop]):
             if sample.teacher_tokens is not None:
                 table, row = sample.teacher_tokens
                 tokens_ND = table.get(row, flip=flip)
-        return LearnedCrop(crop, sample.label, sample.content, sample.supervised, tokens_ND)
+        return LearnedCrop(crop, label, sample.content, sample.supervised, tokens_ND, sample.group)
 
     def _random(self, sample: Sample, draw: np.random.Generator) -> Tensor:
         """A crop of the image at a random place, or its frozen features."""

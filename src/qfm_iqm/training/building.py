@@ -20,7 +20,9 @@ from qfm_iqm.model.locate import CARD_FILE, packaged_models
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.weights import backbone_state
+from qfm_iqm.training.augmentation import Augmentation
 from qfm_iqm.training.data import TrainingData
+from qfm_iqm.training.degradations import read_cells
 from qfm_iqm.training.feature_cache import FeatureCache
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import in_bytes
@@ -101,6 +103,19 @@ def freeze(network: QualityNetwork, recipe: Recipe) -> None:
         network.encoder.freeze()
     elif recipe.backbone.frozen_blocks is not None:
         network.encoder.freeze(recipe.backbone.frozen_blocks)
+
+
+def build_augmentation(recipe: Recipe) -> Augmentation | None:
+    """What a recipe does to whole photos; None where it cuts random crops.
+
+    Raises:
+        TableError: the table of opinions of degradations cannot be used.
+    """
+    config = recipe.augment
+    if config is None:
+        return None
+    cells = None if config.cells is None else read_cells(recipe.table(config.cells))
+    return Augmentation(config, cells, recipe.network.preprocessing, flip=recipe.train.flip)
 
 
 def open_feature_cache(model: QualityModel, recipe: Recipe) -> FeatureCache | None:
@@ -208,6 +223,7 @@ def _told(recipe: Recipe) -> dict[str, Any]:
         "backbone": {"weights"},
         "distillation": {"unlabelled", "teacher"},
         "train": {"feature_cache"},
+        "augment": {"cells"},
         **dict.fromkeys(("teachers", "pseudo_labels", "nss", "reference", "export", "card"), True),
     }
     told: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=places))

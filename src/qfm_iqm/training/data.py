@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.stages import files_hash, text_hash
 
+_UNRATED, _DEGRADED = -1, -2  # groups: neither is a subset that people rated
 _FEWEST_EVALUATED = 5  # images: the logistic curve of the evaluation has four parameters
 
 
@@ -122,13 +123,15 @@ def load_data(
     samples = []
     table.paths(data.root)  # every image of every split must be there
     if data.human_labels:
+        groups = _groups(train, data.group)
         people = [
-            Sample(path, mos, content_ids.setdefault(content, len(content_ids)))
-            for path, mos, content in zip(
-                train.paths(data.root), labels, train.contents, strict=True
+            Sample(path, mos, content_ids.setdefault(content, len(content_ids)), group=group)
+            for path, mos, content, group in zip(
+                train.paths(data.root), labels, train.contents, groups, strict=True
             )
         ]
         samples += people * recipe.train.crops_per_image
+        samples += _degraded(recipe, people)
     # By name too: a table without contents calls each image a content of its own.
     held_out = [one for one in (validation, test, reference) if one is not None]
     held = {key for one in held_out for key in (*one.contents, *one.names)}
@@ -147,15 +150,17 @@ def load_data(
             "validation or test hold."
         )
     supervised = len(samples)
-    samples += [
+    expansion = [
         Sample(
             image.path,
             image.score,
             content_ids.setdefault(image.content, len(content_ids)),
             supervised=False,
+            group=_UNRATED,
         )
         for image in unrated
     ]
+    samples += [*expansion, *_degraded(recipe, expansion)]
     return TrainingData(
         samples=samples,
         supervised=supervised,
@@ -266,6 +271,22 @@ def _labels(table: RatedTable, split: str, *, fewest: int) -> np.ndarray:
             f"({table.mos[0]:g}): there is nothing to tell apart."
         )
     return table.mos
+
+
+def _groups(table: RatedTable, column: str | None) -> list[int]:
+    """Ids of the subsets that a column names; one where there is none."""
+    names = table.columns[column] if column is not None else ("",) * len(table)
+    known = {name: number for number, name in enumerate(sorted(set(names)))}
+    return [known[name] for name in names]
+
+
+def _degraded(recipe: Recipe, samples: Sequence[Sample]) -> list[Sample]:
+    """The good ones of images, to be learned from degraded."""
+    augment = recipe.augment
+    if augment is None or augment.cells is None:
+        return []
+    good = [sample for sample in samples if sample.label >= augment.good]
+    return [replace(sample, degraded=True, group=_DEGRADED) for sample in good]
 
 
 def _pseudo_labelled(

@@ -48,9 +48,10 @@ class Degradation:
     strength: float
     kept: float
 
-    def label(self, own: float, floor: float) -> float:
-        """The label of a photo with the label `own` under this degradation."""
-        return min(own, floor) + max(0.0, own - floor) * self.kept
+
+def lowered(own: float, kept: float, floor: float) -> float:
+    """The label of a photo with the label `own` of whose quality above the floor `kept` is left."""
+    return min(own, floor) + max(0.0, own - floor) * kept
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,15 @@ class Cells:
                 )
         return Cells({kind: found for kind, found in self.levels.items() if kind not in kinds})
 
-    def draw(self, draw: np.random.Generator) -> Degradation:
-        """Draws a kind, all alike, and a strength at a published level or between two."""
-        kind = str(draw.choice(list(self.levels)))
+    def draw(self, draw: np.random.Generator, among: tuple[str, ...] | None = None) -> Degradation:
+        """Draws a kind, all alike, and a strength at a published level or between two.
+
+        Args:
+            draw: what is drawn from.
+            among: kinds to choose from, those of them that there are opinions of; None for all.
+        """
+        kinds = [kind for kind in self.levels if among is None or kind in among]
+        kind = str(draw.choice(kinds or list(self.levels)))
         levels = self.levels[kind]
         if draw.random() < _AT_LEVEL:
             strength, opinion = levels[int(draw.integers(len(levels)))]

@@ -1,6 +1,6 @@
 """The objective of a training step (docs/method.md, section 8).
 
-    L = smoothL1(q, y) + w_qcc * ramp * L_qcc(supervised)
+    L = smoothL1(q, y) + w_fidelity * L_fidelity + w_qcc * ramp * L_qcc(supervised)
         + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_features
 
 Supervised crops come with a label of people or of a pseudo-labelled table, unrated ones (DLE) with
@@ -24,6 +24,8 @@ from qfm_iqm.method.matching import MATCHING, Matches
 from qfm_iqm.method.memory_bank import MemoryBank
 from qfm_iqm.model.network import QualityNetwork
 
+_LABEL_NOISE = 0.5  # standard deviations
+
 
 class Objective(nn.Module):
     """A training step: crops and labels in, loss out.
@@ -34,6 +36,7 @@ class Objective(nn.Module):
         teacher: scores unrated crops as they come, in place of their pseudo-labels; frozen, and
             no part of this module's parameters.
         teacher_width: width of the teacher's tokens that steps come with; None for none.
+        fidelity: weight of the fidelity loss.
 
     Attributes:
         memory: the memory bank; None for the baseline.
@@ -47,8 +50,10 @@ class Objective(nn.Module):
         *,
         teacher: QualityNetwork | None = None,
         teacher_width: int | None = None,
+        fidelity: float = 0.0,
     ) -> None:
         super().__init__()
+        self.fidelity = fidelity
         self.network = network
         self.distillation = (
             None
@@ -69,6 +74,7 @@ class Objective(nn.Module):
         *,
         supervised_B: Tensor | None = None,
         teacher_tokens_BND: Tensor | None = None,
+        groups_B: Tensor | None = None,
         draw: int = 0,
     ) -> dict[str, Tensor]:
         """One step.
@@ -80,6 +86,7 @@ class Objective(nn.Module):
             epoch: epochs done so far, with fraction.
             supervised_B: (B,) whether a crop's label is people's; None for all.
             teacher_tokens_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
+            groups_B: ids (B,) of the subsets that qualities are compared within; None for one.
             draw: seed of what this step draws.
 
         Returns:
@@ -109,6 +116,11 @@ class Objective(nn.Module):
                 regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
                 loss = loss + weight * regression
                 parts[name] = regression.detach()
+        if self.fidelity:
+            groups_B = torch.zeros_like(contents_B) if groups_B is None else groups_B
+            parts["fidelity"] = fidelity_loss(quality_B, target_B, groups_B)
+            loss = loss + self.fidelity * parts["fidelity"]
+            parts["fidelity"] = parts["fidelity"].detach()
         if self.distillation is not None and teacher_tokens_BND is not None:
             parts["tokens"] = self.distillation(tokens_BND, teacher_tokens_BND)
             loss = loss + config.w_tokens * parts["tokens"]
@@ -187,3 +199,36 @@ class Objective(nn.Module):
             renormalise=config.renormalise,
         )
         return perturbed_BND, matches
+
+
+def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tensor:
+    """How far the order of predictions is from the labels' order, within groups.
+
+    The fidelity loss (Tsai et al., SIGIR 2007) of the probabilities by which a crop is preferred to
+    another (Thurstone's model), as UNIQUE (Zhang et al., IEEE TIP 2021) has it:
+
+        P = Phi(q_i - q_j),  T = Phi((y_i - y_j) / 0.5)
+        L = mean over pairs of one group of 1 - sqrt(P T) - sqrt((1 - P)(1 - T))
+
+    Labels are surer than predictions: half a standard deviation is the noise of their difference.
+    A subset's mean is a shortcut (it alone ranks photos at SRCC .62): hence pairs of one group.
+
+    Args:
+        quality_B: predictions (B,), in standard deviations of the labels.
+        target_B: labels (B,), likewise.
+        groups_B: ids (B,).
+    """
+    first, second = torch.triu_indices(len(groups_B), len(groups_B), 1, device=groups_B.device)
+    same = groups_B[first] == groups_B[second]
+    first, second = first[same], second[same]
+    if not len(first):
+        return quality_B.sum() * 0
+    predicted = _preferred(quality_B[first] - quality_B[second])
+    labelled = _preferred((target_B[first] - target_B[second]) / _LABEL_NOISE)
+    kept = (predicted * labelled).sqrt() + ((1 - predicted) * (1 - labelled)).sqrt()
+    return (1 - kept).mean()
+
+
+def _preferred(difference: Tensor) -> Tensor:
+    probability: Tensor = torch.special.ndtr(difference)
+    return probability.clamp(1e-4, 1 - 1e-4)

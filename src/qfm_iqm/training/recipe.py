@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from qfm_iqm.image.preprocess import Preprocessing, Resample, sizes_fall
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.training.recipe_schema import (
+    AugmentConfig,
     CardConfig,
     DataConfig,
     DistillationConfig,
@@ -84,6 +85,11 @@ class TrainConfig(Section):
         batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
         lr: peak learning rate of AdamW.
+        backbone_lr: peak learning rate of the backbone; None takes `lr`.
+        layer_decay: each layer of the backbone has this share of the rate of the one after it.
+        fidelity: weight of the fidelity loss on pairs of images of the same subset (`data.group`).
+        ema: decay of the moving average of the weights, which is what is kept; None keeps the
+            weights themselves.
         weight_decay: none is applied to 1-D parameters, position and class tokens.
         clip: largest gradient norm.
         schedule: "step" multiplies by `decay` every `decay_epochs`, "cosine" falls to zero.
@@ -108,6 +114,10 @@ class TrainConfig(Section):
     batch_size: int = Field(default=32, ge=2)
     crops_per_image: int = Field(default=1, ge=1)
     lr: float = Field(default=2e-4, gt=0)
+    backbone_lr: float | None = Field(default=None, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    fidelity: float = Field(default=0.0, ge=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=5.0, gt=0)
     schedule: Literal["step", "cosine"] = "step"
@@ -176,6 +186,7 @@ class Recipe(Section):
             "test-selected" also scores random crops of the test split after each epoch, for the
             literature's figure: that of its best epoch (`training.literature`).
         teachers: by name.
+        augment: what happens to whole photos before they are learned from; None cuts random crops.
         pseudo_labels: tables of crops that the teachers score, by name.
         nss: the NSS branch; None for none.
         reference: the reference statistics; None leaves the card without.
@@ -191,6 +202,7 @@ class Recipe(Section):
     method: MethodConfig = MethodConfig()
     distillation: DistillationConfig = DistillationConfig()
     train: TrainConfig = TrainConfig()
+    augment: AugmentConfig | None = None
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     pseudo_labels: dict[str, PseudoLabelTable] = Field(default_factory=dict)
     nss: NSSConfig | None = None
@@ -313,10 +325,28 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _augmentation_fits(self) -> Self:
+        if self.augment is None:
+            return self
+        if self.augment.cells is not None and not self.data.label.higher_is_better:
+            raise ValueError("augment.cells needs labels of which the higher are the better")
+        for key, value in (
+            ("data.pseudo_labels", self.data.pseudo_labels),
+            ("train.fixed_crops", self.train.fixed_crops),
+            ("network.squeeze", self.network.squeeze),
+            ("network.extra_scales", self.network.extra_scales),
+        ):
+            if value:
+                raise ValueError(f"[augment] shows whole photos, and {key} asks for something else")
+        return self
+
     def _tables(self) -> Iterator[tuple[str, Path | None]]:
         """The tables that must be there, with the keys that name them."""
         yield "data.labels", self.data.labels
         yield "data.split_file", self.split_text
+        if self.augment is not None:
+            yield "augment.cells", self.augment.cells
         nss = self.nss.pseudo_labels if self.nss else ()
         for key, paths in (("data", self.data.pseudo_labels), ("nss", nss)):
             for path in paths:

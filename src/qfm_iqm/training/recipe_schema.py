@@ -73,6 +73,38 @@ class DataConfig(Section):
         return name
 
 
+class AugmentConfig(Section):
+    """What happens to whole photos before they are learned from: `[augment]`.
+
+    Attributes:
+        cells: table of people's mean opinions of degradations (`training.degradations.read_cells`;
+            relative to `data.root` if it is there); None learns none.
+        good: photos with at least this label are also learned from degraded, once an epoch.
+        floor: label of what is degraded beyond recognition.
+        sequences: share of the degraded copies that are degraded twice.
+        held_out: kinds of degradation that are not learned, to test on.
+        smaller: share of the other photos that are shown smaller, with the same label.
+        framed: share of them that get a plain frame, with the same label.
+        zoom: least share of a photo's sides that is shown.
+    """
+
+    cells: Path | None = None
+    good: float = 0.0
+    floor: float = 0.0
+    sequences: float = Field(default=0.0, ge=0, le=1)
+    held_out: tuple[str, ...] = ()
+    smaller: float = Field(default=0.0, ge=0, le=0.5)
+    framed: float = Field(default=0.0, ge=0, le=0.5)
+    zoom: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _needs_cells(self) -> Self:
+        idle = {"good", "floor", "sequences", "held_out"} & self.model_fields_set
+        if self.cells is None and idle:
+            raise ValueError(f"augment.{min(idle)} has no effect without augment.cells")
+        return self
+
+
 class DistillationConfig(Section):
     """Distilled Label Expansion: unrated images, labelled by a teacher (docs/method.md, section 4).
 

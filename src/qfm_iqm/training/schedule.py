@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import math
+import re
 
 import torch
 from torch import nn
 
 from qfm_iqm.training.recipe import TrainConfig
 
+_BACKBONE = "encoder.backbone."
 _NO_DECAY_TOKENS = ("pos_embed", "cls_token", "reg_token", "panel")
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay spares 1-D parameters, position and class tokens, and the panel."""
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            token = name.rsplit(".", 1)[-1] in _NO_DECAY_TOKENS
-            (spared if parameter.ndim <= 1 or token else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr)
+    """AdamW; weight decay spares 1-D parameters, position and class tokens, and the panel.
+
+    Each group of parameters has its own `peak` rate: `train.lr`, or, of the encoder's backbone,
+    `train.backbone_lr` times `train.layer_decay` for each block that comes after.
+    """
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    blocks = 1 + max((_block(name) or 0 for name, _ in named), default=0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        peak = config.lr
+        if _BACKBONE in name:
+            block = _block(name)
+            after = (blocks - 1 - block) if block is not None else blocks * _is_first(name)
+            peak = (config.backbone_lr or config.lr) * config.layer_decay**after
+        token = name.rsplit(".", 1)[-1] in _NO_DECAY_TOKENS
+        decay = 0.0 if parameter.ndim <= 1 or token else config.weight_decay
+        groups.setdefault((peak, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay}
+            for (peak, decay), parameters in groups.items()
+        ]
+    )
+
+
+def _block(name: str) -> int | None:
+    """The number of the backbone's block that a parameter is in; None for none."""
+    found = re.search(r"encoder\.backbone\.blocks\.(\d+)\.", name)
+    return None if found is None else int(found[1])
+
+
+def _is_first(name: str) -> bool:
+    """Whether a parameter of the backbone comes before its blocks, not behind them."""
+    layer = name.partition(_BACKBONE)[2]
+    return not layer.startswith(("norm", "fc_norm", "head", "conv_head", "bn2"))
 
 
 def rate_factor(epoch: float, config: TrainConfig) -> float:

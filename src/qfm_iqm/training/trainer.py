@@ -3,8 +3,8 @@
 Design choices:
 * `selection` keeps the epoch with the best validation SRCC and scores the test split once, at the
   end, with that model.
-* Everything random is drawn from (seed, epoch, place), and the state is written after every
-  epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
+* Everything random is drawn from (seed, epoch, place), and the state is written every ten minutes,
+  after every epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from torch.utils.data import DataLoader
 from qfm_iqm.errors import RecipeError, TableError, as_raised_here
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.training.averaging import MovingAverage
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
 from qfm_iqm.training.building import (
+    build_augmentation,
     build_model,
     check_memory,
     open_feature_cache,
@@ -49,6 +51,7 @@ from qfm_iqm.training.state import (
 )
 
 LOG_EVERY = 10  # steps
+SAVE_EVERY = 600  # seconds
 
 
 class Trainer:
@@ -101,8 +104,13 @@ class Trainer:
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(
-            self.model.network, recipe.method, teacher=teacher, teacher_width=teacher_width
+            self.model.network,
+            recipe.method,
+            teacher=teacher,
+            teacher_width=teacher_width,
+            fidelity=config.fidelity,
         )
+        self.average = None if config.ema is None else MovingAverage(self.model, config.ema)
         optimizer = build_optimizer(self.objective, config)
         self.features = open_feature_cache(self.model, recipe)
         self.dataset = CropDataset(
@@ -113,11 +121,12 @@ class Trainer:
             cache=config.cache,
             fixed_crops=config.fixed_crops,
             features=self.features,
+            augmentation=build_augmentation(recipe),
         )
         self.order = EpochOrder(
             self.data.supervised,
             config.batch_size,
-            unrated=len(unrated),
+            unrated=len(self.data.samples) - self.data.supervised,
             unrated_batch=max(1, round(config.batch_size * recipe.distillation.share)),
             seed=config.seed,
         )
@@ -177,7 +186,8 @@ class Trainer:
                 self._save_state()
                 self.accelerator.wait_for_everyone()
                 if self.accelerator.is_main_process:
-                    self.selection.validate(self.model, epoch)
+                    kept = self.model if self.average is None else self.average.model
+                    self.selection.validate(kept, epoch)
                 self.epoch, self.step = epoch + 1, 0
                 self._save_state()
         best = [self.selection.best]
@@ -236,12 +246,13 @@ class Trainer:
         steps = self.step + len(self.loader)
         self.step_module.train()
         self.reporter.begin_epoch(epoch, config.epochs, steps, self.step)
+        saved = time.monotonic()
         for batch in self._batches():
             began = time.perf_counter()
             progress = epoch + self.step / steps
             factor = rate_factor(progress, config)
             for group in self.optimizer.param_groups:
-                group["lr"] = config.lr * factor
+                group["lr"] = group["peak"] * factor
             with self.accelerator.autocast():
                 losses = self.step_module(
                     batch.input(),
@@ -250,12 +261,15 @@ class Trainer:
                     progress,
                     supervised_B=batch.supervised,
                     teacher_tokens_BND=batch.teacher_tokens,
+                    groups_B=batch.group,
                     draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
             self.accelerator.clip_grad_norm_(self.step_module.parameters(), config.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
+            if self.average is not None:
+                self.average.update(self.model)
             self.step += 1
             values = {key: value.item() for key, value in losses.items()}
             if not math.isfinite(values["loss"]):
@@ -270,8 +284,10 @@ class Trainer:
                     kind="step", epoch=epoch, step=self.step, lr=config.lr * factor,
                     **values, seconds=seconds,
                 )  # fmt: skip
-            if self.stopping.asked:
+            if self.stopping.asked or time.monotonic() - saved > SAVE_EVERY:
                 self._save_state()
+                saved = time.monotonic()
+            if self.stopping.asked:
                 raise InterruptedRunError
         self._log_matches(epoch)
 
@@ -296,6 +312,7 @@ class Trainer:
                 "step": self.step,
                 "best": self.selection.best,
                 "network": self.model.network.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "counts": self.objective.counts,
                 "distillation": None if taught is None else taught.state_dict(),
@@ -311,6 +328,8 @@ class Trainer:
         if self.accelerator.is_main_process:  # each process counts its own crops
             self.objective.counts = state["counts"]
         self.model.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
         if self.objective.distillation is not None:
             self.objective.distillation.load_state_dict(state["distillation"])

@@ -1,0 +1,127 @@
+"""Whole photos as they are learned from: reframed, framed, made smaller, degraded.
+
+What changes a photo without changing what people say of it keeps its label: a smaller copy, a plain
+frame, a slightly narrower view. A degraded copy gets the label that people's opinions of that
+degradation give it (`training.degradations`).
+
+Everything is done to the photo at its own size, before the model's preprocessing, as it happens to
+the files that people have.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qfm_iqm.image.decode import Bytes
+from qfm_iqm.image.distortions import distort
+from qfm_iqm.image.preprocess import Preprocessing, reduced_size, reflection_padded, resized
+from qfm_iqm.training.degradations import Cells, lowered
+from qfm_iqm.training.recipe_schema import AugmentConfig
+
+_SMALLER = (0.75, 0.5, 0.25, 0.125)  # of each side
+_FRAME = 0.12  # of the shorter side, the widest
+_SECOND = ("jpeg", "webp", "avif", "denoise", "gaussian blur", "white noise", "resample")
+"""What files meet last: a second degradation is one of these."""
+
+
+class Augmentation:
+    """What happens to photos before the network sees them.
+
+    Args:
+        config: how often.
+        cells: people's opinions of degradations; None where none are learned.
+        preprocessing: the model's.
+        flip: mirror half of the photos.
+    """
+
+    def __init__(
+        self,
+        config: AugmentConfig,
+        cells: Cells | None,
+        preprocessing: Preprocessing,
+        *,
+        flip: bool,
+    ) -> None:
+        self._config = config
+        self._cells = None if cells is None else cells.without(config.held_out)
+        self._preprocessing = preprocessing
+        self._flip = flip
+
+    def __call__(
+        self, pixels_HWC: Bytes, label: float, draw: np.random.Generator, *, degraded: bool
+    ) -> tuple[Bytes, float]:
+        """A photo as it is learned from.
+
+        Args:
+            pixels_HWC: the photo at its own size, uint8.
+            label: of the photo, in label units.
+            draw: what is drawn from.
+            degraded: whether it is degraded.
+
+        Returns:
+            Pixels (3, S, S) uint8, and their label.
+        """
+        config = self._config
+        if degraded:
+            pixels_HWC, label = self._degraded(pixels_HWC, label, draw)
+        else:
+            chance = draw.random()
+            if chance < config.smaller:
+                pixels_HWC = _smaller(pixels_HWC, draw)
+            elif chance < config.smaller + config.framed:
+                pixels_HWC = _framed(pixels_HWC, draw)
+        pixels_HWC = _view(pixels_HWC, draw.uniform(config.zoom, 1), draw)
+        side, size = self._preprocessing.shorter_side, self._preprocessing.crop
+        height, width = pixels_HWC.shape[:2]
+        if side is not None and min(height, width) > side:
+            smaller = reduced_size(height, width, side)
+            pixels_HWC = resized(pixels_HWC, smaller, self._preprocessing.resample)
+        image_CHW = reflection_padded(pixels_HWC.transpose(2, 0, 1), size)
+        top, left = (int(draw.integers(length - size + 1)) for length in image_CHW.shape[1:])
+        crop_CSS = image_CHW[:, top : top + size, left : left + size]
+        if self._flip and draw.random() < 0.5:
+            crop_CSS = crop_CSS[..., ::-1]
+        return np.ascontiguousarray(crop_CSS), label
+
+    def _degraded(
+        self, pixels_HWC: Bytes, label: float, draw: np.random.Generator
+    ) -> tuple[Bytes, float]:
+        """A photo degraded once, or twice in a row, and the label that people would give it."""
+        assert self._cells is not None
+        steps = [self._cells.draw(draw)]
+        if draw.random() < self._config.sequences:
+            steps.append(self._cells.draw(draw, among=_SECOND))
+        for step in steps:
+            seed = int(draw.integers(1 << 32))
+            pixels_HWC = distort(pixels_HWC, step.kind, step.strength, seed)
+        # What a second degradation leaves, it leaves of what the first one left.
+        kept = float(np.prod([step.kept for step in steps]))
+        return pixels_HWC, lowered(label, kept, self._config.floor)
+
+
+def _smaller(pixels_HWC: Bytes, draw: np.random.Generator) -> Bytes:
+    scale = float(draw.choice(_SMALLER))
+    height, width = (max(16, round(side * scale)) for side in pixels_HWC.shape[:2])
+    if height >= pixels_HWC.shape[0] or width >= pixels_HWC.shape[1]:
+        return pixels_HWC
+    return resized(pixels_HWC, (height, width))
+
+
+def _framed(pixels_HWC: Bytes, draw: np.random.Generator) -> Bytes:
+    """A plain frame around the photo, black, white, grey or of any one color."""
+    height, width = pixels_HWC.shape[:2]
+    band = max(1, round(min(height, width) * draw.uniform(0.005, _FRAME)))
+    plain = int(draw.integers(4))
+    color = draw.integers(256, size=3) if plain == 3 else np.full(3, (0, 255, 128)[plain])
+    framed = np.empty((height + 2 * band, width + 2 * band, 3), np.uint8)
+    framed[:] = color
+    framed[band:-band, band:-band] = pixels_HWC
+    return framed
+
+
+def _view(pixels_HWC: Bytes, share: float, draw: np.random.Generator) -> Bytes:
+    """That share of each side, anywhere."""
+    height, width = (max(1, round(side * share)) for side in pixels_HWC.shape[:2])
+    top = int(draw.integers(pixels_HWC.shape[0] - height + 1))
+    left = int(draw.integers(pixels_HWC.shape[1] - width + 1))
+    return pixels_HWC[top : top + height, left : left + width]
