@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.degradations import CLEAN, read_cells
+from qfm_iqm.training.degradations import CLEAN, lowered, read_cells
 
 CELLS = {  # made up, in the form of KADID-10k's
     "gaussian blur": [(0.1, 4.6), (0.5, 4.4), (1, 3.0), (2, 2.0), (5, 1.2)],

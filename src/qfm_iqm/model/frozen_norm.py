@@ -8,6 +8,7 @@ optimizer takes the same steps as with the norm.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -90,3 +91,29 @@ def scaled_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             scaled[f"{layer}.weight"] = state[f"{layer}.weight"] * value
             scaled[key] = torch.ones_like(value)
     return scaled
+
+
+def plain_convolutions(network: nn.Module) -> nn.Module:
+    """A copy of a network whose weights hold their scale, in plain convolutions."""
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for name, conv in list(parent.named_children()):
+            if isinstance(conv, FrozenNormConv):
+                setattr(parent, name, _plain(conv))
+    return network
+
+
+def _plain(conv: FrozenNormConv) -> nn.Conv2d:
+    plain = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        conv.groups,
+        padding_mode=conv.padding_mode,
+    )
+    plain.weight = nn.Parameter((conv.weight * conv.scale).detach(), requires_grad=False)
+    plain.bias = conv.bias
+    return plain

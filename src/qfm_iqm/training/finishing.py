@@ -15,10 +15,12 @@ from qfm_iqm.evaluation.reference import find_reference_statistics
 from qfm_iqm.files import write_whole
 from qfm_iqm.model.card_page import card_page
 from qfm_iqm.model.folder import load_card, load_model, save_model, save_packed, save_with_card
+from qfm_iqm.model.locate import WEIGHTS_FILE
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
 from qfm_iqm.scoring.runtimes.export import Target, export
+from qfm_iqm.scoring.runtimes.export_folder import export_name
 from qfm_iqm.training.building import is_model
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.recipe import Recipe
@@ -135,9 +137,7 @@ def export_places(config: ExportConfig, out: Path) -> list[Place]:
     wanted: list[tuple[Target, Precision]] = [("onnx", precision) for precision in config.onnx]
     wanted += [("openvino", precision) for precision in config.openvino]
     return [
-        (target, precision, out / "model" / "onnx")
-        if (target, precision) == ("onnx", "fp32")
-        else (target, precision, out / "exports" / f"{target}-{precision}")
+        (target, precision, out / "model" / export_name(target, precision))
         for target, precision in wanted
     ]
 
@@ -178,6 +178,7 @@ def write_exports(
             precision=precision,
             photos=[str(photo) for photo in photos],
             rated=srcc if check else None,
+            weights=model / WEIGHTS_FILE,
         )
         files += sorted(folder.iterdir())
     return files

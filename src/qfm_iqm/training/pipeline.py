@@ -7,8 +7,8 @@
     OUT/pseudo_labels/NAME.csv    crops that teachers scored
     OUT/expansion.csv             unrated images that a teacher scored (`[distillation]`)
     OUT/best/, OUT/network/       the best epoch; the same with NSS branch, or packed
-    OUT/model/                    the finished model, its export for ONNX Runtime in it
-    OUT/exports/, OUT/card.md     other exports; the card as a page
+    OUT/model/                    the finished model, its exports in it
+    OUT/card.md                   the card as a page
     OUT/stages.json               what is done, by hashes (`training.stages`)
 
 Only the last model is tested; teachers are chosen by validation.

@@ -195,8 +195,7 @@ class ReferenceConfig(Section):
 class ExportConfig(Section):
     """Exports of the finished model: `[export]`.
 
-    fp32 for ONNX Runtime lies in the model folder, where a CPU takes it in place of torch; all
-    others lie in `exports/` under the run.
+    They lie in the model folder: a CPU takes fp32 in place of torch, and int8 when it is asked for.
 
     Attributes:
         onnx: precisions to write for ONNX Runtime.

@@ -2,15 +2,16 @@
 
 Nothing here needs torch: an exported model is scored without it.
 
-Shapes: B crops, S crop size.
+Shapes: B crops, S crop size (S x S, or longer one way: `Preprocessing.max_aspect`).
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -65,7 +66,8 @@ class Runtime(ABC):
         """Scores crops.
 
         Args:
-            crops: B of (3, S, S), uint8 or float32 in [0, 1]; arrays, or tensors on the CPU.
+            crops: B of (3, S, S), uint8 or float32 in [0, 1]; arrays, or tensors on the CPU. Each
+                may have another shape.
 
         Returns:
             Scores (B,) in label units.
@@ -112,7 +114,7 @@ class PartedRuntime(Runtime):
         """See `Runtime.run`."""
         if os.getpid() != self._process:  # a fork has none of its parent's threads
             self._start()
-        parts = [crops[i : i + self.part] for i in range(0, len(crops), self.part)]
+        parts = list(of_one_shape(crops, self.part))
         scores = self._pool.map(lambda part: self.run_part(stacked(part)), parts)
         return np.concatenate([np.asarray(scores_B, np.float64) for scores_B in scores])
 
@@ -126,6 +128,14 @@ class PartedRuntime(Runtime):
     @abstractmethod
     def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Scores (B,) of few crops (B, 3, S, S), on the thread that it is called in."""
+
+
+def of_one_shape(crops: Sequence[Crop], most: int) -> Iterator[Sequence[Crop]]:
+    """Yields crops in order, in groups of one shape and of so many at most."""
+    for _, group in groupby(crops, key=lambda crop: tuple(crop.shape)):
+        alike = list(group)
+        for start in range(0, len(alike), most):
+            yield alike[start : start + most]
 
 
 def forked(library: str) -> QFMError:

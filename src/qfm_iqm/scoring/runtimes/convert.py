@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,34 +25,48 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from qfm_iqm.model.frozen_norm import plain_convolutions
+from qfm_iqm.model.locate import WEIGHTS_FILE
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT
+from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT, SHARED
 from qfm_iqm.telemetry import InCI
 
 _OPSET = 18
 _FLOAT = 1  # ONNX's number of 32-bit floats
 _SMALL = 64  # values
-_CALIBRATED = 4  # crops at once
 _INEXACT = "encoder"  # the part of the network that int8 is for
 
 
-def write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
+def write_onnx(
+    model: QualityModel,
+    file: Path,
+    calibration: Sequence[Tensor] | None,
+    shared: Mapping[str, Tensor] | None = None,
+) -> tuple[str, ...]:
     """Writes a model's network as ONNX, crops in and scores out.
 
     Args:
         model: whose network is written.
         file: made.
-        calibration_BCSS: crops of photos (B, 3, S, S) in [0, 1] for int8; None for fp32.
+        calibration: crops of photos (3, S, S) in [0, 1] for int8; None for fp32.
+        shared: the weights as the model's file holds them; an fp32 network then holds none of them
+            again, and `OnnxRuntime` takes them from that file. None writes a network that is whole.
+
+    Returns:
+        Names of the weights that it shares.
     """
-    size = model.card.preprocessing.crop
+    size, longest = model.card.preprocessing.crop, model.card.preprocessing.longest
+    dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=65536)}
+    if longest > size:
+        dynamic |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with _quiet():
         torch.onnx.export(
-            model.network,
-            (torch.rand(2, 3, size, size),),
+            plain_convolutions(model.network),
+            (torch.rand(2, 3, size, min(size + 5, longest)),),
             str(file),
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
+            dynamic_shapes=(dynamic,),
             opset_version=_OPSET,
             dynamo=True,
             external_data=False,
@@ -62,32 +76,74 @@ def write_onnx(model: QualityModel, file: Path, calibration_BCSS: Tensor | None)
 
     network = onnx.load(file)
     exact = [node.name for node in network.graph.node if _is_exact(node)]
-    if calibration_BCSS is None:
+    found: tuple[str, ...] = ()
+    if calibration is None:
         _compact(network, model.network.state_dict())
+        found = _share(network, shared or {})
     elif _is_transformer(model):
         network = _quantised(
             network,
-            calibration_BCSS,
+            calibration,
             lambda crop: {INPUT: crop.numpy()},
             {"names": exact},
             transformer=True,
         )
     else:
-        _quantise_convolutions(file, calibration_BCSS, exact)
-        return
+        _quantise_convolutions(file, calibration, exact)
+        return found
     onnx.save(network, file)
+    return found
 
 
-def _quantise_convolutions(file: Path, calibration_BCSS: Tensor, exact: list[str]) -> None:
+def _share(network: Any, shared: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Has a network take its 16-bit weights from elsewhere; gives the names of those.
+
+    A weight keeps its name in the model, with `SHARED` before it. Some are transposed in the
+    network: the runtime does that once, when it loads.
+    """
+    import onnx
+
+    known: dict[tuple[bytes, tuple[int, ...]], tuple[str, bool]] = {}
+    for name, weight in shared.items():
+        if weight.dtype == torch.float16:
+            values = weight.numpy()
+            known[values.T.tobytes(), values.T.shape] = name, True
+            known[values.tobytes(), values.shape] = name, False
+    graph, names = network.graph, []
+    for held in list(graph.initializer):
+        values = onnx.numpy_helper.to_array(held)
+        name, transposed = known.get((values.tobytes(), values.shape), ("", False))
+        if values.dtype != np.float16 or not name:
+            continue
+        own, output = f"{SHARED}{name}", held.name
+        if own in names:  # one weight in two forms
+            continue
+        graph.initializer.remove(held)
+        shape = values.shape[::-1] if transposed else values.shape
+        outside = onnx.TensorProto(
+            name=own,
+            data_type=onnx.TensorProto.FLOAT16,
+            dims=shape,
+            data_location=onnx.TensorProto.EXTERNAL,
+        )
+        outside.external_data.add(key="location", value=WEIGHTS_FILE)
+        graph.initializer.append(outside)
+        step = "Transpose" if transposed else "Identity"
+        graph.node.insert(0, onnx.helper.make_node(step, [own], [output]))
+        names.append(own)
+    return tuple(names)
+
+
+def _quantise_convolutions(file: Path, calibration: Sequence[Tensor], exact: list[str]) -> None:
     """Brings an ONNX file's convolutions and what joins them to int8, by ONNX Runtime's tool."""
     from onnxruntime import quantization
 
     class Crops(quantization.CalibrationDataReader):  # type: ignore[misc]
-        coming = iter(calibration_BCSS.split(_CALIBRATED))
+        coming = iter(calibration)
 
         def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-            crops_BCSS = next(self.coming, None)
-            return None if crops_BCSS is None else {INPUT: crops_BCSS.numpy()}
+            crop_CSS = next(self.coming, None)
+            return None if crop_CSS is None else {INPUT: crop_CSS[None].numpy()}
 
     with _quiet():
         quantization.quantize_static(
@@ -154,20 +210,23 @@ def _channel_factor(
     return factor if close else None
 
 
-def write_openvino(model: QualityModel, file: Path, calibration_BCSS: Tensor | None) -> None:
+def write_openvino(model: QualityModel, file: Path, calibration: Sequence[Tensor] | None) -> None:
     """Writes a model's network for OpenVINO, as `write_onnx` does."""
     size = model.card.preprocessing.crop
+    sides = [size, size] if model.card.preprocessing.longest == size else [-1, -1]
     with _quiet(), torch.no_grad():
         import openvino
 
-        shape = openvino.PartialShape([-1, 3, size, size])
+        shape = openvino.PartialShape([-1, 3, *sides])
         network = openvino.convert_model(
-            model.network, input=[shape], example_input=torch.rand(2, 3, size, size)
+            plain_convolutions(model.network),
+            input=[shape],
+            example_input=torch.rand(2, 3, size, size),
         )
-    if calibration_BCSS is not None:
+    if calibration is not None:
         network = _quantised(
             network,
-            calibration_BCSS,
+            calibration,
             lambda crop: crop.numpy(),
             {"patterns": [f"^(?!.*{_INEXACT}).*$"]},
             transformer=_is_transformer(model),
@@ -187,7 +246,7 @@ def _is_exact(node: Any) -> bool:
 
 def _quantised(
     network: Any,
-    calibration_BCSS: Tensor,
+    calibration: Sequence[Tensor],
     feed: Callable[[Tensor], Any],
     exact: dict[str, Any],
     *,
@@ -199,9 +258,9 @@ def _quantised(
 
         return nncf.quantize(
             network,
-            nncf.Dataset(list(calibration_BCSS.split(1)), feed),
+            nncf.Dataset([crop_CSS[None] for crop_CSS in calibration], feed),
             preset=nncf.QuantizationPreset.MIXED,  # ranges of activations need not be symmetric
-            subset_size=len(calibration_BCSS),
+            subset_size=len(calibration),
             fast_bias_correction=True,
             # Attention needs care that nncf takes only when told.
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,

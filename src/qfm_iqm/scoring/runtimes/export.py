@@ -25,8 +25,9 @@ from qfm_iqm.errors import ModelError
 from qfm_iqm.image.load import ReadingPolicy, read
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.resize import as_floats
-from qfm_iqm.model.locate import CARD_FILE
+from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.model.weights import read_safetensors
 from qfm_iqm.scoring.runtimes.base import TOLERANCE, Precision, Runtime
 from qfm_iqm.scoring.runtimes.convert import write_onnx, write_openvino
 from qfm_iqm.scoring.runtimes.export_folder import (
@@ -36,6 +37,7 @@ from qfm_iqm.scoring.runtimes.export_folder import (
     file_hash,
     load_exported,
 )
+from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 
 Target = Literal["onnx", "openvino"]
 Rated = Callable[[QualityModel | Runtime], float]
@@ -53,6 +55,7 @@ def export(
     precision: Precision = "fp32",
     photos: Sequence[str] = (),
     rated: Rated | None = None,
+    weights: Path | None = None,
 ) -> ExportInfo:
     """Writes an exported model.
 
@@ -64,6 +67,8 @@ def export(
         photos: real photos: int8 needs some hundred. All are compared on crops of these, or, for
             fp32 without photos, on noise of several grains.
         rated: gives the SRCC of a model on rated photos; None leaves that unchecked.
+        weights: the model's own file, right above `folder`: an ONNX network in fp32 takes its
+            weights from it. None writes an export that stands alone.
 
     Returns:
         What was written, with the largest difference found.
@@ -83,11 +88,15 @@ def export(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
         made = Path(place) / folder.name
         made.mkdir()
-        calibration = crops.pixels_BCSS[:CALIBRATION_CROPS] if precision == "int8" else None
+        if weights is not None:
+            (Path(place) / WEIGHTS_FILE).symlink_to(weights.resolve())  # above it, as it will be
+        calibration = crops.pixels[:CALIBRATION_CROPS] if precision == "int8" else None
+        shared: tuple[str, ...] = ()
         if target == "openvino":
             write_openvino(model, made / FILES["openvino"][0], calibration)
         else:
-            write_onnx(model, made / FILES["onnx"][0], calibration)
+            state = None if weights is None else read_safetensors(weights)
+            shared = write_onnx(model, made / FILES["onnx"][0], calibration, state)
         files = {name: file_hash(made / name) for name in FILES[target]}
         info = ExportInfo(
             runtime=target,
@@ -96,13 +105,15 @@ def export(
             compared=0,
             max_difference=0,
             calibrated=crops.photos if precision == "int8" else 0,
+            shared=shared,
             version=qfm_iqm.__version__,
         )
         (made / CARD_FILE).write_text(model.card.model_dump_json(indent=2) + "\n")
         (made / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n")
         exported = load_exported(made)
-        info.compared = len(crops.pixels_BCSS[-COMPARED_CROPS:])
-        info.max_difference = max_difference(model, exported, crops.pixels_BCSS[-COMPARED_CROPS:])
+        compared = crops.pixels[-COMPARED_CROPS:]
+        info.compared = len(compared)
+        info.max_difference = max_difference(model, exported, compared)
         info.srcc_change = None if rated is None else rated(exported) - rated(model)
         _check_parity(model.card.name, info)
         del exported  # its file moves
@@ -112,12 +123,12 @@ def export(
 
 
 @torch.inference_mode()
-def max_difference(model: QualityModel, runtime: Runtime, crops_BCSS: Tensor) -> float:
+def max_difference(model: QualityModel, runtime: Runtime, crops: Sequence[Tensor]) -> float:
     """The largest difference of crops' scores from torch's, in standard deviations of labels."""
-    expected_B = model.network(crops_BCSS)
+    expected_B = TorchRuntime(model, device="cpu").run(crops)
     # In two batches of different sizes: an export that holds the size of its example is noticed.
-    found_B = np.concatenate([runtime.run(list(part)) for part in (crops_BCSS[:5], crops_BCSS[5:])])
-    difference_B = (found_B - expected_B.double().numpy()) / model.network.scale.std.item()
+    found_B = np.concatenate([runtime.run(part) for part in (crops[:5], crops[5:]) if part])
+    difference_B = (found_B - expected_B) / model.network.scale.std.item()
     return float(np.abs(difference_B).max())
 
 
@@ -142,7 +153,7 @@ def _check_parity(name: str, info: ExportInfo) -> None:
 
 @dataclass(frozen=True)
 class _Crops:
-    pixels_BCSS: Tensor
+    pixels: list[Tensor]
     photos: int
 
 
@@ -167,19 +178,20 @@ def _photo_crops(model: QualityModel, photos: Sequence[str]) -> _Crops:
             break
     if not crops:
         raise ModelError("None of the photos given can be read.")
-    return _Crops(torch.stack(crops), used)
+    return _Crops(crops, used)
 
 
 def _noise_crops(model: QualityModel) -> _Crops:
     """Noise of several grains and contrasts, between flat and full."""
-    size = model.card.preprocessing.crop
+    size, longest = model.card.preprocessing.crop, model.card.preprocessing.longest
     draw = torch.Generator().manual_seed(0)
     crops = []
     for number in range(COMPARED_CROPS):
         grain = max(2, size >> number % 6)
         noise = torch.rand(1, 3, grain, grain, generator=draw)
-        crops.append(functional.interpolate(noise, (size, size), mode="bicubic").clamp(0, 1)[0])
-    return _Crops(torch.stack(crops), 0)
+        shape = size, size + (longest - size) * (number % 4) // 3
+        crops.append(functional.interpolate(noise, shape, mode="bicubic").clamp(0, 1)[0])
+    return _Crops(crops, 0)
 
 
 # ---- the folder ----

@@ -35,6 +35,7 @@ class ExportInfo(BaseModel):
             labels.
         calibrated: photos whose crops set the ranges of an int8 network.
         srcc_change: from torch to the export, on rated photos; None where none were given.
+        shared: weights that lie in the model's own file, in the folder above this one.
         version: of qfm-iqm that wrote it.
     """
 
@@ -48,7 +49,13 @@ class ExportInfo(BaseModel):
     max_difference: float
     calibrated: int = 0
     srcc_change: float | None = None
+    shared: tuple[str, ...] = ()
     version: str
+
+
+def export_name(runtime: str, precision: str) -> str:
+    """The name of an export's folder within its model's: "onnx", "onnx-int8", "openvino" ..."""
+    return runtime if precision == "fp32" else f"{runtime}-{precision}"
 
 
 def file_hash(path: Path) -> str:
@@ -108,11 +115,11 @@ def load_exported(folder: Path, card: ModelCard | None = None) -> Runtime:
         if info.runtime == "onnx":
             from qfm_iqm.scoring.runtimes.onnx_runtime import OnnxRuntime
 
-            return OnnxRuntime(card, file, info.precision, weights)
+            return OnnxRuntime(card, file, info.precision, weights, info.shared)
         from qfm_iqm.scoring.runtimes.openvino_runtime import OpenvinoRuntime
 
         return OpenvinoRuntime(card, file, info.precision, weights)
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, ModelError):
         raise
     except Exception as error:  # each runtime has its own kinds of errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -19,7 +19,12 @@ from qfm_iqm.errors import ModelError, QFMError
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE, find_model
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
-from qfm_iqm.scoring.runtimes.export_folder import is_exported, load_exported, read_info
+from qfm_iqm.scoring.runtimes.export_folder import (
+    export_name,
+    is_exported,
+    load_exported,
+    read_info,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -92,10 +97,16 @@ def load_runtime(
         _refuse_torchs_own(found.runtime, device, compiled)
         return load_exported(folder)
     if precision == "int8":
-        raise QFMError(
-            "int8 is calibrated on photos: write it by qfm export --precision int8, and name that "
-            "folder by --model."
+        _refuse_torchs_own(runtime or "int8", device, compiled)
+        kept = next(
+            filter(None, (_within(folder, name, "int8") for name in _wanted(runtime))), None
         )
+        if kept is None:
+            raise QFMError(
+                f"The model '{name}' comes without an int8 network, which is calibrated on photos: "
+                "write one by qfm export --precision int8, and name that folder by --model."
+            )
+        return load_exported(kept, read_card(folder / CARD_FILE))
     if runtime in (None, "auto"):
         plain = device is None and precision != "bf16" and not compiled and not _has_gpu()
         runtime = _fastest(folder, convert=runtime == "auto") if plain else "torch"
@@ -138,9 +149,14 @@ def _installed(modules: Iterable[str]) -> bool:
     return all(find_spec(module) for module in modules)
 
 
-def _within(folder: Path, runtime: str) -> Path | None:
+def _wanted(runtime: str | None) -> tuple[str, ...]:
+    """The runtimes that may be taken for what a user asks for."""
+    return tuple(_NEEDED) if runtime in (None, "auto") else (str(runtime),)
+
+
+def _within(folder: Path, runtime: str, precision: str = "fp32") -> Path | None:
     """The export for a runtime that lies in a model folder and is of the same weights."""
-    kept = folder / runtime
+    kept = folder / export_name(runtime, precision)
     if not is_exported(kept):
         return None
     ours, theirs = (read_card(place / CARD_FILE).weights_sha256 for place in (folder, kept))

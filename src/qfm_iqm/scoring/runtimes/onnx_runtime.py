@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.errors import ModelError
 from qfm_iqm.model.card import ModelCard
+from qfm_iqm.model.locate import WEIGHTS_FILE
 from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision
 
 INPUT, OUTPUT = "crops", "scores"
+SHARED = "model:"  # before the name of a weight that the model's own file holds
 
 
 class OnnxRuntime(PartedRuntime):
@@ -22,12 +27,21 @@ class OnnxRuntime(PartedRuntime):
         file: the network.
         precision: in which it was exported.
         weights: see `Runtime`.
+        shared: names of the weights that lie in the model's own file, in the folder above.
     """
 
     name: ClassVar[Name] = "onnx"
 
-    def __init__(self, card: ModelCard, file: Path, precision: Precision, weights: str) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        file: Path,
+        precision: Precision,
+        weights: str,
+        shared: Sequence[str] = (),
+    ) -> None:
         self._file = file
+        self._shared = shared
         super().__init__(card, precision, weights)
         if "CUDAExecutionProvider" in self._session.get_providers():
             self.part = self.batch = 256
@@ -39,6 +53,8 @@ class OnnxRuntime(PartedRuntime):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors
+        values = _shared_weights(self._file, self.weights, self._shared)  # kept until all is loaded
+        options.add_external_initializers(list(values), list(values.values()))
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         self._session = onnxruntime.InferenceSession(str(self._file), options, providers=providers)
@@ -47,3 +63,23 @@ class OnnxRuntime(PartedRuntime):
         """See `PartedRuntime.run_part`."""
         (scores_B,) = self._session.run([OUTPUT], {INPUT: crops_BCSS})
         return np.asarray(scores_B)
+
+
+def _shared_weights(file: Path, sha256: str, names: Sequence[str]) -> dict[str, Any]:
+    """The weights that a network shares with its model, for ONNX Runtime.
+
+    Raises:
+        ModelError: the model's file is not there, or not the one that the network was made from.
+    """
+    if not names:
+        return {}
+    import onnxruntime
+    from safetensors.numpy import load
+
+    place = file.parent.parent / WEIGHTS_FILE
+    content = place.read_bytes() if place.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelError(f"{place} is not there, or not the file that {file} belongs to.")
+    weights = load(content)
+    value = onnxruntime.OrtValue.ortvalue_from_numpy
+    return {name: value(weights[name.removeprefix(SHARED)]) for name in names}

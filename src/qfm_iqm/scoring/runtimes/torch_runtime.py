@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from qfm_iqm.model.forking import keep_forks_able
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill, forked
+from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill, forked, of_one_shape
 
 
 class TorchRuntime(Runtime):
@@ -62,6 +62,10 @@ class TorchRuntime(Runtime):
         if self._process != os.getpid() and (self._compiled or self.device.type != "cpu"):
             raise forked("torch, compiled or on a GPU,")
         keep_forks_able()
+        return np.concatenate([self._scores(alike) for alike in of_one_shape(crops, len(crops))])
+
+    def _scores(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
+        """Scores (B,) of crops of one shape."""
         # In memory that a GPU can fetch from by itself, where there is one; and bytes as bytes:
         # turning them into floats here would take longer than the network takes there.
         pinned = self.device.type == "cuda"
