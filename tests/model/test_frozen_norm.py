@@ -6,7 +6,12 @@ import torch
 from torch import nn
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.model.frozen_norm import FrozenNormConv, freeze_norms
+from qfm_iqm.model.frozen_norm import (
+    FrozenNormConv,
+    freeze_norms,
+    plain_convolutions,
+    scaled_weights,
+)
 
 
 def with_statistics(network, seed=0):
@@ -75,3 +80,24 @@ def test_a_bias_and_a_dilation_are_kept():
     expected = network(crops)
     freeze_norms(network)
     torch.testing.assert_close(network(crops), expected)
+
+
+@torch.inference_mode()
+def test_scales_join_the_weights_and_the_function_stays():
+    network = with_statistics(timm.create_model("efficientnet_lite0", num_classes=0))
+    freeze_norms(network)
+    crops = torch.rand(1, 3, 64, 80)
+    expected = network.forward_features(crops)
+    plain = plain_convolutions(network).forward_features(crops)
+    state = scaled_weights(network.state_dict())
+    assert state.keys() == network.state_dict().keys()
+    assert all((value == 1).all() for key, value in state.items() if key.endswith(".scale"))
+    network.load_state_dict(state)
+    for found in (plain, network.forward_features(crops)):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max())
+    assert not any(isinstance(m, FrozenNormConv) for m in plain_convolutions(network).modules())
+
+
+def test_a_state_without_scales_is_given_back():
+    state = {"scale.mean": torch.tensor(3.0), "decoder.head.weight": torch.ones(1, 4)}
+    assert all(scaled_weights(state)[key] is value for key, value in state.items())

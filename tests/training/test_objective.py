@@ -1,6 +1,8 @@
 """A training step's loss and gradients against the same computed step by step."""
 
 import copy
+import math
+import statistics
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.training.objective import Objective
+from qfm_iqm.training.objective import Objective, fidelity_loss
 
 MEAN, STD = 50.0, 8.0
 
@@ -471,7 +473,7 @@ RATE = 0.05
 IMPORTS = """
 from torch.nn.parallel import DistributedDataParallel
 from qfm_iqm.method.config import MethodConfig
-from qfm_iqm.training.objective import Objective
+from qfm_iqm.training.objective import Objective, fidelity_loss
 from qfm_iqm.model.network import QualityNetwork
 """
 TRAINING = f"""
@@ -519,3 +521,41 @@ def test_two_processes_train_the_same_network_on_the_mean_of_their_losses(two_ra
     moved = [name for name in initial if (first[name] - initial[name]).abs().max() > 1e-6]
     assert len(moved) > 10
     assert len(first["memory"]) == 9
+
+
+def test_the_fidelity_loss_against_pairs_counted_one_by_one():
+    draw = np.random.default_rng(5)
+    quality, target = draw.normal(size=(2, 9))
+    groups = np.array([0, 0, 1, 1, 1, -2, -2, 3, 0])
+    losses = []
+    for i in range(9):
+        for j in range(i + 1, 9):
+            if groups[i] == groups[j]:
+                normal = statistics.NormalDist()
+                gaps = (quality[i] - quality[j], (target[i] - target[j]) / 0.5)
+                p, t = (min(max(normal.cdf(gap), 1e-4), 1 - 1e-4) for gap in gaps)
+                losses.append(1 - math.sqrt(p * t) - math.sqrt((1 - p) * (1 - t)))
+    found = fidelity_loss(*map(torch.tensor, (quality, target, groups)))
+    assert found.item() == pytest.approx(sum(losses) / len(losses), abs=1e-9)
+
+
+def test_the_fidelity_loss_is_none_without_a_pair_and_least_in_the_labels_order():
+    quality = torch.tensor([0.3, -1.0, 2.0], requires_grad=True)
+    alone = fidelity_loss(quality, torch.randn(3), torch.tensor([0, 1, 2]))
+    alone.backward()
+    assert alone.item() == 0 and not quality.grad.any()
+    same = torch.zeros(3, dtype=torch.long)
+    target = torch.tensor([0.0, -1.0, 1.0])
+    right = fidelity_loss(2 * target, target, same)
+    assert right < fidelity_loss(-2 * target, target, same)
+    assert right < 1e-3  # half a deviation of noise in the labels, none asked of predictions
+
+
+def test_the_fidelity_term_is_part_of_the_loss(network):
+    batch = next(batches())
+    plain, ranked = (
+        step(Objective(network, MethodConfig(), fidelity=weight), batch, 0) for weight in (0, 2)
+    )
+    assert "fidelity" not in plain
+    difference = ranked["loss"] - plain["loss"]
+    assert difference.item() == pytest.approx(2 * ranked["fidelity"].item())

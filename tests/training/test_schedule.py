@@ -96,3 +96,30 @@ def test_without_a_prefix_the_peak_is_never_held():
     assert [rate_factor(epoch, config) for epoch in epochs] == pytest.approx(expected)
     cosine = config.model_copy(update={"schedule": "cosine"})
     assert rate_factor(4.5, cosine) == pytest.approx(0.5)
+
+
+def test_rates_fall_towards_the_first_layers_of_the_backbone():
+    network = QualityNetwork("efficientnet_lite0_stages", crop=64, width=48, heads=3)
+    config = TrainConfig(lr=1e-3, backbone_lr=4e-4, layer_decay=0.5)
+    optimizer = build_optimizer(network, config)
+    peak_of = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
+    backbone = network.encoder.backbone
+    assert peak_of[id(network.decoder.head.weight)] == 1e-3
+    assert peak_of[id(network.encoder.projections[0].weight)] == 1e-3
+    for number, block in enumerate(backbone.blocks):
+        (found,) = {peak_of[id(parameter)] for parameter in block.parameters()}
+        assert found == pytest.approx(4e-4 * 0.5 ** (6 - number))
+    assert peak_of[id(backbone.conv_stem.weight)] == pytest.approx(4e-4 * 0.5**7)
+    assert len(peak_of) == len(list(network.parameters()))
+
+
+def test_a_transformers_last_norm_is_trained_like_its_last_block():
+    network = QualityNetwork("test_vit", crop=32)
+    groups = build_optimizer(network, TrainConfig(layer_decay=0.1)).param_groups
+    peak_of = {id(p): group["peak"] for group in groups for p in group["params"]}
+    vit = network.encoder.backbone
+    last = {peak_of[id(p)] for p in (*vit.norm.parameters(), *vit.blocks[-1].parameters())}
+    assert last == {2e-4}
+    first = 2e-4 * 0.1 ** len(vit.blocks)
+    assert peak_of[id(vit.pos_embed)] == peak_of[id(vit.patch_embed.proj.weight)]
+    assert peak_of[id(vit.pos_embed)] == pytest.approx(first)

@@ -210,7 +210,7 @@ def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tens
         P = Phi(q_i - q_j),  T = Phi((y_i - y_j) / 0.5)
         L = mean over pairs of one group of 1 - sqrt(P T) - sqrt((1 - P)(1 - T))
 
-    Labels are surer than predictions: half a standard deviation is the noise of their difference.
+    with probabilities from 1e-4 to 1 - 1e-4. Labels are surer than predictions: half a standard deviation is the noise of their difference.
     A subset's mean is a shortcut (it alone ranks photos at SRCC .62): hence pairs of one group.
 
     Args:
