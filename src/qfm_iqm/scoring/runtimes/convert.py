@@ -153,7 +153,7 @@ def _quantise_convolutions(file: Path, calibration: Sequence[Tensor], exact: lis
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
-            op_types_to_quantize=["Conv", "Relu", "Add"],
+            op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
             nodes_to_exclude=exact,
         )
 
