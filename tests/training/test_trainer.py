@@ -728,9 +728,11 @@ def read_pipe(pipe, process, seconds=300):
         os.close(reader)
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("baseline", 1), ("qfm", 0)])
+@pytest.mark.parametrize(
+    ("kind", "workers", "number"), [("baseline", 1, signal.SIGTERM), ("qfm", 0, signal.SIGINT)]
+)
 def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
-    finished, recipe_content, write_recipe, tmp_path, kind, workers
+    finished, recipe_content, write_recipe, tmp_path, kind, workers, number
 ):
     content = recipe_content(method__kind=kind, train__workers=workers)
     content["model"] = {"name": "model"}  # the name is part of a recipe
@@ -755,10 +757,10 @@ def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
     state = load_state(out / "state.safetensors")
     assert (state["epoch"], state["step"]) == (1, 0)
 
-    # Interrupted at the same place.
+    # Interrupted at the same place, its reading process with it.
     run = qfm_train(recipe, out, "--resume")
     assert '"epoch": 1, "step": 10' in read_pipe(log, run)
-    os.killpg(run.pid, signal.SIGINT)
+    os.killpg(run.pid, number)
     drain = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
     _, said = run.communicate(timeout=60)
     os.close(drain)

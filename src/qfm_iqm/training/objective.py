@@ -210,8 +210,9 @@ def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tens
         P = Phi(q_i - q_j),  T = Phi((y_i - y_j) / 0.5)
         L = mean over pairs of one group of 1 - sqrt(P T) - sqrt((1 - P)(1 - T))
 
-    with probabilities from 1e-4 to 1 - 1e-4. Labels are surer than predictions: half a standard deviation is the noise of their difference.
-    A subset's mean is a shortcut (it alone ranks photos at SRCC .62): hence pairs of one group.
+    with probabilities from 1e-4 to 1 - 1e-4. Labels are surer than predictions: half a standard
+    deviation is the noise of their difference. A subset's mean is a shortcut (it alone ranks photos
+    at SRCC .62): hence pairs of one group.
 
     Args:
         quality_B: predictions (B,), in standard deviations of the labels.

@@ -10,6 +10,7 @@ Design choices:
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -135,6 +136,7 @@ class Trainer:
             batch_sampler=self.order,
             collate_fn=collate,
             num_workers=config.workers,
+            worker_init_fn=_heed_no_signal,
             pin_memory=self.accelerator.device.type == "cuda",
             # Of its own: each pass draws a seed for its readers, and must not draw it from the
             # generator of the layers, which a resume in mid-epoch would set out of step.
@@ -340,6 +342,12 @@ class Trainer:
     def _log(self, **fields: Any) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(**fields)
+
+
+def _heed_no_signal(_: int) -> None:
+    """A reading process ends with its run, not by a signal that the whole group gets."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _seed(*parts: int) -> int:

@@ -1,4 +1,4 @@
-"""A network of whole photos in all runtimes: any shape, weights held once, int8 that comes with it."""
+"""A network of whole photos in all runtimes: any shape, weights held once, int8 included."""
 
 import shutil
 
@@ -79,7 +79,7 @@ def test_other_weights_beside_it_are_refused(folder, tmp_path):
     content = bytearray((moved / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (moved / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match="not the file that .* belongs to"):
+    with pytest.raises(ModelError, match=r"not the file that .* belongs to"):
         load_runtime(moved, "onnx")
     (moved / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="is not there"):
