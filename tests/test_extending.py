@@ -78,8 +78,8 @@ def test_a_backbone_that_is_not_timms_is_trained_saved_and_loaded(
     assert same == (tune == "none")
     crops = torch.rand(2, 3, 32, 32)
     assert model.network.encode(crops).shape == (2, 50, 64)
-    stem = model.network.encoder.stem(crops)
-    torch.testing.assert_close(model.network.encode(stem), model.network.encode(crops))
+    frozen = model.network.encoder.frozen_features(crops)
+    torch.testing.assert_close(model.network.encode(frozen), model.network.encode(crops))
 
 
 def test_a_decoder_is_trained_saved_and_loaded(example, rated_set, tmp_path):

@@ -29,7 +29,7 @@ def test_it_minimises_the_weighted_squares_and_the_ridge():
     def gradient(weights):
         opinion.weights = weights.requires_grad_()
         own = opinion.kernel(opinion.centres)
-        squares = weight * (opinion.judge(statistics) - target).square()
+        squares = weight * (opinion.predict(statistics) - target).square()
         (found,) = torch.autograd.grad(squares.sum() + RIDGE * weights @ own @ weights, weights)
         return found
 
@@ -91,11 +91,11 @@ def test_a_model_gets_one(tiny_model_folder, rated, photo_folder, tmp_path):
     target = model.network.scale.to_standard(torch.tensor(labels))
     expected = fit_regressor(statistics, target, torch.tensor(weights), centres=500)
     with torch.no_grad():
-        judged = expected.judge(statistics)
+        predicted = expected.predict(statistics)
         torch.testing.assert_close(
-            found.network.statistics.judge(statistics), judged, rtol=0, atol=0.01
+            found.network.statistics.predict(statistics), predicted, rtol=0, atol=0.01
         )
-    assert np.corrcoef(judged, target)[0, 1] > 0.6
+    assert np.corrcoef(predicted, target)[0, 1] > 0.6
 
     save_model(found, tmp_path / "model")
     crops = torch.rand(2, 3, 48, 48)

@@ -183,27 +183,27 @@ def test_public_weights_give_the_features_of_plain_timm():
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit_relpos", "test_resnet"])
-def test_a_frozen_encoder_continues_from_its_stem(name, crops):
+def test_a_frozen_encoder_continues_from_its_frozen_features(name, crops):
     encoder = TimmEncoder(name, crop=64, width=24).eval()
     whole = encoder(crops)
     encoder.freeze()
-    stem = encoder.stem(crops)
-    assert stem.shape == (2, whole.shape[1], encoder.backbone_width)
+    frozen = encoder.frozen_features(crops)
+    assert frozen.shape == (2, whole.shape[1], encoder.backbone_width)
     assert torch.equal(encoder(crops), whole)
-    assert torch.equal(encoder(stem), whole)
+    assert torch.equal(encoder(frozen), whole)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2"])
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_a_part_of_a_transformer_continues_from_its_stem(name, blocks, crops):
+def test_a_part_of_a_transformer_continues_from_its_frozen_features(name, blocks, crops):
     encoder = TimmEncoder(name, crop=64).eval()
     whole = encoder(crops)
     encoder.freeze(blocks)
     seen = []
     encoder.backbone.blocks[blocks - 1].register_forward_hook(lambda *a: seen.append(a[2]))
-    stem = encoder.stem(crops)
-    assert torch.equal(stem, seen[0])
-    torch.testing.assert_close(encoder(stem), whole, rtol=1e-5, atol=1e-5)
+    frozen = encoder.frozen_features(crops)
+    assert torch.equal(frozen, seen[0])
+    torch.testing.assert_close(encoder(frozen), whole, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(encoder(crops), whole, rtol=1e-5, atol=1e-5)
 
 
@@ -230,6 +230,6 @@ def test_what_cannot_be_frozen_is_named(crops):
     with pytest.raises(ModelError, match="has 6 blocks: 7 cannot be frozen"):
         TimmEncoder("test_vit", crop=64).freeze(7)
     with pytest.raises(ValueError, match="without frozen part"):
-        TimmEncoder("test_vit", crop=64).stem(crops)
+        TimmEncoder("test_vit", crop=64).frozen_features(crops)
     with pytest.raises(ValueError, match="four dimensions"):
         TimmEncoder("test_vit", crop=64)(torch.rand(2, 17, 64))

@@ -35,10 +35,10 @@ def card():
 
 def test_accuracy_per_subset_with_intervals(card):
     page = card_page(card)
-    assert "| part | images | SRCC | PLCC |" in page
-    assert "| whole | 100 | 0.800 (0.750–0.850) | 0.900 (0.850–0.950) |" in page
+    assert "| photos | number | SRCC | PLCC |" in page
+    assert "| all photos | 100 | 0.800 (0.750–0.850) | 0.900 (0.850–0.950) |" in page
     assert "| two | 100 | 0.300 (0.250–0.350) | – |" in page
-    assert "Within the subset two its order is weakest: SRCC 0.30." in page
+    assert "It ranks worst within the subset two: SRCC 0.30." in page
     assert "train 7, test 2" in page
 
 
@@ -46,7 +46,7 @@ def test_sizes_that_photos_are_looked_at_in(card):
     assert "its shorter side reduced to 64 at most.\n" in card_page(card)
     twice = Preprocessing(crop=48, shorter_side=64, extra_scales=(56, 50))
     page = card_page(card.model_copy(update={"preprocessing": twice}))
-    assert "its shorter side reduced to 64 at most, and once more at 56 and 50.\n" in page
+    assert "at a shorter side of at most 64, and also at 56 and 50.\n" in page
 
 
 def test_what_was_not_measured_is_said_to_be_missing(card):
@@ -78,7 +78,9 @@ def test_the_scale_and_its_meaning(card):
         }
     )
     page = card_page(card.model_copy(update={"reference_statistics": checked}))
-    assert "(conformal, from 50 held-out photos). It held that of 87.5% of 40 others." in page
+    assert (
+        "(conformal, from 50 held-out photos). On 40 other held-out photos it held 87.5%." in page
+    )
     assert "or a side below 48 pixels; 2.0% of 40 held-out photos that did not set the " in page
 
 

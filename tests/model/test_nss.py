@@ -139,10 +139,10 @@ def test_an_opinion_is_a_kernel_regression():
             z = (row - opinion.mean.numpy()) / opinion.deviation.numpy()
             quality += weight * math.exp(-2 * ((z.clip(-5, 5) - centre) ** 2).sum() / count)
         expected.append(quality)
-    found = opinion.judge(torch.tensor(statistics).float())
+    found = opinion.predict(torch.tensor(statistics).float())
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     crops = torch.rand(2, 3, 20, 20)
-    torch.testing.assert_close(opinion(crops), opinion.judge(opinion.measure(crops)))
+    torch.testing.assert_close(opinion(crops), opinion.predict(opinion.measure(crops)))
 
 
 @pytest.mark.parametrize("weight", [None, 0.2])

@@ -41,10 +41,10 @@ def test_drawn_tokens_are_those_of_the_crops_training_cuts(model, photo_folder, 
     for index in range(len(samples)):
         crop = cut[index].crop.float()[None] / 255
         with torch.inference_mode():
-            stem = model.network.encoder.stem(crop)[0]
+            expected = model.network.encoder.frozen_features(crop)[0]
         found = kept[index].crop
         assert found.dtype == torch.float32
-        torch.testing.assert_close(found, stem, rtol=1e-3, atol=2e-3)  # kept in float16
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-3)  # kept in float16
 
 
 def test_fixed_crops_are_few_and_the_same_for_any_seed(photo_folder):
@@ -103,7 +103,7 @@ def test_what_is_there_is_not_computed_again(model, photo_folder, tmp_path):
     assert counts == [6, 4]  # of the third, nothing was left
 
 
-def test_another_stem_preprocessing_or_image_finds_nothing(build_model, photo_folder, tmp_path):
+def test_another_backbone_preprocessing_or_image_finds_nothing(build_model, photo_folder, tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes((sorted(photo_folder.iterdir())[0]).read_bytes())
     totals = []
@@ -152,9 +152,11 @@ def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
     preprocessing = model.card.preprocessing
     image = resize_and_pad(read_image(path), preprocessing)
     with torch.inference_mode():
-        stems = model.network.encoder.stem(torch.stack(list(covering_crops(image, preprocessing))))
+        features = model.network.encoder.frozen_features(
+            torch.stack(list(covering_crops(image, preprocessing)))
+        )
     found = store_of(model, tmp_path).covering(str(path))
-    torch.testing.assert_close(torch.stack(found.pixels), stems, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(torch.stack(found.pixels), features, rtol=1e-3, atol=2e-3)
 
 
 def test_the_drawn_crops_of_an_image_are_a_source_for_a_scorer(model, photo_folder, tmp_path):

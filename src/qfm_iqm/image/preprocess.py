@@ -8,8 +8,8 @@ Design choices:
   score. It costs nothing.
 * A crop may be longer than it is high (`max_aspect`), for networks that take any size: then most
   photos are one crop, seen whole.
-* An image is never enlarged: enlarging blurs, and blur is what we judge. A side shorter than
-  a crop is padded by reflection (edge included), which adds no new edge and no new colour.
+* An image is never enlarged: enlarging blurs, and blur lowers quality. A side shorter than a crop
+  is padded by reflection (edge included), which adds no new edge and no new color.
 * What is reduced is reduced in 8 bits, as files are stored and screens show them. Floats take
   twice the time and say nothing that people see.
 

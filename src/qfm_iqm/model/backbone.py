@@ -6,8 +6,8 @@ that yields a token grid works: vision transformers natively, convolutional and 
 flattening their last feature map, with the mean of the patch tokens in the class token's place
 (docs/method.md, section 3).
 
-An encoder may be frozen, whole or up to some block of a vision transformer. What that part, the
-stem, gives for a crop never changes then: it may be computed once and kept
+The backbone may be frozen, whole or up to some block of a vision transformer. The features that
+the frozen part gives for a crop never change then: they may be computed once and kept
 (`training.feature_cache`).
 
 Shapes: B crops, C channels, S crop size, N patch tokens, P tokens before them (class token,
@@ -49,21 +49,21 @@ class Encoder(Protocol):
     frozen: tuple[nn.Module, ...]
 
     def __call__(self, crops_BCSS: Tensor) -> Tensor:
-        """Encodes crops (B, 3, S, S) in [0, 1], or what `stem` gave for them (three dimensions).
+        """Encodes crops (B, 3, S, S) in [0, 1], or their frozen features (three dimensions).
 
         Returns:
             Tokens (B, 1 + N, D): the class token first.
         """
 
     def freeze(self, blocks: int | None = None) -> None:
-        """Fixes the whole backbone, or the first blocks of it: the stem.
+        """Freezes the whole backbone, or its first blocks.
 
         Raises:
             ModelError: the backbone has no such blocks.
         """
 
-    def stem(self, crops_BCSS: Tensor) -> Tensor:
-        """Gives what the frozen part gives for crops, a tensor of three dimensions."""
+    def frozen_features(self, crops_BCSS: Tensor) -> Tensor:
+        """The features that the frozen part gives for crops, a tensor of three dimensions."""
 
     def state_dict(self) -> dict[str, Any]:
         """As of any module."""
@@ -137,7 +137,7 @@ class TimmEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.frozen: tuple[nn.Module, ...] = ()
-        self._stem_blocks: int | None = None
+        self._frozen_blocks: int | None = None
         self.backbone: Any = _create(backbone, crop, state)  # timm's attributes are untyped
         # Pixel by pixel in memory: convolutions run faster on a CPU (benchmarks/speed.py).
         self.backbone.to(memory_format=torch.channels_last)
@@ -154,10 +154,10 @@ class TimmEncoder(nn.Module):
         self.patches = math.isqrt(self._arranged(features).shape[1] - 1)
 
     def freeze(self, blocks: int | None = None) -> None:
-        """Fixes the stem: its weights are trained no more, and it stays in evaluation mode.
+        """Freezes a part: its weights are not trained, and it stays in evaluation mode.
 
         Args:
-            blocks: of a vision transformer, whose embeddings and first blocks are the stem; None
+            blocks: of a vision transformer, whose embeddings and first blocks are frozen; None
                 for the whole backbone, whatever it is.
 
         Raises:
@@ -184,7 +184,7 @@ class TimmEncoder(nn.Module):
                 part.requires_grad_(False)
             for parameter in vit.parameters(recurse=False):  # class token, position embedding
                 parameter.requires_grad_(False)
-        self._stem_blocks = blocks
+        self._frozen_blocks = blocks
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -198,8 +198,8 @@ class TimmEncoder(nn.Module):
         """Encodes crops.
 
         Args:
-            crops_BCSS: RGB crops (B, 3, S, S) in [0, 1]; or, of a frozen encoder, what `stem`
-                gave for them, which has three dimensions.
+            crops_BCSS: RGB crops (B, 3, S, S) in [0, 1]; or their frozen features, which
+                have three dimensions.
 
         Returns:
             Tokens (B, 1 + N, D): the class token first.
@@ -207,11 +207,11 @@ class TimmEncoder(nn.Module):
         if crops_BCSS.ndim == 3:
             return self._after(crops_BCSS)
         if self.frozen:
-            return self._after(self.stem(crops_BCSS))
+            return self._after(self.frozen_features(crops_BCSS))
         tokens: Tensor = self.project(self._arranged(self._features(crops_BCSS)))
         return tokens
 
-    def stem(self, crops_BCSS: Tensor) -> Tensor:
+    def frozen_features(self, crops_BCSS: Tensor) -> Tensor:
         """What the frozen part gives for crops (B, 3, S, S) in [0, 1].
 
         Returns:
@@ -222,28 +222,28 @@ class TimmEncoder(nn.Module):
             ValueError: nothing is frozen.
         """
         if not self.frozen:
-            raise ValueError("an encoder without frozen part has no stem")
-        if self._stem_blocks is None:
+            raise ValueError("an encoder without a frozen part has no frozen features")
+        if self._frozen_blocks is None:
             return self._arranged(self._features(crops_BCSS))
         (found,) = self.backbone.forward_intermediates(
             self._normalised(crops_BCSS),
-            indices=[self._stem_blocks - 1],
+            indices=[self._frozen_blocks - 1],
             return_prefix_tokens=True,
             stop_early=True,
             output_fmt="NLC",
             intermediates_only=True,
         )
-        stem_BND: Tensor = torch.cat(found[::-1], 1) if isinstance(found, tuple) else found
-        return stem_BND
+        features_BND: Tensor = torch.cat(found[::-1], 1) if isinstance(found, tuple) else found
+        return features_BND
 
-    def _after(self, stem_BND: Tensor) -> Tensor:
-        """From what `stem` gave to tokens (B, 1 + N, D)."""
+    def _after(self, features_BND: Tensor) -> Tensor:
+        """From frozen features to tokens (B, 1 + N, D)."""
         if not self.frozen:
             raise ValueError("crops must have four dimensions (B, 3, S, S)")
-        if self._stem_blocks is not None:
+        if self._frozen_blocks is not None:
             vit = self.backbone
-            stem_BND = self._arranged(vit.norm(vit.blocks[self._stem_blocks :](stem_BND)))
-        tokens: Tensor = self.project(stem_BND)
+            features_BND = self._arranged(vit.norm(vit.blocks[self._frozen_blocks :](features_BND)))
+        tokens: Tensor = self.project(features_BND)
         return tokens
 
     def _normalised(self, crops_BCSS: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 from qfm_iqm.errors import TableError
 from qfm_iqm.model.card import ModelCard
 
-PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
+PARTS = {"whole": "all photos", "subset_mean": "mean over subsets"}
 METRICS = ("srcc", "plcc", "krcc", "rmse")
 Table = list[dict[str, str]]
 
@@ -59,18 +59,18 @@ def _head(card: ModelCard) -> Iterator[str]:
     yield card.description or "No description."
     yield ""
     side, extra = card.preprocessing.shorter_side, card.preprocessing.extra_scales
-    size = f", its shorter side reduced to {side} at most" if side else " at its own size"
+    size = f" at a shorter side of at most {side}" if side else " at its own size"
     if extra:
-        size += f", and once more at {' and '.join(map(str, extra))}"
-    judges = f"{card.network.backbone} and the attention-panel decoder"
+        size += f", and also at {' and '.join(map(str, extra))}"
+    network = f"{card.network.backbone} and the attention-panel decoder"
     if card.network.statistics:
         share = card.network.statistics_weight
-        judges += f", and a NSS branch ({share:.0%} of a quality)"
+        network += f", and an NSS branch (weight {share:.0%})"
     yield (
-        f"* **Network**: {judges}; crops of {card.network.crop} pixels that cover the photo{size}."
+        f"* **Network**: {network}; crops of {card.network.crop} pixels that cover the photo{size}."
     )
     if card.base is not None:
-        yield f"* **Public weights**: put upon timm's `{card.base.name}`, which is checked by hash."
+        yield f"* **Public weights**: on top of timm's `{card.base.name}`, checked by hash."
     yield f"* **License**: {card.license or 'not stated'}"
     yield f"* **Weights**: SHA-256 `{card.weights_sha256}`, written by qfm-iqm {card.version}"
 
@@ -105,16 +105,20 @@ def _scale(card: ModelCard) -> Iterator[str]:
         half_width, level = label.show_width(interval.half_width), interval.level
         held = interval.coverage
         yield (
-            f"* **Interval**: ± {half_width:.1f} holds the mean opinion for {level:.0%} "
+            f"* **Interval**: the score ± {half_width:.1f} holds the mean opinion for {level:.0%} "
             f"of photos like these (conformal, from {interval.images} held-out photos)."
-            + ("" if held is None else f" It held that of {held:.1%} of {interval.checked} others.")
+            + (
+                ""
+                if held is None
+                else f" On {interval.checked} other held-out photos it held {held:.1%}."
+            )
         )
     if detector is not None:
         counted = f"{detector.checked} held-out photos that did not set the limit"
         yield (
             "* **Out of distribution**: pixel statistics unlike those of training photos, or a "
             f"side below {card.preprocessing.crop} pixels; {detector.false_alarms:.1%} of "
-            f"{counted if detector.checked else 'held-out photos'} are called so."
+            f"{counted if detector.checked else 'held-out photos'} are marked."
         )
 
 
@@ -130,7 +134,7 @@ def _accuracy(card: ModelCard) -> Iterator[str]:
     yield f"{'; '.join(data)}. Value and 95 % interval."
     yield ""
     yield from _table(
-        ["part", "images", *(metric.upper() for metric in metrics)],
+        ["photos", "number", *(metric.upper() for metric in metrics)],
         (
             [
                 PARTS.get(part, part),
@@ -194,7 +198,7 @@ def _training(card: ModelCard) -> Iterator[str]:
     if "backbone_weights" in told:
         yield f"* **First weights of the backbone**: {told['backbone_weights']}"
     if "started_from" in told:
-        yield f"* **Trained on from**: {told['started_from']}"
+        yield f"* **Training started from**: {told['started_from']}"
     if "recipe" in told:
         yield ""
         yield "Recipe:"
@@ -208,18 +212,23 @@ def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
     yield "## Limits"
     yield ""
     data = card.training.get("data") or "its training photos"
-    yield f"* It has learned the taste of the raters of {data}, and no other."
+    yield f"* Scores estimate the opinion of the raters of {data} only."
     reference = card.reference_statistics
     knows = reference is not None and reference.ood_detector is not None
-    but = ", and `out_of_distribution` says so only where the pixels betray it" if knows else ""
+    but = (
+        ", and `out_of_distribution` marks them only where their pixels differ from photos"
+        if knows
+        else ""
+    )
     yield (
         "* It was trained on photos. Text pages, charts, drawings, medical or satellite images "
-        f"are none; scores of these mean nothing{but}."
+        f"are not photos; their scores mean nothing{but}."
     )
     if card.preprocessing.shorter_side:
         yield (
-            f"* Photos are judged at a shorter side of {card.preprocessing.shorter_side} pixels: "
-            "faults that vanish when a photo is reduced to that size are not seen."
+            "* The model sees photos at a shorter side of "
+            f"{card.preprocessing.shorter_side} pixels: faults that vanish when a photo is reduced "
+            "to that size go unnoticed."
         )
     yield (
         f"* It has learned from no image with a side below {card.preprocessing.crop} pixels: "
@@ -229,7 +238,7 @@ def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
     groups = [row for row in card.results if row.metric == "srcc" and row.part not in PARTS]
     if len(groups) > 1:
         worst = min(groups, key=lambda row: row.value)
-        yield f"* Within the subset {worst.part} its order is weakest: SRCC {worst.value:.2f}."
+        yield f"* It ranks worst within the subset {worst.part}: SRCC {worst.value:.2f}."
 
 
 def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:

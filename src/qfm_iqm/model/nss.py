@@ -7,7 +7,7 @@ products are measured; here by plain moments in place of fitted densities, in on
 opponent colours (Hasler and Suesstrunk, 2003), at three scales. Nothing is learned in this, and
 so it says the same of photos unlike any that were trained on.
 
-`NSSRegressor` is a second judge beside encoder and decoder. Those see what is shown, and learn
+`NSSRegressor` predicts quality beside encoder and decoder. Those see what is shown, and learn
 what people like of it; this one sees grain, edges and codes, and needs few labels.
 
 Shapes: B crops, S crop size, C channels, H and W pixels, F statistics.
@@ -170,9 +170,9 @@ class NSSRegressor(nn.Module):
 
     def forward(self, crops_BCSS: Tensor) -> Tensor:
         """Crops (B, 3, S, S) in [0, 1] to qualities (B,), in standard deviations of labels."""
-        return self.judge(self.measure(crops_BCSS))
+        return self.predict(self.measure(crops_BCSS))
 
-    def judge(self, statistics_BF: Tensor) -> Tensor:
+    def predict(self, statistics_BF: Tensor) -> Tensor:
         """Statistics (B, F) to qualities (B,), in standard deviations of labels."""
         quality_B: Tensor = self.bias + self.kernel(self.standard(statistics_BF)) @ self.weights
         return quality_B

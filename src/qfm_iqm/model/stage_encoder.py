@@ -88,7 +88,7 @@ class StageEncoder(nn.Module):
             raise ModelError("Only a vision transformer's first blocks can be frozen.")
         self.frozen = (self.backbone.requires_grad_(False),)
 
-    def stem(self, crops_BCSS: Tensor) -> Tensor:
+    def frozen_features(self, crops_BCSS: Tensor) -> Tensor:
         """Refused: features of two stages are not cached.
 
         Raises:

@@ -154,7 +154,9 @@ class FeatureCache:
                 each = [crop for crops in found.values() for crop in crops.pixels]
                 crops_BCSS = torch.from_numpy(stacked(each))
                 features_BND = (
-                    encoder.stem(crops_BCSS.to(self._model.network.scale.mean.device)).cpu().half()
+                    encoder.frozen_features(crops_BCSS.to(self._model.network.scale.mean.device))
+                    .cpu()
+                    .half()
                 )
                 parts = torch.split(features_BND, [len(crops.pixels) for crops in found.values()])
                 for (path, crops), tokens_KND in zip(found.items(), parts, strict=True):

@@ -58,7 +58,7 @@ class TorchRuntime(Runtime):
 
     @torch.inference_mode()
     def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
-        """See `Runtime.run`; takes what a frozen stem gave for crops (B, N, D) in their place."""
+        """See `Runtime.run`; takes frozen features (B, N, D) in place of crops."""
         if self._process != os.getpid() and (self._compiled or self.device.type != "cpu"):
             raise forked("torch, compiled or on a GPU,")
         keep_forks_able()
