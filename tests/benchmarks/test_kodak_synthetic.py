@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.image.distortions import DISTORTIONS
+from qfm_iqm.image.distortions import LEVELS
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kodak_synthetic.py"
 
@@ -37,7 +37,7 @@ def test_every_photo_comes_in_every_kind_and_level_as_its_content(synthetic):
     _, out = synthetic
     table = read_table(out / "labels.csv")
     found = set(zip(table.contents, table.column("distortion"), table.column("level"), strict=True))
-    assert found == {(c, k, str(n)) for c in "ab" for k in DISTORTIONS for n in range(1, 6)}
+    assert found == {(c, k, str(n)) for c in "ab" for k in LEVELS for n in range(1, 6)}
     assert len(table) == 60
     assert all(path.is_file() for path in table.paths(out))
 

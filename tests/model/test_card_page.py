@@ -78,9 +78,7 @@ def test_the_scale_and_its_meaning(card):
         }
     )
     page = card_page(card.model_copy(update={"reference_statistics": checked}))
-    assert (
-        "(conformal, from 50 held-out photos). On 40 other held-out photos it held 87.5%." in page
-    )
+    assert "from 50 held-out photos). On 40 other held-out photos it held 87.5%." in page
     assert "or a side below 48 pixels; 2.0% of 40 held-out photos that did not set the " in page
 
 

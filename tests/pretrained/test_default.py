@@ -12,7 +12,8 @@ from qfm_iqm import load_model, load_runtime, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
 from qfm_iqm.evaluation.evaluate import recorded_split
-from qfm_iqm.image.distortions import DISTORTIONS, distort
+from qfm_iqm.image.distortions import LEVELS
+from qfm_iqm.image.preprocess_torch import distort_tensor
 from qfm_iqm.scoring.runtimes.base import TOLERANCE
 from qfm_iqm.scoring.scorer import Scorer
 
@@ -79,17 +80,20 @@ def test_a_folder_of_that_name_does_not_hide_it(model, tmp_path, monkeypatch):
         load_model("./default")
 
 
-@pytest.mark.parametrize("kind", DISTORTIONS)
+@pytest.mark.parametrize("kind", LEVELS)
 def test_quality_falls_as_degradation_grows(model, photos, kind):
     clean = mean_score(model, photos)
     weak, strong = (
-        mean_score(model, [distort(photo, kind, level) for photo in photos]) for level in (3, 5)
+        mean_score(model, [distort_tensor(photo, kind, level) for photo in photos])
+        for level in (3, 5)
     )
     assert clean > weak > strong
 
 
 def test_a_score_has_a_percentile_and_an_interval(model, photos):
-    clean, bad = (model.score(image) for image in (photos[0], distort(photos[0], "blur", 5)))
+    clean, bad = (
+        model.score(image) for image in (photos[0], distort_tensor(photos[0], "gaussian blur", 5))
+    )
     assert 0 < clean.mos_low < clean.value < clean.mos_high <= 100
     assert bad.value < bad.mos_high < clean.mos_high
     assert bad.percentile < 15 < clean.percentile
@@ -104,7 +108,7 @@ def test_what_is_no_photo_is_out_of_distribution(model, kind):
 
 def test_photos_clean_or_degraded_are_usual(model, photos):
     assert not any(model.score(photo).out_of_distribution for photo in photos)
-    degraded = [distort(photo, kind, 2) for photo in photos for kind in DISTORTIONS]
+    degraded = [distort_tensor(photo, kind, 2) for photo in photos for kind in LEVELS]
     assert sum(model.score(image).out_of_distribution for image in degraded) <= 1
 
 
