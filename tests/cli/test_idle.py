@@ -58,9 +58,6 @@ IDLE = [
      "--drop has no effect without --degradation-sequences"),
     ("data pseudo-label LABELS -m MODEL -o CSV --extra-crops 0 --seed 1",
      "--seed has no effect where nothing is random"),
-    ("bench cross LABELS -m MODEL --set a.b=2 --allow-leaks",
-     "--set and --allow-leaks have no effect without --recipe"),
-    ("bench cross LABELS -m MODEL --recipe CSV", "--model has no effect with --recipe"),
     ("bench cross DATASET -m MODEL --label dmos --lower-is-better",
      "--label and --lower-is-better have no effect on datasets whose labels are known"),
 ]  # fmt: skip

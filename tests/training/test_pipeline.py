@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
 from qfm_iqm.errors import ImageError, QFMError, RecipeError, TableError
-from qfm_iqm.model.folder import load_model
+from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.training.data import load_data
 from qfm_iqm.training.expansion import find_pool, without_leaks
 from qfm_iqm.training.pipeline import run
@@ -288,9 +288,9 @@ def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, po
     (folder / "broken.jpg").write_bytes(b"no image")
     console = Console(file=io.StringIO(), width=80)
     checked = read_recipe(recipe, [*changes, taught])
-    done = run(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
+    run(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
     assert "unrated image broken.jpg is left out: " in console.file.getvalue()
-    assert done.card.training["unrated"] == 20
+    assert load_card(tmp_path / "run" / "model").training["unrated"] == 20
     assert table(tmp_path / "run" / "expansion.csv")[0]["error"]
     (folder / "empty.png").touch()
     with pytest.raises(TableError, match=r"2 of 22 unrated images cannot be read"):

@@ -219,7 +219,7 @@ def test_a_finished_build_is_not_done_again(whole, recipe, tmp_path):
     out = shutil.copytree(whole, tmp_path / "run")
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     done = pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
-    assert done.evaluation.value("whole", "srcc") is not None
+    assert done.value("whole", "srcc") is not None
     changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed <= {"recipe.json", "split.txt", "stages.json"}
     with pytest.raises(RecipeError, match="holds a run already: go on with --resume"):

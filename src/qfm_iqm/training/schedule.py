@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from qfm_iqm.training.recipe import TrainConfig
+from qfm_iqm.training.recipe_schema import TrainConfig
 
 _NO_DECAY_TOKENS = ("pos_embed", "cls_token", "reg_token", "panel")
 
