@@ -1,11 +1,8 @@
 """One recipe, one whole model: killed in any stage it ends alike; a change redoes its heirs."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,14 +18,12 @@ from qfm_iqm.training.reporting import Reporter
 
 SILENT = Reporter(None)
 
-# `qfm train` that kills itself when a stage has begun, or, with a third word, when it is done.
+# `qfm train` that kills itself when a stage has begun, or when it is done.
 KILLED = """
-import os, signal, sys
-from qfm_iqm.cli.main import main
+import signal
 from qfm_iqm.training.stages import Stages
 
-stage, moment = sys.argv[1:3]
-del sys.argv[1:3]
+stage, moment = {stage!r}, {moment!r}
 begin, end = Stages.begin, Stages.end
 
 def beginning(self, name, inputs):
@@ -43,7 +38,6 @@ def ending(self, name, outputs):
     end(self, name, outputs)
 
 Stages.begin, Stages.end = beginning, ending
-main()
 """
 
 STAGES = [
@@ -111,17 +105,6 @@ def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
     return path
 
 
-def process(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=900,
-        check=False,
-    )
-
-
 def record(out):
     return json.loads((out / "stages.json").read_text())["stages"]
 
@@ -134,10 +117,9 @@ def model_files(out):
 
 @pytest.fixture(scope="module")
 def whole(recipe, tmp_path_factory):
-    """An undisturbed build, as a process of its own."""
+    """An undisturbed build."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = process("-m", "qfm_iqm", "train", recipe, "--out", out)
-    assert done.returncode == 0, done.stderr
+    pipeline.run(read_recipe(recipe), out, resume=False, reporter=SILENT)
     return out
 
 
@@ -199,7 +181,9 @@ def test_a_pseudo_label_is_the_mean_of_the_teachers(whole, photos):
         ("export", "ends"),
     ],
 )
-def test_killed_in_any_stage_it_ends_with_the_same_model(whole, recipe, tmp_path, stage, moment):
+def test_killed_in_any_stage_it_ends_with_the_same_model(
+    whole, recipe, tmp_path, forked, stage, moment
+):
     """What the killed run had done is copied from the whole one: the record up to that stage."""
     out = tmp_path / "run"
     shutil.copytree(whole, out)
@@ -207,8 +191,9 @@ def test_killed_in_any_stage_it_ends_with_the_same_model(whole, recipe, tmp_path
     done = STAGES[: STAGES.index(stage)]
     content = {"format": 1, "stages": {name: kept[name] for name in done}}
     (out / "stages.json").write_text(json.dumps(content))
-    killed = process("-c", KILLED, stage, moment, "train", recipe, "--out", out, "--resume")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    dying = KILLED.format(stage=stage, moment=moment)
+    code, _, said = forked.run("train", recipe, "--out", out, "--resume", before=dying)
+    assert code == -signal.SIGKILL, said
     assert "outputs" not in record(out)[stage]
     pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
     assert model_files(out) == model_files(whole)
