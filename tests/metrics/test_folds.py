@@ -67,7 +67,6 @@ def test_the_table_marks_what_is_optimistic_and_what_is_unconfirmed():
     assert text.endswith("? not checked against the paper.\n")
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert widths == {7}
-    assert "blur" not in summary_table(rows, parts=False)
 
 
 def test_published_figures_are_found_by_dataset():
