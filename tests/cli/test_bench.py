@@ -160,7 +160,7 @@ def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
     assert "| 40% | validation-selected | whole | 1 |" in answer.out
     assert "| all | validation-selected | whole | 1 |" in answer.out
     parts = [(out / share / "fold0/split.txt").read_text() for share in ("40", "all")]
-    assert parts[0] == parts[1]  # fewer labels to learn from, the same images to judge by
+    assert parts[0] == parts[1]  # fewer labels to learn from, the same images to select and test on
     answer = qfm("bench", "curve", RECIPE, "--dataset", "livefb", "--shares", "a lot")
     assert answer.code == 2
     assert "--shares takes percents" in answer.err

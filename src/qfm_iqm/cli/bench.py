@@ -158,6 +158,7 @@ def cross(
     from qfm_iqm.evaluation import cross_dataset as crossing
     from qfm_iqm.files import check_output
     from qfm_iqm.model.folder import load_model
+    from qfm_iqm.text_tables import write_csv
 
     console = messages()
     if results is not None:
@@ -185,7 +186,7 @@ def cross(
             progress=lambda rows, total: with_progress(rows, total, "scoring", console),
         )
     if results is not None:
-        crossing.write_cross(figures, results)
+        write_csv(results, crossing.CrossFigure._fields, figures)
     data = loaded.card.training.get("recipe", {}).get("data", {})
     show_cross(figures, str(data.get("dataset", "")))
 

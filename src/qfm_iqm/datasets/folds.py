@@ -9,7 +9,6 @@ file      a split that somebody wrote as text (`Split.to_text`)
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,8 @@ from typing import Literal
 from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import write_whole, writing_text
+from qfm_iqm.files import write_whole
+from qfm_iqm.text_tables import write_csv
 
 SplitKind = Literal["content", "official", "file"]
 
@@ -93,12 +93,11 @@ def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for path, fold in zip(paths, folds, strict=True):
             write_whole(fold.to_text(), path)
-        with writing_text(folder / "folds.csv") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("fold", "sha256", *SPLITS, "rule"))
-            for number, fold in enumerate(folds):
-                counts = [len(fold.names(split)) for split in SPLITS]
-                writer.writerow((number, fold.sha256, *counts, fold.rule))
+        rows = (
+            (number, fold.sha256, *(len(fold.names(split)) for split in SPLITS), fold.rule)
+            for number, fold in enumerate(folds)
+        )
+        write_csv(folder / "folds.csv", ("fold", "sha256", *SPLITS, "rule"), rows)
     except OSError as error:
         raise TableError(f"The folds cannot be written to {folder}: {error.strerror}.") from error
     return paths

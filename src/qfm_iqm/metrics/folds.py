@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from qfm_iqm.metrics.published import Published
-from qfm_iqm.text_tables import write_csv
 
 
 class FoldFigure(NamedTuple):
@@ -89,13 +87,6 @@ def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
         )
         for key, found in values.items()
     ]
-
-
-def write_rows(
-    path: Path, kind: type[FoldFigure] | type[Summary], rows: Iterable[FoldFigure | Summary]
-) -> None:
-    """Writes fold figures or summaries as CSV, every digit kept."""
-    write_csv(path, kind._fields, rows)
 
 
 def summary_table(rows: Sequence[Summary], beside: Sequence[Published] = ()) -> str:

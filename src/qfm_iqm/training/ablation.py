@@ -37,8 +37,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.files import writing_text
-from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
+from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
 from qfm_iqm.model.folder import load_card
+from qfm_iqm.text_tables import write_csv
 from qfm_iqm.training import pipeline
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import read_recipe
@@ -182,7 +183,7 @@ def summarise(grid: Grid, out: Path) -> list[Comparison]:
     ]
     present = {run.variant for run in finished}
     comparisons = compare(finished, [name for name in grid.references if name in present])
-    write_comparisons(comparisons, out / "summary.csv")
+    write_csv(out / "summary.csv", Comparison._fields, comparisons)
     return comparisons
 
 
