@@ -360,7 +360,7 @@ def test_a_closed_pipe_ends_it_quietly(start, photo_folder):
     assert b"Exception" not in err
 
 
-def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_folder, tmp_path):
+def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (220, 220, 3), np.uint8)
@@ -369,7 +369,7 @@ def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_
         os.link(folder / "000.png", folder / f"{number:03d}.png")
     out = tmp_path / "scores.csv"
     ours, theirs = pty.openpty()  # the progress bar tells when it is on its way
-    process = start("score", folder, "-m", tiny_model_folder, "-o", out, stderr=theirs)
+    process = start("score", folder, "-o", out, stderr=theirs)
     os.close(theirs)
     shown, sent, deadline = b"", False, time.monotonic() + 400
     try:
@@ -392,7 +392,7 @@ def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_
     left = int(re.search(r"Interrupted: (\d+) images were not scored.", text)[1])
     assert left < 300
     assert "--resume" in text
-    rest = start("score", folder, "-m", tiny_model_folder, "-o", out, "--resume")
+    rest = start("score", folder, "-o", out, "--resume")
     _, err = rest.communicate(timeout=300)
     assert rest.returncode == 0, err
     assert f"{300 - left} files have their row already." in err.decode()
