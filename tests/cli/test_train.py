@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 import tomllib
 
 import pytest
