@@ -263,11 +263,11 @@ def test_a_table_of_unrated_images_gives_their_contents(
     assert not (tmp_path / "run" / "teachers").exists()
 
 
-@pytest.mark.parametrize("stems", [False, True])
-def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, pool_changes, stems):
+@pytest.mark.parametrize("cached", [False, True])
+def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, pool_changes, cached):
     folder, changes = pool_changes
-    if stems:
-        kept = f"train.feature_cache={tmp_path / 'stems'}"
+    if cached:
+        kept = f"train.feature_cache={tmp_path / 'features'}"
         changes = [*changes, "backbone.tune=none", "train.fixed_crops=2", "train.cache=false", kept]
     (folder / "broken.jpg").write_bytes(b"no image")
     console = Console(file=io.StringIO(), width=80)
