@@ -30,13 +30,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from degradation_figure import draw_degradation
+from degradation_measures import curve_of, detection, level_order
 from qfm_iqm import Scorer, load_runtime, read_image
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.image.distortions import LEVELS
 from qfm_iqm.image.preprocess_torch import distort_tensor
-from qfm_iqm.metrics.degradation import curve_of, detection, level_order
 from qfm_iqm.model.folder import load_card
-from qfm_iqm.report.degradation_figure import draw_degradation
 
 RESULTS = Path(__file__).parent / "results" / "degradation.csv"
 CACHE = Path("cache") / "degradation"

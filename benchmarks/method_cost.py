@@ -29,7 +29,7 @@ from qfm_iqm.method.matching import match_quality
 from qfm_iqm.method.memory_bank import MemoryBank, memory_bytes
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.objective import Objective
-from qfm_iqm.training.recipe import TrainConfig
+from qfm_iqm.training.recipe_schema import TrainConfig
 from qfm_iqm.training.schedule import build_optimizer
 
 RESULTS = Path(__file__).parent / "results" / "method_cost.csv"

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.evaluation.diagnosis import diagnose, sample
 from qfm_iqm.evaluation.evaluate import recorded_split
-from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
+from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
 from qfm_iqm.model.backbone import Encoder
 from qfm_iqm.model.folder import load_model
+from qfm_iqm.text_tables import write_csv
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = ("noise_sensitivity", "quality_sensitivity", "selectivity")
@@ -106,7 +107,7 @@ def main() -> None:
         if (value := row[name])
     ]
     comparisons = compare(runs, REFERENCES)
-    write_comparisons(comparisons, RESULTS / "selectivity_summary.csv")
+    write_csv(RESULTS / "selectivity_summary.csv", Comparison._fields, comparisons)
     (RESULTS / "selectivity_summary.md").write_text(table_of(comparisons), "utf-8")
 
 

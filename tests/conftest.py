@@ -24,12 +24,13 @@ from qfm_iqm.model.folder import save_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 
+from .forking import forked
 from .ranks import two_ranks
 from .rated import rated_set
 from .services import Service, serving
 from .trees import Row, write_tree
 
-__all__ = ["rated_set", "two_ranks"]  # fixtures of their own modules
+__all__ = ["forked", "rated_set", "two_ranks"]  # fixtures of their own modules
 
 # Tests look at test splits of their own: no ledger of the project's notes that.
 os.environ["QFM_TEST_LEDGER"] = str(Path(tempfile.mkdtemp()) / "test_ledger.csv")

@@ -34,7 +34,9 @@ class Service:
 
 
 @contextmanager
-def serving(model: Path, *options: object, env: dict[str, str] | None = None) -> Iterator[Service]:
+def serving(
+    model: object, *options: object, env: dict[str, str] | None = None
+) -> Iterator[Service]:
     command = [sys.executable, "-m", "qfm_iqm", "serve", "--port", "0", "--workers", "1"]
     process = subprocess.Popen(
         [*command, "--model", str(model), *map(str, options)],

@@ -192,28 +192,28 @@ def test_a_phone(open_page, service, photo_folder, check_accessibility, scheme):
     check_accessibility(page)
 
 
-def test_a_service_that_has_gone(open_page, tiny_model_folder, photo_folder, serve):
-    with serve(tiny_model_folder) as service:
+def test_a_service_that_has_gone(open_page, photo_folder, serve):
+    with serve("default") as service:
         page = open_page(service.url)
-        page.locator("#model", has_text="tiny").wait_for()
+        page.locator("#model", has_text="default").wait_for()
     add(page, photo_folder / "photo_00.jpg")
     page.locator(".card.error", has_text="cannot be reached").wait_for()
     assert "try again" in page.locator(".card.error").inner_text()
 
 
-def test_a_token_is_asked_for_once(open_page, tiny_model_folder, photo_folder, serve):
-    with serve(tiny_model_folder, "--token", "a-secret-of-ours") as service:
+def test_a_token_is_asked_for_once(open_page, photo_folder, serve):
+    with serve("default", "--token", "a-secret-of-ours") as service:
         page = open_page(service.url)
         page.fill("#token", "another-secret")
         page.keyboard.press("Enter")
         page.locator("#login-note", has_text="not the token").wait_for()
         page.fill("#token", "a-secret-of-ours")
         page.keyboard.press("Enter")
-        page.locator("#model", has_text="tiny").wait_for()
+        page.locator("#model", has_text="default").wait_for()
         add(page, photo_folder / "photo_00.jpg")
         finished(page, "1 photo scored")
         page.reload()
-        page.locator("#model", has_text="tiny").wait_for()
+        page.locator("#model", has_text="default").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -244,39 +244,6 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
     assert "records no rule" in refused.err
 
 
-def test_figures_are_recorded_in_the_card(qfm, labels, photo_folder, tiny_model_folder, tmp_path):
-    model, figures = shutil.copytree(tiny_model_folder, tmp_path / "model"), tmp_path / "f.csv"
-    before = load_model(model).card
-    answer = qfm(
-        "evaluate", labels, "--model", model, "--root", photo_folder, "--bootstrap", 50, "--record",
-        "--out", figures,
-    )  # fmt: skip
-    assert answer.code == 0, answer.err
-    card = load_model(model).card
-    assert card.model_copy(update={"results": before.results}) == before
-    with figures.open(newline="") as file:
-        rows = {(row["part"], row["metric"]): row for row in csv.DictReader(file)}
-    assert len(card.results) == len(rows) > 4
-    for found in card.results:
-        row = rows[found.part, found.metric]
-        assert found.data == labels.name
-        assert found.value == pytest.approx(float(row["value"]), abs=1e-9)
-        assert found.ci_low == pytest.approx(float(row["ci_low"]), abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("model", "more", "sentence"),
-    [("default", (), "'default' is none"), (None, ("--bootstrap", 0), "with their intervals")],
-)
-def test_what_cannot_be_recorded(
-    qfm, labels, photo_folder, tiny_model_folder, model, more, sentence
-):
-    place = ("--model", model or tiny_model_folder, "--root", photo_folder)
-    answer = qfm("evaluate", labels, *place, "--record", *more)
-    assert answer.code == 2
-    assert sentence in answer.err
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -53,7 +53,7 @@ def test_codes_and_files(qfm, scored, tiny_model_folder, tmp_path):
     (folder / "broken.jpg").write_text("no image")
     answer = qfm("gate", folder, "--min", scores[0], *options)
     assert answer.code == 2
-    assert "1 could not be judged" in answer.err
+    assert "1 could not be scored" in answer.err
 
 
 def test_a_small_image_is_said_to_be_out_of_distribution(qfm, tiny_model_folder, tmp_path):

@@ -15,7 +15,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "gate.md").read_text("utf-8")
 (JOB,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 (ENTRY,) = re.findall(r"entry: qfm (.+)", TEXT)
 ACTION, SCORE, PIPELINE = (line.partition("#")[0] for line in re.findall(r"- run: qfm (.+)", TEXT))
-JUDGED = (0, 1)  # whatever the photos are worth: not 2
+SCORED = (0, 1)  # whatever the photos are worth: not 2
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def folder(photo_folder, tmp_path, monkeypatch):
 
 
 def test_the_action_judges_and_leaves_its_file(qfm, folder):
-    assert qfm(*shlex.split(ACTION)).code in JUDGED
+    assert qfm(*shlex.split(ACTION)).code in SCORED
     assert ElementTree.parse(folder / "gate.xml").getroot().get("tests") == "12"
 
 
@@ -41,7 +41,7 @@ def test_a_pipeline_that_changed_nothing_passes(qfm, folder):
 
 def test_the_hook_takes_files(qfm, folder):
     photos = sorted(folder.glob("uploads/*"))[:2]
-    assert qfm(*shlex.split(ENTRY), *photos).code in JUDGED
+    assert qfm(*shlex.split(ENTRY), *photos).code in SCORED
 
 
 def run_job(folder):

@@ -106,9 +106,9 @@ def test_the_installed_command_and_the_module_are_one(start):
 SHOWING = {
     "--help": ["--help"],
     "--version": ["--version"],
-    "score": ["score", "PHOTO", "--model", "MODEL"],
-    "gate": ["gate", "PHOTO", "--model", "MODEL", "--min", "-1000"],
-    "info": ["info", "--model", "MODEL"],
+    "score": ["score", "PHOTO"],
+    "gate": ["gate", "PHOTO", "--min", "-1000"],
+    "info": ["info"],
     "data": ["data", "list"],
     "split": ["data", "split", "LABELS", "--leaks", "skip", "--folds", "1", "--out", "FOLDS"],
     "compare": ["compare", "SCORES", "OTHERS", "--labels", "LABELS"],
@@ -117,7 +117,7 @@ SHOWING = {
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory, photo_folder, tiny_model_folder):
+def inputs(tmp_path_factory, photo_folder):
     """What verbs that show something are called with."""
     folder = tmp_path_factory.mktemp("inputs")
     rows = [f"photo_{number:02d}.jpg,{number}" for number in range(12)]
@@ -126,7 +126,6 @@ def inputs(tmp_path_factory, photo_folder, tiny_model_folder):
     (folder / "labels.csv").write_text("\n".join(["name,mos", *rows, ""]))
     return {
         "PHOTO": photo_folder / "photo_05.png",
-        "MODEL": tiny_model_folder,
         "SCORES": folder / "scores.csv",
         "OTHERS": folder / "others.csv",
         "LABELS": folder / "labels.csv",
@@ -171,7 +170,7 @@ def test_no_file_takes_the_place_of_a_closed_stream(start, inputs, tmp_path):
     """An error that is meant for the terminal does not get into the table."""
     table, missing = tmp_path / "scores.csv", tmp_path / "missing.png"
     close = lambda: [os.close(number) for number in (0, 1, 2)]  # noqa: E731
-    command = ["score", inputs["PHOTO"], missing, "--model", inputs["MODEL"], "--out", table]
+    command = ["score", inputs["PHOTO"], missing, "--out", table]
     process = start(*command, preexec_fn=close)
     process.communicate(timeout=300)
     assert process.returncode == 1

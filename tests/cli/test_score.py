@@ -314,21 +314,19 @@ def test_memory_may_be_limited(qfm, photos, tiny_model_folder):
 # ---- real processes ------------------------------------------------------------------------------
 
 
-def test_names_that_are_no_text_pass_through_a_pipe(
-    start, photo_folder, tiny_model_folder, tmp_path
-):
+def test_names_that_are_no_text_pass_through_a_pipe(start, photo_folder, tmp_path):
     raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
     shutil.copy(photo_folder / "photo_00.jpg", raw)
-    process = start("score", raw, "-m", tiny_model_folder)
+    process = start("score", raw)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.splitlines()[1].split(b",")[0] == raw
 
 
-def test_a_terminal_gets_a_table(start, photos, tiny_model_folder):
+def test_a_terminal_gets_a_table(start, photos):
     (photos / os.fsdecode(b"caf\xe9.jpg")).write_text("no image either")
     ours, theirs = pty.openpty()
-    process = start("score", photos, "-m", tiny_model_folder, stdout=theirs)
+    process = start("score", photos, stdout=theirs)
     os.close(theirs)
     shown = b""
     try:
@@ -348,10 +346,10 @@ def test_a_terminal_gets_a_table(start, photos, tiny_model_folder):
     assert not text.startswith("path,")
 
 
-def test_a_closed_pipe_ends_it_quietly(start, photo_folder, tiny_model_folder):
+def test_a_closed_pipe_ends_it_quietly(start, photo_folder):
     # Longer than what a pipe holds, so that writing it fails for sure.
     many = [photo_folder / "photo_00.jpg"] + [f"gone_{number}_{'x' * 60}" for number in range(900)]
-    process = start("score", *many, "-m", tiny_model_folder)
+    process = start("score", *many)
     assert process.stdout.readline().decode().strip().split(",") == HEADER
     process.stdout.close()
     err = process.stderr.read()
@@ -362,7 +360,7 @@ def test_a_closed_pipe_ends_it_quietly(start, photo_folder, tiny_model_folder):
     assert b"Exception" not in err
 
 
-def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_folder, tmp_path):
+def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (220, 220, 3), np.uint8)
@@ -371,7 +369,7 @@ def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_
         os.link(folder / "000.png", folder / f"{number:03d}.png")
     out = tmp_path / "scores.csv"
     ours, theirs = pty.openpty()  # the progress bar tells when it is on its way
-    process = start("score", folder, "-m", tiny_model_folder, "-o", out, stderr=theirs)
+    process = start("score", folder, "-o", out, stderr=theirs)
     os.close(theirs)
     shown, sent, deadline = b"", False, time.monotonic() + 400
     try:
@@ -394,7 +392,7 @@ def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tiny_model_
     left = int(re.search(r"Interrupted: (\d+) images were not scored.", text)[1])
     assert left < 300
     assert "--resume" in text
-    rest = start("score", folder, "-m", tiny_model_folder, "-o", out, "--resume")
+    rest = start("score", folder, "-o", out, "--resume")
     _, err = rest.communicate(timeout=300)
     assert rest.returncode == 0, err
     assert f"{300 - left} files have their row already." in err.decode()

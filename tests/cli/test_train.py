@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 import tomllib
 
@@ -120,17 +119,11 @@ def test_without_the_training_extra_it_says_what_to_install(recipe, tmp_path, mo
     assert "qfm-iqm[train]" in str(done.exception)
 
 
-def test_a_mistake_is_one_sentence_and_exit_code_2(recipe, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "qfm_iqm", "train", recipe, "--set", "train.epoch=3"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == (
+def test_a_mistake_is_one_sentence_and_exit_code_2(recipe, tmp_path, monkeypatch, qfm):
+    monkeypatch.chdir(tmp_path)
+    answer = qfm("train", recipe, "--set", "train.epoch=3")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == (
         f"qfm: In {recipe}: unknown key 'train.epoch' (did you mean 'train.epochs'?).\n"
     )
     assert not (tmp_path / "runs").exists()

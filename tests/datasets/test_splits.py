@@ -102,19 +102,6 @@ def test_a_share_of_nothing_asks_for_no_part():
     assert split.indices(table)["test"].size == 0
 
 
-def test_another_column_can_be_kept_together():
-    names = tuple(f"{i}" for i in range(20))
-    columns = {"scene": tuple(f"s{i // 4}" for i in range(20))}
-    split = split_by_content(RatedTable(names=names, columns=columns), group="scene")
-    scenes = [{int(name) // 4 for name in split.names(part)} for part in SPLITS]
-    assert sum(map(len, scenes)) == 5
-    torn = RatedTable(names=names, contents=tuple("cd" * 10), columns=columns)
-    with pytest.raises(TableError, match="splitting by 'scene' would put 2 contents into several"):
-        split_by_content(torn, group="scene")
-    with pytest.raises(TableError, match="'place' was asked for"):
-        split_by_content(torn, group="place")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

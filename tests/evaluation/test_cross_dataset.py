@@ -4,9 +4,10 @@ import shutil
 import pytest
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.evaluation.cross_dataset import REPORTED, cross, find_target, write_cross
+from qfm_iqm.evaluation.cross_dataset import REPORTED, CrossFigure, cross, find_target
 from qfm_iqm.metrics.correlation import krcc, srcc
 from qfm_iqm.model.folder import load_model
+from qfm_iqm.text_tables import write_csv
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_unit_of_the_labels_does_not_matter(model, rated_set, tmp_path):
 
 def test_figures_are_written_to_the_last_digit(model, rated_set, tmp_path):
     figures = cross(model, find_target(str(rated_set / "labelled.csv")), n_boot=0)
-    write_cross(figures, tmp_path / "cross.csv")
+    write_csv(tmp_path / "cross.csv", CrossFigure._fields, figures)
     with (tmp_path / "cross.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["value"]) for row in rows] == [one.value for one in figures]

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
+from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
+from qfm_iqm.text_tables import write_csv
 
 BASELINE = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.81, 4: 0.79}
 GAIN = {0: 0.010, 1: 0.004, 2: -0.002, 3: 0.007, 4: 0.003}
@@ -86,7 +87,7 @@ def test_mistakes_are_told():
 
 def test_the_table_has_the_stated_columns(tmp_path):
     comparisons = compare(two_variants(), ["baseline"])
-    write_comparisons(comparisons, tmp_path / "summary.csv")
+    write_csv(tmp_path / "summary.csv", Comparison._fields, comparisons)
     with (tmp_path / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert ",".join(rows[0]) == (

@@ -1,4 +1,4 @@
-"""Five thousand damaged and hostile files in one job."""
+"""Two thousand damaged and hostile files in one job."""
 
 import io
 import random
@@ -15,7 +15,7 @@ from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.table import read_rows
 
-COUNT = 5000
+COUNT = 2000
 
 
 def bomb(width, height):
@@ -100,6 +100,8 @@ def test_every_one_is_a_row(files, tiny_model_folder, tmp_path):
     others = {process.pid for process in psutil.Process().children()}
     for _ in job.run():
         coming += 1
+        if coming % 20:
+            continue
         readers = [one for one in psutil.Process().children() if one.pid not in others]
         most = max(most, *map(most_held, readers), 0)
     outcome = job.finish()

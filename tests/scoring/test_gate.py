@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
+from qfm_iqm.scoring.gate import Rule, apply_rule, exit_code
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.table import ScoreTable
 
@@ -48,7 +48,7 @@ def earlier(scores, model="m", **more):
     ],
 )
 def test_an_image_against_a_rule(score, rule, outcome, says):
-    (verdict,) = judge_rows([row(score)], rule)
+    (verdict,) = apply_rule([row(score)], rule)
     assert (verdict.outcome, verdict.score) == (outcome, score)
     assert says in verdict.reason
     assert bool(verdict.reason) == (outcome != "pass")
@@ -69,35 +69,35 @@ def test_an_image_against_a_rule(score, rule, outcome, says):
     ],
 )
 def test_an_image_against_what_it_was(score, before, rule, outcome):
-    (verdict,) = judge_rows([row(score)], rule, earlier({"a.jpg": before}))
+    (verdict,) = apply_rule([row(score)], rule, earlier({"a.jpg": before}))
     assert verdict.outcome == outcome
     assert verdict.baseline == before
 
 
 def test_images_that_the_baseline_lacks_are_held_against_the_limit_alone():
     rows = [row(50.0, "old.jpg"), row(50.0, "new.jpg")]
-    verdicts = judge_rows(rows, Rule(40, max_drop=2), earlier({"old.jpg": 60.0}))
+    verdicts = apply_rule(rows, Rule(40, max_drop=2), earlier({"old.jpg": 60.0}))
     assert [v.outcome for v in verdicts] == ["fail", "pass"]
 
 
 def test_without_a_limit_images_that_the_baseline_lacks_are_to_be_reviewed():
     rows = [row(50.0, "old.jpg"), row(50.0, "new.jpg"), row(50.0, "failed.jpg")]
     before = earlier({"old.jpg": 50.0, "failed.jpg": None})
-    verdicts = judge_rows(rows, Rule(max_drop=2), before)
+    verdicts = apply_rule(rows, Rule(max_drop=2), before)
     assert [v.outcome for v in verdicts] == ["pass", "review", "review"]
     assert verdicts[1].reason == "There is no limit, and no score of it in the baseline."
-    banded = judge_rows(rows, Rule(review=(40, 60), max_drop=2), before)
+    banded = apply_rule(rows, Rule(review=(40, 60), max_drop=2), before)
     assert "review band" in banded[1].reason
 
 
 def test_a_baseline_that_says_nothing_of_these_images_is_refused():
     with pytest.raises(TableError, match="holds none of these images"):
-        judge_rows([row(1.0)], Rule(max_drop=1), earlier({"b/other.jpg": 1.0}))
+        apply_rule([row(1.0)], Rule(max_drop=1), earlier({"b/other.jpg": 1.0}))
     twice = ScoreTable("two.csv", {"path": ["a.jpg"] * 2, "score": [1.0] * 2, "error": [""] * 2})
     with pytest.raises(TableError, match=r"none of these images: 1 path comes .* in two\.csv\."):
-        judge_rows([row(1.0)], Rule(max_drop=1), twice)
+        apply_rule([row(1.0)], Rule(max_drop=1), twice)
     with pytest.raises(TableError, match="was scored with model other and these images with m"):
-        judge_rows([row(1.0)], Rule(max_drop=1), earlier({"a.jpg": 1.0}, model="other"))
+        apply_rule([row(1.0)], Rule(max_drop=1), earlier({"a.jpg": 1.0}, model="other"))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_rule_that_makes_no_sense(arguments, says):
 
 @given(st.lists(st.none() | st.floats(0, 100), max_size=6), st.floats(0, 100))
 def test_the_exit_code_is_the_worst_of_all(scores, limit):
-    code = exit_code(judge_rows([row(score) for score in scores], Rule(limit)))
+    code = exit_code(apply_rule([row(score) for score in scores], Rule(limit)))
     if None in scores:
         assert code == 2
     else:

@@ -280,7 +280,7 @@ def test_killed_at_random_moments_it_comes_to_the_same_table(files, tmp_path, la
     seconds = time.monotonic() - began
     draw = random.Random(5)
     kills, rounds = 0, 0
-    while kills < 20:
+    while kills < 10:
         process = launcher.go(killed)
         time.sleep(draw.uniform(0, seconds * 0.4))
         os.kill(process, signal.SIGKILL)

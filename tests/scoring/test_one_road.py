@@ -1,12 +1,11 @@
 """However an image comes to be scored, the answer is the same: also over damaged files."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from qfm_iqm.cli.main import app
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.model.folder import load_model
@@ -46,10 +45,9 @@ def of_scorer(paths, model, **options):
 
 def of_gate(paths, model, folder):
     out = folder / "gate.json"
-    command = [sys.executable, "-m", "qfm_iqm", "gate", *paths, "--min", "0", "--json", out]
+    command = ["gate", *paths, "--min", "0", "--json", out]
     options = ["--model", model, "--max-megapixels", MAX_PIXELS / 1e6]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*map(str, command + options)], env=environment, capture_output=True)
+    CliRunner().invoke(app, [*map(str, command + options)])
     verdicts = json.loads(out.read_text())["images"]
     errors = [one["reason"] if one["outcome"] == "error" else "" for one in verdicts]
     rows = zip(verdicts, errors, strict=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.scoring.row import COLUMNS, SCHEMA, ScoreRow, print_csv, write_rows
+from qfm_iqm.scoring.row import COLUMNS, SCHEMA, ScoreRow, print_csv, to_arrow, write_rows
 from qfm_iqm.scoring.table import read_rows, read_scores
 
 HASH = "ab" * 32
@@ -182,3 +182,15 @@ def test_long_tables_are_written_group_by_group(tmp_path, monkeypatch):
     write_rows(iter(rows), tmp_path / "t.parquet")
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 4
     assert read(tmp_path / "t.parquet") == rows == read_rows(tmp_path / "t.parquet")
+
+
+def test_rows_as_an_arrow_table():
+    rows = [GOOD, ScoreRow("caf\udce9.jpg", status="error", error="it is empty")]
+    table = to_arrow(iter(rows))
+    assert tuple(table.column_names) == COLUMNS
+    first, second = table.to_pylist()
+    assert ScoreRow(**first) == GOOD
+    assert first["seconds"] == 0.25
+    assert second["path"] == "caf\\udce9.jpg"
+    assert second["width"] is second["score"] is None
+    assert to_arrow([]).schema == table.schema

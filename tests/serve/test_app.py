@@ -4,15 +4,15 @@ import io
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from qfm_iqm.cli.main import app
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.report.maps import map_data
 
@@ -30,8 +30,8 @@ def png(side=40, seed=0):
 
 def scored_by_command(folder, model, tmp_path):
     out = tmp_path / "scores.jsonl"
-    command = [sys.executable, "-m", "qfm_iqm", "score", folder, "-m", model, "-o", out]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=120)
+    done = CliRunner().invoke(app, ["score", str(folder), "-m", str(model), "-o", str(out)])
+    assert done.exit_code == 0, done.output
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""The service's life as a process: tokens, deaths, its end."""
+"""The service's life as a process: tokens, deaths, its end; with a model that needs no torch."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ def photo(photo_folder):
     return (photo_folder / "photo_04.png").read_bytes()
 
 
-def test_a_token_is_asked_for(tiny_model_folder, photo, serve):
+def test_a_token_is_asked_for(photo, serve):
     env = {"QFM_TOKEN": "a-secret-of-ours"}
-    with serve(tiny_model_folder, "--host", "0.0.0.0", env=env) as service:
+    with serve("default", "--host", "0.0.0.0", env=env) as service:
         service.url = service.url.replace("0.0.0.0", "127.0.0.1")
         right = {"Authorization": "Bearer a-secret-of-ours"}
         with service.client() as client:
@@ -42,10 +42,8 @@ def test_a_token_is_asked_for(tiny_model_folder, photo, serve):
         assert "a-secret" not in "".join(service.said)
 
 
-def test_a_worker_that_dies_costs_one_image_and_an_end_finishes_what_was_begun(
-    tiny_model_folder, photo, serve
-):
-    with serve(tiny_model_folder) as service:
+def test_a_worker_that_dies_costs_one_image_and_an_end_finishes_what_was_begun(photo, serve):
+    with serve("default") as service:
         with service.client() as client:
             first = client.post("/v1/score", content=photo).json()
             (worker,) = service.children()
@@ -81,9 +79,9 @@ def test_a_worker_that_dies_costs_one_image_and_an_end_finishes_what_was_begun(
     assert "Traceback" not in "".join(service.said)
 
 
-def test_more_than_can_be_served_is_told_to_wait(tiny_model_folder, photo, serve):
+def test_more_than_can_be_served_is_told_to_wait(photo, serve):
     # What is on its way counts: a slow request holds nearly all of what may be pending.
-    with serve(tiny_model_folder, "--max-request-mb", 399) as service:
+    with serve("default", "--max-request-mb", 399) as service:
         host, port = service.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as slow, service.client() as client:
             head = f"POST /v1/score HTTP/1.1\r\nHost: {host}\r\nContent-Length: 398999999\r\n\r\n"
@@ -111,19 +109,19 @@ def test_more_than_can_be_served_is_told_to_wait(tiny_model_folder, photo, serve
             assert len({answer.json()["results"][0]["score"] for answer in answers}) == 1
 
 
-def test_another_loopback_address_is_local_too(tiny_model_folder, serve):
-    with serve(tiny_model_folder, "--host", "127.0.0.2") as service, service.client() as client:
+def test_another_loopback_address_is_local_too(serve):
+    with serve("default", "--host", "127.0.0.2") as service, service.client() as client:
         assert service.url.startswith("http://127.0.0.2:")
         assert client.get("/healthz").status_code == 200
         assert client.get("/healthz", headers={"Host": "elsewhere.example"}).status_code == 421
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are seen in /proc")
-def test_nothing_of_a_request_is_stored(tiny_model_folder, photo, serve, tmp_path):
+def test_nothing_of_a_request_is_stored(photo, serve, tmp_path):
     start = b'--b\r\nContent-Disposition: form-data; name="files"; filename="'
     body = start + b'large"\r\n\r\n' + bytes(20_000_000) + b"\r\n"
     body += start + b'photo"\r\n\r\n' + photo + b"\r\n--b--\r\n"
-    with serve(tiny_model_folder, env={"TMPDIR": str(tmp_path)}) as service:
+    with serve("default", env={"TMPDIR": str(tmp_path)}) as service:
         files = Path(f"/proc/{service.process.pid}/fd")
 
         def stored():

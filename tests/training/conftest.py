@@ -59,9 +59,9 @@ def recipe_content(rated_set: Path) -> Callable[..., dict[str, Any]]:
             "train": {
                 "epochs": 3,
                 "batch_size": 8,
-                "crops_per_image": 8,
+                "crops_per_image": 4,
                 "lr": 3e-4,
-                "warmup_epochs": 0.5,
+                "warmup_epochs": 1,
                 "schedule": "cosine",
                 "device": "cpu",
                 "cache": True,

@@ -113,7 +113,7 @@ def test_without_a_validation_part_more_is_learned_from_and_the_last_epoch_kept(
     assert trainer.data.validation is None
     whole = len(trainer.data.split.train) + len(trainer.data.split.test)
     assert (whole, trainer.data.split.validation) == (40, ())
-    assert trainer.data.split.test == run[0].data.split.test  # the same images to judge by
+    assert trainer.data.split.test == run[0].data.split.test  # the same images are tested
     trainer.run()
     assert [entry["epoch"] for entry in entries(out, "test-selected")] == [0, 1, 2]
     assert trainer.selection.best == {"epoch": 2, "srcc": None}

@@ -5,8 +5,6 @@ import io
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -15,7 +13,7 @@ from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
 from qfm_iqm.errors import ImageError, QFMError, RecipeError, TableError
-from qfm_iqm.model.folder import load_model
+from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.training.data import load_data
 from qfm_iqm.training.expansion import find_pool, without_leaks
 from qfm_iqm.training.pipeline import run
@@ -30,13 +28,10 @@ STEPS = 12  # of the teacher, as of the student: two epochs of 24 photos x 2 cro
 # `qfm train` that kills itself: after the n-th step of teacher and student together, or when it
 # has written n pseudo-labels.
 KILLED = """
-import os, signal, sys
-from qfm_iqm.cli.main import main
+import signal
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.teaching import baseline_recipe
 
-step_left, label_left = int(sys.argv[1]), int(sys.argv[2])
-del sys.argv[1:3]
+step_left, label_left = {step}, {label}
 
 def step(self, loss, crops):
     global step_left
@@ -51,7 +46,6 @@ def scoring(self, items, total, title="scoring"):
         yield item
 
 Reporter.step, Reporter.scoring = step, scoring
-main()
 """
 
 
@@ -69,27 +63,16 @@ def recipe(recipe_content, write_recipe, unrated_folder, tmp_path_factory):
     return write_recipe(content, tmp_path_factory.mktemp("recipes") / "pipeline.toml")
 
 
-def process(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-        check=False,
-    )
-
-
 def qfm_train(*arguments):
     return CliRunner().invoke(app, ["train", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory):
-    """An undisturbed run, as a process of its own; its folder and what it said."""
+    """An undisturbed run; its folder and what it said."""
     out = tmp_path_factory.mktemp("pipeline") / "run"
-    done = process("-m", "qfm_iqm", "train", recipe, "--out", out)
-    assert done.returncode == 0, done.stderr
+    done = qfm_train(recipe, "--out", out)
+    assert done.exit_code == 0, done.stderr
     return out, done.stderr
 
 
@@ -187,11 +170,12 @@ def test_pseudo_labels_are_what_qfm_score_says_of_the_teacher(finished, unrated_
     [("teacher", 9, -1), ("pseudo-labels", 0, 7), ("student", STEPS + 9, -1)],
 )
 def test_killed_anywhere_it_ends_with_the_same_bytes(
-    finished, recipe, tmp_path, stage, step, label
+    finished, recipe, tmp_path, forked, stage, step, label
 ):
     whole, out = finished[0], tmp_path / "run"
-    done = process("-c", KILLED, step, label, "train", recipe, "--out", out)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    dying = KILLED.format(step=step, label=label)
+    code, _, said = forked.run("train", recipe, "--out", out, before=dying)
+    assert code == -signal.SIGKILL, said
     names = {path.name for path in out.iterdir()}
     assert ("expansion.csv" in names) == (stage != "teacher")
     assert ("state.safetensors" in names) == (stage == "student")
@@ -279,18 +263,18 @@ def test_a_table_of_unrated_images_gives_their_contents(
     assert not (tmp_path / "run" / "teachers").exists()
 
 
-@pytest.mark.parametrize("stems", [False, True])
-def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, pool_changes, stems):
+@pytest.mark.parametrize("cached", [False, True])
+def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, pool_changes, cached):
     folder, changes = pool_changes
-    if stems:
-        kept = f"train.feature_cache={tmp_path / 'stems'}"
+    if cached:
+        kept = f"train.feature_cache={tmp_path / 'features'}"
         changes = [*changes, "backbone.tune=none", "train.fixed_crops=2", "train.cache=false", kept]
     (folder / "broken.jpg").write_bytes(b"no image")
     console = Console(file=io.StringIO(), width=80)
     checked = read_recipe(recipe, [*changes, taught])
-    done = run(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
+    run(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
     assert "unrated image broken.jpg is left out: " in console.file.getvalue()
-    assert done.card.training["unrated"] == 20
+    assert load_card(tmp_path / "run" / "model").training["unrated"] == 20
     assert table(tmp_path / "run" / "expansion.csv")[0]["error"]
     (folder / "empty.png").touch()
     with pytest.raises(TableError, match=r"2 of 22 unrated images cannot be read"):

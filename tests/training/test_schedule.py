@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.training.recipe import TrainConfig
+from qfm_iqm.training.recipe_schema import TrainConfig
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
 
 PAPER = TrainConfig(epochs=9, warmup_epochs=3, decay_epochs=3, decay=0.1, schedule="step")

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -34,7 +33,7 @@ from qfm_iqm.training.state import InterruptedRunError, load_state
 from qfm_iqm.training.trainer import Trainer
 
 KINDS = ("baseline", "qfm")
-EPOCHS, STEPS = 3, 24  # 24 photos x 8 crops in batches of 8
+EPOCHS, STEPS = 3, 12  # 24 photos x 4 crops in batches of 8
 
 
 def log_of(out):
@@ -76,19 +75,19 @@ def test_a_run_writes_its_folder(finished, make_recipe, kind):
     lines = log_of(out)
     steps = [line for line in lines if line["kind"] == "step"]
     assert [(line["epoch"], line["step"]) for line in steps] == [
-        (epoch, step) for epoch in range(EPOCHS) for step in (10, 20, 24)
+        (epoch, step) for epoch in range(EPOCHS) for step in (10, 12)
     ]
     parts = {"loss", "regression"} | ({"qcc", "fallback", "unmatched"} if kind == "qfm" else set())
     assert all(parts <= line.keys() for line in steps)
     assert ("qcc" in steps[0]) == (kind == "qfm")
-    # Linear warm-up over half an epoch, then a cosine over the 2.5 that remain.
+    # Linear warm-up over an epoch, then a cosine over the two that remain.
     assert steps[0]["lr"] == pytest.approx(3e-4 * 9 / 12)
     assert steps[1]["lr"] > steps[2]["lr"] > steps[-1]["lr"] > 0
     each = ["matches", "validation"] if kind == "qfm" else ["validation"]
     assert [line["kind"] for line in lines if line["kind"] != "step"] == each * 3 + ["test"]
     counts = [line for line in lines if line["kind"] == "matches"]
     assert [(line["epoch"], line["matched"]) for line in counts] == [
-        (epoch, 192 * (epoch + 1)) for epoch in range(EPOCHS if kind == "qfm" else 0)
+        (epoch, 96 * (epoch + 1)) for epoch in range(EPOCHS if kind == "qfm" else 0)
     ]
     assert all(line["unmatched"] <= line["matched"] >= line["fallbacks"] for line in counts)
 
@@ -102,7 +101,7 @@ def test_the_model_that_comes_out_says_what_it_is(finished, kind):
     assert card.preprocessing.crop == 32
     assert card.training["data"] == "noisy scenes"
     assert card.training["images"] == {"train": 24, "validation": 8, "test": 8}
-    assert card.training["samples"] == 192
+    assert card.training["samples"] == 96
     assert card.training["recipe"]["method"]["kind"] == kind
     assert "root" not in card.training["recipe"]["data"]
     split = (out / "split.txt").read_text()
@@ -292,7 +291,10 @@ def taught(finished, rated_set, tmp_path_factory):
 
 def test_training_on_a_teachers_scores_alone(taught, make_recipe, tmp_path):
     recipe = make_recipe(
-        data__pseudo_labels=[str(taught)], data__human_labels=False, train__epochs=1
+        data__pseudo_labels=[str(taught)],
+        data__human_labels=False,
+        train__epochs=1,
+        train__batch_size=48,
     )
     run = Trainer(recipe, tmp_path / "student")
     run.run()
@@ -318,6 +320,7 @@ def test_training_on_a_teachers_tokens_too(taught, make_recipe, tmp_path):
 
 def test_a_stop_leaves_no_trace_with_tokens(taught, make_recipe, tmp_path):
     options = {"data__pseudo_labels": [str(taught)], "method__w_tokens": 1.0, "train__epochs": 2}
+    options["train__batch_size"] = 48
     Trainer(make_recipe(**options), tmp_path / "whole").run()
     stopped = Trainer(make_recipe(**options), tmp_path / "stopped")
     stop_at(stopped, 1, 3)
@@ -386,7 +389,6 @@ def test_a_share_of_the_batch_is_unrated(expanding, unrated, tmp_path):
     "options",
     [
         {"method__kind": "baseline"},
-        {"method__kind": "qfm"},
         {
             "method__kind": "qfm",
             "method__noise_from": "unrated",
@@ -523,9 +525,7 @@ def stop_at(trainer, epoch, step):
     trainer.reporter.step = look
 
 
-@pytest.mark.parametrize(
-    ("kind", "step"), [("baseline", 1), ("qfm", STEPS - 1), ("baseline", STEPS), ("qfm", STEPS)]
-)
+@pytest.mark.parametrize(("kind", "step"), [("baseline", 1), ("qfm", STEPS - 1), ("qfm", STEPS)])
 def test_a_stop_at_any_step_leaves_no_trace(finished, make_recipe, tmp_path, kind, step):
     recipe, out = make_recipe(method__kind=kind), tmp_path / "run"
     first = Trainer(recipe, out)
@@ -541,7 +541,7 @@ def test_a_stop_at_any_step_leaves_no_trace(finished, make_recipe, tmp_path, kin
 
 def test_many_stops_leave_no_trace(finished, make_recipe, tmp_path):
     out, resume = tmp_path / "run", False
-    for stop in [(0, 5), (0, 17), (1, 1), (2, 2), (2, 3)]:
+    for stop in [(0, 5), (0, 11), (2, 2), (2, 3)]:
         run = Trainer(make_recipe(method__kind="qfm"), out, resume=resume)
         stop_at(run, *stop)
         with pytest.raises(InterruptedRunError):
@@ -570,8 +570,7 @@ def test_a_stop_in_scoring_leaves_no_trace(finished, make_recipe, tmp_path):
         assert weights(out) == weights(finished["baseline"])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_layers_that_draw_go_on_identically(make_recipe, tmp_path, monkeypatch, workers):
+def test_layers_that_draw_go_on_identically(make_recipe, tmp_path, monkeypatch):
     """Stochastic depth, which several of timm's backbones have by default."""
     real = trainer_module.build_model
 
@@ -582,7 +581,7 @@ def test_layers_that_draw_go_on_identically(make_recipe, tmp_path, monkeypatch, 
         return model
 
     monkeypatch.setattr(trainer_module, "build_model", build)
-    recipe = make_recipe(train__epochs=2, train__crops_per_image=2, train__workers=workers)
+    recipe = make_recipe(train__epochs=2, train__crops_per_image=2, train__workers=1)
     Trainer(recipe, tmp_path / "whole").run()
     first = Trainer(recipe, tmp_path / "stopped")
     stop_at(first, 1, 3)
@@ -696,18 +695,7 @@ def test_signal_handlers_are_put_back(finished, make_recipe, tmp_path):
 # Real signals to the real command
 
 
-def qfm_train(recipe, out, *options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "qfm_iqm", "train", str(recipe), "--out", str(out), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,  # a Ctrl-C reaches the whole group, reading processes included
-    )
-
-
-def read_pipe(pipe, process, seconds=300):
+def read_pipe(pipe, process, seconds=240):
     """What a process writes into a named pipe the next time; fails if it ends or hangs instead.
 
     It is read to its end: who closes a pipe that is written to breaks it.
@@ -721,20 +709,17 @@ def read_pipe(pipe, process, seconds=300):
                     text += more
                 elif text:
                     return text.decode()
-            assert process.poll() is None, process.communicate()[1]
+            assert process.lives(), process.wait()
             assert time.monotonic() < ends, "the run wrote nothing"
             time.sleep(0.002)
     finally:
         os.close(reader)
 
 
-@pytest.mark.parametrize(
-    ("kind", "workers", "number"), [("baseline", 1, signal.SIGTERM), ("qfm", 0, signal.SIGINT)]
-)
 def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
-    finished, recipe_content, write_recipe, tmp_path, kind, workers, number
+    finished, recipe_content, write_recipe, tmp_path, forked
 ):
-    content = recipe_content(method__kind=kind, train__workers=workers)
+    content = recipe_content(method__kind="qfm", train__workers=1)
     content["model"] = {"name": "model"}  # the name is part of a recipe
     recipe, out = write_recipe(content, tmp_path / "recipe.toml"), tmp_path / "run"
 
@@ -749,35 +734,35 @@ def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
     os.mkfifo(log)
 
     # Killed outright after the second epoch's tenth step: what counts is the state before it.
-    run = qfm_train(recipe, out, "--resume")
+    command = ("train", recipe, "--out", out, "--resume")
+    run = forked.start(*command)
     while '"epoch": 1' not in read_pipe(log, run):
         pass
     os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    run.wait()
     state = load_state(out / "state.safetensors")
     assert (state["epoch"], state["step"]) == (1, 0)
 
     # Interrupted at the same place, its reading process with it.
-    run = qfm_train(recipe, out, "--resume")
+    run = forked.start(*command)
     assert '"epoch": 1, "step": 10' in read_pipe(log, run)
-    os.killpg(run.pid, number)
+    os.killpg(run.pid, signal.SIGTERM)
     drain = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
-    _, said = run.communicate(timeout=60)
+    code, _, said = run.wait()
     os.close(drain)
-    assert run.returncode == 130, said
+    assert code == 130, said
     assert "Interrupted. Go on with the same command and --resume" in said
     assert "Traceback" not in said
     state = load_state(out / "state.safetensors")
     assert state["epoch"] == 1
-    assert 10 <= state["step"] <= 20
+    assert state["step"] in (10, 11, 12)
     log.unlink()
 
-    run = qfm_train(recipe, out, "--resume", "--results", str(tmp_path / "results.csv"))
-    printed, said = run.communicate(timeout=120)
-    assert run.returncode == 0, said
+    code, printed, said = forked.run(*command, "--results", tmp_path / "results.csv")
+    assert code == 0, said
     assert "srcc" in printed
-    assert weights(out) == weights(finished[kind])
-    assert (tmp_path / "results.csv").read_bytes() == (finished[kind] / "results.csv").read_bytes()
+    assert weights(out) == weights(finished["qfm"])
+    assert (tmp_path / "results.csv").read_bytes() == (finished["qfm"] / "results.csv").read_bytes()
 
 
 def test_photos_of_the_set_are_what_they_are_said_to_be(rated_set):

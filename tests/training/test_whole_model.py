@@ -1,11 +1,8 @@
 """One recipe, one whole model: killed in any stage it ends alike; a change redoes its heirs."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ from PIL import Image
 from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.model.folder import load_model
+from qfm_iqm.scoring.runtimes import export
 from qfm_iqm.scoring.runtimes.load import load_runtime
 from qfm_iqm.training import pipeline
 from qfm_iqm.training.recipe_file import read_recipe
@@ -21,14 +19,12 @@ from qfm_iqm.training.reporting import Reporter
 
 SILENT = Reporter(None)
 
-# `qfm train` that kills itself when a stage has begun, or, with a third word, when it is done.
+# `qfm train` that kills itself when a stage has begun, or when it is done.
 KILLED = """
-import os, signal, sys
-from qfm_iqm.cli.main import main
+import signal
 from qfm_iqm.training.stages import Stages
 
-stage, moment = sys.argv[1:3]
-del sys.argv[1:3]
+stage, moment = {stage!r}, {moment!r}
 begin, end = Stages.begin, Stages.end
 
 def beginning(self, name, inputs):
@@ -43,13 +39,18 @@ def ending(self, name, outputs):
     end(self, name, outputs)
 
 Stages.begin, Stages.end = beginning, ending
-main()
 """
 
 STAGES = [
     "teachers/first", "teachers/second", "pseudo_labels/both", "pseudo_labels/train", "training",
-    "network", "test", "reference", "export", "card",
+    "network", "test", "reference", "card",
 ]  # fmt: skip
+FINISHING = """
+[reference]
+labels = "reference.csv"
+level = 0.8
+[card]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def photos(rated_set, unrated_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
-    """A recipe file of a whole model: two teachers, two tables, NSS branch, all that follows."""
+    """A recipe file of a whole model but for exports: two teachers, two tables, NSS branch."""
     content = recipe_content(
         data__root=str(photos),
         data__pseudo_labels=["both", "train"],
@@ -100,26 +101,20 @@ def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
             [nss]
             pseudo_labels = ["train"]
             centres = 16
-            [reference]
-            labels = "reference.csv"
-            level = 0.8
-            [export]
-            onnx = ["fp32"]
-            [card]
             """
+            + FINISHING
         )
     return path
 
 
-def process(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=900,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def exporting(photos, recipe_content, write_recipe, tmp_path_factory):
+    """A recipe file of a plain network, its export and its card."""
+    content = recipe_content(data__root=str(photos), train__epochs=1, train__crops_per_image=1)
+    path = write_recipe(content, tmp_path_factory.mktemp("recipes") / "exporting.toml")
+    with path.open("a") as file:
+        file.write(FINISHING + '[export]\nonnx = ["fp32"]\n')
+    return path
 
 
 def record(out):
@@ -127,17 +122,16 @@ def record(out):
 
 
 def model_files(out):
-    """The finished model, but for what the export says of itself."""
-    names = ("model/model.safetensors", "model/card.json", "model/onnx/model.onnx", "results.csv")
-    return {name: (out / name).read_bytes() for name in (*names, "test.csv", "card.md")}
+    """The finished model."""
+    names = ("model/model.safetensors", "model/card.json", "results.csv", "test.csv", "card.md")
+    return {name: (out / name).read_bytes() for name in names}
 
 
 @pytest.fixture(scope="module")
 def whole(recipe, tmp_path_factory):
-    """An undisturbed build, as a process of its own."""
+    """An undisturbed build."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = process("-m", "qfm_iqm", "train", recipe, "--out", out)
-    assert done.returncode == 0, done.stderr
+    pipeline.run(read_recipe(recipe), out, resume=False, reporter=SILENT)
     return out
 
 
@@ -165,8 +159,6 @@ def test_the_finished_model_is_whole(whole, photos):
     told = card.training["recipe"]
     assert told["teachers"]["second"]["method"]["kind"] == "baseline"
     assert str(photos) not in json.dumps(told)
-    runtime = load_runtime(whole / "model")  # on a CPU the export that lies within
-    assert runtime.name == "onnx"
     assert (whole / "card.md").read_text("utf-8").startswith("# whole\n")
     # Teachers never saw the test split.
     for name in ("first", "second"):
@@ -196,10 +188,11 @@ def test_a_pseudo_label_is_the_mean_of_the_teachers(whole, photos):
         ("training", "ends"),
         ("test", "ends"),
         ("reference", "ends"),
-        ("export", "ends"),
     ],
 )
-def test_killed_in_any_stage_it_ends_with_the_same_model(whole, recipe, tmp_path, stage, moment):
+def test_killed_in_any_stage_it_ends_with_the_same_model(
+    whole, recipe, tmp_path, forked, stage, moment
+):
     """What the killed run had done is copied from the whole one: the record up to that stage."""
     out = tmp_path / "run"
     shutil.copytree(whole, out)
@@ -207,8 +200,9 @@ def test_killed_in_any_stage_it_ends_with_the_same_model(whole, recipe, tmp_path
     done = STAGES[: STAGES.index(stage)]
     content = {"format": 1, "stages": {name: kept[name] for name in done}}
     (out / "stages.json").write_text(json.dumps(content))
-    killed = process("-c", KILLED, stage, moment, "train", recipe, "--out", out, "--resume")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    dying = KILLED.format(stage=stage, moment=moment)
+    code, _, said = forked.run("train", recipe, "--out", out, "--resume", before=dying)
+    assert code == -signal.SIGKILL, said
     assert "outputs" not in record(out)[stage]
     pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
     assert model_files(out) == model_files(whole)
@@ -219,7 +213,7 @@ def test_a_finished_build_is_not_done_again(whole, recipe, tmp_path):
     out = shutil.copytree(whole, tmp_path / "run")
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     done = pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
-    assert done.evaluation.value("whole", "srcc") is not None
+    assert done.value("whole", "srcc") is not None
     changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed <= {"recipe.json", "split.txt", "stages.json"}
     with pytest.raises(RecipeError, match="holds a run already: go on with --resume"):
@@ -229,8 +223,7 @@ def test_a_finished_build_is_not_done_again(whole, recipe, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "redone"),
     [
-        (["reference.level=0.9"], {"reference", "export", "card"}),
-        (["nss.weight=0.3"], {"network", "test", "reference", "export", "card"}),
+        (["nss.weight=0.3"], {"network", "test", "reference", "card"}),
         (["pseudo_labels.both.extra_crops=2"], {"pseudo_labels/both", *STAGES[4:]}),
         (["teachers.second.set.train.seed=6"],
          {"teachers/second", "pseudo_labels/both", *STAGES[4:]}),
@@ -245,6 +238,23 @@ def test_a_change_redoes_just_what_depends_on_it(whole, recipe, tmp_path, change
     after = record(out)
     assert {name for name in after if after[name]["inputs"] != before[name]["inputs"]} == redone
     assert set(after) == set(before)
+
+
+def test_an_export_is_redone_with_what_it_is_made_of(exporting, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    pipeline.run(read_recipe(exporting), out, resume=False, reporter=SILENT)
+    before = record(out)
+    assert list(before) == ["training", "test", "reference", "export", "card"]
+    assert load_runtime(out / "model").name == "onnx"  # on a CPU the export that lies within
+    # The network is the same: it need not be converted once more.
+    kept = shutil.copy(out / "model" / "onnx" / "model.onnx", tmp_path)
+    monkeypatch.setattr(export, "write_onnx", lambda _, file, __: shutil.copy(kept, file))
+    changed = read_recipe(exporting, ["reference.level=0.9"])
+    pipeline.run(changed, out, resume=True, reporter=SILENT)
+    after = record(out)
+    redone = {name for name in after if after[name]["inputs"] != before[name]["inputs"]}
+    assert redone == {"reference", "export", "card"}
+    assert load_runtime(out / "model").card.reference_statistics.interval.level == 0.9
 
 
 def test_a_damaged_table_is_made_again(whole, recipe, tmp_path):
@@ -298,7 +308,6 @@ def test_a_pool_that_leaks_is_refused_before_any_teacher(recipe, photos, whole, 
         ("data.reference=0.2", "needs either data.reference or reference.labels"),
         ("reference.labels=gone.csv", "reference.labels: there is no file gone.csv"),
         ("model.packed=true", "model.packed needs backbone.tune = 'adapters'"),
-        ("export.photos=unrated", "export.photos has no effect without int8"),
         ("card.speed=gone.csv", "card.speed: there is no file gone.csv"),
         ("teachers.first.epochs=3", "unknown key 'teachers.first.epochs'"),
         ("teachers.first.set.train.epoch=3", "unknown key 'teachers.first.recipe.train.epoch'"),
@@ -308,3 +317,8 @@ def test_what_does_not_fit_together_is_refused(recipe, change, sentence):
     with pytest.raises(RecipeError) as refused:
         read_recipe(recipe, [change])
     assert sentence in str(refused.value)
+
+
+def test_photos_are_refused_where_no_export_has_use_for_them(exporting):
+    with pytest.raises(RecipeError, match=r"export\.photos has no effect without int8"):
+        read_recipe(exporting, ["export.photos=unrated"])

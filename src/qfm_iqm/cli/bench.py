@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +18,6 @@ from qfm_iqm.cli.options import (
     Labels,
     LowerIsBetter,
     Model,
-    ModelOrNone,
     Recipe,
     Root,
     RunOut,
@@ -34,9 +33,6 @@ from qfm_iqm.cli.options import (
 )
 from qfm_iqm.cli.showing import show_cross, show_diagnosis
 from qfm_iqm.errors import RecipeError
-
-if TYPE_CHECKING:
-    from qfm_iqm.model.model import QualityModel
 
 app = typer.Typer(
     name="bench",
@@ -149,36 +145,25 @@ def cross(
     targets: Annotated[
         list[str], typer.Argument(help="NAME=ROOT of a dataset, or a table beside its images.")
     ],
-    model: ModelOrNone = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Train by this recipe first, in place of --model.")
-    ] = None,
-    dataset: Dataset = None,
-    changes: Changes = None,
-    out: RunOut = None,
+    model: Model = "default",
     results: Annotated[Path | None, typer.Option(help="Write the figures to this CSV.")] = None,
     label: Annotated[
         str | None, typer.Option(help="Column of the labels in tables. Default: mos.")
     ] = None,
     lower_is_better: LowerIsBetter = False,
     bootstrap: Bootstrap = 1000,
-    allow_leaks: AllowLeaks = False,
     device: Device = None,
 ) -> None:
     """Test a model on other datasets: rank figures, and PLCC after the logistic fit."""
+    from qfm_iqm.evaluation import cross_dataset as crossing
     from qfm_iqm.files import check_output
+    from qfm_iqm.model.folder import load_model
+    from qfm_iqm.text_tables import write_csv
 
     console = messages()
     if results is not None:
         check_output(results, ".csv")
-    if recipe is not None:
-        refuse_idle({"--model": model}, "with --recipe")
-    else:
-        idle = {"--dataset": dataset, "--set": changes, "--out": out, "--allow-leaks": allow_leaks}
-        refuse_idle(idle, "without --recipe")
     check_device(device)
-    with extra("train", "A cross-dataset test"):
-        from qfm_iqm.evaluation import cross_dataset as crossing
     found = [
         crossing.find_target(text, label=label or "mos", lower_is_better=lower_is_better)
         for text in targets
@@ -189,8 +174,8 @@ def cross(
             "on datasets whose labels are known",
         )
     for target in found:
-        target.table.paths(target.root)  # before hours of training
-    loaded = _model(recipe, model or "default", dataset, changes, out, allow_leaks)
+        target.table.paths(target.root)  # every file must be there before any is scored
+    loaded = load_model(model)
     figures = []
     for target in found:
         figures += crossing.cross(
@@ -201,7 +186,7 @@ def cross(
             progress=lambda rows, total: with_progress(rows, total, "scoring", console),
         )
     if results is not None:
-        crossing.write_cross(figures, results)
+        write_csv(results, crossing.CrossFigure._fields, figures)
     data = loaded.card.training.get("recipe", {}).get("data", {})
     show_cross(figures, str(data.get("dataset", "")))
 
@@ -330,29 +315,3 @@ def _run(
             copy_whole(folder / file, results / f"{name}_{file}")
     print((folder / "summary.md").read_text("utf-8"), end="")
     say(console, f"All figures: {folder / 'figures.csv'}")
-
-
-def _model(
-    recipe: Path | None,
-    model: str,
-    dataset: str | None,
-    changes: list[str] | None,
-    out: Path | None,
-    allow_leaks: bool,
-) -> QualityModel:
-    """The model named, or the one that a recipe gives: trained now, or earlier in that folder."""
-    from qfm_iqm.model.folder import load_model
-
-    if recipe is None:
-        return load_model(model)
-    from qfm_iqm.training.pipeline import finished, run
-    from qfm_iqm.training.recipe_file import read_recipe
-    from qfm_iqm.training.reporting import Reporter
-
-    checked = read_recipe(recipe, changes or (), dataset=dataset).without_finishing()
-    folder = out if out is not None else Path("runs") / checked.model.name
-    console = messages()
-    if not finished(checked, folder):
-        with stoppable(console, f"The same command goes on ({folder})."):
-            run(checked, folder, resume=True, reporter=Reporter(console), allow_leaks=allow_leaks)
-    return load_model(folder / "model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from qfm_iqm.cli.evaluate import say_left_out
 from qfm_iqm.cli.options import By, Label, LowerIsBetter, messages
-from qfm_iqm.cli.showing import cell
+from qfm_iqm.cli.showing import cell, print_table
 from qfm_iqm.text_tables import write_csv
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def compare(
     from qfm_iqm.evaluation.methods import side_by_side
     from qfm_iqm.files import check_output
     from qfm_iqm.metrics.evaluation import evaluate
-    from qfm_iqm.metrics.significance import compare_methods
+    from qfm_iqm.metrics.significance import Difference, compare_methods
 
     if out is not None:
         check_output(out, ".csv")
@@ -61,7 +60,7 @@ def compare(
         for name, values in both.scores.items()
     }
     if out is not None:
-        _write(differences, out)
+        write_csv(out, Difference._fields, differences)
     _show_methods(evaluations, metric)
     _show_differences(differences, test)
     console = messages()
@@ -75,49 +74,28 @@ def compare(
     console.print(f"{len(found.table)} images, {len(differences)} comparisons.")
 
 
-def _write(differences: list[Difference], path: Path) -> None:
-    from dataclasses import astuple, fields
-
-    write_csv(path, [field.name for field in fields(differences[0])], map(astuple, differences))
-
-
 def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:
     """Prints a row per part, a column per method: the metric and its interval."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(f"{metric} of")
-    table.add_column("images", justify="right")
-    for name in evaluations:
-        table.add_column(name, justify="right")
     first = next(iter(evaluations.values()))
+    lines = []
     for part in dict.fromkeys(row.part for row in first.rows):
         rows = [evaluation.row(part, metric) for evaluation in evaluations.values()]
-        table.add_row(part, str(rows[0].n), *map(cell, rows))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
+        lines.append((part, str(rows[0].n), *map(cell, rows)))
+    print_table((f"{metric} of", "images", *evaluations), lines)
 
 
 def _show_differences(differences: list[Difference], test: str) -> None:
     """Prints a line per pair of methods."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-    for title in ("first", "second"):
-        table.add_column(title)
-    for title in ("difference", "95 %", "p bootstrap (Holm)", f"p {test} (Holm)"):
-        table.add_column(title, justify="right")
+    lines = []
     for one in differences:
         tested = "-" if one.p_test is None else f"{one.p_test:.4f} ({one.p_test_holm:.4f})"
-        table.add_row(
+        lines.append((
             one.first,
             one.second,
             f"{one.difference:+.4f}",
             f"{one.ci_low:+.4f} to {one.ci_high:+.4f}",
             f"{one.p_bootstrap:.4f} ({one.p_bootstrap_holm:.4f})",
             tested,
-        )
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+        ))  # fmt: skip
+    titles = ("first", "second", "difference", "95 %", "p bootstrap (Holm)", f"p {test} (Holm)")
+    print_table(titles, lines)

@@ -63,15 +63,11 @@ def evaluate(
         Path | None,
         typer.Option(help="Write name, mos, score, crop_std of each image to this CSV."),
     ] = None,
-    record: Annotated[
-        bool, typer.Option("--record", help="Put the figures into the card of the model folder.")
-    ] = False,
     bootstrap: Bootstrap = 1000,
     device: Device = None,
 ) -> None:
     """Evaluate a model or a score table: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.errors import TableError
     from qfm_iqm.files import check_output
 
     console = messages()
@@ -80,7 +76,7 @@ def evaluate(
             check_output(path, ".csv")
     if scores is not None:
         own: dict[str, object] = {"--model": model, "--root": root, "--split": split}
-        own |= {"--per-image": per_image, "--record": record, "--device": device, "--why": why}
+        own |= {"--per-image": per_image, "--device": device, "--why": why}
         refuse_idle(own, "on --scores")
         evaluation = _of_scores(
             scores, labels, column or "score", label, by, bootstrap, exclude, console
@@ -97,12 +93,8 @@ def evaluate(
     refuse_idle({"--column": column}, "without --scores")
     if split != "test":
         refuse_idle({"--why": why}, "without --split test")
-    if record and exclude is not None:
-        raise TableError("A card holds figures of all images: --record takes no --exclude.")
     check_device(device)
     model = model or "default"
-    if record:
-        _check_folder(model, bootstrap)
     table = read_table(labels, label=label)
     with extra("runtimes", f"The runtime of '{model}'"):
         loaded = load_runtime(model, device=device)
@@ -124,29 +116,7 @@ def evaluate(
     if split == "test":
         ledger = record_look(evaluation, loaded.card, out or Path("test"), why or "qfm evaluate")
         say(console, f"Recorded in {ledger}")
-    if record:
-        _record(model, evaluation, loaded.card.training.get("data") or labels.name, split)
     show_evaluation(evaluation, console)
-
-
-def _check_folder(model: str, n_boot: int) -> None:
-    """Refuses to record where there is no card of one's own, or nothing that a card holds."""
-    from qfm_iqm.errors import ModelError
-    from qfm_iqm.model.locate import WEIGHTS_FILE, packaged_models
-
-    if model in packaged_models() or not (Path(model) / WEIGHTS_FILE).is_file():
-        raise ModelError(f"--record writes into a model folder of yours, and '{model}' is none.")
-    if not n_boot:
-        raise ModelError("A card holds figures with their intervals: --record needs --bootstrap.")
-
-
-def _record(model: str, evaluation: Evaluation, data: str, split: str | None) -> None:
-    """Puts an evaluation into a model's card, in place of what stood there."""
-    from qfm_iqm.evaluation.evaluate import card_results
-    from qfm_iqm.model.folder import load_card, save_with_card
-
-    results = card_results(evaluation, data if split is None else f"{data} ({split} split)")
-    save_with_card(model, load_card(model).model_copy(update={"results": results}), Path(model))
 
 
 def _of_scores(

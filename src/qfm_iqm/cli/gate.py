@@ -61,11 +61,11 @@ def gate(
     max_memory: MaxMemory = None,
     device: Device = None,
 ) -> None:
-    """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be judged."""
+    """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be scored."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.files import check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
-    from qfm_iqm.scoring.gate import Rule, exit_code, judge_rows
+    from qfm_iqm.scoring.gate import Rule, apply_rule, exit_code
     from qfm_iqm.scoring.inputs import find_images
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
@@ -106,7 +106,7 @@ def gate(
     coming = scorer.score_paths(found.files)
     rows = list(with_progress(coming, len(found.files), "scoring", console))
     seconds = time.perf_counter() - began
-    verdicts = judge_rows(rows, rule, earlier)
+    verdicts = apply_rule(rows, rule, earlier)
     facts = (verdicts, rule, loaded.card.name, seconds)
     if junit is not None:
         write_whole(junit_xml(*facts), junit)
@@ -145,7 +145,7 @@ def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:
             ("pass", "passed"),
             ("review", "to be reviewed"),
             ("fail", "failed"),
-            ("error", "could not be judged"),
+            ("error", "could not be scored"),
         )
         if number[outcome] or outcome == "pass"
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.row import ScoreRow
     from qfm_iqm.scoring.table import ScoreTable
-
-T = TypeVar("T")
 
 
 def report(
@@ -79,7 +77,7 @@ def report(
     label = load_card(named).label.shown if named else LabelUnits()
     place = Place(out, root or Path())
 
-    progress = partial(_progress, console)
+    progress = partial(with_progress, console=console)
     first, *others = read
     if others:
         page = comparison_page(
@@ -124,7 +122,7 @@ def report_rows(
 
     page = scores_page(
         table_of(rows, source), Place(out, Path()), label.shown, explainer=explainer,
-        progress=partial(_progress, console),
+        progress=partial(with_progress, console=console),
     )  # fmt: skip
     _write(page, out, console)
 
@@ -136,10 +134,6 @@ def explainer_of(model: str) -> QualityModel | None:
     from qfm_iqm.scoring.runtimes.export_folder import is_exported
 
     return None if is_exported(find_model(model)) else load_model(model)
-
-
-def _progress(console: Console, items: Iterator[T], total: int, what: str) -> Iterator[T]:
-    return with_progress(items, total, what, console)
 
 
 def _write(page: str, out: Path, console: Console) -> None:

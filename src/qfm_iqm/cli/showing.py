@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from qfm_iqm.cli.options import say
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from qfm_iqm.datasets.checking import DatasetCheck
     from qfm_iqm.datasets.dataset import Dataset
@@ -111,61 +110,56 @@ def cell(row: Row) -> str:
     return f"{row.value:.4f}\n{low}–{high}"
 
 
-def _plain_table() -> Table:
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table on stdout: a column of names, then figures. Into a pipe, 120 columns wide."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-
-
-def _stdout() -> Console:
-    """Results for people; into a pipe with lines of 100 columns."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def show_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Prints an evaluation as a table on stdout: a row per part, a column per metric."""
+    """Prints an evaluation on stdout: a row per part, a column per metric."""
     metrics = list(dict.fromkeys(row.metric for row in evaluation.rows))
-    table = _plain_table()
-    table.add_column("part", no_wrap=True)
-    table.add_column("images", justify="right")
-    for metric in metrics:
-        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
+    lines = []
     for part in dict.fromkeys(row.part for row in evaluation.rows):
         rows = [evaluation.row(part, metric) for metric in metrics]
-        table.add_row(part, str(rows[0].n), *map(cell, rows))
-    _stdout().print(table)
+        lines.append((part, str(rows[0].n), *map(cell, rows)))
+    print_table(("part", "images", *(metric.replace("_", "\n") for metric in metrics)), lines)
     notes = {(row.part, row.note): None for row in evaluation.rows if row.note}
     for part, note in notes:
         say(console, f"{part}: {note}")
 
 
 def show_diagnosis(found: Diagnosis) -> None:
-    """Prints a diagnosis on stdout: its figures, and the answers to each degradation by level."""
-    figures = _plain_table()
-    figures.add_column(f"{found.model}, {len(found.names)} images", no_wrap=True)
-    figures.add_column("value", justify="right")
-    figures.add_row("aliasing, random pairs", f"{found.trained.random_rate:.1%}")
+    """Prints a diagnosis on stdout: its figures, and the responses to each degradation by level."""
+    figures = [("aliasing, random pairs", f"{found.trained.random_rate:.1%}")]
     if found.backbone is not None:
-        figures.add_row("aliasing, public backbone", f"{found.backbone.rate:.1%}")
-    figures.add_row("aliasing, trained features", f"{found.trained.rate:.1%}")
-    figures.add_row("semantic-noise sensitivity S_n", f"{found.noise_sensitivity:.4f}")
-    figures.add_row("quality sensitivity S_q", f"{found.quality_sensitivity:.4f}")
+        figures.append(("aliasing, public backbone", f"{found.backbone.rate:.1%}"))
     selectivity = "-" if found.selectivity is None else f"{found.selectivity:.2f}"
-    figures.add_row("selectivity S_q / S_n", selectivity)
-    by_level = _plain_table()
-    by_level.add_column("change (drop)", no_wrap=True)
+    figures += [
+        ("aliasing, trained features", f"{found.trained.rate:.1%}"),
+        ("semantic-noise sensitivity S_n", f"{found.noise_sensitivity:.4f}"),
+        ("quality sensitivity S_q", f"{found.quality_sensitivity:.4f}"),
+        ("selectivity S_q / S_n", selectivity),
+    ]
+    print_table((f"{found.model}, {len(found.names)} images", "value"), figures)
+    print()
     by_kind = found.by_distortion
-    for level in range(1, max(map(len, by_kind.values())) + 1):
-        by_level.add_column(f"level {level}", justify="right", no_wrap=True)
-    for kind, responses in by_kind.items():
-        by_level.add_row(kind, *(f"{one.change:.2f} ({one.drop:+.2f})" for one in responses))
-    console = _stdout()
-    console.print(figures)
-    console.print()
-    console.print(by_level)
+    levels = range(1, max(map(len, by_kind.values())) + 1)
+    print_table(
+        ("change (drop)", *(f"level {level}" for level in levels)),
+        (
+            (kind, *(f"{one.change:.2f} ({one.drop:+.2f})" for one in responses))
+            for kind, responses in by_kind.items()
+        ),
+    )
 
 
 def show_cross(figures: list[CrossFigure], trained_on: str) -> None:
@@ -173,31 +167,23 @@ def show_cross(figures: list[CrossFigure], trained_on: str) -> None:
     from qfm_iqm.metrics.published import published_cross
 
     metrics = list(dict.fromkeys(figure.metric for figure in figures))
-    table = _plain_table()
-    table.add_column(f"{figures[0].trained_on or figures[0].model} on")
-    table.add_column("images", justify="right")
-    for metric in metrics:
-        table.add_column(metric, justify="right")
+    lines = []
     for target in dict.fromkeys(figure.target for figure in figures):
         rows = [figure for figure in figures if figure.target == target]
         cells = ["-" if row.value is None else f"{row.value:.4f}" for row in rows]
-        table.add_row(target, str(rows[0].images), *cells)
+        lines.append((target, str(rows[0].images), *cells))
         if (beside := published_cross(trained_on, target)) is not None:
             known = {"srcc": f"{beside.srcc:.3f}"}
-            table.add_row(
-                f"{target} ({beside.method}, published)", "",
-                *(known.get(metric, "") for metric in metrics),
-            )  # fmt: skip
-    _stdout().print(table)
+            cells = [known.get(metric, "") for metric in metrics]
+            lines.append((f"{target} ({beside.method}, published)", "", *cells))
+    print_table((f"{figures[0].trained_on or figures[0].model} on", "images", *metrics), lines)
 
 
 def show_check(found: DatasetCheck) -> None:
     """Prints what is here beside what a whole download holds, on stdout."""
-    table = _plain_table()
-    table.add_column(found.dataset.title)
-    table.add_column("here", justify="right")
-    table.add_column("expected", justify="right")
-    for what, (here, expected) in found.figures.items():
-        table.add_row(what, f"{here:.6g}", "-" if expected is None else f"{expected:.6g}")
-    table.add_row("images decoded", str(found.decoded), "-")
-    _stdout().print(table)
+    lines = [
+        (what, f"{here:.6g}", "-" if expected is None else f"{expected:.6g}")
+        for what, (here, expected) in found.figures.items()
+    ]
+    lines.append(("images decoded", str(found.decoded), "-"))
+    print_table((found.dataset.title, "here", "expected"), lines)

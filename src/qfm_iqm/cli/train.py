@@ -36,6 +36,7 @@ def train(
 ) -> None:
     """Build a model by a recipe: teachers, training, one test, reference statistics, exports."""
     from qfm_iqm.files import check_output, copy_whole
+    from qfm_iqm.model.folder import load_card
     from qfm_iqm.training.recipe_file import read_recipe
 
     console = messages()
@@ -44,16 +45,18 @@ def train(
         check_output(results, ".csv")
     folder = out if out is not None else Path("runs") / checked.model.name
     with extra("train", "Training"):
+        from accelerate import PartialState
+
         from qfm_iqm.training.pipeline import run
         from qfm_iqm.training.reporting import Reporter
     with stoppable(console, f"Go on with the same command and --resume ({folder})."):
-        done = run(
+        evaluation = run(
             checked, folder, resume=resume, reporter=Reporter(console), allow_leaks=allow_leaks
         )
-    if not done.first:  # of several processes, the first alone speaks
+    if not PartialState().is_main_process:  # of several processes, the first alone speaks
         return
-    show_evaluation(done.evaluation, console)
+    show_evaluation(evaluation, console)
     if results is not None:
         copy_whole(folder / "results.csv", results)
-    best = done.card.training["best_epoch"]
-    say(console, f"Best epoch by validation: {best}. Model: {done.model}")
+    best = load_card(folder / "model").training["best_epoch"]
+    say(console, f"Best epoch by validation: {best}. Model: {folder / 'model'}")

@@ -7,9 +7,9 @@ after the logistic fit. No image of the other dataset is fitted on, but by that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.reading import read_table
@@ -18,7 +18,6 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.evaluate import Progress, score_rated
 from qfm_iqm.metrics.evaluation import WHOLE, evaluate
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.text_tables import write_csv
 
 REPORTED = ("srcc", "krcc", "plcc_logistic")
 
@@ -42,8 +41,7 @@ class Target:
     is_table: bool = False
 
 
-@dataclass(frozen=True)
-class CrossFigure:
+class CrossFigure(NamedTuple):
     """One figure of a model on a target.
 
     Attributes:
@@ -131,8 +129,3 @@ def cross(
         )
         for row in rows
     ]  # fmt: skip
-
-
-def write_cross(figures: Sequence[CrossFigure], path: Path) -> None:
-    """Writes figures as CSV, every digit kept; an empty cell stands for None."""
-    write_csv(path, [field.name for field in fields(CrossFigure)], map(astuple, figures))

@@ -27,7 +27,7 @@ class Response:
         level: 1 (just visible) to 5 (severe).
         strength: the level's parameter, see `image.distortions.LEVELS`.
         change: mean of |q(x) - q(degraded x)|, in standard deviations.
-        drop: mean of what quality loses; as large as `change` if no image is judged to gain.
+        drop: mean of what quality loses; as large as `change` if no image is said to gain.
     """
 
     distortion: str

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from qfm_iqm.metrics.published import Published
-from qfm_iqm.text_tables import write_csv
 
 
 class FoldFigure(NamedTuple):
@@ -91,16 +89,7 @@ def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
     ]
 
 
-def write_rows(
-    path: Path, kind: type[FoldFigure] | type[Summary], rows: Iterable[FoldFigure | Summary]
-) -> None:
-    """Writes fold figures or summaries as CSV, every digit kept."""
-    write_csv(path, kind._fields, rows)
-
-
-def summary_table(
-    rows: Sequence[Summary], beside: Sequence[Published] = (), *, parts: bool = True
-) -> str:
+def summary_table(rows: Sequence[Summary], beside: Sequence[Published] = ()) -> str:
     """A Markdown table: a line per setting, protocol and part, then the published figures.
 
     Figures are the median over folds, with the sample standard deviation in brackets. The splits
@@ -109,7 +98,6 @@ def summary_table(
     Args:
         rows: of one experiment.
         beside: published figures of the same dataset.
-        parts: show groups too; else the whole alone.
     """
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [
@@ -118,8 +106,6 @@ def summary_table(
     ]
     keys = dict.fromkeys((row.setting, row.protocol, row.part) for row in rows)
     for key in keys:
-        if not parts and key[2] != "whole":
-            continue
         found = {r.metric: r for r in rows if (r.setting, r.protocol, r.part) == key}
         folds = max(row.folds for row in found.values())
         cells = [_cell(found.get(metric)) for metric in metrics]
@@ -127,7 +113,8 @@ def summary_table(
         lines.append(f"| {key[0]} | {name} | {key[2]} | {folds} | " + " | ".join(cells) + " |")
     for one in beside:
         told = {"srcc": one.srcc, "plcc": one.plcc}
-        cells = [_published_cell(told.get(metric), one.unconfirmed) for metric in metrics]
+        values = [told.get(metric) for metric in metrics]
+        cells = ["" if v is None else f"{v:.3f}{'?' * one.unconfirmed}" for v in values]
         lines.append(
             f"| {one.method} | published | whole | {one.splits} | " + " | ".join(cells) + " |"
         )
@@ -137,10 +124,6 @@ def summary_table(
     if any(one.unconfirmed for one in beside):
         lines += ["", "? not checked against the paper."]
     return "\n".join(lines) + "\n"
-
-
-def _published_cell(value: float | None, unconfirmed: bool) -> str:
-    return "" if value is None else f"{value:.3f}{'?' * unconfirmed}"
 
 
 def _cell(row: Summary | None) -> str:

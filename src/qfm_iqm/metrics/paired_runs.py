@@ -9,20 +9,17 @@ stands beside every figure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import wilcoxon
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.text_tables import write_csv
 
 RESAMPLES = 10_000
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """One figure of one training run.
 
     Attributes:
@@ -42,8 +39,7 @@ class Run:
     value: float
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A variant against a reference, in one setting, metric and part.
 
     Attributes:
@@ -109,11 +105,6 @@ def compare(runs: Iterable[Run], references: Sequence[str], *, seed: int = 0) ->
         for variant in of_variant
         if of_variant[variant].keys() & of_variant[reference].keys()
     ]
-
-
-def write_comparisons(comparisons: Iterable[Comparison], path: Path) -> None:
-    """Writes comparisons as CSV, a row each."""
-    write_csv(path, [field.name for field in fields(Comparison)], map(astuple, comparisons))
 
 
 def _compare(

@@ -5,7 +5,7 @@ are not independent: tests for independent ones would be too strict or too loose
 
 * of the correlations alone, by theory of normal variables: Meng, Rosenthal, Rubin (1992) and
   Steiger (1980). For SRCC they take the ranks for normal variables, which is an approximation.
-* of the images: a paired bootstrap, in which both methods are judged by the same resamples. It
+* of the images: a paired bootstrap, in which both methods have the same resamples. It
   assumes nothing of their distribution, and takes any metric.
 
 Sources: X.-L. Meng, R. Rosenthal, D. B. Rubin, "Comparing correlated correlation coefficients",
@@ -18,7 +18,6 @@ Journal of Statistics 6 (1979) 65-70.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -98,8 +97,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Two methods on the same images.
 
     Attributes:
@@ -205,13 +203,7 @@ def compare_methods(
     by_bootstrap = holm([one.p_bootstrap for one in found])
     by_test = holm([one.p_test for one in found if one.p_test is not None])
     return [
-        Difference(
-            **{
-                **one.__dict__,
-                "p_bootstrap_holm": by_bootstrap[i],
-                "p_test_holm": by_test[i] if by_test else None,
-            }
-        )
+        one._replace(p_bootstrap_holm=by_bootstrap[i], p_test_holm=by_test[i] if by_test else None)
         for i, one in enumerate(found)
     ]
 

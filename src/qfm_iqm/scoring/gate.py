@@ -85,7 +85,7 @@ class Verdict:
     out_of_distribution: bool | None = None
 
 
-def judge_rows(
+def apply_rule(
     rows: Sequence[ScoreRow], rule: Rule, baseline: ScoreTable | None = None
 ) -> list[Verdict]:
     """Holds scores against a rule.
@@ -157,6 +157,6 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0 all good enough or to be reviewed; 1 some fail; 2 some could not be judged."""
+    """0 all good enough or to be reviewed; 1 some fail; 2 some could not be scored."""
     outcomes = {verdict.outcome for verdict in verdicts}
     return 2 if "error" in outcomes else 1 if "fail" in outcomes else 0

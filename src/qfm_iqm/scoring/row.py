@@ -17,13 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args, get_type_hints
 
-from qfm_iqm.errors import QFMError
 from qfm_iqm.files import check_output, replacing
 from qfm_iqm.text_tables import guarded
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
 ROW_GROUP = 20_000  # rows of a Parquet table that are in memory at once
@@ -147,38 +144,6 @@ def to_arrow(rows: Iterable[ScoreRow]) -> pa.Table:
         for column in schema
     ]
     return pa.table(columns, schema=schema)
-
-
-def to_pandas(rows: Iterable[ScoreRow]) -> pd.DataFrame:
-    """Rows as a pandas table, with nullable whole numbers.
-
-    Raises:
-        QFMError: pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ModuleNotFoundError as error:
-        raise QFMError("pandas is not installed: pip install pandas.") from error
-    import pyarrow as pa
-
-    kinds = {pa.int64(): pd.Int64Dtype()}
-    frame: pd.DataFrame = to_arrow(rows).to_pandas(types_mapper=kinds.get)
-    return frame
-
-
-def to_polars(rows: Iterable[ScoreRow]) -> pl.DataFrame:
-    """Rows as a polars table.
-
-    Raises:
-        QFMError: polars is not installed.
-    """
-    try:
-        import polars as pl
-    except ModuleNotFoundError as error:
-        raise QFMError("polars is not installed: pip install polars.") from error
-    frame = pl.from_arrow(to_arrow(rows))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _write_csv(rows: Iterable[ScoreRow], path: Path) -> None:

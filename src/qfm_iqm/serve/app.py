@@ -33,7 +33,7 @@ from qfm_iqm.serve.receiving import (
     receive,
 )
 from qfm_iqm.serve.schemas import ImageMap, Mistake, ModelFacts, Scores
-from qfm_iqm.serve.scoring import RefusedError, ScoringService
+from qfm_iqm.serve.scoring import ScoringService
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
@@ -134,8 +134,7 @@ def create_app(
         return response
 
     @app.exception_handler(RequestError)
-    @app.exception_handler(RefusedError)
-    async def mistake(request: Request, error: RequestError | RefusedError) -> Response:
+    async def mistake(request: Request, error: RequestError) -> Response:
         headers = {"Retry-After": str(RETRY_AFTER)} if error.code == 429 else {}
         if error.code == 413:
             await discard(request)

@@ -22,11 +22,7 @@ _LINGERING = 1  # second
 
 
 class RequestError(QFMError):
-    """A request that is refused as a whole.
-
-    Attributes:
-        code: the HTTP code.
-    """
+    """A request, or one of its images, that is refused with an HTTP code."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)

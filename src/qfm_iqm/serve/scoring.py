@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from qfm_iqm.errors import QFMError
 from qfm_iqm.image.decode_pool import DecodingPool
 from qfm_iqm.image.load import Reading
 from qfm_iqm.report.maps import map_data
@@ -17,24 +16,12 @@ from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.serve.batching import Batcher
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import Metrics
-from qfm_iqm.serve.receiving import Upload
+from qfm_iqm.serve.receiving import RequestError, Upload
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
 
 AHEAD = 16  # decoded images that may wait for the model, for each worker: bounds memory
-
-
-class RefusedError(QFMError):
-    """An image that is not scored, with the HTTP code that says why.
-
-    Attributes:
-        code: 413 too large or too costly, 415 no image that can be read.
-    """
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 class ScoringService:
@@ -89,7 +76,7 @@ class ScoringService:
             async with self._ahead:
                 image = await self._decode(upload)
                 scored: ScoreRow = await asyncio.wrap_future(self._batcher.score(image))
-        except RefusedError as error:
+        except RequestError as error:
             self._metrics.images.labels("refused").inc()
             return error.code, self._refused(upload, error)
         self._metrics.images.labels(scored.status).inc()
@@ -99,7 +86,7 @@ class ScoringService:
         """An image's quality map.
 
         Raises:
-            RefusedError: it cannot be read.
+            RequestError: it cannot be read.
             ModelError: the model draws no maps.
         """
         async with self._ahead:
@@ -110,17 +97,17 @@ class ScoringService:
     async def _decode(self, upload: Upload) -> Reading:
         most = self.limits.file_bytes
         if len(upload.content) > most:
-            raise RefusedError(
+            raise RequestError(
                 413, f"cannot read {upload.name!r}: it has more than {most / 1e6:g} MB"
             )
         image = await asyncio.get_running_loop().run_in_executor(
             self._threads, self._pool.decode, upload.content, upload.name
         )
         if image.error:
-            raise RefusedError(413 if image.too_large else 415, image.error)
+            raise RequestError(413 if image.too_large else 415, image.error)
         return image
 
-    def _refused(self, upload: Upload, error: RefusedError) -> dict[str, Any]:
+    def _refused(self, upload: Upload, error: RequestError) -> dict[str, Any]:
         row = ScoreRow(path="", status="error", error=str(error), model=self.model.card.name)
         return _named(upload, asdict(row)) | {"code": error.code}
 

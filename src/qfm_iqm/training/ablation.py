@@ -37,7 +37,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.files import writing_text
-from qfm_iqm.metrics.paired_runs import Comparison, Run, compare, write_comparisons
+from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
+from qfm_iqm.model.folder import load_card
+from qfm_iqm.text_tables import write_csv
 from qfm_iqm.training import pipeline
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_file import read_recipe
@@ -145,7 +147,7 @@ def run_grid(
             RunFolder(run.folder, run.recipe, resume=True)  # refuses one of another recipe
             continue
         reporter.say(f"Run {number} of {len(runs)}: {run.setting}, {run.variant}, seed {run.seed}")
-        made = pipeline.run(
+        evaluation = pipeline.run(
             run.recipe,
             run.folder,
             resume=True,
@@ -154,11 +156,11 @@ def run_grid(
             split=grid.split,
         )
         row = {"setting": run.setting, "variant": run.variant, "seed": str(run.seed)}
-        told = made.card.training
+        told = load_card(run.folder / "model").training
         row["split_sha256"] = told["split_sha256"]
         row["best_epoch"] = str(told["best_epoch"])
         row["validation_srcc"] = str(told["validation_srcc"])
-        for figure in made.evaluation.rows:
+        for figure in evaluation.rows:
             if figure.metric in ("srcc", "plcc") and figure.value is not None:
                 row[f"{figure.metric}:{figure.part}"] = repr(figure.value)
         _add_row(table, row)
@@ -181,7 +183,7 @@ def summarise(grid: Grid, out: Path) -> list[Comparison]:
     ]
     present = {run.variant for run in finished}
     comparisons = compare(finished, [name for name in grid.references if name in present])
-    write_comparisons(comparisons, out / "summary.csv")
+    write_csv(out / "summary.csv", Comparison._fields, comparisons)
     return comparisons
 
 

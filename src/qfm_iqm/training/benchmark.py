@@ -21,11 +21,11 @@ from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.leakage import Leak, fold_leaks, read_leaks, refuse_leaks, write_leaks
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.files import write_whole
-from qfm_iqm.metrics.folds import FoldFigure, Summary, summarise, summary_table, write_rows
+from qfm_iqm.metrics.folds import FoldFigure, Summary, summarise, summary_table
 from qfm_iqm.metrics.published import published
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
-from qfm_iqm.text_tables import unguarded
+from qfm_iqm.text_tables import unguarded, write_csv
 from qfm_iqm.training.data import rated_table, split_of, training_images
 from qfm_iqm.training.literature import best_test_epoch, habits
 from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, run
@@ -239,8 +239,8 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
     """Writes the figures of the finished folds, and their summary."""
     figures = [figure for fold in plan if fold.done for figure in fold_figures(fold)]
     summaries = summarise(figures)
-    write_rows(out / "figures.csv", FoldFigure, figures)
-    write_rows(out / "summary.csv", Summary, summaries)
+    write_csv(out / "figures.csv", FoldFigure._fields, figures)
+    write_csv(out / "summary.csv", Summary._fields, summaries)
     shown = [row for row in summaries if row.metric in SHOWN]
     beside = published(plan[0].recipe.data.dataset or "")
     write_whole(summary_table(shown, beside), out / "summary.md")

@@ -15,7 +15,7 @@ from qfm_iqm.evaluation.reference import find_reference_statistics
 from qfm_iqm.files import write_whole
 from qfm_iqm.model.card_page import card_page
 from qfm_iqm.model.folder import load_card, load_model, save_model, save_packed, save_with_card
-from qfm_iqm.model.locate import WEIGHTS_FILE
+from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
@@ -95,8 +95,8 @@ def reference_table(recipe: Recipe, data: TrainingData) -> RatedTable:
 
 def add_reference(
     recipe: Recipe, data: TrainingData, table: RatedTable, model: Path, reporter: Reporter
-) -> None:
-    """Puts the reference statistics into the card of a model.
+) -> list[Path]:
+    """Puts the reference statistics into the card of a model, and gives the card's file.
 
     Raises:
         TableError: fewer than 100 photos, no labels, or photos that cannot be read.
@@ -130,6 +130,7 @@ def add_reference(
         f"{interval.checked} that had no part in it. {detector.false_alarms:.1%} of "
         f"{detector.checked} such photos are called out of distribution."
     )
+    return [model / CARD_FILE]
 
 
 def export_places(config: ExportConfig, out: Path) -> list[Place]:
@@ -184,8 +185,8 @@ def write_exports(
     return files
 
 
-def write_page(config: CardConfig, model: Path, page: Path) -> None:
-    """Writes the card of a model as a page.
+def write_page(config: CardConfig, model: Path, page: Path) -> list[Path]:
+    """Writes the card of a model as a page, and gives it.
 
     Raises:
         TableError: results that cannot be read, or lack their columns.
@@ -198,3 +199,4 @@ def write_page(config: CardConfig, model: Path, page: Path) -> None:
         beside=page.parent,
     )
     write_whole(text, page)
+    return [page]

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -27,12 +26,10 @@ from accelerate import PartialState
 
 from qfm_iqm.datasets.leakage import file_keys, refuse_leaks, split_leaks
 from qfm_iqm.metrics.evaluation import Evaluation
-from qfm_iqm.model.card import ModelCard
-from qfm_iqm.model.folder import load_card, load_model
+from qfm_iqm.model.folder import load_model
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.training import finishing
 from qfm_iqm.training.data import TrainingData, UnratedImage, rated_split
-from qfm_iqm.training.expansion import UnlabelledPool, find_pool, without_leaks
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder, computed
@@ -48,23 +45,6 @@ from qfm_iqm.training.trainer import Trainer
 
 SplitName = Literal["validation", "test"]
 ALLOW_LEAKS = "--allow-leaks goes on all the same"
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished run.
-
-    Attributes:
-        model: folder of the model.
-        card: its card.
-        evaluation: the figures on the split that it was evaluated on.
-        first: whether this is the first of several processes, which alone speaks.
-    """
-
-    model: Path
-    card: ModelCard
-    evaluation: Evaluation
-    first: bool
 
 
 def finished(recipe: Recipe, out: Path) -> bool:
@@ -89,7 +69,7 @@ def run(
     allow_leaks: bool = False,
     split: SplitName = "test",
     replace: bool = False,
-) -> Finished:
+) -> Evaluation:
     """Runs all stages of a recipe that are not done.
 
     Args:
@@ -100,6 +80,9 @@ def run(
         allow_leaks: train although splits share a content or a file.
         split: what the model is evaluated on at the end.
         replace: whether a run of another recipe in `out` shall be replaced.
+
+    Returns:
+        The figures on that split; the model lies in `model/` under `out`.
 
     Raises:
         RecipeError: `out` cannot be used.
@@ -116,10 +99,9 @@ def run(
     if folder.resuming and not replace:
         folder.refuse_another_split(data.split)
     reporter = reporter if first else Reporter(None)
-    pool = _leak_free_pool(recipe, data, out, reporter)
     stages = Stages(folder.stages, reporter.say)
     scores = TeacherScores(recipe, data, out, stages, reporter)
-    scores.look_for_leaks()
+    pool = scores.look_for_leaks()
     if first:
         folder.claim(data.split)
     teachers = {}
@@ -170,21 +152,6 @@ def refuse_shared(recipe: Recipe) -> None:
     refuse_leaks(leaks, remedy=ALLOW_LEAKS)
 
 
-def _leak_free_pool(
-    recipe: Recipe, data: TrainingData, out: Path, reporter: Reporter
-) -> UnlabelledPool | None:
-    """The unrated images of `[distillation]`, without those that leak; None without any."""
-    config = recipe.distillation
-    if config.unlabelled is None:
-        return None
-    # Of several processes the first writes the files of a stage, and the others read them.
-    with PartialState().main_process_first():
-        return without_leaks(
-            find_pool(recipe.pool, recipe.pool_root), data, out / "leaks.csv", reporter,
-            drop=config.leaks == "drop", max_distance=config.max_distance,
-        )  # fmt: skip
-
-
 class _Network:
     """The stages of one network, from its training on."""
 
@@ -202,7 +169,7 @@ class _Network:
         self.out, self.model = folder.path, folder.model
         self.first = PartialState().is_main_process
 
-    def build(self, make: Callable[[], Trainer], split: SplitName) -> Finished:
+    def build(self, make: Callable[[], Trainer], split: SplitName) -> Evaluation:
         """Runs the stages that are not done."""
         trainer = self._train(make)
         network = self._network()
@@ -212,7 +179,7 @@ class _Network:
         self._write_card()
         if self.first and self.recipe.model.folder is not None:
             shutil.copytree(self.model, self.recipe.model.folder, dirs_exist_ok=True)
-        return Finished(self.model, load_card(self.model), evaluation, self.first)
+        return evaluation
 
     def _train(self, make: Callable[[], Trainer]) -> Trainer | None:
         """The training; gives the trainer, or None if it was done already."""
@@ -246,19 +213,21 @@ class _Network:
         if recipe.nss is None and not recipe.model.packed:
             return best
         learned = recipe.nss.pseudo_labels if recipe.nss else ()
-        state = self.stages.begin(
+
+        def make() -> list[Path]:
+            tables = [self._table(name) for name in learned]
+            finishing.build_network(recipe, self.data, best, network, tables, self.reporter)
+            return [network / CARD_FILE, network / WEIGHTS_FILE]
+
+        self.stages.once(
             "network",
             lambda: {
                 "training": file_hash(best / CARD_FILE),
                 "request": text_hash(f"{recipe.nss!r} {recipe.model!r}"),
                 **self._table_hashes(learned),
             },
+            make,
         )
-        if state != "done":
-            if self.first:
-                paths = [self._table(name) for name in learned]
-                finishing.build_network(recipe, self.data, best, network, paths, self.reporter)
-            self.stages.end("network", [network / CARD_FILE, network / WEIGHTS_FILE])
         return network
 
     def _test(
@@ -281,21 +250,17 @@ class _Network:
         if recipe.reference is None:
             return
         table = finishing.reference_table(recipe, self.data)
-        photos = table.paths(self.data.root)
         labels = None if table.mos is None else table.mos.tolist()
-        state = self.stages.begin(
+        self.stages.once(
             "reference",
             lambda: {
                 "network": file_hash(network / CARD_FILE),
                 "request": text_hash(repr(recipe.reference)),
                 "labels": text_hash(repr((table.names, table.contents, labels))),
-                "photos": files_hash(photos),
+                "photos": files_hash(table.paths(self.data.root)),
             },
+            lambda: finishing.add_reference(recipe, self.data, table, model, self.reporter),
         )
-        if state != "done":
-            if self.first:
-                finishing.add_reference(recipe, self.data, table, model, self.reporter)
-            self.stages.end("reference", [model / CARD_FILE])
 
     def _export(self) -> None:
         """The exports of the finished model."""
@@ -304,38 +269,30 @@ class _Network:
             return
         places = finishing.export_places(recipe.export, self.out)
         photos = finishing.export_photos(recipe, self.data)
-        state = self.stages.begin(
+        self.stages.once(
             "export",
             lambda: {
                 "model": file_hash(model / CARD_FILE),
                 "request": text_hash(repr(recipe.export)),
                 "photos": files_hash(photos),
             },
+            lambda: finishing.write_exports(model, places, photos, self.data),
         )
-        if state != "done":
-            files: list[Path] = []
-            if self.first:
-                files = finishing.write_exports(model, places, photos, self.data)
-            self.stages.end("export", files)
 
     def _write_card(self) -> None:
         """The card of the finished model, as a page."""
         config, model = self.recipe.card, self.model
         if config is None:
             return
-        page = config.page or self.out / "card.md"
-        state = self.stages.begin(
+        self.stages.once(
             "card",
             lambda: {
                 "model": file_hash(model / CARD_FILE),
                 "page": text_hash(str(config.page)),
                 **{key: file_hash(path) for key, path in config if path and key != "page"},
             },
+            lambda: finishing.write_page(config, model, config.page or self.out / "card.md"),
         )
-        if state != "done":
-            if self.first:
-                finishing.write_page(config, model, page)
-            self.stages.end("card", [page])
 
     def _table(self, name: Path) -> Path:
         """Where a table of pseudo-labels lies that a recipe names."""

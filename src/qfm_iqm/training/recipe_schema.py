@@ -1,4 +1,4 @@
-"""The sections of a recipe around the training: its data, its teachers, what is made of it."""
+"""The sections of a recipe: data, network, training, teachers, and what is made of the model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
+from qfm_iqm.image.preprocess import Preprocessing, Resample
 from qfm_iqm.model.card import LabelUnits
 
 
@@ -71,6 +72,114 @@ class DataConfig(Section):
         if name is not None and name not in DATASETS:
             raise ValueError(unknown_dataset(name).rstrip("."))
         return name
+
+
+class BackboneConfig(Section):
+    """Where the encoder comes from.
+
+    Attributes:
+        name: timm's name, with the tag of its weights if they are used.
+        weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is asked
+            first), "random", a .safetensors file, another timm name with tag, or a model, by its
+            folder or as "default" (any of the package): its whole network, encoder and decoder,
+            which `name` and `network` must then describe.
+        tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
+            layers and its norms (`model.adapters`), "none" leaves it as it is.
+        rank: of the adapters.
+        frozen_blocks: of a vision transformer, so many first blocks, and the embeddings before
+            them, stay as they are; None for none.
+    """
+
+    name: str
+    weights: str | None = None
+    tune: Literal["all", "adapters", "none"] = "all"
+    rank: int = Field(default=16, ge=1)
+    frozen_blocks: int | None = Field(default=None, ge=1)
+
+
+class NetworkSection(Section):
+    """Network and preprocessing; see `NetworkConfig` and `Preprocessing`."""
+
+    crop: int = Field(default=224, ge=16)
+    max_aspect: float = Field(default=1.0, ge=1, le=8)
+    shorter_side: int | None = Field(default=None, ge=16)
+    resample: Resample = "bicubic"
+    extra_scales: tuple[int, ...] | None = Field(default=None, strict=False)
+    squeeze: tuple[int, int] | None = Field(default=None, strict=False)
+    width: int | None = Field(default=None, ge=1)
+    decoder: str = "attention-panel"
+    heads: int | None = Field(default=None, ge=1)
+    panel: int = Field(default=6, ge=1)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes crops."""
+        return Preprocessing(
+            crop=self.crop,
+            max_aspect=self.max_aspect,
+            shorter_side=self.shorter_side,
+            resample=self.resample,
+            extra_scales=self.extra_scales,
+            squeeze=self.squeeze,
+        )
+
+
+class TrainConfig(Section):
+    """How it is trained.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: crops per step and process.
+        crops_per_image: random crops of each rated image per epoch.
+        lr: peak learning rate of AdamW.
+        backbone_lr: peak learning rate of the backbone; None takes `lr`.
+        layer_decay: each layer of the backbone has this share of the rate of the one after it.
+        fidelity: weight of the fidelity loss on pairs of images of the same subset (`data.group`).
+        ema: decay of the moving average of the weights, which is what is kept; None keeps the
+            weights themselves.
+        weight_decay: none is applied to 1-D parameters, position and class tokens.
+        clip: largest gradient norm.
+        schedule: "step" multiplies by `decay` every `decay_epochs`, "cosine" falls to zero.
+        warmup_epochs: of linear warm-up.
+        warmup_prefix: the schedule begins after the warm-up; False lets it run from the start, so
+            that the peak may never be held: a habit of the literature.
+        decay_epochs: of the step schedule.
+        decay: of the step schedule.
+        fixed_crops: draw the crops of an image out of so many that never change; None draws
+            another place each time.
+        feature_cache: folder that keeps what the frozen part of the backbone gives for crops, for
+            all runs that share it; None computes it anew each time.
+        flip: mirror half of the crops.
+        seed: of initial weights, crops and order.
+        precision: "fp32", or "bf16" mixed precision.
+        workers: processes that read images; 0 reads in the training process.
+        cache: keep all decoded images in memory (3 bytes a pixel).
+        device: "auto" takes what accelerate finds, "cpu" the processor.
+    """
+
+    epochs: int = Field(default=9, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+    crops_per_image: int = Field(default=1, ge=1)
+    lr: float = Field(default=2e-4, gt=0)
+    backbone_lr: float | None = Field(default=None, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    fidelity: float = Field(default=0.0, ge=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+    schedule: Literal["step", "cosine"] = "step"
+    warmup_epochs: float = Field(default=3, ge=0)
+    warmup_prefix: bool = True
+    decay_epochs: float = Field(default=3, gt=0)
+    decay: float = Field(default=0.1, gt=0, le=1)
+    fixed_crops: int | None = Field(default=None, ge=1)
+    feature_cache: Path | None = None
+    flip: bool = True
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    workers: int = Field(default=0, ge=0)
+    cache: bool = False
+    device: Literal["auto", "cpu"] = "auto"
 
 
 class AugmentConfig(Section):

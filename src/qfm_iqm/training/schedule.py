@@ -8,7 +8,7 @@ import re
 import torch
 from torch import nn
 
-from qfm_iqm.training.recipe import TrainConfig
+from qfm_iqm.training.recipe_schema import TrainConfig
 
 _BACKBONE = "encoder.backbone."
 _NO_DECAY_TOKENS = ("pos_embed", "cls_token", "reg_token", "panel")

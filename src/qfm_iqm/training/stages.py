@@ -96,6 +96,22 @@ class Stages:
             self._write()
         PartialState().wait_for_everyone()
 
+    def once(
+        self,
+        name: str,
+        inputs: Callable[[], Mapping[str, str]],
+        make: Callable[[], Iterable[Path]],
+    ) -> None:
+        """Does a stage unless it is done; of several processes the first does it.
+
+        Args:
+            name: of the stage.
+            inputs: gives the hashes of what the stage is made of, by name.
+            make: does it, and gives the files that it wrote.
+        """
+        if self.begin(name, inputs) != "done":
+            self.end(name, make() if self._main else ())
+
     def _write(self) -> None:
         write_whole(json.dumps({"format": 1, "stages": self._stages}, indent=1) + "\n", self._file)
 

@@ -123,3 +123,9 @@ class StopRequest:
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signum, signal.default_int_handler)
+
+
+def heed_no_signal(_: int) -> None:
+    """A reading process ends with its run, not by a signal that the whole group gets."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -137,15 +137,27 @@ class TeacherScores:
         self.first = PartialState().is_main_process
         self._leak_free: dict[str, UnlabelledPool] = {}
 
-    def look_for_leaks(self) -> None:
-        """Refuses unrated images that leak, before hours of teaching.
+    def look_for_leaks(self) -> UnlabelledPool | None:
+        """Looks for unrated images that leak, before hours of teaching.
+
+        Returns:
+            The pool of `[distillation]` without those that leak; None without any.
 
         Raises:
             TableError: there are leaks, and they are refused.
         """
+        pool, recipe, config = None, self.recipe, self.recipe.distillation
+        if config.unlabelled is not None:
+            # Of several processes the first writes the list, and the others write the same.
+            with PartialState().main_process_first():
+                pool = without_leaks(
+                    find_pool(recipe.pool, recipe.pool_root), self.data, self.out / "leaks.csv",
+                    self.reporter, drop=config.leaks == "drop", max_distance=config.max_distance,
+                )  # fmt: skip
         for name, table in self.recipe.pseudo_labels.items():
             if self.first and not self._file(name).is_file():
                 self._without_leaks(name, table, self._pool(table))
+        return pool
 
     def score_crops(self, name: str, teachers: Mapping[str, str]) -> Path:
         """A table of crops that teachers score; made if it is not there.
@@ -154,29 +166,16 @@ class TeacherScores:
             name: of the recipe's section.
             teachers: their models by name.
         """
-        table, file, stage = self.recipe.pseudo_labels[name], self._file(name), _stage(name)
+        table, file = self.recipe.pseudo_labels[name], self._file(name)
         models, pool = [teachers[teacher] for teacher in table.teachers], self._pool(table)
         held_out = [(held.names, held.contents) for held in self.data.held_out.values()]
-        state = self.stages.begin(
-            stage,
-            lambda: {
-                **{
-                    f"teacher {teacher}": load_card(model).weights_sha256
-                    for teacher, model in zip(table.teachers, models, strict=True)
-                },
-                "request": text_hash(table.model_dump_json()),
-                "images": pool.hash(),
-                "held-out images": text_hash(repr(held_out)),
-            },
-        )
-        if state == "done":
-            return file
-        if self.first:
-            pool = self._without_leaks(name, table, pool)
+
+        def make() -> list[Path]:
+            leak_free = self._without_leaks(name, table, pool)
             device = device_of(self.recipe)
             write_pseudo_labels(
                 [load_model(model).to(device) for model in models],
-                list(zip(pool.names, pool.contents, pool.paths, strict=True)),
+                list(zip(leak_free.names, leak_free.contents, leak_free.paths, strict=True)),
                 PseudoLabelConfig(
                     extra_crops=table.extra_crops,
                     degradation_sequences=table.degradation_sequences,
@@ -188,7 +187,21 @@ class TeacherScores:
                 self.reporter.scoring,
                 workers=self.recipe.train.workers,
             )
-        self.stages.end(stage, [file, *([tokens_beside(file)] if table.tokens else [])])
+            return [file, *([tokens_beside(file)] if table.tokens else [])]
+
+        self.stages.once(
+            f"pseudo_labels/{name}",
+            lambda: {
+                **{
+                    f"teacher {teacher}": load_card(model).weights_sha256
+                    for teacher, model in zip(table.teachers, models, strict=True)
+                },
+                "request": text_hash(table.model_dump_json()),
+                "images": pool.hash(),
+                "held-out images": text_hash(repr(held_out)),
+            },
+            make,
+        )
         return file
 
     def score_images(self, pool: UnlabelledPool, teacher: QualityModel) -> list[UnratedImage]:
@@ -247,7 +260,3 @@ class TeacherScores:
                 pool, self.data, listed, self.reporter, drop=table.leaks == "drop"
             )
         return self._leak_free[name]
-
-
-def _stage(name: str) -> str:
-    return f"pseudo_labels/{name}"

@@ -10,7 +10,6 @@ Design choices:
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -45,6 +44,7 @@ from qfm_iqm.training.selection import Selection
 from qfm_iqm.training.state import (
     InterruptedRunError,
     StopRequest,
+    heed_no_signal,
     load_state,
     random_state,
     restore_random_state,
@@ -136,7 +136,7 @@ class Trainer:
             batch_sampler=self.order,
             collate_fn=collate,
             num_workers=config.workers,
-            worker_init_fn=_heed_no_signal,
+            worker_init_fn=heed_no_signal,
             pin_memory=self.accelerator.device.type == "cuda",
             # Of its own: each pass draws a seed for its readers, and must not draw it from the
             # generator of the layers, which a resume in mid-epoch would set out of step.
@@ -342,12 +342,6 @@ class Trainer:
     def _log(self, **fields: Any) -> None:
         if self.accelerator.is_main_process:
             self.folder.log(**fields)
-
-
-def _heed_no_signal(_: int) -> None:
-    """A reading process ends with its run, not by a signal that the whole group gets."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _seed(*parts: int) -> int:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from qfm_iqm.metrics.degradation import curve_of, detection, level_order
+from degradation_measures import curve_of, detection, level_order
 
 
 def test_the_level_order_counts_adjacent_pairs_and_ties_are_wrong():
