@@ -114,14 +114,14 @@ def sequences_of(image):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_chain_is_one_crop_at_rising_strength(teacher, photos, count):
+def test_a_sequence_is_one_crop_at_rising_strength(teacher, photos, count):
     kinds = set()
     for seed in range(8):
         plain = labels_of(teacher, photos, seed=seed)
         for image, without in zip(
             labels_of(teacher, photos, seed=seed, degradation_sequences=count), plain, strict=True
         ):
-            assert [label for label in image if not distort_tensor(label)] == [
+            assert [label for label in image if not degraded(label)] == [
                 replace(label, score=pytest.approx(label.score, abs=1e-4)) for label in without
             ]
             sequences = sequences_of(image)
@@ -146,7 +146,7 @@ def test_each_step_lowers_quality_by_at_least_drop(teacher, photos, drop):
                 label
                 for label in image
                 if (label.top, label.left) == (sequence[0].top, sequence[0].left)
-                and not distort_tensor(label)
+                and not degraded(label)
             )
             least = start.score
             for label in sequence:

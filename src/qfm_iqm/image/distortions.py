@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qfm_iqm.image.blur_kernels import disk, line
 from qfm_iqm.image.decode import Bytes
 
 Draw = np.random.Generator
@@ -94,13 +95,13 @@ def _gaussian_blur(pixels: Bytes, sigma: float, _: Draw) -> Bytes:
 def _lens_blur(pixels: Bytes, radius: float, _: Draw) -> Bytes:
     """Average over a disk of `radius` pixels (MATLAB's fspecial('disk'))."""
     _at_least(radius, 0)
-    return _convolved(pixels, _disk(radius))
+    return _convolved(pixels, disk(radius))
 
 
 def _motion_blur(pixels: Bytes, length: float, draw: Draw) -> Bytes:
     """Average along a line of `length` pixels (MATLAB's fspecial('motion')), at a drawn angle."""
     _at_least(length, 1)
-    return _convolved(pixels, _line(length, draw.uniform(0, math.pi)))
+    return _convolved(pixels, line(length, draw.uniform(0, math.pi)))
 
 
 def _resample(pixels: Bytes, factor: float, _: Draw) -> Bytes:
@@ -309,30 +310,6 @@ def _bytes(values: npt.NDArray[Any]) -> Bytes:
 
 def _convolved(pixels: Bytes, kernel: npt.NDArray[np.float32]) -> Bytes:
     return _bytes(cv2.filter2D(_floats(pixels), -1, kernel, borderType=_REPEAT))
-
-
-def _disk(radius: float) -> npt.NDArray[np.float32]:
-    """The share of each pixel that lies in a circle, found on a grid of 21 x 21 points in it."""
-    reach, fine = max(0, math.ceil(radius - 0.5)), 21
-    place = (np.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
-    inside = np.hypot(place[:, None], place) <= radius
-    side = 2 * reach + 1
-    kernel = inside.reshape(side, fine, side, fine).mean((1, 3))
-    if not kernel.any():
-        kernel[reach, reach] = 1
-    return np.asarray(kernel / kernel.sum(), np.float32)
-
-
-def _line(length: float, angle: float) -> npt.NDArray[np.float32]:
-    """A line of one pixel's width, soft by its distance from each pixel's center."""
-    half = (length - 1) / 2
-    reach = math.ceil(half) + 1
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
-    along = np.abs(x * math.cos(angle) - y * math.sin(angle))
-    across = np.abs(x * math.sin(angle) + y * math.cos(angle))
-    distance = np.hypot(np.maximum(along - half, 0), across)
-    kernel = np.clip(1 - distance, 0, None)
-    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def _gaussian(pixels: Bytes, variance: float, draw: Draw) -> npt.NDArray[np.float32]:

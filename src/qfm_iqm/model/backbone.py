@@ -1,14 +1,12 @@
 """Encoder: a backbone that turns crops into a class token and patch tokens.
 
-`Encoder` is the protocol of an encoder, `TimmEncoder` the one whose backbone comes from timm, and
-`BACKBONES` names those whose backbone does not (docs/extending.md). Any timm model
-that yields a token grid works: vision transformers natively, convolutional and hybrid networks by
-flattening their last feature map, with the mean of the patch tokens in the class token's place
-(docs/method.md, section 3).
+`Encoder` is the protocol of an encoder. `BACKBONES` names encoders beside timm's
+(docs/extending.md). `TimmEncoder` takes any timm model that yields a token grid: vision
+transformers natively, convolutional and hybrid networks by flattening their last feature map, with
+the mean of the patch tokens in the class token's place (docs/method.md, section 3).
 
-The backbone may be frozen, whole or up to some block of a vision transformer. The features that
-the frozen part gives for a crop never change then: they may be computed once and kept
-(`training.feature_cache`).
+The backbone may be frozen, whole or up to some block of a vision transformer. What the frozen part
+gives for a crop never changes then, and may be kept (`training.feature_cache`).
 
 Shapes: B crops, C channels, S crop size, N patch tokens, P tokens before them (class token,
 registers), D token width.
