@@ -2,10 +2,12 @@ import csv
 import hashlib
 import shutil
 
+import numpy as np
 import pytest
 
 from qfm_iqm.cli.showing import show_datasets
 from qfm_iqm.datasets.catalogue import DATASETS
+from qfm_iqm.datasets.folds import read_split
 from qfm_iqm.datasets.reading import read_table
 
 
@@ -131,7 +133,38 @@ def test_split_refuses_leaks_or_lists_them(qfm, official_trees, tmp_path):
     assert qfm(*command, "--leaks", "list").code == 0
 
 
-def test_split_says_what_it_needs(qfm, tmp_path):
+def test_split_takes_other_peoples_folds(qfm, official_trees, tmp_path):
+    root = official_trees["livec"][0]
+    table = DATASETS["livec"].load(root)
+    numbers = np.arange(len(table)).reshape(2, -1)
+    np.save(tmp_path / "train.npy", numbers)
+    np.save(tmp_path / "test.npy", numbers[::-1])
+    command = ["data", "split", "livec", "--root", root]
+    answer = qfm(*command, "--arniqa", tmp_path, "--out", tmp_path / "a")
+    assert answer.code == 0, answer.err
+    assert len(answer.out.splitlines()) == 2  # as many as the arrays hold
+    command += ["--folds", 2]
+    split = read_split(tmp_path / "a/fold1.txt")
+    assert set(split.test) == {table.names[i] for i in numbers[0]}
+    for number in (1, 2):
+        folder = tmp_path / "splits2" / str(number)
+        folder.mkdir(parents=True)
+        for part, rows in (("train", numbers[0]), ("test", numbers[1])):
+            lines = "".join(f"{table.names[i]}\t{table.mos[i]}\tblur\n" for i in rows)
+            (folder / f"clive_{part}_clip.txt").write_text(lines)
+    answer = qfm(*command, "--liqe", tmp_path / "splits2", "--out", tmp_path / "l")
+    assert answer.code == 0, answer.err
+    assert set(read_split(tmp_path / "l/fold0.txt").test) == {table.names[i] for i in numbers[1]}
+    # Where the folder has the lists of another dataset too, a prefix tells them apart.
+    for part in ("train", "test"):
+        (tmp_path / "splits2/1" / f"koniq_{part}_clip.txt").write_text("none.jpg\t1\n")
+    command_liqe = [*command[:-1], 1, "--liqe", tmp_path / "splits2", "--out", tmp_path / "p"]
+    assert "but it holds 2" in qfm(*command_liqe).err
+    answer = qfm(*command_liqe, "--liqe-prefix", "clive")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "p/fold0.txt").read_bytes() == (tmp_path / "l/fold0.txt").read_bytes()
+    answer = qfm(*command, "--liqe", tmp_path, "--official", "--out", tmp_path / "x")
+    assert "Give one of --official, --arniqa and --liqe" in answer.err
     answer = qfm("data", "split", "livec", "--out", tmp_path / "x")
     assert answer.code == 2
     assert "Give --root" in answer.err

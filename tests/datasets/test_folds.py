@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.folds import (
     choose_split,
+    count_arniqa,
     official_fold,
+    read_arniqa,
+    read_liqe,
     read_split,
     write_folds,
 )
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.splits import SPLITS
+from qfm_iqm.datasets.splits import SPLITS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
@@ -126,6 +129,92 @@ def test_an_official_split_keeps_its_parts_and_lends_validation_from_training(of
     only = RatedTable(("a", "b"), [1, 2], columns={"split": ("train", "val")})
     with pytest.raises(TableError, match="no test split"):
         official_fold(only, validation=0.1, fold=0)
+
+
+def write_arrays(folder, folds, **parts):
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, rows in parts.items():
+        # Filled up with -1, as the real ones are.
+        width = max(map(len, rows)) + 2
+        array = np.full((folds, width), -1, dtype=np.int64)
+        for line, row in zip(array, rows, strict=True):
+            line[: len(row)] = row
+        np.save(folder / f"{part}.npy", array)
+
+
+def test_arniqas_arrays_name_rows(tmp_path):
+    table = table_of(4, 2)
+    train, test = [[0, 1, 2, 3], [4, 5, 6]], [[6, 7], [0]]
+    write_arrays(tmp_path, 2, train=train, test=test, val=[[4], [1, 2]])
+    first, second = (read_arniqa(tmp_path, fold, table) for fold in (0, 1))
+    assert first.train == table.names[:4]
+    assert (first.validation, first.test) == (table.names[4:5], table.names[6:])
+    assert second.validation == table.names[1:3]
+    assert "ARNIQA's fold 1" in second.rule
+    with pytest.raises(TableError, match="holds 2 folds, and none with the number 2"):
+        read_arniqa(tmp_path, 2, table)
+    with pytest.raises(TableError, match=r"val\.npy names row 4, but there are 4 images"):
+        read_arniqa(tmp_path, 0, table_of(2, 2))
+    (tmp_path / "test.npy").write_bytes(b"x")
+    with pytest.raises(TableError, match="no array"):
+        read_arniqa(tmp_path, 0, table)
+
+
+def test_arniqas_arrays_of_an_official_split_are_fold_0(tmp_path):
+    table = table_of(4, 2)
+    for part, rows in (("train", range(5)), ("val", [5]), ("test", [6, 7])):
+        np.save(tmp_path / f"{part}.npy", np.array(rows))
+    assert count_arniqa(tmp_path) == 1
+    split = read_arniqa(tmp_path, 0, table)
+    assert (split.train, split.test) == (table.names[:5], table.names[6:])
+    with pytest.raises(TableError, match="holds 1 folds, and none with the number 1"):
+        read_arniqa(tmp_path, 1, table)
+    np.save(tmp_path / "train.npy", np.zeros((1, 2, 3), dtype=int))
+    with pytest.raises(TableError, match=r"or \(images,\) of integers, .*\(1, 2, 3\)"):
+        read_arniqa(tmp_path, 0, table)
+
+
+def test_arrays_that_would_run_code_are_refused(tmp_path):
+    np.save(tmp_path / "train.npy", np.array([[print]], dtype=object), allow_pickle=True)
+    with pytest.raises(TableError, match="no array that can be read"):
+        read_arniqa(tmp_path, 0, table_of())
+
+
+def test_arniqas_own_list_gives_the_numbers_their_meaning(tmp_path):
+    names = ("jp2k/img1.bmp", "wn/img1.bmp", "wn/img2.bmp")
+    table = RatedTable(names, [1, 2, 3])
+    lines = [f"LIVE/{name.upper()},LIVE/refimgs/x.bmp,1" for name in names[::-1]]
+    (tmp_path / "LIVE.txt").write_text("\n".join(["dis_img_path,ref_img_path,score", *lines]))
+    write_arrays(tmp_path, 1, train=[[0, 1]], test=[[2]])
+    split = read_arniqa(tmp_path, 0, table, tmp_path / "LIVE.txt")
+    assert split.test == ("jp2k/img1.bmp",)
+    (tmp_path / "LIVE.txt").write_text("a,b\n1,2\n")
+    with pytest.raises(TableError, match="no column dis_img_path"):
+        read_arniqa(tmp_path, 0, table, tmp_path / "LIVE.txt")
+
+
+def test_liqes_lists_name_images(tmp_path):
+    table = RatedTable(("Images/1.bmp", "Images/2.JPG", "Images/3.bmp"), [1, 2, 3])
+    (tmp_path / "clive_train_clip.txt").write_bytes(b"Images/1.bmp\t63.9\tother\tinvalid\r\n")
+    (tmp_path / "clive_val_clip.txt").write_text("images/2.jpg\t2\n")
+    (tmp_path / "clive_test_clip.txt").write_text("ChallengeDB_release/Images/3.bmp\t1.5\n\n")
+    split = read_liqe(tmp_path, table)
+    assert split == Split(*((name,) for name in table.names), split.rule)
+    (tmp_path / "koniq10k_test.txt").write_text("1024x768/1.jpg\t3.7\n")
+    with pytest.raises(TableError, match=r"one list \*_test\*\.txt, but it holds 2"):
+        read_liqe(tmp_path, table)
+    assert read_liqe(tmp_path, table, "clive") == split
+    (tmp_path / "clive_test_clip.txt").write_text("Images/9.bmp\t1\n")
+    with pytest.raises(TableError, match=r"names 1 images that .* does not hold .Images/9.bmp"):
+        read_liqe(tmp_path, table, "clive")
+
+
+def test_a_file_name_that_is_there_twice_needs_its_folder(tmp_path):
+    table = RatedTable(("a/1.png", "b/1.png", "b/2.png"), [1, 2, 3])
+    for part, name in (("train", "1.png"), ("test", "2.png")):
+        (tmp_path / f"x_{part}.txt").write_text(name)
+    with pytest.raises(TableError, match=r"1 images that .* does not hold \(1\.png\)"):
+        read_liqe(tmp_path, table)
 
 
 def parts_of(table):

@@ -109,7 +109,10 @@ def split(
     root: Annotated[
         Path | None, typer.Option(help="Folder of the images. Default: the table's own.")
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="How many folds. Default: 10.", min=1)] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="How many folds. Default: 10, or as many as ARNIQA's arrays.", min=1),
+    ] = None,
     test: Annotated[
         float | None, typer.Option(help="Share of the images to test on. Default: 0.2.")
     ] = None,
@@ -117,6 +120,19 @@ def split(
         float | None, typer.Option(help="Share of the images to choose on. Default: 0.1.")
     ] = None,
     official: Annotated[bool, typer.Option("--official", help="The authors' own split.")] = False,
+    arniqa: Annotated[
+        Path | None, typer.Option(help="Folder of ARNIQA's train.npy, val.npy, test.npy.")
+    ] = None,
+    order: Annotated[
+        Path | None, typer.Option(help="ARNIQA's list that its numbers mean: LIVE.txt, CSIQ.txt.")
+    ] = None,
+    liqe: Annotated[
+        Path | None, typer.Option(help="Folder splits2 of LIQE, with folders 1, 2 ... in it.")
+    ] = None,
+    liqe_prefix: Annotated[
+        str | None,
+        typer.Option(help="Of LIQE's lists, where a folder has those of several datasets: clive."),
+    ] = None,
     leaks: Annotated[
         Literal["refuse", "list", "skip"],
         typer.Option(help="What becomes of images that a split shows of another."),
@@ -128,6 +144,16 @@ def split(
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.errors import TableError
 
+    if sum((official, arniqa is not None, liqe is not None)) > 1:
+        raise TableError("Give one of --official, --arniqa and --liqe.")
+    if arniqa is None:
+        refuse_idle({"--order": order}, "without --arniqa")
+    else:
+        refuse_idle({"--test": test, "--validation": validation}, "with --arniqa")
+    if liqe is None:
+        refuse_idle({"--liqe-prefix": liqe_prefix}, "without --liqe")
+    else:
+        refuse_idle({"--test": test, "--validation": validation}, "with --liqe")
     if official:
         refuse_idle({"--test": test, "--folds": folds}, "with --official")
     test = 0.2 if test is None else test
@@ -141,11 +167,21 @@ def split(
     else:
         table = read_table(Path(name), require_mos=False)
         root = root if root is not None else Path(name).parent
-    kind: Literal["official", "content"] = "official" if official else "content"
-    found = [
-        rules.choose_split(table, kind, test=test, validation=validation, fold=number)
-        for number in range(1 if official else folds or 10)
-    ]
+    if official:
+        found = [rules.official_fold(table, validation=validation, fold=0)]
+    elif arniqa is not None:
+        there = rules.count_arniqa(arniqa) if folds is None else folds
+        found = [rules.read_arniqa(arniqa, number, table, order) for number in range(there)]
+    elif liqe is not None:
+        numbers = range(1, (folds or 10) + 1)
+        found = [
+            rules.read_liqe(liqe / str(number), table, liqe_prefix or "") for number in numbers
+        ]
+    else:
+        found = [
+            rules.choose_split(table, "content", test=test, validation=validation, fold=number)
+            for number in range(folds or 10)
+        ]
     if leaks != "skip":
         _look_for_leaks(table, found, root, out, refuse=leaks == "refuse")
     rules.write_folds(found, out)

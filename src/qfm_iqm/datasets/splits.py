@@ -51,8 +51,8 @@ class Split:
     rule: str
 
     def __post_init__(self) -> None:
-        for split in SPLITS:
-            object.__setattr__(self, split, tuple(sorted(self.names(split))))
+        for part in SPLITS:
+            object.__setattr__(self, part, tuple(sorted(self.names(part))))
         names = self.train + self.validation + self.test
         if len(set(names)) < len(names):
             raise TableError(
@@ -78,7 +78,7 @@ class Split:
     def to_text(self) -> str:
         """The canonical text: the rule as a comment, then sorted lines `split<TAB>name`."""
         lines = [f"# rule: {self.rule}"]
-        lines += [f"{split}\t{name}" for split in SPLITS for name in self.names(split)]
+        lines += [f"{part}\t{name}" for part in SPLITS for name in self.names(part)]
         return "\n".join(lines) + "\n"
 
     @staticmethod
@@ -89,14 +89,14 @@ class Split:
             TableError: no rule, or a line that is not `split<TAB>name`.
         """
         rule: str | None = None
-        found: dict[str, list[str]] = {split: [] for split in SPLITS}
+        parts: dict[str, list[str]] = {part: [] for part in SPLITS}
         # Not splitlines(): it would also break names at rarer separators such as U+2028.
         for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
-            split, tab, name = line.partition("\t")
+            part, tab, name = line.partition("\t")
             if line.startswith("# rule: "):
                 rule = line.removeprefix("# rule: ")
-            elif tab and name and split in found:
-                found[split].append(name)
+            elif tab and name and part in parts:
+                parts[part].append(name)
             elif line and not line.startswith("#"):
                 raise TableError(
                     f"A line is a split ({', '.join(SPLITS)}), a tab and a name, "
@@ -104,7 +104,7 @@ class Split:
                 )
         if rule is None:
             raise TableError("A split states its rule in a line '# rule: ...', but there is none.")
-        return _split(found, rule)
+        return _split(parts, rule)
 
     def indices(self, table: RatedTable) -> dict[str, Indices]:
         """Row indices of each split in `table`, in the order of the sorted names.
@@ -128,7 +128,12 @@ class Split:
 
 
 def split_by_content(
-    table: RatedTable, *, test: float = 0.2, validation: float = 0.1, seed: int = 0
+    table: RatedTable,
+    *,
+    test: float = 0.2,
+    validation: float = 0.1,
+    seed: int = 0,
+    group: str | None = None,
 ) -> Split:
     """Split so that all images of one content fall into one split.
 
@@ -141,10 +146,12 @@ def split_by_content(
         test: share of all images to test on, 0 for none (a test set that lies elsewhere).
         validation: share of all images to select on, 0 for none.
         seed: which of the splits.
+        group: a column whose values are kept together in place of the contents, for instance a
+            scene that joins several contents.
 
     Raises:
-        TableError: a share out of range, a negative seed, or a split that was asked for and stays
-            empty.
+        TableError: a share out of range, a negative seed, no such column, a split that was asked
+            for and stays empty, or a `group` that tears a content apart.
     """
     if not all(isfinite(share) and 0 <= share < 1 for share in (test, validation)):
         raise TableError(
@@ -159,33 +166,35 @@ def split_by_content(
     if seed < 0:
         raise TableError(f"The seed of a split must be 0 or more, but {seed} came.")
 
+    units = table.contents if group is None else table.column(group)
     members: dict[str, list[str]] = {}
-    for name, content in zip(table.names, table.contents, strict=True):
-        members.setdefault(content, []).append(name)
-    order = sorted(members, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).hexdigest())
+    for name, unit in zip(table.names, units, strict=True):
+        members.setdefault(unit, []).append(name)
+    order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest())
 
-    shares = {"test": test, "validation": validation}
-    names: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for content in order:
-        short = (
-            key for key, share in shares.items() if len(names[key]) < round(share * len(table))
-        )
-        names[next(short, "train")] += members[content]
+    wanted = {"test": round(test * len(table)), "validation": round(validation * len(table))}
+    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
+    for unit in order:
+        short = (part for part in ("test", "validation") if len(parts[part]) < wanted[part])
+        parts[next(short, "train")] += members[unit]
 
-    asked = [key for key, share in shares.items() if share > 0]
-    empty = [key for key in (*asked, "train") if not names[key]]
+    asked = [part for part, share in (("test", test), ("validation", validation)) if share > 0]
+    empty = [part for part in (*asked, "train") if not parts[part]]
     if empty:
         raise TableError(
             f"{table.source}: {len(table)} images of {len(members)} contents were to be split with "
             f"test={test} and validation={validation}, but {' and '.join(empty)} would stay empty; "
             "change the shares or give more contents."
         )
-    rule = (  # part of the split's text, and so of its hash: no word of it may change
+    if group is not None:
+        _refuse_torn_contents(table, parts, group)
+    rule = (
         f"split_by_content(test={float(test)}, validation={float(validation)}, seed={int(seed)}, "
-        "group=None): contents in ascending order of sha256('<seed>:<content>') fill test to "
-        "round(test*N) images, then validation to round(validation*N); the rest is train"
+        f"group={group!r}): {'contents' if group is None else 'groups'} in ascending order of "
+        "sha256('<seed>:<content>') fill test to round(test*N) images, then validation to "
+        "round(validation*N); the rest is train"
     )
-    return _split(names, rule)
+    return _split(parts, rule)
 
 
 def official_split(table: RatedTable) -> Split:
@@ -212,21 +221,34 @@ def official_split(table: RatedTable) -> Split:
             f"{table.source}: the column '{column}' must say train, validation or test, "
             f"but it also says: {_quoted(unknown)}; correct it or split by content."
         )
-    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
     for name, value in zip(table.names, values, strict=True):
-        found[OFFICIAL_VALUES[value.lower()]].append(name)
-    if sum(map(bool, found.values())) < 2:
+        parts[OFFICIAL_VALUES[value.lower()]].append(name)
+    if sum(bool(names) for names in parts.values()) < 2:
         raise TableError(
             f"{table.source}: at least two splits are needed, but the column '{column}' puts "
             f"every image into {_quoted(sorted(set(values)))}; split by content."
         )
     rule = f"official_split: the column '{column}' of the dataset's own table"
-    return _split(found, rule)
+    return _split(parts, rule)
 
 
-def _split(names: Mapping[str, Sequence[str]], rule: str) -> Split:
-    train, validation, test = (tuple(names[split]) for split in SPLITS)
+def _split(parts: Mapping[str, Sequence[str]], rule: str) -> Split:
+    train, validation, test = (tuple(parts[part]) for part in SPLITS)
     return Split(train, validation, test, rule)
+
+
+def _refuse_torn_contents(table: RatedTable, parts: dict[str, list[str]], group: str) -> None:
+    part_of = {name: part for part, names in parts.items() for name in names}
+    homes: dict[str, set[str]] = {}
+    for name, content in zip(table.names, table.contents, strict=True):
+        homes.setdefault(content, set()).add(part_of[name])
+    torn = sorted(content for content, found in homes.items() if len(found) > 1)
+    if torn:
+        raise TableError(
+            f"{table.source}: splitting by '{group}' would put {len(torn)} contents into several "
+            f"splits ({_quoted(torn)}); split by content instead."
+        )
 
 
 def _quoted(items: Iterable[str]) -> str:
