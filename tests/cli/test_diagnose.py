@@ -68,7 +68,9 @@ def test_json_figure_and_what_is_printed(qfm, labels, photo_folder, tiny_model_f
         found["quality_sensitivity"] / found["noise_sensitivity"]
     )
     assert [(one["distortion"], one["level"]) for one in found["responses"]] == [
-        (kind, level) for kind in ("blur", "jpeg", "noise") for level in (1, 2, 3, 4, 5)
+        (kind, level)
+        for kind in ("gaussian blur", "jpeg", "white noise")
+        for level in (1, 2, 3, 4, 5)
     ]
     for text in (
         f"{found['aliasing']['trained']['rate']:.1%}",

@@ -151,7 +151,7 @@ def test_the_reading_policy_is_an_option(qfm, photo_folder, tiny_model_folder, t
         (["--resume"], "--resume goes on with a table"),
         (["--engine", "ray"], "--engine ray writes a table"),
         (["--runtime", "abacus"], "There is no runtime 'abacus'"),
-        (["--precision", "int8"], "int8 is calibrated on photos"),
+        (["--precision", "int8"], "comes without an int8 network"),
         (["--list", "gone.txt"], "The list gone.txt cannot be read: No such file"),
         (["--model", "gone"], "There is no model 'gone'"),
         (["--model", "folder.csv"], "is no model folder"),

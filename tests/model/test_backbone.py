@@ -229,7 +229,7 @@ def test_what_cannot_be_frozen_is_named(crops):
         TimmEncoder("test_resnet", crop=64).freeze(1)
     with pytest.raises(ModelError, match="has 6 blocks: 7 cannot be frozen"):
         TimmEncoder("test_vit", crop=64).freeze(7)
-    with pytest.raises(ValueError, match="without frozen part"):
+    with pytest.raises(ValueError, match="without a frozen part"):
         TimmEncoder("test_vit", crop=64).frozen_features(crops)
     with pytest.raises(ValueError, match="four dimensions"):
         TimmEncoder("test_vit", crop=64)(torch.rand(2, 17, 64))

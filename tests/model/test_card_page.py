@@ -43,7 +43,7 @@ def test_accuracy_per_subset_with_intervals(card):
 
 
 def test_sizes_that_photos_are_looked_at_in(card):
-    assert "its shorter side reduced to 64 at most.\n" in card_page(card)
+    assert "at a shorter side of at most 64.\n" in card_page(card)
     twice = Preprocessing(crop=48, shorter_side=64, extra_scales=(56, 50))
     page = card_page(card.model_copy(update={"preprocessing": twice}))
     assert "at a shorter side of at most 64, and also at 56 and 50.\n" in page

@@ -36,7 +36,7 @@ def test_the_seed_decides_the_first_weights(build):
 def test_the_card_counts_rated_and_unrated_samples(build, unrated_folder):
     unrated = [UnratedImage(path, path.name, 50.0) for path in unrated_folder.glob("*.jpg")]
     training = build(unrated)[1].card.training
-    assert (training["samples"], training["unrated"]) == (24 * 8, 19)
+    assert (training["samples"], training["unrated"]) == (24 * 4, 19)
     assert build()[1].card.training["unrated"] == 0
 
 

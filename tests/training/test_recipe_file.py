@@ -306,6 +306,8 @@ def test_the_recipes_that_ship_are_accepted(path, tmp_path):
         (tmp_path / Path(labels).name).touch()
         changes.append(f"data.labels={Path(labels).name}")
     (tmp_path / "unlabelled.csv").touch()
+    if cells := content.get("augment", {}).get("cells"):
+        (tmp_path / cells).touch()
     pseudo = content["data"].get("pseudo_labels")
     if pseudo and "pseudo_labels" not in content:
         for name in pseudo:

@@ -248,7 +248,12 @@ def test_an_export_is_redone_with_what_it_is_made_of(exporting, tmp_path, monkey
     assert load_runtime(out / "model").name == "onnx"  # on a CPU the export that lies within
     # The network is the same: it need not be converted once more.
     kept = shutil.copy(out / "model" / "onnx" / "model.onnx", tmp_path)
-    monkeypatch.setattr(export, "write_onnx", lambda _, file, __: shutil.copy(kept, file))
+
+    def copied(_, file, *__):
+        shutil.copy(kept, file)
+        return ()
+
+    monkeypatch.setattr(export, "write_onnx", copied)
     changed = read_recipe(exporting, ["reference.level=0.9"])
     pipeline.run(changed, out, resume=True, reporter=SILENT)
     after = record(out)

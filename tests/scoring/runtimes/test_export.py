@@ -220,7 +220,12 @@ def test_what_was_measured_is_kept(exported):
 def written(exported, monkeypatch):
     """The network is converted once for the tests of what is done with it then."""
     file = exported("onnx", "fp32") / "model.onnx"
-    monkeypatch.setattr(exporting, "write_onnx", lambda _, out, __: shutil.copy(file, out))
+
+    def copied(_, out, *__):
+        shutil.copy(file, out)
+        return ()
+
+    monkeypatch.setattr(exporting, "write_onnx", copied)
 
 
 @pytest.mark.usefixtures("written")
@@ -252,7 +257,12 @@ def test_int8_that_changes_the_order_of_rated_photos_is_refused(
 ):
     """A network really in int8, and photos really scored by both: nothing is made up but labels."""
     file = exported("onnx", "int8") / "model.onnx"  # converted once for these tests
-    monkeypatch.setattr(exporting, "write_onnx", lambda _, out, __: shutil.copy(file, out))
+
+    def copied(_, out, *__):
+        shutil.copy(file, out)
+        return ()
+
+    monkeypatch.setattr(exporting, "write_onnx", copied)
     monkeypatch.setitem(TOLERANCE, "int8", RANDOM)
     draw = np.random.default_rng(4)
     cells = Image.fromarray(draw.integers(0, 256, (5, 6, 3), dtype=np.uint8))
