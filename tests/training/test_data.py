@@ -263,3 +263,34 @@ def test_reference_images_are_neither_learned_from_nor_evaluated(
     half = load_data(make_recipe(data__reference=0.25, data__train_share=0.5))
     assert set(half.train.names) < set(data.train.names)
     assert half.reference.names == data.reference.names
+
+
+def test_good_photos_are_learned_from_degraded_too(make_recipe, rows, tmp_path):
+    cells = tmp_path / "cells.csv"
+    cells.touch()
+    labels = sorted(float(row["mos"]) for row in rows)
+    good = labels[len(labels) // 2]
+    unrated = [UnratedImage(tmp_path / f"{i}.jpg", f"u{i}", good + i - 1) for i in range(3)]
+    recipe = make_recipe(augment__cells=str(cells), augment__good=good, train__crops_per_image=2)
+    data = load_data(recipe, unrated)
+    people = [s for s in data.samples if s.supervised and not s.degraded]
+    copies = [s for s in data.samples if s.supervised and s.degraded]
+    assert data.supervised == len(people) + len(copies)
+    assert len(people) == 2 * 24
+    # Each good photo once, with its own label and content, to be compared with other copies only.
+    assert {s.path for s in copies} == {s.path for s in people if s.label >= good}
+    assert len(copies) == len({s.path for s in copies})
+    assert {s.content for s in copies} <= {s.content for s in people}
+    assert {s.group for s in copies}.isdisjoint({s.group for s in people})
+    taught = data.samples[data.supervised :]
+    assert [s.degraded for s in taught] == [False, False, False, True, True]
+    assert [s.label for s in taught[3:]] == [good, good + 1]
+    assert taught[3].group == copies[0].group != taught[0].group
+
+
+def test_photos_are_compared_within_their_subset(make_recipe, rows, other_labels):
+    named = [{**row, "subset": "ab"[i % 2]} for i, row in enumerate(rows)]
+    data = load_data(make_recipe(**other_labels(named, data__group="subset")))
+    subset_of = {row["name"]: row["subset"] for row in named}
+    groups = {(subset_of[sample.path.name], sample.group) for sample in data.samples}
+    assert groups == {("a", 0), ("b", 1)}

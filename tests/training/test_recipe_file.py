@@ -178,6 +178,25 @@ def test_further_sizes_fall_from_the_first_to_the_crop(recipe_file):
         assert f"network.extra_scales = {sides} must fall from network.shorter_side" in message
 
 
+def test_augmentation_is_of_whole_photos_and_of_labels_that_rise(recipe_file, tmp_path):
+    cells = tmp_path / "cells.csv"
+    cells.touch()
+    assert read_recipe(recipe_file).augment is None
+    assert read_recipe(recipe_file, ["augment.zoom=0.8"]).augment.cells is None
+    found = read_recipe(recipe_file, [f"augment.cells={cells}", "augment.good=0.5"])
+    assert found.augment.good == 0.5
+    for changes, sentence in (
+        (["augment.floor=0.1"], "augment.floor has no effect without augment.cells"),
+        (["augment.cells=gone.csv"], "augment.cells: there is no file gone.csv"),
+        (["augment.zoom=0.8", "train.fixed_crops=2"], "and train.fixed_crops asks for something"),
+        (
+            [f"augment.cells={cells}", "data.label.higher_is_better=false"],
+            "augment.cells needs labels of which the higher are the better",
+        ),
+    ):
+        assert sentence in refused(recipe_file, *changes)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -525,6 +525,41 @@ def stop_at(trainer, epoch, step):
     trainer.reporter.step = look
 
 
+def test_whole_photos_and_averaged_weights_resume_to_the_same_bytes(make_recipe, tmp_path):
+    cells = tmp_path / "cells.csv"
+    lines = ["name,level,parameter,dmos_mean", "jpeg,1,40,4.2", "jpeg,2,8,1.9"]
+    cells.write_text("\n".join(lines))
+    recipe = make_recipe(
+        method__kind="qfm",
+        train__epochs=2,
+        train__ema=0.9,
+        train__fidelity=1.0,
+        train__backbone_lr=1e-4,
+        train__layer_decay=0.5,
+        data__group="subset",
+        network__shorter_side=32,
+        augment__cells=str(cells),
+        augment__good=50.0,
+        augment__smaller=0.2,
+        augment__framed=0.2,
+        augment__zoom=0.7,
+    )
+    whole = Trainer(recipe, tmp_path / "whole")
+    whole.train()
+    kept = load_model(tmp_path / "whole" / "best").network.state_dict()
+    last = whole.model.network.state_dict()
+    assert any(not torch.equal(kept[key], last[key]) for key in kept)  # the average is kept
+    logged = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    assert all("fidelity" in line for line in logged if line["kind"] == "step")
+    first = Trainer(recipe, tmp_path / "parted")
+    stop_at(first, 1, 2)
+    with pytest.raises(InterruptedRunError):
+        first.train()
+    Trainer(recipe, tmp_path / "parted", resume=True).train()
+    files = [tmp_path / run / "best" / "model.safetensors" for run in ("whole", "parted")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 @pytest.mark.parametrize(("kind", "step"), [("baseline", 1), ("qfm", STEPS - 1), ("qfm", STEPS)])
 def test_a_stop_at_any_step_leaves_no_trace(finished, make_recipe, tmp_path, kind, step):
     recipe, out = make_recipe(method__kind=kind), tmp_path / "run"
