@@ -61,7 +61,7 @@ def gate(
     max_memory: MaxMemory = None,
     device: Device = None,
 ) -> None:
-    """Hold images against a score. Exit code 0 good enough, 1 not, 2 some could not be scored."""
+    """Pass or fail images by their scores. Exit code 0: all pass, 1: some fail, 2: no score."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.files import check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
