@@ -1,8 +1,8 @@
 """Convolutions with the batch norm behind them frozen and folded in.
 
 A network that is fine-tuned on small batches keeps the statistics of its pretraining. A batch norm
-in evaluation mode is a fixed affine map, so it joins the convolution before it: the same function,
-a third less time in training. Its scale stays a constant factor of the weights, so that an
+in evaluation mode is a fixed affine map, so it joins the convolution before it: the same function
+in less time. Its scale stays a constant factor of the weights, so that an
 optimizer takes the same steps as with the norm.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,16 +35,7 @@ class FrozenNormConv(nn.Conv2d):
     scale: Tensor
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            conv.padding,  # type: ignore[arg-type]
-            conv.dilation,  # type: ignore[arg-type]
-            conv.groups,
-            padding_mode=conv.padding_mode,
-        )
+        super().__init__(**_settings(conv))
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
@@ -104,16 +96,13 @@ def plain_convolutions(network: nn.Module) -> nn.Module:
 
 
 def _plain(conv: FrozenNormConv) -> nn.Conv2d:
-    plain = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        conv.groups,
-        padding_mode=conv.padding_mode,
-    )
+    plain = nn.Conv2d(**_settings(conv))
     plain.weight = nn.Parameter((conv.weight * conv.scale).detach(), requires_grad=False)
     plain.bias = conv.bias
     return plain
+
+
+def _settings(conv: nn.Conv2d) -> dict[str, Any]:
+    """The arguments that a convolution was built with."""
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+    return {name: getattr(conv, name) for name in (*names, "groups", "padding_mode")}

@@ -24,7 +24,6 @@ from qfm_iqm.errors import ModelError
 from qfm_iqm.model.frozen_norm import freeze_norms
 
 STAGES = 2  # the last so many
-LEAST_SIDE = 32  # pixels: the last stage's map has one place
 WIDTH = 192  # of tokens
 _EPSILON = 1e-5  # of variances: a flat photo has none, and its root no gradient
 

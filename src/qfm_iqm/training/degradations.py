@@ -1,9 +1,8 @@
 """What people say of degradations, and photos degraded accordingly to learn from.
 
 KADID-10k's raters saw each of its types and levels on 81 photos. The mean opinion of such a cell
-says how far that type and strength lowers a photo, whichever photo it is: cell means alone predict
-the set's opinions at SRCC .938, and TID2013's at .919. So a photo with a known opinion can be
-degraded, and its label be lowered as people would:
+says how far that type and strength lowers a photo, nearly whichever photo it is. So a photo with a
+known opinion can be degraded, and its label be lowered as people would:
 
     label = floor + (own - floor) * (cell - 1) / (clean - 1)
 

@@ -211,8 +211,8 @@ def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tens
         L = mean over pairs of one group of 1 - sqrt(P T) - sqrt((1 - P)(1 - T))
 
     with probabilities from 1e-4 to 1 - 1e-4. Labels are surer than predictions: half a standard
-    deviation is the noise of their difference. A subset's mean is a shortcut (it alone ranks photos
-    at SRCC .62): hence pairs of one group.
+    deviation is the noise of their difference. A subset's mean is a shortcut, which pairs across
+    subsets would teach: hence pairs of one group.
 
     Args:
         quality_B: predictions (B,), in standard deviations of the labels.

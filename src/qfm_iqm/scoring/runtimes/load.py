@@ -98,9 +98,7 @@ def load_runtime(
         return load_exported(folder)
     if precision == "int8":
         _refuse_torchs_own(runtime or "int8", device, compiled)
-        kept = next(
-            filter(None, (_within(folder, name, "int8") for name in _wanted(runtime))), None
-        )
+        kept = _int8(folder, runtime)
         if kept is None:
             raise QFMError(
                 f"The model '{name}' comes without an int8 network, which is calibrated on photos: "
@@ -149,9 +147,13 @@ def _installed(modules: Iterable[str]) -> bool:
     return all(find_spec(module) for module in modules)
 
 
-def _wanted(runtime: str | None) -> tuple[str, ...]:
-    """The runtimes that may be taken for what a user asks for."""
-    return tuple(_NEEDED) if runtime in (None, "auto") else (str(runtime),)
+def _int8(folder: Path, runtime: str | None) -> Path | None:
+    """The int8 network that comes with a model, for a runtime or for the fastest installed."""
+    for name in _NEEDED if runtime in (None, "auto") else (str(runtime),):
+        kept = _within(folder, name, "int8")
+        if kept is not None and (runtime == name or _installed(_NEEDED[name][:1])):
+            return kept
+    return None
 
 
 def _within(folder: Path, runtime: str, precision: str = "fp32") -> Path | None:
