@@ -79,3 +79,20 @@ def test_unknown_backbones_and_other_weights_are_refused():
     wrong = pretrained().state_dict() | {"conv_stem.weight": torch.zeros(1, 3, 3, 3)}
     with pytest.raises(ModelError, match="do not fit"):
         encoder(state=wrong)
+
+
+def test_frozen_blocks_get_no_gradient_and_those_after_them_do():
+    network = encoder()
+    network.freeze(2)
+    network(torch.rand(1, 3, 64, 64)).sum().backward()
+    without = {name for name, p in network.backbone.named_parameters() if p.grad is None}
+    assert without == {
+        name
+        for name, _ in network.backbone.named_parameters()
+        if name.startswith(("conv_stem.", "blocks.0.", "blocks.1."))
+    }
+
+
+def test_more_blocks_than_there_are_cannot_be_frozen():
+    with pytest.raises(ModelError, match="7 groups of blocks: 8 cannot"):
+        encoder().freeze(8)

@@ -43,7 +43,7 @@ class StageEncoder(nn.Module):
     Attributes:
         width: D.
         patches: of a crop side by side, in the finer stage.
-        frozen: the backbone, once it is fixed.
+        frozen: the parts of the backbone that are fixed.
 
     Raises:
         ModelError: an unknown backbone, one without stages or with norms that cannot be folded, or
@@ -78,14 +78,26 @@ class StageEncoder(nn.Module):
         self.class_projection = nn.Linear(2 * sum(channels), width)
 
     def freeze(self, blocks: int | None = None) -> None:
-        """Fixes the backbone.
+        """Fixes a part of the backbone. Nothing is propagated back through it.
+
+        Args:
+            blocks: so many first groups of blocks, and the stem before them; None for the whole
+                backbone.
 
         Raises:
-            ModelError: a number of blocks is given.
+            ModelError: the backbone has fewer.
         """
-        if blocks is not None:
-            raise ModelError("Only a vision transformer's first blocks can be frozen.")
-        self.frozen = (self.backbone.requires_grad_(False),)
+        if blocks is None:
+            self.frozen = (self.backbone,)
+        else:
+            groups = self.backbone.blocks
+            if blocks > len(groups):
+                raise ModelError(
+                    f"The backbone has {len(groups)} groups of blocks: {blocks} cannot be frozen."
+                )
+            self.frozen = (self.backbone.conv_stem, self.backbone.bn1, *groups[:blocks])
+        for part in self.frozen:
+            part.requires_grad_(False)
 
     def frozen_features(self, crops_BCSS: Tensor) -> Tensor:
         """Refused: features of two stages are not cached.

@@ -86,8 +86,8 @@ class BackboneConfig(Section):
         tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
             layers and its norms (`model.adapters`), "none" leaves it as it is.
         rank: of the adapters.
-        frozen_blocks: of a vision transformer, so many first blocks, and the embeddings before
-            them, stay as they are; None for none.
+        frozen_blocks: so many first blocks of a vision transformer, or groups of blocks of an
+            EfficientNet, and what stands before them, stay as they are; None for none.
     """
 
     name: str
