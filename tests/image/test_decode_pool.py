@@ -196,7 +196,7 @@ def large(tmp_path_factory):
     folder = tmp_path_factory.mktemp("large")
     for number in range(6):
         colour = (number * 40, 120, 90)
-        Image.new("RGB", (4000, 3000), colour).save(folder / f"{number}.jpg")
+        Image.new("RGB", (4000, 3000), colour).save(folder / f"{number}.png")
     return sorted(str(path) for path in folder.iterdir())
 
 

@@ -2,9 +2,11 @@ import io
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -189,7 +191,8 @@ def test_the_estimate_grows_with_the_pixels(options, monkeypatch):
 
     fixed = 16 * 400
     least = 4 + (6 if options else 0)
-    assert estimate(400, 300, REDUCING) - fixed >= 400 * 300 * least
+    reduced = Preprocessing(crop=32, shorter_side=100)
+    assert estimate(400, 300, reduced) - fixed >= 400 * 300 * least
     assert estimate(400, 300, KEEPING) - fixed >= 400 * 300 * (least + 3)
 
 
@@ -232,3 +235,73 @@ def test_damage_is_one_sentence():
         encoded(99, 99, kind="JPEG")[:-900], REDUCING, name="x.jpg", allow_truncated=True
     )
     assert (fitted.width, fitted.height) == (99, 99)
+
+
+def photo(width, height, mode):
+    """A photo of that size: detail down to single pixels, and smooth areas."""
+    path = Path(skimage.__file__).parent / "data" / "astronaut.png"
+    image = Image.open(path).resize((width, height), Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(0).normal(0, 8, (height, width, 3))
+    pixels = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGB", {"subsampling": 0}),
+        ("RGB", {"subsampling": 2, "progressive": True}),
+        ("L", {}),
+        ("CMYK", {}),
+    ],
+)
+@pytest.mark.parametrize(("width", "height"), [(645, 801), (320, 350), (170, 161)])
+def test_a_large_jpeg_is_decoded_smaller(width, height, mode, options, orientation):
+    """Close to what the whole decoded JPEG gives, which reduction by another filter is not."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = io.BytesIO()
+    photo(width, height, mode).save(file, "JPEG", quality=90, exif=exif, **options)
+    fitted = read_resized(file.getvalue(), REDUCING)
+    whole = read_image(file.getvalue())
+    assert (fitted.height, fitted.width) == whole.shape[-2:]
+    expected = resize_and_pad(whole, REDUCING).numpy()
+    assert fitted.pixels.shape == expected.shape
+    difference = as_floats(fitted.pixels) - expected
+    assert 0 < np.abs(difference).max() < 14 / 255
+    assert np.abs(difference).mean() < 1.5 / 255
+
+
+def test_a_layout_that_the_usual_decoder_refuses_is_decoded_smaller_too(monkeypatch):
+    monkeypatch.setattr("qfm_iqm.image.formats.decoded_jpeg", lambda *_, **__: None)
+    content = io.BytesIO()
+    photo(645, 801, "RGB").save(content, "JPEG", quality=90)
+    fitted = read_resized(content.getvalue(), REDUCING)
+    assert (fitted.height, fitted.width) == (801, 645)
+    expected = resize_and_pad(read_image(content.getvalue()), REDUCING).numpy()
+    assert np.abs(as_floats(fitted.pixels) - expected).mean() < 1.5 / 255
+
+
+def test_a_large_jpeg_takes_the_memory_of_a_small_one():
+    content = io.BytesIO()
+    photo(1600, 1600, "RGB").save(content, "JPEG")
+    asked = []
+    tracemalloc.start()
+    try:
+        read_resized(content.getvalue(), REDUCING, admit=asked.append)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    read = 2 * len(content.getvalue())  # the file, and what of it the decoder gets
+    assert peak - read <= asked[0] < 1600 * 1600
+
+
+def test_damage_of_a_large_jpeg_is_found():
+    content = io.BytesIO()
+    photo(645, 801, "RGB").save(content, "JPEG")
+    cut = content.getvalue()[: len(content.getvalue()) // 2]
+    with pytest.raises(ImageError, match="its data end too early"):
+        read_resized(cut, REDUCING)
+    fitted = read_resized(cut, REDUCING, allow_truncated=True)
+    assert (fitted.pixels[:, -9:] == 128).mean() > 0.9  # grey where nothing is

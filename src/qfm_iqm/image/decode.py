@@ -152,10 +152,18 @@ class Picture:
     orientation: int = field(init=False)
     _decoded: npt.NDArray[np.uint8] | None = field(init=False)
 
-    def load(self) -> None:
-        """Decodes the pixels."""
-        self._decoded = load(self.image, self.allow_truncated)
+    def load(self, scale: int = 1) -> None:
+        """Decodes the pixels; of a JPEG, if wanted, `scale` (2, 4, 8) times fewer a side."""
+        self._decoded = load(self.image, self.allow_truncated, scale)
         self.orientation = _orientation(self.image)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what was decoded."""
+        if self._decoded is None:
+            return self.image.size
+        height, width = self._decoded.shape[:2]
+        return width, height
 
     def pixels(
         self,
@@ -165,7 +173,7 @@ class Picture:
     ) -> Pixels:
         """The loaded image, or a (left, top, right, bottom) of it, as stored: sRGB (H, W, 3)."""
         image = self.image
-        left, top, right, bottom = box = box or (0, 0, *image.size)
+        left, top, right, bottom = box = box or (0, 0, *self.size)
         if self._decoded is not None:
             part = np.ascontiguousarray(self._decoded[top:bottom, left:right])
             size = (right - left, bottom - top)

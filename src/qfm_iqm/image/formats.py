@@ -230,10 +230,15 @@ def rawmode(image: Image.Image) -> str:
 # ---- the pixels ----
 
 
-def load(image: Image.Image, allow_truncated: bool) -> npt.NDArray[np.uint8] | None:
+def load(image: Image.Image, allow_truncated: bool, scale: int = 1) -> npt.NDArray[np.uint8] | None:
     """Decodes the pixels of an image, of a truncated one as many as there are.
 
     An image that cannot be decoded gives no pixels afterwards, however often it is asked.
+
+    Args:
+        image: Pillow's, opened.
+        allow_truncated: see `image.decode.read_image`.
+        scale: of a JPEG, see `image.jpeg.decoded_jpeg`.
 
     Returns:
         The pixels (H, W, colours) of most JPEGs, packed as in the file; None where they are in the
@@ -247,9 +252,12 @@ def load(image: Image.Image, allow_truncated: bool) -> npt.NDArray[np.uint8] | N
         if isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp:
             image.fp.seek(image.tile[0].offset)
             content = image.fp.read()
-            pixels = decoded_jpeg(content, image.mode, image.size, allow_truncated=allow_truncated)
+            pixels = decoded_jpeg(
+                content, image.mode, image.size, allow_truncated=allow_truncated, scale=scale
+            )
             if pixels is not None:
                 return pixels
+            image.draft(image.mode, (image.width // scale, image.height // scale))
         if isinstance(image, PngImagePlugin.PngImageFile) and image.tile and not image.tell():
             prepare_png(image, allow_truncated=allow_truncated)
         if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:

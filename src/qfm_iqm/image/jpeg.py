@@ -79,7 +79,7 @@ class _Stream:
 
 
 def decoded_jpeg(
-    content: bytes, mode: str, size: tuple[int, int], *, allow_truncated: bool
+    content: bytes, mode: str, size: tuple[int, int], *, allow_truncated: bool, scale: int = 1
 ) -> npt.NDArray[np.uint8] | None:
     """Decodes a JPEG.
 
@@ -88,6 +88,8 @@ def decoded_jpeg(
         mode: Pillow's mode of the image.
         size: its width and height.
         allow_truncated: whether to take what there is; what is missing is grey.
+        scale: 2, 4 or 8 for so many times fewer pixels a side, in a fraction of the time: of each
+            block of 8 x 8 the lowest frequencies alone are transformed.
 
     Returns:
         (H, W, colours), CMYK as it is stored; None for a rare layout that this decoder refuses,
@@ -101,9 +103,8 @@ def decoded_jpeg(
         return None
     name, colours = _COLOURS[mode]
     stream = _parsed(content)
-    pixels = np.full(
-        (size[1], size[0], colours), _GREY, np.uint8
-    )  # a decoder that gives up leaves it
+    width, height = (-(-side // scale) for side in size)
+    pixels = np.full((height, width, colours), _GREY, np.uint8)  # a decoder that gives up leaves it
     warning = _decode(stream, name, pixels, strict=not allow_truncated)
     if warning is None:
         return None
@@ -132,14 +133,23 @@ def _decode(
     Args:
         stream: the JPEG.
         name: of the colours that are wanted.
-        pixels: where to put them, if anywhere. They are there even if there is a warning.
+        pixels: where to put them, if anywhere, at whose size they are decoded. They are there even
+            if there is a warning.
         strict: whether a warning is wanted.
 
     Returns:
         The decoder's first warning, empty if there was none; None if it refuses the layout.
     """
+    height, width = (0, 0) if pixels is None else pixels.shape[:2]
     try:
-        simplejpeg.decode_jpeg(b"".join(stream.parts), name, buffer=pixels, strict=strict)
+        simplejpeg.decode_jpeg(
+            b"".join(stream.parts),
+            name,
+            min_height=height,
+            min_width=width,
+            buffer=pixels,
+            strict=strict,
+        )
     except ValueError as error:
         said = str(error)
         if said.startswith("Insufficient memory"):

@@ -102,14 +102,28 @@ def resize_and_pad(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
     return resized_CHW
 
 
-def resized(pixels_HWC: Bytes, size: tuple[int, int], resample: Resample = "bicubic") -> Bytes:
-    """Pixels (H, W, 3) resampled to (H, W), antialiased, across first and then down."""
+def resized(
+    pixels_HWC: Bytes,
+    size: tuple[int, int],
+    resample: Resample = "bicubic",
+    extent: tuple[float, float] | None = None,
+) -> Bytes:
+    """Pixels (H, W, 3) resampled to (H, W), antialiased, across first and then down.
+
+    Args:
+        pixels_HWC: uint8.
+        size: height and width of the result.
+        resample: how.
+        extent: height and width of what is resampled, from the top left corner, in pixels that
+            may be fractions; None for all.
+    """
     height, width = size
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
+    down, across = extent or pixels_HWC.shape[:2]
+    method = Image.Resampling[resample.upper()]
     # One direction at a time: left to itself, Pillow begins with the one that costs less.
-    for reached in ((width, image.height), (width, height)):
-        image = image.resize(reached, Image.Resampling[resample.upper()])
-    return np.asarray(image)
+    image = image.resize((width, image.height), method, (0, 0, across, image.height))
+    return np.asarray(image.resize((width, height), method, (0, 0, width, down)))
 
 
 def reflection_padded(image_CHW: Any, crop: int) -> Any:

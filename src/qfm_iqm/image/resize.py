@@ -7,7 +7,10 @@ brought from the decoder's canvas to its working size some rows at a time:
   separable, and its order is that of `cropping.resized`.
 * Pixels stay in 8 bits. Crops become floats when they are cut.
 
-The pixels are those of `resize_and_pad(read_image(x))`, to the bit.
+* A JPEG with four times the pixels a side that are wanted, or more, is decoded at a half, a quarter
+  or an eighth: at twice what is wanted, the last reduction antialiases as before.
+
+The pixels are those of `resize_and_pad(read_image(x))`, to the bit, but of such large JPEGs.
 
 Shapes: H and W pixels, 3 colours.
 """
@@ -20,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from qfm_iqm.image.decode import (
     MAX_PIXELS,
@@ -43,6 +47,7 @@ from qfm_iqm.image.preprocess import (
 )
 
 STRIP_PIXELS = 1 << 19  # pixels that are copied at once
+_SCALES = (1, 2, 4, 8)  # at which libjpeg decodes by transforms of their own
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _BACK = {6: 8, 8: 6}  # what undoes an orientation, where it is another
 _DEEP = ("I", "F")  # first letters of modes with more than 8 bits: read whole
@@ -107,9 +112,10 @@ def read_resized(
     ) as picture:
         if admit is not None:
             admit(decoding_bytes(picture, preprocessing, measured=measured))
-        picture.load()
-        pixels: npt.NDArray[Any]
         width, height = picture.image.size
+        scale = _scale(picture.image, preprocessing)
+        picture.load(scale)
+        pixels: npt.NDArray[Any]
         turned = picture.orientation in _TURNED
         across, down = (height, width) if turned else (width, height)
         target = working_size(down, across, preprocessing)
@@ -118,7 +124,9 @@ def read_resized(
         elif target == (down, across):
             pixels = _same_size(picture)
         else:
-            pixels = _reduced(picture, target[::-1] if turned else target, preprocessing.resample)
+            stored = target[::-1] if turned else target
+            extent = (height / scale, width / scale)
+            pixels = _reduced(picture, stored, preprocessing.resample, extent)
     return ResizedImage(reflection_padded(pixels, preprocessing.crop), across, down)
 
 
@@ -131,11 +139,14 @@ def decoding_bytes(
     """
     image = picture.image
     width, height = image.size
-    canvas = _CANVAS.get(image.mode, 4)
     decoder = getattr(image, "decoder_bytes", _DECODER.get(image.format or "", 0))
     if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
         decoder = 6  # libjpeg keeps all coefficients, 16 bits each
     target_height, target_width = working_size(height, width, preprocessing)
+    coefficients = width * height * decoder
+    scale = _scale(image, preprocessing)
+    width, height = -(-width // scale), -(-height // scale)
+    canvas = width * height * _CANVAS.get(image.mode, 4)
     if image.mode.startswith(_DEEP):
         result = 32 * width * height  # whole, through 16-bit grey to floats
     elif (target_height, target_width) == (height, width):
@@ -145,7 +156,15 @@ def decoding_bytes(
         result = 3 * (first + 2 * target_height * target_width)
     strips = 16 * min(width * height, max(STRIP_PIXELS, width))
     measuring = 64 * target_height * target_width if measured else 0
-    return max(width * height * (canvas + decoder) + result + strips, result + measuring)
+    return max(canvas + coefficients + result + strips, result + measuring)
+
+
+def _scale(image: Image.Image, preprocessing: Preprocessing) -> int:
+    """How many times fewer pixels a side an image is decoded at."""
+    side = preprocessing.shorter_side
+    if side is None or image.format not in ("JPEG", "MPO"):
+        return 1
+    return max(scale for scale in _SCALES if scale == 1 or min(image.size) >= 2 * scale * side)
 
 
 def _whole(picture: Picture) -> Floats:
@@ -155,7 +174,7 @@ def _whole(picture: Picture) -> Floats:
 
 def _same_size(picture: Picture) -> Bytes:
     """The image, rows beside each other in memory as they come."""
-    width, height = picture.image.size
+    width, height = picture.size
     turned = picture.orientation in _TURNED
     upright_HWC = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
     stored_HWC = upright(upright_HWC, _BACK.get(picture.orientation, picture.orientation))
@@ -164,21 +183,39 @@ def _same_size(picture: Picture) -> Bytes:
     return upright_HWC.transpose(2, 0, 1)
 
 
-def _reduced(picture: Picture, target: tuple[int, int], resample: Resample) -> Bytes:
-    """The image reduced to (H, W), given as it is stored, and then turned upright."""
-    width, height = picture.image.size
+def _reduced(
+    picture: Picture, target: tuple[int, int], resample: Resample, extent: tuple[float, float]
+) -> Bytes:
+    """The image reduced to (H, W), given as it is stored, and then turned upright.
+
+    Args:
+        picture: decoded.
+        target: height and width.
+        resample: how.
+        extent: height and width of the image in decoded pixels; of the last one a part may lie
+            beyond it.
+    """
+    width, height = picture.size
+    down, across = extent
     if picture.orientation in _TURNED:  # what is down here will be across: it comes first
         first_HWC = np.empty((target[0], width, 3), np.uint8)
         for left, right in _strips(width, height):
             strip_HWC = _bytes(picture, (left, 0, right, height))
-            first_HWC[:, left:right] = resized(strip_HWC, (target[0], right - left), resample)
+            first_HWC[:, left:right] = resized(
+                strip_HWC, (target[0], right - left), resample, (down, right - left)
+            )
     else:
         first_HWC = np.empty((height, target[1], 3), np.uint8)
         for top, bottom in _strips(height, width):
             strip_HWC = _bytes(picture, (0, top, width, bottom))
-            first_HWC[top:bottom] = resized(strip_HWC, (bottom - top, target[1]), resample)
+            first_HWC[top:bottom] = resized(
+                strip_HWC, (bottom - top, target[1]), resample, (bottom - top, across)
+            )
+    left_over = (
+        (first_HWC.shape[0], across) if picture.orientation in _TURNED else (down, target[1])
+    )
     pixels_HWC: Bytes = np.ascontiguousarray(
-        upright(resized(first_HWC, target, resample), picture.orientation)
+        upright(resized(first_HWC, target, resample, left_over), picture.orientation)
     )
     return pixels_HWC.transpose(2, 0, 1)
 
