@@ -157,7 +157,7 @@ def write_exports(
     """Writes the exports of a model, and gives their files.
 
     Raises:
-        ModelError: an export scores otherwise than its model does, or moves the SRCC on the
+        ModelError: an export scores otherwise than its model does, or loses SRCC on the
             validation split.
     """
 
