@@ -3,12 +3,9 @@
 They are made once per session and shared: copy what is to be changed.
 """
 
-import csv
-import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,25 +88,6 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         suffix = (".jpg", ".png", ".webp")[number // 4]
         Image.fromarray(pixels).save(folder / f"photo_{number:02d}{suffix}")
     return folder
-
-
-@pytest.fixture(scope="session")
-def write_pseudo_table() -> Callable[..., Path]:
-    """`write_pseudo_table(path, rows, crop=48, shorter_side=None)`: as a teacher writes it."""
-
-    def write(
-        path: Path, rows: Sequence[object], crop: int = TINY_CROP, shorter_side: int | None = None
-    ) -> Path:
-        preprocessing = {"crop": crop, "shorter_side": shorter_side}
-        facts = {"preprocessing": preprocessing, "teachers": ["0" * 64]}
-        with path.open("w", newline="", encoding="utf-8") as file:
-            file.write(f"# {json.dumps(facts)}\n")
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("name", "content", "top", "left", "distortion", "level", "score"))
-            writer.writerows(astuple(row) for row in rows)
-        return path
-
-    return write
 
 
 @pytest.fixture(scope="session")

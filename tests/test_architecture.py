@@ -22,7 +22,6 @@ ROOMS = (
     "image",
     "datasets",
     "model",
-    "distill",
     "scoring",
     "evaluation",
     "training",

@@ -54,10 +54,6 @@ IDLE = [
     ("data split LABELS -o OUT --liqe OUT --validation 0.3", "--validation has no effect with"),
     ("data split livec --root TREE -o OUT --official --folds 3",
      "--folds has no effect with --official"),
-    ("data pseudo-label LABELS -m MODEL -o CSV --drop 0.2",
-     "--drop has no effect without --degradation-sequences"),
-    ("data pseudo-label LABELS -m MODEL -o CSV --extra-crops 0 --seed 1",
-     "--seed has no effect where nothing is random"),
     ("bench cross DATASET -m MODEL --label dmos --lower-is-better",
      "--label and --lower-is-better have no effect on datasets whose labels are known"),
 ]  # fmt: skip

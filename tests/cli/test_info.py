@@ -17,10 +17,11 @@ def test_a_shipped_model_says_what_it_is(qfm, model):
     assert card.network.backbone in told["size"]
     assert told["labels"] == "MOS, 0 to 1, higher is better"
     assert "3500 train, 500 validation, 1000 test" in told["trained on"]
-    assert told["method"] == {"default": "baseline (without QFM)", "vit-tiny": "QFM"}[model]
+    assert told["method"] == "QFM"
     (srcc,) = (row for row in card.results if (row.part, row.metric) == ("whole", "srcc"))
     assert told["SRCC, whole"].startswith(f"{srcc.value:.3f} (")
-    assert told["reference"].startswith("500 photos: ")
+    photos = {"default": 350, "vit-tiny": 500}[model]
+    assert told["reference"].startswith(f"{photos} photos: ")
 
 
 def test_a_card_that_says_little_is_told_too(qfm, tiny_model_folder):

@@ -10,7 +10,7 @@ VERBS = (
     "export", "info", "data", "bench",
 )  # fmt: skip
 GROUPS = {
-    "data": ("list", "check", "export", "split", "pseudo-label"),
+    "data": ("list", "check", "export", "split"),
     "bench": ("folds", "curve", "ablate", "cross", "diagnose"),
 }
 GONE = ("finish", "second-opinion", "pack", "average", "card", "benchmark", "pseudo-label")
@@ -63,7 +63,7 @@ def test_version(qfm):
         ["report", "scores.csv"],
         ["gate", "--min", "50"],
         ["serve", "--port", "70000"],
-        ["data", "pseudo-label", "table.csv", "-m", "model", "-o", "x.csv", "--split", "all"],
+        ["data", "split", "table.csv", "-o", "x", "--leaks", "all"],
     ],
 )
 def test_a_wrong_command_line_is_code_2(qfm, arguments):

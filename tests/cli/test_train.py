@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
-from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.errors import QFMError, RecipeError
 from qfm_iqm.model.folder import load_model
 
@@ -77,16 +76,6 @@ def test_the_run_lies_in_runs_under_the_models_name(recipe, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert qfm(recipe, "--set", "model.name=mine").exit_code == 0
     assert load_model(tmp_path / "runs" / "mine" / "model").card.name == "mine"
-
-
-def test_pseudo_labels_left_out_are_counted(recipe, photo_folder, tmp_path, write_pseudo_table):
-    rows = [PseudoLabel(path.name, path.name, 0, 0, "", 0, 5.0) for path in photo_folder.iterdir()]
-    write_pseudo_table(tmp_path / "pseudo.csv", rows)
-    change = f'data.pseudo_labels=["{tmp_path / "pseudo.csv"}"]'
-    done = qfm(recipe, "--out", tmp_path / "run", "--set", change)
-    assert done.exit_code == 0, done.output
-    assert "4 crops an epoch" in done.stderr
-    assert "10 pseudo-labels of held-out contents left out" in done.stderr
 
 
 @pytest.mark.parametrize("results", ["figures.txt", "nowhere/figures.csv"])

@@ -24,7 +24,6 @@ def test_the_defaults_are_those_of_the_method():
         "w_qcc": 1.0,
         "w_u": 0.5,
         "w_pl": 0.0,
-        "w_tokens": 0.0,
         "noise_from": "both",
         "start_epoch": 0.0,
         "ramp_epochs": 1.0,
@@ -32,7 +31,7 @@ def test_the_defaults_are_those_of_the_method():
 
 
 FROM_ZERO = (
-    "alpha", "w_qcc", "w_u", "w_pl", "w_tokens", "start_epoch", "ramp_epochs",
+    "alpha", "w_qcc", "w_u", "w_pl", "start_epoch", "ramp_epochs",
 )  # fmt: skip
 ALLOWED = {
     "kind": ["baseline", "qfm"],

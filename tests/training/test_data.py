@@ -1,15 +1,17 @@
 """From tables to what is trained on: parts by content, and nothing held out ever learned."""
 
 import csv
+import json
 import math
 import shutil
+from dataclasses import astuple
 
 import pytest
 
 from qfm_iqm.datasets.splits import Split
-from qfm_iqm.distill.teacher import PseudoLabel
 from qfm_iqm.errors import QFMError, RecipeError, TableError
 from qfm_iqm.training.data import UnratedImage, load_data
+from qfm_iqm.training.pseudo_labels import PseudoLabel
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_parts_are_whole_contents_and_labels_those_of_the_table(make_recipe, row
         row = by_name[sample.path.name]
         assert sample.path == rated_set / row["name"]
         assert sample.label == float(row["mos"])
-        assert sample.fixed is None
+        assert sample.place is None
         assert row["content"] in contents["train"]
         assert ids.setdefault(row["content"], sample.content) == sample.content
     assert len(set(ids.values())) == 6
@@ -115,99 +117,64 @@ def test_an_unknown_group_is_refused(make_recipe):
 # Pseudo-labels
 
 
-def pseudo_rows(rows, **changes):
-    return [
-        PseudoLabel(**{
-            "name": row["name"], "content": row["content"], "top": 1, "left": 2,
-            "distortion": "", "level": 0, "score": 40.0 + i, **changes,
-        })
-        for i, row in enumerate(rows)
-    ]  # fmt: skip
+def pseudo_rows(rows):
+    return [PseudoLabel(row["name"], row["content"], 1, 2, 40.0 + i) for i, row in enumerate(rows)]
 
 
-@pytest.fixture
-def written(write_pseudo_table):
-    """Writes a table, and gives its place as a recipe says it."""
-    return lambda path, rows, crop=32, side=None: str(write_pseudo_table(path, rows, crop, side))
+def written(path, rows, crop=32, shorter_side=None):
+    """A table as a teacher writes it."""
+    facts = {"preprocessing": {"crop": crop, "shorter_side": shorter_side}}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        file.write(f"# {json.dumps(facts)}\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "content", "top", "left", "score"))
+        writer.writerows(astuple(row) for row in rows)
+    return path
 
 
-def test_pseudo_labels_are_added_without_held_out_contents(make_recipe, rows, tmp_path, written):
-    table = written(tmp_path / "pseudo.csv", pseudo_rows(rows))
-    plain = load_data(make_recipe(train__crops_per_image=1))
-    data = load_data(make_recipe(train__crops_per_image=1, data__pseudo_labels=[table]))
+def test_pseudo_labels_are_added_as_labels(make_recipe, rows, tmp_path):
+    """Two tables, one of them of a photo that the other lacks."""
+    root = shutil.copytree(make_recipe().data.root, tmp_path / "set")
+    shutil.copy(root / rows[0]["name"], root / "unlabelled.jpg")
+    new = [{"name": "unlabelled.jpg", "content": "new"}]
+    recipe = make_recipe(data__root=str(root), train__crops_per_image=1)
+    plain = load_data(recipe)
+    trained = [row for row in rows if row["name"] in plain.train.names]
+    tables = [
+        written(tmp_path / "a.csv", pseudo_rows(trained)),
+        written(tmp_path / "b.csv", pseudo_rows(new)),
+    ]
+    data = load_data(recipe, pseudo_labels=tables)
     assert data.samples[:24] == plain.samples
-    assert data.left_out == 16
     added = data.samples[24:]
-    assert len(added) == 24
-    held = {*data.validation.names, *data.test.names}
+    assert data.supervised == len(data.samples) == 24 + 24 + 1
     content_of = {sample.path: sample.content for sample in plain.samples}
-    for sample in added:
-        assert sample.fixed is not None
-        assert sample.fixed.name == sample.path.name not in held
-        assert sample.label == sample.fixed.score
+    for sample, row in zip(added, trained, strict=False):
+        assert (sample.path.name, sample.place) == (row["name"], (1, 2))
         assert sample.content == content_of[sample.path]  # one id for one content
+    assert [sample.label for sample in added] == [*(40.0 + i for i in range(24)), 40.0]
+    assert added[-1].content not in {sample.content for sample in data.samples[:-1]}
     # Mean and deviation are those of the people's labels.
     assert (data.label_mean, data.label_std) == (plain.label_mean, plain.label_std)
 
 
-@pytest.mark.parametrize("content", ["{name}", "photo {name}"])
-def test_held_out_images_are_left_out_even_under_another_content(
-    make_recipe, rows, tmp_path, content, written
-):
-    """A table without contents calls every image a content of its own."""
-    alone = [dict(row, content=content.format_map(row)) for row in rows]
-    table = written(tmp_path / "pseudo.csv", pseudo_rows(alone))
-    data = load_data(make_recipe(data__pseudo_labels=[table]))
-    assert data.left_out == 16
-    held = {*data.validation.names, *data.test.names}
-    assert not held & {sample.path.name for sample in data.samples}
-
-
-def test_tables_of_pseudo_labels_add_up(make_recipe, rows, tmp_path, rated_set, written):
-    root = tmp_path / "set"
-    shutil.copytree(rated_set, root)
-    shutil.copy(root / rows[0]["name"], root / "unlabelled.jpg")
-    new = [{"name": "unlabelled.jpg", "content": "new"}]
-    tables = [
-        written(tmp_path / "a.csv", pseudo_rows(rows)),
-        written(tmp_path / "b.csv", pseudo_rows(new)),
-    ]
-    changes = {"data__pseudo_labels": tables, "data__human_labels": False}
-    data = load_data(make_recipe(data__root=str(root), **changes))
-    assert len(data.samples) == 25
-    assert data.samples[-1].content not in {sample.content for sample in data.samples[:-1]}
-
-
-def test_nothing_left_to_train_on_is_refused(make_recipe, rows, tmp_path, written):
-    held = load_data(make_recipe()).split.test
-    table = written(tmp_path / "p.csv", pseudo_rows([row for row in rows if row["name"] in held]))
-    with pytest.raises(TableError, match="nothing to train on: all 8 pseudo-labels"):
-        load_data(make_recipe(data__pseudo_labels=[table], data__human_labels=False))
-
-
 @pytest.mark.parametrize(("crop", "shorter_side"), [(48, None), (24, None), (32, 64)])
-def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, shorter_side, written):
+def test_another_preprocessing_is_refused(make_recipe, rows, tmp_path, crop, shorter_side):
     table = written(tmp_path / "p.csv", pseudo_rows(rows), crop, shorter_side)
     with pytest.raises(RecipeError, match=r"p\.csv were made with .*trains with"):
-        load_data(make_recipe(data__pseudo_labels=[table]))
+        load_data(make_recipe(), pseudo_labels=[table])
 
 
-def test_a_teachers_crops_are_of_its_first_size_whatever_follows(
-    make_recipe, rows, tmp_path, written
-):
+def test_a_teachers_crops_are_of_its_first_size_whatever_follows(make_recipe, rows, tmp_path):
     table = written(tmp_path / "p.csv", pseudo_rows(rows), 32, 64)
-    recipe = make_recipe(
-        data__pseudo_labels=[table], network__shorter_side=64, network__extra_scales=[40]
-    )
-    assert any(sample.fixed for sample in load_data(recipe).samples)
+    recipe = make_recipe(network__shorter_side=64, network__extra_scales=[40])
+    assert load_data(recipe, pseudo_labels=[table]).samples[-1].place == (1, 2)
 
 
-def test_pseudo_labels_of_images_that_are_not_there_are_refused(
-    make_recipe, rows, tmp_path, written
-):
-    table = written(tmp_path / "p.csv", pseudo_rows(rows[:1], name="gone.jpg", content="g"))
+def test_pseudo_labels_of_images_that_are_not_there_are_refused(make_recipe, tmp_path):
+    table = written(tmp_path / "p.csv", pseudo_rows([{"name": "gone.jpg", "content": "g"}]))
     with pytest.raises(QFMError, match=r"names of .*p\.csv match no file .*gone\.jpg"):
-        load_data(make_recipe(data__pseudo_labels=[table]))
+        load_data(make_recipe(), pseudo_labels=[table])
 
 
 def test_the_split_is_one_that_can_be_read_again(make_recipe):
@@ -219,22 +186,24 @@ def test_the_split_is_one_that_can_be_read_again(make_recipe):
 
 
 def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
-    make_recipe, rows, tmp_path, unrated_folder, written
+    make_recipe, rows, tmp_path, unrated_folder
 ):
-    table = written(tmp_path / "pseudo.csv", pseudo_rows(rows))
-    recipe = make_recipe(train__crops_per_image=2, data__pseudo_labels=[table])
-    plain = load_data(recipe)
+    recipe = make_recipe(train__crops_per_image=2)
+    names = load_data(recipe).train.names
+    known = [row for row in rows if row["name"] in names]
+    table = written(tmp_path / "pseudo.csv", pseudo_rows(known))
+    plain = load_data(recipe, pseudo_labels=[table])
     known = rows[0]["content"]
     unrated = [
         UnratedImage(unrated_folder / "unrated01.jpg", "new", 41.5),
         UnratedImage(unrated_folder / "unrated02.jpg", known, 200.0),
     ]
-    data = load_data(recipe, unrated)
+    data = load_data(recipe, unrated, [table])
     assert data.supervised == plain.supervised == len(plain.samples) == 24 * 3
     assert data.samples[: data.supervised] == plain.samples
     assert all(sample.supervised for sample in plain.samples)
     added = data.samples[data.supervised :]
-    assert [(s.path, s.label, s.supervised, s.fixed) for s in added] == [
+    assert [(s.path, s.label, s.supervised, s.place) for s in added] == [
         (image.path, image.score, False, None) for image in unrated
     ]
     ids = {sample.content for sample in plain.samples}
@@ -246,18 +215,14 @@ def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
     assert data.split == plain.split
 
 
-def test_reference_images_are_neither_learned_from_nor_evaluated(
-    make_recipe, rows, tmp_path, written
-):
-    table = written(tmp_path / "p.csv", pseudo_rows(rows))
+def test_reference_images_are_neither_learned_from_nor_evaluated(make_recipe):
     plain = load_data(make_recipe())
-    data = load_data(make_recipe(data__reference=0.25, data__pseudo_labels=[table]))
+    data = load_data(make_recipe(data__reference=0.25))
     kept = set(data.reference.names)
     assert len(kept) == 8  # two of six contents, whole
     assert kept | set(data.train.names) == set(plain.train.names)
     assert not set(data.reference.contents) & set(data.train.contents)
     assert data.split.sha256 == plain.split.sha256
-    assert data.left_out == 16 + 8
     assert not kept & {sample.path.name for sample in data.samples}
     assert plain.reference is None
     half = load_data(make_recipe(data__reference=0.25, data__train_share=0.5))

@@ -216,33 +216,6 @@ def test_the_cases_above_meet_near_matches_and_fallbacks(network):
     assert shares[2] == 0
 
 
-@pytest.mark.parametrize("kind", ["baseline", "qfm"])
-def test_a_teachers_tokens_are_learned_by_their_weight(network, kind):
-    width, teacher_width = network.encode(torch.zeros(1, 3, 32, 32).double()).shape[-1], 5
-    plain, taught = (
-        Objective(network, MethodConfig(kind=kind, w_tokens=weight), teacher_width=wide).double()
-        for weight, wide in ((0.0, None), (0.7, teacher_width))
-    )
-    batch = next(batches())
-    tokens = network.encode(batch[0])[:, 1:].detach().numpy()
-    hints = np.random.default_rng(3).normal(size=(*tokens.shape[:2], teacher_width))
-    hints[[1, 4]] = np.nan  # crops that the teacher said nothing of
-    found = step(taught, batch, 1.0, teacher_tokens_BND=torch.tensor(hints))
-
-    weight, bias = (p.detach().numpy() for p in taught.distillation.project.parameters())
-    total = count = 0
-    for b in (0, 2, 3, 5):
-        for n in range(tokens.shape[1]):
-            for k in range(teacher_width):
-                answer = bias[k] + sum(weight[k, d] * tokens[b, n, d] for d in range(width))
-                gap = abs(answer - hints[b, n, k])
-                total += 0.5 * gap**2 if gap < 1 else gap - 0.5
-                count += 1
-    assert found["tokens"].item() == pytest.approx(total / count, rel=1e-9)
-    without = step(plain, batch, 1.0)["loss"].item()
-    assert found["loss"].item() == pytest.approx(without + 0.7 * total / count, rel=1e-9)
-
-
 def test_without_its_weight_qfm_is_the_baseline_bit_for_bit(network):
     found = {}
     for kind in ("baseline", "qfm"):

@@ -62,8 +62,6 @@ def test_the_papers_protocol_is_the_default():
         ('data.name="2021"', lambda r: r.data.name, "2021"),
         ("data.label.name=DMOS", lambda r: r.data.label.name, "DMOS"),
         ("data.label.higher_is_better=false", lambda r: r.data.label.higher_is_better, False),
-        ("data.pseudo_labels=[]", lambda r: r.data.pseudo_labels, ()),
-        ('data.pseudo_labels=["labelled.csv"]', lambda r: len(r.data.pseudo_labels), 1),
         ("model.name=other", lambda r: r.model.name, "other"),
         ("network.shorter_side=64", lambda r: r.network.shorter_side, 64),
         ("distillation.teacher=default", lambda r: r.distillation.teacher, "default"),
@@ -120,7 +118,6 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(recipe_file, chan
         ('train.lr="0.1"', "train.lr"),
         ("data.name=2021", "data.name"),
         ("data.root=3", "data.root"),
-        ("data.pseudo_labels=labelled.csv", "data.pseudo_labels"),
         ("data.label.higher_is_better=yes", "data.label.higher_is_better"),
         ('data.label.minimum="0"', "data.label.minimum"),
         ("method.kind=simclr", "method.kind"),
@@ -202,9 +199,7 @@ def test_augmentation_is_of_whole_photos_and_of_labels_that_rise(recipe_file, tm
     [
         ("data.root=nowhere", "data.root: there is no folder nowhere"),
         ("data.labels=none.csv", "data.labels: there is no file none.csv"),
-        ('data.pseudo_labels=["p.csv"]', "data.pseudo_labels: there is no file p.csv"),
         ("backbone.weights=w.safetensors", "backbone.weights: there is no file w.safetensors"),
-        ("data.human_labels=false", "data.human_labels = false needs data.pseudo_labels"),
         ("data.validation=0", "only protocol = 'test-selected' does without"),
         (
             "network.extra_scales=[40]",
@@ -327,11 +322,6 @@ def test_the_recipes_that_ship_are_accepted(path, tmp_path):
     (tmp_path / "unlabelled.csv").touch()
     if cells := content.get("augment", {}).get("cells"):
         (tmp_path / cells).touch()
-    pseudo = content["data"].get("pseudo_labels")
-    if pseudo and "pseudo_labels" not in content:
-        for name in pseudo:
-            (tmp_path / Path(name).name).touch()
-        changes.append(f"data.pseudo_labels={[Path(name).name for name in pseudo]}")
     dataset = None if content["data"].get("labels") else "livec"
     recipe = read_recipe(path, changes, dataset=dataset)
     assert recipe.data.terms  # a card must be able to say them

@@ -21,12 +21,11 @@ from typer.testing import CliRunner
 
 from qfm_iqm.cli.main import app
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
-from qfm_iqm.distill.teacher import PseudoLabelConfig
 from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.training import trainer as trainer_module
 from qfm_iqm.training.data import UnratedImage
+from qfm_iqm.training.pseudo_labels import write_pseudo_labels
 from qfm_iqm.training.recipe_file import check_recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.state import InterruptedRunError, load_state
@@ -272,70 +271,20 @@ def fresh_accelerate():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-@pytest.fixture(scope="module")
-def taught(finished, rated_set, tmp_path_factory):
-    """A trained baseline's answers to all images, and its tokens, as a table."""
+def test_training_on_a_teachers_scores_too(finished, make_recipe, rated_set, tmp_path):
     teacher = load_model(finished["baseline"] / "model")
-    table = read_table(rated_set / "labelled.csv")
+    recipe = make_recipe(train__epochs=1, train__batch_size=48)
+    plain = Trainer(recipe, tmp_path / "plain")
+    table = plain.data.train
     images = list(zip(table.names, table.contents, table.paths(rated_set), strict=True))
-    out = tmp_path_factory.mktemp("taught") / "pseudo.csv"
-    write_pseudo_labels(
-        [teacher],
-        images,
-        PseudoLabelConfig(degradation_sequences=1, grid=2),
-        out,
-        lambda done, _: done,
-    )
-    return out
-
-
-def test_training_on_a_teachers_scores_alone(taught, make_recipe, tmp_path):
-    recipe = make_recipe(
-        data__pseudo_labels=[str(taught)],
-        data__human_labels=False,
-        train__epochs=1,
-        train__batch_size=48,
-    )
-    run = Trainer(recipe, tmp_path / "student")
+    taught = tmp_path / "taught.csv"
+    write_pseudo_labels(teacher, images, taught, lambda done, _: done)
+    run = Trainer(recipe, tmp_path / "student", pseudo_labels=[taught])
     run.run()
-    crops = 9 + 4 + 5  # grid, random, degraded
-    assert len(run.data.samples) == 24 * crops
-    assert run.data.left_out == 16 * crops
+    crops = 9  # cover each image
+    assert len(run.data.samples) == len(plain.data.samples) + 24 * crops
     card = load_model(tmp_path / "student" / "model").card
-    assert (card.training["samples"], card.training["left_out"]) == (24 * crops, 16 * crops)
-
-
-def test_training_on_a_teachers_tokens_too(taught, make_recipe, tmp_path):
-    options = {"data__pseudo_labels": [str(taught)], "method__w_tokens": 1.0, "train__epochs": 2}
-    recipe = make_recipe(**options)
-    run = Trainer(recipe, tmp_path / "student")
-    run.run()
-    steps = [line for line in log_of(tmp_path / "student") if line["kind"] == "step"]
-    assert steps[-1]["tokens"] < 0.9 * steps[0]["tokens"]  # the teacher has its very shape
-    # Nothing of the teacher's stays in the student.
-    plain = Trainer(make_recipe(train__epochs=1), tmp_path / "plain").model.network
-    student = load_model(tmp_path / "student" / "model").network
-    assert student.state_dict().keys() == plain.state_dict().keys()
-
-
-def test_a_stop_leaves_no_trace_with_tokens(taught, make_recipe, tmp_path):
-    options = {"data__pseudo_labels": [str(taught)], "method__w_tokens": 1.0, "train__epochs": 2}
-    options["train__batch_size"] = 48
-    Trainer(make_recipe(**options), tmp_path / "whole").run()
-    stopped = Trainer(make_recipe(**options), tmp_path / "stopped")
-    stop_at(stopped, 1, 3)
-    with pytest.raises(InterruptedRunError):
-        stopped.run()
-    Trainer(make_recipe(**options), tmp_path / "stopped", resume=True).run()
-    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
-
-
-def test_tokens_that_cannot_be_learned_from(taught, make_recipe, tmp_path):
-    with pytest.raises(RecipeError, match=r"needs data\.pseudo_labels with the teacher's tokens"):
-        Trainer(make_recipe(method__w_tokens=1.0), tmp_path / "run")
-    coarse = {"data__pseudo_labels": [str(taught)], "backbone__name": "test_convnext"}
-    with pytest.raises(RecipeError, match=r"hold 4 tokens .* test_convnext has 1: .*--tokens 1"):
-        Trainer(make_recipe(method__w_tokens=1.0, **coarse), tmp_path / "run")
+    assert card.training["samples"] == len(run.data.samples)
 
 
 # Unrated images (DLE)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.runtimes import export
 from qfm_iqm.scoring.runtimes.load import load_runtime
 from qfm_iqm.training import pipeline
+from qfm_iqm.training.pseudo_labels import read_pseudo_labels
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
 
@@ -42,8 +42,8 @@ Stages.begin, Stages.end = beginning, ending
 """
 
 STAGES = [
-    "teachers/first", "teachers/second", "pseudo_labels/both", "pseudo_labels/train", "training",
-    "network", "test", "reference", "card",
+    "teachers/first", "teachers/second", "pseudo_labels/one", "pseudo_labels/two", "training",
+    "test", "reference", "card",
 ]  # fmt: skip
 FINISHING = """
 [reference]
@@ -71,11 +71,9 @@ def photos(rated_set, unrated_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
-    """A recipe file of a whole model but for exports: two teachers, two tables, NSS branch."""
+    """A recipe file of a whole model but for exports: two teachers, two tables."""
     content = recipe_content(
         data__root=str(photos),
-        data__pseudo_labels=["both", "train"],
-        method__w_tokens=0.5,
         method__kind="qfm",
         train__epochs=1,
         train__crops_per_image=1,
@@ -85,22 +83,16 @@ def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
         file.write(
             """
             [teachers.first]
-            set = { method.w_tokens = 0.0 }
             [teachers.second.set]
-            method = { kind = "baseline", w_tokens = 0.0 }
+            method.kind = "baseline"
             train.seed = 5
-            [pseudo_labels.both]
-            teachers = ["first", "second"]
+            [pseudo_labels.one]
+            teacher = "first"
             images = "unrated"
-            extra_crops = 1
-            [pseudo_labels.train]
-            teachers = ["first"]
-            extra_crops = 0
-            degradation_sequences = 1
-            tokens = 2
-            [nss]
-            pseudo_labels = ["train"]
-            centres = 16
+            [pseudo_labels.two]
+            teacher = "second"
+            images = "unrated"
+            leaks = "drop"
             """
             + FINISHING
         )
@@ -143,21 +135,20 @@ def test_the_record_names_every_stage_with_hashes(whole):
         assert stage["outputs"], name
         assert all(len(text) == 64 for text in hashes if text != "random"), name
     training = stages["training"]["inputs"]
-    outputs = stages["pseudo_labels/both"]["outputs"]
-    assert training["both"] == outputs["pseudo_labels/both.csv"]
+    outputs = stages["pseudo_labels/two"]["outputs"]
+    assert training["two"] == outputs["pseudo_labels/two.csv"]
     assert set(record(whole / "teachers" / "first")) == {"training", "test"}
 
 
 def test_the_finished_model_is_whole(whole, photos):
     model = load_model(whole / "model")
     card = model.card
-    assert card.network.statistics == 16
     assert card.reference_statistics.population == "reference.csv"
     assert card.reference_statistics.interval.level == 0.8
     assert {row.data for row in card.results} == {"noisy scenes (test split)"}
-    assert card.training["nss_branch"]["images"] == 24
     told = card.training["recipe"]
     assert told["teachers"]["second"]["method"]["kind"] == "baseline"
+    assert told["pseudo_labels"]["two"] == {"teacher": "second", "images": "unrated"}
     assert str(photos) not in json.dumps(told)
     assert (whole / "card.md").read_text("utf-8").startswith("# whole\n")
     # Teachers never saw the test split.
@@ -167,24 +158,26 @@ def test_the_finished_model_is_whole(whole, photos):
         assert teacher.training["split_sha256"] == card.training["split_sha256"]
 
 
-def test_a_pseudo_label_is_the_mean_of_the_teachers(whole, photos):
-    made = read_pseudo_labels(whole / "pseudo_labels" / "both.csv")
-    teachers = [load_model(whole / "teachers" / name / "model") for name in ("first", "second")]
-    assert made.teachers == tuple(teacher.card.weights_sha256 for teacher in teachers)
-    names = {row.name for row in made.rows}
-    assert len(names) == 20
-    # An image of one crop's width: the covering crops' mean is what a teacher says of the image.
-    name = min(names)
-    clean = [row.score for row in made.rows if row.name == name]
-    each = [teacher.network.scale.mean.item() for teacher in teachers]
-    assert np.isfinite(clean).all()
-    assert each[0] == pytest.approx(each[1])
+def test_each_teacher_scored_the_crops_of_its_table(whole):
+    rows = {}
+    for name, teacher in (("one", "first"), ("two", "second")):
+        file = whole / "pseudo_labels" / f"{name}.csv"
+        rows[name], _ = read_pseudo_labels(file)
+        facts = json.loads(file.read_text("utf-8").splitlines()[0].removeprefix("# "))
+        card = load_model(whole / "teachers" / teacher / "model").card
+        assert facts["teacher"] == card.weights_sha256
+        assert len({row.name for row in rows[name]}) == 20
+    places = [[(row.name, row.top, row.left) for row in found] for found in rows.values()]
+    assert places[0] == places[1]
+    assert [row.score for row in rows["one"]] != [row.score for row in rows["two"]]
+    samples = load_model(whole / "model").card.training["samples"]
+    assert samples == 24 + 2 * len(rows["one"])
 
 
 @pytest.mark.parametrize(
     ("stage", "moment"),
     [
-        ("pseudo_labels/train", "begins"),
+        ("pseudo_labels/two", "begins"),
         ("training", "ends"),
         ("test", "ends"),
         ("reference", "ends"),
@@ -223,10 +216,9 @@ def test_a_finished_build_is_not_done_again(whole, recipe, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "redone"),
     [
-        (["nss.weight=0.3"], {"network", "test", "reference", "card"}),
-        (["pseudo_labels.both.extra_crops=2"], {"pseudo_labels/both", *STAGES[4:]}),
         (["teachers.second.set.train.seed=6"],
-         {"teachers/second", "pseudo_labels/both", *STAGES[4:]}),
+         {"teachers/second", "pseudo_labels/two", *STAGES[4:]}),
+        (["reference.level=0.9"], {"reference", "card"}),
         (["card.page=PAGE"], {"card"}),
     ],
 )  # fmt: skip
@@ -264,7 +256,7 @@ def test_an_export_is_redone_with_what_it_is_made_of(exporting, tmp_path, monkey
 
 def test_a_damaged_table_is_made_again(whole, recipe, tmp_path):
     out = shutil.copytree(whole, tmp_path / "run")
-    with (out / "pseudo_labels" / "both.csv").open("a") as file:
+    with (out / "pseudo_labels" / "one.csv").open("a") as file:
         file.write("more\n")
     pipeline.run(read_recipe(recipe), out, resume=True, reporter=SILENT)
     assert model_files(out) == model_files(whole)
@@ -297,7 +289,7 @@ def test_a_pool_that_leaks_is_refused_before_any_teacher(recipe, photos, whole, 
     lines = (whole / "split.txt").read_text().splitlines()
     held = next(line.split("\t")[1] for line in lines if line.startswith("test\t"))
     pool.write_text(f"name\n{held}\n")
-    changes = [f"pseudo_labels.both.images={pool}"]
+    changes = [f"pseudo_labels.one.images={pool}"]
     with pytest.raises(TableError, match="take them out of the pool"):
         pipeline.run(read_recipe(recipe, changes), tmp_path / "run", resume=False, reporter=SILENT)
     assert not (tmp_path / "run" / "teachers").exists()
@@ -306,10 +298,9 @@ def test_a_pool_that_leaks_is_refused_before_any_teacher(recipe, photos, whole, 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("data.pseudo_labels=['train']", "nothing uses pseudo_labels.both: leave it out"),
-        ("pseudo_labels.both.teachers=['first']", "nothing uses teachers.second"),
-        ("pseudo_labels.both.teachers=['first', 'second', 'third']", "no section [teachers.third]"),
-        ("pseudo_labels.both.images=gone", "there is no gone"),
+        ("pseudo_labels.two.teacher=first", "nothing uses teachers.second: leave it out"),
+        ("pseudo_labels.two.teacher=third", "no section [teachers.third]"),
+        ("pseudo_labels.two.images=gone", "there is no gone"),
         ("data.reference=0.2", "needs either data.reference or reference.labels"),
         ("reference.labels=gone.csv", "reference.labels: there is no file gone.csv"),
         ("model.packed=true", "model.packed needs backbone.tune = 'adapters'"),

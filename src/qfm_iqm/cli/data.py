@@ -1,4 +1,4 @@
-"""`qfm data`: datasets that are known, what of one is here, its table, splits, pseudo-labels."""
+"""`qfm data`: datasets that are known, what of one is here, its table and splits."""
 
 from __future__ import annotations
 
@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.options import (
-    Device,
-    Root,
-    Split,
-    check_device,
-    extra,
-    messages,
-    refuse_idle,
-    say,
-    with_progress,
-)
+from qfm_iqm.cli.options import extra, messages, refuse_idle, say, with_progress
 
 if TYPE_CHECKING:
     from qfm_iqm.datasets.splits import Split as SplitOfTable
@@ -25,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="data",
-    help="Rated and unrated images: public datasets, tables, splits, pseudo-labels.",
+    help="Rated images: public datasets, tables, splits.",
     no_args_is_help=True,
 )
 
@@ -214,110 +204,3 @@ def _look_for_leaks(
         remedy = "no fold is written, but --leaks list writes them all the same"
         refuse_leaks(leaks, listed=listed, remedy=remedy)
     say(console, f"{len(leaks)} pairs leak: {listed}")
-
-
-@app.command("pseudo-label")
-def pseudo_label(
-    table: Annotated[Path, typer.Argument(help="Table name[,content,...]; labels are not read.")],
-    teachers: Annotated[
-        list[str],
-        typer.Option(
-            "--model", "-m", help="A teacher; of several, the label is the mean of their scores."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="CSV to write.")],
-    root: Root = None,
-    split: Split = None,
-    held_out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Leave out what shows a validation or test image of this rated table again, by "
-            "the split that the teacher's card records."
-        ),
-    ] = None,
-    extra_crops: Annotated[
-        int, typer.Option(help="Random crops of each image beside the covering grid.", min=0)
-    ] = 4,
-    degradation_sequences: Annotated[
-        int,
-        typer.Option(
-            help="So many crops of each image are also scored degraded, at five strengths.", min=0
-        ),
-    ] = 0,
-    drop: Annotated[
-        float | None,
-        typer.Option(
-            help="Least drop from strength to strength, in standard deviations. Default: 0.1.",
-            min=0,
-        ),
-    ] = None,
-    grid: Annotated[
-        int | None,
-        typer.Option(
-            "--tokens",
-            help="Also keep the first teacher's tokens, averaged to a grid of this side.",
-            min=1,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the random choices. Default: 0.", min=0)
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Processes that read and degrade ahead, for a GPU.", min=0)
-    ] = 0,
-    device: Device = None,
-) -> None:
-    """Let teachers score crops of images, as labels for a student (recipe: data.pseudo_labels).
-
-    Interrupted, the same command goes on.
-    """
-    import torch
-
-    from qfm_iqm.datasets.leakage import pool_leaks, write_leaks
-    from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.distill.pseudo_labels import write_pseudo_labels
-    from qfm_iqm.distill.teacher import PseudoLabelConfig
-    from qfm_iqm.evaluation.evaluate import recorded_split
-    from qfm_iqm.files import check_output
-    from qfm_iqm.model.folder import load_model
-
-    console = messages()
-    check_output(out, ".csv")
-    if not degradation_sequences:
-        refuse_idle({"--drop": drop}, "without --degradation-sequences")
-        if not extra_crops:
-            refuse_idle({"--seed": seed}, "where nothing is random")
-    check_device(device)
-    images = read_table(table, require_mos=False)
-    models = [load_model(teacher) for teacher in teachers]
-    card = models[0].card
-    if split is not None:
-        images = recorded_split(card, images, split)
-    folder = root if root is not None else table.parent
-    if held_out is not None:
-        rated = read_table(held_out)
-        splits = {name: recorded_split(card, rated, name) for name in ("validation", "test")}
-        every = images.paths(folder)
-        leaks = pool_leaks(images.names, images.contents, every, splits, root or held_out.parent)
-        listed = out.with_suffix(".leaks.csv")
-        write_leaks(leaks, listed)
-        leaking = {leak.image for leak in leaks}
-        say(console, f"{len(leaking)} images leak and are left out: {listed}")
-        images = images.select([i for i, path in enumerate(every) if str(path) not in leaking])
-    paths = images.paths(folder)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    rows = write_pseudo_labels(
-        [model.to(place) for model in models],
-        list(zip(images.names, images.contents, paths, strict=True)),
-        PseudoLabelConfig(
-            extra_crops,
-            degradation_sequences,
-            0.1 if drop is None else drop,
-            seed or 0,
-            grid,
-        ),
-        out,
-        lambda done, total: with_progress(done, total, "scoring", console),
-        workers=workers,
-    )
-    say(console, f"{rows} crops of {len(images)} images: {out}")

@@ -28,8 +28,6 @@ class MethodConfig(BaseModel):
         w_qcc: weight of the consistency term of supervised crops.
         w_u: weight of all terms of unrated crops (DLE).
         w_pl: weight, within these, of regression on the teacher's pseudo-label.
-        w_tokens: weight of regression on the teacher's tokens, for pseudo-labels that hold them
-            (`distill.features`).
         noise_from: whose features enter the memory bank: supervised crops, unrated ones, or both.
         start_epoch: epochs before the consistency term sets in.
         ramp_epochs: epochs over which its weight then rises linearly from zero.
@@ -50,7 +48,6 @@ class MethodConfig(BaseModel):
     w_qcc: float = Field(default=1.0, ge=0)
     w_u: float = Field(default=0.5, ge=0)
     w_pl: float = Field(default=0.0, ge=0)
-    w_tokens: float = Field(default=0.0, ge=0)
     noise_from: Literal["supervised", "unrated", "both"] = "both"
     start_epoch: float = Field(default=0.0, ge=0)
     ramp_epochs: float = Field(default=1.0, ge=0)

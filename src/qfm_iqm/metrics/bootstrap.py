@@ -125,25 +125,3 @@ def percentile_interval(replicates: FloatArray, level: float = 0.95) -> tuple[fl
         )
     low, high = np.quantile(kept, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
-
-
-def bootstrap_interval(
-    scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    metric: str,
-    *,
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of one metric over images.
-
-    Raises:
-        TableError: as `bootstrap_replicates` and `percentile_interval`.
-
-    >>> low, high = bootstrap_interval([1, 2, 3, 5, 4], [10, 20, 30, 40, 50], "srcc", seed=0)
-    >>> low < 0.9 <= high
-    True
-    """
-    values = bootstrap_replicates(scores, labels, metrics=[metric], n_boot=n_boot, seed=seed)
-    return percentile_interval(values[metric], level)

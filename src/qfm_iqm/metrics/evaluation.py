@@ -6,9 +6,8 @@ whole: the mean over groups (`subset_mean`) shows what is left within them.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,15 +84,6 @@ class Evaluation:
         if row.value is None:
             raise TableError(f"The metric '{metric}' of '{part}' does not exist: {row.note}")
         return row.value
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold, every digit kept."""
-        return {
-            "n_boot": self.n_boot,
-            "seed": self.seed,
-            "level": LEVEL,
-            "rows": [asdict(row) for row in self.rows],
-        }
 
     def to_csv(self, path: Path | str, *, split_sha256: str = "") -> None:
         """Write the rows as CSV, every digit kept; an empty cell stands for None.

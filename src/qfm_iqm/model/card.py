@@ -76,9 +76,6 @@ class NetworkConfig(BaseModel):
         decoder: a name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
-        statistics: centres of the NSS branch, on scene statistics (`model.nss`); None
-            for none.
-        statistics_weight: of the NSS branch; the decoder's has the rest of 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -89,8 +86,6 @@ class NetworkConfig(BaseModel):
     decoder: str = "attention-panel"
     heads: int | None = Field(default=None, ge=1)
     panel: int = Field(default=6, ge=1)
-    statistics: int | None = Field(default=None, ge=1)
-    statistics_weight: float = Field(default=0.5, gt=0, lt=1)
 
 
 CARD_FORMAT = 1
@@ -173,16 +168,6 @@ class ModelCard(BaseModel):
                 f"{self.network.crop}"
             )
         return self
-
-    def of_new_weights(self, **changes: Any) -> ModelCard:
-        """This card for other weights: figures and what scores mean were found for the old ones."""
-        stale: dict[str, Any] = {
-            "results": [],
-            "reference_statistics": None,
-            "calibration": None,
-            "base": None,
-        }
-        return self.model_copy(update=stale | changes)
 
 
 def read_card(path: Path) -> ModelCard:

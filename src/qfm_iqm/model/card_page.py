@@ -62,12 +62,11 @@ def _head(card: ModelCard) -> Iterator[str]:
     size = f" at a shorter side of at most {side}" if side else " at its own size"
     if extra:
         size += f", and also at {' and '.join(map(str, extra))}"
-    network = f"{card.network.backbone} and the attention-panel decoder"
-    if card.network.statistics:
-        share = card.network.statistics_weight
-        network += f", and an NSS branch (weight {share:.0%})"
+    crop, longest = card.network.crop, card.preprocessing.longest
+    crops = f"{crop} pixels" if longest == crop else f"{crop} to {longest} by {crop} pixels"
     yield (
-        f"* **Network**: {network}; crops of {card.network.crop} pixels that cover the photo{size}."
+        f"* **Network**: {card.network.backbone} and the attention-panel decoder; crops of {crops} "
+        f"that cover the photo{size}."
     )
     if card.base is not None:
         yield f"* **Public weights**: on top of timm's `{card.base.name}`, checked by hash."

@@ -55,15 +55,6 @@ def save_model(
     _write(model.card.model_copy(update={"base": None}), _content(state, dtype), Path(folder))
 
 
-def kept_precision(model: QualityModel) -> torch.dtype:
-    """The precision that a model's weights can be kept in without loss: half, or float32."""
-    weights = [
-        value for value in model.network.state_dict().values() if value.dtype.is_floating_point
-    ]
-    exact = all(torch.equal(value, value.half().float()) for value in weights)
-    return torch.float16 if exact else torch.float32
-
-
 def save_packed(
     name: str | os.PathLike[str],
     folder: str | os.PathLike[str],

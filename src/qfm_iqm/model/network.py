@@ -1,8 +1,5 @@
 """The quality network: encoder, decoder and label scale (docs/method.md, section 3).
 
-It may hold a NSS branch, on the statistics of the pixels (`model.nss`; ours). A
-quality is the weighted mean of both then.
-
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
 
@@ -16,7 +13,6 @@ from torch import Tensor, nn
 from qfm_iqm.model.backbone import build_encoder
 from qfm_iqm.model.card import NetworkConfig
 from qfm_iqm.model.decoder import build_decoder
-from qfm_iqm.model.nss import NSSRegressor
 
 
 class LabelScale(nn.Module):
@@ -55,8 +51,6 @@ class QualityNetwork(nn.Module):
         decoder: a name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: learned queries of the decoder.
-        statistics: centres of the NSS branch; None for none.
-        statistics_weight: of the NSS branch; the decoder's has the rest of 1.
         label_mean: mean of the training labels, in their units.
         label_std: their standard deviation.
         backbone_state: pretrained weights of the backbone in timm's key names.
@@ -75,8 +69,6 @@ class QualityNetwork(nn.Module):
         decoder: str = "attention-panel",
         heads: int | None = None,
         panel: int = 6,
-        statistics: int | None = None,
-        statistics_weight: float = 0.5,
         label_mean: float = 0.0,
         label_std: float = 1.0,
         backbone_state: Mapping[str, Tensor] | None = None,
@@ -89,12 +81,9 @@ class QualityNetwork(nn.Module):
             decoder=decoder,
             heads=heads,
             panel=panel,
-            statistics=statistics,
-            statistics_weight=statistics_weight,
         )
         self.encoder = build_encoder(backbone, crop=crop, width=width, state=backbone_state)
         self.decoder = build_decoder(decoder, self.encoder.width, heads=heads, panel=panel)
-        self.statistics = None if statistics is None else NSSRegressor(statistics)
         self.scale = LabelScale(label_mean, label_std)
 
     def encode(self, crops_BCSS: Tensor) -> Tensor:
@@ -103,24 +92,9 @@ class QualityNetwork(nn.Module):
         return tokens
 
     def decode(self, tokens_BND: Tensor) -> Tensor:
-        """Tokens (B, 1 + N, D) to qualities (B,) in label units: the decoder's opinion alone."""
+        """Tokens (B, 1 + N, D) to qualities (B,) in label units."""
         return self.scale.to_units(self.decoder(tokens_BND))
-
-    def opinions(self, crops_BCSS: Tensor) -> Tensor:
-        """Crops (B, 3, S, S) in [0, 1] to opinions (B, 1 or 2), in deviations of the labels."""
-        opinions = [self.decoder(self.encode(crops_BCSS))]
-        if self.statistics is not None:
-            opinions.append(self.statistics(crops_BCSS))
-        return torch.stack(opinions, 1)
-
-    def weigh(self, opinions_BO: Tensor) -> Tensor:
-        """Opinions (B, 1 or 2) to qualities (B,) in label units."""
-        quality_B = opinions_BO[:, 0]
-        if self.statistics is not None:
-            weight = self.config.statistics_weight
-            quality_B = (1 - weight) * quality_B + weight * opinions_BO[:, 1]
-        return self.scale.to_units(quality_B)
 
     def forward(self, crops_BCSS: Tensor) -> Tensor:
         """Crops (B, 3, S, S) in [0, 1] to qualities (B,) in label units."""
-        return self.weigh(self.opinions(crops_BCSS))
+        return self.decode(self.encode(crops_BCSS))

@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from qfm_iqm.distill.features import TeacherTokens
-from qfm_iqm.distill.teacher import PseudoLabel
+from qfm_iqm.errors import ImageError
 from qfm_iqm.image.preprocess import Preprocessing, further_sizes
 from qfm_iqm.image.preprocess_torch import resized
 from qfm_iqm.image.resize import as_bytes, read_resized
@@ -42,8 +41,8 @@ class Sample:
         path: of the image.
         label: in label units.
         content: id of the content, the same for near-identical images.
-        fixed: the crop a teacher scored; None draws one at random each epoch.
-        teacher_tokens: table and row of the teacher's tokens of that crop; None without.
+        place: top and left of the crop that a teacher scored; None draws a crop at random each
+            epoch.
         supervised: whether the label is people's, or may be learned as if it were; False for the
             unrated images of DLE, which have terms of their own in the objective.
         group: id of the subset that its quality is compared within.
@@ -53,8 +52,7 @@ class Sample:
     path: Path
     label: float
     content: int
-    fixed: PseudoLabel | None = None
-    teacher_tokens: tuple[TeacherTokens, int] | None = None
+    place: tuple[int, int] | None = None
     supervised: bool = True
     group: int = 0
     degraded: bool = False
@@ -68,7 +66,6 @@ class LearnedCrop(NamedTuple):
         label: in label units.
         content: id.
         supervised: whether the label is people's, or may be learned as if it were.
-        teacher_tokens: the teacher's (N, D), standardised; NaN without, and empty if none has any.
         group: id of the subset that its quality is compared within.
     """
 
@@ -76,7 +73,6 @@ class LearnedCrop(NamedTuple):
     label: float
     content: int
     supervised: bool
-    teacher_tokens: Tensor
     group: int
 
 
@@ -87,7 +83,6 @@ class Batch(NamedTuple):
     label: Tensor
     content: Tensor
     supervised: Tensor
-    teacher_tokens: Tensor
     group: Tensor
 
     def input(self) -> Tensor:
@@ -171,12 +166,6 @@ class CropDataset(Dataset[LearnedCrop]):
         # What is augmented is so at its own size.
         stored = preprocessing if augmentation is None else Preprocessing(crop=16)
         self._store = ImageStore(stored, keep=cache)
-        shapes = {
-            sample.teacher_tokens[0].shape
-            for sample in samples
-            if sample.teacher_tokens is not None
-        }
-        self._no_tokens = torch.full(max(shapes, default=(0, 0)), torch.nan)
 
     def fill(self) -> None:
         """Reads what the cache will be asked for; ImageError if an image cannot be read."""
@@ -194,18 +183,25 @@ class CropDataset(Dataset[LearnedCrop]):
             pixels_CSS, label = self._augmentation(
                 pixels_HWC, label, draw, degraded=sample.degraded
             )
-            crop, tokens_ND = torch.from_numpy(pixels_CSS), self._no_tokens
-        elif sample.fixed is None:
-            crop, tokens_ND = self._random(sample, draw), self._no_tokens
+            crop = torch.from_numpy(pixels_CSS)
+        elif sample.place is None:
+            crop = self._random(sample, draw)
         else:
             flip = self._flip and draw.random() < 0.5
-            crop = sample.fixed.pixels(self._store.get(sample.path), self._size)
+            crop = self._scored(sample.path, sample.place)
             crop = crop.flip(-1) if flip else crop
-            tokens_ND = self._no_tokens
-            if sample.teacher_tokens is not None:
-                table, row = sample.teacher_tokens
-                tokens_ND = table.get(row, flip=flip)
-        return LearnedCrop(crop, label, sample.content, sample.supervised, tokens_ND, sample.group)
+        return LearnedCrop(crop, label, sample.content, sample.supervised, sample.group)
+
+    def _scored(self, path: Path, place: tuple[int, int]) -> Tensor:
+        """The crop of the image that a teacher scored."""
+        (top, left), size = place, self._size
+        crop = self._store.get(path)[:, top : top + size, left : left + size]
+        if crop.shape[1:] != (size, size):
+            raise ImageError(
+                f"The pseudo-labelled crop at row {top}, column {left} lies outside of {path}: the "
+                "file is not the one that the teacher scored."
+            )
+        return crop
 
     def _random(self, sample: Sample, draw: np.random.Generator) -> Tensor:
         """A crop of the image at a random place, or its frozen features."""

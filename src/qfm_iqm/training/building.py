@@ -59,8 +59,6 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
 def start_from(network: QualityNetwork, name: str) -> None:
     """Copies encoder and decoder of another model; the label scale stays the data's own.
 
-    A NSS branch is not trained and not copied: it is fitted anew to the model that comes out.
-
     Args:
         network: of the recipe.
         name: of a model of the package, or its folder.
@@ -72,8 +70,6 @@ def start_from(network: QualityNetwork, name: str) -> None:
     wanted, found = start.config.model_dump(), network.config.model_dump()
     if _shapes(start.encoder) == _shapes(network.encoder):  # a backbone for crops of any size
         found["crop"] = wanted["crop"]
-    for key in ("statistics", "statistics_weight"):
-        found[key] = wanted[key]
     other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
     if other:
         raise ModelError(
@@ -158,37 +154,6 @@ def _free_memory(device: torch.device) -> int:
     return available() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-@torch.no_grad()
-def teacher_width_of(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> int | None:
-    """The width of the teacher's tokens that a recipe learns from; None if from none.
-
-    Raises:
-        RecipeError: the pseudo-labels hold no tokens, or as many as the network has not.
-    """
-    if not recipe.method.w_tokens:
-        return None
-    shapes = {
-        sample.teacher_tokens[0].shape
-        for sample in data.samples
-        if sample.teacher_tokens is not None
-    }
-    if not shapes:
-        raise RecipeError(
-            "method.w_tokens needs data.pseudo_labels with the teacher's tokens: "
-            "qfm data pseudo-label --tokens."
-        )
-    ((tokens, width),) = shapes
-    crop = recipe.network.crop
-    own = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape[1] - 1
-    network.train()
-    if own != tokens:
-        raise RecipeError(
-            f"The pseudo-labels hold {tokens} tokens of a crop, and {recipe.backbone.name} has "
-            f"{own}: make them with qfm data pseudo-label --tokens {round(own**0.5)}."
-        )
-    return width
-
-
 def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
     """Everything about the model that is known before it is trained."""
     splits = ("train", "validation", "test")
@@ -207,7 +172,6 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "images": {split: len(data.split.names(split)) for split in splits},
             "samples": data.supervised,
             "unrated": len(data.samples) - data.supervised,
-            "left_out": data.left_out,
             "split_rule": data.split.rule,
             "split_sha256": data.split.sha256,
             "recipe": _told(recipe),
@@ -224,7 +188,7 @@ def _told(recipe: Recipe) -> dict[str, Any]:
         "distillation": {"unlabelled", "teacher"},
         "train": {"feature_cache"},
         "augment": {"cells"},
-        **dict.fromkeys(("teachers", "pseudo_labels", "nss", "reference", "export", "card"), True),
+        **dict.fromkeys(("teachers", "pseudo_labels", "reference", "export", "card"), True),
     }
     told: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=places))
     if recipe.teachers:
@@ -234,11 +198,9 @@ def _told(recipe: Recipe) -> dict[str, Any]:
         }
     if recipe.pseudo_labels:
         told["pseudo_labels"] = {
-            name: table.model_dump(mode="json") | {"images": Path(table.images).name}
+            name: {"teacher": table.teacher, "images": table.images.name}
             for name, table in recipe.pseudo_labels.items()
         }
-    if recipe.nss is not None:
-        told["nss"] = recipe.nss.model_dump(mode="json")
     return told
 
 

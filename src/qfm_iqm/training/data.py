@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,9 @@ from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.distill.features import TeacherTokens, standardise
-from qfm_iqm.distill.pseudo_labels import read_pseudo_labels
 from qfm_iqm.errors import RecipeError, TableError
-from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.training.batches import Sample
+from qfm_iqm.training.pseudo_labels import read_pseudo_labels
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.stages import files_hash, text_hash
 
@@ -41,7 +39,6 @@ class TrainingData:
         root: folder that names are relative to.
         label_mean: mean of the training split's labels.
         label_std: their standard deviation.
-        left_out: pseudo-labelled rows left out: validation or test hold their content or image.
     """
 
     samples: list[Sample]
@@ -54,7 +51,6 @@ class TrainingData:
     root: Path
     label_mean: float
     label_std: float
-    left_out: int
 
     @property
     def held_out(self) -> dict[str, RatedTable]:
@@ -93,14 +89,14 @@ class UnratedImage:
 def load_data(
     recipe: Recipe,
     unrated: Sequence[UnratedImage] = (),
-    pseudo_labels: Mapping[str, Path] | None = None,
+    pseudo_labels: Iterable[Path] = (),
 ) -> TrainingData:
     """Reads the tables, splits the rated images, and finds the files.
 
     Args:
         recipe: checked.
         unrated: images of Distilled Label Expansion, free of leaks.
-        pseudo_labels: where the tables lie that the recipe's sections of that name give.
+        pseudo_labels: tables of crops that a teacher scored, of images that are free of leaks.
 
     Raises:
         TableError: a table, a file or a label that cannot be used.
@@ -120,35 +116,17 @@ def load_data(
         _labels(validation, "validation", fewest=_FEWEST_EVALUATED)
     _labels(test, "test", fewest=_FEWEST_EVALUATED)
     content_ids: dict[str, int] = {}
-    samples = []
     table.paths(data.root)  # every image of every split must be there
-    if data.human_labels:
-        groups = _groups(train, data.group)
-        people = [
-            Sample(path, mos, content_ids.setdefault(content, len(content_ids)), group=group)
-            for path, mos, content, group in zip(
-                train.paths(data.root), labels, train.contents, groups, strict=True
-            )
-        ]
-        samples += people * recipe.train.crops_per_image
-        samples += _degraded(recipe, people)
-    # By name too: a table without contents calls each image a content of its own.
-    held_out = [one for one in (validation, test, reference) if one is not None]
-    held = {key for one in held_out for key in (*one.contents, *one.names)}
-    left_out = 0
-    taught: list[TeacherTokens] = []
-    for name in data.pseudo_labels:
-        path = (pseudo_labels or {}).get(str(name)) or recipe.table(name)
-        more, leaks = _pseudo_labelled(recipe, path, held, content_ids, taught)
-        samples += more
-        left_out += leaks
-    if taught:
-        standardise(taught)
-    if not samples:
-        raise TableError(
-            f"There is nothing to train on: all {left_out} pseudo-labels are of contents that "
-            "validation or test hold."
+    groups = _groups(train, data.group)
+    people = [
+        Sample(path, mos, content_ids.setdefault(content, len(content_ids)), group=group)
+        for path, mos, content, group in zip(
+            train.paths(data.root), labels, train.contents, groups, strict=True
         )
+    ]
+    samples = people * recipe.train.crops_per_image + _degraded(recipe, people)
+    for path in pseudo_labels:
+        samples += _pseudo_labelled(recipe, path, content_ids)
     supervised = len(samples)
     expansion = [
         Sample(
@@ -172,7 +150,6 @@ def load_data(
         root=data.root,
         label_mean=float(labels.mean()),
         label_std=float(labels.std()),
-        left_out=left_out,
     )
 
 
@@ -289,45 +266,25 @@ def _degraded(recipe: Recipe, samples: Sequence[Sample]) -> list[Sample]:
     return [replace(sample, degraded=True, group=_DEGRADED) for sample in good]
 
 
-def _pseudo_labelled(
-    recipe: Recipe,
-    path: Path,
-    held: set[str],
-    content_ids: dict[str, int],
-    taught: list[TeacherTokens],
-) -> tuple[list[Sample], int]:
-    """Reads crops scored by a teacher; gives the samples, and how many were left out.
-
-    The teacher's tokens, where the recipe learns from them, are added to `taught`.
-    """
-    pseudo = read_pseudo_labels(path)
-    _check_crops(recipe, path, pseudo.preprocessing)
-    tokens = pseudo.tokens if recipe.method.w_tokens else None
-    if tokens is not None:
-        taught.append(tokens)
-    kept = [(place, row) for place, row in enumerate(pseudo.rows) if not row.shows(held)]
-    names = tuple(dict.fromkeys(row.name for _, row in kept))
-    images = RatedTable(names, source=str(path)).paths(recipe.data.root) if names else []
-    files = dict(zip(names, images, strict=True))
-    samples = [
-        Sample(
-            files[row.name],
-            row.score,
-            content_ids.setdefault(row.content, len(content_ids)),
-            row,
-            None if tokens is None else (tokens, place),
-        )
-        for place, row in kept
-    ]
-    return samples, len(pseudo.rows) - len(kept)
-
-
-def _check_crops(recipe: Recipe, path: Path, made: Preprocessing) -> None:
-    """Refuses a teacher's crops that are not those which are trained on."""
+def _pseudo_labelled(recipe: Recipe, path: Path, content_ids: dict[str, int]) -> list[Sample]:
+    """Crops that a teacher scored, as samples."""
+    rows, made = read_pseudo_labels(path)
     wanted = recipe.network.preprocessing
     # A teacher's crops are of its first size alone.
     if made != wanted.model_copy(update={"extra_scales": made.extra_scales}):
         raise RecipeError(
             f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "
-            f"{wanted!r}: make them again, or change the recipe's network."
+            f"{wanted!r}: take a teacher of its crops, or change the recipe's network."
         )
+    names = tuple(dict.fromkeys(row.name for row in rows))
+    images = RatedTable(names, source=str(path)).paths(recipe.data.root)
+    files = dict(zip(names, images, strict=True))
+    return [
+        Sample(
+            files[row.name],
+            row.score,
+            content_ids.setdefault(row.content, len(content_ids)),
+            (row.top, row.left),
+        )
+        for row in rows
+    ]

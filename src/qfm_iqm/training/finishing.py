@@ -1,20 +1,17 @@
-"""What is made of a trained network: NSS branch, packing, reference statistics, exports, page."""
+"""What is made of a trained network: reference statistics, exports, page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.distill.nss_fit import read_crops, with_nss_branch
 from qfm_iqm.evaluation.evaluate import evaluate_model
 from qfm_iqm.evaluation.reference import find_reference_statistics
 from qfm_iqm.files import write_whole
 from qfm_iqm.model.card_page import card_page
-from qfm_iqm.model.folder import load_card, load_model, save_model, save_packed, save_with_card
+from qfm_iqm.model.folder import load_card, load_model, save_with_card
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
@@ -38,50 +35,6 @@ def weights_hash(weights: str | None) -> str:
     if weights is not None and weights.endswith(".safetensors"):
         return file_hash(Path(weights))
     return str(weights)
-
-
-def build_network(
-    recipe: Recipe,
-    data: TrainingData,
-    best: Path,
-    out: Path,
-    pseudo_labels: Sequence[Path],
-    reporter: Reporter,
-) -> None:
-    """Writes a trained model with an NSS branch, or packed, or both.
-
-    Args:
-        recipe: of the run.
-        data: of the run.
-        best: folder of the best epoch's model.
-        out: model folder to write.
-        pseudo_labels: tables of further crops that the branch is fitted on.
-        reporter: shows progress.
-
-    Raises:
-        TableError: pseudo-labels of crops that the model does not see.
-        ModelError: no public weights to pack the model upon.
-    """
-    dtype: torch.dtype = getattr(torch, recipe.model.precision)
-    if recipe.nss is not None:
-        model = load_model(best)
-        held = {key for table in data.held_out.values() for key in (*table.names, *table.contents)}
-        rows = read_crops(pseudo_labels, model.card, held)
-        reporter.say(f"Fitting the NSS branch to {len(data.train)} images, {len(rows)} crops.")
-        found = with_nss_branch(
-            model,
-            data.train,
-            data.root,
-            pseudo=rows,
-            centres=recipe.nss.centres,
-            weight=recipe.nss.weight,
-            seed=recipe.nss.seed,
-            progress=lambda items, total: reporter.scoring(items, total, "measuring"),
-        )
-        save_model(found, out, dtype=torch.float32 if recipe.model.packed else dtype)
-        best = out
-    if recipe.model.packed:
-        save_packed(best, out, rank=recipe.backbone.rank, dtype=dtype)
 
 
 def reference_table(recipe: Recipe, data: TrainingData) -> RatedTable:

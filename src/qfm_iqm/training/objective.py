@@ -1,7 +1,7 @@
 """The objective of a training step (docs/method.md, section 8).
 
     L = smoothL1(q, y) + w_fidelity * L_fidelity + w_qcc * ramp * L_qcc(supervised)
-        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ] + w_tokens * L_features
+        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ]
 
 Supervised crops come with a label of people or of a pseudo-labelled table, unrated ones (DLE) with
 a teacher's. One module whose forward is a whole training step, so that data-parallel wrappers see
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qfm_iqm.distill.features import FeatureDistillation
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.method.consistency import consistency, perturb
 from qfm_iqm.method.matching import MATCHING, Matches
@@ -35,7 +34,6 @@ class Objective(nn.Module):
         config: the method.
         teacher: scores unrated crops as they come, in place of their pseudo-labels; frozen, and
             no part of this module's parameters.
-        teacher_width: width of the teacher's tokens that steps come with; None for none.
         fidelity: weight of the fidelity loss.
 
     Attributes:
@@ -49,17 +47,11 @@ class Objective(nn.Module):
         config: MethodConfig,
         *,
         teacher: QualityNetwork | None = None,
-        teacher_width: int | None = None,
         fidelity: float = 0.0,
     ) -> None:
         super().__init__()
         self.fidelity = fidelity
         self.network = network
-        self.distillation = (
-            None
-            if teacher_width is None
-            else FeatureDistillation(network.encoder.width, teacher_width)
-        )
         self.config = config
         self.memory = MemoryBank(config.memory) if config.kind == "qfm" else None
         self.counts = dict.fromkeys(("matched", "fallbacks", "unmatched"), 0)
@@ -73,7 +65,6 @@ class Objective(nn.Module):
         epoch: float,
         *,
         supervised_B: Tensor | None = None,
-        teacher_tokens_BND: Tensor | None = None,
         groups_B: Tensor | None = None,
         draw: int = 0,
     ) -> dict[str, Tensor]:
@@ -85,7 +76,6 @@ class Objective(nn.Module):
             contents_B: content ids (B,).
             epoch: epochs done so far, with fraction.
             supervised_B: (B,) whether a crop's label is people's; None for all.
-            teacher_tokens_BND: the teacher's tokens (B, N, D), standardised; NaN for crops without.
             groups_B: ids (B,) of the subsets that qualities are compared within; None for one.
             draw: seed of what this step draws.
 
@@ -121,10 +111,6 @@ class Objective(nn.Module):
             parts["fidelity"] = fidelity_loss(quality_B, target_B, groups_B)
             loss = loss + self.fidelity * parts["fidelity"]
             parts["fidelity"] = parts["fidelity"].detach()
-        if self.distillation is not None and teacher_tokens_BND is not None:
-            parts["tokens"] = self.distillation(tokens_BND, teacher_tokens_BND)
-            loss = loss + config.w_tokens * parts["tokens"]
-            parts["tokens"] = parts["tokens"].detach()
         if self.memory is None:
             return {"loss": loss, **parts}
 

@@ -1,12 +1,12 @@
 """One recipe, one whole model: every stage from the teachers to the card, each resumable.
 
-    teachers -> pseudo-labels -> training -> NSS branch, packing -> test -> reference statistics
-             -> exports -> card
+    teachers -> pseudo-labels -> training -> packing -> test -> reference statistics -> exports
+             -> card
 
     OUT/teachers/NAME/            a run like this one, for each teacher that is trained
     OUT/pseudo_labels/NAME.csv    crops that teachers scored
     OUT/expansion.csv             unrated images that a teacher scored (`[distillation]`)
-    OUT/best/, OUT/network/       the best epoch; the same with NSS branch, or packed
+    OUT/best/, OUT/network/       the best epoch; the same, packed
     OUT/model/                    the finished model, its exports in it
     OUT/card.md                   the card as a page
     OUT/stages.json               what is done, by hashes (`training.stages`)
@@ -22,11 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
 from accelerate import PartialState
 
 from qfm_iqm.datasets.leakage import file_keys, refuse_leaks, split_leaks
 from qfm_iqm.metrics.evaluation import Evaluation
-from qfm_iqm.model.folder import load_model
+from qfm_iqm.model.folder import load_model, save_packed
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.training import finishing
 from qfm_iqm.training.data import TrainingData, UnratedImage, rated_split
@@ -134,7 +135,7 @@ def run(
         per_step = model.network if recipe.distillation.per_step else None
     trainer = partial(
         Trainer, recipe, out, resume=True, reporter=reporter, unrated=unrated, teacher=per_step,
-        pseudo_labels=tables, replace=replace,
+        pseudo_labels=tables.values(), replace=replace,
     )  # fmt: skip
     return _Network(recipe, folder, data, stages, reporter, tables).build(trainer, split)
 
@@ -192,7 +193,7 @@ class _Network:
                 "labels": self.data.labels_hash(),
                 "images": self.data.images_hash,
                 "first weights": finishing.weights_hash(recipe.backbone.weights),
-                **self._table_hashes(recipe.data.pseudo_labels),
+                **{name: file_hash(file) for name, file in self.tables.items()},
                 **({"expansion": file_hash(expansion)} if recipe.distillation.unlabelled else {}),
             },
         )
@@ -208,23 +209,21 @@ class _Network:
         return trainer
 
     def _network(self) -> Path:
-        """The best epoch's model, with an NSS branch and packed where the recipe asks for it."""
+        """The best epoch's model, packed where the recipe asks for it."""
         recipe, best, network = self.recipe, self.folder.best, self.out / "network"
-        if recipe.nss is None and not recipe.model.packed:
+        if not recipe.model.packed:
             return best
-        learned = recipe.nss.pseudo_labels if recipe.nss else ()
+        dtype = getattr(torch, recipe.model.precision)
 
         def make() -> list[Path]:
-            tables = [self._table(name) for name in learned]
-            finishing.build_network(recipe, self.data, best, network, tables, self.reporter)
+            save_packed(best, network, rank=recipe.backbone.rank, dtype=dtype)
             return [network / CARD_FILE, network / WEIGHTS_FILE]
 
         self.stages.once(
             "network",
             lambda: {
                 "training": file_hash(best / CARD_FILE),
-                "request": text_hash(f"{recipe.nss!r} {recipe.model!r}"),
-                **self._table_hashes(learned),
+                "request": text_hash(repr(recipe.model)),
             },
             make,
         )
@@ -294,13 +293,6 @@ class _Network:
             lambda: finishing.write_page(config, model, config.page or self.out / "card.md"),
         )
 
-    def _table(self, name: Path) -> Path:
-        """Where a table of pseudo-labels lies that a recipe names."""
-        return self.tables.get(str(name)) or self.recipe.table(name)
-
-    def _table_hashes(self, names: tuple[Path, ...]) -> dict[str, str]:
-        return {str(name): file_hash(self._table(name)) for name in names}
-
 
 def _announcement(data: TrainingData) -> str:
     """What is trained on, in a sentence."""
@@ -309,6 +301,6 @@ def _announcement(data: TrainingData) -> str:
     return (
         f"{data.supervised} crops an epoch, {validation} validation and {len(data.test)} test "
         f"images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
-        + f"; {data.left_out} pseudo-labels of held-out contents left out" * bool(data.left_out)
-        + f"; {unrated} unrated images" * bool(unrated)
+        + f"; {unrated} unrated images"
+        * bool(unrated)
     )

@@ -22,7 +22,6 @@ from qfm_iqm.training.recipe_schema import (
     DistillationConfig,
     ExportConfig,
     NetworkSection,
-    NSSConfig,
     PseudoLabelTable,
     ReferenceConfig,
     Section,
@@ -82,8 +81,7 @@ class Recipe(Section):
             literature's figure: that of its best epoch (`training.literature`).
         teachers: by name.
         augment: what happens to whole photos before they are learned from; None cuts random crops.
-        pseudo_labels: tables of crops that the teachers score, by name.
-        nss: the NSS branch; None for none.
+        pseudo_labels: tables of crops that the teachers score, by name; all are learned from.
         reference: the reference statistics; None leaves the card without.
         export: None exports nothing.
         card: None writes no page.
@@ -100,28 +98,22 @@ class Recipe(Section):
     augment: AugmentConfig | None = None
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     pseudo_labels: dict[str, PseudoLabelTable] = Field(default_factory=dict)
-    nss: NSSConfig | None = None
     reference: ReferenceConfig | None = None
     export: ExportConfig | None = None
     card: CardConfig | None = None
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
-        learned = [*self.data.pseudo_labels, *(self.nss.pseudo_labels if self.nss else ())]
-        used = {str(table) for table in learned}
-        asked = {name for table in self.pseudo_labels.values() for name in table.teachers}
-        for key, names, wanted in (
-            ("pseudo_labels", self.pseudo_labels, used),
-            ("teachers", self.teachers, asked | {self.distillation.teacher}),
-        ):
-            if idle := sorted(names.keys() - wanted):
-                raise ValueError(f"nothing uses {key}.{idle[0]}: leave it out")
-            if wrong := [name for name in names if not name.replace("_", "").isalnum()]:
-                raise ValueError(f"{key}: '{wrong[0]}' is no name of letters, digits and '_'")
+        asked = {table.teacher for table in self.pseudo_labels.values()}
         if unknown := sorted(asked - self.teachers.keys()):
             raise ValueError(f"pseudo_labels: there is no section [teachers.{unknown[0]}]")
+        if idle := sorted(self.teachers.keys() - asked - {self.distillation.teacher}):
+            raise ValueError(f"nothing uses teachers.{idle[0]}: leave it out")
+        for key, names in (("pseudo_labels", self.pseudo_labels), ("teachers", self.teachers)):
+            if wrong := [name for name in names if not name.replace("_", "").isalnum()]:
+                raise ValueError(f"{key}: '{wrong[0]}' is no name of letters, digits and '_'")
         for table in self.pseudo_labels.values():
-            if table.images != "train" and not self.table(Path(table.images)).exists():
+            if not self.table(table.images).exists():
                 raise ValueError(
                     f"pseudo_labels: there is no {table.images}, nor one under {self.data.root}"
                 )
@@ -181,8 +173,6 @@ class Recipe(Section):
         weights = self.backbone.weights
         if weights and weights.endswith(".safetensors") and not Path(weights).is_file():
             raise ValueError(f"backbone.weights: there is no file {weights}")
-        if not data.human_labels and not data.pseudo_labels:
-            raise ValueError("data.human_labels = false needs data.pseudo_labels to train on")
         side = self.network.shorter_side
         if side is not None and side < self.network.crop:
             raise ValueError(
@@ -214,9 +204,9 @@ class Recipe(Section):
             )
         if self.train.fixed_crops is None:
             raise ValueError("train.feature_cache needs train.fixed_crops: crops that never change")
-        if self.data.pseudo_labels or self.distillation.per_step:
+        if self.pseudo_labels or self.distillation.per_step:
             raise ValueError(
-                "train.feature_cache keeps no crops of data.pseudo_labels or distillation.per_step"
+                "train.feature_cache keeps no crops of [pseudo_labels] or distillation.per_step"
             )
         return self
 
@@ -227,7 +217,7 @@ class Recipe(Section):
         if self.augment.cells is not None and not self.data.label.higher_is_better:
             raise ValueError("augment.cells needs labels of which the higher are the better")
         for key, value in (
-            ("data.pseudo_labels", self.data.pseudo_labels),
+            ("[pseudo_labels]", self.pseudo_labels),
             ("train.fixed_crops", self.train.fixed_crops),
             ("network.squeeze", self.network.squeeze),
             ("network.extra_scales", self.network.extra_scales),
@@ -242,11 +232,6 @@ class Recipe(Section):
         yield "data.split_file", self.split_text
         if self.augment is not None:
             yield "augment.cells", self.augment.cells
-        nss = self.nss.pseudo_labels if self.nss else ()
-        for key, paths in (("data", self.data.pseudo_labels), ("nss", nss)):
-            for path in paths:
-                if str(path) not in self.pseudo_labels:
-                    yield f"{key}.pseudo_labels", path
 
     def table(self, path: Path) -> Path:
         """A table's or folder's place: under `data.root` if it is there, else as it stands."""

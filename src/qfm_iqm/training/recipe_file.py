@@ -80,20 +80,16 @@ def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
         else:
             place = path.parent / str(file)
             base = {k: v for k, v in _read(place).items() if k not in _FINISHING}
-        own = base.get("data", {}) if file is not None else {}
-        learned = {k: v for k, v in own.items() if k in _LEARNED}
-        shared = {k: v for k, v in content.get("data", {}).items() if k not in _LEARNED}
         for key in _WHERE & content.get("train", {}).keys():
             base["train"] = base.get("train", {}) | {key: content["train"][key]}
         model = {"name": f"{content['model'].get('name')}-{name}"}
-        base = _merged(base | {"data": shared | learned, "model": model}, changes)
+        base = _merged(base | {"data": content.get("data", {}), "model": model}, changes)
         filled[name] = {"recipe": _with_facts(_with_teachers(base, place))}
     return content | {"teachers": filled}
 
 
 _FINISHING = {"reference", "export", "card"}
-_STAGES = _FINISHING | {"teachers", "pseudo_labels", "nss", "distillation"}
-_LEARNED = {"pseudo_labels", "human_labels"}  # of [data]: what a teacher does not share
+_STAGES = _FINISHING | {"teachers", "pseudo_labels", "distillation"}
 _WHERE = {"device", "workers"}  # of [train]: how a machine reads and computes
 
 

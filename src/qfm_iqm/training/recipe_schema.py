@@ -43,10 +43,6 @@ class DataConfig(Section):
         train_share: share of the other training images that is used: what few labels do.
         split_seed: number of the fold: the seed of a split by content, the file in a folder.
         label: units and direction of the labels.
-        pseudo_labels: tables of crops scored by teachers, trained on beside the labels: names of
-            the sections `[pseudo_labels.NAME]`, or files that `qfm data pseudo-label` wrote. Rows
-            of a held-out content are left out.
-        human_labels: train on the rated images too; False trains on the pseudo-labels alone.
     """
 
     root: Path
@@ -63,8 +59,6 @@ class DataConfig(Section):
     train_share: float = Field(default=1.0, gt=0, le=1)
     split_seed: int = Field(default=0, ge=0)
     label: LabelUnits = LabelUnits()
-    pseudo_labels: tuple[Path, ...] = ()
-    human_labels: bool = True
 
     @field_validator("dataset")
     @classmethod
@@ -241,48 +235,21 @@ class DistillationConfig(Section):
 
 
 class PseudoLabelTable(Section):
-    """Crops that teachers score: `[pseudo_labels.NAME]`; written to `pseudo_labels/NAME.csv`.
+    """Crops of unrated images with a teacher's scores, learned from as labels.
+
+    `[pseudo_labels.NAME]`, written to `pseudo_labels/NAME.csv`.
 
     Attributes:
-        teachers: names of `[teachers.NAME]`; a crop's label is the mean of their scores.
-        images: "train" for the training images; or a folder, or a table `name[,content]`, of
-            unrated images (relative to `data.root` if it is there).
-        extra_crops: random crops of each image beside those that cover it.
-        degradation_sequences: so many crops of each image are also scored degraded, at five
-            strengths.
-        drop: by how much each step of strength lowers quality at least, in standard deviations of
-            the labels.
-        tokens: also keep the first teacher's tokens, averaged to a grid of this side
-            (`method.w_tokens`); None keeps none.
-        seed: of the random choices.
+        teacher: a name of `[teachers.NAME]`; it scores the crops that cover each image.
+        images: a folder, or a table `name[,content]`, of unrated images (relative to `data.root`
+            if it is there).
         leaks: what becomes of images that show what a held-out image shows: "refuse" the run, or
             "drop" them.
     """
 
-    teachers: tuple[str, ...] = Field(min_length=1)
-    images: str = "train"
-    extra_crops: int = Field(default=4, ge=0)
-    degradation_sequences: int = Field(default=0, ge=0)
-    drop: float = Field(default=0.1, ge=0)
-    tokens: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
+    teacher: str
+    images: Path
     leaks: Literal["refuse", "drop"] = "refuse"
-
-
-class NSSConfig(Section):
-    """The NSS branch, fitted beside the trained encoder and decoder (`distill.nss_fit`): `[nss]`.
-
-    Attributes:
-        pseudo_labels: further crops to fit it on, as in `data.pseudo_labels`.
-        centres: of the kernel regression.
-        weight: of the branch in a quality; the decoder has the rest of 1.
-        seed: of the centres.
-    """
-
-    pseudo_labels: tuple[Path, ...] = ()
-    centres: int = Field(default=2048, ge=1)
-    weight: float = Field(default=0.5, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0)
 
 
 class ReferenceConfig(Section):

@@ -23,7 +23,7 @@ from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.training.recipe import Recipe
 
 # Stages beside the training: each is done anew if its inputs have changed.
-_STAGES = ("teachers", "pseudo_labels", "nss", "reference", "export", "card")
+_STAGES = ("teachers", "pseudo_labels", "reference", "export", "card")
 # A run may go on elsewhere: these say where things lie and how they are read, not what is computed.
 _MAY_DIFFER = (
     ("data", "root"),

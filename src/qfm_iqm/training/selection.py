@@ -153,8 +153,7 @@ class Selection:
         source: Callable[[str], Crops] | None = None,
         metrics: Sequence[str] = tuple(METRICS),
     ) -> tuple[Evaluation, ScoredDataset]:
-        # The NSS branch takes pixels.
-        if source is None and self.features is not None and model.network.statistics is None:
+        if source is None and self.features is not None:
             source = self.features.covering
         return evaluate_model(
             model,

@@ -13,14 +13,13 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from qfm_iqm.distill.pseudo_labels import tokens_beside, write_pseudo_labels
-from qfm_iqm.distill.teacher import PseudoLabelConfig
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.training.building import build_model, check_memory, freeze, open_feature_cache
 from qfm_iqm.training.data import TrainingData, UnratedImage, load_data
 from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool, without_leaks
+from qfm_iqm.training.pseudo_labels import write_pseudo_labels
 from qfm_iqm.training.recipe import Recipe, Teacher
 from qfm_iqm.training.recipe_schema import DistillationConfig, PseudoLabelTable
 from qfm_iqm.training.reporting import Reporter
@@ -43,9 +42,6 @@ def teachers_of(recipe: Recipe) -> dict[str, Teacher]:
 
 def baseline_recipe(recipe: Recipe) -> Recipe:
     """The same network on the same images and labels, as a plain baseline."""
-    files = tuple(
-        name for name in recipe.data.pseudo_labels if str(name) not in recipe.pseudo_labels
-    )
     return recipe.without_finishing().model_copy(
         update={
             "distillation": DistillationConfig(),
@@ -53,10 +49,8 @@ def baseline_recipe(recipe: Recipe) -> Recipe:
             "model": recipe.model.model_copy(
                 update={"name": f"{recipe.model.name}-teacher", "packed": False, "folder": None}
             ),
-            "data": recipe.data.model_copy(update={"pseudo_labels": files}),
             "teachers": {},
             "pseudo_labels": {},
-            "nss": None,
         }
     )
 
@@ -102,16 +96,11 @@ def checked_data(recipe: Recipe) -> TrainingData:
     Raises:
         QFMError: images, labels, network or teachers that do not fit.
     """
-    without = {
-        "data": recipe.data.model_copy(update={"pseudo_labels": (), "human_labels": True}),
-        "method": recipe.method.model_copy(update={"w_tokens": 0.0}),
-    }
-    plain = recipe.model_copy(update=without)
-    data = load_data(plain)
+    data = load_data(recipe)
     if teachers := teachers_of(recipe):
         torch.manual_seed(recipe.train.seed)
-        model = build_model(plain, data)
-        check_memory(plain, model.network, device_of(recipe))
+        model = build_model(recipe, data)
+        check_memory(recipe, model.network, device_of(recipe))
         for name, teacher in teachers.items():
             if teacher.model is not None:
                 check_teacher(name, teacher.model, recipe, data)
@@ -160,42 +149,31 @@ class TeacherScores:
         return pool
 
     def score_crops(self, name: str, teachers: Mapping[str, str]) -> Path:
-        """A table of crops that teachers score; made if it is not there.
+        """A table of crops that a teacher scores; made if it is not there.
 
         Args:
             name: of the recipe's section.
-            teachers: their models by name.
+            teachers: models by the teachers' names.
         """
         table, file = self.recipe.pseudo_labels[name], self._file(name)
-        models, pool = [teachers[teacher] for teacher in table.teachers], self._pool(table)
+        model, pool = teachers[table.teacher], self._pool(table)
         held_out = [(held.names, held.contents) for held in self.data.held_out.values()]
 
         def make() -> list[Path]:
             leak_free = self._without_leaks(name, table, pool)
-            device = device_of(self.recipe)
             write_pseudo_labels(
-                [load_model(model).to(device) for model in models],
+                load_model(model).to(device_of(self.recipe)),
                 list(zip(leak_free.names, leak_free.contents, leak_free.paths, strict=True)),
-                PseudoLabelConfig(
-                    extra_crops=table.extra_crops,
-                    degradation_sequences=table.degradation_sequences,
-                    drop=table.drop,
-                    seed=table.seed,
-                    grid=table.tokens,
-                ),
                 file,
                 self.reporter.scoring,
                 workers=self.recipe.train.workers,
             )
-            return [file, *([tokens_beside(file)] if table.tokens else [])]
+            return [file]
 
         self.stages.once(
             f"pseudo_labels/{name}",
             lambda: {
-                **{
-                    f"teacher {teacher}": load_card(model).weights_sha256
-                    for teacher, model in zip(table.teachers, models, strict=True)
-                },
+                "teacher": load_card(model).weights_sha256,
                 "request": text_hash(table.model_dump_json()),
                 "images": pool.hash(),
                 "held-out images": text_hash(repr(held_out)),
@@ -234,10 +212,7 @@ class TeacherScores:
 
     def _pool(self, table: PseudoLabelTable) -> UnlabelledPool:
         """The images of a table."""
-        train, root = self.data.train, self.data.root
-        if table.images == "train":
-            return UnlabelledPool(train.names, train.contents, tuple(train.paths(root)))
-        place = self.recipe.table(Path(table.images))
+        place, root = self.recipe.table(table.images), self.data.root
         pool = find_pool(place, root)
         if not place.is_dir():
             return pool
@@ -252,8 +227,6 @@ class TeacherScores:
     ) -> UnlabelledPool:
         """A table's images without those that leak; looked for once."""
         self._file(name).parent.mkdir(parents=True, exist_ok=True)
-        if table.images == "train":
-            return pool
         if name not in self._leak_free:
             listed = self._file(name).with_suffix(".leaks.csv")
             self._leak_free[name] = without_leaks(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,6 @@ from qfm_iqm.training.building import (
     build_model,
     check_memory,
     open_feature_cache,
-    teacher_width_of,
 )
 from qfm_iqm.training.data import UnratedImage, load_data
 from qfm_iqm.training.objective import Objective
@@ -65,7 +64,7 @@ class Trainer:
         reporter: shows progress; None is silent.
         unrated: images of Distilled Label Expansion with their pseudo-labels.
         teacher: scores unrated crops as they come, in place of these.
-        pseudo_labels: where the tables lie that the recipe's sections of that name give.
+        pseudo_labels: tables of crops that a teacher scored.
         replace: whether a run of another recipe in `out` shall be replaced.
 
     Raises:
@@ -83,7 +82,7 @@ class Trainer:
         reporter: Reporter | None = None,
         unrated: Sequence[UnratedImage] = (),
         teacher: QualityNetwork | None = None,
-        pseudo_labels: Mapping[str, Path] | None = None,
+        pseudo_labels: Iterable[Path] = (),
         replace: bool = False,
     ) -> None:
         self.recipe = recipe
@@ -101,14 +100,12 @@ class Trainer:
         self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network, self.accelerator.device)
-        teacher_width = teacher_width_of(recipe, self.data, self.model.network)
         if teacher is not None:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(
             self.model.network,
             recipe.method,
             teacher=teacher,
-            teacher_width=teacher_width,
             fidelity=config.fidelity,
         )
         self.average = None if config.ema is None else MovingAverage(self.model, config.ema)
@@ -262,7 +259,6 @@ class Trainer:
                     batch.content,
                     progress,
                     supervised_B=batch.supervised,
-                    teacher_tokens_BND=batch.teacher_tokens,
                     groups_B=batch.group,
                     draw=_seed(config.seed, epoch, self.step),
                 )
@@ -308,7 +304,7 @@ class Trainer:
 
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
-            memory, taught = self.objective.memory, self.objective.distillation
+            memory = self.objective.memory
             state = {
                 "epoch": self.epoch,
                 "step": self.step,
@@ -317,7 +313,6 @@ class Trainer:
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "counts": self.objective.counts,
-                "distillation": None if taught is None else taught.state_dict(),
                 "memory": None if memory is None else memory.state_dict(),
                 "random": random_state(),
             }
@@ -333,8 +328,6 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
-        if self.objective.distillation is not None:
-            self.objective.distillation.load_state_dict(state["distillation"])
         if self.objective.memory is not None:
             self.objective.memory.load_state_dict(state["memory"])
         restore_random_state(state["random"])

@@ -15,7 +15,6 @@ from scipy import stats
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError
 from qfm_iqm.evaluation.evaluate import evaluate_model
-from qfm_iqm.model import nss as statistics
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.folder import load_model, save_model, save_with_card
 from qfm_iqm.scoring.runtimes import export as exporting
@@ -106,35 +105,6 @@ def test_batches_and_neighbours_do_not_matter_in_fp32(exported, photos, target):
     alone = {row.path: row for row in Scorer(runtime, batch_size=1).score_paths(photos)}
     for row in Scorer(runtime, batch_size=7).score_paths(photos[::-1]):
         assert abs(row.score - alone[row.path].score) < 1e-5 * 10 + 1e-6
-
-
-@pytest.mark.parametrize("target", ["onnx", "openvino"])
-def test_scene_statistics_are_exact_even_in_int8(
-    build_model, photos, tmp_path, target, monkeypatch
-):
-    """A model that has no other opinion than theirs; convolutional, of which most is quantised."""
-    pytest.importorskip({"onnx": "onnxruntime"}.get(target, target))
-    pytest.importorskip("nncf")
-    # One scale says the same here, and what quantises takes long for so many nodes.
-    monkeypatch.setattr(statistics, "_SCALES", 1)
-    monkeypatch.setattr(statistics.SceneStatistics, "count", statistics._MOMENTS)
-    model = build_model("test_efficientnet", crop=48, statistics=16)
-    with torch.no_grad():
-        model.network.decoder.head.weight.zero_()
-        opinion = model.network.statistics
-        found = opinion.measure(torch.rand(16, 3, 48, 48) ** torch.rand(16, 1, 1, 1).mul(4))
-        opinion.mean, opinion.deviation = found.mean(0), found.std(0)
-        opinion.centres = (found - opinion.mean) / opinion.deviation
-        opinion.weights = torch.linspace(-20, 20, 16)
-    info = export(model.eval(), tmp_path / "out", target, precision="int8", photos=photos)
-    crops = torch.rand(5, 3, 48, 48) ** torch.arange(1, 6)[:, None, None, None]
-    with torch.inference_mode():
-        expected = model.network(crops).numpy()
-    assert expected.std() > 0.1 * model.network.scale.std.item()
-    np.testing.assert_allclose(
-        load_exported(tmp_path / "out").run(list(crops)), expected, atol=1e-2, rtol=0
-    )
-    assert info.max_difference < 1e-2
 
 
 def test_onnx_runtime_computes_every_convolution_of_int8_in_int8(build_model, photos, tmp_path):

@@ -1,8 +1,8 @@
 """A network in torch -> a file of ONNX or of OpenVINO, in fp32 or int8.
 
 An int8 network's ranges are set by crops of real photos (static quantisation). Only the encoder
-is in int8: the panel decoder is a small part of the work and the last, and scene statistics are of
-differences that 8 bits do not hold. Weights in fp32 are kept in half the bits where that is exact.
+is in int8: the panel decoder is a small part of the work and the last. Weights in fp32 are kept in
+half the bits where that is exact.
 
 nncf quantises, but for convolutions that ONNX Runtime is to compute: of nncf's it computes half in
 floats (ranges for each channel before depthwise ones, signed ranges beside unsigned ones), of its

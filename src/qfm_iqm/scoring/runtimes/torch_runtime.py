@@ -98,5 +98,5 @@ class TorchRuntime(Runtime):
             scores: Tensor = network(crops_BCSS)
             return scores
         with torch.autocast(self.device.type, torch.bfloat16):
-            opinions = network.opinions(crops_BCSS)
-        return network.weigh(opinions.float())
+            standard_B = network.decoder(network.encode(crops_BCSS))
+        return network.scale.to_units(standard_B.float())

@@ -1,1 +1,0 @@
-"""What a teacher says of images and crops, and its features as targets."""
