@@ -26,6 +26,7 @@ ROOMS = (
     "scoring",
     "evaluation",
     "training",
+    "confounding",
     "report",
     "serve",
     "cli",
