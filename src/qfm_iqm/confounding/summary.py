@@ -25,8 +25,8 @@ def summarize(recipe: ConfoundingRecipe, out: Path) -> list[Comparison]:
         if row.get("selectivity"):
             row["log_selectivity"] = repr(math.log(float(row["selectivity"])))
         for measure in MEASURES:
-            if row.get(measure):
-                value = float(row[measure])
+            value = float(row.get(measure) or "nan")
+            if not math.isnan(value):
                 runs.append(
                     Run(row["setting"], row["variant"], int(row["seed"]), measure, "test", value)
                 )

@@ -35,7 +35,7 @@ def score_gap(
     """How much higher the upper cluster scores than the other at equal cells.
 
     The mean error of each cluster is taken in every cell that both have; their differences are
-    averaged over these cells.
+    averaged over these cells. NaN if there are none.
 
     Args:
         scores: predictions.
@@ -50,7 +50,7 @@ def score_gap(
         own, other = ((cells == cell) & (clusters == c) for c in (upper, 1 - upper))
         if own.any() and other.any():
             gaps.append(errors[own].mean() - errors[other].mean())
-    return float(np.mean(gaps))
+    return float(np.mean(gaps)) if gaps else float("nan")
 
 
 def verdict(
