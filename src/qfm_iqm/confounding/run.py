@@ -170,14 +170,20 @@ def order(task: Task, variant: Variant, seed: int, epoch: int) -> Integers:
 
 
 @torch.inference_mode()
-def measure(network: Network, task: Task, rows: Integers) -> Tensor:
-    """Predictions (M,) of rows, in standard deviations of the training labels."""
-    return torch.cat([network.decoder(network.encoder(r)) for r in _batches(rows, 256)])
+def encode(network: Network, rows: Integers) -> Tensor:
+    """Tokens (M, 1 + N, D) of rows, in float16 as they are stored."""
+    return torch.cat([network.encoder(batch).half() for batch in _batches(rows, 256)])
+
+
+@torch.inference_mode()
+def decode(network: Network, tokens_MND: Tensor) -> Tensor:
+    """Predictions (M,) of tokens, in standard deviations of the training labels."""
+    return torch.cat([network.decoder(part.float()) for part in tokens_MND.split(256)])
 
 
 def validation_srcc(network: Network, task: Task) -> float:
     """SRCC on the confounded validation crops, as a practitioner would measure it."""
-    scores = measure(network, task, task.validation).double().numpy()
+    scores = decode(network, encode(network, task.validation)).double().numpy()
     return srcc(scores, task.crops.labels[task.validation])
 
 
@@ -191,7 +197,8 @@ def test_figures(network: Network, task: Task, alpha: float) -> dict[str, float]
         alpha: at which noise sensitivity is measured.
     """
     crops, rows = task.crops, task.test
-    scores = measure(network, task, rows)
+    tokens_MND = encode(network, rows)
+    scores = decode(network, tokens_MND)
     labels = network.standard(task, rows).double().numpy()
     values, clusters = scores.double().numpy(), crops.clusters[rows]
     first, second = srcc_within(values, labels, clusters)
@@ -201,21 +208,22 @@ def test_figures(network: Network, task: Task, alpha: float) -> dict[str, float]
         "srcc": (first + second) / 2,
         "gap": score_gap(values, labels, clusters, crops.cells[rows], task.upper),
     }
-    some = rows[::_EVERY]
-    memory = MemoryBank(len(some))
-    photos_M = torch.from_numpy(crops.photos)
-    for batch in _batches(some, 256):
-        memory.push(network.encoder(batch), network.standard(task, batch), photos_M[batch])
-    changes = []
-    for batch in _batches(some, 256):
-        tokens_BND, labels_B = network.encoder(batch), network.standard(task, batch)
-        found = match_quality(tokens_BND[:, 0], labels_B, photos_M[batch], memory, tau=_TAU)
+    some_MND, labels_M = tokens_MND[::_EVERY], network.standard(task, rows[::_EVERY])
+    photos_M = torch.from_numpy(crops.photos[rows[::_EVERY]])
+    memory = MemoryBank(len(some_MND))
+    memory.push(some_MND, labels_M, photos_M)
+    own_M, changes = decode(network, some_MND), []
+    for part in torch.arange(len(some_MND)).split(256):
+        tokens_BND = some_MND[part].float()
+        found = match_quality(tokens_BND[:, 0], labels_M[part], photos_M[part], memory, tau=_TAU)
         noisy_BND = add(tokens_BND, found.tokens_BND, found.found_B, alpha=alpha)
-        changes.append((network.decoder(noisy_BND) - network.decoder(tokens_BND)).abs())
+        changes.append((network.decoder(noisy_BND) - own_M[part]).abs())
     figures["noise_sensitivity"] = float(torch.cat(changes).mean())
     if (crops.clean[rows] != rows).any():
         clean = np.unique(crops.clean[rows])
-        of_clean = measure(network, task, clean)[np.searchsorted(clean, crops.clean[rows])]
+        of_clean = decode(network, encode(network, clean))[
+            np.searchsorted(clean, crops.clean[rows])
+        ]
         figures["quality_sensitivity"] = float((of_clean - scores).abs().mean())
         figures["selectivity"] = figures["quality_sensitivity"] / figures["noise_sensitivity"]
     return figures
