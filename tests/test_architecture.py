@@ -25,6 +25,7 @@ ROOMS = (
     "scoring",
     "evaluation",
     "training",
+    "confounding",
     "report",
     "serve",
     "cli",

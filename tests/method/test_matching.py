@@ -11,9 +11,11 @@ from scipy.stats import chisquare
 
 from qfm_iqm.method.matching import (
     gaussian_like,
+    match_like_quality,
     match_quality,
     match_random,
     match_semantics,
+    match_unlike_semantics,
 )
 from qfm_iqm.method.memory_bank import MemoryBank
 
@@ -98,6 +100,40 @@ def test_matches_are_those_of_a_triple_loop(
             assert matches.entries_B[i].item() in allowed
         # An index even if nothing is found.
         assert 0 <= matches.entries_B[i].item() < len(case[-1])
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    crops=st.integers(1, 6),
+    entries=st.integers(1, 20),
+    contents=st.integers(1, 6),
+    top_k=st.sampled_from([1, 3]),
+)
+@settings(deadline=None, max_examples=60)
+def test_each_half_of_quality_is_the_whole_without_the_other(seed, crops, entries, contents, top_k):
+    case = draw_case(seed, crops, entries, contents, 12)
+    # As many best as there are entries: semantics then decides nothing. A tau that all labels
+    # meet: quality then decides nothing.
+    for matches, threshold, k in (
+        (match_like_quality(*case, tau=0.25, generator=seeded(seed)), 0.25, 10**6),
+        (match_unlike_semantics(*case, top_k=top_k, generator=seeded(seed)), 10**6, top_k),
+    ):
+        for i, (allowed, found, fallback) in enumerate(reference("quality", *case, threshold, k)):
+            assert matches.found_B[i].item() is found
+            assert matches.fallback_B[i].item() is fallback
+            assert not found or matches.entries_B[i].item() in allowed
+
+
+def test_like_quality_is_drawn_evenly():
+    memory = MemoryBank(8)
+    memory.push(torch.randn(8, 2, WIDTH), torch.tensor([0.0] * 6 + [3.0] * 2), torch.arange(8))
+    asked, generator = (torch.randn(3000, WIDTH), torch.zeros(3000)), seeded(1)
+    entries = match_like_quality(
+        *asked, torch.full((3000,), 9), memory, generator=generator
+    ).entries_B
+    counts = torch.bincount(entries, minlength=8)
+    assert counts[6:].tolist() == [0, 0]
+    assert chisquare(counts[:6].numpy()).pvalue > 1e-4
 
 
 def one_hot_memory():

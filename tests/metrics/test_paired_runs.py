@@ -39,6 +39,12 @@ def test_differences_are_taken_within_pairs():
     assert found.p == pytest.approx(stats.wilcoxon(list(GAIN.values())).pvalue)
 
 
+def test_the_t_interval_is_scipys():
+    found = only(compare(two_variants(), ["baseline"], interval="t"), variant="qfm")
+    expected = stats.ttest_1samp(list(GAIN.values()), 0).confidence_interval(0.95)
+    assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
+
+
 def test_the_interval_is_that_of_all_resamples():
     """With five pairs all 5^5 resamples can be listed."""
     found = only(compare(two_variants(), ["baseline"]), variant="qfm")

@@ -211,10 +211,15 @@ def test_what_the_call_changes_comes_before_the_grid_and_may_name_a_setting(grid
         plan(grid_file, tmp_path / "runs", ["hlaf:train.epochs=5"])
 
 
-@pytest.mark.parametrize("name", ["ablation", "ablation_unrated", "protocol", "tuning"])
+@pytest.mark.parametrize(
+    "name", ["ablation", "ablation_20", "ablation_unrated", "protocol", "tuning"]
+)
 def test_the_grids_that_ship_are_accepted(name, tmp_path):
     for table in ("labelled.csv", "labels.csv", "unlabelled.csv"):
         (tmp_path / table).touch()
+    (tmp_path / "cache/tuning_splits").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / f"cache/tuning_splits/fold{number}.txt").touch()
     changes = [f"data.root={tmp_path}", f"kodak_synthetic:distillation.root={tmp_path}"]
     _, runs = plan(SHIPPED / f"{name}.toml", tmp_path / "runs", changes[: 1 + (name == "ablation")])
     # Variants and settings differ in something: no run is made twice.

@@ -1,4 +1,4 @@
-"""`qfm bench`: folds, shares of the labels, grids of variants, other datasets, a diagnosis."""
+"""`qfm bench`: folds, shares of labels, grids of variants, confounding, datasets, a diagnosis."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from qfm_iqm.cli.confound import confound
 from qfm_iqm.cli.options import (
     AllowLeaks,
     Bootstrap,
@@ -19,6 +20,7 @@ from qfm_iqm.cli.options import (
     LowerIsBetter,
     Model,
     Recipe,
+    Results,
     Root,
     RunOut,
     Split,
@@ -55,7 +57,6 @@ Splits = Annotated[
     Path | None,
     typer.Option(help="Somebody's folds: a folder with fold0.txt ..., or one such file."),
 ]
-Results = Annotated[Path | None, typer.Option(help="Folder that also gets the figures.")]
 
 
 @app.command("folds")
@@ -138,6 +139,9 @@ def ablate(
             copy_whole(folder / name, results / f"{grid.stem}_{name}")
     print(table)
     say(console, f"All figures: {folder / 'summary.csv'}")
+
+
+app.command("confound")(confound)
 
 
 @app.command("cross")

@@ -44,6 +44,7 @@ Changes = Annotated[
 RunOut = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/NAME.")
 ]
+Results = Annotated[Path | None, typer.Option(help="Folder that also gets the figures.")]
 ModelOut = Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")]
 Labels = Annotated[Path, typer.Argument(help="Table name,mos[,content,...]: CSV or Parquet.")]
 Root = Annotated[

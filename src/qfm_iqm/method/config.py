@@ -15,8 +15,9 @@ class MethodConfig(BaseModel):
         memory: entries in the memory bank.
         matching: rule by which a crop's semantic noise is chosen, a name in `matching.MATCHING`.
             "quality" (the ICML text): like quality, unlike content; "semantics" (arXiv v1): like
-            semantics, unlike quality. As controls, "random": any other content; "gaussian": noise
-            of the norm that "quality" would add.
+            semantics, unlike quality. As controls, "like_quality" and "unlike_semantics": half of
+            "quality" each; "random": any other content; "gaussian": noise of the norm that
+            "quality" would add.
         tau: largest label difference of a "quality" match, in standard deviations of the labels.
         delta: smallest label difference of a "semantics" match, in the same units.
         top_k: a match is drawn uniformly among the k best.

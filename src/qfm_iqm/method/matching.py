@@ -8,8 +8,9 @@ s is the class token, y the label, j runs over the entries of other content:
 
 If no entry qualifies, the one of nearest (`quality`) or farthest (`semantics`) label stands in.
 With top-k above 1 the match is drawn uniformly among the k best. Each rule is one matrix product.
-Two controls show what matching is worth: `random` takes any entry of other content, `gaussian` adds
-noise as strong as what `quality` would add. `MATCHING` names all rules.
+Controls show what matching is worth: `like_quality` and `unlike_semantics` keep one half of
+`quality`, `random` takes any entry of other content, `gaussian` adds noise as strong as what
+`quality` would add. `MATCHING` names all rules.
 
 Shapes: M entries in memory, B crops in a batch, D token width.
 """
@@ -104,6 +105,27 @@ def match_random(
 
 
 @torch.no_grad()
+def match_like_quality(
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
+    tau: float = 0.25, generator: torch.Generator | None = None, **_: object,
+) -> Matches:  # fmt: skip
+    """Matches each crop with an entry of like quality drawn uniformly, whatever its semantics."""
+    gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)[1:]
+    lots_BM = torch.rand(other_BM.shape, generator=generator).to(other_BM.device)
+    return _choose(memory, lots_BM, other_BM & (gap_BM <= tau), -gap_BM, other_BM, 1, generator)
+
+
+@torch.no_grad()
+def match_unlike_semantics(
+    semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
+    top_k: int = 1, generator: torch.Generator | None = None, **_: object,
+) -> Matches:  # fmt: skip
+    """Matches each crop with the semantically farthest entry, whatever its quality."""
+    cosine_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)[::2]
+    return _choose(memory, -cosine_BM, other_BM, -cosine_BM, other_BM, top_k, generator)
+
+
+@torch.no_grad()
 def match_gaussian(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
     generator: torch.Generator | None = None, **options: Any,
@@ -119,6 +141,8 @@ MATCHING: dict[str, MatchingRule] = {
     "quality": match_quality,
     "semantics": match_semantics,
     "random": match_random,
+    "like_quality": match_like_quality,
+    "unlike_semantics": match_unlike_semantics,
     "gaussian": match_gaussian,
 }
 """The rules by the names that recipes call them."""

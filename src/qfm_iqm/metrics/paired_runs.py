@@ -9,10 +9,10 @@ stands beside every figure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import t, wilcoxon
 
 from qfm_iqm.errors import TableError
 
@@ -51,7 +51,8 @@ class Comparison(NamedTuple):
         pairs: number of partners.
         median: of the variant's values over these pairs.
         mean_difference: mean of variant minus reference within pairs.
-        ci_low: lower end of its 95 % bootstrap interval over pairs; NaN for a single one.
+        ci_low: lower end of its 95 % interval over pairs, by bootstrap or Student's t; NaN for a
+            single pair.
         ci_high: upper end.
         p: two-sided Wilcoxon signed-rank test; 1 if all differences are zero.
     """
@@ -69,12 +70,19 @@ class Comparison(NamedTuple):
     p: float
 
 
-def compare(runs: Iterable[Run], references: Sequence[str], *, seed: int = 0) -> list[Comparison]:
+def compare(
+    runs: Iterable[Run],
+    references: Sequence[str],
+    *,
+    interval: Literal["bootstrap", "t"] = "bootstrap",
+    seed: int = 0,
+) -> list[Comparison]:
     """Compares every variant with every reference, wherever they have runs of the same seed.
 
     Args:
         runs: figures of runs, in any order.
         references: variants to compare with.
+        interval: of the mean difference.
         seed: of the bootstrap.
 
     Raises:
@@ -98,7 +106,9 @@ def compare(runs: Iterable[Run], references: Sequence[str], *, seed: int = 0) ->
                 f"{', '.join(sorted(known)) or 'none'}."
             )
     return [
-        _compare(key, variant, reference, of_variant[variant], of_variant[reference], seed)
+        _compare(
+            key, variant, reference, of_variant[variant], of_variant[reference], interval, seed
+        )
         for key, of_variant in values.items()
         for reference in references
         if reference in of_variant
@@ -113,15 +123,22 @@ def _compare(
     reference: str,
     own: Mapping[int, float],
     other: Mapping[int, float],
+    interval: Literal["bootstrap", "t"],
     seed: int,
 ) -> Comparison:
     setting, metric, part = key
     seeds = sorted(own.keys() & other.keys())
     mine = np.array([own[s] for s in seeds])
     differences = mine - np.array([other[s] for s in seeds])
-    draw = np.random.default_rng(seed)
-    means = differences[draw.integers(len(seeds), size=(RESAMPLES, len(seeds)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5]) if len(seeds) > 1 else (np.nan, np.nan)
+    if len(seeds) < 2:
+        low = high = np.nan
+    elif interval == "t":
+        half = t.ppf(0.975, len(seeds) - 1) * differences.std(ddof=1) / len(seeds) ** 0.5
+        low, high = differences.mean() - half, differences.mean() + half
+    else:
+        draw = np.random.default_rng(seed)
+        means = differences[draw.integers(len(seeds), size=(RESAMPLES, len(seeds)))].mean(1)
+        low, high = np.percentile(means, [2.5, 97.5])
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return Comparison(
         setting=setting,

@@ -170,7 +170,7 @@ def _draw_pairs(
         for side, row in enumerate((pair.first, pair.second)):
             x, y = left + side * (_PHOTO + _GAP), down + 0.54
             axes = _axes(figure, x, y, _PHOTO, _PHOTO)
-            axes.imshow(_thumbnail(paths[row]))
+            axes.imshow(thumbnail(paths[row]))
             axes.set_axis_off()
             _write(figure, x, y + _PHOTO + 0.06, f"MOS {diagnosis.mos[row]:#.3g}", weight="bold")
 
@@ -186,7 +186,7 @@ def _without_repeats(pairs: Iterable[AliasedPair]) -> list[AliasedPair]:
     return kept
 
 
-def _thumbnail(path: Path) -> npt.NDArray[np.uint8]:
+def thumbnail(path: Path) -> npt.NDArray[np.uint8]:
     """The middle square of a photo as (side, side, 3) pixels."""
     image_CHW = read_image(path)
     size = min(image_CHW.shape[-2:])

@@ -163,7 +163,7 @@ def run_grid(
         for figure in evaluation.rows:
             if figure.metric in ("srcc", "plcc") and figure.value is not None:
                 row[f"{figure.metric}:{figure.part}"] = repr(figure.value)
-        _add_row(table, row)
+        add_row(table, row)
         # The model stays, as a teacher of later runs; what only a resume needs goes.
         (run.folder / "state.safetensors").unlink(missing_ok=True)
         shutil.rmtree(run.folder / "best", ignore_errors=True)
@@ -251,7 +251,7 @@ def _filled(value: Any, folder: Path, before: list[str]) -> Any:
     return re.sub(r"\{variant:([^}]+)\}", model, value)
 
 
-def _add_row(table: Path, row: dict[str, str]) -> None:
+def add_row(table: Path, row: dict[str, str]) -> None:
     """Adds a run, in one step; groups that only some settings have get columns of their own."""
     rows = [*read_runs(table), row]
     columns = list(dict.fromkeys(key for one in rows for key in one))

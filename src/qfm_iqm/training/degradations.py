@@ -30,7 +30,7 @@ _WHOLE = ("jpeg", "webp", "avif", "color quantization", "quantization")
 _AT_LEVEL = 0.35  # share drawn at a published level; the others lie between two of them
 
 # Qualities of WebP and AVIF at which photos lose as much as at KADID-10k's of JPEG.
-_LIKE_JPEG = {"webp": (25, 19, 11, 1, 0), "avif": (38, 34, 27, 12, 8)}
+LIKE_JPEG = {"webp": (25, 19, 11, 1, 0), "avif": (38, 34, 27, 12, 8)}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def read_cells(path: Path) -> Cells:
     if not levels:
         raise TableError(f"{path} has no opinion of any of {', '.join(DISTORTIONS)}.")
     if len(levels.get("jpeg", ())) == 5:
-        for kind, qualities in _LIKE_JPEG.items():
+        for kind, qualities in LIKE_JPEG.items():
             opinions = (opinion for _, opinion in levels["jpeg"])
             levels[kind] = tuple(zip(map(float, qualities), opinions, strict=True))
     return Cells(levels)

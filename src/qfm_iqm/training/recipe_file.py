@@ -12,13 +12,15 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.training.recipe import Recipe
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def read_recipe(
@@ -41,16 +43,27 @@ def read_recipe(
         TableError: there is no such dataset.
     """
     own = {} if dataset is None else dataset_keys(dataset)
-    content = _read(path)
-    for key, value in [*own.items(), *(values or {}).items(), *map(parse_change, changes)]:
-        _put(content, key, value)
+    content = read_content(path, changes, own | dict(values or {}))
     if isinstance(model := content.setdefault("model", {}), dict):
         model.setdefault("name", path.stem if dataset is None else f"{path.stem}-{dataset}")
     return check_recipe(_with_teachers(content, path), str(path))
 
 
+def read_content(
+    path: Path, changes: Iterable[str] = (), values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The plain values of a recipe's file, with `values` and then `changes` put in.
+
+    Raises:
+        RecipeError: the file cannot be read, or a change has no place.
+    """
+    content = _read(path)
+    for key, value in [*(values or {}).items(), *map(parse_change, changes)]:
+        _put(content, key, value)
+    return content
+
+
 def _read(path: Path) -> dict[str, Any]:
-    """The plain values of a recipe's file."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -120,16 +133,20 @@ def dataset_keys(name: str) -> dict[str, Any]:
 
 def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
     """Turns plain values into a recipe; RecipeError names the first key that is wrong."""
-    content = _with_facts(content)
+    return validated(Recipe, _with_facts(content), source)
+
+
+def validated(schema: type[Checked], content: dict[str, Any], source: str) -> Checked:
+    """Checks plain values by a schema; RecipeError names the first key that is wrong."""
     # Through JSON, where strict models accept paths and tuples.
     try:
-        return Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
+        return schema.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = f"unknown key '{key}'{_nearest(key)}"
+            message = f"unknown key '{key}'{_nearest(key, schema)}"
         elif first["type"] == "missing":
             message = f"'{key}' is missing: give it in the file or with --set {key}=..."
         elif key:
@@ -180,9 +197,9 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
     content[last] = value
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, schema: type[BaseModel]) -> str:
     """A hint at the key that was probably meant."""
-    known = [other for other in recipe_keys() if other.count(".") == key.count(".")]
+    known = [other for other in recipe_keys(schema) if other.count(".") == key.count(".")]
     close = difflib.get_close_matches(key, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 

@@ -1,0 +1,63 @@
+"""`qfm bench confound`: does the method help where content predicts quality?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qfm_iqm.cli.options import Changes, Recipe, Results, RunOut, extra, messages, say, stoppable
+from qfm_iqm.errors import RecipeError
+
+
+def confound(
+    recipe: Recipe,
+    changes: Changes = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--setting", help="Make only this setting. May be repeated."),
+    ] = None,
+    out: RunOut = None,
+    results: Results = None,
+) -> None:
+    """Test the method where content predicts quality in training; start it twice for two cores."""
+    from qfm_iqm.files import check_output, copy_whole, write_whole
+
+    console = messages()
+    with extra("train", "Training"):
+        import torch
+
+        from qfm_iqm.confounding import grid, summary
+        from qfm_iqm.confounding.config import read_confounding
+        from qfm_iqm.training.reporting import Reporter
+    with extra("figures", "A figure"):
+        from qfm_iqm.report.confounding import confounding_table, draw_clusters, draw_gains
+    checked = read_confounding(recipe, list(changes or ()))
+    for name in only or ():
+        if name not in checked.settings:
+            raise RecipeError(f"--setting {name}: choose {', '.join(checked.settings)}.")
+    if results is not None:
+        check_output(results / f"{recipe.stem}_runs.csv", ".csv")
+    folder = out if out is not None else Path("runs") / recipe.stem
+    torch.set_num_threads(1)  # sums then do not depend on the machine; processes use the cores
+    with stoppable(console, f"The same command goes on ({folder})."):
+        reporter = Reporter(console)
+        experiment = grid.prepare(checked, folder, reporter)
+        draw_clusters(experiment.ends, folder / "clusters.png")
+        grid.run_all(experiment, reporter, only)
+    comparisons = summary.summarize(checked, folder)
+    table = confounding_table(comparisons, summary.told(checked, comparisons))
+    write_whole(table, folder / "summary.md")
+    gains = {
+        variant: summary.gains_by_rho(checked, comparisons, variant)
+        for variant in dict.fromkeys(c.variant for c in comparisons)
+        if variant != "random"
+    }
+    draw_gains(gains, folder / "summary.svg")
+    if results is not None:
+        for name in ("runs.csv", "options.csv", "clusters.csv",
+                     "summary.csv", "summary.md", "summary.svg"):  # fmt: skip
+            copy_whole(folder / name, results / f"{recipe.stem}_{name}")
+    print(table)
+    say(console, f"All figures: {folder / 'summary.csv'}")

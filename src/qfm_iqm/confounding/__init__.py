@@ -1,0 +1,1 @@
+"""An experiment: does semantic-noise matching help where content predicts quality?"""

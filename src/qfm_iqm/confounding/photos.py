@@ -1,0 +1,147 @@
+"""Which photos the experiment uses: the best-rated ones, in two semantically far clusters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster.vq import kmeans2
+
+from qfm_iqm.confounding.config import ConfoundingRecipe
+from qfm_iqm.datasets.leakage import near_duplicates, perceptual_hashes
+from qfm_iqm.datasets.reading import read_table
+from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.datasets.table import Indices, RatedTable
+from qfm_iqm.errors import TableError
+from qfm_iqm.training.degradations import LIKE_JPEG, Cells, read_cells
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of the experiment.
+
+    Attributes:
+        name: in the table.
+        path: its file.
+        cluster: 0 for A, 1 for B.
+        place: between the clusters: above zero at A's end, below at B's.
+        kinds: the types of degradation that it gets.
+        validation: whether it is a validation photo, of all seeds.
+    """
+
+    name: str
+    path: Path
+    cluster: int
+    place: float
+    kinds: tuple[str, ...]
+    validation: bool
+
+
+def rated_photos(recipe: ConfoundingRecipe) -> tuple[RatedTable, dict[str, Indices]]:
+    """The table of rated photos, and the rows of the project's own split.
+
+    Raises:
+        TableError: the table cannot be read or split.
+    """
+    table = read_table(recipe.root / recipe.labels)
+    return table, split_by_content(table, seed=recipe.split_seed).indices(table)
+
+
+def usable_cells(recipe: ConfoundingRecipe) -> Cells:
+    """The types that raters saw, and that have both mild and severe cells.
+
+    Raises:
+        TableError: the table of opinions cannot be read, or too few types can be used.
+    """
+    found = {
+        kind: levels
+        for kind, levels in read_cells(recipe.cells).levels.items()
+        if kind not in LIKE_JPEG  # raters did not see these
+        and any(label > recipe.mild for _, label in levels)
+        and any(label < recipe.severe for _, label in levels)
+    }
+    if len(found) < recipe.kinds:
+        raise TableError(
+            f"{recipe.kinds} types of degradation were asked for, but only {len(found)} of "
+            f"{recipe.cells} have opinions above {recipe.mild} and below {recipe.severe}."
+        )
+    return Cells(found)
+
+
+def best_rated(recipe: ConfoundingRecipe) -> tuple[list[str], list[Path]]:
+    """Names and files of the pool: one photo of each content, and none of its near-duplicates.
+
+    Raises:
+        TableError: there are too few.
+        ImageError: one cannot be read.
+    """
+    table, rows = rated_photos(recipe)
+    assert table.mos is not None
+    mos = table.mos
+    order = sorted(rows["train"].tolist(), key=lambda row: (-mos[row], table.names[row]))
+    first: dict[str, int] = {}
+    for row in order:
+        first.setdefault(table.contents[row], row)
+    some = list(first.values())[: recipe.pool + recipe.pool // 5 + 1]
+    candidates = table.select(some)
+    paths = candidates.paths(recipe.root)
+    hashes = perceptual_hashes(paths, strict=True).hashes_N8
+    dropped: set[int] = set()
+    for one, other, _ in near_duplicates(hashes, hashes):  # sorted: the better-rated come first
+        if one < other and one not in dropped:
+            dropped.add(other)
+    kept = [row for row in range(len(paths)) if row not in dropped][: recipe.pool]
+    if len(kept) < recipe.pool:
+        raise TableError(
+            f"A pool of {recipe.pool} photos was asked for, but {table.source} has {len(kept)} "
+            "training photos of different contents: lower pool."
+        )
+    return [candidates.names[row] for row in kept], [paths[row] for row in kept]
+
+
+def choose_photos(
+    recipe: ConfoundingRecipe,
+    names: Sequence[str],
+    paths: Sequence[Path],
+    semantics_PD: npt.NDArray[np.float32],
+    kinds: Sequence[str],
+) -> list[Photo]:
+    """The photos at both ends of the axis between two k-means centers.
+
+    Args:
+        recipe: of the experiment.
+        names: of the pool, best-rated first.
+        paths: their files.
+        semantics_PD: their class tokens.
+        kinds: types of degradation, spread evenly over the photos of each cluster.
+
+    Returns:
+        Photos of A, then of B, each in the order of the SHA-256 of their names.
+    """
+    draw = np.random.default_rng(0)
+    centers_2D, _ = kmeans2(semantics_PD.astype(np.float64), 2, iter=100, minit="++", seed=draw)
+    distance_P2 = ((semantics_PD[:, None] - centers_2D) ** 2).sum(-1)
+    place_P = distance_P2[:, 1] - distance_P2[:, 0]
+    order = np.argsort(-place_P, kind="stable")
+    half = recipe.photos // 2
+    ends = [order[:half], order[-half:]]
+    if min(names[i] for i in ends[1]) < min(names[i] for i in ends[0]):
+        ends, place_P = ends[::-1], -place_P  # A holds the first name, whatever k-means calls it
+    stride = len(kinds) // recipe.kinds
+    photos = []
+    for cluster, members in enumerate(ends):
+        for rank, i in enumerate(sorted(members, key=lambda i: by_hash("", names[i]))):
+            own = tuple(kinds[(rank + stride * n) % len(kinds)] for n in range(recipe.kinds))
+            held_out = rank < recipe.validation // 2
+            photo = Photo(names[i], paths[i], cluster, float(place_P[i]), own, held_out)
+            photos.append(photo)
+    return photos
+
+
+def by_hash(seed: object, name: str) -> str:
+    """What names are ordered by: SHA-256 of '<seed>:<name>'."""
+    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,184 @@
+"""What a run learns from and is tested on: confounded in training, not in test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from qfm_iqm.confounding.config import ConfoundingRecipe
+from qfm_iqm.confounding.photos import Photo, by_hash, rated_photos
+from qfm_iqm.confounding.tokens import Sheet, TokenStore
+from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.errors import TableError
+from qfm_iqm.training.degradations import Cells
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """All crops of an experiment, M of them.
+
+    Attributes:
+        tokens_MND: their tokens, float16.
+        labels: in label units.
+        photos: which content each shows.
+        clusters: 0 or 1.
+        kinds: types as numbers; -1 for clean photos.
+        cells: type and level as one number; -1 for clean photos.
+        sides: 1 for mild (or good), -1 for severe (or bad), 0 for neither.
+        clean: row of the same photo's clean crop.
+        sources: sheet of each crop, and its place there.
+    """
+
+    tokens_MND: Tensor
+    labels: Floats
+    photos: Integers
+    clusters: Integers
+    kinds: Integers
+    cells: Integers
+    sides: Integers
+    clean: Integers
+    sources: list[tuple[Sheet, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one run is about.
+
+    Attributes:
+        crops: of which it takes some.
+        train: rows that are learned from.
+        validation: rows by which options are chosen.
+        test: unconfounded rows.
+        upper: the cluster whose photos are mostly good in training.
+    """
+
+    crops: Crops
+    train: Integers
+    validation: Integers
+    test: Integers
+    upper: int
+
+
+def sheets_of(photos: Sequence[Photo], cells: Cells) -> list[Sheet]:
+    """For each photo the clean sheet and one for each of its types."""
+    strengths = {kind: tuple(s for s, _ in levels) for kind, levels in cells.levels.items()}
+    return [
+        sheet
+        for photo in photos
+        for sheet in (
+            Sheet(photo.path),
+            *(Sheet(photo.path, kind, strengths[kind]) for kind in photo.kinds),
+        )
+    ]
+
+
+def degraded_crops(
+    photos: Sequence[Photo], cells: Cells, store: TokenStore, recipe: ConfoundingRecipe
+) -> Crops:
+    """The crops of all photos, types and levels; their sheets must be in the store."""
+    number = {kind: place for place, kind in enumerate(cells.levels)}
+    most = max(map(len, cells.levels.values()))
+    sheets = sheets_of(photos, cells)
+    rows: list[tuple[float, int, int, int, int, int]] = []
+    for place, photo in enumerate(photos):
+        clean = len(rows)
+        rows.append((np.nan, place, photo.cluster, -1, -1, clean))
+        for kind in photo.kinds:
+            for level, (_, label) in enumerate(cells.levels[kind]):
+                cell = number[kind] * most + level
+                rows.append((label, place, photo.cluster, number[kind], cell, clean))
+    labels, *whole = (np.array(column) for column in zip(*rows, strict=True))
+    sides = (labels > recipe.mild).astype(np.int64) - (labels < recipe.severe)
+    places, clusters, kinds, numbers, clean_rows = whole
+    sources = [(sheet, place) for sheet in sheets for place in range(sheet.crops)]
+    return Crops(
+        store.load(sheets), labels, places, clusters, kinds, numbers, sides, clean_rows, sources
+    )
+
+
+def degraded_task(
+    crops: Crops, photos: Sequence[Photo], recipe: ConfoundingRecipe, rho: float, seed: int
+) -> Task:
+    """Draws the cells of a seed: with probability rho they go with their photo's cluster.
+
+    What is drawn for a photo does not depend on rho: a cell that goes against the cluster at some
+    rho does so at every smaller one.
+    """
+    upper = seed % 2
+    train: list[int] = []
+    validation: list[int] = []
+    tested: list[int] = []
+    for cluster in (0, 1):
+        mine = [place for place, photo in enumerate(photos) if photo.cluster == cluster]
+        held_out = [place for place in mine if photos[place].validation]
+        others = [place for place in mine if not photos[place].validation]
+        others.sort(key=lambda place: by_hash(seed, photos[place].name))
+        tested += others[: recipe.test // 2]
+        side = 1 if cluster == upper else -1
+        for places, rows in ((held_out, validation), (others[recipe.test // 2 :], train)):
+            for place in places:
+                rows += _drawn(crops, place, side, rho, seed)
+    test = np.flatnonzero(np.isin(crops.photos, tested) & (crops.cells >= 0))
+    return Task(crops, np.array(train), np.array(validation), test, upper)
+
+
+def _drawn(crops: Crops, place: int, side: int, rho: float, seed: int) -> list[int]:
+    """One row of each type of a photo: of this side with probability rho, else of the other."""
+    rows = np.flatnonzero((crops.photos == place) & (crops.kinds >= 0))
+    draw = np.random.default_rng([seed, place])
+    chosen = []
+    for kind in dict.fromkeys(crops.kinds[rows].tolist()):
+        lot, which = draw.random(2)
+        wanted = side if lot < rho else -side
+        fitting = rows[(crops.kinds[rows] == kind) & (crops.sides[rows] == wanted)]
+        chosen.append(int(fitting[int(which * len(fitting))]))
+    return chosen
+
+
+def human_photos(recipe: ConfoundingRecipe) -> RatedTable:
+    """The twin's photos: of the two subsets, and none of the project's test photos.
+
+    Raises:
+        TableError: no such column or subset.
+    """
+    assert recipe.human is not None
+    table, rows = rated_photos(recipe)
+    known = table.select(np.concatenate([rows["train"], rows["validation"]]))
+    groups = known.group(recipe.human.column)
+    for subset in (recipe.human.upper, recipe.human.lower):
+        if subset not in groups:
+            raise TableError(f"{table.source} has no photos of '{subset}': {', '.join(groups)}.")
+    return known.select(np.concatenate([groups[recipe.human.upper], groups[recipe.human.lower]]))
+
+
+def human_crops(table: RatedTable, recipe: ConfoundingRecipe, store: TokenStore) -> Crops:
+    """The clean crops of the twin's photos; their sheets must be in the store."""
+    assert recipe.human is not None and table.mos is not None
+    sheets = [Sheet(path) for path in table.paths(recipe.root)]
+    subsets = np.array(table.column(recipe.human.column))
+    clusters = (subsets == recipe.human.lower).astype(np.int64)
+    medians = np.array([np.median(table.mos[clusters == cluster]) for cluster in (0, 1)])
+    sides = np.sign(table.mos - medians[clusters]).astype(np.int64)
+    contents = np.unique(np.array(table.contents), return_inverse=True)[1].astype(np.int64)
+    all_one, rows = np.zeros(len(table), np.int64), np.arange(len(table))
+    sources = [(sheet, 0) for sheet in sheets]
+    return Crops(
+        store.load(sheets), table.mos, contents, clusters, all_one, all_one, sides, rows, sources
+    )
+
+
+def human_task(crops: Crops, recipe: ConfoundingRecipe, seed: int) -> Task:
+    """Good photos of one subset and bad ones of the other, and a test of other contents."""
+    assert recipe.human is not None
+    contents = sorted(set(crops.photos.tolist()), key=lambda content: by_hash(seed, str(content)))
+    tested = np.isin(crops.photos, contents[: round(recipe.human.test * len(contents))])
+    wanted = np.where(crops.clusters == 0, 1, -1)
+    train = np.flatnonzero(~tested & (crops.sides == wanted))
+    return Task(crops, train, np.array([], np.int64), np.flatnonzero(tested), 0)

@@ -1,0 +1,79 @@
+"""Measures and verdict of the confounding experiment (docs/confounding.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.metrics.correlation import srcc
+
+Outcome = Literal["supported", "refuted", "the mechanism does nothing", "undecided"]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+class Gain(NamedTuple):
+    """A mean difference within pairs, and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def srcc_within(scores: Floats, labels: Floats, clusters: Integers) -> tuple[float, float]:
+    """SRCC within cluster 0 and within cluster 1."""
+    first, second = (srcc(scores[clusters == c], labels[clusters == c]) for c in (0, 1))
+    return first, second
+
+
+def score_gap(
+    scores: Floats, labels: Floats, clusters: Integers, cells: Integers, upper: int
+) -> float:
+    """How much higher the upper cluster scores than the other at equal cells.
+
+    The mean error of each cluster is taken in every cell that both have; their differences are
+    averaged over these cells. NaN if there are none.
+
+    Args:
+        scores: predictions.
+        labels: in the same units.
+        clusters: 0 or 1 each.
+        cells: within which scores are compared.
+        upper: the cluster whose photos were mostly good in training.
+    """
+    errors = scores - labels
+    gaps = []
+    for cell in np.unique(cells):
+        own, other = ((cells == cell) & (clusters == c) for c in (upper, 1 - upper))
+        if own.any() and other.any():
+            gaps.append(errors[own].mean() - errors[other].mean())
+    return float(np.mean(gaps)) if gaps else float("nan")
+
+
+def verdict(
+    qfm: Gain, oracle: Gain, *, over_like_quality: float, selectivity: tuple[float, float]
+) -> Outcome:
+    """The verdict that was said beforehand.
+
+    Args:
+        qfm: of `qfm` over `random`, in SRCC within clusters.
+        oracle: of `oracle` over `random`.
+        over_like_quality: mean gain of `qfm` over `like_quality`.
+        selectivity: mean log ratios of `qfm`'s selectivity to `none`'s and to `random`'s.
+    """
+    if qfm.mean >= 0.02 and qfm.low > 0 and over_like_quality > 0 and min(selectivity) > 0:
+        return "supported"
+    if qfm.high < 0.01 and oracle.mean >= 0.02:
+        return "refuted"
+    if not oracle.low > 0:
+        return "the mechanism does nothing"
+    return "undecided"
+
+
+def highest_between(gains: Mapping[float, float]) -> bool:
+    """Whether the largest mean gain lies at a rho above the least and below the largest one."""
+    best = max(gains, key=lambda rho: gains[rho])
+    return min(gains) < best < max(gains)
