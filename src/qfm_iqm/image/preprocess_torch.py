@@ -190,6 +190,11 @@ def crops_of_images(
     return crops, counts
 
 
+def eight_bits(image: Tensor) -> Tensor:
+    """Values in [0, 1] as uint8, rounded: as small as they were in the file."""
+    return image.mul(255).round().to(torch.uint8)
+
+
 def resized(image_CHW: Tensor, size: tuple[int, int], resample: Resample = "bicubic") -> Tensor:
     """Images (..., C, H, W), floats, or bytes on a CPU, resampled to (height, width)."""
     images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
