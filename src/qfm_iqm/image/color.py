@@ -47,6 +47,12 @@ _PLAIN_MODE = {
 }
 
 
+def is_srgb(image: Image.Image) -> bool:
+    """Whether the pixels of an image are what `srgb_pixels` gives, as they stand."""
+    plain = image.mode == "RGB" and "transparency" not in image.info
+    return plain and not _profile(image, image.mode)
+
+
 def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, int]) -> Pixels:
     """A loaded image of any mode -> sRGB pixels (H, W, 3) over the background.
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
-from qfm_iqm.image.color import Pixels, srgb_pixels
+from qfm_iqm.image.color import Pixels, is_srgb, srgb_pixels
 from qfm_iqm.image.formats import check_size, identified, load, quiet_pillow, rawmode
 
 if TYPE_CHECKING:
@@ -176,6 +176,8 @@ class Picture:
         left, top, right, bottom = box = box or (0, 0, *self.size)
         if self._decoded is not None:
             part = np.ascontiguousarray(self._decoded[top:bottom, left:right])
+            if is_srgb(image):
+                return part
             size = (right - left, bottom - top)
             image = Image.frombuffer(image.mode, size, part, "raw", self.packing, 0, 1)
             image.info = self.image.info

@@ -197,13 +197,17 @@ def _reduced(
     """
     width, height = picture.size
     down, across = extent
-    if picture.orientation in _TURNED:  # what is down here will be across: it comes first
+    turned = picture.orientation in _TURNED
+    if turned:  # what is down here will be across: it comes first
         first_HWC = np.empty((target[0], width, 3), np.uint8)
         for left, right in _strips(width, height):
             strip_HWC = _bytes(picture, (left, 0, right, height))
             first_HWC[:, left:right] = resized(
                 strip_HWC, (target[0], right - left), resample, (down, right - left)
             )
+        down = target[0]
+    elif width * height <= STRIP_PIXELS:
+        first_HWC = _bytes(picture, (0, 0, width, height))
     else:
         first_HWC = np.empty((height, target[1], 3), np.uint8)
         for top, bottom in _strips(height, width):
@@ -211,13 +215,10 @@ def _reduced(
             first_HWC[top:bottom] = resized(
                 strip_HWC, (bottom - top, target[1]), resample, (bottom - top, across)
             )
-    left_over = (
-        (first_HWC.shape[0], across) if picture.orientation in _TURNED else (down, target[1])
-    )
-    pixels_HWC: Bytes = np.ascontiguousarray(
-        upright(resized(first_HWC, target, resample, left_over), picture.orientation)
-    )
-    return pixels_HWC.transpose(2, 0, 1)
+        across = target[1]
+    reduced_HWC = resized(first_HWC, target, resample, (down, across))
+    upright_HWC: Bytes = np.ascontiguousarray(upright(reduced_HWC, picture.orientation))
+    return upright_HWC.transpose(2, 0, 1)
 
 
 def _bytes(picture: Picture, box: tuple[int, int, int, int]) -> Bytes:
