@@ -1,4 +1,4 @@
-"""What a whole run takes, with an image of 200 megapixels beside one of ten pixels."""
+"""What a whole run takes, with a JPEG of 200 megapixels beside an image of ten pixels."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-LIMIT = 2_000_000_000
+LIMIT = 1_000_000_000  # its pixels alone take 0.8 GB
 SIDE = 14_143
 
 
@@ -41,11 +41,11 @@ def held(process):
     return 1024 * sum(int(values.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem"))
 
 
-def test_two_hundred_megapixels_in_two_gigabytes(photos, tmp_path):
+def test_two_hundred_megapixels_in_a_gigabyte(photos, tmp_path):
     out = tmp_path / "scores.csv"
     command = [
         sys.executable, "-m", "qfm_iqm", "score", str(photos), "--out", str(out),
-        "--max-memory", "2GB", "--readers", "2",
+        "--max-memory", "1GB", "--readers", "2",
     ]  # fmt: skip
     process = psutil.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "2"})
     most = 0
@@ -61,4 +61,4 @@ def test_two_hundred_megapixels_in_two_gigabytes(photos, tmp_path):
         rows = {row["path"].rsplit("/", 1)[1]: row for row in csv.DictReader(file)}
     assert (rows["large.jpg"]["width"], rows["large.jpg"]["height"]) == (str(SIDE), str(SIDE))
     assert rows["tiny.png"]["status"] == rows["large.jpg"]["status"] == "ok"
-    assert SIDE * SIDE * 4 < most < LIMIT  # it was seen while the canvas was there
+    assert SIDE * SIDE < most < LIMIT  # it was seen while it was decoded
