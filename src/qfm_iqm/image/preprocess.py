@@ -123,7 +123,7 @@ def resized(
     method = Image.Resampling[resample.upper()]
     # One direction at a time: left to itself, Pillow begins with the one that costs less.
     image = image.resize((width, image.height), method, (0, 0, across, image.height))
-    return np.asarray(image.resize((width, height), method, (0, 0, width, down)))
+    return np.array(image.resize((width, height), method, (0, 0, width, down)))
 
 
 def reflection_padded(image_CHW: Any, crop: int) -> Any:
