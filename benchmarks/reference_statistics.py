@@ -3,8 +3,8 @@
     python benchmarks/reference_statistics.py --root ../shared/data/biq2021
         [--model default] [--kodak DIR]
 
-The model's reference statistics were found on the validation part; here they are
-held against the test part, which they have not seen: share of MOS inside the interval, whole and
+The model's reference statistics were found on photos held out for them; here they are compared
+with the test split, which they have not seen: share of MOS inside the interval, whole and
 per subset, mean width of the interval, and share of photos called out of distribution. Then the
 share of text pages, flat colours, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak
 photos, and of these degraded at level 3, that is called so. Writes

@@ -153,7 +153,7 @@ class Picture:
     _decoded: npt.NDArray[np.uint8] | None = field(init=False)
 
     def load(self, scale: int = 1) -> None:
-        """Decodes the pixels; of a JPEG, if wanted, `scale` (2, 4, 8) times fewer a side."""
+        """Decodes the pixels; a JPEG at 1 / `scale` (2, 4 or 8) of its size."""
         self._decoded = load(self.image, self.allow_truncated, scale)
         self.orientation = _orientation(self.image)
 

@@ -4,13 +4,13 @@
 brought from the decoder's canvas to its working size some rows at a time:
 
 * What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
-  separable, and its order is that of `cropping.resized`.
+  separable, and its order is that of `image.preprocess.resized`.
 * Pixels stay in 8 bits. Crops become floats when they are cut.
+* A JPEG whose shorter side is four times what is wanted, or more, is decoded at a half, a quarter
+  or an eighth of its size. At least twice the wanted pixels a side remain, and resizing antialiases
+  them.
 
-* A JPEG with four times the pixels a side that are wanted, or more, is decoded at a half, a quarter
-  or an eighth: at twice what is wanted, the last reduction antialiases as before.
-
-The pixels are those of `resize_and_pad(read_image(x))`, to the bit, but of such large JPEGs.
+The pixels are those of `resize_and_pad(read_image(x))` to the bit, except for such large JPEGs.
 
 Shapes: H and W pixels, 3 colours.
 """
