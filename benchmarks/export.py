@@ -3,8 +3,8 @@
     python benchmarks/export.py --data DIR     (BIQ2021 with labelled.csv)
 
 Writes benchmarks/results/export.csv: for ONNX Runtime and OpenVINO, in fp32 and int8, SRCC on the
-validation part beside torch's, and by how much single scores differ. int8 is calibrated on photos
-of the training part.
+validation split beside torch's, and by how much single scores differ. int8 is calibrated on photos
+of the training split.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/extra_scales.py --root ../shared/data/biq2021 [--model vit-tiny]
 
-The model's validation part, scored with other working sizes than its card's: one size alone, and
-with a smaller one among `extra_scales` (`image.preprocess.Preprocessing`). The test part is not
+The model's validation split, scored with other working sizes than its card's: one size alone, and
+with a smaller one among `extra_scales` (`image.preprocess.Preprocessing`). The test split is not
 touched. Writes benchmarks/results/extra_scales.csv.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
     paths = [str(path) for path in table.paths(options.root)]
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", "sizes", "part", "images", "srcc", "ci_low", "ci_high"])
+        writer.writerow(["model", "sizes", "subset", "images", "srcc", "ci_low", "ci_high"])
         for side, extra_scales in SIZES:
             crop = model.card.preprocessing.crop
             preprocessing = Preprocessing(crop=crop, shorter_side=side, extra_scales=extra_scales)
@@ -56,7 +56,7 @@ def main() -> None:
             for row in result.rows:
                 if row.metric == "srcc":
                     values = [f"{value:.4f}" for value in (row.value, row.ci_low, row.ci_high)]
-                    writer.writerow([model.card.name, sizes, row.part, row.n, *values])
+                    writer.writerow([model.card.name, sizes, row.subset, row.n, *values])
             whole, mean = result.value("whole", "srcc"), result.value("subset_mean", "srcc")
             print(f"{sizes}: SRCC {whole:.4f}, mean over subsets {mean:.4f}", flush=True)
 

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--model", default="default")
     parser.add_argument("--kodak", type=Path)
-    parser.add_argument("--photos", type=int, help="of the test part, drawn; all if left out")
+    parser.add_argument("--photos", type=int, help="of the test split, drawn; all if left out")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     model = load_model(arguments.model)
@@ -70,12 +70,12 @@ def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterato
     for name in ("whole", *sorted(set(groups))):
         chosen = groups == name if name != "whole" else np.ones(len(rows), dtype=bool)
         held, width = coverage(shown[chosen], low[chosen], high[chosen])
-        yield f"test part, {name}", "coverage", int(chosen.sum()), held
-        yield f"test part, {name}", "width", int(chosen.sum()), width
+        yield f"test, {name}", "coverage", int(chosen.sum()), held
+        yield f"test, {name}", "width", int(chosen.sum()), width
         alarms = float(
             np.mean([row.out_of_distribution for row in np.array(rows, dtype=object)[chosen]])
         )
-        yield f"test part, {name}", "out_of_distribution", int(chosen.sum()), alarms
+        yield f"test, {name}", "out_of_distribution", int(chosen.sum()), alarms
 
 
 def on_drawn(model: QualityModel) -> Iterator[Row]:

@@ -75,12 +75,12 @@ def compare(
 
 
 def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:
-    """Prints a row per part, a column per method: the metric and its interval."""
+    """Prints a row per subset, a column per method: the metric and its interval."""
     first = next(iter(evaluations.values()))
     lines = []
-    for part in dict.fromkeys(row.part for row in first.rows):
-        rows = [evaluation.row(part, metric) for evaluation in evaluations.values()]
-        lines.append((part, str(rows[0].n), *map(cell, rows)))
+    for subset in dict.fromkeys(row.subset for row in first.rows):
+        rows = [evaluation.row(subset, metric) for evaluation in evaluations.values()]
+        lines.append((subset, str(rows[0].n), *map(cell, rows)))
     print_table((f"{metric} of", "images", *evaluations), lines)
 
 

@@ -43,9 +43,9 @@ def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
     yield "method", {"baseline": "baseline (without QFM)", "qfm": "QFM"}.get(method, method)
     yield "license", card.license or "not recorded"
     for row in card.results:
-        if row.metric == "srcc" and row.part in ("whole", "subset_mean"):
+        if row.metric == "srcc" and row.subset in ("whole", "subset_mean"):
             interval = f"{row.ci_low:.3f} to {row.ci_high:.3f}"
-            yield f"SRCC, {row.part}", f"{row.value:.3f} ({interval}), {row.data}"
+            yield f"SRCC, {row.subset}", f"{row.value:.3f} ({interval}), {row.data}"
     if statistics is None:
         yield "reference", "no reference statistics"
     else:

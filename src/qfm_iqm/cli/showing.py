@@ -125,16 +125,16 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def show_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Prints an evaluation on stdout: a row per part, a column per metric."""
+    """Prints an evaluation on stdout: a row per subset, a column per metric."""
     metrics = list(dict.fromkeys(row.metric for row in evaluation.rows))
     lines = []
-    for part in dict.fromkeys(row.part for row in evaluation.rows):
-        rows = [evaluation.row(part, metric) for metric in metrics]
-        lines.append((part, str(rows[0].n), *map(cell, rows)))
-    print_table(("part", "images", *(metric.replace("_", "\n") for metric in metrics)), lines)
-    notes = {(row.part, row.note): None for row in evaluation.rows if row.note}
-    for part, note in notes:
-        say(console, f"{part}: {note}")
+    for subset in dict.fromkeys(row.subset for row in evaluation.rows):
+        rows = [evaluation.row(subset, metric) for metric in metrics]
+        lines.append((subset, str(rows[0].n), *map(cell, rows)))
+    print_table(("subset", "images", *(metric.replace("_", "\n") for metric in metrics)), lines)
+    notes = {(row.subset, row.note): None for row in evaluation.rows if row.note}
+    for subset, note in notes:
+        say(console, f"{subset}: {note}")
 
 
 def show_diagnosis(found: Diagnosis) -> None:

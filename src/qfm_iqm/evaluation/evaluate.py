@@ -136,7 +136,7 @@ def card_results(evaluation: Evaluation, data: str) -> list[ResultRow]:
     return [
         ResultRow(
             data=data,
-            part=row.part,
+            subset=row.subset,
             metric=row.metric,
             images=row.n,
             value=row.value,

@@ -25,7 +25,7 @@ from qfm_iqm.text_tables import read_text
 
 Floats = npt.NDArray[np.float64]
 
-KEPT = " (kept)"  # ends the name of a part from which images are excluded
+KEPT = " (kept)"  # ends the name of a subset from which images are excluded
 
 _TRIED = 3  # images without a score for which the reason is looked for
 
@@ -160,7 +160,7 @@ def evaluate_scores(
         n_boot: bootstrap resamples behind each interval.
         metrics: which; see `metrics.evaluation.evaluate`.
         excluded: names of images, such as near-duplicates of training images; the figures without
-            them follow the others, and `KEPT` ends the names of their parts.
+            them follow the others, and `KEPT` ends the names of their subsets.
 
     Raises:
         TableError: scores of which a correlation does not exist, or excluded names that the table
@@ -177,7 +177,7 @@ def evaluate_scores(
         found = evaluate(
             values[list(kept)], some.mos, groups=groups, n_boot=n_boot, metrics=metrics
         )
-        rows += tuple(replace(row, part=f"{row.part}{ending}") for row in found.rows)
+        rows += tuple(replace(row, subset=f"{row.subset}{ending}") for row in found.rows)
     return replace(found, rows=rows)
 
 

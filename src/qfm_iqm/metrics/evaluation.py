@@ -24,19 +24,19 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Row:
-    """One metric on one part.
+    """One metric on one subset.
 
     Attributes:
-        part: `whole`, a group's name, or `subset_mean`.
+        subset: `whole`, a group's name, or `subset_mean`.
         metric: a name out of `METRICS`.
-        n: images in the part.
-        value: the metric, or None where it does not exist on this part.
+        n: images in the subset.
+        value: the metric, or None where it does not exist on this subset.
         ci_low: lower end of the 95 % interval; None without a value or without resamples.
         ci_high: upper end, likewise.
         note: why there is no value; empty where there is one.
     """
 
-    part: str
+    subset: str
     metric: str
     n: int
     value: float | None
@@ -47,10 +47,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of an evaluation, parts in the order whole, groups, subset_mean.
+    """The rows of an evaluation, subsets in the order whole, groups, subset_mean.
 
     Attributes:
-        rows: one per part and metric.
+        rows: one per subset and metric.
         n_boot: resamples behind each interval.
         seed: of the bootstrap.
     """
@@ -59,30 +59,30 @@ class Evaluation:
     n_boot: int
     seed: int
 
-    def row(self, part: str, metric: str) -> Row:
-        """The row of a part and metric.
+    def row(self, subset: str, metric: str) -> Row:
+        """The row of a subset and metric.
 
         Raises:
             TableError: no such row.
         """
         for row in self.rows:
-            if (row.part, row.metric) == (part, metric):
+            if (row.subset, row.metric) == (subset, metric):
                 return row
-        parts = ", ".join(dict.fromkeys(row.part for row in self.rows))
+        subsets = ", ".join(dict.fromkeys(row.subset for row in self.rows))
         raise TableError(
-            f"The metric '{metric}' of '{part}' was asked for, but the parts are: {parts}; "
+            f"The metric '{metric}' of '{subset}' was asked for, but the subsets are: {subsets}; "
             f"and the metrics: {', '.join(METRICS)}."
         )
 
-    def value(self, part: str, metric: str) -> float:
-        """The metric on a part.
+    def value(self, subset: str, metric: str) -> float:
+        """The metric on a subset.
 
         Raises:
             TableError: no such row, or the metric does not exist there (with the reason).
         """
-        row = self.row(part, metric)
+        row = self.row(subset, metric)
         if row.value is None:
-            raise TableError(f"The metric '{metric}' of '{part}' does not exist: {row.note}")
+            raise TableError(f"The metric '{metric}' of '{subset}' does not exist: {row.note}")
         return row.value
 
     def to_csv(self, path: Path | str, *, split_sha256: str = "") -> None:
@@ -110,7 +110,7 @@ class Evaluation:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = tuple(
                     Row(
-                        cells["part"],
+                        cells["subset"],
                         cells["metric"],
                         int(cells["n"]),
                         number(cells["value"]),
@@ -139,7 +139,7 @@ def evaluate(
     A metric that does not exist on a group (fewer than 3 images, 5 for the logistic ones; all
     scores or labels equal) is listed without a value and with the reason, and so is then its mean
     over groups: a mean over the groups that happen to be left would be another quantity. On the
-    whole it is an error. Logistic curves are fitted on each part by itself.
+    whole it is an error. Logistic curves are fitted on each subset by itself.
 
     The interval of `subset_mean` resamples images within each group, groups independently.
 
@@ -147,7 +147,7 @@ def evaluate(
         scores: (N,) scores.
         labels: (N,) labels of the same images.
         groups: row indices by group name; they may overlap and need not cover all rows.
-        n_boot: resamples per part, shared by all metrics; 0 leaves the intervals out.
+        n_boot: resamples per subset, shared by all metrics; 0 leaves the intervals out.
         seed: of the resamples.
         metrics: keys of `METRICS`; the logistic ones cost the most.
 
@@ -169,35 +169,35 @@ def evaluate(
         raise TableError(f"The metric '{metric}' does not exist on the whole: {reason}")
     # Each group has a stream of its own: with a shared one, groups of equal size would draw the
     # same rows, and their mean would vary too much wherever tables are sorted alike.
-    parts = {
+    subsets = {
         name: _measure(s[rows], y[rows], metrics, n_boot, (seed, number))
         for number, (name, rows) in enumerate(rows_of.items(), start=1)
     }
     table = [whole.row(WHOLE, metric) for metric in metrics]
-    table += [part.row(name, metric) for name, part in parts.items() for metric in metrics]
-    if parts:
-        mean = _mean(parts, metrics)
+    table += [subset.row(name, metric) for name, subset in subsets.items() for metric in metrics]
+    if subsets:
+        mean = _mean(subsets, metrics)
         table += [mean.row(SUBSET_MEAN, metric) for metric in metrics]
     return Evaluation(rows=tuple(table), n_boot=n_boot, seed=seed)
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is known of one part: per metric a value and its replicates, or a note why not."""
+    """What is known of one subset: per metric a value and its replicates, or a note why not."""
 
     n: int
     values: dict[str, float]
     replicates: dict[str, FloatArray]
     notes: dict[str, str]
 
-    def row(self, part: str, metric: str) -> Row:
+    def row(self, subset: str, metric: str) -> Row:
         if metric in self.notes:
-            return Row(part, metric, self.n, None, note=self.notes[metric])
+            return Row(subset, metric, self.n, None, note=self.notes[metric])
         value = self.values[metric]
         if metric not in self.replicates:
-            return Row(part, metric, self.n, value)
+            return Row(subset, metric, self.n, value)
         return Row(
-            part, metric, self.n, value, *percentile_interval(self.replicates[metric], LEVEL)
+            subset, metric, self.n, value, *percentile_interval(self.replicates[metric], LEVEL)
         )
 
 
@@ -226,28 +226,28 @@ def _measure(
     return _Measured(s.size, values, replicates, notes)
 
 
-def _mean(parts: Mapping[str, _Measured], metrics: Sequence[str]) -> _Measured:
-    """The mean over parts of each metric, value by value and resample by resample."""
+def _mean(subsets: Mapping[str, _Measured], metrics: Sequence[str]) -> _Measured:
+    """The mean over subsets of each metric, value by value and resample by resample."""
     values: dict[str, float] = {}
     replicates: dict[str, FloatArray] = {}
     notes: dict[str, str] = {}
     for metric in metrics:
-        lacking = [name for name, part in parts.items() if metric in part.notes]
+        lacking = [name for name, subset in subsets.items() if metric in subset.notes]
         if lacking:
             notes[metric] = f"It does not exist in the group {', '.join(lacking)}."
             continue
-        values[metric] = float(np.mean([part.values[metric] for part in parts.values()]))
-        drawn = [part.replicates[metric] for part in parts.values() if part.replicates]
+        values[metric] = float(np.mean([subset.values[metric] for subset in subsets.values()]))
+        drawn = [subset.replicates[metric] for subset in subsets.values() if subset.replicates]
         if drawn:
             replicates[metric] = np.mean(drawn, axis=0)
-    return _Measured(sum(part.n for part in parts.values()), values, replicates, notes)
+    return _Measured(sum(subset.n for subset in subsets.values()), values, replicates, notes)
 
 
 def _checked_rows(name: str, rows: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.integer]:
     rows = np.asarray(rows)
     if name in (WHOLE, SUBSET_MEAN):
         raise TableError(
-            f"A group is called '{name}', but that name stands for a part of every evaluation; "
+            f"A group is called '{name}', but that name stands for a subset of every evaluation; "
             "rename the group."
         )
     if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":

@@ -17,7 +17,7 @@ class FoldFigure(NamedTuple):
         setting: what was varied beside the fold, such as the share of labels.
         protocol: "validation-selected" or "test-selected".
         fold: its number.
-        part: "whole", a group, or "subset_mean".
+        subset: "whole", a group, or "subset_mean".
         metric: a name out of `correlation.METRICS`.
         value: of the metric.
         images: that it was measured on.
@@ -28,7 +28,7 @@ class FoldFigure(NamedTuple):
     setting: str
     protocol: str
     fold: int
-    part: str
+    subset: str
     metric: str
     value: float
     images: int
@@ -42,7 +42,7 @@ class Summary(NamedTuple):
     Attributes:
         setting: as in `FoldFigure`.
         protocol: as in `FoldFigure`.
-        part: as in `FoldFigure`.
+        subset: as in `FoldFigure`.
         metric: as in `FoldFigure`.
         folds: their number.
         median: over folds.
@@ -55,7 +55,7 @@ class Summary(NamedTuple):
 
     setting: str
     protocol: str
-    part: str
+    subset: str
     metric: str
     folds: int
     median: float
@@ -67,11 +67,11 @@ class Summary(NamedTuple):
 
 
 def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
-    """Median and spread over folds of each setting, protocol, part and metric, in their order."""
+    """Median and spread over folds of each setting, protocol, subset and metric, in their order."""
     values: dict[tuple[str, str, str, str], list[float]] = {}
     splits: dict[tuple[str, str, str, str], list[str]] = {}
     for one in figures:
-        key = (one.setting, one.protocol, one.part, one.metric)
+        key = (one.setting, one.protocol, one.subset, one.metric)
         values.setdefault(key, []).append(one.value)
         splits.setdefault(key, []).append(one.split_sha256)
     return [
@@ -90,7 +90,7 @@ def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
 
 
 def summary_table(rows: Sequence[Summary], beside: Sequence[Published] = ()) -> str:
-    """A Markdown table: a line per setting, protocol and part, then the published figures.
+    """A Markdown table: a line per setting, protocol and subset, then the published figures.
 
     Figures are the median over folds, with the sample standard deviation in brackets. The splits
     stand below, by the first digits of their SHA-256.
@@ -101,12 +101,12 @@ def summary_table(rows: Sequence[Summary], beside: Sequence[Published] = ()) -> 
     """
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [
-        "| setting | protocol | part | folds | " + " | ".join(metrics) + " |",
+        "| setting | protocol | subset | folds | " + " | ".join(metrics) + " |",
         "|---|---|---|--:|" + "--:|" * len(metrics),
     ]
-    keys = dict.fromkeys((row.setting, row.protocol, row.part) for row in rows)
+    keys = dict.fromkeys((row.setting, row.protocol, row.subset) for row in rows)
     for key in keys:
-        found = {r.metric: r for r in rows if (r.setting, r.protocol, r.part) == key}
+        found = {r.metric: r for r in rows if (r.setting, r.protocol, r.subset) == key}
         folds = max(row.folds for row in found.values())
         cells = [_cell(found.get(metric)) for metric in metrics]
         name = f"{key[1]} (optimistic)" if key[1] == "test-selected" else key[1]

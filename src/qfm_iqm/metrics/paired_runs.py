@@ -27,7 +27,7 @@ class Run(NamedTuple):
         variant: of the method.
         seed: of split and training; runs of one seed are partners.
         metric: "srcc" or "plcc".
-        part: "whole", a subset, or "subset_mean".
+        subset: "whole", the name of a group, or "subset_mean".
         value: of the metric on the test split.
     """
 
@@ -35,19 +35,19 @@ class Run(NamedTuple):
     variant: str
     seed: int
     metric: str
-    part: str
+    subset: str
     value: float
 
 
 class Comparison(NamedTuple):
-    """A variant against a reference, in one setting, metric and part.
+    """A variant against a reference, in one setting, metric and subset.
 
     Attributes:
         setting: as in `Run`.
         variant: what is compared.
         reference: what it is compared with; for the reference itself the differences are 0.
         metric: as in `Run`.
-        part: as in `Run`.
+        subset: as in `Run`.
         pairs: number of partners.
         median: of the variant's values over these pairs.
         mean_difference: mean of variant minus reference within pairs.
@@ -61,7 +61,7 @@ class Comparison(NamedTuple):
     variant: str
     reference: str
     metric: str
-    part: str
+    subset: str
     pairs: int
     median: float
     mean_difference: float
@@ -90,11 +90,11 @@ def compare(
     """
     values: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
     for run in runs:
-        of_variant = values.setdefault((run.setting, run.metric, run.part), {})
+        of_variant = values.setdefault((run.setting, run.metric, run.subset), {})
         of_seed = of_variant.setdefault(run.variant, {})
         if run.seed in of_seed:
             raise TableError(
-                f"There are two values of {run.metric} on {run.part} for seed {run.seed} of "
+                f"There are two values of {run.metric} on {run.subset} for seed {run.seed} of "
                 f"{run.variant} in {run.setting}: leave one."
             )
         of_seed[run.seed] = run.value
@@ -126,7 +126,7 @@ def _compare(
     interval: Literal["bootstrap", "t"],
     seed: int,
 ) -> Comparison:
-    setting, metric, part = key
+    setting, metric, subset = key
     seeds = sorted(own.keys() & other.keys())
     mine = np.array([own[s] for s in seeds])
     differences = mine - np.array([other[s] for s in seeds])
@@ -145,7 +145,7 @@ def _compare(
         variant=variant,
         reference=reference,
         metric=metric,
-        part=part,
+        subset=subset,
         pairs=len(seeds),
         median=float(np.median(mine)),
         mean_difference=float(differences.mean()),

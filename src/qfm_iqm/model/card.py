@@ -92,12 +92,12 @@ CARD_FORMAT = 1
 
 
 class ResultRow(BaseModel):
-    """One measured figure: a metric on a part of the data, with its 95 % interval."""
+    """One measured figure: a metric on a subset of the data, with its 95 % interval."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str
-    part: str
+    subset: str
     metric: str
     images: int
     value: float

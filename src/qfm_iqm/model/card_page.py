@@ -16,7 +16,7 @@ from typing import Any
 from qfm_iqm.errors import TableError
 from qfm_iqm.model.card import ModelCard
 
-PARTS = {"whole": "all photos", "subset_mean": "mean over subsets"}
+SUBSETS = {"whole": "all photos", "subset_mean": "mean over subsets"}
 METRICS = ("srcc", "plcc", "krcc", "rmse")
 Table = list[dict[str, str]]
 
@@ -124,7 +124,7 @@ def _scale(card: ModelCard) -> Iterator[str]:
 def _accuracy(card: ModelCard) -> Iterator[str]:
     yield "## Accuracy"
     yield ""
-    found = {(row.part, row.metric): row for row in card.results}
+    found = {(row.subset, row.metric): row for row in card.results}
     metrics = [metric for metric in METRICS if any(key[1] == metric for key in found)]
     if not metrics:
         yield "Not measured."
@@ -136,11 +136,11 @@ def _accuracy(card: ModelCard) -> Iterator[str]:
         ["photos", "number", *(metric.upper() for metric in metrics)],
         (
             [
-                PARTS.get(part, part),
-                str(max(row.images for key, row in found.items() if key[0] == part)),
-                *(_value(found.get((part, metric))) for metric in metrics),
+                SUBSETS.get(subset, subset),
+                str(max(row.images for key, row in found.items() if key[0] == subset)),
+                *(_value(found.get((subset, metric))) for metric in metrics),
             ]
-            for part in dict.fromkeys(row.part for row in card.results)
+            for subset in dict.fromkeys(row.subset for row in card.results)
         ),
     )
 
@@ -192,7 +192,7 @@ def _training(card: ModelCard) -> Iterator[str]:
     yield f"* **Data**: {told.get('data') or 'not stated'}"
     yield f"* **Terms**: {told.get('terms') or 'not stated'}"
     if "images" in told:
-        counts = ", ".join(f"{part} {count}" for part, count in told["images"].items())
+        counts = ", ".join(f"{split} {count}" for split, count in told["images"].items())
         yield f"* **Photos**: {counts} (split SHA-256 `{told.get('split_sha256', '')[:16]}…`)"
     if "backbone_weights" in told:
         yield f"* **First weights of the backbone**: {told['backbone_weights']}"
@@ -234,10 +234,10 @@ def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
         "`out_of_distribution` marks each of these."
     )
     yield from _size_and_frame(card, changes)
-    groups = [row for row in card.results if row.metric == "srcc" and row.part not in PARTS]
+    groups = [row for row in card.results if row.metric == "srcc" and row.subset not in SUBSETS]
     if len(groups) > 1:
         worst = min(groups, key=lambda row: row.value)
-        yield f"* It ranks worst within the subset {worst.part}: SRCC {worst.value:.2f}."
+        yield f"* It ranks worst within the subset {worst.subset}: SRCC {worst.value:.2f}."
 
 
 def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from qfm_iqm.metrics.paired_runs import Comparison
 from qfm_iqm.report.drawing import BLUE, FAINT, ORANGE, QUIET, save
 
-PARTS = {"whole": "whole", "subset_mean": "mean over subsets"}
+SUBSETS = {"whole": "whole", "subset_mean": "mean over subsets"}
 _COLOURS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
 _PANEL, _ROW, _HEAD, _FOOT, _NAMES = 3.6, 0.36, 1.45, 0.75, 1.7  # inches
 _LETTER = 0.085  # inches, of a variant's name at most; of the title half as much again
@@ -32,17 +32,17 @@ def ablation_table(comparisons: Sequence[Comparison]) -> str:
     for setting in _names(c.setting for c in shown):
         inside = [c for c in shown if c.setting == setting]
         references = _names(c.reference for c in inside)
-        parts = _names(c.part for c in inside)
+        subsets = _names(c.subset for c in inside)
         head = ["variant", "runs"]
-        for part in parts:
-            head.append(f"SRCC, {PARTS[part]}")
+        for subset in subsets:
+            head.append(f"SRCC, {SUBSETS[subset]}")
             head += [f"minus {reference}" for reference in references]
         text += [f"### {setting}", "", _line(head), _line(["---"] * len(head))]
         for variant in _names(c.variant for c in inside):
-            own = {(c.part, c.reference): c for c in inside if c.variant == variant}
+            own = {(c.subset, c.reference): c for c in inside if c.variant == variant}
             cells = [variant, str(max(c.pairs for c in own.values()))]
-            for part in parts:
-                found = [own.get((part, reference)) for reference in references]
+            for subset in subsets:
+                found = [own.get((subset, reference)) for reference in references]
                 cells.append(next(f"{c.median:.3f}" for c in found if c is not None))
                 cells += [_difference(c, variant) for c in found]
             text.append(_line(cells))
@@ -86,10 +86,10 @@ def _figure(shown: Sequence[Comparison], reference: str) -> Figure:
         _draw_setting(axes, [c for c in shown if c.setting == setting], variants, reference)
         axes.set_yticks(range(len(variants)), variants if column == 0 else [""] * len(variants))
         axes.tick_params(axis="y", length=0, labelcolor="#222222")
-    for place, part in enumerate(_names(c.part for c in shown)):
-        colour, marker = _COLOURS[part]
+    for place, subset in enumerate(_names(c.subset for c in shown)):
+        colour, marker = _COLOURS[subset]
         x = (0.3 + place * 1.1) / width
-        figure.text(x, 1 - 0.72 / height, f"{'●' if marker == 'o' else '■'} {PARTS[part]}",
+        figure.text(x, 1 - 0.72 / height, f"{'●' if marker == 'o' else '■'} {SUBSETS[subset]}",
                     color=colour, fontsize=10, va="center")  # fmt: skip
     if any(c.pairs > 1 for c in shown):
         note = "Bars: 95 % bootstrap interval over pairs of runs of one seed."
@@ -100,15 +100,15 @@ def _figure(shown: Sequence[Comparison], reference: str) -> Figure:
 def _draw_setting(
     axes: Axes, inside: Sequence[Comparison], variants: Sequence[str], reference: str
 ) -> None:
-    """One setting's panel: a row for each variant, a bar for each part."""
+    """One setting's panel: a row for each variant, a bar for each subset."""
     axes.axvline(0, color=QUIET, linewidth=1)
-    parts = _names(c.part for c in inside)
+    subsets = _names(c.subset for c in inside)
     for c in inside:
         if c.variant == reference:
             continue
-        offset = 0.16 * (2 * parts.index(c.part) - (len(parts) - 1))
+        offset = 0.16 * (2 * subsets.index(c.subset) - (len(subsets) - 1))
         y = variants.index(c.variant) + offset
-        colour, marker = _COLOURS[c.part]
+        colour, marker = _COLOURS[c.subset]
         axes.plot((c.ci_low, c.ci_high), (y, y), color=colour, linewidth=1.6)
         axes.plot(c.mean_difference, y, color=colour, marker=marker, markersize=5.5)
     axes.set_ylim(len(variants) - 0.5, -0.5)
@@ -116,8 +116,8 @@ def _draw_setting(
     axes.set_axisbelow(True)
     axes.locator_params(axis="x", nbins=5)
     axes.spines["left"].set_visible(False)
-    known = {c.part: c.median for c in inside if c.variant == reference}
-    told = ", ".join(f"{PARTS[part]} {median:.3f}" for part, median in known.items())
+    known = {c.subset: c.median for c in inside if c.variant == reference}
+    told = ", ".join(f"{SUBSETS[subset]} {median:.3f}" for subset, median in known.items())
     runs = max(c.pairs for c in inside)
     each = f"{runs} {'runs' if runs > 1 else 'run'} each"
     axes.set_title(
@@ -132,8 +132,8 @@ def _draw_setting(
 
 def _shown(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """SRCC, whole and mean over subsets: the whole first."""
-    chosen = [c for c in comparisons if c.metric == "srcc" and c.part in PARTS]
-    return sorted(chosen, key=lambda c: list(PARTS).index(c.part))
+    chosen = [c for c in comparisons if c.metric == "srcc" and c.subset in SUBSETS]
+    return sorted(chosen, key=lambda c: list(SUBSETS).index(c.subset))
 
 
 def _difference(c: Comparison | None, variant: str) -> str:

@@ -162,7 +162,7 @@ def run_grid(
         row["validation_srcc"] = str(told["validation_srcc"])
         for figure in evaluation.rows:
             if figure.metric in ("srcc", "plcc") and figure.value is not None:
-                row[f"{figure.metric}:{figure.part}"] = repr(figure.value)
+                row[f"{figure.metric}:{figure.subset}"] = repr(figure.value)
         add_row(table, row)
         # The model stays, as a teacher of later runs; what only a resume needs goes.
         (run.folder / "state.safetensors").unlink(missing_ok=True)

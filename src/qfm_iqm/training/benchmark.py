@@ -259,11 +259,11 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
     images: dict[str, int] = {}
     with (fold.folder / "results.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            part = unguarded(row["part"])
-            images[part] = int(row["n"])
+            subset = unguarded(row["subset"])
+            images[subset] = int(row["n"])
             if row["value"] and selected:
                 yield FoldFigure(
-                    fold.setting, "validation-selected", fold.number, part, row["metric"],
+                    fold.setting, "validation-selected", fold.number, subset, row["metric"],
                     float(row["value"]), int(row["n"]), card.training["best_epoch"], sha256,
                 )  # fmt: skip
     if fold.recipe.protocol != "test-selected":
@@ -273,8 +273,8 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
         return
     epoch, found = best
     for key, value in found.items():
-        part, _, metric = key.rpartition("/")
+        subset, _, metric = key.rpartition("/")
         yield FoldFigure(
-            fold.setting, "test-selected", fold.number, part, metric,
-            value, images.get(part, 0), epoch + 1, sha256,
+            fold.setting, "test-selected", fold.number, subset, metric,
+            value, images.get(subset, 0), epoch + 1, sha256,
         )  # fmt: skip

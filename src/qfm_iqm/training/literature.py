@@ -82,7 +82,7 @@ def random_crops(
 
 
 def best_test_epoch(log: Path) -> tuple[int, dict[str, float]] | None:
-    """The epoch with the highest test SRCC in a run's log, and its figures by `part/metric`.
+    """The epoch with the highest test SRCC in a run's log, and its figures by `subset/metric`.
 
     An epoch that was scored twice, before and after an interruption, counts as the last time.
 

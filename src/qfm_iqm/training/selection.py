@@ -83,7 +83,7 @@ class Selection:
         self.reporter.end_epoch(epoch, figures, best=better)
 
     def _validated(self, model: QualityModel, epoch: int) -> dict[str, float | None]:
-        """The figures of the validation split, by `part/metric`; none where there is none."""
+        """The figures of the validation split, by `subset/metric`; none where there is none."""
         if self.data.validation is None:
             return {}
         try:
@@ -92,7 +92,7 @@ class Selection:
             # A collapsed network has no correlation; a later epoch may still recover.
             self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
             return {}
-        return {f"{row.part}/{row.metric}": row.value for row in scored[0].rows}
+        return {f"{row.subset}/{row.metric}": row.value for row in scored[0].rows}
 
     def finish(
         self, split: Literal["validation", "test"], network: Path | None = None
@@ -121,7 +121,7 @@ class Selection:
             record_look(evaluation, load_card(self.folder.model), self.folder.path, why)
         self.folder.log(
             kind=split if split == "test" else "selected",
-            **{f"{r.part}/{r.metric}": r.value for r in evaluation.rows},
+            **{f"{r.subset}/{r.metric}": r.value for r in evaluation.rows},
         )
         return evaluation
 
@@ -141,7 +141,7 @@ class Selection:
         except TableError as error:
             self.reporter.say(f"epoch {epoch + 1} has no figure of the test split: {error}")
             return
-        figures = {f"{row.part}/{row.metric}": row.value for row in scored[0].rows}
+        figures = {f"{row.subset}/{row.metric}": row.value for row in scored[0].rows}
         self.folder.log(kind="test-selected", epoch=epoch, **figures)
 
     def _evaluate(
