@@ -71,7 +71,7 @@ def test_figures_table_and_drawing_also_of_a_killed_run(qfm, forked, grid, tmp_p
         "variant",
         "reference",
         "metric",
-        "part",
+        "subset",
         "pairs",
         "median",
         "mean_difference",

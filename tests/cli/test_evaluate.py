@@ -38,9 +38,9 @@ def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_mode
     scores = [model.score(photo_folder / name).value for name in table.names]
     expected = stats.spearmanr(scores, table.mos).statistic
     with out.open(newline="") as file:
-        rows = {(row["part"], row["metric"]): row for row in csv.DictReader(file)}
+        rows = {(row["subset"], row["metric"]): row for row in csv.DictReader(file)}
     assert float(rows["whole", "srcc"]["value"]) == pytest.approx(expected, abs=1e-9)
-    assert {part for part, _ in rows} == {"whole", "jpg", "png", "ebp", "subset_mean"}
+    assert {subset for subset, _ in rows} == {"whole", "jpg", "png", "ebp", "subset_mean"}
     assert f"{expected:.4f}" in answer.out
     assert "whole" in answer.out
     with images.open(newline="") as file:
@@ -78,13 +78,13 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     answer = qfm(*command, "--by", "subset", "--out", out)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:
-        found = {(row["part"], row["metric"]): row for row in csv.DictReader(stream)}
+        found = {(row["subset"], row["metric"]): row for row in csv.DictReader(stream)}
     whole = found["whole", "srcc"]
     expected = stats.spearmanr(scores, table.mos).statistic
     assert float(whole["value"]) == pytest.approx(expected)
     assert expected < 0  # as it is: the sign tells the direction
     assert float(whole["ci_low"]) <= float(whole["value"]) <= float(whole["ci_high"])
-    assert {"jpg", "png", "ebp"} < {part for part, _ in found}
+    assert {"jpg", "png", "ebp"} < {subset for subset, _ in found}
     assert f"{expected:.4f}" in answer.out
     lines = (json.dumps({"path": name, "quality": score}) for name, score in by_name.items())
     (tmp_path / "theirs.jsonl").write_text("\n".join(lines))
@@ -310,11 +310,11 @@ def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp
     answer = qfm(*command)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:
-        found = {(row["part"], row["metric"]): row for row in csv.DictReader(stream)}
-    for part, kept in (("whole", slice(None)), ("whole (kept)", slice(3, None))):
+        found = {(row["subset"], row["metric"]): row for row in csv.DictReader(stream)}
+    for subset, kept in (("whole", slice(None)), ("whole (kept)", slice(3, None))):
         expected = stats.spearmanr(scores[kept], table.mos[kept]).statistic
-        assert float(found[part, "srcc"]["value"]) == pytest.approx(expected)
-        assert int(found[part, "srcc"]["n"]) == len(scores[kept])
+        assert float(found[subset, "srcc"]["value"]) == pytest.approx(expected)
+        assert int(found[subset, "srcc"]["n"]) == len(scores[kept])
     assert "(kept)" in answer.out
     names.write_text("nobody.png\n")
     assert "1 excluded names are not in" in qfm(*command).err

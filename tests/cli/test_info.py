@@ -18,7 +18,7 @@ def test_a_shipped_model_says_what_it_is(qfm, model):
     assert told["labels"] == "MOS, 0 to 1, higher is better"
     assert "3500 train, 500 validation, 1000 test" in told["trained on"]
     assert told["method"] == "QFM"
-    (srcc,) = (row for row in card.results if (row.part, row.metric) == ("whole", "srcc"))
+    (srcc,) = (row for row in card.results if (row.subset, row.metric) == ("whole", "srcc"))
     assert told["SRCC, whole"].startswith(f"{srcc.value:.3f} (")
     photos = {"default": 350, "vit-tiny": 500}[model]
     assert told["reference"].startswith(f"{photos} photos: ")

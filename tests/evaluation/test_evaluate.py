@@ -31,18 +31,18 @@ def test_figures_are_scipys_on_the_scores_of_each_image(model, table, photo_fold
     evaluation, scored = evaluate_model(model, table, photo_folder, by="subset", n_boot=20)
     scores = np.array([model.score(photo_folder / name).value for name in table.names])
     np.testing.assert_allclose([row.score for row in scored.rows], scores, atol=2e-4)
-    for part, keep in [
+    for subset, keep in [
         ("whole", np.full(12, True)),
         *[(kind, np.array(table.columns["subset"]) == kind) for kind in ("jpg", "png", "webp")],
     ]:
-        assert evaluation.row(part, "srcc").n == keep.sum()
+        assert evaluation.row(subset, "srcc").n == keep.sum()
         for metric, reference in (
             ("srcc", stats.spearmanr),
             ("plcc", stats.pearsonr),
             ("krcc", stats.kendalltau),
         ):
             expected = reference(scores[keep], table.mos[keep]).statistic
-            assert evaluation.value(part, metric) == pytest.approx(expected, abs=1e-4)
+            assert evaluation.value(subset, metric) == pytest.approx(expected, abs=1e-4)
     row = evaluation.row("whole", "srcc")
     assert row.ci_low <= row.value <= row.ci_high
 
@@ -109,12 +109,12 @@ def carded(model, table, **data):
     return split, model.card.model_copy(update={"training": training})
 
 
-@pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_the_recorded_split_is_that_of_the_split(model, table, part):
+@pytest.mark.parametrize("subset", ["train", "validation", "test"])
+def test_the_recorded_split_is_that_of_the_split(model, table, subset):
     split, card = carded(model, table)
     shuffled = table.select(np.random.default_rng(1).permutation(len(table)))
-    found = recorded_split(card, shuffled, part)
-    assert found.names == split.names(part)
+    found = recorded_split(card, shuffled, subset)
+    assert found.names == split.names(subset)
     labels = dict(zip(table.names, table.mos, strict=True))
     assert found.mos.tolist() == [labels[name] for name in found.names]
 

@@ -25,9 +25,9 @@ def test_every_part_and_metric_has_its_row():
     scores, labels, groups = rated()
     evaluation = evaluate(scores, labels, groups=groups, n_boot=50)
     expected = [(p, m) for p in ("whole", "a", "b", "c", "subset_mean") for m in METRICS]
-    assert [(row.part, row.metric) for row in evaluation.rows] == expected
+    assert [(row.subset, row.metric) for row in evaluation.rows] == expected
     for row in evaluation.rows:
-        assert row.n == (90 if row.part in ("whole", "subset_mean") else 30)
+        assert row.n == (90 if row.subset in ("whole", "subset_mean") else 30)
         assert row.ci_low <= row.ci_high and row.note == ""
 
 
@@ -63,7 +63,7 @@ def test_the_mean_over_groups_unmasks_scores_that_only_tell_groups_apart():
 
 def test_without_groups_there_is_only_the_whole():
     evaluation = evaluate(*rated()[:2], n_boot=10)
-    assert {row.part for row in evaluation.rows} == {"whole"}
+    assert {row.subset for row in evaluation.rows} == {"whole"}
 
 
 def test_without_resamples_there_are_no_intervals():
@@ -133,7 +133,7 @@ def test_impossible_arguments_are_refused(arguments):
 
 def test_a_row_that_is_not_there_is_refused():
     with pytest.raises(
-        TableError, match="'ssim' of 'whole' was asked for, but the parts are: whole"
+        TableError, match="'ssim' of 'whole' was asked for, but the subsets are: whole"
     ):
         evaluate(*rated()[:2], n_boot=0).value("whole", "ssim")
 
@@ -145,11 +145,11 @@ def test_csv_keeps_every_digit(tmp_path):
     evaluation.to_csv(tmp_path / "rows.csv", split_sha256="ab12")
     with (tmp_path / "rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = ["part", "metric", "n", "value", "ci_low", "ci_high", "note", "split_sha256"]
+    columns = ["subset", "metric", "n", "value", "ci_low", "ci_high", "note", "split_sha256"]
     assert list(rows[0]) == columns
     assert {row["split_sha256"] for row in rows} == {"ab12"}
     for row, in_csv in zip(evaluation.rows, rows, strict=True):
         assert in_csv["value"] == ("" if row.value is None else repr(row.value))
         assert in_csv["note"] == row.note
         # A spreadsheet finds no formula.
-        assert in_csv["part"] == ("'=1+1" if row.part == "=1+1" else row.part)
+        assert in_csv["subset"] == ("'=1+1" if row.subset == "=1+1" else row.subset)

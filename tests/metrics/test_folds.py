@@ -15,9 +15,9 @@ from qfm_iqm.text_tables import write_csv
 VALUES = [0.9, 0.7, 0.85, 0.8]
 
 
-def figures(protocol="validation-selected", part="whole", metric="srcc", values=VALUES):
+def figures(protocol="validation-selected", subset="whole", metric="srcc", values=VALUES):
     return [
-        FoldFigure("all", protocol, fold, part, metric, value, 10, 3, f"{fold}b" * 32)
+        FoldFigure("all", protocol, fold, subset, metric, value, 10, 3, f"{fold}b" * 32)
         for fold, value in enumerate(values)
     ]
 
@@ -54,7 +54,7 @@ def test_tables_are_written_to_the_last_digit(tmp_path):
 
 def test_the_table_marks_what_is_optimistic_and_what_is_unconfirmed():
     rows = summarise(
-        [*figures(), *figures("test-selected"), *figures(part="blur"), *figures(metric="plcc")]
+        [*figures(), *figures("test-selected"), *figures(subset="blur"), *figures(metric="plcc")]
     )
     beside = [Published("A", "csiq", 0.9, 0.91), Published("B", "csiq", 0.954, 0.965, True)]
     text = summary_table(rows, beside)

@@ -15,8 +15,8 @@ BASELINE = {0: 0.80, 1: 0.82, 2: 0.78, 3: 0.81, 4: 0.79}
 GAIN = {0: 0.010, 1: 0.004, 2: -0.002, 3: 0.007, 4: 0.003}
 
 
-def runs_of(variant, values, *, setting="all", metric="srcc", part="whole"):
-    return [Run(setting, variant, seed, metric, part, value) for seed, value in values.items()]
+def runs_of(variant, values, *, setting="all", metric="srcc", subset="whole"):
+    return [Run(setting, variant, seed, metric, subset, value) for seed, value in values.items()]
 
 
 def two_variants():
@@ -75,13 +75,13 @@ def test_settings_metrics_and_parts_stay_apart():
         *runs_of("baseline", {0: 0.1}, setting="few"),
         *runs_of("qfm", {0: 0.3}, setting="few"),
         *runs_of("baseline", {0: 0.2}, metric="plcc"),
-        *runs_of("qfm", {0: 0.1}, part="ss01"),
+        *runs_of("qfm", {0: 0.1}, subset="ss01"),
     ]
     found = compare(runs, ["baseline"])
     assert only(found, setting="few", variant="qfm").mean_difference == pytest.approx(0.2)
     assert only(found, metric="plcc").variant == "baseline"
-    assert not [c for c in found if c.part == "ss01"]  # no reference there
-    assert only(found, setting="all", metric="srcc", part="whole", variant="qfm").pairs == 5
+    assert not [c for c in found if c.subset == "ss01"]  # no reference there
+    assert only(found, setting="all", metric="srcc", subset="whole", variant="qfm").pairs == 5
 
 
 def test_mistakes_are_told():
@@ -97,12 +97,12 @@ def test_the_table_has_the_stated_columns(tmp_path):
     with (tmp_path / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert ",".join(rows[0]) == (
-        "setting,variant,reference,metric,part,pairs,median,mean_difference,ci_low,ci_high,p"
+        "setting,variant,reference,metric,subset,pairs,median,mean_difference,ci_low,ci_high,p"
     )
     assert len(rows) == len(comparisons) == 2
     assert (
         Comparison(
-            *(rows[1][key] for key in ("setting", "variant", "reference", "metric", "part")),
+            *(rows[1][key] for key in ("setting", "variant", "reference", "metric", "subset")),
             int(rows[1]["pairs"]),
             *(
                 float(rows[1][key])

@@ -31,7 +31,13 @@ def card():
         training={"data": "somewhere", "split_sha256": "ab", "recipe": {"train": {"epochs": 3}}},
         results=[
             ResultRow(
-                data="d", part="whole", metric="srcc", images=9, value=0.8, ci_low=0.7, ci_high=0.9
+                data="d",
+                subset="whole",
+                metric="srcc",
+                images=9,
+                value=0.8,
+                ci_low=0.7,
+                ci_high=0.9,
             )
         ],
     )
@@ -65,7 +71,7 @@ def changed(card, path, **changes):
         ({"preprocessing__crop": 1}, r"preprocessing\.crop"),
         ({"preprocessing": None}, "preprocessing"),
         ({"label__minimum": "low"}, r"label\.minimum"),
-        ({"results": [{"data": "d"}]}, r"results\.0\.part"),
+        ({"results": [{"data": "d"}]}, r"results\.0\.subset"),
         ({"name": 7}, "name"),
         ({"format": "first"}, "format"),
         ({"preprocessing__crop": 128}, "128 pixels and the network takes 64"),

@@ -12,9 +12,9 @@ from qfm_iqm.model.network import NetworkConfig
 from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
 
 
-def row(part, value, metric="srcc", images=100):
+def row(subset, value, metric="srcc", images=100):
     return ResultRow(
-        data="photos (test part)", part=part, metric=metric, images=images, value=value,
+        data="photos (test split)", subset=subset, metric=metric, images=images, value=value,
         ci_low=value - 0.05, ci_high=value + 0.05,
     )  # fmt: skip
 

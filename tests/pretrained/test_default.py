@@ -78,7 +78,7 @@ def test_its_card_says_what_it_was_trained_on_and_how_good_it_is(model):
     assert card.training["recipe"]["method"]["kind"] == "qfm"
     assert "BIQ2021" in card.training["data"] and card.training["terms"]
     assert card.license and card.description
-    measured = {(row.part, row.metric) for row in card.results}
+    measured = {(row.subset, row.metric) for row in card.results}
     assert {("whole", "srcc"), ("subset_mean", "srcc")} <= measured
     assert all(row.ci_low <= row.value <= row.ci_high for row in card.results)
 

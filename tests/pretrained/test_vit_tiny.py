@@ -43,7 +43,7 @@ def test_its_card_says_what_it_was_trained_on_and_how_good_it_is():
     assert card.base.name == BACKBONE
     assert "BIQ2021" in card.training["data"]
     assert card.training["recipe"]["method"]["kind"] == "qfm"
-    figures = {(row.part, row.metric): row.value for row in card.results}
+    figures = {(row.subset, row.metric): row.value for row in card.results}
     assert figures["whole", "srcc"] > 0.85
     assert card.reference_statistics is not None
 

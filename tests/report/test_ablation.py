@@ -10,6 +10,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.paired_runs import Run, compare
 from qfm_iqm.report.ablation import _figure, ablation_table, draw_ablation
 
+NAMES = ("whole", "subset_mean", "ss01")
 VALUES = {  # of three seeds: whole, subset_mean
     "baseline": ((0.80, 0.82, 0.81), (0.60, 0.61, 0.62)),
     "qfm": ((0.81, 0.83, 0.82), (0.63, 0.64, 0.65)),
@@ -20,9 +21,11 @@ VALUES = {  # of three seeds: whole, subset_mean
 @pytest.fixture
 def comparisons():
     runs = [
-        Run("all", variant, seed, metric, part, value)
-        for variant, parts in VALUES.items()
-        for part, values in zip(("whole", "subset_mean", "ss01"), (*parts, parts[0]), strict=True)
+        Run("all", variant, seed, metric, subset, value)
+        for variant, subsets in VALUES.items()
+        for subset, values in zip(
+            ("whole", "subset_mean", "ss01"), (*subsets, subsets[0]), strict=True
+        )
         for seed, value in enumerate(values)
         for metric in ("srcc", "plcc")
     ]

@@ -121,13 +121,13 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
                     values[variant] += [
                         float(row["value"])
                         for row in rows
-                        if (row["part"], row["metric"]) == (c.part, c.metric)
+                        if (row["subset"], row["metric"]) == (c.subset, c.metric)
                     ]
         own, reference = values[c.variant], values[c.reference]
         assert c.pairs == 2
         assert c.median == pytest.approx(sum(own) / 2)
         assert c.mean_difference == pytest.approx((sum(own) - sum(reference)) / 2)
-    parts = {c.part for c in comparisons}
+    parts = {c.subset for c in comparisons}
     assert {"whole", "subset_mean"} < parts
 
     # A teacher is the baseline's model of the same setting and seed.

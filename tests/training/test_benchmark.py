@@ -150,10 +150,10 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
         assert {row["split_sha256"] for row in own} == {digest}
         assert {row["split_sha256"] for row in rows_of(fold.folder / "results.csv")} == {digest}
         results = {
-            (r["part"], r["metric"]): r["value"] for r in rows_of(fold.folder / "results.csv")
+            (r["subset"], r["metric"]): r["value"] for r in rows_of(fold.folder / "results.csv")
         }
         selected = {
-            (row["part"], row["metric"]): row["value"]
+            (row["subset"], row["metric"]): row["value"]
             for row in own
             if row["protocol"] == "validation-selected"
         }
@@ -162,7 +162,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
         best = max(entry["whole/srcc"] for entry in log if entry["kind"] == "test-selected")
         (best_row,) = [
             row for row in own
-            if (row["protocol"], row["part"], row["metric"]) == ("test-selected", "whole", "srcc")
+            if (row["protocol"], row["subset"], row["metric"]) == ("test-selected", "whole", "srcc")
         ]  # fmt: skip
         assert float(best_row["value"]) == best
         assert best_row["images"] == str(card.training["images"]["test"])
@@ -211,7 +211,7 @@ def test_a_run_that_selects_nothing_gives_no_validation_selected_figure(recipe_f
     summaries = run_benchmark(plan, tmp_path, SILENT)
     assert {one.protocol for one in summaries} == {"test-selected"}
     (row,) = [row for row in rows_of(tmp_path / "figures.csv")
-              if (row["part"], row["metric"]) == ("whole", "srcc")]  # fmt: skip
+              if (row["subset"], row["metric"]) == ("whole", "srcc")]  # fmt: skip
     assert row["images"] == "8"
 
 
