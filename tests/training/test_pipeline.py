@@ -7,6 +7,7 @@ import shutil
 import signal
 
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
@@ -438,3 +439,25 @@ def test_a_place_that_cannot_be_written_is_refused(recipe, tmp_path):
     done = qfm_train(recipe, "--out", tmp_path / "file" / "run")
     assert isinstance(done.exception, RecipeError)
     assert "cannot be written to" in str(done.exception)
+
+
+def test_training_starts_from_a_teacher_of_the_recipe(recipe_content, write_recipe, tmp_path):
+    first = write_recipe(recipe_content(train__epochs=1), tmp_path / "first.toml")
+    content = recipe_content(train__epochs=1, train__lr=1e-12, backbone__weights="teachers.first")
+    second = write_recipe(content, tmp_path / "second.toml")
+    out = tmp_path / "run"
+    done = qfm_train(second, "--out", out, "--set", f"teachers.first.recipe={first.name}")
+    assert done.exit_code == 0, done.stderr
+    start = load_model(out / "teachers" / "first" / "model")
+    model = load_model(out / "model")
+    assert model.card.training["started_from"] == (
+        f"second-first, weights {start.card.weights_sha256}"
+    )
+    for key, tensor in model.network.state_dict().items():
+        torch.testing.assert_close(tensor, start.network.state_dict()[key], atol=1e-6, rtol=0)
+
+
+def test_a_start_that_is_not_there_is_refused(recipe, tmp_path):
+    done = qfm_train(recipe, "--out", tmp_path / "run", "--set", "backbone.weights=teachers.gone")
+    assert isinstance(done.exception, QFMError)
+    assert "there is no section [teachers.gone]" in str(done.exception)

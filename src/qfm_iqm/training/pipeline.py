@@ -127,6 +127,8 @@ def run(
         teachers[name] = str(place / "model")
         check_teacher(name, teachers[name], recipe, data)
     tables = {name: scores.score_crops(name, teachers) for name in recipe.pseudo_labels}
+    if recipe.starts_from is not None:
+        recipe = recipe.with_weights(teachers[recipe.starts_from])
     unrated: list[UnratedImage] = []
     per_step = None
     if pool is not None:

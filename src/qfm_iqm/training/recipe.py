@@ -28,6 +28,8 @@ from qfm_iqm.training.recipe_schema import (
     TrainConfig,
 )
 
+_TEACHERS = "teachers."
+
 
 class ModelConfig(Section):
     """The model folder that comes out.
@@ -107,7 +109,10 @@ class Recipe(Section):
         asked = {table.teacher for table in self.pseudo_labels.values()}
         if unknown := sorted(asked - self.teachers.keys()):
             raise ValueError(f"pseudo_labels: there is no section [teachers.{unknown[0]}]")
-        if idle := sorted(self.teachers.keys() - asked - {self.distillation.teacher}):
+        if self.starts_from is not None and self.starts_from not in self.teachers:
+            raise ValueError(f"backbone.weights: there is no section [{self.backbone.weights}]")
+        used = asked | {self.distillation.teacher, self.starts_from}
+        if idle := sorted(self.teachers.keys() - used):
             raise ValueError(f"nothing uses teachers.{idle[0]}: leave it out")
         for key, names in (("pseudo_labels", self.pseudo_labels), ("teachers", self.teachers)):
             if wrong := [name for name in names if not name.replace("_", "").isalnum()]:
@@ -240,6 +245,17 @@ class Recipe(Section):
     def without_finishing(self) -> Recipe:
         """The recipe of the network alone: without reference statistics, exports and page."""
         return self.model_copy(update=dict.fromkeys(("reference", "export", "card")))
+
+    def with_weights(self, weights: str) -> Recipe:
+        """The recipe with other first weights."""
+        backbone = self.backbone.model_copy(update={"weights": weights})
+        return self.model_copy(update={"backbone": backbone})
+
+    @property
+    def starts_from(self) -> str | None:
+        """The teacher whose network is trained on; None for other first weights."""
+        weights = self.backbone.weights or ""
+        return weights.removeprefix(_TEACHERS) if weights.startswith(_TEACHERS) else None
 
     @property
     def split_text(self) -> Path | None:

@@ -75,8 +75,8 @@ class BackboneConfig(Section):
         name: timm's name, with the tag of its weights if they are used.
         weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is asked
             first), "random", a .safetensors file, another timm name with tag, or a model, by its
-            folder or as "default" (any of the package): its whole network, encoder and decoder,
-            which `name` and `network` must then describe.
+            folder, as "default" (any of the package) or as "teachers.NAME": its whole network,
+            encoder and decoder, which `name` and `network` must then describe.
         tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
             layers and its norms (`model.adapters`), "none" leaves it as it is.
         rank: of the adapters.

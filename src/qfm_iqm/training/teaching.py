@@ -99,7 +99,9 @@ def checked_data(recipe: Recipe) -> TrainingData:
     data = load_data(recipe)
     if teachers := teachers_of(recipe):
         torch.manual_seed(recipe.train.seed)
-        model = build_model(recipe, data)
+        # The teacher that it starts from may not be trained yet.
+        start = recipe if recipe.starts_from is None else recipe.with_weights("random")
+        model = build_model(start, data)
         check_memory(recipe, model.network, device_of(recipe))
         for name, teacher in teachers.items():
             if teacher.model is not None:
