@@ -6,7 +6,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 CHROMIUM := (command -v chromium || command -v chromium-browser) >/dev/null
 APT := apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=30
 
-.PHONY: help demo test test-all test-browser screenshots lint types format bench export-check default-model vit-tiny model-figures model-card surface clean
+.PHONY: help demo docs test test-all test-browser screenshots lint types format bench export-check default-model vit-tiny model-figures model-card surface clean
 .DEFAULT_GOAL := help
 
 help:            ## This menu
@@ -30,6 +30,9 @@ test-all: $(VENV)/browser.stamp  ## Install, and run all tests, those in a real 
 
 test-browser: $(VENV)/browser.stamp  ## Run the tests in a real browser; installs Debian's Chromium
 	QFM_BROWSER=required $(BIN)/python -m pytest tests/browser
+
+docs: $(VENV)/dev.stamp         ## Build the documentation as a site; writes build/site/
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --clean
 
 screenshots: $(VENV)/browser.stamp  ## Take the README's screenshots; writes docs/images/
 	$(BIN)/python docs/screenshots.py

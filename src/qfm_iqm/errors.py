@@ -11,12 +11,13 @@ from contextlib import contextmanager
 class QFMError(Exception):
     """A mistake in what was asked: what was found, and what to do, in one sentence.
 
-    >>> from qfm_iqm import read_image
-    >>> try:
-    ...     read_image("gone.jpg")
-    ... except QFMError as error:
-    ...     print(error)
-    cannot read 'gone.jpg': there is no such file
+    Examples:
+        >>> from qfm_iqm import read_image
+        >>> try:
+        ...     read_image("gone.jpg")
+        ... except QFMError as error:
+        ...     print(error)
+        cannot read 'gone.jpg': there is no such file
     """
 
 

@@ -68,8 +68,9 @@ def read_image(
         ImageError: the source cannot be read or is refused; one sentence says why.
         ValueError: `max_pixels` or `background` is out of range.
 
-    >>> read_image(Image.new("RGB", (4, 3), "white")).shape
-    torch.Size([3, 3, 4])
+    Examples:
+        >>> read_image(Image.new("RGB", (4, 3), "white")).shape
+        torch.Size([3, 3, 4])
     """
     import torch  # here, as reading alone does without
 

@@ -45,11 +45,12 @@ def save_model(
         folder: made if it is not there; an earlier model in it is replaced.
         dtype: precision of the floating-point weights in the file.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     save_model(load_model(), folder)
-    ...     load_model(folder).card.name
-    'default'
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_model(load_model(), folder)
+        ...     load_model(folder).card.name
+        'default'
     """
     state = scaled_weights(merged(model.network.state_dict()))
     _write(model.card.model_copy(update={"base": None}), _content(state, dtype), Path(folder))
@@ -122,8 +123,9 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
         ModelError: no such model; a missing, damaged or later card; weights that are missing,
             damaged, or not the card's.
 
-    >>> load_model().card.name
-    'default'
+    Examples:
+        >>> load_model().card.name
+        'default'
     """
     folder = find_model(os.fspath(name))
     card = read_card(folder / CARD_FILE)

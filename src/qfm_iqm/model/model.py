@@ -41,10 +41,11 @@ class QualityModel(nn.Module):
         network: crops in, qualities out.
         card: says how images become crops, and in what units scores are.
 
-    >>> from qfm_iqm import load_model
-    >>> scores = load_model()(torch.rand(2, 3, 300, 400, requires_grad=True))
-    >>> scores.shape, scores.requires_grad
-    (torch.Size([2]), True)
+    Examples:
+        >>> from qfm_iqm import load_model
+        >>> scores = load_model()(torch.rand(2, 3, 300, 400, requires_grad=True))
+        >>> scores.shape, scores.requires_grad
+        (torch.Size([2]), True)
     """
 
     def __init__(self, network: QualityNetwork, card: ModelCard) -> None:

@@ -36,8 +36,9 @@ class QualityScore:
     The last four are None where the card has no reference statistics; a small image is out of
     distribution for every model.
 
-    >>> QualityScore(value=71.5, crop_std=2.0, n_crops=2, width=640, height=480).value
-    71.5
+    Examples:
+        >>> QualityScore(value=71.5, crop_std=2.0, n_crops=2, width=640, height=480).value
+        71.5
     """
 
     value: float

@@ -38,10 +38,11 @@ class QualityMap:
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
 
-    >>> from qfm_iqm import load_model
-    >>> found = load_model().explain(torch.rand(3, 300, 400))
-    >>> found.width, found.height
-    (400, 300)
+    Examples:
+        >>> from qfm_iqm import load_model
+        >>> found = load_model().explain(torch.rand(3, 300, 400))
+        >>> found.width, found.height
+        (400, 300)
     """
 
     values: npt.NDArray[np.float32]

@@ -32,10 +32,11 @@ class QualityMetric(Metric):
         batch_size: as in `Scorer`.
         options: torchmetrics' own.
 
-    >>> metric = QualityMetric("default")
-    >>> metric.update(torch.rand(2, 3, 64, 64))
-    >>> 0 <= metric.compute() <= 100
-    tensor(True)
+    Examples:
+        >>> metric = QualityMetric("default")
+        >>> metric.update(torch.rand(2, 3, 64, 64))
+        >>> 0 <= metric.compute() <= 100
+        tensor(True)
     """
 
     is_differentiable: bool | None = False  # QualityModel itself is

@@ -82,9 +82,10 @@ class Scorer:
         TypeError: the model is none of these.
         ValueError: a number is below 1.
 
-    >>> (row,) = Scorer("default").score_paths(["gone.jpg"])
-    >>> row.status, row.score
-    ('error', None)
+    Examples:
+        >>> (row,) = Scorer("default").score_paths(["gone.jpg"])
+        >>> row.status, row.score
+        ('error', None)
     """
 
     def __init__(

@@ -82,8 +82,9 @@ def load_runtime(
         ModelError: no such model, or one that is damaged.
         QFMError: what was asked for does not go together.
 
-    >>> load_runtime("default", "onnx").name
-    'onnx'
+    Examples:
+        >>> load_runtime("default", "onnx").name
+        'onnx'
     """
     if runtime not in (None, *CHOICES):
         raise QFMError(f"There is no runtime '{runtime}': choose from {', '.join(CHOICES)}.")

@@ -1,0 +1,95 @@
+"""Reference pages that come from the code itself; `mkdocs build` runs this."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import mkdocs_gen_files
+import typer
+from typer.cli import get_docs_for_click
+
+import qfm_iqm
+from qfm_iqm.cli.main import app
+from qfm_iqm.method.config import MethodConfig
+from qfm_iqm.scoring.runtimes.load import load_runtime
+from qfm_iqm.serve.app import create_app
+from qfm_iqm.training import recipe
+from qfm_iqm.training import recipe_schema as schema
+
+SECTIONS = {
+    "[model]": recipe.ModelConfig,
+    "[data]": schema.DataConfig,
+    "[backbone]": schema.BackboneConfig,
+    "[network]": schema.NetworkSection,
+    "[method]": MethodConfig,
+    "[distillation]": schema.DistillationConfig,
+    "[augment]": schema.AugmentConfig,
+    "[train]": schema.TrainConfig,
+    "[teachers.NAME]": recipe.Teacher,
+    "[pseudo_labels.NAME]": schema.PseudoLabelTable,
+    "[reference]": schema.ReferenceConfig,
+    "[export]": schema.ExportConfig,
+    "[card]": schema.CardConfig,
+}
+
+
+def command_line() -> str:
+    """Every verb and option, from the parser."""
+    command = typer.main.get_command(app)
+    return get_docs_for_click(obj=command, ctx=typer.Context(command), name="qfm")
+
+
+def python() -> str:
+    """Every public name, from its docstring."""
+    return "# Python\n\n" + "\n\n".join(
+        described(getattr(qfm_iqm, name), name) for name in qfm_iqm.__all__
+    )
+
+
+def recipes() -> str:
+    """A recipe and its sections with their keys, from their docstrings."""
+    shown = {"members": False, "show_bases": False, "show_signature": False}
+    sections = {"A recipe": recipe.Recipe, **SECTIONS}
+    return "# Recipes\n\n" + "\n\n".join(
+        described(section, heading, **shown) for heading, section in sections.items()
+    )
+
+
+def described(thing: Any, heading: str, **options: bool) -> str:
+    """Has mkdocstrings write what a docstring says."""
+    told = json.dumps({"heading": heading, "toc_label": heading, **options})
+    return f"::: {thing.__module__}.{thing.__name__}\n    options: {told}\n"
+
+
+def http() -> Iterator[str]:
+    """Every route of the service, from its OpenAPI description."""
+    described: dict[str, Any] = create_app(load_runtime()).openapi()
+    yield "# HTTP\n"
+    yield "`qfm serve` describes itself under `/openapi.json`. These are its routes.\n"
+    for path, methods in described["paths"].items():
+        for method, told in methods.items():
+            yield f"## {method.upper()} {path}\n"
+            yield f"{told.get('description') or told.get('summary', '')}\n"
+            if parameters := told.get("parameters"):
+                yield "| parameter | where | type | what it is |\n|---|---|---|---|"
+                for one in parameters:
+                    schema = one["schema"]
+                    kind = schema.get("type") or " or ".join(s["type"] for s in schema["anyOf"])
+                    told_of = one.get("description", "")
+                    yield f"| `{one['name']}` | {one['in']} | {kind} | {told_of} |"
+                yield ""
+            yield "| status | what it means |\n|---|---|"
+            for status, answer in told["responses"].items():
+                yield f"| {status} | {answer['description']} |"
+            yield ""
+
+
+PAGES = {
+    "command-line": command_line(),
+    "python": python(),
+    "recipes": recipes(),
+    "http": "\n".join(http()),
+}
+for page, text in PAGES.items():
+    with mkdocs_gen_files.open(f"reference/{page}.md", "w") as file:
+        file.write(text)
