@@ -14,6 +14,7 @@ from qfm_iqm.cli.options import (
     MaxMegapixels,
     MaxMemory,
     Model,
+    Raw,
     check_device,
     extra,
     messages,
@@ -57,6 +58,7 @@ def gate(
     json: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     model: Model = "default",
     all_files: AllFiles = False,
+    raw: Raw = "preview",
     max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
     device: Device = None,
@@ -101,7 +103,7 @@ def gate(
         refuse_idle({"--all-files": all_files}, "where no folder is named")
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
-    scorer = Scorer(loaded, max_pixels=max_pixels, max_memory=memory)
+    scorer = Scorer(loaded, max_pixels=max_pixels, raw=raw, max_memory=memory)
     began = time.perf_counter()
     coming = scorer.score_paths(found.files)
     rows = list(with_progress(coming, len(found.files), "scoring", console))

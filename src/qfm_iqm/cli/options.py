@@ -88,6 +88,12 @@ Precision = Annotated[
     typer.Option(help="fp32, or bf16 by torch. Default: the model's own; see also qfm export."),
 ]
 AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatever it is called.")]
+Raw = Annotated[
+    Literal["preview", "develop"],
+    typer.Option(
+        help="Of camera RAW files take the preview, unless it is small, or develop the photo."
+    ),
+]
 MaxMegapixels = Annotated[float, typer.Option(help="Larger images are refused.", min=0)]
 MaxMemory = Annotated[
     str | None,

@@ -16,6 +16,7 @@ from qfm_iqm.cli.options import (
     MaxMemory,
     Model,
     Precision,
+    Raw,
     Runtime,
     check_device,
     extra,
@@ -83,6 +84,7 @@ def score(
     allow_truncated: Annotated[
         bool, typer.Option(help="Score what is there of images that break off.")
     ] = False,
+    raw: Raw = "preview",
     max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
     batch_size: Annotated[
@@ -149,6 +151,7 @@ def score(
         "batch_size": batch_size,
         "max_pixels": millions(max_megapixels, "--max-megapixels"),
         "allow_truncated": allow_truncated,
+        "raw": raw,
     }
     with extra("runtimes", f"The runtime of '{model}'"):
         if engine == "ray":

@@ -21,6 +21,7 @@ from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, name_of, open_file, open
 from qfm_iqm.image.fetch import fetch_url, is_url
 from qfm_iqm.image.pixel_features import pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.raw import RawReading
 from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_resized
 
 Fetch = Callable[[str], bytes]
@@ -62,6 +63,7 @@ class ReadingPolicy:
         preprocessing: the model's.
         max_pixels: larger images are refused.
         allow_truncated: take the part of a truncated file that is there.
+        raw: what to take of camera RAW files, see `image.decode.read_image`.
         statistics: measure the pixels (`image.pixel_features`).
         fetch: gives the content of a file; None reads local files and URLs.
     """
@@ -69,6 +71,7 @@ class ReadingPolicy:
     preprocessing: Preprocessing
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    raw: RawReading = "preview"
     statistics: bool = False
     fetch: Fetch | None = None
 
@@ -109,6 +112,7 @@ def read(
             name=path,
             max_pixels=policy.max_pixels,
             allow_truncated=policy.allow_truncated,
+            raw=policy.raw,
             admit=None if admit is None else partial(_with_content, admit, len(content)),
             measured=policy.statistics,
         )
@@ -136,7 +140,7 @@ def _size(path: str) -> int:
 
 def _needed(path: str, policy: ReadingPolicy) -> int:
     """The memory that a file takes, by its size and header."""
-    with opened(path, max_pixels=policy.max_pixels) as picture:
+    with opened(path, max_pixels=policy.max_pixels, raw=policy.raw) as picture:
         needed = decoding_bytes(picture, policy.preprocessing, measured=policy.statistics)
         return _size(path) + needed
 

@@ -24,6 +24,7 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import MAX_PIXELS
 from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
 from qfm_iqm.image.preprocess import covering_crops
+from qfm_iqm.image.raw import RawReading
 from qfm_iqm.model.prediction import QualityScore, score_of
 from qfm_iqm.scoring.crop_stream import Pending, in_batches
 from qfm_iqm.scoring.inputs import StrPath, not_a_path, path_text
@@ -71,6 +72,7 @@ class Scorer:
         device: torch's name; None takes a GPU if there is one. A loaded runtime has its own.
         max_pixels: larger images are refused.
         allow_truncated: score the part of a truncated file that is there.
+        raw: what to take of camera RAW files, see `image.decode.read_image`.
         max_memory: bytes that the program may take; None takes half of what the machine has free
             for the images on their way. Images that would take more than there is are refused.
         fetch: gives the content of a file; None reads local files and URLs.
@@ -97,6 +99,7 @@ class Scorer:
         device: str | torch.device | None = None,
         max_pixels: int = MAX_PIXELS,
         allow_truncated: bool = False,
+        raw: RawReading = "preview",
         max_memory: int | None = None,
         fetch: Fetch | None = None,
         source: Callable[[str], Crops] | None = None,
@@ -117,6 +120,7 @@ class Scorer:
             runtime.card.preprocessing,
             max_pixels,
             allow_truncated,
+            raw=raw,
             statistics=shown and reference is not None and reference.ood_detector is not None,
             fetch=fetch,
         )
