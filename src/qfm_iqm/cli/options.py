@@ -94,6 +94,13 @@ Raw = Annotated[
         help="Of camera RAW files take the preview, unless it is small, or develop the photo."
     ),
 ]
+NoPairs = Annotated[
+    bool,
+    typer.Option(
+        "--no-pairs",
+        help="In folders, score both files of a Live Photo, and of a RAW file beside its JPEG.",
+    ),
+]
 MaxMegapixels = Annotated[float, typer.Option(help="Larger images are refused.", min=0)]
 MaxMemory = Annotated[
     str | None,

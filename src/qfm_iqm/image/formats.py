@@ -41,6 +41,7 @@ from PIL import (
 )
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.containers import HEADER, container_of
 from qfm_iqm.image.file_colors import take_up_colors
 from qfm_iqm.image.jpeg import decoded_jpeg, open_jpeg
 from qfm_iqm.image.jpeg2000 import open_jpeg2000
@@ -149,7 +150,7 @@ def identified(stream: BinaryIO, raw: RawReading = "preview") -> Image.Image:
         ImageError: the stream is empty, of no known format, or of a layout that is not read.
         Exception: whatever the plugin raises over damaged data.
     """
-    header = stream.read(64)
+    header = stream.read(HEADER)
     if not header:
         raise ImageError("it is empty")
     if is_raw(header):
@@ -175,6 +176,8 @@ def identified(stream: BinaryIO, raw: RawReading = "preview") -> Image.Image:
             what = re.sub(r"^(Unsupported|cannot handle) | \(.*\)", "", str(failure))
             raise ImageError(f"not supported: {what}; save it as 8-bit PNG") from failure
         raise failure
+    if container_of(header):
+        raise ImageError("it is a video, which qfm score and qfm gate score by its frames")
     known = ", ".join(sorted([*_FORMATS, "HEIC", "camera RAW"]))
     raise ImageError(f"it is not an image of a known format ({known})")
 
@@ -185,7 +188,7 @@ def _factories(header: bytes) -> Iterator[Opener]:
         if accept is not None and accept(header[:16]) is True:
             yield _OPENERS.get(name, factory)
     brand = header[8:12]
-    shared = brand in _SHARED_BRANDS and b"avif" not in header
+    shared = brand in _SHARED_BRANDS and b"avif" not in header[:64]
     if header[4:8] == b"ftyp" and (brand in _HEIC_BRANDS or shared):
         yield _heic_factory()
 

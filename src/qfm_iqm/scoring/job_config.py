@@ -22,6 +22,7 @@ class Identity:
         max_pixels: larger images were refused.
         allow_truncated: whether truncated files were taken.
         raw: what was taken of camera RAW files.
+        every: seconds of a video from which one frame was scored; None refused videos.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Identity:
     max_pixels: int
     allow_truncated: bool
     raw: str
+    every: float | None
 
     @classmethod
     def of(cls, scorer: Scorer) -> Identity:
@@ -45,6 +47,7 @@ class Identity:
             max_pixels=scorer.policy.max_pixels,
             allow_truncated=scorer.policy.allow_truncated,
             raw=scorer.policy.raw,
+            every=scorer.policy.every,
         )
 
     def wrote(self, row: ScoreRow) -> bool:
