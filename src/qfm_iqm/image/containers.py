@@ -22,7 +22,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 """What names of videos end in, in lower case."""
 
-HEADER = 400  # first bytes that tell whether a file is a video
+HEADER = 1000  # first bytes that tell whether a file is a video
 
 _IMAGES = (b"avi", b"hei", b"hev", b"mif", b"msf", b"crx", b"jp2", b"jpx", b"jxl")  # brands
 _SIGNATURES = (
@@ -45,7 +45,7 @@ def container_of(header: bytes) -> str | None:
     if header[4:8] in _MOVIE_BOXES:
         return "mov"
     for length, place in _PACKETS:
-        if header[place::length][:3] == b"GGG":
+        if header[place::length][:5] == b"GGGGG":
             return "mpegts"
     found = (kind for at, mark, kind in _SIGNATURES if header[at:].startswith(mark))
     return next(found, None)

@@ -29,7 +29,7 @@ from PIL import Image
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
 from qfm_iqm.image.containers import HEADER, container_of, is_cut
-from qfm_iqm.image.decode import upright
+from qfm_iqm.image.decode import MAX_PIXELS, open_file, upright
 from qfm_iqm.image.profiles import coded_profile
 
 _EXIF = {  # what (a, d), or (b, c), of a display matrix are in EXIF's orientations
@@ -80,7 +80,9 @@ def sampled_frames(
         av.logging.set_level(av.logging.ERROR)
     count = 0
     try:
-        with av.open(file, format=kind, metadata_errors="replace") as container:
+        with av.logging.Capture():
+            opened = av.open(file, format=kind, metadata_errors="replace")
+        with opened as container:
             stream = _main_stream(container)
             codec = stream.codec_context
             _check_size(codec.width, codec.height, max_pixels)
@@ -100,6 +102,22 @@ def sampled_frames(
             raise ImageError("its data are damaged") from error
     if not count:
         raise ImageError("it has no frame that can be decoded")
+
+
+def frame_at(path: str, seconds: float) -> Image.Image:
+    """The first frame of a local video from so many seconds on.
+
+    Raises:
+        ImageError: see `sampled_frames`; or there is none.
+    """
+    with open_file(path) as file:
+        frames = sampled_frames(
+            file, seconds or 1, max_pixels=MAX_PIXELS, allow_damaged=True
+        )  # the first frame, and the one that is meant
+        for time, frame in frames:
+            if time >= seconds - _SLACK:
+                return frame
+    raise ImageError("there is no frame so late")
 
 
 def _main_stream(container: Any) -> Any:

@@ -48,7 +48,6 @@ SCRIPTS = (
     "common.js",
     "photo.js",
     "detail.js",
-    "curve.js",
     "table.js",
     "histogram.js",
     "gallery.js",
@@ -152,7 +151,10 @@ def scores_page(
         progress: wraps what takes long as it comes.
     """
     shown = worth_showing(table.scores, count, higher_is_better=label.higher_is_better)
-    coming = thumbnails([place.file(table.paths[row]) for row in shown])
+    worst_at = table.columns.get("worst_at", [None] * len(table))
+    coming = thumbnails(
+        [place.file(table.paths[row]) for row in shown], [worst_at[row] for row in shown]
+    )
     pictures = progress(coming, len(shown), "thumbnails")
     models = table.models
     scale = (
@@ -177,7 +179,7 @@ def scores_page(
         "report.html",
         title=title,
         styles=["base.css", "report.css"],
-        scripts=[*SCRIPTS, "report.js"],
+        scripts=[*SCRIPTS, "curve.js", "report.js"],
         data=data,
     )
 
