@@ -83,7 +83,9 @@ def test_a_preview_counts_from_half_the_photo_s_sides_on(part, used):
             Preprocessing(crop=16, shorter_side=16),
         )
         assert alike(found.pixels, expected) > 0.97
-        assert pixels(file).shape[:2] == (expected_size(preview, orientation) if used else whole[::-1])
+        assert pixels(file).shape[:2] == (
+            expected_size(preview, orientation) if used else whole[::-1]
+        )
 
 
 def expected_size(preview, orientation):
@@ -124,7 +126,9 @@ def test_a_file_cut_short_is_refused(part, reading):
 
 @settings(max_examples=120, deadline=None)
 @given(
-    st.sampled_from([dng(SMALL, preview=OTHER), dng(SMALL, linear=True), dng(SMALL, orientation=6)]),
+    st.sampled_from(
+        [dng(SMALL, preview=OTHER), dng(SMALL, linear=True), dng(SMALL, orientation=6)]
+    ),
     st.sampled_from(["preview", "develop"]),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
 )

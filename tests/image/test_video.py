@@ -57,9 +57,7 @@ def first_of_each(times, every):
 def test_of_each_interval_the_first_frame_is_taken(gaps, every, keyframes, kind):
     times = np.cumsum([0, *gaps[1:]]) / 1000
     options = {"g": keyframes, "bf": "2"}
-    content = clip(
-        numbered(len(times)), times, codec=kind[0], container=kind[1], options=options
-    )
+    content = clip(numbered(len(times)), times, codec=kind[0], container=kind[1], options=options)
     expected = first_of_each(times, every)
     found = frames_of(content, every)
     assert [number_of(frame) for _, frame in found] == expected
@@ -192,7 +190,9 @@ def test_damage_in_the_middle_is_refused_or_passed_over(codec):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from([clip(numbered(12)), clip(numbered(12), codec="libx264", container="matroska")]),
+    st.sampled_from(
+        [clip(numbered(12)), clip(numbered(12), codec="libx264", container="matroska")]
+    ),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
     st.booleans(),
 )

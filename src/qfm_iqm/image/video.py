@@ -163,7 +163,7 @@ def _firsts(
         begun |= packet.is_keyframe
         if not begun:  # a recording that begins anywhere
             continue
-        if packet.is_keyframe and latest < wanted:
+        if packet.is_keyframe and latest < wanted - _SLACK:
             skipped, leading = bool(held) or skipped, packet.pts
             held.clear()
         if packet.size and packet.pts is not None:
@@ -173,7 +173,7 @@ def _firsts(
         else:
             latest = math.inf  # no telling, or the end
         held.append(packet)
-        if latest < wanted and sum(one.size for one in held) < _HELD:
+        if latest < wanted - _SLACK and sum(one.size for one in held) < _HELD:
             continue
         if skipped:
             stream.codec_context.flush_buffers()
