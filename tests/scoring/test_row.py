@@ -100,8 +100,8 @@ def test_every_format_holds_the_same(tmp_path, suffix, rows):
 def test_columns_and_types():
     assert COLUMNS == (
         "path", "sha256", "width", "height", "score", "crop_std", "percentile", "mos_low",
-        "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "status", "error", "model", "weights", "runtime",
-        "precision", "seconds",
+        "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "status", "error",
+        "model", "weights", "runtime", "precision", "seconds",
     )  # fmt: skip
     kinds = [column.kind for column in SCHEMA.values()]
     assert kinds == [

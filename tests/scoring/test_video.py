@@ -104,7 +104,7 @@ def test_frames_come_in_order_within_little_memory(folder, read):
     order = [(reading.path, reading.time) for reading in found[:-1]]
     a = [(paths[0], round(n / 10, 1)) for n in range(25)] + [(paths[0], None)]
     b = [(paths[2], round(n / 10, 1)) for n in range(12)] + [(paths[2], None)]
-    assert order == (a + [(paths[1], None)] + b + a + b) * 2
+    assert order == [*a, (paths[1], None), *b, *a, *b] * 2
     assert not any(reading.error for reading in found[:-1])
 
 
