@@ -40,7 +40,7 @@ _SEP_LINE = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*(?:\r\n|\r|\n)', re.IGNORECASE
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # 1,234 may mean 1234
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_OURS = b"path,sha256,"  # how the tables that this package writes begin
+_OURS = (b"path,sha256,", b"path,time,score")  # how the tables that this package writes begin
 
 
 @dataclass(frozen=True)

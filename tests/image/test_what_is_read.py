@@ -27,6 +27,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.image.resize import as_floats, read_resized
 
+from .raws import dng, jpeg_of
 from .samples import PHOTO, SMOOTH, encoded, floats, png, refusal, same_grey, tiff
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -420,12 +421,16 @@ def raw_like(*, first=1, below=32803, main=None):
 
 
 def raw():
-    text = "it is a camera RAW file, which is not read yet; export it as JPEG, PNG or TIFF"
-    yield raw_like(), text
-    yield raw_like(first=0), text
+    preview = np.asarray(Image.fromarray(SMOOTH).resize((48, 36)))
+    decoded = imagecodecs.jpeg8_decode(jpeg_of(preview))
+    # Without a DNG version it is a TIFF as NEF and ARW are.
+    for options in ({}, {"linear": True}, {"version": False}):
+        yield dng(SMOOTH, preview=preview, **options), decoded / 255, 2 * STEP
+
+
+def raw_of_other_kinds():
+    text = "not supported: a camera RAW file of this kind; export it as JPEG, PNG or TIFF"
     yield raw_like(below=34892, main=deep(SMOOTH, 16)), text
-    version = [(50706, "B", 4, b"\1\4\0\0", True)]
-    yield tiff_of(SMOOTH, extratags=version), text
     yield tiff_of(GREY, photometric=32803), text
     cr2 = bytearray(tiff_of(SMOOTH))
     cr2[8:11] = b"CR\2"
@@ -479,7 +484,8 @@ CASES = {
     ("TIFF", "LogLuv, complex, volumes"): tiff_refused,
     ("TIFF", "a reduced copy first, then the image"): tiff_reduced_first,
     ("TIFF", "only reduced copies"): tiff_reduced_alone,
-    ("RAW", "NEF, DNG, CR2, CR3, ARW, RAF, ORF, RW2 and others"): raw,
+    ("RAW", "DNG, NEF, CR2, CR3, ARW, RAF, ORF, RW2 and others"): raw,
+    ("RAW", "kinds that libraw does not read"): raw_of_other_kinds,
 }
 
 

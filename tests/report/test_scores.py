@@ -44,6 +44,7 @@ def test_columns_folders_and_errors():
     assert data["errors"] == {1: "broken"}
     # What no row says, as a model's card may hold no reference statistics, is not carried along.
     left_out = ("sha256", "seconds", "percentile", "mos_low", "mos_high", "out_of_distribution")
+    left_out += ("frames", "p10", "worst", "worst_at")
     assert data["order"] == [name for name in table.columns if name not in left_out]
     assert {"path", "score", "status", "error"} <= set(data["order"])
 

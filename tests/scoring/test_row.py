@@ -50,8 +50,20 @@ def read_csv(path_or_text):
         "utf-8", "surrogateescape"
     )  # fmt: skip
     numbers = {"width": int, "height": int, "out_of_distribution": lambda text: text == "True"}
+    numbers["frames"] = int
     numbers |= dict.fromkeys(
-        ("score", "crop_std", "percentile", "mos_low", "mos_high", "seconds"), float
+        (
+            "score",
+            "crop_std",
+            "percentile",
+            "mos_low",
+            "mos_high",
+            "p10",
+            "worst",
+            "worst_at",
+            "seconds",
+        ),
+        float,
     )
     return [
         ScoreRow(**{
@@ -88,11 +100,20 @@ def test_every_format_holds_the_same(tmp_path, suffix, rows):
 def test_columns_and_types():
     assert COLUMNS == (
         "path", "sha256", "width", "height", "score", "crop_std", "percentile", "mos_low",
-        "mos_high", "out_of_distribution", "status", "error", "model", "weights", "runtime",
-        "precision", "seconds",
+        "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "status", "error",
+        "model", "weights", "runtime", "precision", "seconds",
     )  # fmt: skip
     kinds = [column.kind for column in SCHEMA.values()]
-    assert kinds == [*["str"] * 2, *["int"] * 2, *["float"] * 5, "bool", *["str"] * 6, "float"]
+    assert kinds == [
+        *["str"] * 2,
+        *["int"] * 2,
+        *["float"] * 5,
+        "bool",
+        "int",
+        *["float"] * 3,
+        *["str"] * 6,
+        "float",
+    ]
     assert [SCHEMA[name].title for name in ("mos_low", "crop_std")] == ["MOS low", "Crop std"]
 
 
@@ -111,7 +132,7 @@ def test_a_parquet_table_keeps_its_types_without_rows(tmp_path):
     for rows in ([], [BAD], [GOOD]):
         write_rows(rows, tmp_path / "t.parquet")
         types = [str(field.type) for field in pq.read_schema(tmp_path / "t.parquet")]
-        numbers = ["int64", "int64", *["double"] * 5, "bool"]
+        numbers = ["int64", "int64", *["double"] * 5, "bool", "int64", *["double"] * 3]
         assert types == ["string"] * 2 + numbers + ["string"] * 6 + ["double"]
 
 
@@ -119,8 +140,8 @@ def test_plain_names_make_a_plain_csv(tmp_path):
     write_rows([GOOD, BAD], tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_bytes().decode().splitlines() == [
         ",".join(COLUMNS),
-        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,ok,,default,{HASH},torch,fp32,0.25",
-        f"a/c.jpg,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
+        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,,,,,ok,,default,{HASH},torch,fp32,0.25",
+        f"a/c.jpg,,,,,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
     ]
 
 

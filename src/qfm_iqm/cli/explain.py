@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Device, Model, check_device, check_figure
+from qfm_iqm.cli.options import Device, Model, Raw, check_device, check_figure
 
 
 def explain(
@@ -16,6 +16,7 @@ def explain(
         Path, typer.Option("--out", "-o", help="Figure to write: .png or .svg (needs matplotlib).")
     ],
     model: Model = "default",
+    raw: Raw = "preview",
     device: Device = None,
 ) -> None:
     """Draw a photo's quality map: photo, map and scale side by side."""
@@ -30,7 +31,7 @@ def explain(
     check_device(device)
     loaded = load_model(model)
     loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    image_CHW = read_image(image)
+    image_CHW = read_image(image, raw=raw)
     found = loaded.explain(image_CHW)
     label = loaded.card.label.shown
     draw_map(found, image_CHW, label, out)

@@ -14,6 +14,8 @@ from qfm_iqm.cli.options import (
     MaxMegapixels,
     MaxMemory,
     Model,
+    NoPairs,
+    Raw,
     check_device,
     extra,
     messages,
@@ -57,6 +59,8 @@ def gate(
     json: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     model: Model = "default",
     all_files: AllFiles = False,
+    no_pairs: NoPairs = False,
+    raw: Raw = "preview",
     max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
     device: Device = None,
@@ -66,7 +70,7 @@ def gate(
     from qfm_iqm.files import check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
     from qfm_iqm.scoring.gate import Rule, apply_rule, exit_code
-    from qfm_iqm.scoring.inputs import find_images
+    from qfm_iqm.scoring.inputs import find_images, is_video_name
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
     from qfm_iqm.scoring.table import read_scores
@@ -94,14 +98,15 @@ def gate(
         higher,
     )
     earlier = None if baseline is None else read_scores(baseline)
-    found = find_images(paths, all_files=all_files)
+    found = find_images(paths, all_files=all_files, videos=True, pairs=not no_pairs)
     if found.unreadable:
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.folders:
-        refuse_idle({"--all-files": all_files}, "where no folder is named")
+        refuse_idle({"--all-files": all_files, "--no-pairs": no_pairs}, "where no folder is named")
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
-    scorer = Scorer(loaded, max_pixels=max_pixels, max_memory=memory)
+    videos = any(is_video_name(Path(file).name) for file in found.files)
+    scorer = Scorer(loaded, processes=videos, max_pixels=max_pixels, raw=raw, max_memory=memory)
     began = time.perf_counter()
     coming = scorer.score_paths(found.files)
     rows = list(with_progress(coming, len(found.files), "scoring", console))

@@ -88,6 +88,19 @@ Precision = Annotated[
     typer.Option(help="fp32, or bf16 by torch. Default: the model's own; see also qfm export."),
 ]
 AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatever it is called.")]
+Raw = Annotated[
+    Literal["preview", "develop"],
+    typer.Option(
+        help="Of camera RAW files take the preview, unless it is small, or develop the photo."
+    ),
+]
+NoPairs = Annotated[
+    bool,
+    typer.Option(
+        "--no-pairs",
+        help="In folders, score both files of a Live Photo, and of a RAW file beside its JPEG.",
+    ),
+]
 MaxMegapixels = Annotated[float, typer.Option(help="Larger images are refused.", min=0)]
 MaxMemory = Annotated[
     str | None,

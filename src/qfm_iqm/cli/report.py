@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.row import ScoreRow
     from qfm_iqm.scoring.table import ScoreTable
+    from qfm_iqm.scoring.video import FrameScore
 
 
 def report(
@@ -43,6 +44,10 @@ def report(
             help="Of how many of the worst images a quality map is computed. Default: 12.", min=0
         ),
     ] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="Scores of videos' frames, by qfm score --frames: draws their curves."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -58,13 +63,15 @@ def report(
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
     from qfm_iqm.scoring.table import read_scores
+    from qfm_iqm.scoring.video import read_frames
 
     if len(tables) > 2:
         raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
     if threshold is not None and not math.isfinite(threshold):
         raise QFMError(f"--threshold must be a finite number, not {threshold:g}.")
     if len(tables) == 2:
-        refuse_idle({"--threshold": threshold, "--maps": maps}, "on two tables")
+        own = {"--threshold": threshold, "--maps": maps, "--frames": frames}
+        refuse_idle(own, "on two tables")
     check_output(out, ".html")
     console = messages()
     read = [read_scores(path) for path in tables]
@@ -93,14 +100,15 @@ def report(
             )
         page = scores_page(
             first, place, label, title=title or "Image quality", threshold=threshold,
-            count=thumbnails, explainer=explainer, maps=maps,
-            progress=progress,
+            count=thumbnails, frames=read_frames(frames) if frames else (),
+            explainer=explainer, maps=maps, progress=progress,
         )  # fmt: skip
     _write(page, out, console)
 
 
 def report_rows(
     rows: Iterable[ScoreRow],
+    frames: Iterable[FrameScore],
     source: str,
     out: Path,
     label: LabelUnits,
@@ -111,6 +119,7 @@ def report_rows(
 
     Args:
         rows: of the images.
+        frames: of the videos among them.
         source: where they come from, for people.
         out: HTML file to write.
         label: units of the scores.
@@ -121,7 +130,8 @@ def report_rows(
     from qfm_iqm.scoring.table import table_of
 
     page = scores_page(
-        table_of(rows, source), Place(out, Path()), label.shown, explainer=explainer,
+        table_of(rows, source), Place(out, Path()), label.shown, frames=frames,
+        explainer=explainer,
         progress=partial(with_progress, console=console),
     )  # fmt: skip
     _write(page, out, console)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -15,7 +17,9 @@ from qfm_iqm.cli.options import (
     MaxMegapixels,
     MaxMemory,
     Model,
+    NoPairs,
     Precision,
+    Raw,
     Runtime,
     check_device,
     extra,
@@ -80,9 +84,19 @@ def score(
         list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
     ] = None,
     all_files: AllFiles = False,
+    no_pairs: NoPairs = False,
+    every: Annotated[
+        float, typer.Option(help="Seconds of a video from which one frame is scored.")
+    ] = 1.0,
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="Table of the scores of videos' frames to write: .csv."),
+    ] = None,
     allow_truncated: Annotated[
-        bool, typer.Option(help="Score what is there of images that break off.")
+        bool,
+        typer.Option(help="Score what is there of images that break off, and of damaged videos."),
     ] = False,
+    raw: Raw = "preview",
     max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
     batch_size: Annotated[
@@ -113,14 +127,17 @@ def score(
     """Score photos: one row per file, also for a file that cannot be read."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.files import check_output
+    from qfm_iqm.scoring.inputs import is_video_name
     from qfm_iqm.scoring.row import ENDINGS
     from qfm_iqm.scoring.table import read_rows
+    from qfm_iqm.scoring.video import read_frames
 
     console = messages()
     if engine == "local":
         refuse_idle({"--ray-address": ray_address}, "without --engine ray")
     else:
         own = {"--max-memory": max_memory, "--readers": readers, "--report": report}
+        own["--frames"] = frames
         refuse_idle(own, "with --engine ray")
     if out is None and (resume or engine == "ray"):
         what = "--resume goes on with" if resume else "--engine ray writes"
@@ -129,9 +146,16 @@ def score(
         check_output(Path(out), *ENDINGS)
     if report is not None:
         check_output(report, ".html")
+    if frames is not None:
+        check_output(frames, ".csv")
+    if not (math.isfinite(every) and every > 0):
+        raise QFMError(f"--every must be a finite number of seconds above 0, not {every:g}.")
     check_device(device)
     memory = None if max_memory is None else parse_bytes(max_memory)
-    found = _found(paths or [], list_file, all_files, include or [], exclude or [])
+    chosen = {"--include": include or [], "--exclude": exclude or []}
+    found = _found(
+        paths or [], list_file, chosen | {"--all-files": all_files, "--no-pairs": no_pairs}
+    )
     for folder in found.unreadable:
         say(console, f"The folder {folder} cannot be listed.")
 
@@ -149,6 +173,8 @@ def score(
         "batch_size": batch_size,
         "max_pixels": millions(max_megapixels, "--max-megapixels"),
         "allow_truncated": allow_truncated,
+        "raw": raw,
+        "every": every,
     }
     with extra("runtimes", f"The runtime of '{model}'"):
         if engine == "ray":
@@ -162,19 +188,25 @@ def score(
     scorer = Scorer(
         loaded,
         readers=readers,
-        processes=len(found.files) > _MANY or memory is not None,
+        # What decodes videos of strangers is large, and is kept out of this process.
+        processes=len(found.files) > _MANY
+        or memory is not None
+        or any(is_video_name(Path(file).name) for file in found.files),
         max_memory=memory,
         **policy,
     )
     rows: Iterable[ScoreRow]
-    if out is None:
-        code, rows = _score_and_show(scorer, found, console)
-    else:
-        code = _score_into(Path(out), scorer, found, resume, console)
-        rows = read_rows(Path(out)) if code != 130 else ()
-    if report is not None and code != 130:
-        source = ", ".join((paths or [str(list_file)])[:5])
-        report_rows(rows, source, report, loaded.card.label, _explainer(loaded, model), console)
+    with TemporaryDirectory() as folder:
+        table = frames or (None if report is None else Path(folder) / "frames.csv")
+        if out is None:
+            code, rows = _score_and_show(scorer, found, console, table)
+        else:
+            code = _score_into(Path(out), scorer, found, resume, console, table)
+            rows = read_rows(Path(out)) if code != 130 else ()
+        if report is not None and table is not None and code != 130:
+            source = ", ".join((paths or [str(list_file)])[:5])
+            explainer, label = _explainer(loaded, model), loaded.card.label
+            report_rows(rows, read_frames(table), source, report, label, explainer, console)
     if code or found.unreadable:
         raise typer.Exit(code or 1)
 
@@ -226,14 +258,8 @@ def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
     return own or explainer_of(model)
 
 
-def _found(
-    paths: list[str],
-    list_file: str | None,
-    all_files: bool,
-    include: list[str],
-    exclude: list[str],
-) -> FoundFiles:
-    """The files that are meant, at least one."""
+def _found(paths: list[str], list_file: str | None, chosen: dict[str, Any]) -> FoundFiles:
+    """The files that are meant, at least one; `chosen` are the options that choose in folders."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.inputs import find_images, read_list
 
@@ -247,12 +273,18 @@ def _found(
             raise QFMError(f"The list {list_file} cannot be read: {error.strerror}.") from error
     if not paths:
         raise QFMError("Nothing to score: name images or folders, or a list of them by --list.")
-    found = find_images(paths, all_files=all_files, include=include, exclude=exclude)
+    found = find_images(
+        paths,
+        all_files=chosen["--all-files"],
+        include=chosen["--include"],
+        exclude=chosen["--exclude"],
+        videos=True,
+        pairs=not chosen["--no-pairs"],
+    )
     if not found.folders:
-        chosen = {"--include": include, "--exclude": exclude, "--all-files": all_files}
         refuse_idle(chosen, "where no folder is named")
     if not found.files:
-        hint = "" if include or exclude else "; see --all-files"
+        hint = "" if chosen["--include"] or chosen["--exclude"] else "; see --all-files"
         skipped = f" ({found.skipped} files have other names{hint})"
         raise QFMError(
             f"There is no image in {', '.join(paths[:5])}{skipped if found.skipped else ''}."
@@ -261,9 +293,13 @@ def _found(
 
 
 def _score_and_show(
-    scorer: Scorer, found: FoundFiles, console: Console
+    scorer: Scorer, found: FoundFiles, console: Console, table: Path | None
 ) -> tuple[int, list[ScoreRow]]:
     """Scores for the terminal or a pipe; gives the exit code and the rows."""
+    from qfm_iqm.scoring.video import FrameScore, write_frames
+
+    frames: list[FrameScore] = []
+    scorer.frames = frames.append
     began = time.perf_counter()
     rows: list[ScoreRow] = []
     interrupted = False
@@ -274,8 +310,10 @@ def _score_and_show(
         interrupted = True
     seconds = time.perf_counter() - began
     show_rows(rows)
+    if table is not None:
+        write_frames(frames, table)
     errors = sum(row.status == "error" for row in rows)
-    summary = _summary(len(rows), errors, seconds, found.skipped)
+    summary = _summary(len(rows), errors, seconds, found)
     say(console, f"{summary}.")
     if interrupted:
         left = len(found.files) - len(rows)
@@ -285,19 +323,24 @@ def _score_and_show(
 
 
 def _score_into(
-    out: Path, scorer: Scorer, found: FoundFiles, resume: bool, console: Console
+    out: Path,
+    scorer: Scorer,
+    found: FoundFiles,
+    resume: bool,
+    console: Console,
+    table: Path | None,
 ) -> int:
     """Scores into a table, as a job that can go on; gives the exit code."""
     from qfm_iqm.scoring.job import Job
 
     job = Job(out, found.files, scorer, resume=resume)
     try:
-        return _run(job, found, console)
+        return _run(job, found, console, table)
     finally:
         job.close()
 
 
-def _run(job: Job, found: FoundFiles, console: Console) -> int:
+def _run(job: Job, found: FoundFiles, console: Console, table: Path | None) -> int:
     if job.kept:
         say(console, f"{job.kept} files have their row already.")
     began = time.perf_counter()
@@ -307,7 +350,7 @@ def _run(job: Job, found: FoundFiles, console: Console) -> int:
             scored += 1
             errors += row.status == "error"
         seconds = time.perf_counter() - began
-        outcome: Outcome = job.finish()
+        outcome: Outcome = job.finish(table)
     except KeyboardInterrupt:
         left = job.left - scored
         say(
@@ -321,16 +364,18 @@ def _run(job: Job, found: FoundFiles, console: Console) -> int:
     if outcome.errors > len(outcome.first_errors):
         more = outcome.errors - len(outcome.first_errors)
         say(console, f"... and {more} more, in {job.out}.")
-    summary = _summary(scored, errors, seconds, found.skipped)
+    summary = _summary(scored, errors, seconds, found)
     say(console, f"{summary}: {job.out}")
     return int(outcome.errors > 0)
 
 
-def _summary(rows: int, errors: int, seconds: float, skipped: int) -> str:
+def _summary(rows: int, errors: int, seconds: float, found: FoundFiles) -> str:
     images = f"{rows - errors} image{'s' if rows - errors != 1 else ''}"
     text = f"Scored {images} in {seconds:.1f} s ({rows / max(seconds, 1e-9):.1f} images/s)"
     if errors:
         text += f", {errors} could not be scored"
-    if skipped:
-        text += f", {skipped} other file{'s' if skipped != 1 else ''} passed over"
+    if found.joined:
+        text += f", {found.joined} file{'s' if found.joined != 1 else ''} joined with their photo"
+    if found.skipped:
+        text += f", {found.skipped} other file{'s' if found.skipped != 1 else ''} passed over"
     return text

@@ -26,6 +26,7 @@ from PIL import Image
 from qfm_iqm.errors import ImageError, ImageTooLargeError
 from qfm_iqm.image.color import Pixels, is_srgb, srgb_pixels
 from qfm_iqm.image.formats import check_size, identified, load, quiet_pillow, rawmode
+from qfm_iqm.image.raw import RawReading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +48,7 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     background: tuple[int, int, int] = WHITE,
     allow_truncated: bool = False,
+    raw: RawReading = "preview",
 ) -> Tensor:
     """Reads an image as the network sees it: upright, sRGB, without transparency.
 
@@ -58,8 +60,11 @@ def read_image(
         max_pixels: larger images are refused from their header, before any pixel is decoded.
         background: 8-bit sRGB colour behind transparent pixels.
         allow_truncated: whether to take an image whose data end early as far as they go. What
-            is missing is grey in a JPEG and black elsewhere; AVIF, HEIC and WebP are refused
-            all the same, since their decoders give no partial image.
+            is missing is grey in a JPEG and black elsewhere; AVIF, HEIC, WebP and camera RAW are
+            refused all the same, since their decoders give no partial image.
+        raw: what to take of a camera RAW file: "preview" the camera's own picture in it, where
+            its sides have half of the photo's pixels or more, else and for "develop" the photo as
+            libraw develops it.
 
     Returns:
         RGB float32 (3, H, W) in [0, 1].
@@ -74,7 +79,7 @@ def read_image(
     """
     import torch  # here, as reading alone does without
 
-    pixels = _read(source, max_pixels, background, allow_truncated)
+    pixels = _read(source, max_pixels, background, allow_truncated, raw)
     return torch.from_numpy(in_unit_range(colours_first(pixels)))
 
 
@@ -84,6 +89,7 @@ def read_image_uint8(
     max_pixels: int = MAX_PIXELS,
     background: tuple[int, int, int] = WHITE,
     allow_truncated: bool = False,
+    raw: RawReading = "preview",
 ) -> npt.NDArray[np.uint8]:
     """Reads an image as `read_image` does, into 8 bits per colour, a quarter of the memory.
 
@@ -94,6 +100,7 @@ def read_image_uint8(
         max_pixels: see `read_image`.
         background: see `read_image`.
         allow_truncated: see `read_image`.
+        raw: see `read_image`.
 
     Returns:
         RGB uint8 (3, H, W).
@@ -102,7 +109,7 @@ def read_image_uint8(
         ImageError: see `read_image`.
         ValueError: see `read_image`.
     """
-    pixels = _read(source, max_pixels, background, allow_truncated)
+    pixels = _read(source, max_pixels, background, allow_truncated, raw)
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return colours_first(pixels)
@@ -125,12 +132,16 @@ def in_unit_range(pixels: npt.NDArray[Any]) -> Floats:
 
 
 def _read(
-    source: Source, max_pixels: int, background: tuple[int, int, int], allow_truncated: bool
+    source: Source,
+    max_pixels: int,
+    background: tuple[int, int, int],
+    allow_truncated: bool,
+    raw: RawReading,
 ) -> Pixels:
     """Source -> upright sRGB pixels (H, W, 3), every failure an `ImageError`."""
     if len(background) != 3 or not all(0 <= value <= 255 for value in background):
         raise ValueError(f"background must be three values in 0..255, not {background}")
-    with opened(source, max_pixels=max_pixels, allow_truncated=allow_truncated) as picture:
+    with opened(source, max_pixels=max_pixels, allow_truncated=allow_truncated, raw=raw) as picture:
         picture.load()
         return upright(picture.pixels(background=background), picture.orientation)
 
@@ -154,7 +165,7 @@ class Picture:
     _decoded: npt.NDArray[np.uint8] | None = field(init=False)
 
     def load(self, scale: int = 1) -> None:
-        """Decodes the pixels; a JPEG at 1 / `scale` (2, 4 or 8) of its size."""
+        """Decodes the pixels; a JPEG or RAW file at 1 / `scale` (2, 4 or 8) of its size."""
         self._decoded = load(self.image, self.allow_truncated, scale)
         self.orientation = _orientation(self.image)
 
@@ -202,6 +213,7 @@ def opened(
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
     allow_truncated: bool = False,
+    raw: RawReading = "preview",
 ) -> Iterator[Picture]:
     """Opens an image and makes an `ImageError` of whatever goes wrong while it is open.
 
@@ -210,6 +222,7 @@ def opened(
         name: what to call it in an error; None takes the source's own name.
         max_pixels: see `read_image`.
         allow_truncated: see `read_image`.
+        raw: see `read_image`.
 
     Raises:
         ImageError: the source cannot be read or is refused; one sentence says why.
@@ -219,7 +232,7 @@ def opened(
         raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
     name = name_of(source) if name is None else name_of(name)
     try:
-        with quiet_pillow, _opened(source) as image:
+        with quiet_pillow, _opened(source, raw) as image:
             check_size(image, max_pixels)
             yield Picture(image, rawmode(image), allow_truncated)
     except ImageError as refusal:  # the reason alone
@@ -252,13 +265,13 @@ def name_of(source: object) -> str:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[Image.Image]:
+def _opened(source: Source, raw: RawReading) -> Iterator[Image.Image]:
     """An image with its header parsed and its pixels not yet decoded."""
     if isinstance(source, Image.Image):
         yield source
         return
     with _stream(source) as stream:
-        yield identified(stream)
+        yield identified(stream, raw)
 
 
 def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:

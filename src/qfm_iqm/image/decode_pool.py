@@ -104,7 +104,8 @@ class _Readers:
         for _ in range(processes):
             self.workers.append(self._start())
         self.waiting: deque[tuple[int, str]] = deque()  # no process has them yet
-        self.done: dict[int, Reading | None] = {}
+        self.done: dict[int, deque[Reading | None]] = {}  # what is there to be given, in order
+        self.streaming: dict[int, Worker] = {}  # of each video that has given a frame, its process
         self.tries: dict[int, int] = {}
         self.failed_starts = 0
 
@@ -121,7 +122,7 @@ class _Readers:
                     finished = True
                     break
                 if item is None:
-                    self.done[entered] = None
+                    self.done[entered] = deque([None])
                 else:
                     self.budget.enter(entered)
                     self.waiting.append((entered, str(item)))
@@ -130,8 +131,16 @@ class _Readers:
                 return
             self._hand_out()
             self._listen(wait=given not in self.done)
-            while given in self.done:
-                yield self.done.pop(given)
+            while readings := self.done.get(given):
+                reading = readings.popleft()
+                yield reading
+                if reading is not None and reading.time is not None:  # a frame: more will come
+                    if given in self.streaming:
+                        self.streaming[given].go_on()
+                    if not readings:
+                        del self.done[given]
+                    continue
+                del self.done[given]
                 self.budget.leave(given)
                 given += 1
                 if not finished:
@@ -144,7 +153,9 @@ class _Readers:
                     worker.admit()
         by_load = sorted(self.workers, key=lambda worker: len(worker.tasks))
         for worker in by_load * _QUEUED:
-            if self.waiting and len(worker.tasks) < _QUEUED:
+            # In order, so that what is wanted next never waits behind a video that waits for it.
+            late = bool(self.waiting and worker.tasks and worker.tasks[-1][0] > self.waiting[0][0])
+            if self.waiting and len(worker.tasks) < _QUEUED and not late:
                 worker.give(*self.waiting.popleft())
 
     def _listen(self, *, wait: bool) -> None:
@@ -166,15 +177,21 @@ class _Readers:
                 continue
             number, message = said
             if isinstance(message, Reading):
-                self._settle(number, message)
+                if message.time is None:
+                    self._settle(number, message)
+                else:
+                    self.budget.keep(number)
+                    self.streaming[number] = worker
+                    self.done.setdefault(number, deque()).append(message)
                 continue
             answer = self.budget.ask(number, message)
             if answer != "wait":
                 worker.admit(self.budget.refusal(message) if answer == "refuse" else "")
 
     def _settle(self, number: int, reading: Reading) -> None:
+        self.streaming.pop(number, None)
         self.budget.settle(number, 0 if reading.pixels is None else reading.pixels.nbytes)
-        self.done[number] = reading
+        self.done.setdefault(number, deque()).append(reading)
 
     def _bury(self, worker: Worker, death: WorkerDeathError) -> None:
         """A process has ended unasked: its files go to others, the one it was reading once."""
@@ -189,6 +206,9 @@ class _Readers:
             self.budget.settle(number, 0)
             self.tries[number] = self.tries.get(number, 0) + 1
             reason = f"the process that read it was ended {_TRIES} times ({death})"
+            if number in self.streaming:  # some of its frames have been used
+                self.tries[number] = _TRIES
+                reason = f"the process that read it was ended ({death})"
             if death.late:
                 reason = f"reading it takes longer than {IMAGE_SECONDS / 60:g} minutes"
             if death.late or self.tries[number] == _TRIES:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from qfm_iqm.errors import ImageTooLargeError
-from qfm_iqm.image.load import Reading, ReadingPolicy, read
+from qfm_iqm.image.load import Reading, ReadingPolicy, readings
 from qfm_iqm.image.memory_budget import MemoryBudget, give_freed_memory_back
 
 Given = TypeVar("Given")
@@ -41,23 +41,28 @@ def read_in_threads(
                 budget.enter(number)
             yield None if path is None else (number, path)
 
-    def read_one(task: tuple[int, str]) -> tuple[int, Reading]:
+    def read_one(task: tuple[int, str]) -> tuple[int, Reading, Iterator[Reading]]:
         number, path = task
-        reading = read(path, policy, partial(budget.admit, number), budget.share)
+        coming = readings(path, policy, partial(budget.admit, number), budget.share)
+        reading = next(coming)
+        if reading.time is not None:
+            budget.keep(number)
+            return number, reading, coming
         if budget.is_large(number):
             give_freed_memory_back()
         budget.settle(number, 0 if reading.pixels is None else reading.pixels.nbytes)
-        return number, reading
+        return number, reading, coming
 
     try:
         for found in call_in_threads(entered(), read_one, threads):
             if found is None:
                 yield None
             else:
-                number, reading = found
+                number, reading, coming = found
                 del found
                 yield reading
                 del reading
+                yield from coming  # the other frames of a video, decoded as they are asked for
                 budget.leave(number)
     finally:
         budget.close()
@@ -102,6 +107,11 @@ class _ThreadBudget:
     def settle(self, number: int, held: int) -> None:
         with self._changed:
             self._budget.settle(number, held)
+            self._look_again()
+
+    def keep(self, number: int) -> None:
+        with self._changed:
+            self._budget.keep(number)
             self._look_again()
 
     def leave(self, number: int) -> None:

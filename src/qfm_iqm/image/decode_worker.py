@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import ImageTooLargeError
-from qfm_iqm.image.load import Reading, ReadingPolicy, read
+from qfm_iqm.image.load import Reading, ReadingPolicy, readings
 from qfm_iqm.image.wire import (
     Frame,
     Header,
@@ -44,6 +44,7 @@ from qfm_iqm.image.wire import (
 from qfm_iqm.processes import start_python
 
 START_SECONDS = 300.0  # for all its imports, on a busy machine with slow disks
+FRAMES_AHEAD = 2  # of a video, decoded and not used
 _SENDING_SECONDS = 10.0  # for the rest of an answer that has begun
 _DTYPES = ("uint8", "float32")
 
@@ -75,6 +76,7 @@ class Worker:
         tasks: number and path of what it was given and has not answered, in order.
         ready: whether it has started.
         deadline: when it must have said something, by the monotonic clock; None for any time.
+        unused: frames of a video that it has sent and nobody has used yet.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Worker:
             )
         self.tasks: deque[tuple[int, str]] = deque()
         self.ready = False
+        self.unused = 0
         self.deadline: float | None = time.monotonic() + START_SECONDS
         self._seconds = seconds
         self._most = 1 << 40 if decode_bytes is None else decode_bytes
@@ -107,12 +110,19 @@ class Worker:
         self.tasks.append((number, path))
         if self.ready and len(self.tasks) == 1:
             self._begin()
-        self._send({"path": path, "given": content is not None}, content or b"")
+        self._send({"number": number, "path": path, "given": content is not None}, content or b"")
 
     def admit(self, refusal: str = "") -> None:
         """Lets it decode the image that it asked about, or says why not."""
         self._begin()
         self._send({"refusal": refusal})
+
+    def go_on(self) -> None:
+        """Lets it decode one more frame of its video: one has been used."""
+        self.unused -= 1
+        if self.deadline is None:
+            self._begin()
+        self._send({"used": self.tasks[0][0]})
 
     def hear(self) -> tuple[int, Reading | int] | None:
         """Waits for what it says next.
@@ -164,8 +174,17 @@ class Worker:
             return self.tasks[0][0], int(header["needed"])
         else:
             number, path = self.tasks[0]
-            said = number, _reading(path, header, body)
+            reading = _reading(path, header, body)
+            said = number, reading
+            if reading.time is not None:
+                self.unused += 1
+                if self.unused == FRAMES_AHEAD:
+                    self.deadline = None
+                else:
+                    self._begin()
+                return said
             self.tasks.popleft()
+            self.unused = 0
         self.deadline = None
         if self.tasks:
             self._begin()
@@ -193,6 +212,7 @@ def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
         too_large=bool(header["too_large"]),
         seconds=float(header["seconds"]),
         statistics=None if statistics is None else np.array(statistics, np.float64),
+        time=None if header["time"] is None else float(header["time"]),
     )
 
 
@@ -228,10 +248,18 @@ def main(handle: int) -> None:
         admit = None if share is None else partial(_ask, parent, waiting, share)
         while True:
             request, body = waiting.popleft() if waiting else receive_frame(parent)
+            if "used" in request:  # the last frames of a video that is done
+                continue
             content = bytes(body) if request["given"] else None
-            reading = read(request["path"], policy, admit, share or 0, content=content)
+            unused = 0
+            for reading in readings(request["path"], policy, admit, share or 0, content=content):
+                _answer(parent, reading, in_file=not bounded and sys.platform == "linux")
+                if reading.time is not None:
+                    unused += 1
+                    if unused == FRAMES_AHEAD:
+                        _wait_for_use(parent, waiting, request["number"])
+                        unused -= 1
             del body, content
-            _answer(parent, reading, in_file=not bounded and sys.platform == "linux")
 
 
 def _ask(parent: socket.socket, waiting: deque[Frame], share: int, needed: int) -> None:
@@ -243,6 +271,12 @@ def _ask(parent: socket.socket, waiting: deque[Frame], share: int, needed: int) 
         waiting.append(frame)
     if frame[0]["refusal"]:
         raise ImageTooLargeError(frame[0]["refusal"])
+
+
+def _wait_for_use(parent: socket.socket, waiting: deque[Frame], number: int) -> None:
+    """Waits until a frame of a video has been used; what else is said meanwhile is kept."""
+    while (frame := receive_frame(parent))[0].get("used") != number:
+        waiting.append(frame)
 
 
 def _answer(parent: socket.socket, reading: Reading, *, in_file: bool) -> None:

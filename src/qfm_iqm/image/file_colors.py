@@ -9,7 +9,6 @@ Sources: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), 15444-
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.boxes import boxes
 from qfm_iqm.image.profiles import coded_profile
 
 _JP2_PLAIN = {0, 12, 15, 16, 17, 18}  # bilevel, CMYK, bilevel, sRGB, grey, sYCC: as decoded
@@ -56,31 +56,6 @@ def _take_up_jp2(image: Image.Image, content: bytes) -> None:
 
 
 # ---- boxes ----
-
-
-def boxes(
-    stream: BinaryIO, start: int = 0, end: int | None = None
-) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes from `start` to `end`, up to the first one that cannot be; the last may be cut.
-
-    Yields:
-        Kind, and first byte and end of its content.
-    """
-    if end is None:
-        end = stream.seek(0, os.SEEK_END)
-    while start + 8 <= end:
-        stream.seek(start)
-        head = stream.read(16)
-        size, kind = struct.unpack_from(">I4s", head)
-        body = start + 8
-        if size == 1 and len(head) == 16:
-            size, body = struct.unpack_from(">Q", head, 8)[0], start + 16
-        elif size == 0:
-            size = end - start
-        if start + size < body:
-            return
-        yield kind, body, min(start + size, end)
-        start += size
 
 
 def heif_colors(stream: BinaryIO) -> list[bytes]:
@@ -132,9 +107,9 @@ def jp2_codestream(stream: BinaryIO) -> int:
 def _content(stream: BinaryIO, wanted: bytes) -> bytes:
     """The content of the first box of a kind at the top of a file."""
     for kind, start, end in boxes(stream):
-        if kind == wanted and end - start <= _LARGEST:
+        if kind == wanted:
             stream.seek(start)
-            return stream.read(end - start)
+            return stream.read(min(end - start, _LARGEST))
     return b""
 
 

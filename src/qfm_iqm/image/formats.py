@@ -41,12 +41,14 @@ from PIL import (
 )
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.containers import HEADER, container_of
 from qfm_iqm.image.file_colors import take_up_colors
 from qfm_iqm.image.jpeg import decoded_jpeg, open_jpeg
 from qfm_iqm.image.jpeg2000 import open_jpeg2000
 from qfm_iqm.image.png import open_png, prepare_png
+from qfm_iqm.image.raw import RAW_SUFFIXES, RawPhoto, RawReading, is_raw, open_raw
 from qfm_iqm.image.tiff import check_tiff, prepare_tiff
-from qfm_iqm.image.tiff_pages import open_tiff, refuse_raw
+from qfm_iqm.image.tiff_pages import RawFileError, open_tiff
 
 _LOGGERS = ("PIL", "tifffile")
 
@@ -114,7 +116,7 @@ _OPENERS: dict[str, Opener] = {  # in the place of Pillow's own
     "TIFF": open_tiff,
     "JPEG2000": open_jpeg2000,
 }
-SUFFIXES = frozenset(
+SUFFIXES = RAW_SUFFIXES | frozenset(
     f".{ending}"
     for endings in (
         ("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "avif", "avifs"),
@@ -125,22 +127,6 @@ SUFFIXES = frozenset(
 )
 """What names of files in these formats end in, in lower case."""
 
-# Camera RAW files that tell by their first bytes; `image.tiff_pages` knows those in TIFF.
-_RAW_SIGNATURES = (
-    (0, b"FUJIFILMCCD-RAW"),  # RAF
-    (0, b"IIRO"),  # ORF, of both byte orders and of later cameras
-    (0, b"MMOR"),
-    (0, b"IIRS"),
-    (0, b"IIU\0"),  # RW2, RWL
-    (0, b"\0MRM"),  # MRW
-    (0, b"FOVb"),  # X3F
-    (0, b"ARRI"),
-    (4, b"ftypcrx "),  # CR3
-    (6, b"HEAPCCDR"),  # CRW
-    (8, b"CR\2"),  # CR2, a TIFF
-    (8, b"IIIITwaR"),  # IIQ, a TIFF
-    (8, b"MMMMRawT"),
-)
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
 _COLOR_PFM = re.compile(rb"PF\s")
@@ -151,20 +137,24 @@ _UNSUPPORTED = re.compile(r"Unsupported |cannot handle |unknown |unable to deter
 # ---- the header ----
 
 
-def identified(stream: BinaryIO) -> Image.Image:
+def identified(stream: BinaryIO, raw: RawReading = "preview") -> Image.Image:
     """Parses the header with the plugin whose signature matches; decodes no pixels yet.
 
     `Image.open` is not used since it warns and raises at Pillow's own global pixel limit.
+
+    Args:
+        stream: the file.
+        raw: see `image.decode.read_image`.
 
     Raises:
         ImageError: the stream is empty, of no known format, or of a layout that is not read.
         Exception: whatever the plugin raises over damaged data.
     """
-    header = stream.read(64)
+    header = stream.read(HEADER)
     if not header:
         raise ImageError("it is empty")
-    if any(header[at:].startswith(mark) for at, mark in _RAW_SIGNATURES):
-        refuse_raw()
+    if is_raw(header):
+        return open_raw(stream, raw)
     if _COLOR_PFM.match(header):
         raise ImageError("not supported: color PFM; save it as 8-bit PNG")
     failure: Exception | None = None
@@ -172,6 +162,8 @@ def identified(stream: BinaryIO) -> Image.Image:
         stream.seek(0)
         try:
             image = factory(stream, "")
+        except RawFileError:
+            return open_raw(stream, raw)
         except ImageError:
             raise
         except Exception as error:  # the next plugin with this signature may know better
@@ -184,7 +176,9 @@ def identified(stream: BinaryIO) -> Image.Image:
             what = re.sub(r"^(Unsupported|cannot handle) | \(.*\)", "", str(failure))
             raise ImageError(f"not supported: {what}; save it as 8-bit PNG") from failure
         raise failure
-    known = ", ".join(sorted([*_FORMATS, "HEIC"]))
+    if container_of(header):
+        raise ImageError("it is a video, which qfm score and qfm gate score by its frames")
+    known = ", ".join(sorted([*_FORMATS, "HEIC", "camera RAW"]))
     raise ImageError(f"it is not an image of a known format ({known})")
 
 
@@ -194,7 +188,7 @@ def _factories(header: bytes) -> Iterator[Opener]:
         if accept is not None and accept(header[:16]) is True:
             yield _OPENERS.get(name, factory)
     brand = header[8:12]
-    shared = brand in _SHARED_BRANDS and b"avif" not in header
+    shared = brand in _SHARED_BRANDS and b"avif" not in header[:64]
     if header[4:8] == b"ftyp" and (brand in _HEIC_BRANDS or shared):
         yield _heic_factory()
 
@@ -209,13 +203,13 @@ def _heic_factory() -> Opener:
 
 def check_size(image: Image.Image, max_pixels: int) -> None:
     """Refuses an image without pixels, or with more than `max_pixels`, by its header."""
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"it has no pixels ({width} x {height})")
-    if width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"its {width} x {height} pixels exceed the limit of {max_pixels / 1e6:g} megapixels"
-        )
+    for width, height in (image.size, getattr(image, "photo_size", image.size)):
+        if width < 1 or height < 1:
+            raise ImageError(f"it has no pixels ({width} x {height})")
+        if width * height > max_pixels:
+            raise ImageTooLargeError(
+                f"its {width} x {height} pixels exceed the limit of {max_pixels / 1e6:g} megapixels"
+            )
 
 
 def rawmode(image: Image.Image) -> str:
@@ -238,16 +232,18 @@ def load(image: Image.Image, allow_truncated: bool, scale: int = 1) -> npt.NDArr
     Args:
         image: Pillow's, opened.
         allow_truncated: see `image.decode.read_image`.
-        scale: of a JPEG, see `image.jpeg.decoded_jpeg`.
+        scale: of a JPEG, see `image.jpeg.decoded_jpeg`; of a camera RAW file, see `image.raw`.
 
     Returns:
-        The pixels (H, W, colours) of most JPEGs, packed as in the file; None where they are in the
-        image.
+        The pixels (H, W, colours) of most JPEGs, packed as in the file, and of a developed RAW
+        file; None where they are in the image.
 
     Raises:
         ImageError: the data are damaged or end early, and `allow_truncated` is false.
         Exception: whatever the decoder raises over damaged data.
     """
+    if isinstance(image, RawPhoto):
+        return image.developed(scale)
     try:
         if isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp:
             image.fp.seek(image.tile[0].offset)

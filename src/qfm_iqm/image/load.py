@@ -6,22 +6,26 @@ What reading threads and reading processes do; nothing here knows of a network.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.containers import HEADER, container_of
 from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, name_of, open_file, opened
 from qfm_iqm.image.fetch import fetch_url, is_url
 from qfm_iqm.image.pixel_features import pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.raw import RawReading
 from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_resized
+from qfm_iqm.image.video import sampled_frames
 
 Fetch = Callable[[str], bytes]
 
@@ -41,6 +45,8 @@ class Reading:
         too_large: whether it was refused for the pixels, memory or time that it takes.
         seconds: that reading took.
         statistics: of the pixels at the working size, if they were asked for.
+        time: of a frame of a video, seconds from its first one on; None of a file. The video's own
+            reading follows its frames, without pixels.
     """
 
     path: str
@@ -52,6 +58,7 @@ class Reading:
     too_large: bool = False
     seconds: float = 0.0
     statistics: npt.NDArray[np.float64] | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,126 @@ class ReadingPolicy:
         preprocessing: the model's.
         max_pixels: larger images are refused.
         allow_truncated: take the part of a truncated file that is there.
+        raw: what to take of camera RAW files, see `image.decode.read_image`.
         statistics: measure the pixels (`image.pixel_features`).
         fetch: gives the content of a file; None reads local files and URLs.
+        every: seconds of a video from which one frame is read; None refuses videos.
     """
 
     preprocessing: Preprocessing
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    raw: RawReading = "preview"
     statistics: bool = False
     fetch: Fetch | None = None
+    every: float | None = None
+
+
+def readings(
+    path: str,
+    policy: ReadingPolicy,
+    admit: Callable[[int], None] | None = None,
+    large: int = 1 << 40,
+    *,
+    content: bytes | None = None,
+) -> Iterator[Reading]:
+    """Reads one file: an image, or a video's frames as they are asked for and then the video.
+
+    Args:
+        path: the file.
+        policy: how.
+        admit: see `read`.
+        large: see `read`.
+        content: see `read`.
+    """
+    if content is None and (policy.fetch is not None or is_url(path)):
+        try:
+            content = (policy.fetch or fetch)(path)
+        except (ImageError, MemoryError) as error:
+            yield _failed(path, error)
+            return
+    header = _header(path) if content is None else content[:HEADER]
+    if policy.every is None or container_of(header) is None:
+        yield read(path, policy, admit, large, content=content)
+    else:
+        yield from _read_video(path, policy, policy.every, admit, content)
+
+
+def _header(path: str) -> bytes:
+    try:
+        with open_file(path) as file:
+            return file.read(HEADER)
+    except (ImageError, OSError):
+        return b""  # reading it will say why
+
+
+def _read_video(
+    path: str,
+    policy: ReadingPolicy,
+    every: float,
+    admit: Callable[[int], None] | None,
+    content: bytes | None,
+) -> Iterator[Reading]:
+    """The frames of a video, and then the video: without pixels, or with its error."""
+    began = time.perf_counter()
+    video = Reading(path)
+    try:
+        with open_file(path) if content is None else io.BytesIO(content) as file:
+            before = _state(file)
+            video = replace(video, sha256=_digest(file))
+            frames = sampled_frames(
+                file,
+                every,
+                max_pixels=policy.max_pixels,
+                allow_damaged=policy.allow_truncated,
+                admit=None if admit is None else partial(_with_content, admit, len(content or b"")),
+            )
+            for at, frame in frames:
+                found = read_resized(
+                    frame, policy.preprocessing, name=path, measured=policy.statistics
+                )
+                if video.width is None:
+                    video = replace(video, width=found.width, height=found.height)
+                reading = Reading(path, found.pixels, found.width, found.height, time=at)
+                if policy.statistics:
+                    measured = pixel_statistics(as_bytes(found.pixels))
+                    reading = replace(reading, statistics=measured)
+                yield replace(reading, seconds=time.perf_counter() - began)
+                began = time.perf_counter()
+            if _state(file) != before:
+                raise ImageError("it changed while it was read")
+    except (ImageError, MemoryError) as error:
+        video = replace(_failed(path, error), sha256=video.sha256)
+    except Exception as error:  # as of images: decoders raise nearly anything over hostile bytes
+        damaged = ImageError("its data are damaged")
+        damaged.__cause__ = error
+        video = replace(_failed(path, damaged), sha256=video.sha256)
+    yield replace(video, seconds=time.perf_counter() - began)
+
+
+def _digest(file: BinaryIO) -> str:
+    """SHA-256 of a file that is too large to be held."""
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _state(file: BinaryIO) -> tuple[int, int]:
+    """What tells whether a file has changed."""
+    if isinstance(file, io.BytesIO):
+        return 0, 0
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
+
+
+def _failed(path: str, error: ImageError | MemoryError) -> Reading:
+    """The reading of a file that cannot be read."""
+    reason = NO_MEMORY if isinstance(error, MemoryError) else str(error)
+    if not reason.startswith("cannot read "):
+        reason = f"cannot read {name_of(path)}: {reason}"
+    too_large = isinstance(error, MemoryError | ImageTooLargeError)
+    return Reading(path, error=reason, too_large=too_large)
 
 
 def read(
@@ -81,7 +199,7 @@ def read(
     *,
     content: bytes | None = None,
 ) -> Reading:
-    """Reads one file; a failure is a reading with its error.
+    """Reads one image; a failure is a reading with its error.
 
     The content is read once, and hash and pixels are both of it: a file that is exchanged
     meanwhile cannot give the score of one content under the hash of another.
@@ -109,6 +227,7 @@ def read(
             name=path,
             max_pixels=policy.max_pixels,
             allow_truncated=policy.allow_truncated,
+            raw=policy.raw,
             admit=None if admit is None else partial(_with_content, admit, len(content)),
             measured=policy.statistics,
         )
@@ -116,10 +235,7 @@ def read(
         if policy.statistics:
             reading = replace(reading, statistics=pixel_statistics(as_bytes(image.pixels)))
     except (ImageError, MemoryError) as error:
-        lacking = isinstance(error, MemoryError)
-        reason = f"cannot read {name_of(path)}: {NO_MEMORY}" if lacking else str(error)
-        too_large = lacking or isinstance(error, ImageTooLargeError)
-        reading = Reading(path, sha256=sha256, error=reason, too_large=too_large)
+        reading = replace(_failed(path, error), sha256=sha256)
     return replace(reading, seconds=time.perf_counter() - began)
 
 
@@ -136,7 +252,7 @@ def _size(path: str) -> int:
 
 def _needed(path: str, policy: ReadingPolicy) -> int:
     """The memory that a file takes, by its size and header."""
-    with opened(path, max_pixels=policy.max_pixels) as picture:
+    with opened(path, max_pixels=policy.max_pixels, raw=policy.raw) as picture:
         needed = decoding_bytes(picture, policy.preprocessing, measured=policy.statistics)
         return _size(path) + needed
 
@@ -149,16 +265,16 @@ def read_content(path: str) -> bytes:
     """
     try:
         with open_file(path) as file:
-            before = os.fstat(file.fileno())
+            before = _state(file)
             content = file.read()
-            after = os.fstat(file.fileno())
+            after = _state(file)
     except ImageError as refusal:
         raise type(refusal)(f"cannot read {name_of(path)}: {refusal}") from refusal.__cause__
     except MemoryError as error:
         raise ImageTooLargeError(f"cannot read {name_of(path)}: {NO_MEMORY}") from error
     except OSError as error:
         raise ImageError(f"cannot read {name_of(path)}: {error.strerror or error}") from error
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if before != after:
         raise ImageError(f"cannot read {name_of(path)}: it changed while it was read")
     return content
 

@@ -78,6 +78,13 @@ class MemoryBudget:
         self._decoding.discard(number)
         self._held[number] = max(self.share, held)
 
+    def keep(self, number: int) -> None:
+        """A video has given its first frame: it holds on to its memory until all are used.
+
+        Nothing before it waits for that.
+        """
+        self._decoding.discard(number)
+
     def leave(self, number: int) -> None:
         """The pixels have gone through the network."""
         self._held.pop(number, None)

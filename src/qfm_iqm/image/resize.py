@@ -7,10 +7,10 @@ brought from the decoder's canvas to its working size some rows at a time:
   separable, and its order is that of `image.preprocess.resized`.
 * Pixels stay in 8 bits. Crops become floats when they are cut.
 * A JPEG whose shorter side is four times what is wanted, or more, is decoded at a half, a quarter
-  or an eighth of its size. At least twice the wanted pixels a side remain, and resizing antialiases
-  them.
+  or an eighth of its size, and a camera RAW file developed at a half. At least twice the wanted
+  pixels a side remain, and resizing antialiases them.
 
-The pixels are those of `resize_and_pad(read_image(x))` to the bit, except for such large JPEGs.
+The pixels are those of `resize_and_pad(read_image(x))` to the bit, except for such large files.
 
 Shapes: H and W pixels, 3 colours.
 """
@@ -45,6 +45,7 @@ from qfm_iqm.image.preprocess import (
     resized,
     working_size,
 )
+from qfm_iqm.image.raw import RawPhoto, RawReading
 
 STRIP_PIXELS = 1 << 19  # pixels that are copied at once
 _SCALES = (1, 2, 4, 8)  # at which libjpeg decodes by transforms of their own
@@ -89,6 +90,7 @@ def read_resized(
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
     allow_truncated: bool = False,
+    raw: RawReading = "preview",
     admit: Callable[[int], None] | None = None,
     measured: bool = False,
 ) -> ResizedImage:
@@ -100,6 +102,7 @@ def read_resized(
         name: what to call the source in an error.
         max_pixels: see `read_image`.
         allow_truncated: see `read_image`.
+        raw: see `read_image`.
         admit: called with the bytes that decoding will take at most, once the header is read; it
             may wait until there is room, or raise an `ImageError`.
         measured: whether the result will be measured (`image.pixel_features`), which takes memory.
@@ -108,7 +111,7 @@ def read_resized(
         ImageError: the source cannot be read or is refused; one sentence says why.
     """
     with opened(
-        source, name=name, max_pixels=max_pixels, allow_truncated=allow_truncated
+        source, name=name, max_pixels=max_pixels, allow_truncated=allow_truncated, raw=raw
     ) as picture:
         if admit is not None:
             admit(decoding_bytes(picture, preprocessing, measured=measured))
@@ -127,6 +130,9 @@ def read_resized(
             stored = target[::-1] if turned else target
             extent = (height / scale, width / scale)
             pixels = _reduced(picture, stored, preprocessing.resample, extent)
+        # Of a RAW file's preview, the photo's.
+        photo = getattr(picture.image, "photo_size", (width, height))
+    across, down = photo[::-1] if turned else photo
     return ResizedImage(reflection_padded(pixels, preprocessing.crop), across, down)
 
 
@@ -139,12 +145,15 @@ def decoding_bytes(
     """
     image = picture.image
     width, height = image.size
-    decoder = getattr(image, "decoder_bytes", _DECODER.get(image.format or "", 0))
+    scale = _scale(image, preprocessing)
+    if isinstance(image, RawPhoto):
+        decoder = image.developing_bytes(scale)
+    else:
+        decoder = getattr(image, "decoder_bytes", _DECODER.get(image.format or "", 0))
     if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
         decoder = 6  # libjpeg keeps all coefficients, 16 bits each
     target_height, target_width = working_size(height, width, preprocessing)
     coefficients = width * height * decoder
-    scale = _scale(image, preprocessing)
     width, height = -(-width // scale), -(-height // scale)
     canvas = width * height * _CANVAS.get(image.mode, 4)
     if image.mode.startswith(_DEEP):
@@ -162,9 +171,10 @@ def decoding_bytes(
 def _scale(image: Image.Image, preprocessing: Preprocessing) -> int:
     """How many times fewer pixels a side an image is decoded at."""
     side = preprocessing.shorter_side
-    if side is None or image.format not in ("JPEG", "MPO"):
+    scales = getattr(image, "scales", _SCALES if image.format in ("JPEG", "MPO") else (1,))
+    if side is None:
         return 1
-    return max(scale for scale in _SCALES if scale == 1 or min(image.size) >= 2 * scale * side)
+    return max(scale for scale in scales if scale == 1 or min(image.size) >= 2 * scale * side)
 
 
 def _whole(picture: Picture) -> Floats:

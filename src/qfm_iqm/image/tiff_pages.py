@@ -1,9 +1,8 @@
 """TIFF: which page of a file is its image, and who decodes it.
 
 Design choices:
-* Camera RAW files are TIFFs too, whose first page is a preview. They are refused, as the score of a
-  preview is not that of the photo: what has a DNG version, a page in the colors of a sensor, or no
-  page but reduced copies.
+* Camera RAW files are TIFFs too, whose first page is a preview: what has a DNG version or a page in
+  the colors of a sensor is left to `image.raw`. A TIFF with no page but reduced copies is refused.
 * The first page that is not marked as a reduced copy or as a mask stands for the file.
 * Pillow reads what it reads rightly, the common layouts; tifffile with imagecodecs (the extra
   `formats`) the others. Signed samples are refused: nothing says which of them is black.
@@ -16,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,7 @@ from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bi
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
 _DEPTH, _DNG_VERSION = 32997, 50706
+_DATA = ((273, 279), (324, 325), (513, 514))  # offsets and lengths: strips, tiles, JPEG
 _MARKS = 1 | 4  # bits of NewSubfileType: a reduced copy of another page, or a mask for it
 _SENSOR = (32803, 34892)  # photometric interpretations: color filter array, linear raw
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -57,11 +57,16 @@ _LARGEST_TILE = 1 << 26  # pixels
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
 
+class RawFileError(ImageError):
+    """A TIFF is a camera RAW file: it holds what a sensor measured."""
+
+
 def open_tiff(stream: BinaryIO, name: str) -> Image.Image:
     """Opens the page of a TIFF that is its image; decodes no pixels yet.
 
     Raises:
-        ImageError: it is a camera RAW file, or whole but of a layout that is not read.
+        RawFileError: it is a camera RAW file.
+        ImageError: it is whole, but of a layout that is not read.
         Exception: whatever Pillow raises over damaged data.
     """
     if _header(stream)[:4] == b"MM\0\x2b":  # whose tags Pillow misreads
@@ -88,7 +93,7 @@ def _main_page(stream: BinaryIO) -> tuple[int, Tags]:
         below = _pages_below(stream, tags) if frame == 0 else ()
         colors = {page.get(_PHOTOMETRIC) for page in (tags, *below)}
         if _DNG_VERSION in tags or colors.intersection(_SENSOR):
-            refuse_raw()
+            raise RawFileError
         if not tags.get(_SUBFILE, 0) & _MARKS:
             if not (tags.get(_WIDTH) and tags.get(_HEIGHT)):
                 raise ValueError("its size is missing")
@@ -96,11 +101,22 @@ def _main_page(stream: BinaryIO) -> tuple[int, Tags]:
     raise _only_copies()
 
 
-def refuse_raw() -> NoReturn:
-    """Says that a file is a camera RAW file: what a sensor measured, with a preview at most."""
-    raise ImageError(
-        "it is a camera RAW file, which is not read yet; export it as JPEG, PNG or TIFF"
-    )
+def data_end(stream: BinaryIO) -> int:
+    """Where the last of a TIFF's pixel data end by what its pages say; 0 for any other file."""
+    end = 0
+    with suppress(Exception):  # no TIFF
+        for tags in islice(_pages(stream), _MOST_PAGES):
+            for page in (tags, *_pages_below(stream, tags)):
+                for offsets, lengths in _DATA:
+                    places = zip(_each(page, offsets), _each(page, lengths), strict=False)
+                    end = max([end, *(offset + length for offset, length in places)])
+    return end
+
+
+def _each(tags: Tags, tag: int) -> tuple[int, ...]:
+    """All values of a tag in order."""
+    values = tags.get(tag, ())
+    return values if isinstance(values, tuple) else (values,)
 
 
 def _only_copies() -> ImageError:
@@ -128,8 +144,7 @@ def _pages(stream: BinaryIO) -> Iterator[Tags]:
 
 def _pages_below(stream: BinaryIO, tags: Tags) -> Iterator[Tags]:
     """The tags of the pages that a page refers to (SubIFDs)."""
-    offsets = tags.get(_SUBIFDS, ())
-    for offset in islice(offsets if isinstance(offsets, tuple) else (offsets,), _MOST_PAGES):
+    for offset in islice(_each(tags, _SUBIFDS), _MOST_PAGES):
         with suppress(Exception):  # a damaged one holds nothing that is shown
             yield _tags_at(stream, _header(stream), int(offset))
 
@@ -197,7 +212,7 @@ def _opened_by_tifffile(stream: BinaryIO, frame: int | None, what: str) -> Image
     if page is None:
         raise _only_copies()
     if page.photometric in _SENSOR:
-        refuse_raw()
+        raise RawFileError
     if not _tifffile_reads(page, tifffile):
         raise ImageError(f"not supported: {what}; save it as 8-bit TIFF or PNG")
     mode, orientation = _mode(page), page.tags.valueof(_ORIENTATION, 1)

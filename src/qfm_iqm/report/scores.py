@@ -7,7 +7,7 @@ finds them by their place relative to its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,12 @@ from urllib.parse import quote
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.model.card import LabelUnits
+from qfm_iqm.report.curves import curves
 from qfm_iqm.report.maps import map_data
 from qfm_iqm.report.page import render, words_of
 from qfm_iqm.report.thumbnails import thumbnails, worth_showing
 from qfm_iqm.scoring.table import ScoreTable
+from qfm_iqm.scoring.video import FrameScore
 
 if TYPE_CHECKING:  # it brings torch, which a report without maps and a gate do not need
     from qfm_iqm.model.model import QualityModel
@@ -42,7 +44,14 @@ def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
 _APART = ("path", "status", "error")  # carried as folders and names, and as errors by row
 _LEFT_OUT = ("sha256", "seconds")  # readers need neither, and both take much space
 FEW = 1000  # different values at most that a column is written as codes of
-SCRIPTS = ("common.js", "photo.js", "detail.js", "table.js", "histogram.js", "gallery.js")
+SCRIPTS = (
+    "common.js",
+    "photo.js",
+    "detail.js",
+    "table.js",
+    "histogram.js",
+    "gallery.js",
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ def scores_page(
     title: str = "Image quality",
     threshold: float | None = None,
     count: int = 500,
+    frames: Iterable[FrameScore] = (),
     explainer: QualityModel | None = None,
     maps: int = 12,
     progress: Progress = silent,
@@ -134,13 +144,17 @@ def scores_page(
         label: scale and direction of the scores.
         title: its heading.
         threshold: where the handle stands at first; None puts it at the worst tenth.
+        frames: of the videos among the images, whose curves are drawn.
         count: thumbnails that it carries, of the worst images and a cross-section of the others.
         explainer: the model that scored, which then draws quality maps; None for no maps.
         maps: how many of the worst images get one.
         progress: wraps what takes long as it comes.
     """
     shown = worth_showing(table.scores, count, higher_is_better=label.higher_is_better)
-    coming = thumbnails([place.file(table.paths[row]) for row in shown])
+    worst_at = table.columns.get("worst_at", [None] * len(table))
+    coming = thumbnails(
+        [place.file(table.paths[row]) for row in shown], [worst_at[row] for row in shown]
+    )
     pictures = progress(coming, len(shown), "thumbnails")
     models = table.models
     scale = (
@@ -158,13 +172,14 @@ def scores_page(
         "thumbnails": {
             row: picture for row, picture in zip(shown, pictures, strict=True) if picture
         },
+        "curves": curves(frames, table.paths),
         "maps": {} if explainer is None else _maps(explainer, table, place, maps, progress),
     }
     return render(
         "report.html",
         title=title,
         styles=["base.css", "report.css"],
-        scripts=[*SCRIPTS, "report.js"],
+        scripts=[*SCRIPTS, "curve.js", "report.js"],
         data=data,
     )
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image_uint8
+from qfm_iqm.image.video import frame_at
 
 SIDE = 240  # twice what a card takes on the page, for sharp screens
 QUALITY = 62
@@ -43,18 +44,24 @@ def worth_showing(
     return order[:worst] + [rest[(i + 1) * len(rest) // left - 1] for i in range(left)]
 
 
-def thumbnails(paths: Sequence[str]) -> Iterator[str | None]:
+def thumbnails(
+    paths: Sequence[str], times: Sequence[float | None] | None = None
+) -> Iterator[str | None]:
     """Thumbnails of files in the order given, as base64 of WebP; None where a file cannot be read.
 
     Read by the one decoder: upright, and in sRGB.
+
+    Args:
+        paths: of the files.
+        times: of each video, the seconds at which its thumbnail is taken; None of a photo.
     """
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="thumbnail") as pool:
-        yield from pool.map(_thumbnail, paths)
+        yield from pool.map(_thumbnail, paths, times or [None] * len(paths))
 
 
-def _thumbnail(path: str) -> str | None:
+def _thumbnail(path: str, time: float | None) -> str | None:
     try:
-        pixels_CHW = read_image_uint8(path)
+        pixels_CHW = read_image_uint8(path if time is None else frame_at(path, time))
     except ImageError:
         return None
     image = Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0)))

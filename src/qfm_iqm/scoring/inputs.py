@@ -10,8 +10,10 @@ from itertools import pairwise
 from typing import IO
 
 from qfm_iqm.errors import QFMError
+from qfm_iqm.image.containers import VIDEO_SUFFIXES
 from qfm_iqm.image.fetch import is_url, is_web
 from qfm_iqm.image.formats import SUFFIXES
+from qfm_iqm.scoring.pairs import followers
 from qfm_iqm.text_tables import as_utf8
 
 StrPath = str | os.PathLike[str]
@@ -29,12 +31,14 @@ class FoundFiles:
         skipped: how many files in folders were passed over for a name that is not meant.
         unreadable: folders that could not be listed.
         folders: how many of the paths were folders.
+        joined: how many files in folders count with another one (`scoring.pairs`).
     """
 
     files: tuple[str, ...]
     skipped: int
     unreadable: tuple[str, ...]
     folders: int = 0
+    joined: int = 0
 
 
 def find_images(
@@ -43,6 +47,8 @@ def find_images(
     all_files: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    videos: bool = False,
+    pairs: bool = True,
 ) -> FoundFiles:
     """Finds image files: folders recursively by name ending, files as they are named.
 
@@ -58,23 +64,30 @@ def find_images(
             whatever their endings. A pattern without a slash is held against the name, one with a
             slash against the path from the folder given on.
         exclude: shell patterns, likewise, of the files to leave out.
+        videos: take videos too.
+        pairs: of the files of a folder that are one photo, take the one that stands for it.
     """
     found: dict[str, None] = {}
     unreadable: list[str] = []
-    skipped = folders = 0
+    skipped = folders = joined = 0
     for path in paths:
         listed = _listed(path, all_files, unreadable)
         if listed is None:
             found[path] = None
             continue
         folders += 1
+        chosen = []
         for file, name, within in listed:
-            wanted = _matches(name, within, include) if include else all_files or is_image(name)
+            known = is_image(name) or (videos and is_video_name(name))
+            wanted = _matches(name, within, include) if include else all_files or known
             if wanted and not _matches(name, within, exclude):
-                found[file] = None
+                chosen.append(file)
             else:
                 skipped += 1
-    return FoundFiles(tuple(found), skipped, tuple(unreadable), folders)
+        left_out = followers(chosen) if pairs else set()
+        joined += len(left_out)
+        found.update(dict.fromkeys(file for file in chosen if file not in left_out))
+    return FoundFiles(tuple(found), skipped, tuple(unreadable), folders, joined)
 
 
 def _listed(
@@ -151,8 +164,16 @@ def _split(content: bytes) -> list[bytes]:
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is taken for an image."""
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - names may hold any bytes
-    return suffix in SUFFIXES and not name.startswith(".")
+    return _suffix(name) in SUFFIXES and not name.startswith(".")
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file of this name is taken for a video."""
+    return _suffix(name) in VIDEO_SUFFIXES and not name.startswith(".")
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - names may hold any bytes
 
 
 def _matches(name: str, within: str, patterns: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ Beside the table that is to be written, `scores.csv`, lies a folder while the jo
         job.json        what the rows depend on: the model, its runtime, how files are read
         plan.jsonl      the files, one list a line: each line is a part
         parts/N.jsonl   the rows of part N, written whole or not at all
+        parts/N.csv     the frames of its videos, if it has any; written before its rows
         lock            byte N is locked by the process that is scoring part N
 
 Design choices:
@@ -35,6 +36,7 @@ from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.scoring.row import COLUMNS, ENDINGS, ScoreRow, write_rows
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.table import read_rows
+from qfm_iqm.scoring.video import FrameScore, read_frames, write_frames
 
 PART = 128  # files
 _PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges
@@ -129,6 +131,8 @@ class Job:
 
     def _run(self, numbers: Iterable[int]) -> Iterator[ScoreRow]:
         taken: list[int] = []
+        frames: list[FrameScore] = []
+        self.scorer.frames = frames.append
 
         def groups() -> Iterator[Sequence[str]]:
             for number in numbers:
@@ -140,15 +144,18 @@ class Job:
             for rows in self.scorer.score_groups(groups()):
                 if not self.lock.current():
                     raise QFMError(f"The job {self.folder} was removed while it was running.")
-                self._write(rows, taken[0])
+                self._write(rows, frames, taken[0])
+                frames.clear()
                 self.lock.release(taken.pop(0))
                 yield from rows
         finally:
             for number in taken:
                 self.lock.release(number)
 
-    def _write(self, rows: list[ScoreRow], number: int) -> None:
+    def _write(self, rows: list[ScoreRow], frames: list[FrameScore], number: int) -> None:
         try:
+            if frames:
+                write_frames(frames, self._part(number).with_suffix(".csv"))
             write_rows(rows, self._part(number))
         except TableError as error:
             raise TableError(f"{error} What was scored is kept: go on by --resume.") from error
@@ -174,8 +181,11 @@ class Job:
             return []
         return [n for n, part in enumerate(self.plan) if part and not self._part(n).exists()]
 
-    def finish(self) -> Outcome:
+    def finish(self, frames: Path | None = None) -> Outcome:
         """Puts the table together and removes the folder.
+
+        Args:
+            frames: table of the videos' frames to write; None for none.
 
         Raises:
             TableError: the table cannot be written; the folder stays.
@@ -184,6 +194,8 @@ class Job:
         with self.lock.held(_PLANNING):
             if self.lock.current():
                 rows = (row for n in range(len(self.plan)) for row in self._rows_of(n))
+                if frames is not None:
+                    write_frames(self._frames(), frames)
                 write_rows(counted.passing(rows), self.out)
                 # Gone in one step: a kill leaves the whole folder or, hidden, its remains.
                 remains = self.folder.with_name(f".{self.folder.name}.done")
@@ -208,13 +220,21 @@ class Job:
     def _rows_of(self, number: int) -> list[ScoreRow]:
         return read_rows(self._part(number)) if self.plan[number] else []
 
+    def _frames(self) -> Iterator[FrameScore]:
+        """The frames of all videos, in the plan's order."""
+        for number in range(len(self.plan)):
+            path = self._part(number).with_suffix(".csv")
+            if path.exists():
+                yield from read_frames(path)
+
     def _begin(self, files: Sequence[str], resume: bool) -> None:
         """Makes the folder, whole or not at all."""
         known: list[ScoreRow] = []
         if resume and self.out.exists():
             wanted = set(files)
             rows = {row.path: row for row in read_rows(self.out) if self.identity.wrote(row)}
-            known = [row for path, row in rows.items() if path in wanted]
+            # A video is scored again: where its frames went is not known.
+            known = [row for path, row in rows.items() if path in wanted and row.frames is None]
         have = {row.path for row in known}
         plan = [[row.path for row in known]] if known else []
         plan += in_parts([file for file in files if file not in have])

@@ -21,6 +21,8 @@ class Identity:
         batch_size: crops that went through the network at once: rounding depends on it.
         max_pixels: larger images were refused.
         allow_truncated: whether truncated files were taken.
+        raw: what was taken of camera RAW files.
+        every: seconds of a video from which one frame was scored; None refused videos.
     """
 
     model: str
@@ -30,6 +32,8 @@ class Identity:
     batch_size: int
     max_pixels: int
     allow_truncated: bool
+    raw: str
+    every: float | None
 
     @classmethod
     def of(cls, scorer: Scorer) -> Identity:
@@ -42,6 +46,8 @@ class Identity:
             batch_size=scorer.batch_size,
             max_pixels=scorer.policy.max_pixels,
             allow_truncated=scorer.policy.allow_truncated,
+            raw=scorer.policy.raw,
+            every=scorer.policy.every,
         )
 
     def wrote(self, row: ScoreRow) -> bool:

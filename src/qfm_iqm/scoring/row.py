@@ -54,6 +54,15 @@ class ScoreRow:
         "Whether the image is unlike the model's training photos or smaller than a crop: then "
         "neither score nor interval is reliable.",
     ] = None
+    frames: Annotated[
+        int | None,
+        "Frames of a video that were scored; empty for a photo. The score is their mean.",
+    ] = None
+    p10: Annotated[
+        float | None, "Score that a tenth of a video's frames fall short of (10th percentile)."
+    ] = None
+    worst: Annotated[float | None, "Mean score of a video's worst second."] = None
+    worst_at: Annotated[float | None, "Where that second begins, in seconds."] = None
     status: Annotated[Literal["ok", "error"], "ok, or error for a file without a score."] = "ok"
     error: Annotated[str, "One sentence that says why there is no score; empty if there is."] = ""
     model: Annotated[str, "Name of the model."] = ""

@@ -11,6 +11,7 @@ Shapes: K crops of an image, B crops in a batch, S crop size.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,12 +25,14 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import MAX_PIXELS
 from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
 from qfm_iqm.image.preprocess import covering_crops
+from qfm_iqm.image.raw import RawReading
 from qfm_iqm.model.prediction import QualityScore, score_of
 from qfm_iqm.scoring.crop_stream import Pending, in_batches
 from qfm_iqm.scoring.inputs import StrPath, not_a_path, path_text
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Crop, Runtime
 from qfm_iqm.scoring.runtimes.load import as_runtime
+from qfm_iqm.scoring.video import FrameScore, video_row
 
 if TYPE_CHECKING:
     import torch
@@ -71,10 +74,13 @@ class Scorer:
         device: torch's name; None takes a GPU if there is one. A loaded runtime has its own.
         max_pixels: larger images are refused.
         allow_truncated: score the part of a truncated file that is there.
+        raw: what to take of camera RAW files, see `image.decode.read_image`.
         max_memory: bytes that the program may take; None takes half of what the machine has free
             for the images on their way. Images that would take more than there is are refused.
         fetch: gives the content of a file; None reads local files and URLs.
         source: gives the crops of a file in place of reading it.
+        every: seconds of a video from which one frame is scored; None refuses videos.
+        frames: is told of each frame of a video, in order, before the video's row is given.
         shown: scores on the scale that people are shown; False keeps them in label units, to be
             compared with labels.
 
@@ -98,15 +104,21 @@ class Scorer:
         device: str | torch.device | None = None,
         max_pixels: int = MAX_PIXELS,
         allow_truncated: bool = False,
+        raw: RawReading = "preview",
         max_memory: int | None = None,
         fetch: Fetch | None = None,
         source: Callable[[str], Crops] | None = None,
+        every: float | None = 1.0,
+        frames: Callable[[FrameScore], None] | None = None,
         shown: bool = True,
     ) -> None:
         numbers = {"batch_size": batch_size, "readers": readers, "max_pixels": max_pixels}
         for name, number in numbers.items():
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
+        if every is not None and not (math.isfinite(every) and every > 0):
+            raise ValueError(f"every must be a finite number above 0, not {every}")
+        self.frames = frames
         self.runtime = runtime = as_runtime(model, device)
         self.batch_size = batch_size or runtime.batch
         self.readers = readers or min(8, os.cpu_count() or 1)
@@ -118,8 +130,10 @@ class Scorer:
             runtime.card.preprocessing,
             max_pixels,
             allow_truncated,
+            raw=raw,
             statistics=shown and reference is not None and reference.ood_detector is not None,
             fetch=fetch,
+            every=every,
         )
         self._source = source
 
@@ -197,8 +211,25 @@ class Scorer:
 
     def _stream(self, items: Iterable[str | None]) -> Iterator[ScoreRow]:
         """Scores what comes, in order; at a None what is waiting goes through in a last batch."""
+        frames: list[FrameScore] = []
+        seconds, failure = 0.0, ""
         for pending in in_batches(self._read_ahead(items), self.runtime.run, self.batch_size):
-            yield self._row(pending)
+            row = self._row(pending, frames)
+            if (time := pending.reading.time) is not None:  # the video's row comes after its frames
+                seconds += row.seconds
+                failure = failure or row.error
+                if row.score is not None:
+                    frames.append(FrameScore(row.path, time, row.score, row.out_of_distribution))
+                continue
+            if failure and row.status == "ok":
+                row = self._row(
+                    replace(pending, reading=replace(pending.reading, error=failure)), ()
+                )
+            if row.status == "ok" and self.frames is not None:
+                for frame in frames:
+                    self.frames(frame)
+            yield replace(row, seconds=round(row.seconds + seconds, 6))
+            frames, seconds, failure = [], 0.0, ""
 
     def _read_ahead(
         self, items: Iterable[str | None]
@@ -250,7 +281,8 @@ class Scorer:
             shown=self.shown,
         )
 
-    def _row(self, pending: Pending) -> ScoreRow:
+    def _row(self, pending: Pending, frames: Sequence[FrameScore]) -> ScoreRow:
+        """The row of a photo, of a frame, or of a video after its frames."""
         reading = pending.reading
         row = ScoreRow(
             path=reading.path,
@@ -263,6 +295,11 @@ class Scorer:
         )
         if reading.error:
             return replace(row, status="error", error=reading.error)
+        if frames and reading.time is None:
+            label = self.runtime.card.label
+            row = replace(row, width=reading.width, height=reading.height)
+            better = (label.shown if self.shown else label).higher_is_better
+            return video_row(row, frames, higher_is_better=better)
         values_K = np.array(pending.values)
         if not np.isfinite(values_K).all():
             error = f"The model's scores of {reading.path} are not finite numbers."

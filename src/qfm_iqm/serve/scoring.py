@@ -52,7 +52,7 @@ class ScoringService:
         self._batcher = Batcher(
             model, explainer=explainer, device=device, observe=metrics.together.observe
         )
-        policy = replace(self._batcher.policy, max_pixels=limits.pixels)
+        policy = replace(self._batcher.policy, max_pixels=limits.pixels, every=None)
         self._pool = DecodingPool(
             policy, limits.workers, limits.decode_seconds, limits.decode_bytes
         )

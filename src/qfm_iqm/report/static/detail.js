@@ -18,7 +18,7 @@ function factsOf(words, valueOf, say) {
  * the dialog was opened with: what changes behind it moves nothing.
  *
  * `describe(item)` gives {name, score, words, below, facts: [[name, value, help]], sentence, note,
- * photos: [{urls, alt, caption, map}]}; `urls` are tried in order until one can be shown, the last
+ * curve, photos: [{urls, alt, caption, map}]}; `curve` is an element that stands above the facts. `urls` are tried in order until one can be shown, the last
  * ones being stand-ins. `words` says that the score is none. `say` writes a score.
  */
 class Detail {
@@ -92,6 +92,7 @@ class Detail {
       el("h2", { id: "detail-name" }, view.name),
       el("p", { className: `big${view.words ? " words" : ""}${view.below ? " below-text" : ""}` }, view.score),
       view.sentence ? el("p", { className: "sentence" }, view.sentence) : null,
+      view.curve || null,
       view.facts.length ? list : null,
       ...(span ? rampOf(span, this.label, this.say) : []),
       this.note,

@@ -174,6 +174,7 @@ function describe(i) {
   return {
     name: columns.name[i], score: failure === null ? say(columns.score[i]) : "Not scored", words: failure !== null,
     sentence: failure, below: isBelow(i), facts,
+    curve: data.curves[i] ? curveOf(data.curves[i], axis, better > 0, say) : null,
     photos: [{ urls: photosOf(i), alt: `Photo ${columns.name[i]}`, map: data.maps[i] }],
   };
 }

@@ -1,0 +1,261 @@
+"""Videos: one frame of each interval, upright and in sRGB.
+
+Design choices:
+* A frame counts for the interval in which it begins, by its timestamp; of each interval the first
+  frame is taken. So a variable frame rate makes no difference, and no frame is taken twice.
+* Only what the wanted frames need is decoded: nothing between the last wanted frame and the next
+  keyframe. One frame at a time is held, beside those that the decoder keeps.
+* The display matrix turns a frame, and pixels that are not square become so by reducing the longer
+  side of them: nothing is enlarged. Interlaced frames stay as they are stored.
+* HDR (PQ, HLG) is refused, as of images: to show it on a scale of 0 to 1 takes a choice of tones.
+* A damaged frame, or a file that is shorter than it says, refuses the video. Decoders go on over
+  damaged data, and tell only FFmpeg's log: an error there counts as damage.
+
+PyAV (the extra `video`) brings FFmpeg.
+
+Sources: ISO/IEC 14496-12 (display matrix), ITU-T H.273 (colors).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.containers import HEADER, container_of, is_cut
+from qfm_iqm.image.decode import MAX_PIXELS, open_file, upright
+from qfm_iqm.image.profiles import coded_profile
+
+_EXIF = {  # what (a, d), or (b, c), of a display matrix are in EXIF's orientations
+    "straight": {(1, 1): 1, (-1, 1): 2, (-1, -1): 3, (1, -1): 4},
+    "turned": {(1, 1): 5, (1, -1): 6, (-1, -1): 7, (-1, 1): 8},
+}
+_BT709, _UNSPECIFIED = 1, 2
+_HD = 720  # lines from which on a video that names no matrix is of BT.709
+_DECODER_FRAMES = 12
+_HELD = 64 << 20  # bytes of packets that wait for a reason to be decoded
+_SLACK = 1e-6  # seconds by which timestamps may be rounded
+
+
+def sampled_frames(
+    file: BinaryIO,
+    every: float,
+    *,
+    max_pixels: int,
+    allow_damaged: bool = False,
+    admit: Callable[[int], None] | None = None,
+) -> Iterator[tuple[float, Image.Image]]:
+    """The first frame of each interval of a video.
+
+    Args:
+        file: the video, seekable.
+        every: length of an interval in seconds.
+        max_pixels: larger frames are refused.
+        allow_damaged: pass over what cannot be decoded, and take a file that is cut short.
+        admit: called once the header is read, with the bytes that decoding takes at most.
+
+    Yields:
+        Seconds from the first frame on, and the frame: RGB, with a profile where it is not sRGB.
+
+    Raises:
+        ImageError: PyAV is missing, it is no video that FFmpeg reads, it is HDR or damaged; says
+            the reason alone.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImageError("a video needs an extra: pip install 'qfm-iqm[video]'") from error
+    file.seek(0)
+    kind = container_of(file.read(HEADER))
+    if not allow_damaged and is_cut(file, kind):
+        raise ImageError("its data end too early (a truncated file)")
+    file.seek(0)
+    if av.logging.get_level() is None:  # PyAV listens to nothing then
+        av.logging.set_level(av.logging.ERROR)
+    count = 0
+    try:
+        with av.logging.Capture():
+            opened = av.open(file, format=kind, metadata_errors="replace")
+        with opened as container:
+            stream = _main_stream(container)
+            codec = stream.codec_context
+            _check_size(codec.width, codec.height, max_pixels)
+            if admit is not None:
+                admit(_decoding_bytes(codec))
+            codec.options = {"max_pixels": str(max_pixels)}
+            codec.thread_count = 1  # others would print what they find
+            if not allow_damaged:
+                codec.options |= {"err_detect": "explode"}
+            shown = _Shown()
+            for time, frame in _firsts(container, stream, every, allow_damaged):
+                _check_size(frame.width, frame.height, max_pixels)
+                yield time, shown.image(frame, stream.sample_aspect_ratio)
+                count += 1
+    except av.FFmpegError as error:
+        if not (allow_damaged and count):
+            raise ImageError("its data are damaged") from error
+    if not count:
+        raise ImageError("it has no frame that can be decoded")
+
+
+def frame_at(path: str, seconds: float) -> Image.Image:
+    """The first frame of a local video from so many seconds on.
+
+    Raises:
+        ImageError: see `sampled_frames`; or there is none.
+    """
+    with open_file(path) as file:
+        frames = sampled_frames(
+            file, seconds or 1, max_pixels=MAX_PIXELS, allow_damaged=True
+        )  # the first frame, and the one that is meant
+        for time, frame in frames:
+            if time >= seconds - _SLACK:
+                return frame
+    raise ImageError("there is no frame so late")
+
+
+def _main_stream(container: Any) -> Any:
+    """The video stream that plays: pictures of covers do not."""
+    for stream in container.streams.video:
+        if not stream.disposition & type(stream.disposition).attached_pic:
+            if stream.codec_context is None:
+                raise ImageError("not supported: FFmpeg knows no decoder for it; export it as MP4")
+            return stream
+    raise ImageError("there is no video in it")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"its {width} x {height} pixels exceed the limit of {max_pixels / 1e6:g} megapixels"
+        )
+
+
+def _decoding_bytes(codec: Any) -> int:
+    """What the frames of a decoder, and a few in RGB, take at most."""
+    deep = codec.format is not None and codec.format.components[0].bits > 8
+    each = 6 if deep else 3  # bytes of a pixel with all its colors
+    return int(codec.width * codec.height * (each * _DECODER_FRAMES + 4 * 3))
+
+
+def _firsts(
+    container: Any, stream: Any, every: float, allow_damaged: bool
+) -> Iterator[tuple[float, Any]]:
+    """The first decoded frame of each interval, and its time.
+
+    Packets wait until one of them is known to lie in the next interval; if a keyframe comes before,
+    they are dropped undecoded.
+    """
+    held: list[Any] = []
+    start: float | None = None
+    wanted = latest = -math.inf  # where the next interval begins; the last frame that is under way
+    begun = skipped = False
+    packets = container.demux(stream)
+    while (packet := _heard(lambda: next(packets, None), allow_damaged)) is not None:
+        if packet.is_corrupt and not allow_damaged:
+            raise ImageError("its data are damaged")
+        begun |= packet.is_keyframe
+        if not begun:  # a recording that begins anywhere
+            continue
+        if packet.is_keyframe and latest < wanted - _SLACK:
+            skipped, leading = bool(held) or skipped, packet.pts
+            held.clear()
+        if packet.size and packet.pts is not None:
+            if skipped and held and leading is not None and packet.pts < leading:
+                continue  # it needs frames from before the keyframe
+            latest = max(latest, float(packet.pts * packet.time_base))
+        else:
+            latest = math.inf  # no telling, or the end
+        held.append(packet)
+        if latest < wanted - _SLACK and sum(one.size for one in held) < _HELD:
+            continue
+        if skipped:
+            stream.codec_context.flush_buffers()
+            skipped = False
+        for one in held:
+            for frame in _heard(one.decode, allow_damaged) or ():
+                if frame.is_corrupt:
+                    if not allow_damaged:
+                        raise ImageError("its data are damaged")
+                    continue
+                time = frame.time
+                if time is None:  # neither in the file nor to be guessed
+                    raise ImageError("not supported: frames without times; export it as MP4")
+                start = time if start is None else start
+                if time >= wanted - _SLACK:
+                    yield round(time - start, 3), frame
+                    interval = math.floor((time - start + _SLACK) / every)
+                    wanted = start + (interval + 1) * every
+        held.clear()
+
+
+def _heard(call: Callable[[], Any], allow_damaged: bool) -> Any:
+    """What a call to FFmpeg gives, unless it says that data are damaged; None for an error."""
+    import av
+
+    try:
+        with av.logging.Capture() as said:
+            found = call()
+    except av.FFmpegError:
+        if not allow_damaged:
+            raise
+        return None
+    if not allow_damaged and any(level <= av.logging.ERROR for level, _, _ in said):
+        raise ImageError("its data are damaged")
+    return found
+
+
+class _Shown:
+    """Turns frames into what is shown of them; keeps FFmpeg's converter between them."""
+
+    def __init__(self) -> None:
+        from av.video.reformatter import Interpolation, VideoReformatter
+
+        self._reformatter = VideoReformatter()
+        self._way = (
+            Interpolation.BICUBIC
+            | Interpolation.ACCURATE_RND
+            | Interpolation.FULL_CHR_H_INT
+            | Interpolation.BITEXACT
+        )
+
+    def image(self, frame: Any, aspect: Fraction | None) -> Image.Image:
+        """A decoded frame, whose pixels are so wide for their height."""
+        said = (code or _UNSPECIFIED for code in (frame.color_primaries, frame.color_trc))
+        profile = coded_profile(*said, mode="RGB")
+        width, height = frame.width, frame.height
+        if aspect is not None and aspect > 0:
+            width = max(1, round(width * min(aspect, 1)))
+            height = max(1, round(height / max(aspect, 1)))
+        guessed = frame.colorspace == _UNSPECIFIED and frame.height >= _HD
+        pixels_HWC: Any = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            "rgb24",
+            src_colorspace=_BT709 if guessed else None,
+            interpolation=self._way,
+            threads=1,
+        ).to_ndarray()
+        image = Image.fromarray(np.ascontiguousarray(upright(pixels_HWC, _orientation(frame))))
+        if profile:
+            image.info["icc_profile"] = profile
+        return image
+
+
+def _orientation(frame: Any) -> int:
+    """What the display matrix of a frame does, as an EXIF orientation."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    straight = abs(a) + abs(d) >= abs(b) + abs(c)
+    signs = (a, d) if straight else (b, c)
+    way = _EXIF["straight" if straight else "turned"]
+    return way.get((1 if signs[0] > 0 else -1, 1 if signs[1] > 0 else -1), 1)

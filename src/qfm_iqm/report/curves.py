@@ -1,0 +1,34 @@
+"""The scores of a video over time, in so few points that a page can carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from qfm_iqm.scoring.video import FrameScore
+
+POINTS = 240  # of a curve: about the pixels of a dialog's column
+
+
+def curves(frames: Iterable[FrameScore], paths: Sequence[str]) -> dict[int, list[list[float]]]:
+    """Curves of videos, by their row: seconds and scores.
+
+    Of a longer video each point is the mean of as many frames.
+
+    Args:
+        frames: of videos, in the order of their times.
+        paths: of the rows.
+    """
+    rows = {path: row for row, path in enumerate(paths)}
+    found: dict[int, list[FrameScore]] = {}
+    for frame in frames:
+        if (row := rows.get(frame.path)) is not None:
+            found.setdefault(row, []).append(frame)
+    return {row: _thinned(of_video) for row, of_video in found.items()}
+
+
+def _thinned(frames: Sequence[FrameScore]) -> list[list[float]]:
+    step = -(-len(frames) // POINTS)
+    groups = [frames[start : start + step] for start in range(0, len(frames), step)]
+    times = [round(group[0].time, 2) for group in groups]
+    scores = [round(sum(frame.score for frame in group) / len(group), 2) for group in groups]
+    return [times, scores]

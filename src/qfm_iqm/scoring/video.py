@@ -1,0 +1,102 @@
+"""From the scores of a video's frames to its row, and the table of these frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from qfm_iqm.datasets.reading import read_cells
+from qfm_iqm.errors import TableError
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.text_tables import write_csv
+
+TAIL = 10  # %
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One frame of a video.
+
+    Attributes:
+        path: the video.
+        time: seconds from its first frame on.
+        score: as of a photo.
+        out_of_distribution: as of a photo.
+    """
+
+    path: str
+    time: float
+    score: float
+    out_of_distribution: bool | None = None
+
+
+def video_row(row: ScoreRow, frames: Sequence[FrameScore], *, higher_is_better: bool) -> ScoreRow:
+    """The row of a video, from its frames.
+
+    The score is the mean over the frames. Percentile and interval compare with photos, and stay
+    empty; a video is out of distribution if most of its frames are.
+
+    Args:
+        row: what is known of the file.
+        frames: in the order of their times.
+        higher_is_better: the direction of the scores.
+    """
+    scores = np.array([frame.score for frame in frames])
+    seconds: dict[int, list[float]] = {}
+    for frame in frames:
+        seconds.setdefault(math.floor(frame.time), []).append(frame.score)
+    means = {second: float(np.mean(inside)) for second, inside in seconds.items()}
+    worst_at = (min if higher_is_better else max)(means, key=lambda second: means[second])
+    flags = [frame.out_of_distribution for frame in frames]
+    known = [flag for flag in flags if flag is not None]
+    return replace(
+        row,
+        score=round(float(scores.mean()), 6),
+        out_of_distribution=2 * sum(known) > len(known) if known else None,
+        frames=len(frames),
+        p10=round(float(np.percentile(scores, TAIL if higher_is_better else 100 - TAIL)), 6),
+        worst=round(means[worst_at], 6),
+        worst_at=float(worst_at),
+    )
+
+
+COLUMNS = tuple(field.name for field in fields(FrameScore))
+
+
+def write_frames(frames: Iterable[FrameScore], path: Path) -> None:
+    """Writes frames as CSV in one step.
+
+    Raises:
+        TableError: the place cannot be written to.
+    """
+    write_csv(path, COLUMNS, map(astuple, frames))
+
+
+def read_frames(path: Path) -> list[FrameScore]:
+    """Reads a table that `write_frames` wrote.
+
+    Raises:
+        TableError: it cannot be read, or is no such table.
+    """
+    cells = read_cells(path, strip=False)
+    if not {"path", "time", "score"} <= cells.columns.keys():
+        raise TableError(
+            f"{path} is no table of frames: qfm score --frames writes one, with the columns "
+            f"{', '.join(COLUMNS)}{cells.form}."
+        )
+    columns = (cells.columns[name] for name in ("path", "time", "score"))
+    flags = cells.columns.get("out_of_distribution", ("",) * len(cells.places))
+    try:
+        return [
+            FrameScore(path_, float(time), float(score), _FLAGS[flag])
+            for path_, time, score, flag in zip(*columns, flags, strict=True)
+        ]
+    except (KeyError, ValueError) as error:
+        raise TableError(f"{path} has {error} where a frame has a number{cells.form}.") from error
+
+
+_FLAGS = {"": None, "True": True, "False": False}

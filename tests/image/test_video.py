@@ -1,0 +1,238 @@
+"""Videos: which frames are taken, what they show, and what is refused."""
+
+import io
+import math
+import sys
+from contextlib import suppress
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.containers import HEADER, VIDEO_SUFFIXES, container_of
+from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.video import frame_at, sampled_frames
+
+from .clips import MATRICES, clip, number_of, numbered, turned_by
+from .samples import PHOTO
+
+LARGE = 10**7
+NOISE = np.random.default_rng(4).integers(0, 256, (30, 64, 96, 3), np.uint8)
+
+
+def frames_of(content, every=1.0, **options):
+    options = {"max_pixels": LARGE} | options
+    return list(sampled_frames(io.BytesIO(content), every, **options))
+
+
+def wrong(content, **options):
+    with pytest.raises(ImageError) as caught:
+        frames_of(content, **options)
+    return str(caught.value)
+
+
+def first_of_each(times, every):
+    """Which frames are the first of their interval, by a loop."""
+    seen, found = set(), []
+    for number, time in enumerate(times):
+        interval = math.floor((time - times[0]) / every + 1e-6)
+        if interval not in seen:
+            seen.add(interval)
+            found.append(number)
+    return found
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.integers(10, 900), min_size=1, max_size=20),
+    st.sampled_from([0.05, 0.4, 1.0, 3.0]),
+    st.sampled_from(["1", "5", "100"]),
+    st.sampled_from([("mpeg4", "mp4"), ("mpeg4", "matroska"), ("libx264", "mov")]),
+)
+def test_of_each_interval_the_first_frame_is_taken(gaps, every, keyframes, kind):
+    times = np.cumsum([0, *gaps[1:]]) / 1000
+    options = {"g": keyframes, "bf": "2"}
+    content = clip(numbered(len(times)), times, codec=kind[0], container=kind[1], options=options)
+    expected = first_of_each(times, every)
+    found = frames_of(content, every)
+    assert [number_of(frame) for _, frame in found] == expected
+    assert np.allclose([time for time, _ in found], times[expected], atol=2e-3)
+
+
+def test_what_lies_between_is_not_decoded(monkeypatch):
+    """With a keyframe each second, little more than one frame of each is decoded."""
+    content = clip(numbered(50), options={"g": "10"})
+    decoded = []
+    real = sys.modules["qfm_iqm.image.video"]._heard
+
+    def counting(call, allow_damaged):
+        found = real(call, allow_damaged)
+        decoded.append(found) if isinstance(found, list) else None
+        return found
+
+    monkeypatch.setattr("qfm_iqm.image.video._heard", counting)
+    assert [number_of(frame) for _, frame in frames_of(content)] == [0, 10, 20, 30, 40]
+    assert sum(map(len, decoded)) < 20
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "kind"),
+    [
+        ("mpeg4", "mp4", "mov"),
+        ("libx264", "matroska", "matroska"),
+        ("libvpx-vp9", "webm", "matroska"),
+        ("mpeg4", "avi", "avi"),
+        ("libx264", "mpegts", "mpegts"),
+        ("libx264", "flv", "flv"),
+        ("mpeg4", "asf", "asf"),
+    ],
+)
+def test_formats_are_told_by_their_content(codec, container, kind):
+    content = clip(numbered(25), codec=codec, container=container)
+    assert container_of(content[:HEADER]) == kind
+    assert [number_of(frame) for _, frame in frames_of(content)] == [0, 10, 20]
+
+
+def test_what_is_no_video():
+    for start in (b"\xff\xd8\xff", b"#EXTM3U\nfile:///etc/passwd", b"ffconcat version 1.0\n", b""):
+        assert container_of(start.ljust(HEADER, b"x")) is None
+    assert container_of(b"\0\0\0\x18ftypheic" + bytes(300)) is None
+    assert ".mov" in VIDEO_SUFFIXES
+    with pytest.raises(ImageError, match="which qfm score and qfm gate score"):
+        read_image(clip(numbered(3)))
+
+
+@pytest.mark.parametrize("orientation", MATRICES)
+def test_the_display_matrix_turns_frames(orientation):
+    picture = PHOTO[:64, :96]
+    (_, frame), *_ = frames_of(turned_by(clip([picture] * 2), orientation))
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(file)))
+    assert np.asarray(frame).shape == expected.shape
+    assert np.corrcoef(np.asarray(frame).ravel(), expected.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(("aspect", "size"), [((4, 3), (96, 48)), ((1, 2), (48, 64))])
+def test_pixels_become_square_and_nothing_is_enlarged(aspect, size):
+    tags = {"sample_aspect_ratio": Fraction(*aspect)}
+    (_, frame), *_ = frames_of(clip(list(NOISE[:2]), tags=tags))
+    assert frame.size == size
+
+
+def yuv_of(rgb, kr, kb):
+    """A color in limited range by the equations of H.273, 8.3."""
+    red, green, blue = (value / 255 for value in rgb)
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    parts = (luma, (blue - luma) / (2 - 2 * kb), (red - luma) / (2 - 2 * kr))
+    return [round(16 + 219 * parts[0]), *(round(128 + 224 * part) for part in parts[1:])]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "height", "weights"),
+    [
+        (1, 64, (0.2126, 0.0722)),
+        (5, 64, (0.299, 0.114)),
+        (9, 64, (0.2627, 0.0593)),
+        (2, 64, (0.299, 0.114)),
+        (2, 720, (0.2126, 0.0722)),  # HD that names no matrix
+    ],
+)
+def test_colors_come_by_the_matrix_that_the_video_names(matrix, height, weights):
+    color = (200, 90, 40)
+    planes = np.empty((3, height, 96), np.uint8)
+    planes[:] = np.array(yuv_of(color, *weights))[:, None, None]
+    content = clip(
+        [planes] * 2, codec="ffv1", container="matroska", pixels="yuv444p",
+        tags={"colorspace": matrix, "color_range": 1},
+    )  # fmt: skip
+    (_, frame), *_ = frames_of(content)
+    assert np.abs(np.asarray(frame)[5, 5].astype(int) - color).max() <= 2
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_refused_by_name(transfer, name):
+    tags = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9}
+    content = clip(numbered(3), codec="libx264", tags=tags)
+    assert wrong(content) == f"not supported: HDR colors ({name}); export it as an SDR image"
+    tags["color_trc"] = 14  # BT.2020 with the curve of SDR
+    (_, frame), *_ = frames_of(clip(numbered(3), codec="libx264", tags=tags))
+    assert frame.info["icc_profile"]
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.98])
+def test_a_file_cut_short_is_refused(container, part):
+    content = clip(list(NOISE), container=container)
+    cut = content[: int(len(content) * part)]
+    assert wrong(cut) == "its data end too early (a truncated file)"
+    if container == "avi":  # an MP4 of this muxer has its index at its end
+        assert 0 < len(frames_of(cut, 0.1, allow_damaged=True)) < 30
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_damage_in_the_middle_is_refused_or_passed_over(codec):
+    content = bytearray(clip(list(NOISE), codec=codec, options={"g": "5"}))
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(range(250)) * 16
+    assert wrong(bytes(content), every=0.1) == "its data are damaged"
+    found = frames_of(bytes(content), 0.1, allow_damaged=True)
+    assert 15 <= len(found) < 30
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(
+        [clip(numbered(12)), clip(numbered(12), codec="libx264", container="matroska")]
+    ),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_damaged_files_are_read_or_refused(content, changes, allowed):
+    data = bytearray(content)
+    for place, value in changes:
+        span = min(len(data), 1200) if value % 2 else len(data)
+        data[len(data) - 1 - int(place * (span - 1))] = value
+    with suppress(ImageError):
+        assert frames_of(bytes(data), 0.3, max_pixels=10**5, allow_damaged=allowed)
+
+
+def test_frames_that_are_too_large_are_refused_before_they_are_decoded():
+    with pytest.raises(ImageTooLargeError, match="96 x 64 pixels exceed the limit"):
+        frames_of(clip(list(NOISE[:2])), max_pixels=96 * 64 - 1)
+    asked = []
+    frames_of(clip(list(NOISE[:2])), admit=asked.append)
+    assert len(asked) == 1
+    assert asked[0] > 96 * 64 * 10
+
+
+def test_sound_alone_is_no_video():
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        stream = output.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 8000
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            output.mux(packet)
+    assert wrong(file.getvalue()) == "there is no video in it"
+
+
+def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch):
+    content = clip(numbered(2))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert wrong(content) == "a video needs an extra: pip install 'qfm-iqm[video]'"
+
+
+def test_the_frame_at_a_time(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip(numbered(40)))
+    assert [number_of(frame_at(str(path), second)) for second in (0, 1.0, 2.5)] == [0, 10, 25]
+    with pytest.raises(ImageError):
+        frame_at(str(path), 99.0)
