@@ -93,8 +93,9 @@ def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
         else:
             place = path.parent / str(file)
             base = {k: v for k, v in _read(place).items() if k not in _FINISHING}
-        for key in _WHERE & content.get("train", {}).keys():
-            base["train"] = base.get("train", {}) | {key: content["train"][key]}
+        for section, key in _WHERE:
+            if key in content.get(section, {}) and (section == "train" or section in base):
+                base[section] = base.get(section, {}) | {key: content[section][key]}
         model = {"name": f"{content['model'].get('name')}-{name}"}
         base = _merged(base | {"data": content.get("data", {}), "model": model}, changes)
         filled[name] = {"recipe": _with_facts(_with_teachers(base, place))}
@@ -103,7 +104,8 @@ def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 _FINISHING = {"reference", "export", "card"}
 _STAGES = _FINISHING | {"teachers", "pseudo_labels", "distillation"}
-_WHERE = {"device", "workers"}  # of [train]: how a machine reads and computes
+# How a machine reads and computes, and where a table lies on it.
+_WHERE = (("train", "device"), ("train", "workers"), ("augment", "cells"))
 
 
 def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
