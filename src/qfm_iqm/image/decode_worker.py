@@ -193,6 +193,7 @@ def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
         too_large=bool(header["too_large"]),
         seconds=float(header["seconds"]),
         statistics=None if statistics is None else np.array(statistics, np.float64),
+        taken=str(header["taken"]),
     )
 
 

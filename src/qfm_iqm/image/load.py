@@ -41,6 +41,7 @@ class Reading:
         too_large: whether it was refused for the pixels, memory or time that it takes.
         seconds: that reading took.
         statistics: of the pixels at the working size, if they were asked for.
+        taken: when, see `image.capture_time`.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Reading:
     too_large: bool = False
     seconds: float = 0.0
     statistics: npt.NDArray[np.float64] | None = None
+    taken: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ def read(
             admit=None if admit is None else partial(_with_content, admit, len(content)),
             measured=policy.statistics,
         )
-        reading = Reading(path, image.pixels, image.width, image.height, sha256)
+        reading = Reading(
+            path, image.pixels, image.width, image.height, sha256, taken=image.taken
+        )
         if policy.statistics:
             reading = replace(reading, statistics=pixel_statistics(as_bytes(image.pixels)))
     except (ImageError, MemoryError) as error:
