@@ -102,7 +102,9 @@ def _flat_deviation(gray: Floats) -> float:
     """Deviation from the neighbors' mean within the flattest blocks."""
     rows, columns = (length // _BLOCK for length in gray.shape)
     residual = gray.copy()
-    residual[1:-1, 1:-1] -= (gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]) / 4
+    residual[1:-1, 1:-1] -= (
+        gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
+    ) / 4
     blocks = residual[: rows * _BLOCK, : columns * _BLOCK]
     inner = blocks.reshape(rows, _BLOCK, columns, _BLOCK)[:, 1:-1, :, 1:-1]  # no region's edge
     deviation = inner.std((1, 3)).ravel()

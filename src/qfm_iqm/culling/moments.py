@@ -100,7 +100,9 @@ def find_moments(
     for time, i in [*timed, *untimed]:
         features_D = None if units_ND is None else units_ND[i]
         gap = limits.gap if features_D is not None else BURST
-        while time is not None and first < len(found.last) and time - (found.last[first] or 0) > gap:
+        while (
+            time is not None and first < len(found.last) and time - (found.last[first] or 0) > gap
+        ):
             first += 1
         moment = found.of_file.get(files[i])
         if moment is None:

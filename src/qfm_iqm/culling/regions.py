@@ -102,7 +102,9 @@ class Regions:
         return np.asarray(resized).transpose(2, 0, 1)
 
 
-def shift_between(first_HW: npt.NDArray[np.generic], other_HW: npt.NDArray[np.generic]) -> tuple[int, int]:
+def shift_between(
+    first_HW: npt.NDArray[np.generic], other_HW: npt.NDArray[np.generic]
+) -> tuple[int, int]:
     """Rows and columns by which the content of one gray image lies further in another.
 
     By phase correlation; a shift of more than `_FARTHEST` of a side counts as none.

@@ -114,9 +114,7 @@ def read(
             admit=None if admit is None else partial(_with_content, admit, len(content)),
             measured=policy.statistics,
         )
-        reading = Reading(
-            path, image.pixels, image.width, image.height, sha256, taken=image.taken
-        )
+        reading = Reading(path, image.pixels, image.width, image.height, sha256, taken=image.taken)
         if policy.statistics:
             reading = replace(reading, statistics=pixel_statistics(as_bytes(image.pixels)))
     except (ImageError, MemoryError) as error:
