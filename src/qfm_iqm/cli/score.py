@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.runtimes.base import Runtime as ScoringRuntime
     from qfm_iqm.scoring.scorer import Scorer
 
-_MANY = 200  # files: from here on it pays to start processes that read them
+MANY = 200  # files: from here on it pays to start processes that read them
 
 
 def score(
@@ -131,7 +131,7 @@ def score(
         check_output(report, ".html")
     check_device(device)
     memory = None if max_memory is None else parse_bytes(max_memory)
-    found = _found(paths or [], list_file, all_files, include or [], exclude or [])
+    found = files_of(paths or [], list_file, all_files, include or [], exclude or [])
     for folder in found.unreadable:
         say(console, f"The folder {folder} cannot be listed.")
 
@@ -162,7 +162,7 @@ def score(
     scorer = Scorer(
         loaded,
         readers=readers,
-        processes=len(found.files) > _MANY or memory is not None,
+        processes=len(found.files) > MANY or memory is not None,
         max_memory=memory,
         **policy,
     )
@@ -226,14 +226,18 @@ def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
     return own or explainer_of(model)
 
 
-def _found(
+def files_of(
     paths: list[str],
     list_file: str | None,
     all_files: bool,
     include: list[str],
     exclude: list[str],
 ) -> FoundFiles:
-    """The files that are meant, at least one."""
+    """The files that are meant, at least one.
+
+    Raises:
+        QFMError: nothing is named, or there is no image.
+    """
     from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.inputs import find_images, read_list
 
@@ -292,12 +296,19 @@ def _score_into(
 
     job = Job(out, found.files, scorer, resume=resume)
     try:
-        return _run(job, found, console)
+        return run_job(job, found, console)
     finally:
         job.close()
 
 
-def _run(job: Job, found: FoundFiles, console: Console) -> int:
+def run_job(job: Job, found: FoundFiles, console: Console) -> int:
+    """Runs a job to its table; gives the exit code.
+
+    Args:
+        job: opened.
+        found: its files.
+        console: for people.
+    """
     if job.kept:
         say(console, f"{job.kept} files have their row already.")
     began = time.perf_counter()

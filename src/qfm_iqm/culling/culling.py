@@ -87,13 +87,14 @@ def _ranked(
     sights: Sequence[Sight], points_P: Floats, measures_PM: Floats, ranking: Ranking
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The photos of a moment, the best first, and what is said of each."""
-    merits_PT = ranking.merits(points_P, measures_PM)
-    order = order_of(merits_PT)
+    merits_P = ranking.merits(points_P, measures_PM)
+    explained_PT = ranking.explained(measures_PM)
+    order = order_of(merits_P)
     best = os.path.basename(sights[order[0]].path)  # noqa: PTH119 - names may hold any bytes
     hashes_P8 = hashes(sights)
     for rank, place in enumerate(order, 1):
         kind, other = _duplicate(sights, hashes_P8, place, order[: rank - 1])
-        said = reason(merits_PT, place, order, best)
+        said = reason(merits_P, explained_PT, place, order, best)
         if kind == "exact":
             said = f"the same file as {os.path.basename(sights[other].path)}"  # noqa: PTH119
         yield (

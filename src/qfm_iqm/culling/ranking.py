@@ -5,10 +5,10 @@ its measures. The weights are those of a Bradley-Terry model, fitted on pairs of
 moment of which people clearly prefer one (benchmarks/culling.py --fit): with merits u, a photo is
 preferred with probability 1 / (1 + exp(u_other - u_own)).
 
-Each measure belongs to a topic. What a topic adds to the merit, beside the other photos, is what
-the reason names.
+The reason is what can be seen: a second such model, of the measures without the score, tells how
+much of the preference sharpness, noise, ... explain. Where none does, the score is the reason.
 
-Shapes: P photos of a moment, M measures and the score before them.
+Shapes: P photos of a moment, M measures, T topics.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Floats = npt.NDArray[np.float64]
 PARAMETERS = "parameters.json"
 SCORE = "score"
 INPUTS = (SCORE, *NAMES)
-LEVEL = 0.2  # of merit: photos that differ by less are alike (p = .55)
+LEVEL = 0.4  # of merit: photos that differ by less are alike (a preference of 60 %)
 
 _WORDS = {
-    SCORE: ("better scored", "less well scored"),
     "sharpness": ("sharper", "less sharp"),
     "noise": ("less noisy", "noisier"),
     "artifacts": ("less compressed", "more compressed"),
     "exposure": ("better exposed", "less well exposed"),
     "color": ("better in contrast and color", "weaker in contrast and color"),
 }
+_SCORED = ("a higher score", "a lower score")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -49,35 +49,37 @@ class Ranking:
     """How photos of one moment are ranked.
 
     Attributes:
-        weights: of the score and of each measure (`INPUTS`).
+        weights: of the score and of each measure (`INPUTS`), for the merit.
+        seen: of each measure, for the reason.
         limits: when photos are of one moment.
     """
 
     weights: Floats
+    seen: Floats
     limits: Limits
 
-    def merits(self, scores: Sequence[float], measures_PM: Floats) -> Floats:
-        """What each topic adds to the merit of each photo, beside the moment's mean.
+    def merits(self, points_P: Floats, measures_PM: Floats) -> Floats:
+        """The merits (P,) of the photos of a moment.
 
         Args:
-            scores: of the photos, higher for better, in label units' standard deviations.
+            points_P: their scores, from 0 (worst) to 100 (best).
             measures_PM: their measures (`culling.measures`); NaN for a photo that was not
                 measured, of which the score alone counts.
-
-        Returns:
-            Merits (P, T), in the order of `topics`: their sum over a photo is its merit.
         """
-        values = np.column_stack([np.asarray(scores, np.float64), measures_PM])
-        known = np.isfinite(values)
-        mean = np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
-        weighted = np.where(known, values - mean, 0) * self.weights
-        places = [[INPUTS.index(name) for name in names] for names in topics().values()]
+        return _beside_mean(np.column_stack([points_P, measures_PM])) @ self.weights
+
+    def explained(self, measures_PM: Floats) -> Floats:
+        """What each topic adds to the merit of each photo, as far as it is measured: (P, T)."""
+        weighted = _beside_mean(measures_PM) * self.seen
+        places = [[NAMES.index(name) for name in names] for names in TOPICS.values()]
         return np.column_stack([weighted[:, place].sum(1) for place in places])
 
 
-def topics() -> Mapping[str, tuple[str, ...]]:
-    """The topics of reasons, and which inputs belong to each."""
-    return {SCORE: (SCORE,), **TOPICS}
+def _beside_mean(values_PV: Floats) -> Floats:
+    """Values less the mean of those that are known; 0 for those that are not."""
+    known = np.isfinite(values_PV)
+    mean = np.where(known, values_PV, 0).sum(0) / np.maximum(known.sum(0), 1)
+    return np.where(known, values_PV - mean, 0)
 
 
 @cache
@@ -89,22 +91,27 @@ def load_ranking() -> Ranking:
 def ranking_of(parameters: Mapping[str, Any]) -> Ranking:
     """A ranking of parameters as `PARAMETERS` holds them."""
     weights = np.array([parameters["weights"][name] for name in INPUTS], np.float64)
-    return Ranking(weights, Limits(**parameters["limits"]))
+    seen = np.array([parameters["reasons"][name] for name in NAMES], np.float64)
+    return Ranking(weights, seen, Limits(**parameters["limits"]))
 
 
-def order_of(merits_PT: Floats) -> list[int]:
+def order_of(merits_P: Floats) -> list[int]:
     """The photos of a moment, the best first; of equals the earlier."""
-    return np.argsort(-merits_PT.sum(1).round(9), kind="stable").tolist()
+    order: list[int] = np.argsort(-merits_P.round(9), kind="stable").tolist()
+    return order
 
 
-def reason(merits_PT: Floats, photo: int, order: Sequence[int], name: str) -> str:
+def reason(
+    merits_P: Floats, explained_PT: Floats, photo: int, order: Sequence[int], best: str
+) -> str:
     """Why a photo is kept, or is not.
 
     Args:
-        merits_PT: of the moment's photos.
+        merits_P: of the moment's photos.
+        explained_PT: what each topic adds to them.
         photo: which one.
         order: the photos, the best first.
-        name: of the best photo, for the others' reasons.
+        best: name of the best photo, for the others' reasons.
 
     Returns:
         A phrase, such as "sharper than the other three".
@@ -112,24 +119,24 @@ def reason(merits_PT: Floats, photo: int, order: Sequence[int], name: str) -> st
     if len(order) == 1:
         return "the only photo of its moment"
     if photo != order[0]:
-        best = merits_PT[order[0]] - merits_PT[photo]
-        if best.sum() < LEVEL:
-            return f"about as good as {name}"
-        return f"{_WORDS[list(topics())[int(best.argmax())]][1]} than {name}"
+        if merits_P[order[0]] - merits_P[photo] < LEVEL:
+            return f"about as good as {best}"
+        ahead_T = explained_PT[order[0]] - explained_PT[photo]
+        topic = int(ahead_T.argmax())
+        words = list(_WORDS.values())[topic] if ahead_T[topic] >= LEVEL else _SCORED
+        return f"{words[1]} than {best}"
     others = [other for other in order if other != photo]
-    ahead_OT = merits_PT[photo] - merits_PT[others]
-    if ahead_OT.sum(1).max() < LEVEL:
-        return f"about as good as the other{_count(len(others))}; the first of them"
+    rest = f"the other {_number(len(others))}" if len(others) > 1 else "the other"
+    if merits_P[photo] - merits_P[others].max() < LEVEL and len(others) == 1:
+        return f"about as good as {rest}"
+    ahead_OT = explained_PT[photo] - explained_PT[others]
     topic = int(ahead_OT.mean(0).argmax())
-    behind = int((ahead_OT[:, topic] > 0).sum())
-    words = _WORDS[list(topics())[topic]][0]
-    if behind < len(others):
-        return f"{words} than {_number(behind)} of the other{_count(len(others))}"
-    return f"{words} than the other{_count(len(others))}"
-
-
-def _count(others: int) -> str:
-    return "" if others == 1 else f" {_number(others)}"
+    behind = int((ahead_OT[:, topic] >= LEVEL).sum())
+    if behind == 0:
+        alike = bool(merits_P[photo] - merits_P[others].min() < LEVEL)
+        return f"about as good as {rest}" if alike else f"{_SCORED[0]} than {rest}"
+    who = rest if behind == len(others) else f"{_number(behind)} of {rest}"
+    return f"{list(_WORDS.values())[topic][0]} than {who}"
 
 
 def _number(value: int) -> str:

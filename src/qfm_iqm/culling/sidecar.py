@@ -12,7 +12,8 @@ Design choices:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,8 +21,10 @@ from xml.parsers import expat
 
 from PIL import Image
 
+from qfm_iqm.culling.row import CullRow
 from qfm_iqm.errors import QFMError
 from qfm_iqm.files import write_whole
+from qfm_iqm.image.fetch import is_url
 
 Naming = Literal["full", "stem", "both"]
 
@@ -63,6 +66,60 @@ class _Found:
     properties: dict[str, _Property] = field(default_factory=dict)
     tag: int | None = None
     prefix: str = ""
+
+
+@dataclass
+class Outcome:
+    """What came of writing sidecars.
+
+    Attributes:
+        written: how many hold the rating now.
+        kept: how many kept the rating that was there.
+        problems: a sentence for each that was not written.
+    """
+
+    written: int = 0
+    kept: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def write_sidecars(rows: Iterable[CullRow], naming: Naming, *, overwrite: bool = False) -> Outcome:
+    """Writes the ratings of culled photos into sidecars, and the label of those that are kept.
+
+    A sidecar that two photos would share (IMG_1.jpg and IMG_1.dng as IMG_1.xmp) is not written, nor
+    is one of a photo that comes by URL.
+
+    Args:
+        rows: of the photos.
+        naming: of the sidecars.
+        overwrite: replace ratings and labels that are there.
+    """
+    outcome = Outcome()
+    rated = [row for row in rows if row.rating is not None]
+    local = [row for row in rated if not is_url(row.path)]
+    outcome.problems += [
+        f"{row.path} is no local file: it has no sidecar." for row in rated if is_url(row.path)
+    ]
+    shared = Counter(sidecar for row in local for sidecar in sidecars_of(row.path, naming))
+    for row in local:
+        for sidecar in sidecars_of(row.path, naming):
+            if shared[sidecar] > 1:
+                outcome.problems.append(
+                    f"{shared[sidecar]} photos would share {sidecar}, {row.path} among them: it "
+                    "is not written."
+                )
+                continue
+            label = KEEPER_LABEL if row.keep else None
+            try:
+                done = write_sidecar(
+                    sidecar, Path(row.path), int(row.rating or 0), label, overwrite=overwrite
+                )
+            except QFMError as error:
+                outcome.problems.append(str(error))
+                continue
+            outcome.written += done
+            outcome.kept += not done
+    return outcome
 
 
 def sidecars_of(photo: str, naming: Naming) -> list[Path]:
