@@ -89,6 +89,8 @@ def find_moments(
     Returns:
         The number of each photo's moment, from 0 in the order of time.
     """
+    if not taken:
+        return []
     times = seconds_of(taken)
     units_ND = None if features_ND is None else _units(features_ND)
     width = 0 if units_ND is None else units_ND.shape[1]
@@ -154,7 +156,7 @@ def seconds_of(taken: Sequence[str]) -> list[float | None]:
 
 
 def _units(features_ND: npt.NDArray[np.floating]) -> Floats:
-    """Features as vectors of length 1, around the mean of all photos."""
+    """Features as vectors of length 1."""
     features = features_ND.astype(np.float32)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(length, 1e-12), np.float32)
