@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
-from qfm_iqm.culling.culling import Progress, cull
+from qfm_iqm.culling.cull import Progress, cull
 from qfm_iqm.culling.row import CULL_SCHEMA, CullRow, read_cull
 from qfm_iqm.culling.sights import Sight, SightScorer
 from qfm_iqm.scoring.job import Job
@@ -29,8 +29,8 @@ class CullJob(Job):
         files: what to cull. Files of an earlier run keep their places, and new ones come after.
         scorer: scores them.
         resume: go on with what an earlier run left, or join one that is running.
-        gap: see `culling.cull`.
-        progress: see `culling.cull`.
+        gap: see `cull.cull`.
+        progress: see `cull.cull`.
 
     Raises:
         QFMError: there is an unfinished job and `resume` is not set, or it is one of another model
