@@ -53,7 +53,7 @@ def _edges(gray_HW: Floats) -> Floats:
     found = np.zeros((_PLACES, _PLACES, _DIRECTIONS), np.float32)
     np.add.at(found, (row, column, bins), strength)
     found /= np.sqrt((found**2).sum(2, keepdims=True) + _FAINT**2)
-    return (found - found.mean((0, 1))).ravel()
+    return np.asarray((found - found.mean((0, 1))).ravel(), np.float32)
 
 
 def _colors(values_HWC: Floats) -> Floats:
@@ -62,7 +62,7 @@ def _colors(values_HWC: Floats) -> Floats:
     means = values_HWC.reshape(_COLOR_PLACES, step, _COLOR_PLACES, step, 3).mean((1, 3))
     means[..., 0] -= means[..., 0].mean()
     means[..., 1:] = 2 * (means[..., 1:] - 128)
-    return means.ravel()
+    return np.asarray(means.ravel(), np.float32)
 
 
 def _unit(values: Floats) -> Floats:

@@ -40,7 +40,6 @@ TOPICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """What measures speak of together, in the words of reasons."""
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _BLOCK = 8  # pixels
 _FLAT = 0.1  # share of the blocks
 _LEAST = 1 / 255  # steps and deviations below this are not seen
@@ -56,15 +55,17 @@ def measured(regions: Iterable[Bytes]) -> npt.NDArray[np.float64]:
     Returns:
         The measures (M,), in the order of `NAMES`: the mean over the regions.
     """
-    return np.mean([_of_region(region) for region in regions], axis=0, dtype=np.float64)
+    return np.asarray(np.mean([_of_region(region) for region in regions], axis=0), np.float64)
 
 
 def _of_region(region_CSS: Bytes) -> npt.NDArray[np.float64]:
-    red, green, blue = colors = region_CSS.astype(np.float32) / np.float32(255)
-    luma = np.tensordot(_LUMA, colors, 1)
+    colors: Floats = np.divide(np.ascontiguousarray(region_CSS), 255, dtype=np.float32)
+    red, green, blue = colors
+    luma: Floats = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
     noise = _flat_deviation(luma)
     color_noise = _flat_deviation(red - green) + _flat_deviation(blue - green)
-    details, reduced = [], luma
+    details: list[float] = []
+    reduced = luma
     for scale in (1, 2, 4, 8):
         # Noise of neighbors that is independent: half of it is left by each reduction.
         energy = _energy(reduced) - 2 * (noise / scale) ** 2
@@ -94,8 +95,8 @@ def _energy(gray: Floats) -> float:
 def _halved(gray: Floats) -> Floats:
     """Means of 2 x 2 pixels; an odd last row or column is left out."""
     even = gray[: gray.shape[0] // 2 * 2, : gray.shape[1] // 2 * 2]
-    halved: Floats = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
-    return halved
+    sums = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return np.asarray(sums / np.float32(4), np.float32)
 
 
 def _flat_deviation(gray: Floats) -> float:

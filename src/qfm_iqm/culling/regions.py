@@ -10,6 +10,7 @@ Shapes: C colors (3), H and W pixels, R regions, S their side.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -114,10 +115,9 @@ def shift_between(
         other_HW: of the same shape.
     """
     height, width = first_HW.shape
-    window = np.hanning(height)[:, None] * np.hanning(width)
-    spectra = [fft.rfft2((one - one.mean()) * window) for one in (first_HW, other_HW)]
-    cross = np.conj(spectra[0]) * spectra[1]
-    peaks = fft.irfft2(cross / (np.abs(cross) + 1e-9), (height, width))
+    first, other = (_spectrum(one) for one in (first_HW, other_HW))
+    cross = np.conj(first) * other
+    peaks = fft.irfft2(cross / (np.abs(cross) + np.float32(1e-9)), (height, width))
     down, across = np.unravel_index(int(peaks.argmax()), peaks.shape)
     shift = [
         int(at) - length if at > length // 2 else int(at)
@@ -128,11 +128,24 @@ def shift_between(
     return shift[0], shift[1]
 
 
+def _spectrum(gray_HW: npt.NDArray[np.generic]) -> npt.NDArray[np.complex64]:
+    """The spectrum of a gray image that fades out towards its edges."""
+    gray = gray_HW.astype(np.float32)
+    found: npt.NDArray[np.complex64] = fft.rfft2((gray - gray.mean()) * _window(*gray.shape))
+    return found
+
+
+@lru_cache(maxsize=16)
+def _window(height: int, width: int) -> Floats:
+    return (np.hanning(height)[:, None] * np.hanning(width)).astype(np.float32)
+
+
 def _reduced(pixels_CHW: Bytes, height: int, width: int) -> Floats:
     """The green of a photo at a small size, whose aspect is that of (height, width)."""
     scale = _SMALL / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    green = Image.fromarray(np.ascontiguousarray(pixels_CHW[1]))
+    step = max(1, max(pixels_CHW.shape[1:]) // (4 * _SMALL))  # four samples a side are enough
+    green = Image.fromarray(np.ascontiguousarray(pixels_CHW[1, ::step, ::step]))
     return np.asarray(green.resize(size, Image.Resampling.BOX), np.float32)
 
 

@@ -56,4 +56,4 @@ def read_cull(path: Path) -> list[CullRow]:
         for name, column in CULL_SCHEMA.items()
     }
     rows = zip(*columns.values(), strict=True)
-    return [CullRow(**dict(zip(columns, row, strict=True))) for row in rows]  # type: ignore[arg-type]
+    return [CullRow(**dict(zip(columns, row, strict=True))) for row in rows]
