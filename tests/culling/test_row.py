@@ -12,12 +12,12 @@ from qfm_iqm.scoring.row import SCHEMA, write_rows
 ROOT = Path(__file__).parents[2]
 ROWS = [
     CullRow(
-        "a;b/\udcff.jpg", score=71.5, moment=1, photos=2, rank=1, keep=True,
+        "a;b/é.jpg", score=71.5, moment=1, photos=2, rank=1, keep=True,
         reason="sharper than the other", rating=5, taken="2024-05-01T12:00:00+02:00",
     ),
     CullRow(
         "=x.jpg", score=12.25, moment=1, photos=2, rank=2, keep=False, duplicate="near",
-        duplicate_of="a;b/\udcff.jpg", reason="less sharp than \udcff.jpg", rating=1,
+        duplicate_of="a;b/é.jpg", reason="less sharp than é.jpg", rating=1,
     ),
     CullRow("broken.jpg", status="error", error="cannot read 'broken.jpg'"),
 ]  # fmt: skip
@@ -28,6 +28,12 @@ def test_what_is_written_is_read(tmp_path, kind):
     path = tmp_path / f"cull.{kind}"
     write_rows(ROWS, path, CULL_SCHEMA)
     assert read_cull(path) == ROWS
+
+
+def test_names_that_are_no_text_are_kept(tmp_path):
+    rows = [CullRow("a/\udcff.jpg", score=1.0, moment=1, reason="as good as \udcff.jpg")]
+    write_rows(rows, tmp_path / "cull.jsonl", CULL_SCHEMA)
+    assert read_cull(tmp_path / "cull.jsonl") == rows
 
 
 def test_a_table_of_scores_is_not_one_of_culling(tmp_path):

@@ -135,7 +135,7 @@ def cull(
         code = run_job(job, found, console)
         if code == 130:
             raise typer.Exit(code)
-        rows = job.read_table()
+        rows = job.rows
     finally:
         job.close()
     _summarize(rows, console)

@@ -32,6 +32,9 @@ class CullJob(Job):
         gap: see `cull.cull`.
         progress: see `cull.cull`.
 
+    Attributes:
+        rows: of the table, once it is written; else empty.
+
     Raises:
         QFMError: there is an unfinished job and `resume` is not set, or it is one of another model
             or of other settings.
@@ -51,6 +54,7 @@ class CullJob(Job):
         progress: Progress | None = None,
     ) -> None:
         super().__init__(out, files, scorer, resume=resume)
+        self.rows: Sequence[CullRow] = ()
         self._gap = gap
         self._progress = progress
 
@@ -64,18 +68,19 @@ class CullJob(Job):
 
     def write_table(self, rows: Iterable[ScoreRow]) -> None:
         """Finds and ranks the moments, and writes the table."""
-        culled = cull(
+        self.rows = cull(
             cast("list[Sight]", list(rows)),
             self.scorer,
             gap=self._gap,
             record=self.folder / "compared.jsonl",
             progress=self._progress,
         )
-        write_rows(culled, self.out, CULL_SCHEMA)
+        write_rows(self.rows, self.out, CULL_SCHEMA)
 
     def read_table(self) -> Sequence[CullRow]:
         """See `Job.read_table`."""
-        return read_cull(self.out)
+        self.rows = read_cull(self.out)  # another process has written it
+        return self.rows
 
     def known(self, files: Sequence[str]) -> list[ScoreRow]:
         """None: a table of moments does not hold what finding them takes."""
