@@ -12,7 +12,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args, get_type_hints
@@ -132,7 +132,7 @@ def print_csv(
     texts_of = [column.name for column in schema.values() if column.kind == "str"]
     plain.writeheader()
     for row in rows:
-        cells = asdict(row)
+        cells = {name: getattr(row, name) for name in schema}
         texts = "".join(cells[name] for name in texts_of)
         writer = quoted if _TO_QUOTE.search(texts) else plain
         writer.writerow({name: guarded(value) for name, value in cells.items()})
