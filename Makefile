@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 CHROMIUM := (command -v chromium || command -v chromium-browser) >/dev/null
+EXIFTOOL := command -v exiftool >/dev/null
 APT := apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=30
 
-.PHONY: help demo docs test test-all test-browser screenshots lint types format bench export-check default-model vit-tiny model-figures model-card surface clean
+.PHONY: help demo docs exiftool test test-all test-browser screenshots lint types format bench culling export-check default-model vit-tiny model-figures model-card surface clean
 .DEFAULT_GOAL := help
 
 help:            ## This menu
@@ -24,8 +25,8 @@ test: $(VENV)/dev.stamp         ## Install, and run the tests
 	$(PYTEST) --ignore $(CONVERSIONS)
 	$(PYTEST) $(CONVERSIONS)
 
-test-all: $(VENV)/browser.stamp  ## Install, and run all tests, those in a real browser among them
-	QFM_BROWSER=$${QFM_BROWSER-$$( $(CHROMIUM) && echo required )} $(PYTEST) --ignore $(CONVERSIONS)
+test-all: $(VENV)/browser.stamp exiftool  ## Install, and run all tests, those in a real browser among them
+	QFM_EXIFTOOL=$${QFM_EXIFTOOL-$$( $(EXIFTOOL) && echo required )} QFM_BROWSER=$${QFM_BROWSER-$$( $(CHROMIUM) && echo required )} $(PYTEST) --ignore $(CONVERSIONS)
 	$(PYTEST) $(CONVERSIONS)
 
 test-browser: $(VENV)/browser.stamp  ## Run the tests in a real browser; installs Debian's Chromium
@@ -79,6 +80,9 @@ model-figures: $(VENV)/dev.stamp  ## What the shipped models do to degraded phot
 	$(BIN)/python benchmarks/size_and_frame.py --kodak $(KODAK) --model default vit-tiny
 	$(BIN)/python benchmarks/extra_scales.py --root $(DATA)
 
+culling: $(VENV)/dev.stamp  ## Fit and measure qfm cull; writes benchmarks/results/ and culling/parameters.json
+	$(BIN)/python benchmarks/culling.py --root $(DATA) --kodak $(KODAK) --cells $(CELLS) --fit
+
 model-card: $(VENV)/dev.stamp  ## The default model's card as a page; writes docs/default_model.md
 	$(BIN)/python docs/model_card.py
 
@@ -97,6 +101,11 @@ $(VENV)/browser.stamp: pyproject.toml $(VENV)/dev.stamp
 		echo 'Chromium is not here and apt-get cannot install it: the tests in a browser are skipped, or fail where QFM_BROWSER=required.'
 	$(BIN)/pip install --quiet -e '.[dev,browser]'
 	@if $(CHROMIUM); then touch $@; fi
+
+# Reads XMP sidecars back, independently of us.
+exiftool:
+	@$(EXIFTOOL) || $(SUDO) sh -c '$(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install -y libimage-exiftool-perl' || \
+		echo 'exiftool is not here and apt-get cannot install it: the tests of sidecars are skipped, or fail where QFM_EXIFTOOL=required.'
 
 # The toolbox that we are measured against; its list of dependencies pins old versions of ours.
 $(VENV)/bench.stamp: $(VENV)/dev.stamp

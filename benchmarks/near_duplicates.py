@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qfm_iqm.datasets.leakage import MAX_DISTANCE, near_duplicates, perceptual_hashes
+from qfm_iqm.datasets.leakage import near_duplicates, perceptual_hashes
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
+from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -23,6 +23,7 @@ ROOMS = (
     "datasets",
     "model",
     "scoring",
+    "culling",
     "evaluation",
     "training",
     "confounding",

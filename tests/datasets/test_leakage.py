@@ -13,7 +13,6 @@ from PIL import Image, ImageEnhance
 
 from qfm_iqm.datasets import leakage
 from qfm_iqm.datasets.leakage import (
-    MAX_DISTANCE,
     Leak,
     file_keys,
     fold_leaks,
@@ -29,6 +28,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
+from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
 from qfm_iqm.training.recipe_schema import DistillationConfig
 
 from ..trees import photo as flat_photo

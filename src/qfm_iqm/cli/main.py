@@ -21,6 +21,7 @@ from qfm_iqm.cli import (
     bench,
     calibrate,
     compare,
+    cull,
     data,
     evaluate,
     explain,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 for verb in (
     score.score,
+    cull.cull,
     explain.explain,
     report.report,
     gate.gate,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.runtimes.base import Runtime as ScoringRuntime
     from qfm_iqm.scoring.scorer import Scorer
 
-_MANY = 200  # files: from here on it pays to start processes that read them
+MANY = 200  # files: from here on it pays to start processes that read them
 
 
 def score(
@@ -153,7 +153,7 @@ def score(
     check_device(device)
     memory = None if max_memory is None else parse_bytes(max_memory)
     chosen = {"--include": include or [], "--exclude": exclude or []}
-    found = _found(
+    found = files_of(
         paths or [], list_file, chosen | {"--all-files": all_files, "--no-pairs": no_pairs}
     )
     for folder in found.unreadable:
@@ -189,7 +189,7 @@ def score(
         loaded,
         readers=readers,
         # What decodes videos of strangers is large, and is kept out of this process.
-        processes=len(found.files) > _MANY
+        processes=len(found.files) > MANY
         or memory is not None
         or any(is_video_name(Path(file).name) for file in found.files),
         max_memory=memory,
@@ -258,8 +258,20 @@ def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
     return own or explainer_of(model)
 
 
-def _found(paths: list[str], list_file: str | None, chosen: dict[str, Any]) -> FoundFiles:
-    """The files that are meant, at least one; `chosen` are the options that choose in folders."""
+def files_of(
+    paths: list[str], list_file: str | None, chosen: dict[str, Any], *, videos: bool = True
+) -> FoundFiles:
+    """The files that are meant, at least one.
+
+    Args:
+        paths: of files and folders.
+        list_file: that names more; - for stdin.
+        chosen: the options that choose in folders, by name.
+        videos: take the videos in folders too.
+
+    Raises:
+        QFMError: nothing is named, or there is no image.
+    """
     from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.inputs import find_images, read_list
 
@@ -278,7 +290,7 @@ def _found(paths: list[str], list_file: str | None, chosen: dict[str, Any]) -> F
         all_files=chosen["--all-files"],
         include=chosen["--include"],
         exclude=chosen["--exclude"],
-        videos=True,
+        videos=videos,
         pairs=not chosen["--no-pairs"],
     )
     if not found.folders:
@@ -335,12 +347,20 @@ def _score_into(
 
     job = Job(out, found.files, scorer, resume=resume)
     try:
-        return _run(job, found, console, table)
+        return run_job(job, found, console, table)
     finally:
         job.close()
 
 
-def _run(job: Job, found: FoundFiles, console: Console, table: Path | None) -> int:
+def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = None) -> int:
+    """Runs a job to its table; gives the exit code.
+
+    Args:
+        job: opened.
+        found: its files.
+        console: for people.
+        table: of the videos' frames to write; None for none.
+    """
     if job.kept:
         say(console, f"{job.kept} files have their row already.")
     began = time.perf_counter()

@@ -2,15 +2,9 @@
 
 Three reasons, the surest first: both images have one content; both files hold the same bytes; both
 are near-duplicates, whatever their encoding, size or brightness. Only the last needs the images
-decoded: each is reduced to the 64 bits of its perceptual hash (pHash: which of the 8 x 8 lowest
-frequencies of the 32 x 32 grey image lie above their median). Near-duplicates differ in few bits.
+decoded: their perceptual hashes (`image.perceptual_hash`) differ in few bits.
 
-The limit of 6 bits is ours, found on BIQ2021's photos: pairs of one `content` id differ by at most
-2 bits. Pairs of different ids within 6 bits nearly all show the same scene after all; at 8 bits
-some are false, at 14 most. benchmarks/near_duplicates.py counts them.
-
-Mirrored, rotated or strongly cropped copies are not found, and images without structure, such as
-all-black ones, cannot be told apart. Shapes: N images, 8 bytes a hash.
+Shapes: N images, 8 bytes a hash.
 """
 
 from __future__ import annotations
@@ -26,22 +20,18 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-import imagehash
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from qfm_iqm.datasets.splits import SPLITS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.files import writing_text
-from qfm_iqm.image.decode import read_image_uint8
+from qfm_iqm.image.decode import Bytes, read_image_uint8
+from qfm_iqm.image.perceptual_hash import MAX_DISTANCE, perceptual_hash
 from qfm_iqm.text_tables import guarded, unguarded
 
-Bytes = npt.NDArray[np.uint8]
 Progress = Callable[[Iterator[Bytes | ImageError], int], Iterator[Bytes | ImageError]]
-
-MAX_DISTANCE = 6  # bits
 
 _PAIRS_AT_ONCE = 2**20  # 8 MiB of differing bits: within the processor's cache
 
@@ -331,12 +321,9 @@ def _shared(keys: Sequence[str], ones: list[int], others: list[int]) -> Iterator
 def _hash(path: Path | str) -> Bytes | ImageError:
     """The pHash (8,) of an image, or why it cannot be read."""
     try:
-        pixels_CHW = read_image_uint8(path)
+        return perceptual_hash(read_image_uint8(path))
     except ImageError as error:
         return error
-    image = Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0)))
-    bits: npt.NDArray[np.bool_] = imagehash.phash(image).hash
-    return np.packbits(bits)
 
 
 def _words(hashes_N8: Bytes) -> npt.NDArray[np.uint64]:

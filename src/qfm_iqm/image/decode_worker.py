@@ -213,6 +213,7 @@ def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
         seconds=float(header["seconds"]),
         statistics=None if statistics is None else np.array(statistics, np.float64),
         time=None if header["time"] is None else float(header["time"]),
+        taken=str(header["taken"]),
     )
 
 

@@ -47,6 +47,7 @@ class Reading:
         statistics: of the pixels at the working size, if they were asked for.
         time: of a frame of a video, seconds from its first one on; None of a file. The video's own
             reading follows its frames, without pixels.
+        taken: when, see `image.capture_time`.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Reading:
     seconds: float = 0.0
     statistics: npt.NDArray[np.float64] | None = None
     time: float | None = None
+    taken: str = ""
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def read(
             admit=None if admit is None else partial(_with_content, admit, len(content)),
             measured=policy.statistics,
         )
-        reading = Reading(path, image.pixels, image.width, image.height, sha256)
+        reading = Reading(path, image.pixels, image.width, image.height, sha256, taken=image.taken)
         if policy.statistics:
             reading = replace(reading, statistics=pixel_statistics(as_bytes(image.pixels)))
     except (ImageError, MemoryError) as error:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qfm_iqm.image.capture_time import capture_time
 from qfm_iqm.image.decode import (
     MAX_PIXELS,
     Bytes,
@@ -66,11 +67,13 @@ class ResizedImage:
         pixels: RGB (3, H, W), uint8, or float32 in [0, 1] of an image with more than 8 bits.
         width: of the image in pixels, upright, before it was resized.
         height: of the image in pixels, upright, before it was resized.
+        taken: when, see `image.capture_time`.
     """
 
     pixels: Bytes | Floats
     width: int
     height: int
+    taken: str = ""
 
 
 def as_floats(pixels: npt.NDArray[Any]) -> Floats:
@@ -130,10 +133,11 @@ def read_resized(
             stored = target[::-1] if turned else target
             extent = (height / scale, width / scale)
             pixels = _reduced(picture, stored, preprocessing.resample, extent)
+        taken = capture_time(picture.image)
         # Of a RAW file's preview, the photo's.
         photo = getattr(picture.image, "photo_size", (width, height))
     across, down = photo[::-1] if turned else photo
-    return ResizedImage(reflection_padded(pixels, preprocessing.crop), across, down)
+    return ResizedImage(reflection_padded(pixels, preprocessing.crop), across, down, taken)
 
 
 def decoding_bytes(

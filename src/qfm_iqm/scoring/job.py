@@ -60,12 +60,15 @@ class Job:
     Attributes:
         kept: files whose rows were there already.
         left: files that had no row when the job was opened.
+        columns: of the rows of a part.
 
     Raises:
         QFMError: there is an unfinished job and `resume` is not set, or it is one of another model
             or of other settings.
         TableError: the place cannot be written to.
     """
+
+    columns: Sequence[str] = COLUMNS
 
     def __init__(self, out: Path, files: Sequence[str], scorer: Scorer, *, resume: bool) -> None:
         check_output(out, *ENDINGS)
@@ -156,7 +159,7 @@ class Job:
         try:
             if frames:
                 write_frames(frames, self._part(number).with_suffix(".csv"))
-            write_rows(rows, self._part(number))
+            self.write_part(rows, self._part(number))
         except TableError as error:
             raise TableError(f"{error} What was scored is kept: go on by --resume.") from error
 
@@ -196,14 +199,14 @@ class Job:
                 rows = (row for n in range(len(self.plan)) for row in self._rows_of(n))
                 if frames is not None:
                     write_frames(self._frames(), frames)
-                write_rows(counted.passing(rows), self.out)
+                self.write_table(counted.passing(rows))
                 # Gone in one step: a kill leaves the whole folder or, hidden, its remains.
                 remains = self.folder.with_name(f".{self.folder.name}.done")
                 shutil.rmtree(remains, ignore_errors=True)
                 self.folder.rename(remains)
                 shutil.rmtree(remains, ignore_errors=True)
             else:  # another process has done it
-                for _ in counted.passing(read_rows(self.out)):
+                for _ in counted.passing(self.read_table()):
                     pass
         self.close()
         return counted.outcome()
@@ -212,13 +215,38 @@ class Job:
         """Lets go of the job, finished or not."""
         self.lock.close()
 
+    # ---- what a job of other rows does in another way ----
+
+    def write_part(self, rows: Sequence[ScoreRow], path: Path) -> None:
+        """Writes the rows of a part."""
+        write_rows(rows, path)
+
+    def read_part(self, path: Path) -> Sequence[ScoreRow]:
+        """The rows of a part."""
+        return read_rows(path)
+
+    def write_table(self, rows: Iterable[ScoreRow]) -> None:
+        """Writes the table of all rows."""
+        write_rows(rows, self.out)
+
+    def read_table(self) -> Sequence[ScoreRow]:
+        """The rows of the table."""
+        return read_rows(self.out)
+
+    def known(self, files: Sequence[str]) -> list[ScoreRow]:
+        """Rows of an earlier table of that name that hold for these files."""
+        wanted = set(files)
+        rows = {row.path: row for row in read_rows(self.out) if self.identity.wrote(row)}
+        # A video is scored again: where its frames went is not known.
+        return [row for path, row in rows.items() if path in wanted and row.frames is None]
+
     # ---- the folder ----
 
     def _part(self, number: int) -> Path:
         return self.folder / "parts" / f"{number:06d}.jsonl"
 
-    def _rows_of(self, number: int) -> list[ScoreRow]:
-        return read_rows(self._part(number)) if self.plan[number] else []
+    def _rows_of(self, number: int) -> Sequence[ScoreRow]:
+        return self.read_part(self._part(number)) if self.plan[number] else []
 
     def _frames(self) -> Iterator[FrameScore]:
         """The frames of all videos, in the plan's order."""
@@ -229,12 +257,7 @@ class Job:
 
     def _begin(self, files: Sequence[str], resume: bool) -> None:
         """Makes the folder, whole or not at all."""
-        known: list[ScoreRow] = []
-        if resume and self.out.exists():
-            wanted = set(files)
-            rows = {row.path: row for row in read_rows(self.out) if self.identity.wrote(row)}
-            # A video is scored again: where its frames went is not known.
-            known = [row for path, row in rows.items() if path in wanted and row.frames is None]
+        known = self.known(files) if resume and self.out.exists() else []
         have = {row.path for row in known}
         plan = [[row.path for row in known]] if known else []
         plan += in_parts([file for file in files if file not in have])
@@ -244,11 +267,11 @@ class Job:
             (made / "parts").mkdir()
             (made / "lock").touch()
             (made / "job.json").write_text(
-                json.dumps({"columns": COLUMNS, **asdict(self.identity)}, indent=1)
+                json.dumps({"columns": list(self.columns), **asdict(self.identity)}, indent=1)
             )
             _write_plan(plan, made / "plan.jsonl")
             if known:
-                write_rows(known, made / "parts" / "000000.jsonl")
+                self.write_part(known, made / "parts" / "000000.jsonl")
             try:
                 made.rename(self.folder)
             except OSError:
@@ -265,7 +288,7 @@ class Job:
             found = json.loads((self.folder / "job.json").read_text())
         except ValueError as error:
             raise QFMError(f"{self.folder} is no job of this version: remove it.") from error
-        for name, ours in {"columns": list(COLUMNS), **asdict(self.identity)}.items():
+        for name, ours in {"columns": list(self.columns), **asdict(self.identity)}.items():
             if found.get(name) != ours:
                 raise QFMError(
                     f"The job {self.folder} was begun with {name} = {found.get(name)}, not {ours}: "

@@ -12,7 +12,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args, get_type_hints
@@ -99,80 +99,95 @@ def _column(name: str, hint: object) -> Column:
     return Column(name, title, kind.__name__, text)
 
 
-SCHEMA: Mapping[str, Column] = {
-    name: _column(name, hint)
-    for name, hint in get_type_hints(ScoreRow, include_extras=True).items()
-}
+def schema_of(kind: type[ScoreRow]) -> Mapping[str, Column]:
+    """The columns of a kind of row by name, in the order of its fields."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: _column(name, hints[name]) for name in (one.name for one in fields(kind))}
+
+
+SCHEMA = schema_of(ScoreRow)
 """The columns by name, in the order of every table."""
 
 COLUMNS = tuple(SCHEMA)
 _TO_QUOTE = re.compile(r"[\r;\t]")
 
 
-def write_rows(rows: Iterable[ScoreRow], path: Path) -> None:
+def write_rows(rows: Iterable[ScoreRow], path: Path, schema: Mapping[str, Column] = SCHEMA) -> None:
     """Writes rows as CSV, JSON lines or Parquet, by the name's ending, in one step.
 
     An earlier file of that name is replaced only when the new one is complete and on the disk.
+
+    Args:
+        rows: in order.
+        path: where to.
+        schema: the columns of these rows, in order.
 
     Raises:
         TableError: the place cannot be written to.
     """
     check_output(path, *ENDINGS)
     with replacing(path) as partial:
-        _WRITERS[path.suffix.lower()](rows, partial)
+        _WRITERS[path.suffix.lower()](rows, partial, schema)
 
 
-def print_csv(rows: Iterable[ScoreRow], file: TextIO) -> None:
+def print_csv(
+    rows: Iterable[ScoreRow], file: TextIO, schema: Mapping[str, Column] = SCHEMA
+) -> None:
     """Writes rows as CSV to an open file or stream, guarded against formulas."""
-    plain = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    plain = csv.DictWriter(file, schema, lineterminator="\n")
     # Python before 3.13 leaves a carriage return unquoted, which then reads as the end of a row.
     # A spreadsheet whose delimiter is another one must not find a formula behind it.
-    quoted = csv.DictWriter(file, COLUMNS, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    quoted = csv.DictWriter(file, schema, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    texts_of = [column.name for column in schema.values() if column.kind == "str"]
     plain.writeheader()
     for row in rows:
-        writer = quoted if _TO_QUOTE.search(row.path + row.error) else plain
-        writer.writerow({name: guarded(value) for name, value in asdict(row).items()})
+        cells = {name: getattr(row, name) for name in schema}
+        texts = "".join(cells[name] for name in texts_of)
+        writer = quoted if _TO_QUOTE.search(texts) else plain
+        writer.writerow({name: guarded(value) for name, value in cells.items()})
 
 
-def arrow_schema() -> pa.Schema:
-    """The columns of a table of scores in Arrow's types."""
+def arrow_schema(schema: Mapping[str, Column] = SCHEMA) -> pa.Schema:
+    """The columns of a table in Arrow's types."""
     import pyarrow as pa
 
     types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    return pa.schema([(column.name, types[column.kind]) for column in SCHEMA.values()])
+    return pa.schema([(column.name, types[column.kind]) for column in schema.values()])
 
 
-def to_arrow(rows: Iterable[ScoreRow]) -> pa.Table:
+def to_arrow(rows: Iterable[ScoreRow], schema: Mapping[str, Column] = SCHEMA) -> pa.Table:
     """Rows as an Arrow table; text that is no valid Unicode is escaped."""
     import pyarrow as pa
 
     held = list(rows)
-    schema = arrow_schema()
+    types = arrow_schema(schema)
     columns = [
         pa.array([_valid(getattr(row, column.name)) for row in held], column.type)
-        for column in schema
+        for column in types
     ]
-    return pa.table(columns, schema=schema)
+    return pa.table(columns, schema=types)
 
 
-def _write_csv(rows: Iterable[ScoreRow], path: Path) -> None:
+def _write_csv(rows: Iterable[ScoreRow], path: Path, schema: Mapping[str, Column]) -> None:
     # File names that are no valid text are kept as the system gave them.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        print_csv(rows, file)
+        print_csv(rows, file, schema)
 
 
-def _write_jsonl(rows: Iterable[ScoreRow], path: Path) -> None:
+def _write_jsonl(rows: Iterable[ScoreRow], path: Path, schema: Mapping[str, Column]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+        file.writelines(
+            json.dumps({name: getattr(row, name) for name in schema}) + "\n" for row in rows
+        )
 
 
-def _write_parquet(rows: Iterable[ScoreRow], path: Path) -> None:
+def _write_parquet(rows: Iterable[ScoreRow], path: Path, schema: Mapping[str, Column]) -> None:
     import pyarrow.parquet as pq
 
     coming = iter(rows)
-    with pq.ParquetWriter(path, arrow_schema()) as writer:
+    with pq.ParquetWriter(path, arrow_schema(schema)) as writer:
         while group := list(islice(coming, ROW_GROUP)):
-            writer.write_table(to_arrow(group))
+            writer.write_table(to_arrow(group, schema))
 
 
 def _valid(value: object) -> object:
@@ -182,7 +197,7 @@ def _valid(value: object) -> object:
     return value
 
 
-_WRITERS: dict[str, Callable[[Iterable[ScoreRow], Path], None]] = {
+_WRITERS: dict[str, Callable[[Iterable[ScoreRow], Path, Mapping[str, Column]], None]] = {
     ".csv": _write_csv,
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,

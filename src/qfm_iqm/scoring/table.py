@@ -11,7 +11,7 @@ from typing import Any
 from qfm_iqm.datasets.reading import ENDINGS, Cells, read_cells
 from qfm_iqm.datasets.table import column_key
 from qfm_iqm.errors import TableError
-from qfm_iqm.scoring.row import COLUMNS, SCHEMA, ScoreRow
+from qfm_iqm.scoring.row import COLUMNS, SCHEMA, Column, ScoreRow
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ def _table(cells: Cells, column: str = "score") -> ScoreTable:
         )
     given = cells.columns[key]
     found = cells.columns | {"path": cells.take_names("path"), "score": given}
-    table = {name: _values(cells, name, found[name]) for name in COLUMNS if name in found}
+    table = {
+        name: column_values(cells, SCHEMA[name], found[name]) for name in COLUMNS if name in found
+    }
     if not all(table["path"]):
         raise TableError(f"The score table {cells.source} has a row without a path.")
     errors = table.get("error", [""] * len(given))
@@ -116,13 +118,13 @@ def _table(cells: Cells, column: str = "score") -> ScoreTable:
     return ScoreTable(str(cells.source), {name: table[name] for name in COLUMNS if name in table})
 
 
-def _values(cells: Cells, name: str, texts: Sequence[str]) -> list[Any]:
+def column_values(cells: Cells, column: Column, texts: Sequence[str]) -> list[Any]:
     """The cells of a column as values of its type.
 
     Raises:
         TableError: one of them is of another type.
     """
-    kind = SCHEMA[name].kind
+    name, kind = column.name, column.kind
     if cells.text is not None and kind in ("int", "float"):
         texts = cells.text.numbers(texts)
     values = []

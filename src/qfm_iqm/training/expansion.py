@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qfm_iqm.datasets.leakage import MAX_DISTANCE, pool_leaks, refuse_leaks, write_leaks
+from qfm_iqm.datasets.leakage import pool_leaks, refuse_leaks, write_leaks
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.scorer import Crops, Scorer

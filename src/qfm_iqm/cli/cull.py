@@ -1,0 +1,196 @@
+"""`qfm cull`: of the photos of each moment, which to keep."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qfm_iqm.cli.options import (
+    AllFiles,
+    Device,
+    MaxMegapixels,
+    MaxMemory,
+    Model,
+    NoPairs,
+    Precision,
+    Runtime,
+    check_device,
+    extra,
+    messages,
+    millions,
+    parse_bytes,
+    refuse_idle,
+    say,
+    with_progress,
+)
+from qfm_iqm.cli.score import MANY, files_of, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from qfm_iqm.culling.row import CullRow
+    from qfm_iqm.culling.sidecar import Naming
+
+
+def cull(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Table to write: .csv, .jsonl or .parquet.")
+    ],
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Images, and folders of images.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page to look through the moments on.")
+    ] = None,
+    xmp: Annotated[
+        bool, typer.Option("--xmp", help="Write ratings into XMP sidecars beside the photos.")
+    ] = False,
+    xmp_name: Annotated[
+        Literal["full", "stem", "both"] | None,
+        typer.Option(
+            help="full: photo.jpg.xmp, as darktable and digiKam read it; stem: photo.xmp, as "
+            "Lightroom reads it beside raw files; both. Default: full."
+        ),
+    ] = None,
+    overwrite_ratings: Annotated[
+        bool, typer.Option("--overwrite-ratings", help="Replace ratings that are there.")
+    ] = False,
+    gap: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Time between photos of one moment, at most. Default: 30.",
+            min=0,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            help="Go on where an earlier run of this table was ended, or help one that is running."
+        ),
+    ] = False,
+    model: Model = "default",
+    list_file: Annotated[
+        str | None,
+        typer.Option("--list", help="File with one path a line; - reads it from stdin."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the files in folders, take those that match, like '*.png'."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
+    ] = None,
+    all_files: AllFiles = False,
+    no_pairs: NoPairs = False,
+    max_megapixels: MaxMegapixels = 250,
+    max_memory: MaxMemory = None,
+    readers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read images. Default: one per core.", min=1),
+    ] = None,
+    runtime: Runtime = None,
+    precision: Precision = None,
+    device: Device = None,
+) -> None:
+    """Group photos by moment, rank them there, and mark the one to keep. Deletes nothing."""
+    from qfm_iqm.files import check_output
+    from qfm_iqm.scoring.row import ENDINGS
+
+    console = messages()
+    if not xmp:
+        idle = {"--xmp-name": xmp_name, "--overwrite-ratings": overwrite_ratings}
+        refuse_idle(idle, "without --xmp")
+    check_output(out, *ENDINGS)
+    if report is not None:
+        check_output(report, ".html")
+    check_device(device)
+    memory = None if max_memory is None else parse_bytes(max_memory)
+    chosen = {"--include": include or [], "--exclude": exclude or []}
+    found = files_of(
+        paths or [], list_file, chosen | {"--all-files": all_files, "--no-pairs": no_pairs},
+        videos=False,
+    )  # fmt: skip
+    for folder in found.unreadable:
+        say(console, f"The folder {folder} cannot be listed.")
+
+    from qfm_iqm.culling.job import CullJob
+    from qfm_iqm.culling.sights import SightScorer
+    from qfm_iqm.image.memory_budget import keep_freed_memory
+    from qfm_iqm.scoring.runtimes.load import load_runtime
+
+    with extra("runtimes", f"The runtime of '{model}'"):
+        loaded = load_runtime(model, runtime, precision=precision, device=device, say=console.print)
+    if memory is None:  # what is kept would count
+        keep_freed_memory()
+    scorer = SightScorer(
+        loaded,
+        readers=readers,
+        processes=len(found.files) > MANY or memory is not None,
+        max_memory=memory,
+        max_pixels=millions(max_megapixels, "--max-megapixels"),
+    )
+    progress = partial(with_progress, title="comparing moments", console=console)
+    job = CullJob(out, found.files, scorer, resume=resume, gap=gap, progress=progress)
+    try:
+        code = run_job(job, found, console)
+        if code == 130:
+            raise typer.Exit(code)
+        rows = job.rows
+    finally:
+        job.close()
+    _summarize(rows, console)
+    if xmp:
+        code = max(code, _write_sidecars(rows, xmp_name or "full", overwrite_ratings, console))
+    if report is not None:
+        _write_report(rows, out, report, console)
+    if code or found.unreadable:
+        raise typer.Exit(code or 1)
+
+
+def _summarize(rows: Sequence[CullRow], console: Console) -> None:
+    """Says how many photos, moments and duplicates there are."""
+    culled = [row for row in rows if row.moment is not None]
+    several = {row.moment for row in culled if row.photos != 1}
+    exact, near = (sum(row.duplicate == kind for row in culled) for kind in ("exact", "near"))
+    keepers = sum(row.keep is True for row in culled)
+    say(
+        console,
+        f"{len(culled)} photos of {keepers} moments, of which {len(several)} have several photos: "
+        f"{keepers} to keep, {len(culled) - keepers} others ({exact} exact duplicates, {near} near "
+        "duplicates).",
+    )
+
+
+def _write_sidecars(
+    rows: Sequence[CullRow], naming: Naming, overwrite: bool, console: Console
+) -> int:
+    """Writes the sidecars; gives the exit code."""
+    from qfm_iqm.culling.sidecar import write_sidecars
+
+    outcome = write_sidecars(rows, naming, overwrite=overwrite)
+    kept = f", {outcome.kept} kept the rating that was there" if outcome.kept else ""
+    say(console, f"Wrote {outcome.written} XMP sidecars{kept}.")
+    for problem in outcome.problems[:5]:
+        say(console, problem, "red")
+    if len(outcome.problems) > 5:
+        say(console, f"... and {len(outcome.problems) - 5} more sidecars were not written.", "red")
+    return int(bool(outcome.problems))
+
+
+def _write_report(rows: Sequence[CullRow], source: Path, out: Path, console: Console) -> None:
+    """Writes the page of moments."""
+    from qfm_iqm.files import write_whole
+    from qfm_iqm.report.moments import moments_page
+    from qfm_iqm.report.scores import Place
+
+    page = moments_page(
+        rows, str(source), Place(out, Path()), progress=partial(with_progress, console=console)
+    )
+    write_whole(page, out)
+    say(console, f"Written to {out} ({len(page) / 1e6:.1f} MB).")

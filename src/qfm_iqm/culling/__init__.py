@@ -1,0 +1,1 @@
+"""Of photos of one moment, which to keep."""

@@ -1,0 +1,109 @@
+"""Measures of the photos of each moment, read once more at native resolution.
+
+Only photos that share their moment with another are read. The photo with the best score comes
+first, as regions are chosen in it; the others follow, so that one photo at a time is in memory.
+
+What is done is kept in a file of one line for each moment: what is interrupted goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.culling.measures import NAMES, measured
+from qfm_iqm.culling.regions import LEAST_SIDE, Regions
+from qfm_iqm.culling.sights import Sight
+from qfm_iqm.image.decode_pool import read_ahead
+from qfm_iqm.image.load import Reading
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.image.resize import as_bytes
+from qfm_iqm.scoring.scorer import Scorer
+
+Floats = npt.NDArray[np.float64]
+
+_NATIVE = Preprocessing(crop=LEAST_SIDE)
+
+
+def compared(
+    moments: Iterable[Sequence[Sight]], scorer: Scorer, record: Path | None = None
+) -> Iterator[Floats]:
+    """Measures the photos of moments.
+
+    Args:
+        moments: the photos of each, the best score first.
+        scorer: says how files are read.
+        record: JSON lines of what is done, read first and continued; None keeps none.
+
+    Yields:
+        The measures (P, M) of each moment's photos, in order: NaN for one that cannot be read any
+        more or whose file has changed.
+    """
+    known = {} if record is None else _known(record)
+    waiting = list(moments)
+    left = [moment for moment in waiting if _key(moment) not in known]
+    coming = _measured(left, scorer)
+    for moment in waiting:
+        key = _key(moment)
+        if key in known:
+            yield np.array(known[key], np.float64).reshape(-1, len(NAMES))
+            continue
+        found = next(coming)
+        if record is not None:
+            with record.open("a", encoding="ascii") as file:
+                file.write(json.dumps([key, found.tolist()]) + "\n")
+        yield found
+
+
+def _measured(moments: Sequence[Sequence[Sight]], scorer: Scorer) -> Iterator[Floats]:
+    """Measures of moments that are not known yet."""
+    paths = (sight.path for moment in moments for sight in moment)
+    coming = read_ahead(
+        paths,
+        replace(scorer.policy, preprocessing=_NATIVE, statistics=False),
+        scorer.readers,
+        processes=scorer.processes,
+        max_memory=scorer.max_memory,
+    )
+    for moment in moments:
+        regions: Regions | None = None
+        found = np.full((len(moment), len(NAMES)), np.nan)
+        for place, sight in enumerate(moment):
+            reading = next(coming)
+            pixels_CHW = _pixels(reading, sight)
+            if pixels_CHW is not None:
+                regions = regions or Regions(pixels_CHW)
+                found[place] = measured(regions.of(pixels_CHW))
+            del reading, pixels_CHW
+        yield found
+
+
+def _pixels(reading: Reading | None, sight: Sight) -> npt.NDArray[np.uint8] | None:
+    """The pixels that were scored; None if they are not there any more."""
+    if reading is None or reading.pixels is None or reading.sha256 != sight.sha256:
+        return None
+    return as_bytes(reading.pixels)
+
+
+def _key(moment: Sequence[Sight]) -> str:
+    """What the measures of a moment depend on."""
+    parts = [f"{sight.path}\0{sight.sha256}" for sight in moment]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _known(record: Path) -> dict[str, list[list[float]]]:
+    """What a record holds; a line that broke off is left out."""
+    found = {}
+    if record.exists():
+        for line in record.read_text("ascii").splitlines():
+            with suppress(ValueError):
+                key, measures = json.loads(line)
+                found[key] = measures
+    return found

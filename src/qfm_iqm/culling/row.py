@@ -1,0 +1,59 @@
+"""One photo, one row of the table of `qfm cull`: its moment, its rank there, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from qfm_iqm.datasets.reading import read_cells
+from qfm_iqm.errors import TableError
+from qfm_iqm.scoring.row import ScoreRow, schema_of
+from qfm_iqm.scoring.table import column_values
+
+
+@dataclass(frozen=True)
+class CullRow(ScoreRow):
+    """A row of a table of scores, and what culling says of the photo."""
+
+    moment: Annotated[
+        int | None, "Number of the photo's moment, from 1 in the order of time; empty on an error."
+    ] = None
+    photos: Annotated[int | None, "How many photos the moment has."] = None
+    rank: Annotated[int | None, "Rank within the moment, 1 for the best."] = None
+    keep: Annotated[bool | None, "Whether it is the best photo of its moment."] = None
+    reason: Annotated[str, "Why it is kept, or is not, in words."] = ""
+    duplicate: Annotated[
+        Literal["", "exact", "near"],
+        "Whether a better photo of the moment has the same bytes (exact) or nearly the same "
+        "content (near).",
+    ] = ""
+    duplicate_of: Annotated[str, "That photo."] = ""
+    rating: Annotated[
+        int | None, "1 to 5, by fifths of the scores of all photos culled together."
+    ] = None
+    taken: Annotated[str, "When the photo was taken, as ISO 8601; empty if it does not say."] = ""
+
+
+_ALL = schema_of(CullRow)
+_FIRST = ("path", *(name for name in _ALL if name not in schema_of(ScoreRow)))
+CULL_SCHEMA = {name: _ALL[name] for name in (*_FIRST, *(n for n in _ALL if n not in _FIRST))}
+"""The columns by name, in the order of tables: what culling says comes first."""
+
+
+def read_cull(path: Path) -> list[CullRow]:
+    """Reads a table that `qfm cull` wrote.
+
+    Raises:
+        TableError: it cannot be read, or is no such table.
+    """
+    cells = read_cells(path, strip=False)
+    if set(cells.header) != set(CULL_SCHEMA):
+        raise TableError(f"'{path}' is no table of qfm cull of this version.")
+    columns: dict[str, Sequence[object]] = {
+        name: column_values(cells, column, cells.columns[name])
+        for name, column in CULL_SCHEMA.items()
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [CullRow(**dict(zip(columns, row, strict=True))) for row in rows]

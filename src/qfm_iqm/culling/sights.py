@@ -1,0 +1,68 @@
+"""What culling keeps of each photo while it is scored: its score, and enough to find its moment."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.culling.layout import layout
+from qfm_iqm.image.load import Reading
+from qfm_iqm.image.perceptual_hash import perceptual_hash
+from qfm_iqm.image.resize import as_bytes
+from qfm_iqm.scoring.crop_stream import Pending
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.runtimes.base import Crop
+from qfm_iqm.scoring.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Sight(ScoreRow):
+    """A scored photo, and what it shows: two kilobytes."""
+
+    taken: Annotated[str, "When the photo was taken, as ISO 8601; empty if it does not say."] = ""
+    hash: Annotated[str, "Perceptual hash, as hexadecimal digits."] = ""
+    layout: Annotated[str, "See `culling.layout`: 16-bit floats as base64."] = ""
+
+
+@dataclass(frozen=True)
+class _Seen(Reading):
+    hash: str = ""
+    layout: str = ""
+
+
+class SightScorer(Scorer):
+    """A scorer whose rows are sights. It takes what it keeps from the pixels that are scored."""
+
+    def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
+        if reading is not None and reading.pixels is not None:
+            pixels_CHW = as_bytes(reading.pixels)
+            kept = layout(pixels_CHW).astype("<f2").tobytes()
+            reading = _Seen(
+                **vars(reading),
+                hash=perceptual_hash(pixels_CHW).tobytes().hex(),
+                layout=base64.b64encode(kept).decode(),
+            )
+        return super()._with_crops(reading)
+
+    def _row(self, pending: Pending) -> Sight:
+        row, seen = super()._row(pending), pending.reading
+        if row.status == "error" or not isinstance(seen, _Seen):
+            return Sight(**vars(row))
+        return Sight(**vars(row), taken=seen.taken, hash=seen.hash, layout=seen.layout)
+
+
+def layouts(sights: Sequence[Sight]) -> npt.NDArray[np.float16]:
+    """What photos show, (N, D)."""
+    found = [np.frombuffer(base64.b64decode(sight.layout), "<f2") for sight in sights]
+    return np.array(found, np.float16).reshape(len(sights), -1)
+
+
+def hashes(sights: Sequence[Sight]) -> npt.NDArray[np.uint8]:
+    """Perceptual hashes of photos, (N, 8)."""
+    content = b"".join(bytes.fromhex(sight.hash) for sight in sights)
+    return np.frombuffer(content, np.uint8).reshape(-1, 8)

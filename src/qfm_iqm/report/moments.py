@@ -1,0 +1,72 @@
+"""The page of `qfm cull`: photos of a moment side by side, to keep or to reject.
+
+Only moments of several photos stand on it. What is decided there stays in the browser, and leaves
+it as a list of the rejected photos: the page deletes nothing, and neither does qfm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from qfm_iqm.culling.row import CullRow
+from qfm_iqm.report.page import render
+from qfm_iqm.report.scores import Place, Progress, packed, silent, split_path
+from qfm_iqm.report.thumbnails import thumbnails
+
+SCRIPTS = ("common.js", "gallery.js", "table.js", "zoom.js", "moments.js")
+_COLUMNS = ("moment", "rank", "keep", "reason", "duplicate", "score", "rating", "taken")
+
+
+def moments_page(
+    rows: Sequence[CullRow],
+    source: str,
+    place: Place,
+    *,
+    title: str = "Photos to keep",
+    count: int = 500,
+    progress: Progress = silent,
+) -> str:
+    """The page as the text of one HTML file.
+
+    Args:
+        rows: of a table of `qfm cull`.
+        source: where they come from, for people.
+        place: where the page will lie, and where the photos are.
+        title: its heading.
+        count: small copies of photos that it carries, of the first moments.
+        progress: wraps the small copies as they come.
+    """
+    shown = [row for row in rows if row.photos is not None and row.photos > 1]
+    shown.sort(key=lambda row: (row.moment or 0, row.rank or 0))
+    copied = range(min(count, len(shown)))
+    coming = thumbnails([place.file(shown[i].path) for i in copied])
+    pictures = progress(coming, len(copied), "thumbnails")
+    folders: dict[str, int] = {}
+    parts = [split_path(row.path) for row in shown]
+    columns: dict[str, list[Any]] = {
+        "folder": [folders.setdefault(folder, len(folders)) for folder, _ in parts],
+        "name": [name for _, name in parts],
+        **{name: [getattr(row, name) for row in shown] for name in _COLUMNS},
+    }
+    paths = "\0".join(row.path for row in shown).encode("utf-8", "surrogatepass")
+    data = {
+        "id": hashlib.sha256(paths).hexdigest()[:16],
+        "rows": len(shown),
+        "columns": {name: packed(column) for name, column in columns.items()},
+        "folders": [{"name": name, "url": place.url(name)} for name in folders],
+        "thumbnails": {
+            row: picture for row, picture in zip(copied, pictures, strict=True) if picture
+        },
+        "meta": [source],
+        "alone": sum(row.photos == 1 for row in rows),
+        "failed": sum(row.status == "error" for row in rows),
+    }
+    return render(
+        "moments.html",
+        title=title,
+        styles=["base.css", "moments.css"],
+        scripts=SCRIPTS,
+        data=data,
+    )

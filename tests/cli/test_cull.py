@@ -1,0 +1,100 @@
+"""`qfm cull`, with the default model."""
+
+import csv
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qfm_iqm.culling.row import CULL_SCHEMA
+
+
+@pytest.fixture
+def photos(photo_folder, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("photo_00.jpg", "photo_03.jpg"):
+        shutil.copy(photo_folder / name, folder / name)
+    shutil.copy(photo_folder / "photo_00.jpg", folder / "again.jpg")
+    return folder
+
+
+def hashes(folder):
+    return {path: path.read_bytes() for path in folder.iterdir() if path.suffix == ".jpg"}
+
+
+def test_table_page_and_sidecars(qfm, photos, tmp_path):
+    out, page = tmp_path / "cull.csv", tmp_path / "cull.html"
+    before = hashes(photos)
+    answer = qfm("cull", photos, "--out", out, "--report", page, "--xmp")
+    assert answer.code == 0, answer.err
+    rows = list(csv.DictReader(out.open(newline="")))
+    assert list(rows[0]) == list(CULL_SCHEMA)
+    assert [row["photos"] for row in rows] == ["2", "2", "1"]
+    assert "3 photos of 2 moments" in answer.err
+    assert "1 exact duplicates" in answer.err
+    assert "Wrote 3 XMP sidecars." in answer.err
+    assert sorted(path.name for path in photos.glob("*.xmp")) == [
+        "again.jpg.xmp", "photo_00.jpg.xmp", "photo_03.jpg.xmp"
+    ]  # fmt: skip
+    assert hashes(photos) == before
+    assert "Photos to keep" in page.read_text()
+    answer = qfm("cull", photos, "--out", out, "--xmp")
+    assert "Wrote 0 XMP sidecars, 3 kept the rating that was there." in answer.err
+    answer = qfm("cull", photos, "--out", out, "--xmp", "--overwrite-ratings", "--xmp-name", "both")
+    assert "Wrote 6 XMP sidecars." in answer.err
+    assert (photos / "again.xmp").exists()
+    # A table of culling is a table of scores.
+    assert qfm("report", out, "--out", page, "--maps", 0).code == 0
+
+
+def test_a_file_that_cannot_be_read_is_a_row_and_code_1(qfm, photos, tmp_path):
+    (photos / "broken.jpg").write_text("no photo")
+    answer = qfm("cull", photos, "--out", tmp_path / "cull.jsonl")
+    assert answer.code == 1
+    assert "broken.jpg" in answer.err
+    assert len((tmp_path / "cull.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "cull.txt"], "cull.txt"),
+        (["--out", "cull.csv", "--report", "cull.pdf"], "cull.pdf"),
+        (["--out", "cull.csv", "--xmp-name", "stem"], "--xmp-name has no effect without --xmp"),
+        (["--out", "cull.csv", "--overwrite-ratings"], "no effect without --xmp"),
+    ],
+)
+def test_mistakes_are_one_sentence(qfm, photos, tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    answer = qfm("cull", photos, *options)
+    assert answer.code == 2
+    assert said in answer.err
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "cull.csv").exists()
+
+
+def test_a_killed_job_goes_on(qfm, start, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(140):
+        pixels = np.kron(draw.integers(0, 256, (8, 8, 3)), np.ones((40, 40, 1))).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.jpg")
+    out = tmp_path / "cull.csv"
+    parts = tmp_path / "cull.csv.job" / "parts"
+    process = start("cull", folder, "--out", out, "--readers", 1)
+    while process.poll() is None and not (parts.is_dir() and list(parts.glob("*.jsonl"))):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not Path(out).exists():  # it was not faster than the kill
+        assert qfm("cull", folder, "--out", out).code == 2
+    answer = qfm("cull", folder, "--out", out, "--resume", "--readers", 1)
+    assert answer.code == 0, answer.err
+    rows = list(csv.DictReader(out.open(newline="")))
+    assert sorted(row["path"] for row in rows) == [f"{folder}/{n:03}.jpg" for n in range(140)]

@@ -1,0 +1,146 @@
+"""Culling as a job, with the default model: moments, ranks, duplicates, interruptions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qfm_iqm.culling.comparison import compared
+from qfm_iqm.culling.job import CullJob
+from qfm_iqm.culling.measures import NAMES
+from qfm_iqm.culling.row import CULL_SCHEMA, read_cull
+from qfm_iqm.culling.sights import SightScorer
+from qfm_iqm.errors import QFMError
+from qfm_iqm.image.decode_pool import read_ahead
+from qfm_iqm.scoring.job import Job
+from qfm_iqm.scoring.runtimes.load import load_runtime
+from qfm_iqm.scoring.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    return load_runtime("default", "onnx")
+
+
+@pytest.fixture
+def scorer(runtime):
+    return SightScorer(runtime, readers=1)
+
+
+@pytest.fixture
+def files(library):
+    return [str(path) for path in sorted(library.iterdir())]
+
+
+def culled(out, files, scorer, **options):
+    job = CullJob(out, files, scorer, resume=options.pop("resume", False), **options)
+    try:
+        list(job.run())
+        job.finish()
+    finally:
+        job.close()
+    return read_cull(out)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_moments_ranks_and_duplicates(tmp_path, files, scorer, kind):
+    out = tmp_path / f"cull.{kind}"
+    rows = culled(out, files, scorer)
+    assert len(rows) == len(files)
+    names = {}
+    for row in rows:
+        names.setdefault(row.moment, []).append(Path(row.path).name)
+    assert {frozenset(group) for moment, group in names.items() if moment is not None} == {
+        frozenset({"a0.jpg", "a1.jpg", "a2.jpg", "copy of a1.jpg"}),
+        frozenset({"b0.jpg", "b1.jpg", "b2.jpg"}),
+        frozenset({"c.jpg"}),
+        frozenset({"z.jpg"}),
+    }
+    of = {Path(row.path).name: row for row in rows}
+    assert {name for name, row in of.items() if row.keep} == {"a1.jpg", "b2.jpg", "c.jpg", "z.jpg"}
+    assert "sharper" in of["b2.jpg"].reason
+    assert of["c.jpg"].reason == "the only photo of its moment"
+    copy = of["copy of a1.jpg"]
+    assert (copy.duplicate, Path(copy.duplicate_of).name) == ("exact", "a1.jpg")
+    assert copy.reason == "the same file as a1.jpg"
+    assert of["a0.jpg"].taken == "2024-05-01T12:00:10"
+    assert of["broken.jpg"].status == "error"
+    assert of["broken.jpg"].moment is of["broken.jpg"].rating is None
+    ranked = sorted(
+        (row for row in rows if row.moment == of["b0.jpg"].moment), key=lambda r: r.rank
+    )
+    assert [row.rank for row in ranked] == [1, 2, 3]
+    ratings = [row.rating for row in sorted(rows[:-1], key=lambda row: row.score)]
+    assert ratings == sorted(ratings)
+    assert set(ratings) == {1, 2, 3, 4, 5}
+    assert not (tmp_path / f"cull.{kind}.job").exists()
+
+
+def test_scores_are_those_of_qfm_score(tmp_path, files, runtime, scorer):
+    theirs = {row.path: row for row in Scorer(runtime, readers=1).score_paths(files)}
+    for row in culled(tmp_path / "cull.csv", files, scorer):
+        assert row.score == theirs[row.path].score
+        assert row.sha256 == theirs[row.path].sha256
+
+
+def test_an_interrupted_comparison_goes_on(tmp_path, files, scorer):
+    whole = culled(tmp_path / "whole.jsonl", files, scorer)
+    out = tmp_path / "cull.jsonl"
+
+    def stopped(moments, _):
+        yield next(moments)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        culled(out, files, scorer, progress=stopped)
+    record = out.with_name("cull.jsonl.job") / "compared.jsonl"
+    assert len(record.read_text().splitlines()) == 1
+    with record.open("a") as file:
+        file.write('["torn')
+    with pytest.raises(QFMError, match="--resume"):
+        culled(out, files, scorer)
+    assert culled(out, files, scorer, resume=True) == whole
+
+
+def test_a_job_of_scoring_is_not_taken_for_one_of_culling(tmp_path, files, runtime, scorer):
+    out = tmp_path / "scores.csv"
+    Job(out, files, Scorer(runtime, readers=1), resume=False).close()
+    with pytest.raises(QFMError, match="begun with columns"):
+        CullJob(out, files, scorer, resume=True)
+
+
+def test_a_photo_that_is_gone_is_ranked_by_its_score(tmp_path, library, scorer):
+    folder = tmp_path / "photos"
+    shutil.copytree(library, folder)
+    sights = list(scorer.score_paths(sorted(map(str, folder.glob("b*.jpg")))))
+    sights = [sight for sight in sights if sight.score is not None]
+    (folder / "b1.jpg").unlink()
+    (folder / "b0.jpg").write_bytes((folder / "a0.jpg").read_bytes())
+    (found,) = compared([sights], scorer)
+    assert found.shape == (3, len(NAMES))
+    known = np.isfinite(found).all(1)
+    assert known.tolist() == [Path(sight.path).name == "b2.jpg" for sight in sights]
+
+
+def test_one_photo_at_a_time_is_in_memory(library, scorer, monkeypatch):
+    alive = 0
+
+    def counted(*arguments, **options):
+        nonlocal alive
+        for reading in read_ahead(*arguments, **options):
+            alive += 1
+            assert alive == 1
+            yield reading
+            alive -= 1
+
+    monkeypatch.setattr("qfm_iqm.culling.comparison.read_ahead", counted)
+    sights = list(scorer.score_paths(sorted(map(str, library.glob("a*.jpg")))))
+    list(compared([sights], scorer))
+
+
+def test_what_is_kept_of_a_photo_is_small(library, scorer):
+    (sight,) = scorer.score_paths([str(library / "c.jpg")])
+    assert len(json.dumps(vars(sight))) < 3000
+    assert set(CULL_SCHEMA) > {"path", "moment", "rank", "keep", "reason", "score"}
