@@ -98,3 +98,10 @@ def test_a_killed_job_goes_on(qfm, start, tmp_path):
     assert answer.code == 0, answer.err
     rows = list(csv.DictReader(out.open(newline="")))
     assert sorted(row["path"] for row in rows) == [f"{folder}/{n:03}.jpg" for n in range(140)]
+
+
+def test_a_video_is_refused(qfm, tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    answer = qfm("cull", tmp_path / "clip.mp4", "--out", tmp_path / "cull.csv")
+    assert answer.code == 2
+    assert "clip.mp4 is a video" in answer.err

@@ -99,7 +99,9 @@ def cull(
     device: Device = None,
 ) -> None:
     """Group photos by moment, rank them there, and mark the one to keep. Deletes nothing."""
+    from qfm_iqm.errors import QFMError
     from qfm_iqm.files import check_output
+    from qfm_iqm.scoring.inputs import is_video_name
     from qfm_iqm.scoring.row import ENDINGS
 
     console = messages()
@@ -116,6 +118,8 @@ def cull(
         paths or [], list_file, chosen | {"--all-files": all_files, "--no-pairs": no_pairs},
         videos=False,
     )  # fmt: skip
+    if videos := [file for file in found.files if is_video_name(Path(file).name)]:
+        raise QFMError(f"qfm cull ranks photos, and {videos[0]} is a video: leave it out.")
     for folder in found.unreadable:
         say(console, f"The folder {folder} cannot be listed.")
 

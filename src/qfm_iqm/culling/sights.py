@@ -18,6 +18,7 @@ from qfm_iqm.scoring.crop_stream import Pending
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Crop
 from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.scoring.video import FrameScore
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class SightScorer(Scorer):
             )
         return super()._with_crops(reading)
 
-    def _row(self, pending: Pending) -> Sight:
-        row, seen = super()._row(pending), pending.reading
+    def _row(self, pending: Pending, frames: Sequence[FrameScore]) -> Sight:
+        row, seen = super()._row(pending, frames), pending.reading
         if row.status == "error" or not isinstance(seen, _Seen):
             return Sight(**vars(row))
         return Sight(**vars(row), taken=seen.taken, hash=seen.hash, layout=seen.layout)
