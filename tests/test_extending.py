@@ -117,7 +117,7 @@ def test_a_dataset_is_checked_and_trained_on(example, rated_set, tmp_path):
     assert (checked.data.group, checked.train.batch_size) == ("subset", 8)
     assert checked.model.name == "any-scenes"
     found = Trainer(checked, tmp_path / "run").run()
-    assert {"whole", "even", "odd"} <= {row.part for row in found.rows}
+    assert {"whole", "even", "odd"} <= {row.subset for row in found.rows}
 
 
 def test_a_column_is_a_field_and_the_line_that_computes_it(tmp_path, photo_folder):

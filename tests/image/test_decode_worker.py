@@ -16,6 +16,7 @@ POLICY = ReadingPolicy(Preprocessing(crop=48))
 HONEST = {
     "width": 5, "height": 7, "sha256": "ab", "error": "", "too_large": False, "seconds": 0.5,
     "statistics": [0.1, 1e-300], "shape": [3, 2, 4], "dtype": "uint8", "colors_last": False,
+    "time": None, "taken": "",
 }  # fmt: skip
 
 
@@ -44,7 +45,8 @@ def liar(monkeypatch):
     assert worker.hear() is None
     worker.give(4, "a.png", b"content")
     request, content = receive_frame(end)
-    assert (request, content) == ({"path": "a.png", "given": True}, b"content")
+    assert request == {"number": 4, "path": "a.png", "given": True}
+    assert content == b"content"
     with end:
         yield worker, end
     worker.close()

@@ -174,7 +174,8 @@ def test_a_file_cut_short_is_refused(container, part):
     cut = content[: int(len(content) * part)]
     assert wrong(cut) == "its data end too early (a truncated file)"
     if container == "avi":  # an MP4 of this muxer has its index at its end
-        assert 0 < len(frames_of(cut, 0.1, allow_damaged=True)) < 30
+        # Of 2 % at the end the index may be all.
+        assert 0 < len(frames_of(cut, 0.1, allow_damaged=True)) < 30 + (part > 0.9)
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])

@@ -187,7 +187,7 @@ def test_a_failed_write_keeps_the_earlier_table(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_rows(fails(), path)
 
-    def full_disk(rows, file):
+    def full_disk(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("qfm_iqm.scoring.row.print_csv", full_disk)

@@ -61,7 +61,7 @@ def test_a_video_is_a_row_and_its_frames_score_as_photos(files):
     assert video.frames == 3
     assert video.score == pytest.approx(np.mean(scores), abs=1e-5)
     assert video.p10 == pytest.approx(np.percentile(scores, 10), abs=1e-5)
-    assert (video.worst, video.worst_at) == (min(scores), 1.0)
+    assert (video.worst, video.worst_at) == (min(scores), np.argmin(scores))
     assert (video.width, video.height, len(video.sha256)) == (320, 320, 64)
     for row in (video, soft):
         assert row.percentile is row.mos_low is row.mos_high is row.crop_std is None

@@ -107,13 +107,13 @@ def test_the_model_that_comes_out_says_what_it_is(finished, kind):
     assert card.training["split_sha256"] == hashlib.sha256(split.encode()).hexdigest()
     assert card.weights_sha256 == hashlib.sha256(weights(out)).hexdigest()
     with (out / "results.csv").open(newline="") as file:
-        figures = {(row["part"], row["metric"]): row for row in csv.DictReader(file)}
+        figures = {(row["subset"], row["metric"]): row for row in csv.DictReader(file)}
     assert {row.metric for row in card.results} >= {"srcc", "plcc", "krcc", "rmse"}
     for row in card.results:
-        measured = figures[row.part, row.metric]
+        measured = figures[row.subset, row.metric]
         assert float(measured["value"]) == row.value
         assert float(measured["ci_low"]) == row.ci_low
-    # The label scale is that of the training part, and goes with the weights.
+    # The label scale is that of the training split, and goes with the weights.
     assert model.network.scale.mean.item() == pytest.approx(50, abs=3)
     assert model.network.scale.std.item() == pytest.approx(22, abs=3)
 
@@ -127,7 +127,7 @@ def test_results_agree_with_qfm_evaluate(finished, make_recipe, rated_set, tmp_p
     if kind == "subset":
         out = tmp_path / "run"
         recipe = make_recipe(data__group="subset", train__epochs=1, train__crops_per_image=1)
-        parts = {row.part for row in Trainer(recipe, out).run().rows}
+        parts = {row.subset for row in Trainer(recipe, out).run().rows}
         table = read_table(rated_set / "labelled.csv")
         tested = {f"test\t{name}": subset for name, subset in zip(
             table.names, table.column("subset"), strict=True
@@ -632,7 +632,7 @@ def test_on_a_gpu_it_learns_stops_and_goes_on(make_recipe, tmp_path, kind):
     with pytest.raises(InterruptedRunError):
         stopped.run()
     evaluation = Trainer(recipe, tmp_path / "run", resume=True).run()
-    srcc = {row.part: row.value for row in evaluation.rows if row.metric == "srcc"}
+    srcc = {row.subset: row.value for row in evaluation.rows if row.metric == "srcc"}
     assert srcc["whole"] > 0.6
     assert len([line for line in log_of(tmp_path / "run") if line["kind"] == "validation"]) == 3
     AcceleratorState._reset_state(True)

@@ -206,7 +206,9 @@ def score(
         if report is not None and table is not None and code != 130:
             source = ", ".join((paths or [str(list_file)])[:5])
             explainer, label = _explainer(loaded, model), loaded.card.label
-            report_rows(rows, read_frames(table), source, report, label, explainer, console)
+            videos = len(table.read_bytes().splitlines()) > 1  # more than its header
+            known = read_frames(table) if videos else ()
+            report_rows(rows, known, source, report, label, explainer, console)
     if code or found.unreadable:
         raise typer.Exit(code or 1)
 
