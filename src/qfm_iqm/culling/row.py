@@ -31,7 +31,7 @@ class CullRow(ScoreRow):
     ] = ""
     duplicate_of: Annotated[str, "That photo."] = ""
     rating: Annotated[
-        int | None, "1 to 5, by fifths of the scores of all photos culled together."
+        int | None, "Stars from 1 to 5, by fifths of the scores of all photos culled together."
     ] = None
     taken: Annotated[str, "When the photo was taken, as ISO 8601; empty if it does not say."] = ""
 
