@@ -191,3 +191,8 @@ def test_a_table_of_frames(tmp_path):
     (tmp_path / "f.csv").write_text("path,time,score\na,1,x\n")
     with pytest.raises(TableError, match="where a frame has a number"):
         read_frames(tmp_path / "f.csv")
+
+
+def test_a_folder_of_photos_has_no_frames(tmp_path):
+    write_frames([], tmp_path / "frames.csv")
+    assert read_frames(tmp_path / "frames.csv") == []

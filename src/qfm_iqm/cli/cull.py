@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from qfm_iqm.cli.jobs import MANY, files_of, run_job
 from qfm_iqm.cli.options import (
     AllFiles,
     Device,
+    Exclude,
+    Include,
+    ListFile,
     MaxMegapixels,
     MaxMemory,
     Model,
     NoPairs,
+    Photos,
     Precision,
+    Readers,
+    Resume,
     Runtime,
     check_device,
     extra,
@@ -26,7 +33,6 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
-from qfm_iqm.cli.score import MANY, files_of, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +47,7 @@ def cull(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Table to write: .csv, .jsonl or .parquet.")
     ],
-    paths: Annotated[
-        list[str] | None, typer.Argument(help="Images, and folders of images.")
-    ] = None,
+    paths: Photos = None,
     report: Annotated[
         Path | None, typer.Option(help="HTML page to look through the moments on.")
     ] = None,
@@ -68,32 +72,16 @@ def cull(
             min=0,
         ),
     ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            help="Go on where an earlier run of this table was ended, or help one that is running."
-        ),
-    ] = False,
+    resume: Resume = False,
     model: Model = "default",
-    list_file: Annotated[
-        str | None,
-        typer.Option("--list", help="File with one path a line; - reads it from stdin."),
-    ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(help="Of the files in folders, take those that match, like '*.png'."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
-    ] = None,
+    list_file: ListFile = None,
+    include: Include = None,
+    exclude: Exclude = None,
     all_files: AllFiles = False,
     no_pairs: NoPairs = False,
     max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
-    readers: Annotated[
-        int | None,
-        typer.Option(help="Processes that read images. Default: one per core.", min=1),
-    ] = None,
+    readers: Readers = None,
     runtime: Runtime = None,
     precision: Precision = None,
     device: Device = None,
@@ -101,7 +89,6 @@ def cull(
     """Group photos by moment, rank them there, and mark the one to keep. Deletes nothing."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.files import check_output
-    from qfm_iqm.scoring.inputs import is_video_name
     from qfm_iqm.scoring.row import ENDINGS
 
     console = messages()
@@ -118,8 +105,8 @@ def cull(
         paths or [], list_file, chosen | {"--all-files": all_files, "--no-pairs": no_pairs},
         videos=False,
     )  # fmt: skip
-    if videos := [file for file in found.files if is_video_name(Path(file).name)]:
-        raise QFMError(f"qfm cull ranks photos, and {videos[0]} is a video: leave it out.")
+    if found.videos:
+        raise QFMError(f"qfm cull ranks photos, and {found.videos[0]} is a video: leave it out.")
     for folder in found.unreadable:
         say(console, f"The folder {folder} cannot be listed.")
 

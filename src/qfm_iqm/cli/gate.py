@@ -70,7 +70,7 @@ def gate(
     from qfm_iqm.files import check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
     from qfm_iqm.scoring.gate import Rule, apply_rule, exit_code
-    from qfm_iqm.scoring.inputs import find_images, is_video_name
+    from qfm_iqm.scoring.inputs import find_images
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
     from qfm_iqm.scoring.table import read_scores
@@ -105,8 +105,9 @@ def gate(
         refuse_idle({"--all-files": all_files, "--no-pairs": no_pairs}, "where no folder is named")
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
-    videos = any(is_video_name(Path(file).name) for file in found.files)
-    scorer = Scorer(loaded, processes=videos, max_pixels=max_pixels, raw=raw, max_memory=memory)
+    scorer = Scorer(
+        loaded, processes=bool(found.videos), max_pixels=max_pixels, raw=raw, max_memory=memory
+    )
     began = time.perf_counter()
     coming = scorer.score_paths(found.files)
     rows = list(with_progress(coming, len(found.files), "scoring", console))

@@ -87,6 +87,26 @@ Precision = Annotated[
     str | None,
     typer.Option(help="fp32, or bf16 by torch. Default: the model's own; see also qfm export."),
 ]
+Photos = Annotated[list[str] | None, typer.Argument(help="Images, and folders of images.")]
+ListFile = Annotated[
+    str | None, typer.Option("--list", help="File with one path a line; - reads it from stdin.")
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(help="Of the files in folders, take those that match, like '*.png'."),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        help="Go on where an earlier run of this table was ended, or help one that is running."
+    ),
+]
+Readers = Annotated[
+    int | None, typer.Option(help="Processes that read images. Default: one per core.", min=1)
+]
 AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatever it is called.")]
 Raw = Annotated[
     Literal["preview", "develop"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,15 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from qfm_iqm.cli.jobs import MANY, files_of, run_job, summary
 from qfm_iqm.cli.options import (
     AllFiles,
     Device,
+    Exclude,
+    Include,
+    ListFile,
     MaxMegapixels,
     MaxMemory,
     Model,
     NoPairs,
+    Photos,
     Precision,
     Raw,
+    Readers,
+    Resume,
     Runtime,
     check_device,
     extra,
@@ -40,19 +46,13 @@ if TYPE_CHECKING:
 
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.inputs import FoundFiles
-    from qfm_iqm.scoring.job import Job
-    from qfm_iqm.scoring.job_config import Outcome
     from qfm_iqm.scoring.row import ScoreRow
     from qfm_iqm.scoring.runtimes.base import Runtime as ScoringRuntime
     from qfm_iqm.scoring.scorer import Scorer
 
-MANY = 200  # files: from here on it pays to start processes that read them
-
 
 def score(
-    paths: Annotated[
-        list[str] | None, typer.Argument(help="Images, and folders of images.")
-    ] = None,
+    paths: Photos = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -65,24 +65,11 @@ def score(
     report: Annotated[
         Path | None, typer.Option(help="HTML page of the scores to write, as by qfm report.")
     ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            help="Go on where an earlier run of this table was ended, or help one that is running."
-        ),
-    ] = False,
+    resume: Resume = False,
     model: Model = "default",
-    list_file: Annotated[
-        str | None,
-        typer.Option("--list", help="File with one path a line; - reads it from stdin."),
-    ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(help="Of the files in folders, take those that match, like '*.png'."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
-    ] = None,
+    list_file: ListFile = None,
+    include: Include = None,
+    exclude: Exclude = None,
     all_files: AllFiles = False,
     no_pairs: NoPairs = False,
     every: Annotated[
@@ -106,10 +93,7 @@ def score(
             min=1,
         ),
     ] = None,
-    readers: Annotated[
-        int | None,
-        typer.Option(help="Processes that read images. Default: one per core.", min=1),
-    ] = None,
+    readers: Readers = None,
     runtime: Runtime = None,
     precision: Precision = None,
     compiled: Annotated[
@@ -127,7 +111,6 @@ def score(
     """Score photos: one row per file, also for a file that cannot be read."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.files import check_output
-    from qfm_iqm.scoring.inputs import is_video_name
     from qfm_iqm.scoring.row import ENDINGS
     from qfm_iqm.scoring.table import read_rows
     from qfm_iqm.scoring.video import read_frames
@@ -189,9 +172,7 @@ def score(
         loaded,
         readers=readers,
         # What decodes videos of strangers is large, and is kept out of this process.
-        processes=len(found.files) > MANY
-        or memory is not None
-        or any(is_video_name(Path(file).name) for file in found.files),
+        processes=len(found.files) > MANY or memory is not None or bool(found.videos),
         max_memory=memory,
         **policy,
     )
@@ -206,9 +187,7 @@ def score(
         if report is not None and table is not None and code != 130:
             source = ", ".join((paths or [str(list_file)])[:5])
             explainer, label = _explainer(loaded, model), loaded.card.label
-            videos = len(table.read_bytes().splitlines()) > 1  # more than its header
-            known = read_frames(table) if videos else ()
-            report_rows(rows, known, source, report, label, explainer, console)
+            report_rows(rows, read_frames(table), source, report, label, explainer, console)
     if code or found.unreadable:
         raise typer.Exit(code or 1)
 
@@ -260,52 +239,6 @@ def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
     return own or explainer_of(model)
 
 
-def files_of(
-    paths: list[str], list_file: str | None, chosen: dict[str, Any], *, videos: bool = True
-) -> FoundFiles:
-    """The files that are meant, at least one.
-
-    Args:
-        paths: of files and folders.
-        list_file: that names more; - for stdin.
-        chosen: the options that choose in folders, by name.
-        videos: take the videos in folders too.
-
-    Raises:
-        QFMError: nothing is named, or there is no image.
-    """
-    from qfm_iqm.errors import QFMError
-    from qfm_iqm.scoring.inputs import find_images, read_list
-
-    if list_file == "-":
-        paths = [*paths, *read_list(sys.stdin.buffer, "on stdin")]
-    elif list_file is not None:
-        try:
-            with Path(list_file).open("rb") as file:
-                paths = [*paths, *read_list(file, list_file)]
-        except OSError as error:
-            raise QFMError(f"The list {list_file} cannot be read: {error.strerror}.") from error
-    if not paths:
-        raise QFMError("Nothing to score: name images or folders, or a list of them by --list.")
-    found = find_images(
-        paths,
-        all_files=chosen["--all-files"],
-        include=chosen["--include"],
-        exclude=chosen["--exclude"],
-        videos=videos,
-        pairs=not chosen["--no-pairs"],
-    )
-    if not found.folders:
-        refuse_idle(chosen, "where no folder is named")
-    if not found.files:
-        hint = "" if chosen["--include"] or chosen["--exclude"] else "; see --all-files"
-        skipped = f" ({found.skipped} files have other names{hint})"
-        raise QFMError(
-            f"There is no image in {', '.join(paths[:5])}{skipped if found.skipped else ''}."
-        )
-    return found
-
-
 def _score_and_show(
     scorer: Scorer, found: FoundFiles, console: Console, table: Path | None
 ) -> tuple[int, list[ScoreRow]]:
@@ -327,8 +260,8 @@ def _score_and_show(
     if table is not None:
         write_frames(frames, table)
     errors = sum(row.status == "error" for row in rows)
-    summary = _summary(len(rows), errors, seconds, found)
-    say(console, f"{summary}.")
+    text = summary(len(rows), errors, seconds, found)
+    say(console, f"{text}.")
     if interrupted:
         left = len(found.files) - len(rows)
         say(console, f"Interrupted: {left} images were not scored.")
@@ -352,52 +285,3 @@ def _score_into(
         return run_job(job, found, console, table)
     finally:
         job.close()
-
-
-def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = None) -> int:
-    """Runs a job to its table; gives the exit code.
-
-    Args:
-        job: opened.
-        found: its files.
-        console: for people.
-        table: of the videos' frames to write; None for none.
-    """
-    if job.kept:
-        say(console, f"{job.kept} files have their row already.")
-    began = time.perf_counter()
-    scored = errors = 0
-    try:
-        for row in with_progress(job.run(), job.left, "scoring", console):
-            scored += 1
-            errors += row.status == "error"
-        seconds = time.perf_counter() - began
-        outcome: Outcome = job.finish(table)
-    except KeyboardInterrupt:
-        left = job.left - scored
-        say(
-            console,
-            f"Interrupted: {left} images were not scored. Go on with the same command and "
-            f"--resume; what was scored is in {job.folder}.",
-        )
-        return 130
-    for error in outcome.first_errors:
-        say(console, error, "red")
-    if outcome.errors > len(outcome.first_errors):
-        more = outcome.errors - len(outcome.first_errors)
-        say(console, f"... and {more} more, in {job.out}.")
-    summary = _summary(scored, errors, seconds, found)
-    say(console, f"{summary}: {job.out}")
-    return int(outcome.errors > 0)
-
-
-def _summary(rows: int, errors: int, seconds: float, found: FoundFiles) -> str:
-    images = f"{rows - errors} image{'s' if rows - errors != 1 else ''}"
-    text = f"Scored {images} in {seconds:.1f} s ({rows / max(seconds, 1e-9):.1f} images/s)"
-    if errors:
-        text += f", {errors} could not be scored"
-    if found.joined:
-        text += f", {found.joined} file{'s' if found.joined != 1 else ''} joined with their photo"
-    if found.skipped:
-        text += f", {found.skipped} other file{'s' if found.skipped != 1 else ''} passed over"
-    return text

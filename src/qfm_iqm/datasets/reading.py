@@ -136,12 +136,13 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
     )
 
 
-def read_cells(path: Path, *, strip: bool = True) -> Cells:
+def read_cells(path: Path, *, strip: bool = True, may_be_empty: bool = False) -> Cells:
     """Reads the cells of a text table, of JSON lines or of a Parquet table.
 
     Args:
         path: the file; its ending tells the format.
         strip: take off spaces around cells.
+        may_be_empty: read a table without rows too.
 
     Raises:
         TableError: the file is missing, not a table of these kinds or damaged, or has no rows.
@@ -162,9 +163,10 @@ def read_cells(path: Path, *, strip: bool = True) -> Cells:
         header, places, rows, text = reader(path, strip)
     except OSError as error:
         raise TableError(f"The table {path} cannot be read: {error}.") from error
-    if not rows:
+    if not rows and not may_be_empty:
         raise TableError(f"{path}: a table of images was asked for, but it has no rows.")
-    columns = dict(zip(_unique_keys(header), zip(*rows, strict=True), strict=True))
+    cells = zip(*rows, strict=True) if rows else ((),) * len(header)
+    columns = dict(zip(_unique_keys(header), cells, strict=True))
     return Cells(path, header, columns, places, text)
 
 

@@ -40,6 +40,11 @@ class FoundFiles:
     folders: int = 0
     joined: int = 0
 
+    @property
+    def videos(self) -> list[str]:
+        """The files whose names are those of videos."""
+        return [file for file in self.files if is_video_name(os.path.basename(file))]  # noqa: PTH119
+
 
 def find_images(
     paths: Iterable[str],

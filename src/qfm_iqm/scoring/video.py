@@ -82,7 +82,7 @@ def read_frames(path: Path) -> list[FrameScore]:
     Raises:
         TableError: it cannot be read, or is no such table.
     """
-    cells = read_cells(path, strip=False)
+    cells = read_cells(path, strip=False, may_be_empty=True)
     if not {"path", "time", "score"} <= cells.columns.keys():
         raise TableError(
             f"{path} is no table of frames: qfm score --frames writes one, with the columns "
