@@ -75,13 +75,14 @@ def main() -> None:
     split = split_by_content(table).indices(table)
     assert table.mos is not None
     kept = np.concatenate([split["train"], split["validation"]])
-    files = [table.paths(given.root)[i] for i in kept]
+    paths = table.paths(given.root)
+    files = [paths[i] for i in kept]
     runtime = load_runtime("default", "onnx")
     rows: list[Row] = []
 
     draw = np.random.default_rng(0)
     chosen = draw.permutation(split["train"])[:LIKENESS_PHOTOS]
-    rows += likeness_rows([table.paths(given.root)[i] for i in chosen], draw)
+    rows += likeness_rows([paths[i] for i in chosen], draw)
 
     layouts = np.array([layout(_small(file)) for file in files])
     similarity = layouts @ layouts.T
@@ -100,7 +101,7 @@ def main() -> None:
     deviations = deviations_of(given.cells, cells)
     training = split["train"]
     better_half = training[np.argsort(-np.asarray(table.mos)[training])[: len(training) // 2]]
-    originals = [table.paths(given.root)[i] for i in draw.permutation(better_half)[:COPIED_PHOTOS]]
+    originals = [paths[i] for i in draw.permutation(better_half)[:COPIED_PHOTOS]]
     degraded = degraded_moments(
         originals, cells, deviations, runtime, copies=COPIES, held_out=False
     )
