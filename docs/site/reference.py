@@ -57,30 +57,30 @@ def recipes() -> str:
 
 def described(thing: Any, heading: str, **options: bool) -> str:
     """Has mkdocstrings write what a docstring says."""
-    told = json.dumps({"heading": heading, "toc_label": heading, **options})
-    return f"::: {thing.__module__}.{thing.__name__}\n    options: {told}\n"
+    chosen = json.dumps({"heading": heading, "toc_label": heading, **options})
+    return f"::: {thing.__module__}.{thing.__name__}\n    options: {chosen}\n"
 
 
 def http() -> Iterator[str]:
     """Every route of the service, from its OpenAPI description."""
-    described: dict[str, Any] = create_app(load_runtime()).openapi()
+    service: dict[str, Any] = create_app(load_runtime()).openapi()
     yield "# HTTP\n"
     yield "`qfm serve` describes itself under `/openapi.json`. These are its routes.\n"
-    for path, methods in described["paths"].items():
-        for method, told in methods.items():
+    for path, methods in service["paths"].items():
+        for method, route in methods.items():
             yield f"## {method.upper()} {path}\n"
-            yield f"{told.get('description') or told.get('summary', '')}\n"
-            if parameters := told.get("parameters"):
+            yield f"{route.get('description') or route.get('summary', '')}\n"
+            if parameters := route.get("parameters"):
                 yield "| parameter | where | type | what it is |\n|---|---|---|---|"
                 for one in parameters:
-                    schema = one["schema"]
-                    kind = schema.get("type") or " or ".join(s["type"] for s in schema["anyOf"])
-                    told_of = one.get("description", "")
-                    yield f"| `{one['name']}` | {one['in']} | {kind} | {told_of} |"
+                    types = one["schema"].get("anyOf", [one["schema"]])
+                    kind = " or ".join(found["type"] for found in types)
+                    text = one.get("description", "")
+                    yield f"| `{one['name']}` | {one['in']} | {kind} | {text} |"
                 yield ""
             yield "| status | what it means |\n|---|---|"
-            for status, answer in told["responses"].items():
-                yield f"| {status} | {answer['description']} |"
+            for status, response in route["responses"].items():
+                yield f"| {status} | {response['description']} |"
             yield ""
 
 
