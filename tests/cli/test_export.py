@@ -49,3 +49,23 @@ def test_mistakes_are_sentences(qfm, tiny_model_folder, tmp_path, arguments, sen
     assert sentence in answer.err
     assert "Traceback" not in answer.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_for_the_hub(qfm, tiny_model_folder, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = qfm("export", "--to", "hub-folder", "-m", tiny_model_folder)
+    assert answer.code == 0
+    assert "hf upload OWNER/NAME tiny-test_vit-hub" in answer.err
+    (row,) = rows_of(qfm("score", photo_folder / "photo_00.jpg", "-m", "tiny-test_vit-hub"))
+    assert row["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "given", [["--precision", "fp32"], ["--photos", "a"], ["--table", "a.csv"], ["--label", "mos"]]
+)
+def test_what_a_hub_folder_has_no_use_for_is_refused(qfm, tiny_model_folder, tmp_path, given):
+    where = ["-m", tiny_model_folder, "-o", tmp_path / "out"]
+    answer = qfm("export", "--to", "hub-folder", *where, *given)
+    assert answer.code == 2
+    assert f"{given[0]} has no effect with --to hub-folder" in answer.err
+    assert list(tmp_path.iterdir()) == []

@@ -53,6 +53,9 @@ def test_what_was_not_measured_is_said_to_be_missing(card):
     page = card_page(card.model_copy(update={"results": []}))
     assert page.count("Not measured") == 4
     assert "This card does not say more" in page
+    left_out = card_page(card, missing=False)
+    assert "Not measured" not in left_out
+    assert "## Degradation" not in left_out
 
 
 def test_the_scale_and_its_meaning(card):

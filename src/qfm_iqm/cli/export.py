@@ -1,4 +1,4 @@
-"""`qfm export`: a model for another runtime, compared with torch before it is kept."""
+"""`qfm export`: a model for another runtime, compared with torch before it is kept, or the hub."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ import typer
 from qfm_iqm.cli.options import Model, Root, Split, extra, messages, refuse_idle, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.runtimes.export import Rated
 
 
 def export(
-    to: Annotated[Literal["onnx", "openvino"], typer.Option("--to", help="The runtime.")],
+    to: Annotated[
+        Literal["onnx", "openvino", "hub-folder"],
+        typer.Option("--to", help="The runtime; or hub-folder for a Hugging Face repository."),
+    ],
     model: Model = "default",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder to write. Default: MODEL-RUNTIME-PRECISION."),
+        typer.Option(
+            "--out", "-o", help="Folder to write. Default: MODEL-RUNTIME-PRECISION, or MODEL-hub."
+        ),
     ] = None,
-    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="It computes in.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "int8"] | None, typer.Option(help="It computes in. Default: fp32.")
+    ] = None,
     photos: Annotated[
         list[str] | None,
         typer.Option(help="Real photos, or folders of them: int8 is calibrated on some hundred."),
@@ -36,13 +45,20 @@ def export(
     ] = None,
     split: Split = None,
 ) -> None:
-    """Write a model for ONNX Runtime or OpenVINO; qfm score --model takes the folder."""
+    """Write a model for ONNX Runtime, OpenVINO or the hub; qfm score --model takes the folder."""
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.inputs import find_images
 
-    if table is None:
-        refuse_idle({"--root": root, "--label": label, "--split": split}, "without --table")
     console = messages()
+    own = {"--root": root, "--label": label, "--split": split}
+    if to == "hub-folder":
+        others = {"--precision": precision, "--photos": photos, "--table": table}
+        refuse_idle(others | own, "with --to hub-folder")
+        _write_hub_folder(model, out, console)
+        return
+    if table is None:
+        refuse_idle(own, "without --table")
+    precision = precision or "fp32"
     loaded = load_model(model)
     folder = out or Path(f"{loaded.card.name}-{to}-{precision}")
     found = find_images(photos or []).files
@@ -63,6 +79,16 @@ def export(
         f"from torch's by up to {info.max_difference:.2g} standard deviations of the labels"
         + ("." if info.srcc_change is None else f"; SRCC moves by {info.srcc_change:+.4f}."),
     )
+
+
+def _write_hub_folder(model: str, out: Path | None, console: Console) -> None:
+    """Writes what can be uploaded as it is."""
+    from qfm_iqm.model.folder import load_card
+    from qfm_iqm.model.hub_folder import save_hub_folder
+
+    folder = out or Path(f"{load_card(model).name}-hub")
+    save_hub_folder(model, folder)
+    say(console, f"{folder}: upload it with hf upload OWNER/NAME {folder}")
 
 
 def _rated(

@@ -28,6 +28,7 @@ def card_page(
     size_and_frame: Path | None = None,
     speed: Path | None = None,
     beside: Path | None = None,
+    missing: bool = True,
 ) -> str:
     """A model card as Markdown.
 
@@ -37,6 +38,7 @@ def card_page(
         size_and_frame: results of `benchmarks/size_and_frame.py`.
         speed: results of `benchmarks/speed.py`.
         beside: folder of the page, from which links lead to the figure.
+        missing: say what was not measured, in place of leaving it out.
 
     Raises:
         TableError: a results file that cannot be read, or lacks its columns.
@@ -45,12 +47,12 @@ def card_page(
         _head(card),
         _scale(card),
         _accuracy(card),
-        _degradation(card, degradation, beside or Path()),
+        _degradation(card, degradation, beside or Path()) if degradation or missing else (),
         _training(card),
-        _limits(card, size_and_frame),
-        _speed(card, speed),
+        _limits(card, size_and_frame, missing),
+        _speed(card, speed) if speed or missing else (),
     ]
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
 
 def _head(card: ModelCard) -> Iterator[str]:
@@ -207,7 +209,7 @@ def _training(card: ModelCard) -> Iterator[str]:
         yield "```"
 
 
-def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
+def _limits(card: ModelCard, changes: Path | None, missing: bool) -> Iterator[str]:
     yield "## Limits"
     yield ""
     data = card.training.get("data") or "its training photos"
@@ -233,7 +235,8 @@ def _limits(card: ModelCard, changes: Path | None) -> Iterator[str]:
         f"* It has learned from no image with a side below {card.preprocessing.crop} pixels: "
         "`out_of_distribution` marks each of these."
     )
-    yield from _size_and_frame(card, changes)
+    if changes or missing:
+        yield from _size_and_frame(card, changes)
     groups = [row for row in card.results if row.metric == "srcc" and row.subset not in SUBSETS]
     if len(groups) > 1:
         worst = min(groups, key=lambda row: row.value)

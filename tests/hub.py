@@ -1,0 +1,84 @@
+"""The Hugging Face hub on this machine: one repository, served from a folder over real HTTP."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What the Hugging Face hub answers when a file of a public repository is asked for."""
+
+    def answer(self, body_wanted):
+        owner, name, verb, revision, file = (self.path.split("?")[0].split("/") + [""] * 5)[1:6]
+        self.server.asked.append(f"{self.command} {self.path}")
+        path = self.server.folder / file
+        if (owner, name, verb) != ("owner", "name", "resolve") or not path.is_file():
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        assert revision in ("main", "c" * 40)
+        body = path.read_bytes()
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "c" * 40)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if body_wanted:
+            self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.answer(False)
+
+    def do_GET(self):
+        self.answer(True)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving_hub(folder):
+    """Serves a folder as the repository `owner/name`; notes what is asked in `.asked`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.folder, server.asked = folder, []
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def load_in_process(*names, home, **environment):
+    """What loading says, a line a name, in a process of its own.
+
+    The hub's client reads its settings at import.
+    """
+    code = """
+import sys
+from qfm_iqm import QFMError, load_model
+for name in sys.argv[1:]:
+    try:
+        print(load_model(name).card.weights_sha256)
+    except QFMError as error:
+        print(error)
+"""
+    clean = {
+        key: value for key, value in os.environ.items()
+        if not key.startswith("HF_") and not key.lower().endswith("_proxy")
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names],
+        env=clean | {"HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
