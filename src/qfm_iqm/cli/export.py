@@ -53,7 +53,7 @@ def export(
     own = {"--root": root, "--label": label, "--split": split}
     if to == "hub-folder":
         others = {"--precision": precision, "--photos": photos, "--table": table}
-        refuse_idle(others | own, "with --to hub-folder")
+        refuse_idle({**others, **own}, "with --to hub-folder")
         _write_hub_folder(model, out, console)
         return
     if table is None:
