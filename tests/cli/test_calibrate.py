@@ -159,3 +159,21 @@ def test_low_ratings_may_be_the_good_ones(qfm, rated, tmp_path):
         apart = [m.score(rated / one).value - m.score(rated / other).value
                  for m in (plain, calibrated)]  # fmt: skip
         assert apart[0] * apart[1] >= 0
+
+
+def test_a_calibrated_model_keeps_the_exports_of_its_weights(qfm, rated, tmp_path):
+    """The default model's ratings here are of no worth; that they rise with its scores is enough."""
+    names = sorted(path.name for path in rated.glob("0[0-3]?.png"))
+    scores = qfm("score", *(rated / name for name in names))
+    values = [float(row["score"]) for row in csv.DictReader(scores.out.splitlines())]
+    write(rated / "rising.csv", dict(zip(names, np.clip(values, 0, 100), strict=True)))
+    done = qfm("calibrate", rated / "rising.csv", "--scale", 0, 100, "--out", tmp_path / "mine")
+    assert done.code == 0, done.err
+    runtimes = {}
+    for runtime in ("onnx", "torch"):
+        again = qfm("score", rated / names[0], "-m", tmp_path / "mine", "--runtime", runtime)
+        (runtimes[runtime],) = csv.DictReader(again.out.splitlines())
+    plain = qfm("score", rated / names[0], "-m", tmp_path / "mine")
+    assert next(csv.DictReader(plain.out.splitlines()))["runtime"] == "onnx"
+    onnx, torch = (float(runtimes[runtime]["score"]) for runtime in ("onnx", "torch"))
+    assert onnx == pytest.approx(torch, abs=0.05)

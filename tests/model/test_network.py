@@ -108,14 +108,15 @@ def test_any_image_size(model):
             assert scores.isfinite().all()
 
 
-def test_saved_and_loaded_it_is_bit_identical(model, crops, tmp_path):
+def test_saved_and_loaded_its_weights_are_bit_identical(model, crops, tmp_path):
     save_model(model, tmp_path)
     loaded = load_model(tmp_path)
     saved = model.network.state_dict()
     assert loaded.network.state_dict().keys() == saved.keys()
     assert all(torch.equal(value, saved[key]) for key, value in loaded.network.state_dict().items())
     with torch.inference_mode():
-        assert torch.equal(loaded.network(crops), model.network(crops))
+        # Equal weights at other addresses: on some processors MKL then sums in another order.
+        torch.testing.assert_close(loaded.network(crops), model.network(crops), rtol=1e-6, atol=0)
 
 
 def test_half_precision_on_disk_is_close(model, crops, tmp_path):

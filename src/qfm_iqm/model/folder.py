@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -97,6 +98,9 @@ def save_with_card(
 ) -> None:
     """Writes a model folder of the same weights, to the byte, with another card.
 
+    Exports that lie within the model's folder go along: they are of the same weights, and are read
+    with the new card.
+
     Args:
         name: of the model as `load_model` takes it.
         card: the new one.
@@ -105,7 +109,11 @@ def save_with_card(
     Raises:
         ModelError: no such model, or a folder that cannot be written.
     """
-    _write(card, (find_model(os.fspath(name)) / WEIGHTS_FILE).read_bytes(), Path(folder))
+    source, target = find_model(os.fspath(name)), Path(folder)
+    _write(card, (source / WEIGHTS_FILE).read_bytes(), target)
+    for export in (found.parent for found in source.glob(f"*/{CARD_FILE}")):
+        if export.resolve() != (target / export.name).resolve():
+            shutil.copytree(export, target / export.name, dirs_exist_ok=True)
 
 
 def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:

@@ -1,0 +1,258 @@
+"""Runs the code of the documentation as a reader would: page by page, from top to bottom.
+
+    python docs/site/blocks.py PAGE...            says what fails, or gives something else than the page says
+    python docs/site/blocks.py --write PAGE...    writes what the commands give into the page
+
+Each page is run in a folder of its own that holds what `examples/photos.py` writes. What a block's
+language says of it:
+
+    console     commands after `$ `, in a terminal of 100 columns; the page shows what they print
+    bash        commands, as one script
+    python      runs in one interpreter with the page's other Python; what `print(...)` prints must
+                be what the comment at the end of its line says
+
+Other languages (toml, yaml, json, text, diff) are not run. A comment before a block changes that:
+
+    <!-- exit: 1 -->        the last command must end with this code
+    <!-- setup: COMMANDS -->      is run and not shown
+    <!-- not run: REASON -->      the block is not run; `qfm` must know its verbs and options
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import pty
+import re
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyte
+import typer
+
+ROOT = Path(__file__).parents[2]
+COLUMNS, LINES = 100, 400
+RUN = ("console", "bash", "python")
+BLOCK = re.compile(
+    r"(?:^[ ]*<!-- (?P<word>exit|not run|setup): (?P<said>.*?) -->\n)?"
+    r"(?:^(?P<indent>[ ]*)```(?P<language>[a-z]+)[^\n]*\n(?P<code>.*?)^[ ]*```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+TIMES = re.compile(r"in [\d.]+ m?s\b|\([\d.]+ images/s\)|[\d.]+ images/s")
+NUMBER = re.compile(r"-?\d+\.\d+")
+TOLERANCE = 0.15  # of a score: processors round differently
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code in a page.
+
+    Attributes:
+        language: after the fence, or setup.
+        code: without the fence and its indent.
+        line: where it begins, from 1.
+        span: of the code in the page's text.
+        exit: what its last command ends with.
+        not_run: the reason; None if it is run.
+    """
+
+    language: str
+    code: str
+    line: int
+    span: tuple[int, int]
+    exit: int = 0
+    not_run: str | None = None
+
+
+def blocks_of(text: str) -> Iterator[Block]:
+    """The blocks of a page, in order."""
+    for match in BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        word, said = match["word"], match["said"]
+        if word == "setup":
+            yield Block("setup", said, line, match.span("said"))
+        if match["language"] is None:
+            continue
+        code = re.sub(rf"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
+        yield Block(
+            match["language"],
+            code,
+            line,
+            match.span("code"),
+            int(said) if word == "exit" else 0,
+            said if word == "not run" else None,
+        )
+
+
+def run_page(page: Path, folder: Path, *, write: bool = False) -> list[str]:
+    """Runs a page's blocks in a folder.
+
+    Args:
+        page: a Markdown file.
+        folder: holds what `examples/photos.py` writes; becomes the current one meanwhile.
+        write: puts what the commands give into the page.
+
+    Returns:
+        What failed, a sentence each.
+    """
+    text, faults, changes = page.read_text("utf-8"), [], []
+    names: dict[str, object] = {"__name__": "__main__"}
+    with contextlib.chdir(folder):
+        for block in blocks_of(text):
+            where = f"{page.name}:{block.line}"
+            if block.not_run is not None:
+                found = [said for call in calls_of(block.code) for said in unknown(call)]
+            elif block.language == "console":
+                printed, found = run_console(block)
+                changes.append((block.span, printed))
+            elif block.language in ("bash", "setup"):
+                code, printed = in_terminal(f"set -e\n{block.code}")
+                found = [] if code == block.exit else [f"ended with {code}: {printed}"]
+            elif block.language == "python":
+                found = run_python(block, names, where)
+            else:
+                continue
+            faults += [f"{where}: {fault}" for fault in found]
+    if write:
+        for (start, end), printed in reversed(changes):
+            text = text[:start] + printed + text[end:]
+        page.write_text(text, "utf-8")
+    return faults
+
+
+def run_console(block: Block) -> tuple[str, list[str]]:
+    """The block with what its commands print, and in what that is not what the page says."""
+    # A command ends where a line does not end in a backslash.
+    parts = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
+    whole, faults = "", []
+    for place, (command, expected) in enumerate(parts):
+        code, printed = in_terminal(command)
+        wanted = block.exit if place == len(parts) - 1 else 0
+        if code != wanted:
+            faults.append(f"'{command}' ended with {code}, not {wanted}: {printed}")
+        if not alike(printed, expected):
+            faults.append(f"'{command}' gives\n{printed}\nbut the page says\n{expected}")
+        whole += f"$ {command}\n{printed}"
+    return whole, faults
+
+
+def in_terminal(command: str) -> tuple[int, str]:
+    """Exit code of a command, and what a terminal shows when it has ended."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TERM": "xterm",
+    }
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        environment.pop(name, None)
+    with subprocess.Popen(
+        ["bash", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        screen = pyte.Screen(COLUMNS, LINES)
+        stream = pyte.ByteStream(screen)
+        with contextlib.suppress(OSError):  # Linux says so when the other end is closed
+            while sent := os.read(ours, 1 << 16):
+                stream.feed(sent)
+    os.close(ours)
+    shown = "\n".join(line.rstrip() for line in screen.display).strip("\n")
+    return process.returncode, shown and shown + "\n"
+
+
+def run_python(block: Block, names: dict[str, object], where: str) -> list[str]:
+    """Runs Python in the names of the blocks before it."""
+    expected = "".join(
+        f"{said}\n" for said in re.findall(r"^ *print\(.*\)  # (.*)$", block.code, re.MULTILINE)
+    )
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block.code, where, "exec"), names)
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, SystemExit) or error.code != block.exit:
+            return [f"{type(error).__name__}: {error}"]
+    if expected and not alike(printed.getvalue(), expected):
+        return [f"prints\n{printed.getvalue()}\nbut the page says\n{expected}"]
+    return []
+
+
+def alike(printed: str, expected: str) -> bool:
+    """Whether two outputs differ in times, spaces and the last digits of numbers alone."""
+
+    def told(text: str) -> tuple[list[str], list[float]]:
+        text = TIMES.sub("TIME", text)
+        return re.sub(r"─+", "─", NUMBER.sub("#", text)).split(), [
+            float(number) for number in NUMBER.findall(text)
+        ]
+
+    (words, numbers), (other_words, others) = told(printed), told(expected)
+    return words == other_words and all(
+        abs(one - other) <= TOLERANCE for one, other in zip(numbers, others, strict=True)
+    )
+
+
+def calls_of(code: str) -> Iterator[list[str]]:
+    """The calls of `qfm` in shell code, each split into words."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if "qfm" in words:
+            yield words[words.index("qfm") + 1 :]
+
+
+def unknown(words: list[str]) -> Iterator[str]:
+    """The verbs and options of a call that the parser does not know."""
+    from qfm_iqm.cli.main import app
+
+    command = typer.main.get_command(app)
+    rest = list(words)
+    while hasattr(command, "commands"):
+        verb = rest.pop(0)
+        if verb not in command.commands:
+            yield f"qfm has no verb '{verb}'"
+            return
+        command = command.commands[verb]
+    options = {name for parameter in command.params for name in parameter.opts}
+    for word in rest:
+        if word.startswith("--") and word.partition("=")[0] not in options:
+            yield f"{command.name} has no option '{word}'"
+
+
+def write_photos(folder: Path) -> None:
+    """Fills a folder with the photos of the pages."""
+    subprocess.run([sys.executable, ROOT / "examples" / "photos.py"], cwd=folder, check=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs pages; the exit code is 1 if something failed."""
+    write = "--write" in arguments
+    faults = []
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = Path(scratch, "prepared")
+        prepared.mkdir()
+        write_photos(prepared)
+        for number, name in enumerate(name for name in arguments if name != "--write"):
+            folder = Path(scratch, str(number))
+            shutil.copytree(prepared, folder)
+            faults += run_page(Path(name).resolve(), folder, write=write)
+    print("\n".join(faults), file=sys.stderr)
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
