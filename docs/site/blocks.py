@@ -1,6 +1,6 @@
 """Runs the code of the documentation as a reader would: page by page, from top to bottom.
 
-    python docs/site/blocks.py PAGE...            says what fails, or gives something else than the page says
+    python docs/site/blocks.py PAGE...            says what fails or differs
     python docs/site/blocks.py --write PAGE...    writes what the commands give into the page
 
 Each page is run in a folder of its own that holds what `examples/photos.py` writes. What a block's
