@@ -2,10 +2,10 @@
 
     python examples/photos.py                 (in a folder of your own; needs scikit-image)
 
-`photos/` holds photos of scikit-image as a camera, a phone and a website might have left them: good
-ones, a blurred, a noisy and a strongly compressed one, three shots of one moment, and a file that is
-cut off. `rated/` holds 50 photos, clean and degraded, and `rated/ratings.csv` what people might
-think of them: these opinions are made up, and stand for yours.
+`photos/` holds photos of scikit-image as a camera, a phone and a website might have left them:
+good ones, a blurred, a noisy and a strongly compressed one, three shots of one moment, and a file
+that is cut off. `rated/` holds 50 photos, clean and degraded, and `rated/ratings.csv` what people
+might think of them: these opinions are made up, and stand for yours.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ NAMES = {
     "engine": "motorcycle_left.png",
     "rocket": "rocket.jpg",
 }
+DEGRADATIONS = ((1, 30, 10), (2, 15, 20), (4, 5, 40))
+"""Blur in pixels, JPEG quality and deviation of noise, mild to severe."""
 TAKEN = datetime(2026, 5, 2, 10)
 EXIF, DATE_TIME_ORIGINAL = 0x8769, 0x9003
 
@@ -62,9 +64,7 @@ def write_rated(photos: dict[str, Image.Image], folder: Path) -> None:
     for name, photo in photos.items():
         small = photo.crop((0, 0, 320, 300))
         copies = {"clean": (0, small)}
-        for level, (sigma, quality, deviation) in enumerate(
-            ((1, 30, 10), (2, 15, 20), (4, 5, 40)), 1
-        ):
+        for level, (sigma, quality, deviation) in enumerate(DEGRADATIONS, 1):
             copies[f"blur{level}"] = level, blurred(small, sigma)
             copies[f"jpeg{level}"] = level, compressed(small, quality)
             copies[f"noise{level}"] = level, noisy(small, deviation)

@@ -162,7 +162,7 @@ def test_low_ratings_may_be_the_good_ones(qfm, rated, tmp_path):
 
 
 def test_a_calibrated_model_keeps_the_exports_of_its_weights(qfm, rated, tmp_path):
-    """The default model's ratings here are of no worth; that they rise with its scores is enough."""
+    # Noise has no quality to speak of; that the ratings rise with the scores is enough.
     names = sorted(path.name for path in rated.glob("0[0-3]?.png"))
     scores = qfm("score", *(rated / name for name in names))
     values = [float(row["score"]) for row in csv.DictReader(scores.out.splitlines())]
