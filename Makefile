@@ -86,7 +86,7 @@ culling: $(VENV)/dev.stamp  ## Fit and measure qfm cull; writes benchmarks/resul
 model-card: $(VENV)/dev.stamp  ## The default model's card as a page; writes docs/default_model.md
 	$(BIN)/python docs/model_card.py
 
-surface: $(VENV)/dev.stamp     ## The public surface that a test freezes; writes tests/public_surface.txt
+surface: $(VENV)/dev.stamp     ## The public surface that a test freezes, and the man page; writes both
 	$(BIN)/python tests/public_surface.py
 
 clean:           ## Remove what was installed and built

@@ -2,9 +2,11 @@
 
     python tests/public_surface.py
 
-`tests/test_public_surface.py` holds the code against the file.
+It writes the man page too. `tests/test_public_surface.py` and `tests/test_man_page.py` hold the
+code against both files.
 """
 
+import runpy
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -48,3 +50,4 @@ def surface() -> str:
 
 if __name__ == "__main__":
     FILE.write_text(surface(), "utf-8")
+    runpy.run_path(str(FILE.parents[1] / "docs" / "man_page.py"), run_name="__main__")

@@ -14,6 +14,7 @@ PACKAGE = Path(qfm_iqm.__file__).parent
 ROOMS = (
     "telemetry",
     "errors",
+    "exit_codes",
     "processes",
     "files",
     "text_tables",

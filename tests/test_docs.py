@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import qfm_iqm
+from qfm_iqm.exit_codes import ExitCode
 from qfm_iqm.training.recipe_file import check_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,13 @@ def test_parts_of_recipes_are_accepted(tmp_path):
     assert blocks
     for page, block in blocks:
         check_recipe(base | block, page.name)
+
+
+def test_the_table_of_exit_codes_is_that_of_the_code():
+    text = (ROOT / "docs" / "integrations.md").read_text("utf-8")
+    table = re.search(r"<!-- exit codes -->\n(.*?)(\n\n|\Z)", text, re.DOTALL)[1].strip()
+    rows = [f"| {code.value} | {code.meaning} |" for code in ExitCode]
+    assert table.replace(r"\|", "|").splitlines()[2:] == rows
 
 
 # ---- examples ----

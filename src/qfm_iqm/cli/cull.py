@@ -33,6 +33,7 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
+from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +131,7 @@ def cull(
     job = CullJob(out, found.files, scorer, resume=resume, gap=gap, progress=progress)
     try:
         code = run_job(job, found, console)
-        if code == 130:
+        if code == ExitCode.INTERRUPTED:
             raise typer.Exit(code)
         rows = job.rows
     finally:
@@ -141,7 +142,7 @@ def cull(
     if report is not None:
         _write_report(rows, out, report, console)
     if code or found.unreadable:
-        raise typer.Exit(code or 1)
+        raise typer.Exit(code or ExitCode.FINDINGS)
 
 
 def _summarize(rows: Sequence[CullRow], console: Console) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.options import extra, messages, refuse_idle, say, with_progress
+from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from qfm_iqm.datasets.splits import Split as SplitOfTable
@@ -58,7 +59,7 @@ def check(
     for finding in found.findings:
         print(finding)
     if found.findings:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FINDINGS)
     print(f"{found.dataset.title} in {root} is whole.")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qfm_iqm.cli.options import refuse_idle, say, with_progress
+from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +92,7 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
             f"Interrupted: {left} images were not scored. Go on with the same command and "
             f"--resume; what was scored is in {job.folder}.",
         )
-        return 130
+        return ExitCode.INTERRUPTED
     for error in outcome.first_errors:
         say(console, error, "red")
     if outcome.errors > len(outcome.first_errors):

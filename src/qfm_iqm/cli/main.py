@@ -1,9 +1,7 @@
 """`qfm`: the verbs, and the one place where a user's mistake becomes a sentence.
 
-Nothing heavy is imported before a verb runs, so `qfm --help` answers at once.
-Exit codes: 0 done; 1 done, with images that could not be scored; 2 a mistake, nothing done, or
-a defect of this program; 130 interrupted; 141 whoever read the output has left (`qfm ... | head`),
-as for programs that the system ends for that.
+Nothing heavy is imported before a verb runs, so `qfm --help` answers at once. `ExitCode` lists the
+exit codes.
 """
 
 from __future__ import annotations
@@ -34,13 +32,13 @@ from qfm_iqm.cli import (
     train,
 )
 from qfm_iqm.errors import QFMError
+from qfm_iqm.exit_codes import ExitCode
 from qfm_iqm.processes import keep_current_folder_out
 
 app = typer.Typer(
     name="qfm",
     help="How good does a photo look? Scores without a reference, by QFM-IQM (ICML 2024).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -79,9 +77,6 @@ def _options(
     pass
 
 
-_READER_LEFT = 128 + 13  # SIGPIPE
-
-
 def main() -> None:
     """Entry point of the `qfm` command."""
     keep_current_folder_out()
@@ -90,15 +85,15 @@ def main() -> None:
         code = _run()
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _READER_LEFT
+        code = ExitCode.READER_LEFT
     except OSError as error:
         print(f"qfm: The output cannot be written: {error.strerror}.", file=sys.stderr)
-        code = 2
+        code = ExitCode.FAILED
     else:
         sys.exit(code)
     # What is still held back for a reader would fail once more when Python ends.
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2) if code == _READER_LEFT else (1,):
+    for stream in (1, 2) if code == ExitCode.READER_LEFT else (1,):
         os.dup2(nowhere, stream)
     sys.exit(code)
 
@@ -123,7 +118,7 @@ def _run() -> str | int | None:
         traceback.print_exc()
     except Exception:  # a defect; Python's own code 1 would be an answer here
         traceback.print_exc()
-    return 2
+    return ExitCode.FAILED
 
 
 def _is_full(error: OSError) -> bool:

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from qfm_iqm.exit_codes import ExitCode
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
 
 LINE_EVERY = 30.0  # seconds between lines of progress where there is no terminal
+
+
+def _models(incomplete: str) -> list[str]:
+    """What a shell offers to complete a model's name; it offers files by itself."""
+    from qfm_iqm.model.locate import packaged_models
+
+    return [name for name in packaged_models() if name.startswith(incomplete)]
+
 
 Model = Annotated[
     str,
@@ -26,12 +36,16 @@ Model = Annotated[
         "-m",
         help="A model of the package, a model folder, or hub:owner/name.",
         show_default=True,
+        autocompletion=_models,
     ),
 ]
 ModelOrNone = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="A model of the package, a model folder, or hub:owner/name."
+        "--model",
+        "-m",
+        help="A model of the package, a model folder, or hub:owner/name.",
+        autocompletion=_models,
     ),
 ]
 Recipe = Annotated[Path, typer.Argument(help="A recipe: TOML.")]
@@ -209,7 +223,7 @@ def stoppable(console: Console, sentence: str) -> Iterator[None]:
         yield
     except (InterruptedRunError, KeyboardInterrupt):
         say(console, f"Interrupted. {sentence}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def with_progress(items: Iterator[T], total: int, title: str, console: Console) -> Iterator[T]:

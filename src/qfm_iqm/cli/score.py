@@ -38,6 +38,7 @@ from qfm_iqm.cli.options import (
 )
 from qfm_iqm.cli.report import explainer_of, report_rows
 from qfm_iqm.cli.showing import show_rows
+from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -183,13 +184,13 @@ def score(
             code, rows = _score_and_show(scorer, found, console, table)
         else:
             code = _score_into(Path(out), scorer, found, resume, console, table)
-            rows = read_rows(Path(out)) if code != 130 else ()
-        if report is not None and table is not None and code != 130:
+            rows = read_rows(Path(out)) if code != ExitCode.INTERRUPTED else ()
+        if report is not None and table is not None and code != ExitCode.INTERRUPTED:
             source = ", ".join((paths or [str(list_file)])[:5])
             explainer, label = _explainer(loaded, model), loaded.card.label
             report_rows(rows, read_frames(table), source, report, label, explainer, console)
     if code or found.unreadable:
-        raise typer.Exit(code or 1)
+        raise typer.Exit(code or ExitCode.FINDINGS)
 
 
 def _score_on_ray(
@@ -265,7 +266,7 @@ def _score_and_show(
     if interrupted:
         left = len(found.files) - len(rows)
         say(console, f"Interrupted: {left} images were not scored.")
-        return 130, rows
+        return ExitCode.INTERRUPTED, rows
     return int(errors > 0), rows
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qfm_iqm.errors import QFMError, TableError
+from qfm_iqm.exit_codes import ExitCode
 from qfm_iqm.scoring.pairing import pair, repeated_paths
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.table import ScoreTable, table_of
@@ -157,6 +158,8 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0 all good enough or to be reviewed; 1 some fail; 2 some could not be scored."""
+    """`ExitCode.FAILED` if an image could not be scored, else `FINDINGS` if one fails."""
     outcomes = {verdict.outcome for verdict in verdicts}
-    return 2 if "error" in outcomes else 1 if "fail" in outcomes else 0
+    if "error" in outcomes:
+        return ExitCode.FAILED
+    return ExitCode.FINDINGS if "fail" in outcomes else ExitCode.DONE

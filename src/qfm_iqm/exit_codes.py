@@ -1,0 +1,35 @@
+"""The exit codes of `qfm`: one list for the code, the documentation and the man page."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """An exit code.
+
+    Attributes:
+        meaning: what it says, as users read it.
+    """
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        """A code with its meaning."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    DONE = 0, "Done. `qfm gate`: every image passes or is within the review band."
+    FINDINGS = (
+        1,
+        "Done, but a file could not be scored, a folder not be listed or a sidecar not be written. "
+        "`qfm gate`: an image fails. `qfm data check`: the download is not whole.",
+    )
+    FAILED = (
+        2,
+        "The call was wrong, or qfm itself failed. `qfm gate`: an image could not be scored.",
+    )
+    INTERRUPTED = 130, "Interrupted by Ctrl-C. A job goes on with `--resume`."
+    READER_LEFT = 141, "Whoever read the output has left, as in `qfm ... | head`."
