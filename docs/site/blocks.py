@@ -6,10 +6,10 @@
 Each page is run in a folder of its own that holds what `examples/photos.py` writes. What a block's
 language says of it:
 
-    console     commands after `$ `, in a terminal of 100 columns; the page shows what they print
+    console     commands after `$ `, in a terminal of 110 columns; the page shows what they print
     bash        commands, as one script
-    python      runs in one interpreter with the page's other Python; what `print(...)` prints must
-                be what the comment at the end of its line says
+    python      runs in one interpreter with the page's other Python; what it prints must be what
+                the comments after each `print(...)` say, or the block of text that follows
 
 Other languages (toml, yaml, json, text, diff) are not run. A comment before a block changes that:
 
@@ -28,6 +28,7 @@ import pty
 import re
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -41,8 +42,8 @@ import pyte
 import typer
 
 ROOT = Path(__file__).parents[2]
-COLUMNS, LINES = 100, 400
-RUN = ("console", "bash", "python")
+COLUMNS, LINES = 110, 400
+RUN = ("console", "bash", "python", "setup")
 BLOCK = re.compile(
     r"(?:^[ ]*<!-- (?P<word>exit|not run|setup): (?P<said>.*?) -->\n)?"
     r"(?:^(?P<indent>[ ]*)```(?P<language>[a-z]+)[^\n]*\n(?P<code>.*?)^[ ]*```$)?",
@@ -72,6 +73,11 @@ class Block:
     span: tuple[int, int]
     exit: int = 0
     not_run: str | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is code that is run."""
+        return self.language in RUN and self.not_run is None
 
 
 def blocks_of(text: str) -> Iterator[Block]:
@@ -105,21 +111,27 @@ def run_page(page: Path, folder: Path, *, write: bool = False) -> list[str]:
     Returns:
         What failed, a sentence each.
     """
+    with_ours = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    os.environ["PATH"] = with_ours  # where `qfm` is, for Python that starts it too
     text, faults, changes = page.read_text("utf-8"), [], []
     names: dict[str, object] = {"__name__": "__main__"}
-    with contextlib.chdir(folder):
-        for block in blocks_of(text):
+    for name in ("examples", "recipes"):
+        (folder / name).symlink_to(ROOT / name)  # as in a clone
+    with contextlib.chdir(folder), ending_what_was_started() as started:
+        every = list(blocks_of(text))
+        for block, following in zip(every, [*every[1:], every[0]], strict=True):
             where = f"{page.name}:{block.line}"
             if block.not_run is not None:
                 found = [said for call in calls_of(block.code) for said in unknown(call)]
             elif block.language == "console":
-                printed, found = run_console(block)
+                printed, found = run_console(block, started)
                 changes.append((block.span, printed))
             elif block.language in ("bash", "setup"):
-                code, printed = in_terminal(f"set -e\n{block.code}")
+                code, printed = in_terminal(f"set -e\n{block.code}", started)
                 found = [] if code == block.exit else [f"ended with {code}: {printed}"]
             elif block.language == "python":
-                found = run_python(block, names, where)
+                after = following.code if following.language == "text" else None
+                found = run_python(block, names, where, after)
             else:
                 continue
             faults += [f"{where}: {fault}" for fault in found]
@@ -130,13 +142,13 @@ def run_page(page: Path, folder: Path, *, write: bool = False) -> list[str]:
     return faults
 
 
-def run_console(block: Block) -> tuple[str, list[str]]:
+def run_console(block: Block, started: list[int]) -> tuple[str, list[str]]:
     """The block with what its commands print, and in what that is not what the page says."""
     # A command ends where a line does not end in a backslash.
     parts = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
     whole, faults = "", []
     for place, (command, expected) in enumerate(parts):
-        code, printed = in_terminal(command)
+        code, printed = in_terminal(command, started)
         wanted = block.exit if place == len(parts) - 1 else 0
         if code != wanted:
             faults.append(f"'{command}' ended with {code}, not {wanted}: {printed}")
@@ -146,12 +158,23 @@ def run_console(block: Block) -> tuple[str, list[str]]:
     return whole, faults
 
 
-def in_terminal(command: str) -> tuple[int, str]:
+@contextlib.contextmanager
+def ending_what_was_started() -> Iterator[list[int]]:
+    """A list of process groups; what still runs in them is ended with the page."""
+    started: list[int] = []
+    try:
+        yield started
+    finally:
+        for group in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGTERM)
+
+
+def in_terminal(command: str, started: list[int]) -> tuple[int, str]:
     """Exit code of a command, and what a terminal shows when it has ended."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TERM": "xterm",
     }
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
@@ -165,6 +188,7 @@ def in_terminal(command: str) -> tuple[int, str]:
         start_new_session=True,
     ) as process:
         os.close(theirs)
+        started.append(process.pid)
         screen = pyte.Screen(COLUMNS, LINES)
         stream = pyte.ByteStream(screen)
         with contextlib.suppress(OSError):  # Linux says so when the other end is closed
@@ -175,11 +199,13 @@ def in_terminal(command: str) -> tuple[int, str]:
     return process.returncode, shown and shown + "\n"
 
 
-def run_python(block: Block, names: dict[str, object], where: str) -> list[str]:
+def run_python(
+    block: Block, names: dict[str, object], where: str, expected: str | None
+) -> list[str]:
     """Runs Python in the names of the blocks before it."""
-    expected = "".join(
-        f"{said}\n" for said in re.findall(r"^ *print\(.*\)  # (.*)$", block.code, re.MULTILINE)
-    )
+    if expected is None:
+        said = re.findall(r"^ *print\(.*\)  # (.*)$", block.code, re.MULTILINE)
+        expected = "".join(f"{one}\n" for one in said)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
