@@ -49,7 +49,8 @@ def test_parts_of_recipes_are_accepted(tmp_path):
     ]
     assert blocks
     for page, block in blocks:
-        check_recipe(base | block, page.name)
+        whole = {name: base.get(name, {}) | section for name, section in block.items()}
+        check_recipe(base | whole, page.name)
 
 
 def test_the_table_of_exit_codes_is_that_of_the_code():
