@@ -24,6 +24,7 @@ ROOMS = (
     "datasets",
     "model",
     "scoring",
+    "integrations",
     "culling",
     "evaluation",
     "training",

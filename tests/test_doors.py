@@ -13,7 +13,7 @@ TOLERANCE = 0.05  # of scores whose standard deviation is 10; images may be redu
 
 
 def metric(model, image):
-    from qfm_iqm.scoring.metric import QualityMetric
+    from qfm_iqm.integrations.metric import QualityMetric
 
     return QualityMetric(model)(image[None]).item()
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from qfm_iqm.errors import QFMError
     from qfm_iqm.image.decode import read_image
+    from qfm_iqm.integrations.metric import QualityMetric
     from qfm_iqm.model.folder import load_model, save_model
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.model.prediction import QualityScore
     from qfm_iqm.model.quality_map import QualityMap
-    from qfm_iqm.scoring.metric import QualityMetric
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
 
@@ -46,7 +46,7 @@ __all__ = [
 _HOMES = {
     "QFMError": "qfm_iqm.errors",
     "QualityMap": "qfm_iqm.model.quality_map",
-    "QualityMetric": "qfm_iqm.scoring.metric",
+    "QualityMetric": "qfm_iqm.integrations.metric",
     "QualityModel": "qfm_iqm.model.model",
     "QualityScore": "qfm_iqm.model.prediction",
     "Scorer": "qfm_iqm.scoring.scorer",

@@ -1,5 +1,6 @@
 import io
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,56 @@ def test_a_folder_by_its_file_url(tree):
         (tree / "sub" / "c.webp").as_uri(),
         (tree / "sub" / "deep" / "d.avif").as_uri(),
     )
+
+
+# ---- archives ----
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    """Two shards in a folder beside an image; only names matter here."""
+    monkeypatch.chdir(tmp_path)
+    Path("data/more").mkdir(parents=True)
+    Path("data/z.jpg").touch()
+    for place, names in (
+        ("data/s0.tar", ("1.jpg", "1.json", "0.PNG", ".hidden.jpg", ".git/a.jpg")),
+        ("data/more/s1.TAR", ("./sub/2.webp", "3.dng", "3.jpg")),
+    ):
+        with tarfile.open(place, "w") as tar:
+            for name in names:
+                tar.addfile(tarfile.TarInfo(name))
+    return tmp_path
+
+
+def test_an_archive_counts_as_a_folder_in_its_own_order(shards):
+    found = find_images(["data/s0.tar"], archives=True)
+    assert found.files == ("data/s0.tar/1.jpg", "data/s0.tar/0.PNG")
+    assert (found.skipped, found.folders) == (2, 1)
+    everything = find_images(["data/s0.tar"], archives=True, all_files=True).files
+    assert set(everything) - set(found.files) == {
+        "data/s0.tar/1.json", "data/s0.tar/.hidden.jpg", "data/s0.tar/.git/a.jpg",
+    }  # fmt: skip
+
+
+def test_archives_in_folders_are_searched_too(shards):
+    found = find_images(["data"], archives=True)
+    assert found.files == (
+        "data/s0.tar/1.jpg", "data/s0.tar/0.PNG", "data/z.jpg",
+        "data/more/s1.TAR/./sub/2.webp", "data/more/s1.TAR/3.jpg",
+    )  # fmt: skip
+    assert found.joined == 1  # 3.dng with 3.jpg
+    assert find_images(["data"]).files == ("data/z.jpg",)
+
+
+def test_patterns_choose_within_archives(shards):
+    assert find_images(["data"], archives=True, include=["*.json"]).files == ("data/s0.tar/1.json",)
+    found = find_images(["data"], archives=True, exclude=["s0.tar/*", "z.*"])
+    assert found.files == ("data/more/s1.TAR/./sub/2.webp", "data/more/s1.TAR/3.jpg")
+
+
+def test_an_archive_that_breaks_off_gets_a_row_of_its_own(shards):
+    content = Path("data/s0.tar").read_bytes()
+    Path("data/s0.tar").write_bytes(content[:1100])  # two headers, and a part of the third
+    found = find_images(["data/s0.tar"], archives=True, include=["*.png"])
+    assert found.files == ("data/s0.tar",)
+    assert find_images(["data/s0.tar"], archives=True).files == ("data/s0.tar/1.jpg", "data/s0.tar")

@@ -1,6 +1,8 @@
 """However an image comes to be scored, the answer is the same: also over damaged files."""
 
 import json
+import tarfile
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -86,6 +88,13 @@ def of_model(paths, model):
     return answers(rows)
 
 
+def of_archive(paths, model, folder):
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        for path in paths:
+            tar.add(path, Path(path).name)
+    return of_scorer([f"{folder}/shard.tar/{Path(path).name}" for path in paths], model)
+
+
 def test_all_ways_give_one_answer(paths, tiny_model_folder, service, tmp_path):
     expected = of_scorer(paths, tiny_model_folder)
     whole = expected[: len(WHOLE)]
@@ -95,6 +104,7 @@ def test_all_ways_give_one_answer(paths, tiny_model_folder, service, tmp_path):
         "processes": of_scorer(paths, tiny_model_folder, processes=True),
         "gate": of_gate(paths, tiny_model_folder, tmp_path),
         "serve": of_service(paths, service),
+        "archive": of_archive(paths, tiny_model_folder, tmp_path),
         "model.score": of_model(paths, tiny_model_folder),
     }
     for way, found in ways.items():

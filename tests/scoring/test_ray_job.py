@@ -1,5 +1,6 @@
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -52,7 +53,11 @@ def files(photo_folder, tmp_path):
     for number in range(40):
         os.link(photos[number % 12], folder / f"{number:02d}{photos[number % 12].suffix}")
     (folder / "17b.jpg").write_text("no image")
-    return [str(path) for path in sorted(folder.iterdir())]
+    files = [str(path) for path in sorted(folder.iterdir())]
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        for file in files[-2:]:
+            tar.add(file, Path(file).name)
+    return [*files[:-2], *(f"{folder}/shard.tar/{Path(file).name}" for file in files[-2:])]
 
 
 @pytest.fixture
@@ -131,3 +136,27 @@ def test_a_job_is_not_mixed_up_with_another(files, remote, tmp_path):
     other = RemoteScorer(remote.model, scorer={"batch_size": 5})
     with pytest.raises(QFMError, match="was begun with batch_size = 4, not 5"):
         DistributedJob(str(tmp_path / "out"), files[:2], other, resume=True)
+
+
+def test_ray_data_gets_columns(cluster, files, tiny_model_folder):
+    """`ScoreColumns` over bytes that Ray Data has read."""
+    from qfm_iqm.integrations.columns import ScoreColumns
+
+    content = ray.data.read_binary_files([*files[:6], files[17]], include_paths=True)
+    scored = content.map_batches(
+        ScoreColumns,
+        fn_constructor_args=(str(tiny_model_folder),),
+        fn_constructor_kwargs={"image": "bytes", "keep": ["path"], "columns": ["score", "error"]},
+        batch_size=3,
+        concurrency=1,
+        num_cpus=0,  # one node is gone, and reading wants the core that is left
+    )
+    found = {row["path"]: row for row in scored.take_all()}
+    assert found.keys() == {*files[:6], files[17]}
+    remote = RemoteScorer(str(tiny_model_folder), scorer={"readers": 1})
+    for row in remote.build().score_paths(found):
+        theirs = found[row.path]
+        if row.score is None:
+            assert "cannot read" in theirs["error"]
+        else:
+            assert theirs["score"] == pytest.approx(row.score, abs=1e-4)

@@ -104,7 +104,7 @@ def cull(
     chosen = {"--include": include or [], "--exclude": exclude or []}
     found = files_of(
         paths or [], list_file, chosen | {"--all-files": all_files, "--no-pairs": no_pairs},
-        videos=False,
+        cull=True,
     )  # fmt: skip
     if found.videos:
         raise QFMError(f"qfm cull ranks photos, and {found.videos[0]} is a video: leave it out.")

@@ -98,7 +98,7 @@ def gate(
         higher,
     )
     earlier = None if baseline is None else read_scores(baseline)
-    found = find_images(paths, all_files=all_files, videos=True, pairs=not no_pairs)
+    found = find_images(paths, all_files=all_files, videos=True, pairs=not no_pairs, archives=True)
     if found.unreadable:
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.folders:

@@ -21,7 +21,7 @@ MANY = 200  # files: from here on it pays to start processes that read them
 
 
 def files_of(
-    paths: list[str], list_file: str | None, chosen: dict[str, Any], *, videos: bool = True
+    paths: list[str], list_file: str | None, chosen: dict[str, Any], *, cull: bool = False
 ) -> FoundFiles:
     """The files that are meant, at least one.
 
@@ -29,7 +29,7 @@ def files_of(
         paths: of files and folders.
         list_file: that names more; - for stdin.
         chosen: the options that choose in folders, by name.
-        videos: take the videos in folders too.
+        cull: take photos that lie beside each other, and no videos.
 
     Raises:
         QFMError: nothing is named, or there is no image.
@@ -52,7 +52,8 @@ def files_of(
         all_files=chosen["--all-files"],
         include=chosen["--include"],
         exclude=chosen["--exclude"],
-        videos=videos,
+        videos=not cull,
+        archives=not cull,
         pairs=not chosen["--no-pairs"],
     )
     if not found.folders:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.image.archive import is_archive, open_member, read_archive, split_member
 from qfm_iqm.image.color import Pixels, is_srgb, srgb_pixels
 from qfm_iqm.image.formats import check_size, identified, load, quiet_pillow, rawmode
 from qfm_iqm.image.raw import RawReading
@@ -289,8 +290,17 @@ def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Opens a regular file, or raises an `ImageError` that holds the reason alone."""
+    """Opens a regular file, or one in a tar archive.
+
+    Raises:
+        ImageError: it cannot be opened; holds the reason alone.
+    """
     try:
+        if (found := split_member(path)) is not None:
+            return open_member(*found)
+        if is_archive(path):
+            whole = "it is a tar archive; qfm score takes the images in it"
+            raise ImageError(read_archive(path).damage or whole)
         kind = os.stat(path).st_mode  # noqa: PTH116 - a str keeps names that Path would rewrite
         if stat.S_ISDIR(kind):
             raise ImageError("it is a folder; give the path of one image file")

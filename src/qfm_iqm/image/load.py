@@ -178,9 +178,10 @@ def _digest(file: BinaryIO) -> str:
 
 def _state(file: BinaryIO) -> tuple[int, int]:
     """What tells whether a file has changed."""
-    if isinstance(file, io.BytesIO):
+    try:
+        found = os.fstat(file.fileno())
+    except io.UnsupportedOperation:  # bytes in memory, or a piece of an archive
         return 0, 0
-    found = os.fstat(file.fileno())
     return found.st_size, found.st_mtime_ns
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import IO
 
 from qfm_iqm.errors import QFMError
+from qfm_iqm.image.archive import is_archive, read_archive
 from qfm_iqm.image.containers import VIDEO_SUFFIXES
 from qfm_iqm.image.fetch import is_url, is_web
 from qfm_iqm.image.formats import SUFFIXES
@@ -30,7 +31,7 @@ class FoundFiles:
             of a folder are sorted.
         skipped: how many files in folders were passed over for a name that is not meant.
         unreadable: folders that could not be listed.
-        folders: how many of the paths were folders.
+        folders: how many of the paths were folders or archives.
         joined: how many files in folders count with another one (`scoring.pairs`).
     """
 
@@ -54,6 +55,7 @@ def find_images(
     exclude: Sequence[str] = (),
     videos: bool = False,
     pairs: bool = True,
+    archives: bool = False,
 ) -> FoundFiles:
     """Finds image files: folders recursively by name ending, files as they are named.
 
@@ -71,12 +73,14 @@ def find_images(
         exclude: shell patterns, likewise, of the files to leave out.
         videos: take videos too.
         pairs: of the files of a folder that are one photo, take the one that stands for it.
+        archives: take tar archives for folders, with files like `shard.tar/000017.jpg`. One that
+            breaks off is among the files itself too: reading it gives the row that says so.
     """
     found: dict[str, None] = {}
     unreadable: list[str] = []
     skipped = folders = joined = 0
     for path in paths:
-        listed = _listed(path, all_files, unreadable)
+        listed = _listed(path, all_files, unreadable, archives)
         if listed is None:
             found[path] = None
             continue
@@ -85,7 +89,7 @@ def find_images(
         for file, name, within in listed:
             known = is_image(name) or (videos and is_video_name(name))
             wanted = _matches(name, within, include) if include else all_files or known
-            if wanted and not _matches(name, within, exclude):
+            if not name or (wanted and not _matches(name, within, exclude)):
                 chosen.append(file)
             else:
                 skipped += 1
@@ -96,14 +100,45 @@ def find_images(
 
 
 def _listed(
-    path: str, all_files: bool, unreadable: list[str]
+    path: str, all_files: bool, unreadable: list[str], archives: bool
 ) -> Iterator[tuple[str, str, str]] | None:
-    """The files of a folder: path, name, and path within the folder; None for what is no folder."""
+    """The files of a folder: path, name, and path within the folder; None for what is no folder.
+
+    What has no name is taken, whatever names are asked for.
+    """
     if is_url(path):
         return _remote_folder(path)
+    if archives and is_archive(path):
+        return _members(path, "", all_files)
     if os.path.isdir(path):  # noqa: PTH112 - the name is kept as it was given
-        return _local_folder(path, all_files, unreadable)
+        listed = _local_folder(path, all_files, unreadable)
+        return _with_members(listed, all_files) if archives else listed
     return None
+
+
+def _with_members(
+    listed: Iterator[tuple[str, str, str]], all_files: bool
+) -> Iterator[tuple[str, str, str]]:
+    """The files of a folder, and in the place of each archive those that are in it."""
+    for file, name, within in listed:
+        if is_archive(file) and not name.startswith("."):
+            yield from _members(file, f"{within}/", all_files)
+        else:
+            yield file, name, within
+
+
+def _members(path: str, within: str, all_files: bool) -> Iterator[tuple[str, str, str]]:
+    try:
+        archive = read_archive(path)
+    except OSError:
+        yield path, "", ""
+        return
+    for member in archive.members:
+        *folders, name = member.split("/")
+        if all_files or not any(f.startswith(".") and f != "." for f in folders):
+            yield f"{path}/{member}", name, within + member
+    if archive.damage:
+        yield path, "", ""
 
 
 def _local_folder(

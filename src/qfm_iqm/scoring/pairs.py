@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from qfm_iqm.image.boxes import movie_seconds
+from qfm_iqm.image.decode import open_file
 from qfm_iqm.image.fetch import is_url
 from qfm_iqm.image.raw import RAW_SUFFIXES
 
@@ -55,4 +56,4 @@ def _opened(file: str) -> Any:
         import fsspec
 
         return fsspec.open(file, "rb")
-    return open(file, "rb")  # noqa: PTH123 - a str keeps names; the caller closes it
+    return open_file(file)

@@ -7,16 +7,16 @@ import torch
 pytest.importorskip("torchmetrics")
 from torchmetrics import MetricCollection
 
+from qfm_iqm.integrations.metric import QualityMetric
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.model.folder import save_model
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.scoring.metric import QualityMetric
 from qfm_iqm.scoring.runtimes.load import load_runtime
 
 # Each process sees a part of the images; both must come to the mean of all.
 IMPORTS = """
 from qfm_iqm.model.folder import load_model
-from qfm_iqm.scoring.metric import QualityMetric
+from qfm_iqm.integrations.metric import QualityMetric
 """
 PROGRAM = """
 metric = QualityMetric(load_model(folder / "model"))

@@ -1,0 +1,143 @@
+"""Columns of scores for batches of images, as `datasets` and Ray Data hand them out.
+
+What `datasets.Dataset.map(..., batched=True)` and `ray.data.Dataset.map_batches` call. It needs
+neither library.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from qfm_iqm.errors import ImageError, QFMError
+from qfm_iqm.image.load import fetch
+from qfm_iqm.image.pixel_features import pixel_statistics
+from qfm_iqm.image.preprocess import covering_crops
+from qfm_iqm.image.resize import as_bytes, read_resized
+from qfm_iqm.scoring.row import SCHEMA, ScoreRow
+from qfm_iqm.scoring.scorer import Crops, Scorer
+
+if TYPE_CHECKING:
+    from qfm_iqm.image.decode import Source
+    from qfm_iqm.model.model import QualityModel
+    from qfm_iqm.scoring.runtimes.base import Runtime
+
+COLUMNS = ("score", "percentile", "out_of_distribution", "error")
+
+
+class ScoreColumns:
+    """Scores the images of a batch: its call takes a batch and gives the columns to be added.
+
+    An image may be a PIL image, encoded bytes, an array (H, W, 3) of uint8, a path or URL, or what
+    `datasets.Image(decode=False)` gives: a dict of bytes and path. An image that cannot be read
+    gets a row with its error.
+
+    Args:
+        model: a quality model, a loaded runtime, or a model's name.
+        image: the column of the images.
+        columns: of `ScoreRow` to add.
+        keep: columns of the batch to give as well. `datasets` keeps all others by itself; Ray Data
+            keeps none.
+        options: of `Scorer`.
+
+    Raises:
+        QFMError: there is no such column of scores.
+
+    Examples:
+        >>> add_scores = ScoreColumns("default", columns=["error"])
+        >>> add_scores({"image": [None]})
+        {'error': ['there is no image']}
+    """
+
+    def __init__(
+        self,
+        model: QualityModel | Runtime | str = "default",
+        *,
+        image: str = "image",
+        columns: Sequence[str] = COLUMNS,
+        keep: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        unknown = [name for name in columns if name not in SCHEMA]
+        if unknown:
+            raise QFMError(f"There is no column '{unknown[0]}': choose from {', '.join(SCHEMA)}.")
+        self.image, self.columns, self.keep = image, tuple(columns), tuple(keep)
+        self._model, self._options = model, options
+        self._scorer: Scorer | None = self._build()
+        # `datasets` takes the state of a function for its identity: other weights, other scores.
+        self.weights = self._scorer.runtime.weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process, which loads the model anew."""
+        return self.__dict__ | {"_scorer": None}
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Scores a batch.
+
+        Args:
+            batch: columns by name.
+
+        Raises:
+            QFMError: it has no column of images.
+        """
+        missing = [name for name in (self.image, *self.keep) if name not in batch]
+        if missing:
+            raise QFMError(f"The batch has no column '{missing[0]}': {', '.join(batch)}.")
+        self._scorer = self._scorer or self._build()
+        rows = list(self._rows(self._scorer, batch[self.image]))
+        kept = {name: list(batch[name]) for name in self.keep}
+        return kept | {name: [getattr(row, name) for row in rows] for name in self.columns}
+
+    def _build(self) -> Scorer:
+        return Scorer(self._model, source=self._crops, **self._options)
+
+    def _rows(self, scorer: Scorer, images: Sequence[Any]) -> Iterator[ScoreRow]:
+        self._images = images
+        try:
+            yield from scorer.score_paths(str(place) for place in range(len(images)))
+        finally:
+            del self._images
+
+    def _crops(self, place: str) -> Crops:
+        """The crops of an image of the batch, by its place."""
+        assert self._scorer is not None
+        policy = self._scorer.policy
+        found = read_resized(
+            _source(self._images[int(place)]),
+            policy.preprocessing,
+            max_pixels=policy.max_pixels,
+            allow_truncated=policy.allow_truncated,
+            raw=policy.raw,
+            measured=policy.statistics,
+        )
+        measured = pixel_statistics(as_bytes(found.pixels)) if policy.statistics else None
+        crops = list(covering_crops(found.pixels, policy.preprocessing))
+        return Crops(crops, found.width, found.height, measured)
+
+
+def _source(image: Any) -> Source:
+    """What the decoder takes of an image.
+
+    Raises:
+        ImageError: there is none.
+    """
+    if isinstance(image, Mapping):  # of `datasets.Image(decode=False)`
+        image = image.get("bytes") or image.get("path")
+    if image is None:
+        raise ImageError("there is no image")
+    if isinstance(image, str | Path):
+        return fetch(str(image))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ImageError(
+                f"an array must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}"
+            )
+        return Image.fromarray(np.ascontiguousarray(image))
+    if isinstance(image, bytes | bytearray | Image.Image):
+        return image if isinstance(image, Image.Image) else io.BytesIO(image)
+    raise ImageError(f"it is no image, but a {type(image).__name__}")

@@ -1,0 +1,66 @@
+"""`pyiqa.create_metric("qfm")`: importing this module adds the metric to pyiqa's.
+
+pyiqa finds its architecture through an entry point by itself, but asks its own list for the names
+of metrics before it looks at entry points.
+"""
+
+from __future__ import annotations
+
+import torch
+from pyiqa.default_model_configs import DEFAULT_CONFIGS
+from pyiqa.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from qfm_iqm.errors import QFMError
+from qfm_iqm.model.card import BEST
+from qfm_iqm.model.folder import load_model
+
+NAME = "qfm"
+
+
+class QFM(nn.Module):
+    """A quality model as pyiqa's metrics are: images (B, 3, H, W) in [0, 1] to scores (B, 1).
+
+    Args:
+        model: a model's name, a model folder, or hub:owner/name.
+
+    Raises:
+        QFMError: lower scores of the model are better, where pyiqa is told the opposite.
+    """
+
+    def __init__(self, model: str = "default") -> None:
+        super().__init__()
+        self.model = load_model(model)
+        if not self.model.card.label.shown.higher_is_better:
+            raise QFMError(f"Scores of '{model}' are better when lower: pyiqa's 'qfm' is not.")
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Scores as `qfm score` shows them: 0 to 100 where the model's labels have a range.
+
+        For a loss, which needs gradients, they go beyond these ends.
+        """
+        label = self.model.card.label
+        images_BCHW = images_BCHW.expand(-1, 3, -1, -1)  # pyiqa lets gray images through
+        scores_B: Tensor = self.model(images_BCHW)
+        if label.minimum is not None and label.maximum is not None:
+            worst, best = label.minimum, label.maximum
+            if not label.higher_is_better:
+                worst, best = best, worst
+            scores_B = BEST * (scores_B - worst) / (best - worst)
+            if not torch.is_grad_enabled():
+                scores_B = scores_B.clamp(0, BEST)
+        return scores_B[:, None]
+
+
+def register() -> None:
+    """Adds the metric to pyiqa's lists, once."""
+    if NAME not in DEFAULT_CONFIGS:
+        DEFAULT_CONFIGS[NAME] = {
+            "metric_opts": {"type": QFM.__name__},
+            "metric_mode": "NR",
+            "score_range": "0, 100",
+        }
+        ARCH_REGISTRY.register(QFM)
+
+
+register()
