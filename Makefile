@@ -7,7 +7,7 @@ CHROMIUM := (command -v chromium || command -v chromium-browser) >/dev/null
 EXIFTOOL := command -v exiftool >/dev/null
 APT := apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=30
 
-.PHONY: help demo docs exiftool test test-all test-browser screenshots lint types format bench culling export-check default-model vit-tiny model-figures model-card surface clean
+.PHONY: help demo docs figures exiftool test test-all test-browser screenshots lint types format bench culling export-check default-model vit-tiny model-figures model-card surface clean
 .DEFAULT_GOAL := help
 
 help:            ## This menu
@@ -34,6 +34,9 @@ test-browser: $(VENV)/browser.stamp  ## Run the tests in a real browser; install
 
 docs: $(VENV)/dev.stamp         ## Build the documentation as a site; writes build/site/
 	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --clean
+
+figures: $(VENV)/dev.stamp     ## Draw the figures of the documentation; writes docs/images/
+	$(BIN)/python docs/figures.py
 
 screenshots: $(VENV)/browser.stamp  ## Take the README's screenshots; writes docs/images/
 	$(BIN)/python docs/screenshots.py

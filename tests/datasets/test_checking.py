@@ -14,7 +14,7 @@ from ..trees import photo
 def test_a_small_tree_lacks_labels_and_contents_and_nothing_else(name, official_trees):
     dataset = DATASETS[name]
     found = check_dataset(dataset, official_trees[name][0])
-    assert (found.missing, found.unlabelled, found.unreadable) == ((), (), ())
+    assert (found.missing, found.unlabeled, found.unreadable) == ((), (), ())
     assert found.decoded == len(found.table) == found.figures["images"][0]
     said = " ".join(found.findings)
     assert f"{len(found.table)} labels are here, {dataset.images} were published." in said
@@ -26,7 +26,7 @@ def test_a_small_tree_lacks_labels_and_contents_and_nothing_else(name, official_
     assert found.figures["mean label"][0] == pytest.approx(np.mean(mos))
 
 
-def test_what_is_missing_unlabelled_or_broken_is_named(official_trees, tmp_path):
+def test_what_is_missing_unlabeled_or_broken_is_named(official_trees, tmp_path):
     root = tmp_path / "kadid10k"
     shutil.copytree(official_trees["kadid10k"][0], root)
     (root / "images/I02_10_03.png").unlink()
@@ -35,7 +35,7 @@ def test_what_is_missing_unlabelled_or_broken_is_named(official_trees, tmp_path)
     (root / "images/notes.txt").write_text("no image either")
     found = check_dataset(DATASETS["kadid10k"], root)
     assert found.missing == ("images/I02_10_03.png",)
-    assert found.unlabelled == ("images/I06_01_01.png",)
+    assert found.unlabeled == ("images/I06_01_01.png",)
     assert len(found.unreadable) == 1
     assert "I03_01_01.png" in found.unreadable[0]
     said = " ".join(found.findings)

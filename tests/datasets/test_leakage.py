@@ -374,7 +374,7 @@ def test_a_pool_leaks_by_content_name_or_sight(folder, tmp_path_factory):
 
 
 def test_any_name_survives_the_list_of_leaks(tmp_path):
-    leak = Leak(0, "unlabelled", '=\udcff,"a\n.png', "test", "'-b.png", "content", 0)
+    leak = Leak(0, "unlabeled", '=\udcff,"a\n.png', "test", "'-b.png", "content", 0)
     write_leaks([leak], tmp_path / "leaks.csv")
     assert read_leaks(tmp_path / "leaks.csv") == [leak]
 

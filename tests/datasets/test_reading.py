@@ -186,8 +186,8 @@ def test_biq2021():
     assert sorted(table.group("subset")) == ["ss01", "ss02", "ss03"]
     assert 0 <= table.mos.min() < table.mos.max() <= 1
     assert len(table.paths(SHARED / "data/biq2021")) == 5000
-    unlabelled = read_table(SHARED / "data/biq2021/unlabelled.csv", require_mos=False)
-    assert len(unlabelled) == 1200 and unlabelled.mos is None
+    unlabeled = read_table(SHARED / "data/biq2021/unlabelled.csv", require_mos=False)
+    assert len(unlabeled) == 1200 and unlabeled.mos is None
 
 
 @pytest.mark.skipif(not (SHARED / "labels/pyiqa_meta_info").is_dir(), reason="not here")

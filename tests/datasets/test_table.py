@@ -46,8 +46,8 @@ def test_select_keeps_the_order_asked_for():
     part = table_of_four().select([2, 0])
     assert part.names == ("c", "a") and part.mos.tolist() == [2, 0]
     assert part.contents == ("y", "x") and part.columns["subset"] == ("s2", "s2")
-    unlabelled = RatedTable(names=("a", "b")).select(np.array([1]))
-    assert unlabelled.names == ("b",) and unlabelled.mos is None
+    unlabeled = RatedTable(names=("a", "b")).select(np.array([1]))
+    assert unlabeled.names == ("b",) and unlabeled.mos is None
 
 
 @pytest.mark.parametrize("indices", [[], [4], [-1], [0, 0], [0.0], [True, False, True, False]])

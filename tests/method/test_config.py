@@ -19,7 +19,7 @@ def test_the_defaults_are_those_of_the_method():
         "top_k": 1,
         "alpha": 0.1,
         "tokens": "all",
-        "renormalise": False,
+        "renormalize": False,
         "target": "own",
         "w_qcc": 1.0,
         "w_u": 0.5,
@@ -43,7 +43,7 @@ ALLOWED = {
     "top_k": [1, 50],
     "tau": [1e-9, 0.25, 3, 100.0],
     "delta": [1e-9, 1, 100.0],
-    "renormalise": [True, False],
+    "renormalize": [True, False],
 } | {name: [0, 0.0, 1, 7.5] for name in FROM_ZERO}
 
 REFUSED = {
@@ -51,7 +51,7 @@ REFUSED = {
     "noise_from": ["all", "", None],
     "memory": [0, -1, 3.0, "8", None, True],
     "top_k": [0, -1, 2.0, "1", None],
-    "renormalise": [1, 0, "yes", None],
+    "renormalize": [1, 0, "yes", None],
     **{name: [0, 0.0, -0.1, float("inf"), float("nan"), "0.5", None] for name in ("tau", "delta")},
     **{name: [-1e-9, -1, float("inf"), float("nan"), "0.5", None] for name in FROM_ZERO},
     "beta": [1.0],  # unknown

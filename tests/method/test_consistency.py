@@ -27,7 +27,7 @@ def test_perturbation_adds_alpha_times_the_match_where_one_was_found(alpha):
     assert np.array_equal(result[1].numpy(), tokens[1])  # untouched, not merely nearly so
 
 
-def perturbed_by_hand(tokens, matched, found, alpha, which, renormalise):
+def perturbed_by_hand(tokens, matched, found, alpha, which, renormalize):
     expected = tokens.copy()
     crops, count, width = tokens.shape
     for b in range(crops):
@@ -37,7 +37,7 @@ def perturbed_by_hand(tokens, matched, found, alpha, which, renormalise):
                 continue
             for d in range(width):
                 expected[b, n, d] += alpha * matched[b, n, d]
-            if renormalise:
+            if renormalize:
                 before = math.sqrt(sum(x * x for x in tokens[b, n]))
                 after = math.sqrt(sum(x * x for x in expected[b, n]))
                 for d in range(width):
@@ -51,11 +51,11 @@ def perturbed_by_hand(tokens, matched, found, alpha, which, renormalise):
     count=st.integers(1, 4),
     alpha=st.sampled_from([0.0, 0.1, 1.0, 3.0]),
     which=st.sampled_from(["all", "patches", "class"]),
-    renormalise=st.booleans(),
+    renormalize=st.booleans(),
 )
 @settings(deadline=None, max_examples=150)
 def test_which_tokens_are_perturbed_and_which_norms_restored(
-    seed, crops, count, alpha, which, renormalise
+    seed, crops, count, alpha, which, renormalize
 ):
     draw = np.random.default_rng(seed)
     tokens, matched = draw.normal(size=(2, crops, count, 5))
@@ -66,9 +66,9 @@ def test_which_tokens_are_perturbed_and_which_norms_restored(
         torch.tensor(found),
         alpha=alpha,
         tokens=which,
-        renormalise=renormalise,
+        renormalize=renormalize,
     ).numpy()
-    expected = perturbed_by_hand(tokens, matched, found, alpha, which, renormalise)
+    expected = perturbed_by_hand(tokens, matched, found, alpha, which, renormalize)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
     # Where nothing is added the bits are the same, not merely the norm.
     same = (expected == tokens).all(-1)
@@ -78,21 +78,21 @@ def test_which_tokens_are_perturbed_and_which_norms_restored(
 def test_a_token_that_was_cancelled_or_was_zero_stays_finite():
     tokens = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]], requires_grad=True)
     matched = torch.tensor([[[-1.0, -2.0], [3.0, 4.0]]])
-    result = perturb(tokens, matched, torch.tensor([True]), alpha=1.0, renormalise=True)
+    result = perturb(tokens, matched, torch.tensor([True]), alpha=1.0, renormalize=True)
     result.sum().backward()
     assert torch.equal(result, torch.zeros(1, 2, 2))
     assert tokens.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("which", ["all", "patches", "class"])
-@pytest.mark.parametrize("renormalise", [False, True])
-def test_gradients_into_the_own_tokens_are_numerically_right(which, renormalise):
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_gradients_into_the_own_tokens_are_numerically_right(which, renormalize):
     draw = np.random.default_rng(2)
     tokens, matched = (torch.tensor(draw.normal(size=(3, 3, 4))) for _ in range(2))
     tokens.requires_grad_()
     found = torch.tensor([True, False, True])
     assert torch.autograd.gradcheck(
-        lambda own: perturb(own, matched, found, alpha=0.5, tokens=which, renormalise=renormalise),
+        lambda own: perturb(own, matched, found, alpha=0.5, tokens=which, renormalize=renormalize),
         tokens,
     )
 

@@ -32,7 +32,7 @@ references = ["baseline"]
 [variants.taught]
 "method.kind" = "qfm"
 "method.alpha" = 0.2
-"distillation.unlabelled" = "{pool}"
+"distillation.unlabeled" = "{pool}"
 "distillation.teacher" = "{{variant:baseline}}"
 "distillation.leaks" = "drop"
 """
@@ -151,7 +151,7 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
 
     def begun(recipe, name):
         unrated = []
-        if recipe.distillation.unlabelled is not None:
+        if recipe.distillation.unlabeled is not None:
             teacher, pool = load_model(recipe.distillation.teacher), (recipe.pool, recipe.pool_root)
             unrated = expand(find_pool(*pool), teacher, tmp_path / "unrated.csv", Reporter(None))
         trainer = Trainer(recipe, tmp_path / name, unrated=unrated)

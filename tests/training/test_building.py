@@ -42,7 +42,7 @@ def test_the_card_counts_rated_and_unrated_samples(build, unrated_folder):
 
 def test_the_card_holds_no_place_of_this_machine(build, rated_set, unrated_folder):
     model = build(
-        distillation__unlabelled=str(unrated_folder),
+        distillation__unlabeled=str(unrated_folder),
         distillation__teacher="/somewhere/teacher",
         method__kind="qfm",
     )[1]

@@ -135,8 +135,8 @@ def written(path, rows, crop=32, shorter_side=None):
 def test_pseudo_labels_are_added_as_labels(make_recipe, rows, tmp_path):
     """Two tables, one of them of a photo that the other lacks."""
     root = shutil.copytree(make_recipe().data.root, tmp_path / "set")
-    shutil.copy(root / rows[0]["name"], root / "unlabelled.jpg")
-    new = [{"name": "unlabelled.jpg", "content": "new"}]
+    shutil.copy(root / rows[0]["name"], root / "unlabeled.jpg")
+    new = [{"name": "unlabeled.jpg", "content": "new"}]
     recipe = make_recipe(data__root=str(root), train__crops_per_image=1)
     plain = load_data(recipe)
     trained = [row for row in rows if row["name"] in plain.train.names]

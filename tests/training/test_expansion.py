@@ -13,7 +13,7 @@ from qfm_iqm.cli.main import app
 from qfm_iqm.errors import TableError
 from qfm_iqm.model.folder import load_model, save_model
 from qfm_iqm.training import expansion
-from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool
+from qfm_iqm.training.expansion import UnlabeledPool, expand, find_pool
 from qfm_iqm.training.reporting import Reporter
 
 SILENT = Reporter(None)
@@ -70,7 +70,7 @@ def test_a_table_is_a_pool_with_contents(pool_of, rated_set, tmp_path):
     table = tmp_path / "pool.csv"
     table.write_text("name,content\nscene1_level0.jpg,one\nscene2_level0.jpg,two\n")
     pool = pool_of(table)
-    assert pool == UnlabelledPool(
+    assert pool == UnlabeledPool(
         ("scene1_level0.jpg", "scene2_level0.jpg"),
         ("one", "two"),
         (rated_set / "scene1_level0.jpg", rated_set / "scene2_level0.jpg"),
@@ -81,7 +81,7 @@ def test_a_table_is_a_pool_with_contents(pool_of, rated_set, tmp_path):
 def test_a_table_beside_images_elsewhere(make_recipe, folder):
     (folder / "pool.csv").write_text("name\n" + sorted(p.name for p in folder.glob("*.jpg"))[0])
     recipe = make_recipe(
-        distillation__unlabelled="pool.csv", distillation__root=str(folder), method__kind="qfm"
+        distillation__unlabeled="pool.csv", distillation__root=str(folder), method__kind="qfm"
     )
     pool = find_pool(recipe.pool, recipe.pool_root)
     assert pool.paths == (folder / pool.names[0],)

@@ -90,7 +90,7 @@ def perturbed_by_hand(own, entry, config):
     for n in range(len(own)):
         chosen = {"all": True, "patches": n > 0, "class": n == 0}[config.tokens]
         row = own[n] + config.alpha * entry[0][n] if chosen else own[n]
-        if chosen and config.renormalise:
+        if chosen and config.renormalize:
             row = row * (own[n] ** 2).sum().sqrt() / (row**2).sum().sqrt()
         rows.append(row)
     return torch.stack(rows)
@@ -164,8 +164,8 @@ CASES = [
         ({"noise_from": source, "w_pl": 0.3}, 1.0, 4, 2)
         for source in ("supervised", "unrated", "both")
     ),
-    *(({"tokens": t, "renormalise": r}, 1.0, 4, 2) for t in ("patches", "class") for r in (0, 1)),
-    ({"renormalise": True, "alpha": 3.0, "target": "own_gradient"}, 1.0, 4, 0),
+    *(({"tokens": t, "renormalize": r}, 1.0, 4, 2) for t in ("patches", "class") for r in (0, 1)),
+    ({"renormalize": True, "alpha": 3.0, "target": "own_gradient"}, 1.0, 4, 0),
     ({"w_u": 0.0, "w_pl": 2.0}, 1.0, 4, 2),
     ({"w_u": 2.0, "w_pl": 0.7, "w_qcc": 0.0}, 1.0, 4, 4),
     ({"start_epoch": 2.0, "ramp_epochs": 4.0}, 1.9, 4, 2),
@@ -177,8 +177,8 @@ CASES = [
 
 @pytest.mark.parametrize(("options", "epoch", "contents", "unrated"), CASES)
 def test_loss_and_gradients_are_those_computed_by_hand(network, options, epoch, contents, unrated):
-    if "renormalise" in options:
-        options = options | {"renormalise": bool(options["renormalise"])}
+    if "renormalize" in options:
+        options = options | {"renormalize": bool(options["renormalize"])}
     config = MethodConfig(kind="qfm", **options)
     objective = Objective(network, config)
     steps = list(batches(contents=contents, unrated=unrated))

@@ -59,7 +59,7 @@ def recipe(recipe_content, write_recipe, unrated_folder, tmp_path_factory):
         method__top_k=2,
         train__epochs=2,
         train__crops_per_image=2,
-        distillation__unlabelled=str(unrated_folder),
+        distillation__unlabeled=str(unrated_folder),
     )
     return write_recipe(content, tmp_path_factory.mktemp("recipes") / "pipeline.toml")
 
@@ -81,7 +81,7 @@ def finished(recipe, tmp_path_factory):
 def pool_changes(unrated_folder, tmp_path):
     """A copy of the unrated images, and the change of the recipe that names it."""
     folder = shutil.copytree(unrated_folder, tmp_path / "pool")
-    return folder, [f"distillation.unlabelled={folder}"]
+    return folder, [f"distillation.unlabeled={folder}"]
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_run_writes_its_folder(finished):
 
 def test_the_teacher_is_the_plain_baseline_of_the_same_recipe(finished, recipe, tmp_path):
     plain = baseline_recipe(read_recipe(recipe))
-    assert (plain.method.kind, plain.distillation.unlabelled) == ("baseline", None)
+    assert (plain.method.kind, plain.distillation.unlabeled) == ("baseline", None)
     Trainer(plain, tmp_path / "run").run()
     assert weights(tmp_path / "run") == weights(finished[0] / "teachers" / "baseline")
     assert weights(finished[0]) != weights(tmp_path / "run")
@@ -257,7 +257,7 @@ def test_a_table_of_unrated_images_gives_their_contents(
     pool = tmp_path / "pool.csv"
     with pool.open("w", newline="") as file:
         csv.writer(file).writerows([("name", "content"), *rows])
-    changes = [f"distillation.unlabelled={pool}", taught]
+    changes = [f"distillation.unlabeled={pool}", taught]
     done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options(changes))
     assert done.exit_code == 0, done.output
     assert "; 6 unrated images" in done.stderr
@@ -286,7 +286,7 @@ def test_an_empty_folder_is_refused(recipe, tmp_path):
     (tmp_path / "empty").mkdir()
     done = qfm_train(
         recipe, "--out", tmp_path / "run",
-        "--set", f"distillation.unlabelled={tmp_path / 'empty'}",
+        "--set", f"distillation.unlabeled={tmp_path / 'empty'}",
     )  # fmt: skip
     assert isinstance(done.exception, QFMError)
     assert "There is no image in" in str(done.exception)
@@ -306,7 +306,7 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
     out = tmp_path / "run"
     done = qfm_train(recipe, "--out", out, *cli_options(changes))
     assert isinstance(done.exception, TableError)
-    assert f"{copy} (unlabelled) ~ {rated_set / name} ({part})" in str(done.exception)
+    assert f"{copy} (unlabeled) ~ {rated_set / name} ({part})" in str(done.exception)
     assert not (out / "teachers").exists()  # before the hours
     pairs = {(row["image"], row["other"]) for row in table(out / "leaks.csv")}
     assert (str(copy), str(rated_set / name)) in pairs
@@ -343,7 +343,7 @@ def test_a_held_out_content_or_name_leaks_whatever_it_shows(
             (unrated_folder / "unrated02.jpg", "new"),
             (unrated_folder / "unrated03.jpg", name),
         ])  # fmt: skip
-    changes = [f"distillation.unlabelled={pool}", "distillation.leaks=drop"]
+    changes = [f"distillation.unlabeled={pool}", "distillation.leaks=drop"]
     checked = read_recipe(recipe, changes)
     left = leak_free(checked, tmp_path / "run")
     assert left.names == (str(unrated_folder / "unrated02.jpg"),)
@@ -365,12 +365,12 @@ def test_an_image_that_leaks_by_name_and_by_sight_is_listed_once(recipe, rated_s
     name = load_data(read_recipe(recipe)).split.names("test")[0]
     pool = tmp_path / "pool.csv"
     pool.write_text(f"name\n{name}\n")
-    checked = read_recipe(recipe, [f"distillation.unlabelled={pool}"])
+    checked = read_recipe(recipe, [f"distillation.unlabeled={pool}"])
     with pytest.raises(TableError):
         leak_free(checked, tmp_path / "run")
     rows = [tuple(row.values()) for row in table(tmp_path / "run" / "leaks.csv")]
     path = str(rated_set / name)
-    assert ("0", "unlabelled", path, "test", path, "content", "0") in rows
+    assert ("0", "unlabeled", path, "test", path, "content", "0") in rows
     assert len(rows) == len({row[:5] for row in rows})
 
 
@@ -378,7 +378,7 @@ def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
     pool = tmp_path / "pool.csv"
     names = load_data(read_recipe(recipe)).split.names("test")
     pool.write_text("name\n" + "".join(f"{name}\n" for name in names))
-    checked = read_recipe(recipe, [f"distillation.unlabelled={pool}", "distillation.leaks=drop"])
+    checked = read_recipe(recipe, [f"distillation.unlabeled={pool}", "distillation.leaks=drop"])
     with pytest.raises(TableError, match=r"All 8 unrated images leak .*: none is left"):
         leak_free(checked, tmp_path / "run")
 

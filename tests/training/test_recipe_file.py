@@ -100,7 +100,7 @@ def test_a_change_without_key_or_value_is_refused(recipe_file, change):
         ("data.label.minimun=1", "data.label.minimun", "data.label.minimum"),
         ("data..root=x", "data.", None),
         ("nonsense=1", "nonsense", None),
-        ("distillation.unlabeled=x", "distillation.unlabeled", "distillation.unlabelled"),
+        ("distillation.unlabelled=x", "distillation.unlabelled", "distillation.unlabeled"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant(recipe_file, change, key, meant):
@@ -128,7 +128,7 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(recipe_file, chan
         ("method.kind=simclr", "method.kind"),
         ("distillation.leaks=ignore", "distillation.leaks"),
         ("distillation.per_step=yes", "distillation.per_step"),
-        ("distillation.unlabelled=3", "distillation.unlabelled"),
+        ("distillation.unlabeled=3", "distillation.unlabeled"),
         ("distillation.teacher=true", "distillation.teacher"),
         ("train.schedule=linear", "train.schedule"),
         ("train.precision=fp8", "train.precision"),
@@ -222,15 +222,15 @@ def test_what_is_not_there_or_does_not_fit_is_refused(recipe_file, change, sente
 
 
 def test_unrated_images_must_be_there(recipe_file):
-    message = refused(recipe_file, "distillation.unlabelled=nowhere", "method.kind=qfm")
-    assert "distillation.unlabelled: there is no nowhere, nor one under " in message
+    message = refused(recipe_file, "distillation.unlabeled=nowhere", "method.kind=qfm")
+    assert "distillation.unlabeled: there is no nowhere, nor one under " in message
     message = refused(recipe_file, "distillation.root=nowhere")
     assert "distillation.root: there is no folder nowhere" in message
 
 
 def test_noise_from_unrated_images_needs_some(recipe_file):
     message = refused(recipe_file, "method.noise_from=unrated", "method.kind=qfm")
-    assert "method.noise_from = 'unrated' needs distillation.unlabelled" in message
+    assert "method.noise_from = 'unrated' needs distillation.unlabeled" in message
 
 
 def test_unrated_images_lie_under_the_root_or_elsewhere(recipe_file, rated_set, unrated_folder):
@@ -239,7 +239,7 @@ def test_unrated_images_lie_under_the_root_or_elsewhere(recipe_file, rated_set, 
         (".", rated_set),
         (unrated_folder, unrated_folder),
     ):
-        recipe = read_recipe(recipe_file, [f"distillation.unlabelled={place}", "method.kind=qfm"])
+        recipe = read_recipe(recipe_file, [f"distillation.unlabeled={place}", "method.kind=qfm"])
         assert recipe.pool == found
         assert recipe.pool_root == rated_set
 
@@ -248,7 +248,7 @@ def test_unrated_images_may_have_a_root_of_their_own(recipe_file, tmp_path):
     (tmp_path / "pool.csv").write_text("name\n")
     changes = [
         f"distillation.root={tmp_path}",
-        "distillation.unlabelled=pool.csv",
+        "distillation.unlabeled=pool.csv",
         "method.kind=qfm",
     ]
     recipe = read_recipe(recipe_file, changes)
@@ -257,12 +257,12 @@ def test_unrated_images_may_have_a_root_of_their_own(recipe_file, tmp_path):
 
 
 def test_unrated_images_without_effect_are_refused(recipe_file):
-    unlabelled = "distillation.unlabelled=labelled.csv"
+    unlabeled = "distillation.unlabeled=labelled.csv"
     for weights in ([], ["method.w_pl=1", "method.w_u=0"]):
-        message = refused(recipe_file, unlabelled, *weights)
-        assert "distillation.unlabelled has no effect on method.kind = 'baseline'" in message
+        message = refused(recipe_file, unlabeled, *weights)
+        assert "distillation.unlabeled has no effect on method.kind = 'baseline'" in message
     for change in ("method.w_pl=0.5", "method.kind=qfm"):
-        assert read_recipe(recipe_file, [unlabelled, change]).distillation.unlabelled is not None
+        assert read_recipe(recipe_file, [unlabeled, change]).distillation.unlabeled is not None
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,7 @@ def test_a_share_of_the_batch_is_unrated(expanding, unrated, tmp_path):
             "method__kind": "qfm",
             "method__noise_from": "unrated",
             "method__matching": "gaussian",
-            "distillation__unlabelled": "labelled.csv",
+            "distillation__unlabeled": "labelled.csv",
         },
         {"method__kind": "qfm", "distillation__per_step": True},
     ],

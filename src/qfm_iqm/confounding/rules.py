@@ -76,7 +76,7 @@ def add(
     norm_BN1 = tokens_BND.norm(dim=-1, keepdim=True)
     scaled_BND = functional.normalize(noise_BND.to(tokens_BND.dtype), dim=-1) * norm_BN1
     added_BND = perturb(
-        tokens_BND, scaled_BND, found_B, alpha=alpha, renormalise=not keep_statistics
+        tokens_BND, scaled_BND, found_B, alpha=alpha, renormalize=not keep_statistics
     )
     if not keep_statistics:
         return added_BND

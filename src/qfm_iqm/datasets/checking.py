@@ -34,7 +34,7 @@ class DatasetCheck:
         dataset: what was asked for.
         table: its rated images, whether they are there or not.
         missing: names that have a label and no image.
-        unlabelled: images below the dataset's folders that have no label, and should have one.
+        unlabeled: images below the dataset's folders that have no label, and should have one.
         unreadable: one sentence for each image that cannot be decoded; empty if none was tried.
         decoded: images that were tried.
         doubled: names that mean an image which another name means already.
@@ -43,7 +43,7 @@ class DatasetCheck:
     dataset: Dataset
     table: RatedTable
     missing: tuple[str, ...]
-    unlabelled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
     unreadable: tuple[str, ...]
     decoded: int
     doubled: tuple[str, ...] = ()
@@ -84,10 +84,10 @@ class DatasetCheck:
                 f"{len(self.doubled)} names differ from another name only in letter case and mean "
                 f"the same image ({first_few(self.doubled)})."
             )
-        if self.unlabelled:
+        if self.unlabeled:
             found.append(
-                f"{len(self.unlabelled)} images have no label and are not used "
-                f"({first_few(self.unlabelled)})."
+                f"{len(self.unlabeled)} images have no label and are not used "
+                f"({first_few(self.unlabeled)})."
             )
         found += self.unreadable
         low = facts.minimum if facts.lowest is None else facts.lowest
@@ -138,7 +138,7 @@ def check_dataset(
         dataset=dataset,
         table=table,
         missing=missing,
-        unlabelled=tuple(_unlabelled(dataset, root, paths)),
+        unlabeled=tuple(_unlabeled(dataset, root, paths)),
         unreadable=unreadable,
         decoded=len(paths) if decode else 0,
         doubled=tuple(_doubled(table.names, found)),
@@ -156,7 +156,7 @@ def _doubled(names: Sequence[str], paths: Sequence[Path | None]) -> Iterator[str
         seen.add(path)
 
 
-def _unlabelled(dataset: Dataset, root: Path, rated: Sequence[Path]) -> Iterator[str]:
+def _unlabeled(dataset: Dataset, root: Path, rated: Sequence[Path]) -> Iterator[str]:
     """Images below a dataset's folders, by name relative to the root, that have no label."""
     known = set(rated)
     unrated = {name.casefold() for name in dataset.unrated}

@@ -41,10 +41,10 @@ class Leak(NamedTuple):
 
     Attributes:
         fold: number of the fold.
-        split: of the one image: "train", "validation", "test", or "unlabelled".
-        image: its name; of an unlabelled image its path.
+        split: of the one image: "train", "validation", "test", or "unlabeled".
+        image: its name; of an unlabeled image its path.
         other_split: of the other image.
-        other: its name; beside an unlabelled image its path.
+        other: its name; beside an unlabeled image its path.
         reason: "content", "file" or "near-duplicate".
         distance: bits in which the perceptual hashes differ; 0 for the other reasons.
     """
@@ -218,13 +218,13 @@ def pool_leaks(
     *,
     max_distance: int = MAX_DISTANCE,
 ) -> list[Leak]:
-    """Lists what unlabelled images show of rated images that must stay unseen.
+    """Lists what unlabeled images show of rated images that must stay unseen.
 
     An image leaks if it has the content or the name of a held-out image, or if it is a
-    near-duplicate of one. An unlabelled image that cannot be read is compared by name and content.
+    near-duplicate of one. An unlabeled image that cannot be read is compared by name and content.
 
     Args:
-        names: of the unlabelled images.
+        names: of the unlabeled images.
         contents: what each shows; its name where nothing is known.
         paths: of their files.
         held_out: splits that select or test, by name.
@@ -249,7 +249,7 @@ def pool_leaks(
     for i, j, distance in alike:
         pairs.setdefault((pool.paths[i], held[j]), ("near-duplicate", distance))
     return [
-        Leak(0, "unlabelled", str(path), split, str(other), reason, distance)
+        Leak(0, "unlabeled", str(path), split, str(other), reason, distance)
         for (path, (split, other)), (reason, distance) in pairs.items()
     ]
 

@@ -23,7 +23,7 @@ class MethodConfig(BaseModel):
         top_k: a match is drawn uniformly among the k best.
         alpha: weight of the matched features that are added.
         tokens: which tokens are perturbed.
-        renormalise: bring each perturbed token back to the norm it had.
+        renormalize: bring each perturbed token back to the norm it had.
         target: what the perturbed prediction should be: the crop's own prediction ("own"), the
             same with gradient ("own_gradient"), or the label ("label").
         w_qcc: weight of the consistency term of supervised crops.
@@ -44,7 +44,7 @@ class MethodConfig(BaseModel):
     top_k: int = Field(default=1, ge=1)
     alpha: float = Field(default=0.1, ge=0, le=10)
     tokens: Literal["all", "patches", "class"] = "all"
-    renormalise: bool = False
+    renormalize: bool = False
     target: Literal["own", "own_gradient", "label"] = "own"
     w_qcc: float = Field(default=1.0, ge=0)
     w_u: float = Field(default=0.5, ge=0)

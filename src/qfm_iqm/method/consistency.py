@@ -25,7 +25,7 @@ def perturb(
     *,
     alpha: float,
     tokens: Literal["all", "patches", "class"] = "all",
-    renormalise: bool = False,
+    renormalize: bool = False,
 ) -> Tensor:
     """Adds matched features to a crop's own.
 
@@ -35,7 +35,7 @@ def perturb(
         found_B: where False, the crop has no match and stays as it is.
         alpha: weight of what is added.
         tokens: which tokens it is added to.
-        renormalise: scale each perturbed token back to the norm it had.
+        renormalize: scale each perturbed token back to the norm it had.
     """
     weight_BN1 = alpha * found_B.to(tokens_BND.dtype)[:, None, None].repeat(
         1, tokens_BND.shape[1], 1
@@ -45,7 +45,7 @@ def perturb(
     elif tokens == "class":
         weight_BN1[:, 1:] = 0
     perturbed_BND = tokens_BND + weight_BN1 * matched_BND.detach().to(tokens_BND.dtype)
-    if not renormalise:
+    if not renormalize:
         return perturbed_BND
     norm_BN1 = tokens_BND.norm(dim=-1, keepdim=True)
     return torch.where(

@@ -34,15 +34,25 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "qfm",
 }
+_ON_DARK, _QUIET_ON_DARK, _FAINT_ON_DARK = "#e6e6e6", "#b0b0b0", "#4a4a4a"
+_DARK: dict[Any, Any] = _STYLE | {
+    "text.color": _ON_DARK,
+    "axes.labelcolor": _QUIET_ON_DARK,
+    "axes.edgecolor": _FAINT_ON_DARK,
+    "xtick.color": _QUIET_ON_DARK,
+    "ytick.color": _QUIET_ON_DARK,
+    "axes.facecolor": "none",
+}
 
 
-def save(draw: Callable[[], Figure], out: Path, *, title: str) -> None:
+def save(draw: Callable[[], Figure], out: Path, *, title: str, dark: bool = False) -> None:
     """Draws a figure in the house's style and writes it, as SVG or PNG by the name's ending.
 
     Args:
         draw: makes the figure.
         out: file to write; replaced only when the new one is complete.
         title: for the file's metadata.
+        dark: for a dark page: light text on no background.
 
     Raises:
         TableError: another ending, or a place that cannot be written to.
@@ -52,7 +62,9 @@ def save(draw: Callable[[], Figure], out: Path, *, title: str) -> None:
     facts: dict[str, str | None] = {"Title": title}
     if ending == ".svg":
         facts["Date"] = None  # today's would make other bytes of the same figure
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_DARK if dark else _STYLE):
         figure = draw()
+        if dark:
+            figure.set_facecolor("none")
         with replacing(out) as partial:
             figure.savefig(partial, format=ending[1:], dpi=150, metadata=facts)

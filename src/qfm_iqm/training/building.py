@@ -185,7 +185,7 @@ def _told(recipe: Recipe) -> dict[str, Any]:
         "data": {"root", "split_file"},
         "model": {"folder"},
         "backbone": {"weights"},
-        "distillation": {"unlabelled", "teacher"},
+        "distillation": {"unlabeled", "teacher"},
         "train": {"feature_cache"},
         "augment": {"cells"},
         **dict.fromkeys(("teachers", "pseudo_labels", "reference", "export", "card"), True),

@@ -39,7 +39,7 @@ ANY_NAME: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  #
 
 
 @dataclass(frozen=True)
-class UnlabelledPool:
+class UnlabeledPool:
     """Unrated images.
 
     Attributes:
@@ -56,17 +56,17 @@ class UnlabelledPool:
         """SHA-256 of names, contents and files."""
         return text_hash(repr((self.names, self.contents, files_hash(self.paths))))
 
-    def without(self, rows: set[int]) -> UnlabelledPool:
+    def without(self, rows: set[int]) -> UnlabeledPool:
         """The pool without some of its images."""
         kept = [i for i in range(len(self.names)) if i not in rows]
-        return UnlabelledPool(
+        return UnlabeledPool(
             tuple(self.names[i] for i in kept),
             tuple(self.contents[i] for i in kept),
             tuple(self.paths[i] for i in kept),
         )
 
 
-def find_pool(place: Path, root: Path) -> UnlabelledPool:
+def find_pool(place: Path, root: Path) -> UnlabeledPool:
     """The unrated images of a folder or a table.
 
     Args:
@@ -78,25 +78,25 @@ def find_pool(place: Path, root: Path) -> UnlabelledPool:
     """
     if not place.is_dir():
         table = read_table(place, require_mos=False)
-        return UnlabelledPool(table.names, table.contents, tuple(table.paths(root)))
+        return UnlabeledPool(table.names, table.contents, tuple(table.paths(root)))
     found = find_images([str(place)])
     if found.unreadable:
         raise TableError(f"The folder {found.unreadable[0]} of unrated images cannot be listed.")
     if not found.files:
         raise TableError(f"There is no image in {place} to learn from.")
     names = tuple(str(Path(file).relative_to(place)) for file in found.files)
-    return UnlabelledPool(names, names, tuple(Path(file) for file in found.files))
+    return UnlabeledPool(names, names, tuple(Path(file) for file in found.files))
 
 
 def without_leaks(
-    pool: UnlabelledPool,
+    pool: UnlabeledPool,
     data: TrainingData,
     listed: Path,
     reporter: Reporter,
     *,
     drop: bool,
     max_distance: int = MAX_DISTANCE,
-) -> UnlabelledPool:
+) -> UnlabeledPool:
     """The pool without what repeats a held-out image, if that may be dropped.
 
     An image leaks if it shows a content, or bears the name, of a held-out image, or if its
@@ -139,7 +139,7 @@ def without_leaks(
 
 
 def expand(
-    pool: UnlabelledPool,
+    pool: UnlabeledPool,
     teacher: QualityModel,
     cache: Path,
     reporter: Reporter,

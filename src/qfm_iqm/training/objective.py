@@ -182,7 +182,7 @@ class Objective(nn.Module):
             matches.found_B,
             alpha=config.alpha,
             tokens=config.tokens,
-            renormalise=config.renormalise,
+            renormalize=config.renormalize,
         )
         return perturbed_BND, matches
 

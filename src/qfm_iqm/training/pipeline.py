@@ -196,7 +196,7 @@ class _Network:
                 "images": self.data.images_hash,
                 "first weights": finishing.weights_hash(recipe.backbone.weights),
                 **{name: file_hash(file) for name, file in self.tables.items()},
-                **({"expansion": file_hash(expansion)} if recipe.distillation.unlabelled else {}),
+                **({"expansion": file_hash(expansion)} if recipe.distillation.unlabeled else {}),
             },
         )
         if state == "done":

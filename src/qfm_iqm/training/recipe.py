@@ -160,19 +160,19 @@ class Recipe(Section):
                 "data.validation = 0 leaves nothing to select the epoch by: only "
                 "protocol = 'test-selected' does without"
             )
-        unlabelled = self.distillation.unlabelled
-        if unlabelled is not None and not self.pool.exists():
+        unlabeled = self.distillation.unlabeled
+        if unlabeled is not None and not self.pool.exists():
             raise ValueError(
-                f"distillation.unlabelled: there is no {unlabelled}, nor one under {self.pool_root}"
+                f"distillation.unlabeled: there is no {unlabeled}, nor one under {self.pool_root}"
             )
         if (root := self.distillation.root) is not None and not root.is_dir():
             raise ValueError(f"distillation.root: there is no folder {root}")
-        if self.method.noise_from == "unrated" and self.method.kind == "qfm" and not unlabelled:
-            raise ValueError("method.noise_from = 'unrated' needs distillation.unlabelled")
+        if self.method.noise_from == "unrated" and self.method.kind == "qfm" and not unlabeled:
+            raise ValueError("method.noise_from = 'unrated' needs distillation.unlabeled")
         taught = self.method.w_u * self.method.w_pl
-        if unlabelled is not None and self.method.kind == "baseline" and not taught:
+        if unlabeled is not None and self.method.kind == "baseline" and not taught:
             raise ValueError(
-                "distillation.unlabelled has no effect on method.kind = 'baseline' "
+                "distillation.unlabeled has no effect on method.kind = 'baseline' "
                 "with method.w_u or method.w_pl = 0"
             )
         weights = self.backbone.weights
@@ -273,8 +273,8 @@ class Recipe(Section):
     @property
     def pool(self) -> Path:
         """The folder or table of unrated images, which there must be."""
-        assert self.distillation.unlabelled is not None
-        return _under(self.pool_root, self.distillation.unlabelled)
+        assert self.distillation.unlabeled is not None
+        return _under(self.pool_root, self.distillation.unlabeled)
 
 
 def _under(root: Path, path: Path) -> Path:

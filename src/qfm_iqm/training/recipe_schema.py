@@ -212,7 +212,7 @@ class DistillationConfig(Section):
     """Distilled Label Expansion: unrated images, labelled by a teacher (docs/method.md, section 4).
 
     Attributes:
-        unlabelled: a folder, or a table `name[,content]`, of unrated images (relative to
+        unlabeled: a folder, or a table `name[,content]`, of unrated images (relative to
             `root` if it is there); None for no expansion.
         root: folder that names in such a table are relative to; None for `data.root`.
         teacher: a name of `[teachers.NAME]`, or a model folder or name; None first trains one by
@@ -225,7 +225,7 @@ class DistillationConfig(Section):
         max_distance: bits by which the perceptual hashes of near-duplicates differ at most.
     """
 
-    unlabelled: Path | None = None
+    unlabeled: Path | None = None
     root: Path | None = None
     teacher: str | None = None
     per_step: bool = False

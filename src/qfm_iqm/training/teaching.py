@@ -18,7 +18,7 @@ from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.training.building import build_model, check_memory, freeze, open_feature_cache
 from qfm_iqm.training.data import TrainingData, UnratedImage, load_data
-from qfm_iqm.training.expansion import UnlabelledPool, expand, find_pool, without_leaks
+from qfm_iqm.training.expansion import UnlabeledPool, expand, find_pool, without_leaks
 from qfm_iqm.training.pseudo_labels import write_pseudo_labels
 from qfm_iqm.training.recipe import Recipe, Teacher
 from qfm_iqm.training.recipe_schema import DistillationConfig, PseudoLabelTable
@@ -32,7 +32,7 @@ def teachers_of(recipe: Recipe) -> dict[str, Teacher]:
     """A recipe's teachers, and the one that `[distillation]` names or trains."""
     config = recipe.distillation
     teachers = dict(recipe.teachers)
-    if config.unlabelled is not None and (config.teacher or BASELINE) not in teachers:
+    if config.unlabeled is not None and (config.teacher or BASELINE) not in teachers:
         if config.teacher is not None:
             teachers[config.teacher] = Teacher(model=config.teacher)
         else:
@@ -126,9 +126,9 @@ class TeacherScores:
         self.recipe, self.data, self.out = recipe, data, out
         self.stages, self.reporter = stages, reporter
         self.first = PartialState().is_main_process
-        self._leak_free: dict[str, UnlabelledPool] = {}
+        self._leak_free: dict[str, UnlabeledPool] = {}
 
-    def look_for_leaks(self) -> UnlabelledPool | None:
+    def look_for_leaks(self) -> UnlabeledPool | None:
         """Looks for unrated images that leak, before hours of teaching.
 
         Returns:
@@ -138,7 +138,7 @@ class TeacherScores:
             TableError: there are leaks, and they are refused.
         """
         pool, recipe, config = None, self.recipe, self.recipe.distillation
-        if config.unlabelled is not None:
+        if config.unlabeled is not None:
             # Of several processes the first writes the list, and the others write the same.
             with PartialState().main_process_first():
                 pool = without_leaks(
@@ -184,7 +184,7 @@ class TeacherScores:
         )
         return file
 
-    def score_images(self, pool: UnlabelledPool, teacher: QualityModel) -> list[UnratedImage]:
+    def score_images(self, pool: UnlabeledPool, teacher: QualityModel) -> list[UnratedImage]:
         """Unrated images with a teacher's scores (`[distillation]`)."""
         recipe, file = self.recipe, self.out / "expansion.csv"
         cache, source = None, None
@@ -212,7 +212,7 @@ class TeacherScores:
     def _file(self, name: str) -> Path:
         return self.out / "pseudo_labels" / f"{name}.csv"
 
-    def _pool(self, table: PseudoLabelTable) -> UnlabelledPool:
+    def _pool(self, table: PseudoLabelTable) -> UnlabeledPool:
         """The images of a table."""
         place, root = self.recipe.table(table.images), self.data.root
         pool = find_pool(place, root)
@@ -222,11 +222,11 @@ class TeacherScores:
         inside = place.resolve().is_relative_to(root.resolve())
         files = [path.resolve() for path in pool.paths]
         names = tuple(str(f.relative_to(root.resolve()) if inside else f) for f in files)
-        return UnlabelledPool(names, names, pool.paths)
+        return UnlabeledPool(names, names, pool.paths)
 
     def _without_leaks(
-        self, name: str, table: PseudoLabelTable, pool: UnlabelledPool
-    ) -> UnlabelledPool:
+        self, name: str, table: PseudoLabelTable, pool: UnlabeledPool
+    ) -> UnlabeledPool:
         """A table's images without those that leak; looked for once."""
         self._file(name).parent.mkdir(parents=True, exist_ok=True)
         if name not in self._leak_free:
