@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
-_COPIED = re.compile(r"^(\.\./)?((?:benchmarks|recipes)/[^#]+|[A-Z]+\.md|LICENSE)(#.*)?$")
+_COPIED = re.compile(r"^(\.\./)?((?:benchmarks|examples|recipes)/[^#]+|[A-Z]+\.md|LICENSE)(#.*)?$")
 
 
 def on_files(files: Files, config: Any) -> Files:
