@@ -7,7 +7,7 @@ CHROMIUM := (command -v chromium || command -v chromium-browser) >/dev/null
 EXIFTOOL := command -v exiftool >/dev/null
 APT := apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=30
 
-.PHONY: help demo docs figures exiftool test test-all test-browser screenshots lint types format bench culling export-check default-model vit-tiny model-figures model-card surface clean
+.PHONY: install-check help demo docs exiftool test test-all test-browser screenshots lint types format bench culling export-check default-model vit-tiny model-figures model-card surface clean
 .DEFAULT_GOAL := help
 
 help:            ## This menu
@@ -91,6 +91,9 @@ model-card: $(VENV)/dev.stamp  ## The default model's card as a page; writes doc
 
 surface: $(VENV)/dev.stamp     ## The public surface that a test freezes, and the man page; writes both
 	$(BIN)/python tests/public_surface.py
+
+install-check:   ## Build wheel and sdist, and try them in an empty environment; add PYTHON=python3.13
+	$(PYTHON) tests/installation.py $(PYTHON)
 
 clean:           ## Remove what was installed and built
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -68,8 +68,9 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         wheel, sdist = built(Path(folder))
-        for fault in [*faults_of_wheel(wheel), *faults_of_sdist(sdist)]:
-            sys.exit(fault)
+        faults = [*faults_of_wheel(wheel), *faults_of_sdist(sdist), *not_committed(sdist)]
+        if faults:
+            sys.exit("\n".join(faults))
         for file in (wheel, sdist):
             print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB", flush=True)
         for python in asked.pythons:
@@ -114,18 +115,8 @@ def faults_of_wheel(wheel: Path) -> list[str]:
 
 def faults_of_sdist(sdist: Path) -> list[str]:
     """What is in an sdist that should not be, or is missing."""
-    with tarfile.open(sdist) as file:
-        sizes = {
-            PurePosixPath(*PurePosixPath(one.name).parts[1:]): one.size for one in file.getmembers()
-        }
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.split("\0")
-    faults = []
-    if any(tracked):  # not in an unpacked sdist
-        more = sizes.keys() - {*map(PurePosixPath, tracked), PurePosixPath("PKG-INFO")}
-        faults += [f"{sdist.name} holds {name}, which is not committed" for name in more]
-    faults += [
+    sizes = sizes_in(sdist)
+    faults = [
         f"{sdist.name} holds {name} of {size / 1e6:.1f} MB"
         for name, size in sizes.items()
         if size > TOO_LARGE_MB * 1e6
@@ -135,6 +126,20 @@ def faults_of_sdist(sdist: Path) -> list[str]:
     if sdist.stat().st_size > SDIST_MB * 1e6:
         faults.append(f"{sdist.name} has more than {SDIST_MB} MB")
     return faults
+
+
+def not_committed(sdist: Path) -> list[str]:
+    """What an sdist holds beyond what git knows."""
+    tracked = run(["git", "-C", ROOT, "ls-files", "-z"]).split("\0")
+    more = sizes_in(sdist).keys() - {*map(PurePosixPath, tracked), PurePosixPath("PKG-INFO")}
+    return [f"{sdist.name} holds {name}, which is not committed" for name in more]
+
+
+def sizes_in(sdist: Path) -> dict[PurePosixPath, int]:
+    """The files in an sdist below its one folder."""
+    with tarfile.open(sdist) as file:
+        paths = [(PurePosixPath(one.name), one.size) for one in file.getmembers()]
+    return {PurePosixPath(*path.parts[1:]): size for path, size in paths}
 
 
 def tried(python: str, wheel: Path, folder: Path, *, lowest: bool) -> str:

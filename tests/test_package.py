@@ -1,7 +1,9 @@
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import qfm_iqm
+
+from .installation import faults_of_sdist, faults_of_wheel
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "timm", "PIL", "numpy", "scipy", "pyarrow", "huggingface_hub", "safetensors")
@@ -124,21 +128,48 @@ def test_the_version_is_that_of_pyproject():
     assert f"\n## {project['version']} - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-def test_the_distributions_carry_the_type_marker(tmp_path):
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    """Wheel and sdist; `installation.py` builds them as for the index, and tries them."""
     pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("dist")
     for target in ("wheel", "sdist"):
         subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(tmp_path)],
+            [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)],
             cwd=ROOT,
             check=True,
             capture_output=True,
             timeout=120,
         )
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def test_the_distributions_hold_what_they_should_and_no_data(distributions):
+    wheel, sdist = distributions
+    assert faults_of_wheel(wheel) == []
+    assert faults_of_sdist(sdist) == []
     with zipfile.ZipFile(wheel) as file:
-        names = set(file.namelist())
-    assert {"qfm_iqm/py.typed", "qfm_iqm/cli/main.py"} <= names
-    assert all(name.startswith(("qfm_iqm/", "qfm_iqm-")) for name in names)
-    (sdist,) = tmp_path.glob("*.tar.gz")
-    with tarfile.open(sdist) as file:
-        assert any(name.endswith("/src/qfm_iqm/py.typed") for name in file.getnames())
+        assert {"qfm_iqm/py.typed", "qfm_iqm/cli/main.py"} <= set(file.namelist())
+
+
+def test_data_in_a_distribution_would_be_found(distributions, tmp_path):
+    wheel = Path(shutil.copy(distributions[0], tmp_path))
+    with zipfile.ZipFile(wheel, "a") as file:
+        file.writestr("qfm_iqm/pretrained/default/labels.csv", "name,mos")
+        file.writestr("tests/conftest.py", "")
+        file.writestr("qfm_iqm/large.safetensors", os.urandom(8_000_000))
+    assert [fault.partition(" ")[2] for fault in faults_of_wheel(wheel)] == [
+        "holds qfm_iqm/pretrained/default/labels.csv", "holds tests/conftest.py",
+        "has more than 20 MB",
+    ]  # fmt: skip
+
+
+def test_the_classifiers_are_those_of_the_index_and_of_ci():
+    known = pytest.importorskip("trove_classifiers").classifiers
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert set(project["classifiers"]) <= known
+    named = {one.rpartition(" ")[2] for one in project["classifiers"] if "Python :: 3." in one}
+    (tried,) = re.findall(r"python: (\[.*\])", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert named == set(json.loads(tried))
+    assert project["requires-python"] == f">={min(named, key=lambda one: int(one[2:]))}"
