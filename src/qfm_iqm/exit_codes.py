@@ -31,5 +31,8 @@ class ExitCode(IntEnum):
         2,
         "The call was wrong, or qfm itself failed. `qfm gate`: an image could not be scored.",
     )
-    INTERRUPTED = 130, "Interrupted by Ctrl-C. A job goes on with `--resume`."
+    INTERRUPTED = (
+        130,
+        "Interrupted by Ctrl-C, by which `qfm serve` ends with 0. `--resume` goes on.",
+    )
     READER_LEFT = 141, "Whoever read the output has left, as in `qfm ... | head`."
