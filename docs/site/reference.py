@@ -10,6 +10,7 @@ from typer.cli import get_docs_for_click
 
 import qfm_iqm
 from qfm_iqm.cli.main import app
+from qfm_iqm.exit_codes import ExitCode
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.scoring.runtimes.load import load_runtime
 from qfm_iqm.serve.app import create_app
@@ -34,9 +35,11 @@ SECTIONS = {
 
 
 def command_line() -> str:
-    """Every verb and option, from the parser."""
+    """Every verb and option, from the parser, and the exit codes."""
     command = typer.main.get_command(app)
-    return get_docs_for_click(obj=command, ctx=typer.Context(command), name="qfm")
+    told = get_docs_for_click(obj=command, ctx=typer.Context(command), name="qfm")
+    codes = "".join(f"* **{code.value}**: {code.meaning}\n" for code in ExitCode)
+    return f"{told}\n## Exit codes\n\n{codes}"
 
 
 def python() -> str:
