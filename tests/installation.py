@@ -157,10 +157,10 @@ def tried(python: str, wheel: Path, folder: Path, *, lowest: bool) -> str:
     for command in COMMANDS:
         program, *arguments = command.split()
         run([inside.with_name(program), *arguments], folder)
-    listed = run([inside, "-m", "pip", "list", "--format=freeze"]).splitlines()
-    versions = dict(line.split("==") for line in listed if "==" in line)
+    asked = f"from importlib.metadata import version as v; print(*map(v, {SHOWN}))"
+    versions = zip(SHOWN, run([inside, "-c", asked]).split(), strict=True)
     version = run([inside, "--version"]).strip()
-    shown = ", ".join(f"{name} {versions[name]}" for name in SHOWN)
+    shown = ", ".join(map(" ".join, versions))
     return f"{version}, {'lowest' if lowest else 'newest'} dependencies: {said} ({shown})"
 
 
