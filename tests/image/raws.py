@@ -14,10 +14,21 @@ _TO_CAMERA = (  # from XYZ; the camera's colors are those of linear sRGB (IEC 61
 _WHITE = 60000
 
 
-def dng(photo, *, preview=None, orientation=1, linear=False, version=True):
+def dng(
+    photo,
+    *,
+    preview=None,
+    orientation=1,
+    linear=False,
+    version=True,
+    taken=None,
+    preview_exif=None,
+    plain_preview=False,
+):
     """A DNG of sRGB pixels (H, W, 3): a Bayer mosaic, or all three colors of each pixel.
 
-    The preview is a JPEG behind the sensor's values, and before them stands a small one.
+    The preview is a JPEG behind the sensor's values, or plain pixels, and before them stands a
+    small one.
     """
     values = np.asarray(photo) / 255
     values = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
@@ -34,6 +45,8 @@ def dng(photo, *, preview=None, orientation=1, linear=False, version=True):
     ]
     if version:
         camera += [(50706, "B", 4, (1, 4, 0, 0), True), (50707, "B", 4, (1, 1, 0, 0), True)]
+    if taken:
+        camera += [(36867, "s", 0, taken, True)]
     if linear:
         main, photometric = values, 34892
         sensor = [(50717, "I", 3, (_WHITE,) * 3, True)]
@@ -58,8 +71,11 @@ def dng(photo, *, preview=None, orientation=1, linear=False, version=True):
         small = np.asarray(Image.fromarray(preview).resize((16, 12)))
         writer.write(small, subfiletype=1, subifds=2, metadata=None, extratags=camera)
         writer.write(main, extratags=sensor, **form)
+        if plain_preview:
+            writer.write(preview, subfiletype=1, metadata=None)
+            return file.getvalue()
         writer.write(
-            iter([jpeg_of(preview)]),
+            iter([jpeg_of(preview, exif=preview_exif)]),
             shape=preview.shape,
             dtype=np.uint8,
             photometric="ycbcr",
@@ -71,7 +87,12 @@ def dng(photo, *, preview=None, orientation=1, linear=False, version=True):
     return file.getvalue()
 
 
-def jpeg_of(pixels):
+def jpeg_of(pixels, exif=None):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()
+    content = file.getvalue()
+    if exif is None:
+        return content
+    # At the front, as cameras have it: else libraw puts EXIF of its own there.
+    block = exif.tobytes()
+    return content[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + content[2:]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.capture_time import capture_time
 from qfm_iqm.image.decode import opened, read_image_uint8
 from qfm_iqm.image.load import ReadingPolicy, read
 from qfm_iqm.image.preprocess import Preprocessing, resize_and_pad
@@ -163,3 +164,33 @@ def test_the_name_of_a_file_does_not_matter(tmp_path):
     raw, plain = (read(str(tmp_path / f"photo.{end}"), policy) for end in ("jpg", "dng"))
     assert alike(raw.pixels.transpose(1, 2, 0), SMALL) > 0.9
     assert alike(plain.pixels.transpose(1, 2, 0), SMALL) > 0.99
+
+
+@pytest.mark.parametrize("reading", ["preview", "develop"])
+@pytest.mark.parametrize("has_preview", [True, False])
+def test_the_time_is_the_files_own(reading, has_preview):
+    options = {"preview": OTHER} if has_preview else {}
+    content = dng(SMALL, taken="2024:05:01 12:30:05", **options)
+    with opened(content, raw=reading) as picture:
+        assert capture_time(picture.image) == "2024-05-01T12:30:05"
+
+
+def test_a_file_without_a_time_has_that_of_its_preview():
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:05"
+    exif[274] = 6  # previews' orientations are not believed
+    content = dng(SMALL, preview=OTHER, preview_exif=exif)
+    with opened(content) as picture:
+        assert capture_time(picture.image) == "2024-05-01T12:30:05"
+        assert picture.image.getexif()[274] == 1
+    with opened(dng(SMALL, preview=OTHER)) as picture:
+        assert capture_time(picture.image) == ""
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_preview_of_plain_pixels_is_passed_over(gray):
+    """libraw crashes on it once it has read the sensor's values, and calls gray pixels colored."""
+    preview = OTHER[..., 0].copy() if gray else OTHER
+    content = dng(SMALL, preview=preview, plain_preview=True)
+    assert np.array_equal(pixels(content), pixels(content, raw="develop"))
+    assert alike(pixels(content), SMALL) > 0.9

@@ -7,11 +7,13 @@ from datetime import datetime
 
 from PIL import Image
 
-_EXIF = 0x8769
-_TAGS = (  # time, fraction of its second, offset from UTC: of the exposure, else of digitizing
+EXIF = 0x8769
+"""The tag that leads to EXIF's own tags."""
+TIME_TAGS = (
     (0x9003, 0x9291, 0x9011),
     (0x9004, 0x9292, 0x9012),
 )
+"""Tags of time, fraction of its second, offset from UTC: of the exposure, then of digitizing."""
 
 
 def capture_time(image: Image.Image) -> str:
@@ -22,10 +24,10 @@ def capture_time(image: Image.Image) -> str:
         "2024-05-01T12:30:05.250000+02:00"; empty where there is no time, or none that makes sense.
     """
     try:
-        tags = image.getexif().get_ifd(_EXIF)
+        tags = image.getexif().get_ifd(EXIF)
     except Exception:  # damaged metadata say nothing against the pixels
         return ""
-    for time, fraction, offset in _TAGS:
+    for time, fraction, offset in TIME_TAGS:
         found = re.match(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)", str(tags.get(time, "")))
         if found is None:
             continue

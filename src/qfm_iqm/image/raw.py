@@ -9,6 +9,8 @@ Design choices:
 * Developing takes libraw's defaults with the camera's white balance: sRGB, 8 bits, brightened until
   1 % of the pixels are white. Where that leaves enough pixels, each cell of the Bayer pattern
   becomes one pixel: a quarter of the time and memory.
+* When the photo was taken is what the file's own tags say, where it is built like a TIFF, else what
+  the preview's EXIF says.
 * A file that is cut short is refused even if its preview is whole.
 
 rawpy (the extra `raw`) brings libraw.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
@@ -28,6 +31,7 @@ from PIL import Image
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.boxes import is_cut
+from qfm_iqm.image.capture_time import EXIF, TIME_TAGS
 from qfm_iqm.image.jpeg import open_jpeg
 from qfm_iqm.image.tiff_pages import data_end
 
@@ -61,7 +65,16 @@ _SIGNATURES = (
     (8, b"MMMMRawT"),
 )
 _ORIENTATION_TAG = 274
-_EXIF = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # libraw's number of an orientation
+_ORIENTATIONS = {
+    0: 1,
+    1: 2,
+    2: 4,
+    3: 3,
+    4: 5,
+    5: 8,
+    6: 6,
+    7: 7,
+}  # libraw's number of an orientation
 
 
 class RawPhoto(Image.Image):
@@ -70,8 +83,8 @@ class RawPhoto(Image.Image):
     Its mode and size are those of the developed photo, which `developed` gives.
     """
 
-    def __init__(self, raw: Any) -> None:
-        """Takes libraw's handle of an opened file."""
+    def __init__(self, raw: Any, times: dict[int, str]) -> None:
+        """Takes libraw's handle of an opened file, and its tags of time."""
         super().__init__()
         sizes, aspect = raw.sizes, raw.sizes.pixel_aspect
         self.format, self._mode = "RAW", "RGB"
@@ -79,19 +92,24 @@ class RawPhoto(Image.Image):
             round(sizes.iwidth * max(1, aspect)),
             round(sizes.iheight / min(1, aspect)),
         )
-        self.orientation = _EXIF.get(sizes.flip, 1)
-        pattern = raw.raw_pattern
-        self.scales = (1, 2) if pattern is not None and pattern.shape == (2, 2) else (1,)
-        self._raw = raw
+        self.orientation = _ORIENTATIONS.get(sizes.flip, 1)
+        self._raw, self._times = raw, times
+
+    @cached_property
+    def scales(self) -> tuple[int, ...]:
+        """At which parts of its size it can be developed; this reads the sensor's values."""
+        pattern = self._raw.raw_pattern
+        return (1, 2) if pattern is not None and pattern.shape == (2, 2) else (1,)
 
     def developing_bytes(self, scale: int) -> int:
         """What developing takes at most for a pixel of the photo, with the result."""
         return 24 if len(self.scales) == 1 else 16 if scale == 1 else 6
 
     def getexif(self) -> Image.Exif:
-        """The orientation, as EXIF."""
+        """Orientation and time, as EXIF."""
         exif = Image.Exif()
         exif[_ORIENTATION_TAG] = self.orientation
+        exif.get_ifd(EXIF).update(self._times)
         return exif
 
     def developed(self, scale: int = 1) -> npt.NDArray[np.uint8]:
@@ -119,23 +137,28 @@ class RawPhoto(Image.Image):
     def preview(self) -> Image.Image | None:
         """The preview, to be decoded as any image; None if there is none of half the photo's size.
 
+        It must be asked for before the sensor's values are read: libraw crashes on some previews
+        afterwards. Only JPEGs count. Of other previews libraw tells three colors a pixel even if
+        they are gray, and their size would be read beyond their end.
+
         Its attribute `photo_size` is the photo's width and height, in the preview's orientation.
         """
         import rawpy
 
         with suppress(rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
             found = self._raw.extract_thumb()
-            if found.format == rawpy.ThumbFormat.JPEG:
-                image: Any = open_jpeg(io.BytesIO(found.data), "")
-            else:
-                image = Image.fromarray(found.data)
+            if found.format != rawpy.ThumbFormat.JPEG:
+                return None
+            image: Any = open_jpeg(io.BytesIO(found.data), "")
             pairs = zip(sorted(image.size), sorted(self.size), strict=True)
             if all(2 * side >= whole for side, whole in pairs):
                 turned = (image.width > image.height) != (self.width > self.height)
                 image.photo_size = self.size[::-1] if turned else self.size
+                times = self._times or _times(image)
                 image.info.pop("exif", None)
                 image.info.pop("xmp", None)
                 image.getexif()[_ORIENTATION_TAG] = 1 if turned else self.orientation
+                image.getexif().get_ifd(EXIF).update(times)
                 return image  # type: ignore[no-any-return]
         return None
 
@@ -166,10 +189,24 @@ def open_raw(stream: BinaryIO, reading: RawReading) -> Image.Image:
     raw = rawpy.RawPy()
     try:
         raw.open_buffer(stream)
-        photo = RawPhoto(raw)
+        photo = RawPhoto(raw, _times(stream))
         return (photo.preview() if reading == "preview" else None) or photo
     except rawpy.LibRawError as error:
         raise _refusal(error) from error
+
+
+def _times(source: BinaryIO | Image.Image) -> dict[int, str]:
+    """The tags of time of a file that is built like a TIFF, or of a preview's EXIF."""
+    exif = Image.Exif()
+    with suppress(Exception):  # files of other kinds, damaged metadata
+        if isinstance(source, Image.Image):
+            exif.load(source.info["exif"])
+        else:
+            source.seek(0)
+            exif.load_from_fp(source)
+        found = dict(exif) | exif.get_ifd(EXIF)  # DNG allows both places
+        return {tag: str(found[tag]) for tags in TIME_TAGS for tag in tags if tag in found}
+    return {}
 
 
 def _refusal(error: Exception) -> ImageError:
