@@ -35,9 +35,9 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         work = Path(name)
-        write_photos(work / "photos")
-        write_copies(work / "photos", work / "copies")
-        run(work, "score", "photos", "--out", "scores.csv")
+        write_photos(work / "holiday")
+        write_copies(work / "holiday", work / "copies")
+        run(work, "score", "holiday", "--out", "scores.csv")
         run(work, "score", "copies", "--out", "copies.csv")
         run(
             work,
@@ -80,6 +80,11 @@ def main() -> None:
         settle(page(report, 390, 844, "dark"), "report_phone_dark")
         settle(page((work / "compare.html").as_uri(), 1180, 1240), "compare")
 
+        script = Path(__file__).parents[1] / "examples" / "photos.py"
+        subprocess.run([sys.executable, script], cwd=work, check=True)
+        run(work, "cull", "photos/burst", "--out", "cull.csv", "--report", "cull.html")
+        settle(page((work / "cull.html").as_uri(), 1180, 720), "moments")
+
         service = subprocess.Popen(
             [*QFM, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
         )
@@ -88,7 +93,7 @@ def main() -> None:
             url = re.search(r"http://\S+", service.stderr.readline())
             assert url is not None
             shot = page(url.group(), 1180, 760)
-            chosen = sorted((work / "photos").rglob("*.jpg"))[::4]
+            chosen = sorted((work / "holiday").rglob("*.jpg"))[::4]
             shot.set_input_files("#files", [str(path) for path in chosen])
             shot.locator("#progress", has_text="scored").wait_for(timeout=300_000)
             settle(shot, "page")

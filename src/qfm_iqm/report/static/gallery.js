@@ -16,7 +16,7 @@ function urlPath(name) {
 function urlsOf(folder, name, thumbnail) {
   const urls = [{ href: folder.url + urlPath(name) }];
   if (thumbnail) {
-    urls.push({ href: `data:image/webp;base64,${thumbnail}`, note: "The photo itself cannot be shown from here: this is the report's small copy of it." });
+    urls.push({ href: `data:image/webp;base64,${thumbnail}`, note: "The file itself cannot be shown here: this is the report's small copy of it." });
   }
   return urls;
 }
