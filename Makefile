@@ -18,10 +18,7 @@ demo: $(VENV)/demo.stamp        ## Install, and score real photographs, clean an
 
 # What converts models loads four frameworks into one process, which has crashed where hundreds of other
 # tests had run before: it gets processes of its own. After a crash pytest-xdist waits for ever: no restart.
-# Many tests wait for processes of their own, so there is a worker more than there are cores; the order of
-# files is that of tests/conftest.py, longest first.
-WORKERS = $(shell expr $$(nproc) + 1)
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 CONVERSIONS = tests/scoring/runtimes
 
 test: $(VENV)/dev.stamp         ## Install, and run the tests

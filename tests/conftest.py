@@ -41,21 +41,8 @@ settings.load_profile("suite")
 # The networks here are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
 
-LONGEST = (
-    "test_whole_model", "test_pages", "test_ray_job", "test_trainer", "test_pipeline", "test_bench",
-    "test_package", "test_job", "test_ablation", "test_grid", "test_telemetry", "test_processes",
-    "test_page", "test_report",
-)  # fmt: skip
-"""Files that take long: they begin first, so that no core waits for them at the end."""
-
 TINY_BACKBONE = "test_vit"  # timm's own for tests: 64 channels, patches of 16 pixels
 TINY_CROP = 48
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first; the others keep their order."""
-    rank = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
 def make_model(

@@ -21,6 +21,7 @@ ROOMS = (
     "method",
     "metrics",
     "image",
+    "causes",
     "datasets",
     "model",
     "scoring",

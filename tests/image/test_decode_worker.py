@@ -15,7 +15,7 @@ from qfm_iqm.image.wire import file_in_memory, receive_frame, send_frame
 POLICY = ReadingPolicy(Preprocessing(crop=48))
 HONEST = {
     "width": 5, "height": 7, "sha256": "ab", "error": "", "too_large": False, "seconds": 0.5,
-    "statistics": [0.1, 1e-300], "shape": [3, 2, 4], "dtype": "uint8", "colors_last": False,
+    "statistics": [0.1, 1e-300], "severities": [0.5, 1, 2, 3, 4, 50], "shape": [3, 2, 4], "dtype": "uint8", "colors_last": False,
     "time": None, "taken": "",
 }  # fmt: skip
 
@@ -45,7 +45,7 @@ def liar(monkeypatch):
     assert worker.hear() is None
     worker.give(4, "a.png", b"content")
     request, content = receive_frame(end)
-    assert request == {"number": 4, "path": "a.png", "given": True}
+    assert request == {"number": 4, "path": "a.png", "given": True, "causes": True}
     assert content == b"content"
     with end:
         yield worker, end
@@ -59,6 +59,7 @@ def test_an_honest_answer(liar):
     assert (number, reading.path, reading.width, reading.height) == (4, "a.png", 5, 7)
     assert np.array_equal(reading.pixels, np.arange(24).reshape(3, 2, 4))
     assert reading.statistics.tolist() == [0.1, 1e-300]
+    assert reading.severities.tolist() == [0.5, 1, 2, 3, 4, 50]
     assert not worker.tasks
 
 
@@ -76,6 +77,8 @@ def test_an_honest_answer(liar):
         ({"width": "wide"}, bytes(24)),
         ({"seconds": None}, bytes(24)),
         ({"statistics": [[1], 2]}, bytes(24)),
+        ({"severities": [1, 2]}, bytes(24)),
+        ({"severities": [1, 2, 3, 4, 5, float("nan")]}, bytes(24)),
         ({"needed": "much"}, b""),
     ],
 )

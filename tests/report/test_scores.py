@@ -5,6 +5,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
 
+from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.report.scores import Place, packed, scores_page, split_path, table_data
 from qfm_iqm.scoring.row import ScoreRow
@@ -44,7 +45,8 @@ def test_columns_folders_and_errors():
     assert data["errors"] == {1: "broken"}
     # What no row says, as a model's card may hold no reference statistics, is not carried along.
     left_out = ("sha256", "seconds", "percentile", "mos_low", "mos_high", "out_of_distribution")
-    left_out += ("frames", "p10", "worst", "worst_at")
+    left_out += ("frames", "p10", "worst", "worst_at", "weights", "runtime", "precision")
+    left_out += ("cause", *CAUSES)
     assert data["order"] == [name for name in table.columns if name not in left_out]
     assert {"path", "score", "status", "error"} <= set(data["order"])
 

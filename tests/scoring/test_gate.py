@@ -103,7 +103,9 @@ def test_a_baseline_that_says_nothing_of_these_images_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({}, "give --min, --max or --max-drop"),
+        ({}, "give --min, --max, --max-drop or --max-cause"),
+        ({"max_causes": {"blur": -1}}, "costs 0 points or more"),
+        ({"max_causes": {"blur": math.nan}}, "finite numbers, but nan"),
         ({"limit": 1, "review": (3, 3)}, "The review band 3:3 is empty"),
         ({"max_drop": -1}, "A drop is 0 or more"),
         ({"limit": math.nan}, "finite numbers, but nan was given"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.errors import TableError
 from qfm_iqm.scoring.row import COLUMNS, SCHEMA, ScoreRow, print_csv, to_arrow, write_rows
 from qfm_iqm.scoring.table import read_rows, read_scores
@@ -62,6 +63,7 @@ def read_csv(path_or_text):
             "worst",
             "worst_at",
             "seconds",
+            *CAUSES,
         ),
         float,
     )
@@ -100,7 +102,8 @@ def test_every_format_holds_the_same(tmp_path, suffix, rows):
 def test_columns_and_types():
     assert COLUMNS == (
         "path", "sha256", "width", "height", "score", "crop_std", "percentile", "mos_low",
-        "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "status", "error",
+        "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "cause", "blur",
+        "noise", "compression", "exposure", "contrast", "color", "status", "error",
         "model", "weights", "runtime", "precision", "seconds",
     )  # fmt: skip
     kinds = [column.kind for column in SCHEMA.values()]
@@ -111,6 +114,8 @@ def test_columns_and_types():
         "bool",
         "int",
         *["float"] * 3,
+        "str",
+        *["float"] * 6,
         *["str"] * 6,
         "float",
     ]
@@ -132,7 +137,8 @@ def test_a_parquet_table_keeps_its_types_without_rows(tmp_path):
     for rows in ([], [BAD], [GOOD]):
         write_rows(rows, tmp_path / "t.parquet")
         types = [str(field.type) for field in pq.read_schema(tmp_path / "t.parquet")]
-        numbers = ["int64", "int64", *["double"] * 5, "bool", "int64", *["double"] * 3]
+        numbers = ["int64", "int64", *["double"] * 5, "bool", "int64", *["double"] * 3, "string"]
+        numbers += ["double"] * 6
         assert types == ["string"] * 2 + numbers + ["string"] * 6 + ["double"]
 
 
@@ -140,8 +146,8 @@ def test_plain_names_make_a_plain_csv(tmp_path):
     write_rows([GOOD, BAD], tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_bytes().decode().splitlines() == [
         ",".join(COLUMNS),
-        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,,,,,ok,,default,{HASH},torch,fp32,0.25",
-        f"a/c.jpg,,,,,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
+        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,,,,,,,,,,,,ok,,default,{HASH},torch,fp32,0.25",
+        f"a/c.jpg,,,,,,,,,,,,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
     ]
 
 

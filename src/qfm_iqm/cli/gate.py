@@ -55,6 +55,13 @@ def gate(
     max_drop: Annotated[
         float | None, typer.Option(help="How much worse than the baseline an image may be.", min=0)
     ] = None,
+    max_cause: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CAUSE:POINTS",
+            help="What an image may lose by a cause, like compression:20. May be repeated.",
+        ),
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="JUnit XML to write.")] = None,
     json: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     model: Model = "default",
@@ -96,6 +103,7 @@ def gate(
         _band(review) if review is not None else None,
         max_drop,
         higher,
+        _limits(max_cause or []),
     )
     earlier = None if baseline is None else read_scores(baseline)
     found = find_images(paths, all_files=all_files, videos=True, pairs=not no_pairs, archives=True)
@@ -106,7 +114,12 @@ def gate(
     if not found.files:
         raise QFMError(f"There is no image in {', '.join(paths)}.")
     scorer = Scorer(
-        loaded, processes=bool(found.videos), max_pixels=max_pixels, raw=raw, max_memory=memory
+        loaded,
+        processes=bool(found.videos),
+        max_pixels=max_pixels,
+        raw=raw,
+        max_memory=memory,
+        causes=bool(rule.max_causes),
     )
     began = time.perf_counter()
     coming = scorer.score_paths(found.files)
@@ -131,6 +144,27 @@ def _band(text: str) -> tuple[float, float]:
     except ValueError:
         raise QFMError(f"'{text}' is no review band: give it as LOW:HIGH, e.g. 50:60.") from None
     return low, high
+
+
+def _limits(texts: Sequence[str]) -> dict[str, float]:
+    """CAUSE:POINTS as numbers by cause."""
+    from qfm_iqm.causes.severity import CAUSES
+    from qfm_iqm.errors import QFMError
+
+    limits: dict[str, float] = {}
+    for text in texts:
+        cause, _, points = text.partition(":")
+        if cause not in CAUSES:
+            raise QFMError(f"There is no cause '{cause}': choose from {', '.join(CAUSES)}.")
+        if cause in limits:
+            raise QFMError(f"--max-cause is given twice for {cause}: give it once.")
+        try:
+            limits[cause] = float(points)
+        except ValueError:
+            raise QFMError(
+                f"'{text}' is no limit of a cause: give it as CAUSE:POINTS, e.g. compression:20."
+            ) from None
+    return limits
 
 
 def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:

@@ -84,6 +84,12 @@ def score(
         bool,
         typer.Option(help="Score what is there of images that break off, and of damaged videos."),
     ] = False,
+    causes: Annotated[
+        bool,
+        typer.Option(
+            "--causes", help="Also say what costs each photo: blur, noise, compression, ..."
+        ),
+    ] = False,
     raw: Raw = "preview",
     max_megapixels: MaxMegapixels = 250,
     max_memory: MaxMemory = None,
@@ -159,6 +165,7 @@ def score(
         "allow_truncated": allow_truncated,
         "raw": raw,
         "every": every,
+        "causes": causes or report is not None,
     }
     with extra("runtimes", f"The runtime of '{model}'"):
         if engine == "ray":

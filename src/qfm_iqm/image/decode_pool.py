@@ -252,19 +252,20 @@ class DecodingPool:
                 worker.close()
             raise QFMError(f"A decoding process did not start: {death}.") from None
 
-    def decode(self, content: bytes, name: str) -> Reading:
+    def decode(self, content: bytes, name: str, *, causes: bool = True) -> Reading:
         """Decodes one image; blocks while all processes are busy.
 
         Args:
             content: its bytes.
             name: what to call it in an error.
+            causes: find the severities of causes, if the policy does.
 
         Returns:
             What came of it; an image that cannot be read, or not within the limits, has an error.
         """
         worker = self._idle.get()
         try:
-            worker.give(0, name, content)
+            worker.give(0, name, content, causes=causes)
             said = worker.hear()
             if said is None or not isinstance(said[1], Reading):
                 raise WorkerDeathError("its answer makes no sense")

@@ -23,6 +23,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import prod
 from multiprocessing import connection
@@ -105,12 +106,22 @@ class Worker:
         self._most = 1 << 40 if decode_bytes is None else decode_bytes
         self._send({"share": share, "decode_bytes": decode_bytes}, pickle.dumps(policy))
 
-    def give(self, number: int, path: str, content: bytes | None = None) -> None:
-        """Hands it an image: a file, or its content if that is here already."""
+    def give(
+        self, number: int, path: str, content: bytes | None = None, *, causes: bool = True
+    ) -> None:
+        """Hands it an image: a file, or its content if that is here already.
+
+        Args:
+            number: of the image.
+            path: of the file.
+            content: of it.
+            causes: find the severities of causes, if the policy does.
+        """
         self.tasks.append((number, path))
         if self.ready and len(self.tasks) == 1:
             self._begin()
-        self._send({"number": number, "path": path, "given": content is not None}, content or b"")
+        request = {"number": number, "path": path, "given": content is not None, "causes": causes}
+        self._send(request, content or b"")
 
     def admit(self, refusal: str = "") -> None:
         """Lets it decode the image that it asked about, or says why not."""
@@ -201,7 +212,7 @@ class Worker:
 
 def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
     """What a process says of an image, checked; any exception if it makes no sense."""
-    statistics = header["statistics"]
+    statistics, severities = header["statistics"], header["severities"]
     return Reading(
         path,
         None if header["shape"] is None else _pixels(body, header),
@@ -214,7 +225,15 @@ def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
         statistics=None if statistics is None else np.array(statistics, np.float64),
         time=None if header["time"] is None else float(header["time"]),
         taken=str(header["taken"]),
+        severities=None if severities is None else _severities(severities),
     )
+
+
+def _severities(said: Any) -> npt.NDArray[np.float64]:
+    severities = np.array(said, np.float64)
+    if severities.shape != (6,) or not np.isfinite(severities).all():
+        raise ValueError("no severities")
+    return severities
 
 
 def _pixels(data: bytearray | mmap.mmap, header: Header) -> npt.NDArray[Any]:
@@ -252,8 +271,9 @@ def main(handle: int) -> None:
             if "used" in request:  # the last frames of a video that is done
                 continue
             content = bytes(body) if request["given"] else None
+            own = policy if request["causes"] else replace(policy, causes=None)
             unused = 0
-            for reading in readings(request["path"], policy, admit, share or 0, content=content):
+            for reading in readings(request["path"], own, admit, share or 0, content=content):
                 _answer(parent, reading, in_file=not bounded and sys.platform == "linux")
                 if reading.time is not None:
                     unused += 1
@@ -284,8 +304,9 @@ def _answer(parent: socket.socket, reading: Reading, *, in_file: bool) -> None:
     header = vars(reading) | {"shape": None}
     del header["path"]
     pixels = header.pop("pixels")
-    if reading.statistics is not None:
-        header["statistics"] = reading.statistics.tolist()
+    for name in ("statistics", "severities"):
+        if header[name] is not None:
+            header[name] = header[name].tolist()
     if pixels is None:
         send_frame(parent, header)
         return

@@ -24,8 +24,9 @@ from qfm_iqm.image.fetch import fetch_url, is_url
 from qfm_iqm.image.pixel_features import pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.raw import RawReading
-from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_resized
+from qfm_iqm.image.resize import ResizedImage, as_bytes, decoding_bytes, read_resized
 from qfm_iqm.image.video import sampled_frames
+from qfm_iqm.image.views import Views
 
 Fetch = Callable[[str], bytes]
 
@@ -48,6 +49,7 @@ class Reading:
         time: of a frame of a video, seconds from its first one on; None of a file. The video's own
             reading follows its frames, without pixels.
         taken: when, see `image.capture_time`.
+        severities: of each cause of low quality, in points, if they were asked for.
     """
 
     path: str
@@ -61,6 +63,7 @@ class Reading:
     statistics: npt.NDArray[np.float64] | None = None
     time: float | None = None
     taken: str = ""
+    severities: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class ReadingPolicy:
         statistics: measure the pixels (`image.pixel_features`).
         fetch: gives the content of a file; None reads local files and URLs.
         every: seconds of a video from which one frame is read; None refuses videos.
+        causes: what finds severities in the views of an image; None for none. It goes to reading
+            processes, where it is loaded again.
     """
 
     preprocessing: Preprocessing
@@ -84,6 +89,7 @@ class ReadingPolicy:
     statistics: bool = False
     fetch: Fetch | None = None
     every: float | None = None
+    causes: Callable[[Views], npt.NDArray[np.float64]] | None = None
 
 
 def readings(
@@ -147,7 +153,11 @@ def _read_video(
             )
             for at, frame in frames:
                 found = read_resized(
-                    frame, policy.preprocessing, name=path, measured=policy.statistics
+                    frame,
+                    policy.preprocessing,
+                    name=path,
+                    measured=policy.statistics,
+                    viewed=policy.causes is not None,
                 )
                 if video.width is None:
                     video = replace(video, width=found.width, height=found.height)
@@ -155,6 +165,7 @@ def _read_video(
                 if policy.statistics:
                     measured = pixel_statistics(as_bytes(found.pixels))
                     reading = replace(reading, statistics=measured)
+                reading = _with_severities(reading, found, policy)
                 yield replace(reading, seconds=time.perf_counter() - began)
                 began = time.perf_counter()
             if _state(file) != before:
@@ -233,13 +244,22 @@ def read(
             raw=policy.raw,
             admit=None if admit is None else partial(_with_content, admit, len(content)),
             measured=policy.statistics,
+            viewed=policy.causes is not None,
         )
         reading = Reading(path, image.pixels, image.width, image.height, sha256, taken=image.taken)
         if policy.statistics:
             reading = replace(reading, statistics=pixel_statistics(as_bytes(image.pixels)))
+        reading = _with_severities(reading, image, policy)
     except (ImageError, MemoryError) as error:
         reading = replace(_failed(path, error), sha256=sha256)
     return replace(reading, seconds=time.perf_counter() - began)
+
+
+def _with_severities(reading: Reading, image: ResizedImage, policy: ReadingPolicy) -> Reading:
+    """A reading with the severities of its causes, if they are asked for."""
+    if policy.causes is None or image.views is None:
+        return reading
+    return replace(reading, severities=policy.causes(image.views))
 
 
 def _with_content(admit: Callable[[int], None], content: int, decoding: int) -> None:

@@ -47,6 +47,7 @@ from qfm_iqm.image.preprocess import (
     working_size,
 )
 from qfm_iqm.image.raw import RawPhoto, RawReading
+from qfm_iqm.image.views import Views, tiles, whole
 
 STRIP_PIXELS = 1 << 19  # pixels that are copied at once
 _SCALES = (1, 2, 4, 8)  # at which libjpeg decodes by transforms of their own
@@ -68,12 +69,14 @@ class ResizedImage:
         width: of the image in pixels, upright, before it was resized.
         height: of the image in pixels, upright, before it was resized.
         taken: when, see `image.capture_time`.
+        views: what tells the causes of its quality, if they were asked for.
     """
 
     pixels: Bytes | Floats
     width: int
     height: int
     taken: str = ""
+    views: Views | None = None
 
 
 def as_floats(pixels: npt.NDArray[Any]) -> Floats:
@@ -96,6 +99,7 @@ def read_resized(
     raw: RawReading = "preview",
     admit: Callable[[int], None] | None = None,
     measured: bool = False,
+    viewed: bool = False,
 ) -> ResizedImage:
     """Reads an image at the size at which a model crops it.
 
@@ -109,6 +113,7 @@ def read_resized(
         admit: called with the bytes that decoding will take at most, once the header is read; it
             may wait until there is room, or raise an `ImageError`.
         measured: whether the result will be measured (`image.pixel_features`), which takes memory.
+        viewed: whether its views are cut too (`image.views`).
 
     Raises:
         ImageError: the source cannot be read or is refused; one sentence says why.
@@ -133,11 +138,13 @@ def read_resized(
             stored = target[::-1] if turned else target
             extent = (height / scale, width / scale)
             pixels = _reduced(picture, stored, preprocessing.resample, extent)
+        views = _views(picture, pixels, (height, width), scale) if viewed else None
         taken = capture_time(picture.image)
         # Of a RAW file's preview, the photo's.
         photo = getattr(picture.image, "photo_size", (width, height))
     across, down = photo[::-1] if turned else photo
-    return ResizedImage(reflection_padded(pixels, preprocessing.crop), across, down, taken)
+    padded = reflection_padded(pixels, preprocessing.crop)
+    return ResizedImage(padded, across, down, taken, views)
 
 
 def decoding_bytes(
@@ -179,6 +186,38 @@ def _scale(image: Image.Image, preprocessing: Preprocessing) -> int:
     if side is None:
         return 1
     return max(scale for scale in scales if scale == 1 or min(image.size) >= 2 * scale * side)
+
+
+def _views(
+    picture: Picture, pixels_CHW: npt.NDArray[Any], size: tuple[int, int], scale: int
+) -> Views:
+    """What is seen of a decoded image: tiles of its own pixels, and the whole.
+
+    Args:
+        picture: decoded.
+        pixels_CHW: the image at its working size, not padded.
+        size: height and width before it was decoded, as it is stored.
+        scale: how many times smaller it was decoded.
+    """
+    width, height = picture.size
+    turned = picture.orientation in _TURNED
+    if turned:
+        size, width, height = size[::-1], height, width
+
+    def part(top: int, left: int, bottom: int, right: int) -> Bytes:
+        """A box of the upright image, from where it is stored."""
+        if picture.orientation in (3, 4, 7, 8):
+            top, bottom = height - bottom, height - top
+        if picture.orientation in (2, 3, 6, 7):
+            left, right = width - right, width - left
+        box = (top, left, bottom, right) if turned else (left, top, right, bottom)
+        stored_HWC = picture.pixels(box)
+        if stored_HWC.dtype != np.uint8:
+            stored_HWC = in_eight_bits(in_unit_range(stored_HWC))
+        return cast(Bytes, upright(stored_HWC, picture.orientation))
+
+    small_HWC = as_bytes(pixels_CHW).transpose(1, 2, 0)
+    return Views(tiles(part, (height, width), size, decoded=scale), whole(small_HWC))
 
 
 def _whole(picture: Picture) -> Floats:

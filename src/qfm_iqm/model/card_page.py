@@ -26,6 +26,7 @@ def card_page(
     *,
     degradation: Path | None = None,
     size_and_frame: Path | None = None,
+    causes: Path | None = None,
     speed: Path | None = None,
     beside: Path | None = None,
     missing: bool = True,
@@ -36,6 +37,7 @@ def card_page(
         card: of the model.
         degradation: results of `benchmarks/degradation.py`; the figure beside it is shown.
         size_and_frame: results of `benchmarks/size_and_frame.py`.
+        causes: results of `benchmarks/causes.py`; None leaves that section out.
         speed: results of `benchmarks/speed.py`.
         beside: folder of the page, from which links lead to the figure.
         missing: say what was not measured, in place of leaving it out.
@@ -50,6 +52,7 @@ def card_page(
         _degradation(card, degradation, beside or Path()) if degradation or missing else (),
         _training(card),
         _limits(card, size_and_frame, missing),
+        _causes(causes) if causes else (),
         _speed(card, speed) if speed or missing else (),
     ]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
@@ -268,6 +271,40 @@ def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:
             f"mean over {mean['n']} photos ({mean['change']}), at most by "
             f"{float(most['value']):+.1f}, for a photo{of} ({most['change']})."
         )
+
+
+def _causes(results: Path) -> Iterator[str]:
+    """What the causes that are named beside scores are worth; they serve every model."""
+    rows = _read(results, ("photos", "generator", "cause", "level", "figure", "n", "value"))
+    found = {
+        (row["generator"], row["cause"], row["level"], row["figure"]): row
+        for row in rows
+        if row["photos"] == "all"
+    }
+    unseen = "unseen generators"
+    yield "## Causes"
+    yield ""
+    yield (
+        "Share of photos whose main cause is named rightly (`benchmarks/causes.py`), by level of "
+        "severity, and median error of severities in points, on generators that nothing was "
+        "learned from. The network of causes is the same for every model."
+    )
+    yield ""
+    wanted = (("2", "right"), ("3-5", "right"), ("1-5", "error"))
+    named = {key[1] for key in found if key[0] == unseen}
+    yield from _table(
+        ["cause", "level 2", "levels 3 to 5", "median error"],
+        (
+            [cause, *(f"{float(found[unseen, cause, *key]['value']):.3g}" for key in wanted)]
+            for cause in sorted(named, key=lambda cause: (cause == "all", cause))
+        ),
+    )
+    yield ""
+    clean, two = found["clean", "none", "0", "right"], found["all", "two", "3-5", "both"]
+    yield (
+        f"Of {clean['n']} clean photos {float(clean['value']):.1%} get no cause. Of {two['n']} "
+        f"copies with two faults, both are named in {float(two['value']):.1%}."
+    )
 
 
 def _speed(card: ModelCard, results: Path | None) -> Iterator[str]:

@@ -14,11 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from qfm_iqm.causes.network import load_causes
+from qfm_iqm.causes.severity import Causes
 from qfm_iqm.image.decode import Source, in_eight_bits
 from qfm_iqm.image.pixel_features import pixel_statistics
-from qfm_iqm.image.preprocess import working_size
+from qfm_iqm.image.preprocess import reduced, working_size
 from qfm_iqm.image.preprocess_torch import Pixels, checked_pixels, covering_crops, resize_and_pad
 from qfm_iqm.image.resize import as_floats, read_resized
+from qfm_iqm.image.views import views_of
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.forking import keep_forks_able
 from qfm_iqm.model.network import QualityNetwork
@@ -158,6 +161,35 @@ class QualityModel(nn.Module):
         shown_RC = np.vectorize(label.show, otypes=[np.float32])(values_RC)
         return QualityMap(shown_RC, score, width, height)
 
+    def causes(self, image: Source | Pixels) -> Causes:
+        """Says what costs one image: blur, noise, compression, exposure, contrast or color.
+
+        Args:
+            image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
+                or an array (H, W, 3), floats in [0, 1] or uint8.
+
+        Raises:
+            ImageError: the image cannot be read.
+            ValueError: the pixels are of another shape or type, not finite, or beyond the range.
+        """
+        network, preprocessing = load_causes(), self.card.preprocessing
+        if isinstance(image, Tensor | np.ndarray):
+            wanted = "an RGB tensor (3, H, W), or an array (H, W, 3)"
+            image_CHW = checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
+            whole_CHW = in_eight_bits(image_CHW.numpy())
+            height, width = whole_CHW.shape[1:]
+            size = working_size(height, width, preprocessing)
+            small_CHW = whole_CHW
+            if size != (height, width):
+                small_CHW = reduced(whole_CHW, size, preprocessing.resample)
+            views = views_of(whole_CHW.transpose(1, 2, 0), small_CHW.transpose(1, 2, 0))
+        else:
+            source, name = _fetched(image)
+            found = read_resized(source, preprocessing, name=name, viewed=True)
+            assert found.views is not None
+            views = found.views
+        return network.causes(network(views))
+
     def _fitted(self, image: Source | Pixels) -> tuple[Tensor, int, int]:
         """An image from anywhere at its working size, and its own height and width."""
         preprocessing = self.card.preprocessing
@@ -167,12 +199,8 @@ class QualityModel(nn.Module):
             image_CHW = checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
             height, width = image_CHW.shape[-2:]
             return resize_and_pad(image_CHW, preprocessing), height, width
-        name = None
-        if isinstance(image, str) and "://" in image:
-            from qfm_iqm.image.load import fetch  # here: a local photo needs none of it
-
-            name, image = image, fetch(image)
-        found = read_resized(image, preprocessing, name=name)
+        source, name = _fetched(image)
+        found = read_resized(source, preprocessing, name=name)
         return torch.from_numpy(as_floats(found.pixels)), found.height, found.width
 
     def _placed(self, crops_BCSS: Tensor) -> Tensor:
@@ -194,6 +222,15 @@ class QualityModel(nn.Module):
         finally:
             self.network.train(training)
         return np.asarray(torch.cat(values).double().numpy())
+
+
+def _fetched(image: Source) -> tuple[Source, str | None]:
+    """What to read, and what to call it where that is another name."""
+    if isinstance(image, str) and "://" in image:
+        from qfm_iqm.image.load import fetch  # here: a local photo needs none of it
+
+        return fetch(image), image
+    return image, None
 
 
 def _bent(values_B: Tensor, curve: Curve) -> Tensor:

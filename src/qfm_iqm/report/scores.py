@@ -96,7 +96,7 @@ def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
         name: column
         for name, column in table.columns.items()
         if name not in _LEFT_OUT
-        and (name in ("path", "score", "error") or any(value is not None for value in column))
+        and (name in ("path", "score", "error") or any(value not in (None, "") for value in column))
     }
     columns |= {name: column for name, column in said.items() if name not in _APART}
     return {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from qfm_iqm.errors import QFMError, TableError
@@ -28,6 +28,7 @@ class Rule:
             passing; None for no such band.
         max_drop: how much worse than in the baseline it may be; None asks for nothing.
         higher_is_better: the direction of the scores.
+        max_causes: by cause, the points that it may cost.
 
     Raises:
         QFMError: nothing is asked for, or a limit, a band or a drop that makes no sense.
@@ -37,11 +38,14 @@ class Rule:
     review: tuple[float, float] | None = None
     max_drop: float | None = None
     higher_is_better: bool = True
+    max_causes: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.limit is None and self.max_drop is None:
-            raise QFMError("A gate needs something to ask for: give --min, --max or --max-drop.")
-        asked = (self.limit, *(self.review or ()), self.max_drop)
+        if self.limit is None and self.max_drop is None and not self.max_causes:
+            raise QFMError(
+                "A gate needs something to ask for: give --min, --max, --max-drop or --max-cause."
+            )
+        asked = (self.limit, *(self.review or ()), self.max_drop, *self.max_causes.values())
         for value in asked:
             # No score is below or above "not a number": it would let everything through.
             if value is not None and not math.isfinite(value):
@@ -51,6 +55,9 @@ class Rule:
             raise QFMError(f"The review band {low:g}:{high:g} is empty: give it as LOW:HIGH.")
         if self.max_drop is not None and self.max_drop < 0:
             raise QFMError(f"A drop is 0 or more, but {self.max_drop:g} was asked for.")
+        for cause, points in self.max_causes.items():
+            if points < 0:
+                raise QFMError(f"A cause costs 0 points or more, but {cause}:{points:g} was given.")
 
     def describe(self) -> str:
         """The rule in words."""
@@ -61,6 +68,7 @@ class Rule:
             parts.append(f"{self.review[0]:g} to {self.review[1]:g} to be reviewed")
         if self.max_drop is not None:
             parts.append(f"at most {self.max_drop:g} worse than the baseline")
+        parts += [f"{cause} at most {points:g} points" for cause, points in self.max_causes.items()]
         return ", ".join(parts)
 
 
@@ -141,7 +149,7 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
     elif rule.limit is not None and sign * (score - rule.limit) < 0:
         outcome = "fail"
         reason = f"{score:g} is {'below' if sign > 0 else 'above'} the limit of {rule.limit:g}"
-    elif rule.limit is None and before is None:
+    elif rule.limit is None and before is None and rule.max_drop is not None:
         outcome = "review"
         reason = "There is no limit, and no score of it in the baseline"
     # A drop fails whatever the score: what came out worse than it went in is a defect.
@@ -152,6 +160,12 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
         )
         reason = f"{reason}; {fallen}" if outcome == "fail" else fallen
         outcome = "fail"
+    for cause, most in rule.max_causes.items():
+        severity = getattr(row, cause)
+        if severity is not None and severity > most:
+            costs = f"{cause} costs {severity:g} points, and {most:g} are allowed"
+            reason = f"{reason}; {costs}" if outcome == "fail" else costs
+            outcome = "fail"
     return Verdict(
         row.path, outcome, score, before, f"{reason}." if reason else "", row.out_of_distribution
     )

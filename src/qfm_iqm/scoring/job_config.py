@@ -23,6 +23,7 @@ class Identity:
         allow_truncated: whether truncated files were taken.
         raw: what was taken of camera RAW files.
         every: seconds of a video from which one frame was scored; None refused videos.
+        causes: whether rows say what costs a photo.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Identity:
     allow_truncated: bool
     raw: str
     every: float | None
+    causes: bool
 
     @classmethod
     def of(cls, scorer: Scorer) -> Identity:
@@ -48,12 +50,15 @@ class Identity:
             allow_truncated=scorer.policy.allow_truncated,
             raw=scorer.policy.raw,
             every=scorer.policy.every,
+            causes=scorer.causes is not None,
         )
 
     def wrote(self, row: ScoreRow) -> bool:
         """Whether a row of an earlier table says what scoring its file again would say."""
         ours = (self.model, self.weights, self.runtime, self.precision)
-        return row.status == "ok" and (row.model, row.weights, row.runtime, row.precision) == ours
+        if row.status != "ok" or bool(row.cause) != self.causes:
+            return False
+        return (row.model, row.weights, row.runtime, row.precision) == ours
 
 
 @dataclass(frozen=True)

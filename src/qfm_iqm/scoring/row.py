@@ -63,6 +63,20 @@ class ScoreRow:
     ] = None
     worst: Annotated[float | None, "Mean score of a video's worst second."] = None
     worst_at: Annotated[float | None, "Where that second begins, in seconds."] = None
+    cause: Annotated[
+        str,
+        "What costs the photo most: blur, noise, compression, exposure, contrast, color, or none; "
+        "empty where causes were not asked for.",
+    ] = ""
+    blur: Annotated[
+        float | None,
+        "Severity of blur: the points of 100 that a good photo loses by this alone.",
+    ] = None
+    noise: Annotated[float | None, "Severity of noise, likewise."] = None
+    compression: Annotated[float | None, "Severity of compression, likewise."] = None
+    exposure: Annotated[float | None, "Severity of wrong exposure, likewise."] = None
+    contrast: Annotated[float | None, "Severity of low or harsh contrast, likewise."] = None
+    color: Annotated[float | None, "Severity of wrong, missing or too few colors, likewise."] = None
     status: Annotated[Literal["ok", "error"], "ok, or error for a file without a score."] = "ok"
     error: Annotated[str, "One sentence that says why there is no score; empty if there is."] = ""
     model: Annotated[str, "Name of the model."] = ""

@@ -16,11 +16,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.causes.network import load_causes
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import MAX_PIXELS
 from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
@@ -52,12 +53,14 @@ class Crops:
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
         statistics: of its pixels, if the model's card asks for them.
+        severities: of the causes of its quality, if they were asked for.
     """
 
     pixels: Sequence[Crop]
     width: int
     height: int
     statistics: npt.NDArray[np.float64] | None = None
+    severities: npt.NDArray[np.float64] | None = None
 
 
 class Scorer:
@@ -83,6 +86,7 @@ class Scorer:
         frames: is told of each frame of a video, in order, before the video's row is given.
         shown: scores on the scale that people are shown; False keeps them in label units, to be
             compared with labels.
+        causes: also say what costs each photo (`qfm_iqm.causes`).
 
     Raises:
         TypeError: the model is none of these.
@@ -111,6 +115,7 @@ class Scorer:
         every: float | None = 1.0,
         frames: Callable[[FrameScore], None] | None = None,
         shown: bool = True,
+        causes: bool = False,
     ) -> None:
         numbers = {"batch_size": batch_size, "readers": readers, "max_pixels": max_pixels}
         for name, number in numbers.items():
@@ -125,6 +130,7 @@ class Scorer:
         self.processes = processes
         self.max_memory = max_memory
         self.shown = shown
+        self.causes = load_causes() if causes else None
         reference = runtime.card.reference_statistics
         self.policy = ReadingPolicy(
             runtime.card.preprocessing,
@@ -134,6 +140,7 @@ class Scorer:
             statistics=shown and reference is not None and reference.ood_detector is not None,
             fetch=fetch,
             every=every,
+            causes=self.causes,
         )
         self._source = source
 
@@ -212,6 +219,7 @@ class Scorer:
     def _stream(self, items: Iterable[str | None]) -> Iterator[ScoreRow]:
         """Scores what comes, in order; at a None what is waiting goes through in a last batch."""
         frames: list[FrameScore] = []
+        severities: list[npt.NDArray[np.float64]] = []  # of these frames
         seconds, failure = 0.0, ""
         for pending in in_batches(self._read_ahead(items), self.runtime.run, self.batch_size):
             row = self._row(pending, frames)
@@ -220,6 +228,8 @@ class Scorer:
                 failure = failure or row.error
                 if row.score is not None:
                     frames.append(FrameScore(row.path, time, row.score, row.out_of_distribution))
+                    if pending.reading.severities is not None:
+                        severities.append(pending.reading.severities)
                 continue
             if failure and row.status == "ok":
                 row = self._row(
@@ -228,8 +238,10 @@ class Scorer:
             if row.status == "ok" and self.frames is not None:
                 for frame in frames:
                     self.frames(frame)
+            if severities and row.status == "ok":
+                row = self._with_causes(row, np.mean(severities, 0))
             yield replace(row, seconds=round(row.seconds + seconds, 6))
-            frames, seconds, failure = [], 0.0, ""
+            frames, severities, seconds, failure = [], [], 0.0, ""
 
     def _read_ahead(
         self, items: Iterable[str | None]
@@ -258,7 +270,13 @@ class Scorer:
             crops = self._source(path)
         except ImageError as error:
             return Reading(path, error=str(error)), []
-        reading = Reading(path, width=crops.width, height=crops.height, statistics=crops.statistics)
+        reading = Reading(
+            path,
+            width=crops.width,
+            height=crops.height,
+            statistics=crops.statistics,
+            severities=crops.severities,
+        )
         return reading, crops.pixels
 
     def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
@@ -305,6 +323,8 @@ class Scorer:
             error = f"The model's scores of {reading.path} are not finite numbers."
             return replace(row, status="error", error=error)
         score = self._score(values_K, reading)
+        if reading.severities is not None:
+            row = self._with_causes(row, reading.severities)
         return replace(
             row,
             width=reading.width,
@@ -316,6 +336,14 @@ class Scorer:
             mos_high=_rounded(score.mos_high, 3),
             out_of_distribution=score.out_of_distribution,
         )
+
+    def _with_causes(self, row: ScoreRow, severities_6: npt.NDArray[np.float64]) -> ScoreRow:
+        """A row that says what costs the photo."""
+        if self.causes is None:
+            return row
+        found = self.causes.causes(severities_6)
+        severities: dict[str, Any] = dict(found.severities)
+        return replace(row, cause=found.main, **severities)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, Request, Security
+from fastapi import FastAPI, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -71,6 +72,7 @@ _MISTAKES: _Responses = {
     415: {"model": Mistake, "description": "Not an image that can be read."},
     429: {"model": Mistake, "description": "Too much to do: see Retry-After."},
 }
+_MISSPELLED: _Responses = {422: {"model": Mistake, "description": "A parameter is wrong."}}
 _NO_MAP: _Responses = {422: {"model": Mistake, "description": "The model draws no maps."}}
 
 
@@ -146,6 +148,12 @@ def create_app(
     async def unable(_request: Request, error: ModelError) -> Response:
         return JSONResponse({"error": str(error)}, 422)
 
+    @app.exception_handler(RequestValidationError)
+    async def misspelled(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        sentence = f"The parameter '{first['loc'][-1]}' is wrong: {first['msg']}."
+        return JSONResponse({"error": sentence}, 422)
+
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         path, method = request.url.path, request.method
@@ -158,8 +166,13 @@ def create_app(
 
     taking = {"openapi_extra": _BODY, **locked}
 
-    @app.post("/v1/score", response_model=Scores, responses=_MISTAKES | refusals, **taking)
-    async def score(request: Request) -> Response:
+    scoring = _MISTAKES | _MISSPELLED | refusals
+
+    @app.post("/v1/score", response_model=Scores, responses=scoring, **taking)
+    async def score(
+        request: Request,
+        causes: Annotated[bool, Query(description="Say what costs each image.")] = False,
+    ) -> Response:
         """Score images: multipart files, or one image as the body.
 
         One image that is refused sets the answer's code; among several each has its own.
@@ -168,7 +181,9 @@ def create_app(
         async with admission.request(declared_size(request, bounds)):
             uploads = await receive(request, bounds)
             async with admission.uploads(len(uploads)):
-                scored = await asyncio.gather(*(service.score(upload) for upload in uploads))
+                scored = await asyncio.gather(
+                    *(service.score(upload, causes=causes) for upload in uploads)
+                )
         results = [row for _, row in scored]
         if len(scored) == 1 and scored[0][0] != 200:
             code = scored[0][0]

@@ -62,7 +62,9 @@ class Batcher:
         self._observe = observe
         self._current: dict[str, Crops] = {}
         self._explainer = explainer or (lambda: cast("QualityModel", model))
-        self._scorer = Scorer(model, device=device, readers=1, source=self._current.__getitem__)
+        self._scorer = Scorer(
+            model, device=device, readers=1, source=self._current.__getitem__, causes=True
+        )
         self.policy = self._scorer.policy
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue()
         self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
@@ -133,7 +135,7 @@ class Batcher:
     def _crops(self, image: Reading) -> Crops:
         assert image.pixels is not None  # one with an error does not come here
         crops = list(covering_crops(image.pixels, self.policy.preprocessing))
-        return Crops(crops, image.width or 0, image.height or 0, image.statistics)
+        return Crops(crops, image.width or 0, image.height or 0, image.statistics, image.severities)
 
     def _explained(self, image: Reading) -> QualityMap:
         import torch  # here, as scoring may do without

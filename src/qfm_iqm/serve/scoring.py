@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qfm_iqm.image.decode_pool import DecodingPool
@@ -70,11 +71,16 @@ class ScoringService:
         self._batcher.close()
         self._pool.close()
 
-    async def score(self, upload: Upload) -> tuple[int, dict[str, Any]]:
-        """An image's row, and the HTTP code that it would have alone."""
+    async def score(self, upload: Upload, *, causes: bool = False) -> tuple[int, dict[str, Any]]:
+        """An image's row, and the HTTP code that it would have alone.
+
+        Args:
+            upload: the image.
+            causes: say what costs it.
+        """
         try:
             async with self._ahead:
-                image = await self._decode(upload)
+                image = await self._decode(upload, causes=causes)
                 scored: ScoreRow = await asyncio.wrap_future(self._batcher.score(image))
         except RequestError as error:
             self._metrics.images.labels("refused").inc()
@@ -94,14 +100,15 @@ class ScoringService:
             found = await asyncio.wrap_future(self._batcher.explain(image))
         return {"name": upload.name} | map_data(found, self.model.card.label.shown)
 
-    async def _decode(self, upload: Upload) -> Reading:
+    async def _decode(self, upload: Upload, *, causes: bool = False) -> Reading:
         most = self.limits.file_bytes
         if len(upload.content) > most:
             raise RequestError(
                 413, f"cannot read {upload.name!r}: it has more than {most / 1e6:g} MB"
             )
         image = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._pool.decode, upload.content, upload.name
+            self._threads,
+            partial(self._pool.decode, upload.content, upload.name, causes=causes),
         )
         if image.error:
             raise RequestError(413 if image.too_large else 415, image.error)

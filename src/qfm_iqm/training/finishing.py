@@ -148,6 +148,7 @@ def write_page(config: CardConfig, model: Path, page: Path) -> list[Path]:
         load_card(model),
         degradation=config.degradation,
         size_and_frame=config.size_and_frame,
+        causes=config.causes,
         speed=config.speed,
         beside=page.parent,
     )

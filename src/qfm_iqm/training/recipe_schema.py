@@ -299,10 +299,12 @@ class CardConfig(Section):
         page: Markdown file to write; None writes `card.md` under the run.
         degradation: results of `benchmarks/degradation.py` to show.
         size_and_frame: results of `benchmarks/size_and_frame.py`.
+        causes: results of `benchmarks/causes.py`.
         speed: results of `benchmarks/speed.py`.
     """
 
     page: Path | None = None
     degradation: Path | None = None
     size_and_frame: Path | None = None
+    causes: Path | None = None
     speed: Path | None = None

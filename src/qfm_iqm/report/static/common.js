@@ -76,6 +76,9 @@ function saveAs(name, text, type) {
 /** Why there is no score, without the name that stands beside it. */
 const reasonOf = (sentence) => sentence.replace(/^cannot read (['"]).*?\1: /, "");
 
+/** A cause of low quality for people: "compression, about 30 points". */
+const causeInWords = (cause, severity) => (cause === "none" || typeof severity !== "number" ? cause : `${cause}, about ${Math.round(severity)} points`);
+
 /** A number for people: so many decimals, a true minus, and no minus before nothing. */
 function written(value, decimals) {
   const text = Math.abs(value).toFixed(decimals);

@@ -8,7 +8,7 @@
 function factsOf(words, valueOf, say) {
   const writers = { float: say, int: whole, bool: (value) => (value ? "yes" : "no"), str: String };
   return words.map(({ name, title, kind, help }) => {
-    const value = valueOf(name);
+    const value = name === "cause" ? causeInWords(valueOf(name), valueOf(valueOf(name))) : valueOf(name);
     return [title, value === null || value === undefined || value === "" ? null : writers[kind](value), help];
   });
 }

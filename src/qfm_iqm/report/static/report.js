@@ -84,6 +84,13 @@ function setThreshold(value) {
   waiting = requestAnimationFrame(() => { drawFolders(); select(false); });
 }
 
+/** How often each value occurs, the most frequent first. */
+function countsOf(values) {
+  const counts = new Map();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1]);
+}
+
 // ---- folders ----
 
 const byFolder = data.folders.map(() => ({ scores: [], failed: 0 }));
@@ -132,7 +139,7 @@ const gallery = new Gallery({
 const photosOf = (i) => urlsOf(folderOf(i), columns.name[i], data.thumbnails[i]);
 
 function select(rewind = true) {
-  const text = $("#search").value.toLowerCase(), folder = $("#folder").value, status = $("#status").value;
+  const text = $("#search").value.toLowerCase(), folder = $("#folder").value, status = $("#status").value, cause = $("#cause").value;
   const number = (id) => ($(id).value === "" ? null : Number($(id).value));
   const from = number("#from"), to = number("#to");
   const before = chosen, pool = status === "failed" ? failed : scored;
@@ -141,6 +148,7 @@ function select(rewind = true) {
     if (status === "below" && !isBelow(i)) return false;
     if (status === "above" && isBelow(i)) return false;
     if (status === "out_of_distribution" && !columns.out_of_distribution[i]) return false;
+    if (cause !== "" && columns.cause[i] !== cause) return false;
     if (pool === scored && from !== null && columns.score[i] < from) return false;
     if (pool === scored && to !== null && columns.score[i] > to) return false;
     return !text || pathOf(i).toLowerCase().includes(text);
@@ -215,6 +223,12 @@ $("#errors").hidden = failed.length === 0;
 $("#overview .panel").hidden = scored.length === 0;
 if (!failed.length) $('#status option[value="failed"]').remove();
 if (!columns.out_of_distribution) $('#status option[value="out_of_distribution"]').remove();
+const causes = columns.cause ? [...countsOf(scored.map((i) => columns.cause[i]))].filter(([cause]) => cause) : [];
+const withCauses = causes.reduce((sum, [, count]) => sum + count, 0);
+const causeTexts = causes.map(([cause, count]) => [cause, `${cause} ${share(count, withCauses)}`]);
+for (const [cause, text] of causeTexts) $("#cause").append(el("option", { value: cause }, text));
+$("#cause-filter").hidden = $("#causes").hidden = causes.length === 0;
+$("#causes").textContent = `Main cause of loss: ${causeTexts.map(([, text]) => text).join(", ")}`;
 if (!columns.crop_std) $('#order option[value="crop_std"]').remove();
 if (better < 0) {
   $('#status option[value="below"]').textContent = "Above threshold (worse)";
@@ -222,12 +236,12 @@ if (better < 0) {
   $("#folders-below").firstChild.textContent = "Above";
 }
 for (const id of ["#search", "#from", "#to"]) $(id).addEventListener("input", () => select());
-for (const id of ["#folder", "#status", "#order"]) $(id).addEventListener("change", () => select());
+for (const id of ["#folder", "#status", "#cause", "#order"]) $(id).addEventListener("change", () => select());
 for (const id of ["#from", "#to"]) $(id).step = 10 ** -decimals;
 $("#more-errors").addEventListener("click", showErrors);
 $("#export").addEventListener("click", exportSelection);
 $("#reset").addEventListener("click", () => {
-  for (const id of ["#search", "#from", "#to", "#folder"]) $(id).value = "";
+  for (const id of ["#search", "#from", "#to", "#folder", "#cause"]) $(id).value = "";
   $("#status").value = "scored";
   select();
   $("#search").focus();

@@ -96,7 +96,8 @@ function update(card, item) {
     const axis = scale(), meter = el("span", { className: "meter", "aria-hidden": "true" }, el("span"));
     meter.firstChild.style.width = `${(100 * (row.score - axis.low)) / (axis.high - axis.low)}%`;
     parts.push(el("span", { className: "score" }, say(row.score)), meter);
-    const about = [percentile(row), known(row.mos_low) ? `90 %: ${interval(row)}` : null].filter(Boolean);
+    const about = [percentile(row), known(row.mos_low) ? `90 %: ${interval(row)}` : null,
+      row.cause ? `cause: ${causeInWords(row.cause, row[row.cause])}` : null].filter(Boolean);
     parts.push(...about.map((text) => el("span", { className: "more-text" }, text)));
   } else if (item.state === "error") {
     parts.push(el("span", { className: "score" }, "–"), el("span", { className: "more-text" }, reasonOf(item.sentence)));

@@ -41,7 +41,7 @@ async function send(item) {
   try {
     const body = new FormData();
     body.append("files", item.file, item.name);
-    const response = await ask("/v1/score", { method: "POST", body, signal: current.signal });
+    const response = await ask("/v1/score?causes=true", { method: "POST", body, signal: current.signal });
     if (response.status === 401) await meet();
     if (!response.ok) {
       fail(await refusalOf(response), response.status >= 500 || response.status === 401);

@@ -1,0 +1,1 @@
+"""Why a photo scores low: what costs it, in points."""

@@ -1,0 +1,89 @@
+"""The network that says why a photo scores low; it serves every model, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qfm_iqm.causes.severity import CAUSES, Causes, main_cause
+from qfm_iqm.errors import ModelError
+from qfm_iqm.image.views import Views
+
+NETWORK_FILE, FACTS_FILE = "causes.onnx", "causes.json"
+
+
+class CauseNetwork:
+    """A loaded network; may be called from many threads at once.
+
+    One photo at a time, on one thread: the same photo gives the same severities to the bit,
+    whatever else is scored.
+
+    Args:
+        folder: that holds the network and its facts.
+
+    Attributes:
+        least: the severity that each of `CAUSES` is named from on.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import onnxruntime  # here: scores alone may come from another runtime
+
+        self.folder = folder
+        try:
+            facts = json.loads((folder / FACTS_FILE).read_text("utf-8"))
+            content = (folder / NETWORK_FILE).read_bytes()
+            self.least = tuple(float(facts["least"][cause]) for cause in CAUSES)
+            expected = facts["sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"The network of causes in {folder} cannot be read: {error}"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise ModelError(f"{folder / NETWORK_FILE} is damaged: its SHA-256 is another.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, views: Views) -> npt.NDArray[np.float64]:
+        """The severities (6,) of a photo, in points, in the order of `CAUSES`."""
+        given = {"tiles": views.tiles[None], "whole": views.whole[None]}
+        (severities_16,) = self._session.run(["severities"], given)
+        return np.maximum(np.asarray(severities_16[0], np.float64), 0)
+
+    def __reduce__(self) -> tuple[Callable[[Path], CauseNetwork], tuple[Path]]:
+        """Where it is loaded from: what the library has loaded cannot be pickled."""
+        return load_causes, (self.folder,)
+
+    def causes(self, severities_6: npt.NDArray[np.float64]) -> Causes:
+        """What severities say, rounded to tenths of a point as people are shown them."""
+        rounded = [round(value, 1) for value in severities_6.tolist()]
+        found = dict(zip(CAUSES, rounded, strict=True))
+        return Causes(main_cause(rounded, self.least), found)
+
+
+@cache
+def load_causes(folder: Path | None = None) -> CauseNetwork:
+    """The network of the package, or of a folder; loaded once in each process.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    return CauseNetwork(folder or packaged())
+
+
+def packaged() -> Path:
+    """The folder of the network that comes with the package."""
+    return Path(str(resources.files("qfm_iqm") / "pretrained" / "causes"))

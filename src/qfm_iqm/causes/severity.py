@@ -1,0 +1,85 @@
+"""The causes that a photo can lose by, and their severities in points.
+
+A severity says how many points of the 0-100 scale a good photo loses by that fault alone. It comes
+from people's opinions of degradations (KADID-10k's cells, `training.degradations`): of the points
+between a good photo and the worst, the share that raters took away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Causes:
+    """What costs a photo.
+
+    Attributes:
+        main: the cause that costs most, or "none".
+        severities: of each of `CAUSES`, in points.
+    """
+
+    main: str
+    severities: Mapping[str, float]
+
+    def __str__(self) -> str:
+        """The main cause in words: "compression, about 30 points"."""
+        return in_words(self.main, self.severities.get(self.main))
+
+
+CAUSES = ("blur", "noise", "compression", "exposure", "contrast", "color")
+GOOD, FLOOR = 80.0, 18.0  # scores of a good photo and of one that nothing is left of
+
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "blur": ("gaussian blur", "lens blur", "motion blur", "denoise"),
+        "noise": (
+            "white noise",
+            "white noise in color components",
+            "impulse noise",
+            "multiplicative noise",
+        ),
+        "compression": ("jpeg", "jpeg2000", "webp", "avif", "pixelate"),
+        "exposure": ("brighten", "darken", "mean shift"),
+        "contrast": ("contrast change",),
+        "color": (
+            "color saturation 1",
+            "color saturation 2",
+            "color quantization",
+            "quantization",
+        ),
+    }
+)
+"""Which kinds of `image.distortions` make each cause, of those that people's opinions are known of.
+
+Smeared texture counts as blur, squares of pixels as compression, too few colors as color.
+"""
+
+
+def in_words(cause: str, severity: float | None) -> str:
+    """A cause for people: "compression, about 30 points"; "none" for none."""
+    if cause in ("", "none") or severity is None:
+        return cause
+    return f"{cause}, about {severity:.0f} points"
+
+
+def points(kept: float) -> float:
+    """The severity of a fault that leaves a share `kept` of a good photo's quality."""
+    return (GOOD - FLOOR) * (1 - kept)
+
+
+def main_cause(severities: Sequence[float], least: Sequence[float]) -> str:
+    """The cause that costs most, or "none".
+
+    Args:
+        severities: in points, as of `CAUSES`.
+        least: of each cause, the severity that it is named from on.
+    """
+    named = [
+        (severity, cause)
+        for severity, cause, enough in zip(severities, CAUSES, least, strict=True)
+        if severity >= enough
+    ]
+    return max(named)[1] if named else "none"
