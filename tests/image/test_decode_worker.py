@@ -15,7 +15,8 @@ from qfm_iqm.image.wire import file_in_memory, receive_frame, send_frame
 POLICY = ReadingPolicy(Preprocessing(crop=48))
 HONEST = {
     "width": 5, "height": 7, "sha256": "ab", "error": "", "too_large": False, "seconds": 0.5,
-    "statistics": [0.1, 1e-300], "severities": [0.5, 1, 2, 3, 4, 50], "shape": [3, 2, 4], "dtype": "uint8", "colors_last": False,
+    "statistics": [0.1, 1e-300], "severities": [0.5, 1, 2, 3, 4, 50],
+    "shape": [3, 2, 4], "dtype": "uint8", "colors_last": False,
     "time": None, "taken": "",
 }  # fmt: skip
 
