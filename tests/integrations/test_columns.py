@@ -85,6 +85,13 @@ def test_reference_statistics_are_given(photos):
     assert found["out_of_distribution"] == [row.out_of_distribution for row in rows]
 
 
+def test_causes_are_given_if_they_are_asked_for(photos):
+    found = ScoreColumns(columns=["cause"], causes=True)({"image": photos})
+    rows = list(Scorer("default", causes=True).score_paths(photos))
+    assert found["cause"] == [row.cause for row in rows]
+    assert any(found["cause"])
+
+
 def test_it_travels_without_its_model_and_knows_its_weights(add_scores, photos):
     sent = pickle.dumps(add_scores)
     assert len(sent) < 2000

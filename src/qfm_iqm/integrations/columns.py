@@ -114,10 +114,14 @@ class ScoreColumns:
             allow_truncated=policy.allow_truncated,
             raw=policy.raw,
             measured=policy.statistics,
+            viewed=policy.causes is not None,
         )
         measured = pixel_statistics(as_bytes(found.pixels)) if policy.statistics else None
+        severities = None
+        if policy.causes is not None and found.views is not None:
+            severities = policy.causes(found.views)
         crops = list(covering_crops(found.pixels, policy.preprocessing))
-        return Crops(crops, found.width, found.height, measured)
+        return Crops(crops, found.width, found.height, measured, severities)
 
 
 def _source(image: Any) -> Source:
