@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import skimage
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from qfm_iqm import Scorer, load_model, load_runtime
 from qfm_iqm.report.drawing import BLUE, GREY, save
+from qfm_iqm.scoring.row import ScoreRow
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -47,10 +48,12 @@ def main() -> None:
     }
     chosen = scale(photos)
     maps = quality_maps(photos)
+    found = causes(photos)
     for dark in (False, True):
         end = "dark" if dark else "light"
         save(lambda: draw_scale(chosen), OUT / f"scale_{end}.png", title="Scores", dark=dark)
         save(lambda: draw_maps(maps), OUT / f"maps_{end}.png", title="Quality maps", dark=dark)
+        save(lambda: draw_causes(found), OUT / f"causes_{end}.png", title="Causes", dark=dark)
         save(draw_speed, OUT / f"speed_{end}.svg", title="Images a second", dark=dark)
 
 
@@ -104,6 +107,41 @@ def quality_maps(photos: dict[str, Image.Image]) -> list[tuple[str, Image.Image,
         square.paste(change(square.crop(half)), half[:2])
         found.append((what, square, model.explain(np.asarray(square)).values))
     return found
+
+
+def causes(photos: dict[str, Image.Image]) -> list[tuple[Image.Image, ScoreRow]]:
+    """Photos with one fault each, and their rows."""
+    made = [
+        blurred(middle(photos["astronaut"]), 3),
+        noisy(middle(photos["cat"]), 35),
+        compressed(middle(photos["engine"]), 8),
+        ImageEnhance.Brightness(middle(photos["coffee"])).enhance(0.3),
+        ImageEnhance.Contrast(middle(photos["rocket"])).enhance(0.3),
+        ImageEnhance.Color(middle(photos["astronaut"])).enhance(0.15),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, f"{number}.png") for number in range(len(made))]
+        for image, path in zip(made, paths, strict=True):
+            image.save(path)
+        rows = list(Scorer(load_runtime(), causes=True).score_paths(paths))
+    return list(zip(made, rows, strict=True))
+
+
+def draw_causes(found: list[tuple[Image.Image, ScoreRow]]) -> Figure:
+    """Each photo with its score and what costs it."""
+    figure = Figure(figsize=(8.75, 1.85))
+    for axes, (image, row) in zip(figure.subplots(1, len(found)), found, strict=True):
+        axes.imshow(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        axes.set_axis_off()
+        points = getattr(row, row.cause, None) if row.cause else None
+        what = "none" if points is None else f"{row.cause} {points:.0f}"
+        axes.set_title(what, fontsize=9, fontweight="bold", pad=5)
+        axes.text(
+            0.5, -0.05, f"score {row.score:.0f}", transform=axes.transAxes,
+            ha="center", va="top", fontsize=8,
+        )  # fmt: skip
+    figure.subplots_adjust(left=0.005, right=0.995, top=0.86, bottom=0.1, wspace=0.06)
+    return figure
 
 
 def draw_scale(chosen: list[Candidate]) -> Figure:

@@ -64,6 +64,14 @@ from qfm_iqm import load_model
 print(round(load_model().score("photos/cat.jpg").value))  # 72
 ```
 
+```python
+print("said", "by print")
+```
+
+```text
+said by print
+```
+
 <!-- not run: no such bucket -->
 ```bash
 qfm score s3://bucket --out scores.csv
@@ -89,6 +97,7 @@ def test_a_page_that_says_what_happens_passes(photos, tmp_path):
         ("31.0193", "35.0193", "but the page says"),
         ("exit: 1", "exit: 0", "ended with 1, not 0"),
         ("# 72", "# 73", "prints"),
+        ("\nsaid by", "\nnot said by", "prints"),
         ("load_model()", "load_models()", "NameError"),
         ("--out scores.csv\n", "--oust scores.csv\n", "score has no option '--oust'"),
         ("qfm score s3", "qfm scores s3", "qfm has no verb 'scores'"),
@@ -101,6 +110,7 @@ def test_a_page_that_says_something_else_fails(photos, tmp_path, right, wrong, s
 
 
 def test_outputs_can_be_written_into_a_page(photos, tmp_path):
-    faults, page = run(PAGE.replace("31.0193", "0.0"), photos, tmp_path, write=True)
-    assert len(faults) == 1
+    wrong = PAGE.replace("31.0193", "0.0").replace("\nsaid by print", "")
+    faults, page = run(wrong, photos, tmp_path, write=True)
+    assert len(faults) == 2
     assert page.read_text("utf-8") == PAGE

@@ -131,7 +131,9 @@ def run_page(page: Path, folder: Path, *, write: bool = False) -> list[str]:
                 found = [] if code == block.exit else [f"ended with {code}: {printed}"]
             elif block.language == "python":
                 after = following.code if following.language == "text" else None
-                found = run_python(block, names, where, after)
+                printed, found = run_python(block, names, where, after)
+                if after is not None:
+                    changes.append((following.span, printed))
             else:
                 continue
             faults += [f"{where}: {fault}" for fault in found]
@@ -201,21 +203,22 @@ def in_terminal(command: str, started: list[int]) -> tuple[int, str]:
 
 def run_python(
     block: Block, names: dict[str, object], where: str, expected: str | None
-) -> list[str]:
-    """Runs Python in the names of the blocks before it."""
+) -> tuple[str, list[str]]:
+    """Runs Python in the names of the blocks before it; what it prints, and what is wrong."""
     if expected is None:
         said = re.findall(r"^ *print\(.*\)  # (.*)$", block.code, re.MULTILINE)
-        expected = "".join(f"{one}\n" for one in said)
+        expected = "".join(f"{one}\n" for one in said) or None
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
             exec(compile(block.code, where, "exec"), names)
     except (Exception, SystemExit) as error:
         if not isinstance(error, SystemExit) or error.code != block.exit:
-            return [f"{type(error).__name__}: {error}"]
-    if expected and not alike(printed.getvalue(), expected):
-        return [f"prints\n{printed.getvalue()}\nbut the page says\n{expected}"]
-    return []
+            return printed.getvalue(), [f"{type(error).__name__}: {error}"]
+    shown, faults = printed.getvalue(), []
+    if expected is not None and not alike(shown, expected):
+        faults.append(f"prints\n{shown}\nbut the page says\n{expected}")
+    return shown, faults
 
 
 def alike(printed: str, expected: str) -> bool:
