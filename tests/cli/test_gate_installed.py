@@ -138,6 +138,7 @@ REFUSED = {
     "review": ({"min": "1", "review": "x"}, "'x' is no review band"),
     "max-drop": ({"min": "1", "max-drop": "5"}, "--baseline and --max-drop belong together"),
     "baseline": ({"baseline": "gone.csv", "max-drop": "5"}, "The table gone.csv was asked for"),
+    "max-cause": ({"min": "1", "max-cause": "blur:20\nwear:3"}, "There is no cause 'wear'"),
     "junit": ({"min": "1", "junit": "a.txt"}, "'a.txt' cannot be written"),
     "json": ({"min": "1", "json": "b.txt"}, "'b.txt' cannot be written"),
     "model": ({"min": "1", "model": "gone"}, "There is no model 'gone'"),
