@@ -75,6 +75,7 @@ def sensor_noise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
     clean = _demosaiced(mosaic)
     base = pixels[:height, :width].astype(np.float32)
     low, high = 1e-6, 3.0
+    found: Bytes = pixels
     for _ in range(10):
         gain = math.sqrt(low * high)
         noisy = mosaic + np.sqrt(gain * mosaic) * photons + 0.2 * math.sqrt(gain) * 0.2 * electrons

@@ -42,7 +42,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.image.preprocess import reduced_size, resized
 from qfm_iqm.image.views import GRID, TILE, WHOLE, views_of
-from qfm_iqm.training.cause_copies import drawn_copy
+from qfm_iqm.training.cause_copies import Emphasis, drawn_copy
 from qfm_iqm.training.cause_network import (
     CauseSeverities,
     Readers,
@@ -55,9 +55,10 @@ PRETRAINED = Path(qfm_iqm.__file__).parent / "pretrained" / "causes"
 BATCH = 64
 TILES = 10  # of a copy, seen at a time
 LR = 2e-3
+SCORED = [i for i in range(GRID**2) if i not in (0, GRID - 1, GRID**2 - GRID, GRID**2 - 1)]
 LEAST_NAMED = 4.0  # points: people hardly mind less
 SHARD = 500  # copies in a file
-FIRST_COPIES = 12  # of a photo; later ones have more faults of light and color
+PLAIN, LIGHT = 12, 8  # copies of a photo; later ones are for compression
 SIDE = 288  # of the working size that the whole photo is reduced by
 
 
@@ -69,10 +70,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=1450, help="the best-rated of the split")
     parser.add_argument("--held", type=int, default=150, help="of these, to select by")
-    parser.add_argument("--copies", type=int, default=20, help="of each photo")
+    parser.add_argument("--copies", type=int, default=12, help="of each photo")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--clean", type=float, default=0.97)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--clean", type=float, default=0.98)
     parser.add_argument("--out", type=Path, default=PRETRAINED)
     arguments = parser.parse_args()
     make_copies(arguments)
@@ -83,12 +84,17 @@ def main() -> None:
 
 def photos_of(root: Path, number: int, held: int) -> tuple[list[Path], list[Path]]:
     """Photos to learn from, and to select by: the best-rated of the training split."""
+    best = best_of(root, number)
+    paths = [best[i] for i in np.random.default_rng(0).permutation(number)]
+    return paths[held:], paths[:held]
+
+
+def best_of(root: Path, number: int) -> list[Path]:
+    """The best-rated photos of the training split, the best first."""
     table = read_table(root / "labelled.csv")
     assert table.mos is not None
     train = split_by_content(table, seed=0).indices(table)["train"]
-    best = train[np.argsort(-table.mos[train], kind="stable")[:number]]
-    paths = table.select(np.random.default_rng(0).permutation(best)).paths(root)
-    return paths[held:], paths[:held]
+    return table.select(train[np.argsort(-table.mos[train], kind="stable")[:number]]).paths(root)
 
 
 def make_copies(arguments: argparse.Namespace) -> None:
@@ -118,7 +124,7 @@ def make_shard(table: Path, folder: Path, number: int, jobs: list[tuple[Path, in
         draw = np.random.default_rng([copy, *path.name.encode()])
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        made = drawn_copy(pixels, cells, draw, light=copy >= FIRST_COPIES)
+        made = drawn_copy(pixels, cells, draw, emphasis_of(copy))
         height, width = made.pixels.shape[:2]
         small = resized(made.pixels, reduced_size(height, width, SIDE), "bilinear")
         views = views_of(made.pixels, small, draw)
@@ -129,6 +135,11 @@ def make_shard(table: Path, folder: Path, number: int, jobs: list[tuple[Path, in
     np.savez(partial_place, tiles=tiles, wholes=wholes, severities=severities, faults=faults)
     partial_place.rename(place)
     return number
+
+
+def emphasis_of(copy: int) -> Emphasis:
+    """What a copy of that number has more of."""
+    return "" if copy < PLAIN else "light" if copy < PLAIN + LIGHT else "files"
 
 
 def measure_copies(arguments: argparse.Namespace) -> None:
@@ -283,7 +294,7 @@ def severities_of(readers: Readers, copies: Copies) -> npt.NDArray[np.float32]:
     """Severities (N, 6) of copies."""
     readers.eval()
     found = [
-        readers(tiles.float(), wholes.float())[0]
+        readers(tiles[:, SCORED].float(), wholes.float())[0]
         for tiles, wholes in zip(copies.tiles.split(256), copies.wholes.split(256), strict=True)
     ]
     return torch.cat(found).numpy()
@@ -293,11 +304,11 @@ def write(readers: Readers, arguments: argparse.Namespace) -> None:
     """Writes the network and its facts into the package."""
     held = read_copies(arguments.cache / "held")
     found, wanted = severities_of(readers, held), held.severities.numpy()
-    least = thresholds(found, wanted, arguments.clean)
     arguments.out.mkdir(parents=True, exist_ok=True)
     place = arguments.out / NETWORK_FILE
     with np.load(next(arguments.cache.glob("held/000.npz"))) as views:
-        tiles, wholes = (torch.from_numpy(views[name][:2]) for name in ("tiles", "wholes"))
+        tiles = torch.from_numpy(views["tiles"][:2][:, SCORED])
+        wholes = torch.from_numpy(views["wholes"][:2])
     torch.onnx.export(
         CauseSeverities(readers).eval(),
         (tiles, wholes),
@@ -317,7 +328,7 @@ def write(readers: Readers, arguments: argparse.Namespace) -> None:
     facts = {
         "description": "Severities of six causes of low quality, in points of 0 to 100.",
         "license": "Apache-2.0; trained on photos of BIQ2021, whose authors share it for research",
-        "least": dict(zip(CAUSES, least, strict=True)),
+        "least": dict(zip(CAUSES, thresholds(found, wanted, arguments.clean), strict=True)),
         "photos": arguments.photos - arguments.held,
         "copies": (arguments.photos - arguments.held) * arguments.copies,
         "epochs": arguments.epochs,
@@ -332,30 +343,28 @@ def write(readers: Readers, arguments: argparse.Namespace) -> None:
 
 
 def thresholds(
-    found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32], clean: float
+    found: npt.NDArray[np.float32],
+    wanted: npt.NDArray[np.float32],
+    clean: float,
 ) -> list[float]:
     """From which severity on each cause is named.
 
-    All begin at `LEAST_NAMED`. Then one is raised above the next copy without a fault that it
-    names, again and again, until a share `clean` of these copies has no cause: the one that this
-    costs the fewest faults.
+    All begin at `LEAST_NAMED`. Then one is raised, again and again, until a share `clean` of the
+    copies without a fault has no cause: to where the fewest faults are lost for each such copy.
     """
     alone = found[wanted.max(1) == 0]
     single = (wanted > 0).sum(1) == 1
     faults = [found[single & (wanted[:, i] >= 8), i] for i in range(len(CAUSES))]
     least = np.full(len(CAUSES), LEAST_NAMED)
-
-    def raised(i: int) -> float:
-        above = alone[alone[:, i] >= least[i], i]
-        return float(np.floor(above.min() * 10) / 10 + 0.1) if len(above) else np.inf
-
-    def price(i: int) -> float:
-        """The share of its faults that is lost."""
-        return float(((faults[i] >= least[i]) & (faults[i] < raised(i))).mean())
-
-    while (alone < least).all(1).mean() < clean:
-        i = min((i for i in range(len(CAUSES)) if raised(i) < np.inf), key=price)
-        least[i] = raised(i)
+    while (quiet := (alone < least).all(1)).mean() < clean:
+        prices = []
+        for i in range(len(CAUSES)):
+            others = (np.delete(alone, i, 1) < np.delete(least, i)).all(1)
+            for level in np.unique(np.floor(alone[~quiet & others, i] * 10) / 10 + 0.1):
+                won = (others & (alone[:, i] < level)).sum() - quiet.sum()
+                lost = ((faults[i] >= least[i]) & (faults[i] < level)).mean()
+                prices.append((lost / won, i, level))
+        _, i, least[i] = min(prices)
     return [round(float(value), 1) for value in least]
 
 

@@ -44,13 +44,16 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.image.preprocess import reduced_size, resized
+from qfm_iqm.image.preprocess import Preprocessing, reduced_size, resized
+from qfm_iqm.image.resize import read_resized
 from qfm_iqm.image.views import Views, views_of
 from qfm_iqm.training.degradations import CLEAN, Cells, read_cells
 
 RESULTS = Path(__file__).parent / "results" / "causes.csv"
 MINDED = 8.0  # points
 SIDE = 288  # of the default model's working size
+PREPROCESSING = Preprocessing(crop=SIDE, max_aspect=2.0, shorter_side=SIDE, resample="bilinear")
+CLEAN_PHOTOS = 100  # of BIQ2021's best, without a fault
 TWO = (
     (("gaussian blur", 3), ("jpeg", 3)),
     (("motion blur", 4), ("white noise", 2)),
@@ -80,8 +83,9 @@ def main() -> None:
     if arguments.speed:
         measure_speed(arguments.root)
         return
+    all_kodak = sorted(arguments.kodak.glob("*.png"))
     sets: dict[str, list[Path]] = {
-        "Kodak": sorted(arguments.kodak.glob("*.png"))[: arguments.photos],
+        "Kodak": all_kodak[: arguments.photos],
         "BIQ2021, best": best_photos(arguments.root, arguments.photos),
     }
     network = CauseNetwork(arguments.network)
@@ -89,9 +93,15 @@ def main() -> None:
     trials: list[Trial] = []
     for name, photos in sets.items():
         with ProcessPoolExecutor(arguments.processes) as pool:
-            views = partial(views_of_photo, arguments.cells, arguments.cache / "check")
-            for file in pool.map(views, photos):
+            make = partial(views_of_photo, arguments.cells, arguments.cache / "check")
+            for file in pool.map(make, photos):
                 trials += read_trials(name, file, cells, network)
+        # More photos without a fault, as files are read.
+        more = best_photos(arguments.root, CLEAN_PHOTOS) if name != "Kodak" else all_kodak
+        for path in more[len(photos) :]:
+            views = read_resized(path, PREPROCESSING, viewed=True).views
+            assert views is not None
+            trials.append(Trial(name, "clean", 0, cells, network(views), network))
     rows = list(figures(trials, network))
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

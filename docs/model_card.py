@@ -20,6 +20,7 @@ def default_page() -> str:
         load_card("default"),
         degradation=RESULTS / "degradation.csv",
         size_and_frame=RESULTS / "size_and_frame.csv",
+        causes=RESULTS / "causes.csv",
         speed=RESULTS / "speed.csv",
         beside=DOCS,
     )

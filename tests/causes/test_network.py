@@ -11,7 +11,7 @@ from PIL import Image
 from qfm_iqm.causes.network import FACTS_FILE, NETWORK_FILE, CauseNetwork, load_causes, packaged
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.image.views import GRID, TILE, WHOLE, Views, views_of
+from qfm_iqm.image.views import TILE, TILES, WHOLE, Views, views_of
 
 data = pytest.importorskip("skimage.data", reason="real photographs come with scikit-image")
 PHOTOS = {name: np.ascontiguousarray(getattr(data, name)()) for name in ("astronaut", "coffee")}
@@ -50,7 +50,7 @@ def test_severities_of_anything_are_finite_and_not_negative(make):
             return draw.integers(0, 256, shape, dtype=np.uint8)
         return (255 * make(shape)).astype(np.uint8)
 
-    views = Views(pixels(GRID**2, TILE, TILE, 3), pixels(WHOLE, WHOLE, 3))
+    views = Views(pixels(TILES, TILE, TILE, 3), pixels(WHOLE, WHOLE, 3))
     severities = load_causes()(views)
     assert severities.shape == (6,)
     assert np.isfinite(severities).all()

@@ -6,7 +6,7 @@ from PIL import Image
 
 from qfm_iqm.image.preprocess import Preprocessing, resized
 from qfm_iqm.image.resize import read_resized
-from qfm_iqm.image.views import GRID, LEAST, TILE, WHOLE, places, reduction, views_of
+from qfm_iqm.image.views import LEAST, TILE, TILES, WHOLE, places, reduction, views_of
 
 PREPROCESSING = Preprocessing(crop=288, max_aspect=2.0, shorter_side=288, resample="bilinear")
 
@@ -33,7 +33,7 @@ def test_tiles_of_a_file_are_the_photos_own_pixels(height, width, tmp_path):
     image = photo(height, width)
     found = read(image, tmp_path)
     tops_lefts = list(places(height, width))
-    assert found.views.tiles.shape == (GRID**2, TILE, TILE, 3)
+    assert found.views.tiles.shape == (TILES, TILE, TILE, 3)
     assert found.views.whole.shape == (WHOLE, WHOLE, 3)
     for tile, (top, left) in zip(found.views.tiles, tops_lefts, strict=True):
         own = image[top : top + TILE, left : left + TILE]
@@ -62,7 +62,7 @@ def test_views_of_an_array_are_those_of_its_file(tmp_path):
 
 def test_places_are_spread_and_fall_on_any_phase_of_blocks():
     found = np.array(list(places(512, 512)))
-    assert len({(top // 128, left // 128) for top, left in found + TILE // 2}) == GRID**2
+    assert len({(top // 128, left // 128) for top, left in found + TILE // 2}) == TILES
     assert len({top % 8 for top, _ in found}) > 4
     assert (found >= 0).all()
     assert (found <= 512 - TILE).all()

@@ -24,6 +24,7 @@ from qfm_iqm.image.preprocess import reflection_padded
 
 TILE = 64  # pixels a side
 GRID = 4  # tiles across, and down
+TILES = GRID**2 - 4  # of a photo that is scored
 WHOLE = 64  # pixels a side of the whole photo
 LEAST = 576  # pixels of the shorter side
 
@@ -54,6 +55,8 @@ def reduction(height: int, width: int) -> int:
 def places(height: int, width: int, draw: np.random.Generator | None = None) -> Iterator[Place]:
     """Top and left of each tile: one in each cell of a grid, anywhere there.
 
+    Photos are scored without the four corners, which say least.
+
     Args:
         height: of the photo in pixels.
         width: likewise.
@@ -62,6 +65,8 @@ def places(height: int, width: int, draw: np.random.Generator | None = None) -> 
     shares = _SHARES if draw is None else draw.random((GRID, GRID, 2))
     for row in range(GRID):
         for column in range(GRID):
+            if draw is None and row in _OUTER and column in _OUTER:
+                continue
             down, across = shares[row, column]
             yield (
                 int((row + down) / GRID * max(0, height - TILE)),
@@ -69,6 +74,7 @@ def places(height: int, width: int, draw: np.random.Generator | None = None) -> 
             )
 
 
+_OUTER = (0, GRID - 1)
 # In the middle half of each cell; drawn once, so that they fall on any phase of blocks.
 _SHARES = 0.25 + np.random.default_rng(0).random((GRID, GRID, 2)) / 2
 

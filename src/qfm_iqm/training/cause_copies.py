@@ -19,6 +19,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -32,12 +33,20 @@ from qfm_iqm.image.preprocess import resized
 from qfm_iqm.training.degradations import CLEAN, Cells
 
 Draw = np.random.Generator
+Maker = Callable[[Bytes, Cells, Draw], tuple[Bytes, str, float]]
 HELD_OUT = ("webp",)
 _ORDER = ("blur", "noise", "exposure", "contrast", "color", "compression")
-_CHANCE = (0.21, 0.21, 0.23, 0.12, 0.1, 0.13)  # of each of `CAUSES`
-_FAULTS = (0.24, 0.46, 0.3)  # none, one, two
-_CHANCE_LIGHT = (0.13, 0.13, 0.14, 0.26, 0.18, 0.16)
-_FAULTS_LIGHT = (0.16, 0.44, 0.4)
+Emphasis = Literal["", "light", "files"]
+_CHANCE: dict[Emphasis, tuple[float, ...]] = {  # of each of `CAUSES`
+    "": (0.21, 0.21, 0.23, 0.12, 0.1, 0.13),
+    "light": (0.13, 0.13, 0.14, 0.26, 0.18, 0.16),
+    "files": (0.1, 0.1, 0.6, 0.07, 0.06, 0.07),
+}
+_FAULTS: dict[Emphasis, tuple[float, ...]] = {  # none, one, two
+    "": (0.24, 0.46, 0.3),
+    "light": (0.16, 0.44, 0.4),
+    "files": (0.1, 0.55, 0.35),
+}
 _TABLE = np.asarray(  # of T.81, annex K, luma
     [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
      14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
@@ -62,28 +71,27 @@ class Copy:
     faults: str
 
 
-def drawn_copy(pixels_HWC: Bytes, cells: Cells, draw: Draw, *, light: bool = False) -> Copy:
+def drawn_copy(pixels_HWC: Bytes, cells: Cells, draw: Draw, emphasis: Emphasis = "") -> Copy:
     """Draws a copy of a good photo.
 
     Args:
         pixels_HWC: the photo, uint8.
         cells: people's opinions of degradations.
         draw: what is drawn from.
-        light: more often faults of light and color, in more ways and at any place in the order,
-            and more often two faults.
+        emphasis: "light" for more faults of light and color, in more ways and at any place in the
+            order; "files" for more compression, by codecs that smooth their blocks.
     """
     pixels_HWC = _another_view(pixels_HWC, draw)
-    number = int(draw.choice(3, p=_FAULTS_LIGHT if light else _FAULTS))
-    chance = _CHANCE_LIGHT if light else _CHANCE
-    causes = set(draw.choice(CAUSES, number, replace=False, p=chance).tolist())
+    number = int(draw.choice(3, p=_FAULTS[emphasis]))
+    causes = set(draw.choice(CAUSES, number, replace=False, p=_CHANCE[emphasis]).tolist())
     order = _ORDER
-    if light and draw.random() < 0.5:
+    if emphasis == "light" and draw.random() < 0.5:
         order = ("blur", *draw.permutation(_ORDER[1:-1]).tolist(), "compression")
     if not causes & {"blur"} and draw.random() < 0.12:
         pixels_HWC = distort(pixels_HWC, "high sharpen", draw.uniform(0.1, 0.6))
     severities, faults = np.zeros(len(CAUSES), np.float32), []
     for cause in (one for one in order if one in causes):
-        make = (_MAKERS | _MAKERS_LIGHT if light else _MAKERS)[cause]
+        make = (_MAKERS | _MAKERS_OF[emphasis])[cause]
         pixels_HWC, said, kept = make(pixels_HWC, cells, draw)
         severities[CAUSES.index(cause)] = points(kept)
         faults.append(said)
@@ -123,7 +131,7 @@ def _another_view(pixels: Bytes, draw: Draw) -> Bytes:
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def _of_cells(cause: str) -> Callable[[Bytes, Cells, Draw], tuple[Bytes, str, float]]:
+def _of_cells(cause: str) -> Maker:
     kinds = tuple(kind for kind in KINDS[cause] if kind not in HELD_OUT)
 
     def made(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
@@ -272,8 +280,28 @@ def _any_contrast(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, 
     return found, f"contrast {strength:.3g}", min(1.0, kept)
 
 
-_MAKERS_LIGHT = {"exposure": _exposure, "contrast": _any_contrast}
-_MAKERS = {
+def _smoothed(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
+    """Codecs that smooth their blocks: AVIF, and JPEG through a filter."""
+    chance = draw.random()
+    if chance < 0.2:
+        return _of_cells("compression")(pixels, cells, draw)
+    if chance < 0.55:
+        step = cells.draw(draw, among=("avif",))
+        return distort(pixels, "avif", step.strength), f"avif {step.strength:.0f}", step.kept
+    quality = math.exp(draw.uniform(math.log(4), math.log(32)))
+    kept = opinion_kept(cells, "jpeg", quality)
+    blocky = _saved(pixels, quality, draw, float(draw.uniform(-0.5, 0.5)))
+    reach = int(draw.choice([5, 7]))
+    smooth = cv2.bilateralFilter(blocky, reach, draw.uniform(12, 45), draw.uniform(1.5, 4))
+    return np.asarray(smooth, np.uint8), f"smoothed jpeg {quality:.3g}", kept + 0.15 * (1 - kept)
+
+
+_MAKERS_OF: dict[Emphasis, dict[str, Maker]] = {
+    "": {},
+    "light": {"exposure": _exposure, "contrast": _any_contrast},
+    "files": {"compression": _smoothed},
+}
+_MAKERS: dict[str, Maker] = {
     "blur": _blur,
     "noise": _noise,
     "compression": _compression,
