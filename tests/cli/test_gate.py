@@ -111,7 +111,7 @@ def test_scores_of_qfm_score_are_the_baseline_to_the_last_digit(qfm, photo_folde
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "give --min, --max or --max-drop"),
+        ([], "give --min, --max, --max-drop or --max-cause"),
         (["--max", 3], "better when higher: give --min, not --max"),
         (["--min", 3, "--review", "5"], "'5' is no review band"),
         (["--min", 3, "--review", "5:4"], "The review band 5:4 is empty"),

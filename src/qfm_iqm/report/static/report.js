@@ -85,7 +85,7 @@ function setThreshold(value) {
 }
 
 /** How often each value occurs, the most frequent first. */
-function countsOf(values) {
+function tallyOf(values) {
   const counts = new Map();
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
   return [...counts].sort((a, b) => b[1] - a[1]);
@@ -223,7 +223,7 @@ $("#errors").hidden = failed.length === 0;
 $("#overview .panel").hidden = scored.length === 0;
 if (!failed.length) $('#status option[value="failed"]').remove();
 if (!columns.out_of_distribution) $('#status option[value="out_of_distribution"]').remove();
-const causes = columns.cause ? [...countsOf(scored.map((i) => columns.cause[i]))].filter(([cause]) => cause) : [];
+const causes = columns.cause ? [...tallyOf(scored.map((i) => columns.cause[i]))].filter(([cause]) => cause) : [];
 const withCauses = causes.reduce((sum, [, count]) => sum + count, 0);
 const causeTexts = causes.map(([cause, count]) => [cause, `${cause} ${share(count, withCauses)}`]);
 for (const [cause, text] of causeTexts) $("#cause").append(el("option", { value: cause }, text));
