@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from qfm_iqm.report.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, VERMILION, save
+from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, VERMILION, save
 
-_LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"), (GREY, "v"), (INK, "x"))
+_LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"), (GRAY, "v"), (INK, "x"))
 _PANEL, _HEIGHT = 4.4, 3.6  # inches
 
 
@@ -36,8 +36,8 @@ def _figure(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> 
     figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=13)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for axes, (name, by_kind) in zip(panels, curves.items(), strict=True):
-        for (kind, means), (colour, marker) in zip(by_kind.items(), cycle(_LINES), strict=False):
-            axes.plot(range(len(means)), means, color=colour, marker=marker, label=kind)
+        for (kind, means), (color, marker) in zip(by_kind.items(), cycle(_LINES), strict=False):
+            axes.plot(range(len(means)), means, color=color, marker=marker, label=kind)
         axes.set_title(name, loc="left", fontsize=10.5)
         axes.set_xlabel("level, 0 (clean) to 5 (severe)")
         axes.grid(axis="y", color=FAINT, linewidth=0.6)

@@ -1,4 +1,4 @@
-"""Images that are no photos: text pages, flat colours, noise, charts and pixel art."""
+"""Images that are no photos: text pages, flat colors, noise, charts and pixel art."""
 
 from collections.abc import Callable
 
@@ -22,13 +22,13 @@ def text_page(draw: np.random.Generator) -> Image.Image:
     return page
 
 
-def flat_colour(draw: np.random.Generator) -> Image.Image:
-    """One colour."""
+def flat_color(draw: np.random.Generator) -> Image.Image:
+    """One color."""
     return Image.new("RGB", SIZE, tuple(int(value) for value in draw.integers(0, 256, 3)))
 
 
 def noise(draw: np.random.Generator) -> Image.Image:
-    """Independent pixels, uniform or normal, grey or coloured."""
+    """Independent pixels, uniform or normal, gray or colored."""
     shape = (SIZE[1], SIZE[0], 3 if draw.random() < 0.5 else 1)
     if draw.random() < 0.5:
         pixels = draw.uniform(0, 256, shape)
@@ -43,32 +43,32 @@ def chart(draw: np.random.Generator) -> Image.Image:
     page = Image.new("RGB", SIZE, "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
     pen.line((50, 20, 50, 470, 620, 470), fill="black", width=2)
-    colours = [tuple(int(value) for value in draw.integers(0, 220, 3)) for _ in range(8)]
+    colors = [tuple(int(value) for value in draw.integers(0, 220, 3)) for _ in range(8)]
     if draw.random() < 0.5:
-        for place, colour in enumerate(colours):
+        for place, color in enumerate(colors):
             left, top = 65 + 68 * place, int(draw.integers(30, 440))
-            pen.rectangle((left, top, left + 50, 469), fill=colour)
+            pen.rectangle((left, top, left + 50, 469), fill=color)
     else:
-        for colour in colours[:3]:
+        for color in colors[:3]:
             heights = np.cumsum(draw.normal(0, 18, 28)) + 240
-            pen.line([(50 + 20 * x, int(y)) for x, y in enumerate(heights)], fill=colour, width=3)
+            pen.line([(50 + 20 * x, int(y)) for x, y in enumerate(heights)], fill=color, width=3)
     for place in range(8):
         pen.text((80 + 68 * place, 480), str(place), font=font, fill="black")
     return page
 
 
 def pixel_art(draw: np.random.Generator) -> Image.Image:
-    """A few colours in large squares, the left half mirrored as in a sprite."""
-    side, colours = int(draw.choice([8, 16, 24, 32])), int(draw.integers(3, 9))
-    palette = draw.integers(0, 256, (colours, 3), dtype=np.uint8)
-    half = draw.integers(0, colours, (side, side // 2))
+    """A few colors in large squares, the left half mirrored as in a sprite."""
+    side, colors = int(draw.choice([8, 16, 24, 32])), int(draw.integers(3, 9))
+    palette = draw.integers(0, 256, (colors, 3), dtype=np.uint8)
+    half = draw.integers(0, colors, (side, side // 2))
     sprite = Image.fromarray(palette[np.concatenate([half, half[:, ::-1]], 1)])
     return sprite.resize((512, 512), Image.Resampling.NEAREST)
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Image.Image]] = {
     "text page": text_page,
-    "flat colour": flat_colour,
+    "flat color": flat_color,
     "noise": noise,
     "chart": chart,
     "pixel art": pixel_art,

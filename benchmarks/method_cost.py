@@ -2,7 +2,7 @@
 
     python benchmarks/method_cost.py        (writes benchmarks/results/method_cost.csv)
 
-Steps are whole ones (forward, backward, clipping, optimiser) of a ViT-Tiny on batches of 32 random
+Steps are whole ones (forward, backward, clipping, optimizer) of a ViT-Tiny on batches of 32 random
 crops, DLE with 16 unrated crops beside them; the variants take turns, step by step, so that the
 machine's moods meet all alike, and the ratio is that of the medians. Matching is the rule `quality`
 for a batch of 32 against a full memory; its entries hold one token here, as matching looks at no

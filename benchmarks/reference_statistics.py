@@ -6,7 +6,7 @@
 The model's reference statistics were found on photos held out for them; here they are compared
 with the test split, which they have not seen: share of MOS inside the interval, whole and
 per subset, mean width of the interval, and share of photos called out of distribution. Then the
-share of text pages, flat colours, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak
+share of text pages, flat colors, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak
 photos, and of these degraded at level 3, that is called so. Writes
 benchmarks/results/reference_statistics.csv.
 """

@@ -6,7 +6,7 @@ Of each photo, those inside scikit-image's wheel that the demo shows and the Kod
 
 * sizes: what the score of a copy at half, a quarter and an eighth of the size is above that of the
   photo, reduced by averaging areas, and by Lanczos, as people make thumbnails;
-* frames: what a plain frame around the photo adds to its score: white, black or grey, 3, 6 or 12 %
+* frames: what a plain frame around the photo adds to its score: white, black or gray, 3, 6 or 12 %
   of the shorter side wide. As weak photos gain most, also around the photos degraded at level 4 by
   blur, JPEG or noise.
 
@@ -35,7 +35,7 @@ from qfm_iqm.image.preprocess_torch import distort_tensor
 
 SIZES = {"half": 2, "quarter": 4, "eighth": 8}
 FILTERS = {"area": Image.Resampling.BOX, "Lanczos": Image.Resampling.LANCZOS}
-COLOURS = {"white": "#ffffff", "black": "#000000", "grey": "#808080"}
+COLORS = {"white": "#ffffff", "black": "#000000", "gray": "#808080"}
 WIDTHS = (3, 6, 12)  # % of the shorter side
 WEAK = {"": None, "blur": ("gaussian blur", 4), "jpeg": ("jpeg", 4), "noise": ("white noise", 4)}
 BOUND = {"size": 2.0, "frame": 3.0}  # points of 100 by which a copy may be above its photo
@@ -114,10 +114,10 @@ def smaller(image: Image.Image) -> dict[str, Image.Image]:
 def frames(image: Image.Image) -> dict[str, Image.Image]:
     """Copies with a plain frame around them."""
     return {
-        f"frame {colour}, {width} %": ImageOps.expand(
+        f"frame {color}, {width} %": ImageOps.expand(
             image, round(width / 100 * min(image.size)), fill
         )
-        for colour, fill in COLOURS.items()
+        for color, fill in COLORS.items()
         for width in WIDTHS
     }
 
@@ -149,7 +149,7 @@ def summarize(measured: list[dict[str, object]]) -> Iterator[dict[str, object]]:
 
 
 def as_image(pixels: Tensor) -> Image.Image:
-    """An RGB tensor (3, H, W) in [0, 1] in 8 bits a colour, as it would be saved."""
+    """An RGB tensor (3, H, W) in [0, 1] in 8 bits a color, as it would be saved."""
     return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageEnhance
 
 from qfm_iqm import Scorer, load_model, load_runtime
-from qfm_iqm.report.drawing import BLUE, GREY, save
+from qfm_iqm.report.drawing import BLUE, GRAY, save
 from qfm_iqm.scoring.row import ScoreRow
 
 ROOT = Path(__file__).parents[1]
@@ -184,7 +184,7 @@ def draw_speed() -> Figure:
     names = sorted(best, key=lambda name: best[name])
     figure = Figure(figsize=(7.2, 0.42 * len(names) + 0.6))
     axes = figure.subplots()
-    colors = [BLUE if name == "default" else GREY for name in names]
+    colors = [BLUE if name == "default" else GRAY for name in names]
     axes.barh(names, [best[name] for name in names], color=colors, height=0.6)
     for place, name in enumerate(names):
         axes.text(best[name] * 1.08, place, f"{best[name]:.3g}", va="center")

@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def save(image: Tensor, path: Path) -> None:
-    """Writes an RGB tensor (3, H, W) in [0, 1] as a file of 8 bits a colour."""
+    """Writes an RGB tensor (3, H, W) in [0, 1] as a file of 8 bits a color."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(pixels).save(path)

@@ -75,7 +75,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images `photo_00.jpg` ... of JPEG, PNG and WebP, 40 to 150 pixels wide and high.
 
-    Colour fields of three coarsenesses under noise that grows with the number: no two are alike.
+    Color fields of three coarsenesses under noise that grows with the number: no two are alike.
     """
     folder = tmp_path_factory.mktemp("photos")
     draw = np.random.default_rng(11)

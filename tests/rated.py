@@ -14,7 +14,7 @@ SCENES, LEVELS = 10, 4
 def rated_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty JPEG files of 96 x 96 pixels and `labelled.csv` (name, mos, subset, content).
 
-    Ten scenes of smooth colour under noise at four strengths; the label falls as noise grows,
+    Ten scenes of smooth color under noise at four strengths; the label falls as noise grows,
     with a little of the scene in it.
     """
     root = tmp_path_factory.mktemp("rated")

@@ -80,7 +80,7 @@ def test_every_public_name_has_an_example():
 # ---- figures ----
 
 FIGURES = re.compile(r"<!-- figures(, a file for each row)?: ([^>]+?) -->\n?$")
-NUMBER = re.compile(r"\d[\d,]*\.?\d*|\.\d+")
+NUMBER = re.compile(r"(?<![\d.])-?(?:\d[\d,]*\.?\d*|\.\d+)")
 GENERATED = {"docs/default_model.md"}  # held against docs/model_card.py below
 FACTS = {"docs/formats.md"}  # bits and layouts of formats: nothing that was measured
 

@@ -22,7 +22,7 @@ SIDE = 48
 
 
 def photo(path: Path, content: int, noise: float) -> None:
-    """An image file: smooth colours that the content decides, under noise."""
+    """An image file: smooth colors that the content decides, under noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng([content, round(1000 * noise)])
     cells = np.random.default_rng(content).integers(40, 216, (5, 5, 3), dtype=np.uint8)

@@ -35,10 +35,10 @@ def test_one_image_by_keyboard_alone(report, check_accessibility):
     report.keyboard.press("m")
     canvas = dialog.locator("canvas")
     assert canvas.is_visible()
-    colours = canvas.evaluate(
+    colors = canvas.evaluate(
         "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
     )
-    assert colours > 3
+    assert colors > 3
     check_accessibility(report)
     report.keyboard.press("ArrowRight")
     assert dialog.locator(".big").inner_text() == "20.0"
@@ -98,10 +98,10 @@ def test_the_scale_of_a_map_ends_where_scores_end(open_page, tmp_path, row):
     ends = page.locator(".ramp-ends span").all_inner_texts()
     assert ends == ["0.0 worse here", "better here 30.0"]
     # White is the image's own score: a quarter of what is left of the scale, and not its middle.
-    colours = page.locator(".ramp").evaluate("ramp => ramp.style.backgroundImage")
-    assert colours.count("rgb(") == 9
-    assert "rgb(178, 24, 43)" not in colours
-    assert "rgb(33, 102, 172)" in colours
+    colors = page.locator(".ramp").evaluate("ramp => ramp.style.backgroundImage")
+    assert colors.count("rgb(") == 9
+    assert "rgb(178, 24, 43)" not in colors
+    assert "rgb(33, 102, 172)" in colors
 
 
 def test_steps_in_the_dialog_are_told(report):

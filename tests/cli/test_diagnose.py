@@ -53,14 +53,14 @@ def test_json_figure_and_what_is_printed(qfm, labels, photo_folder, tiny_model_f
     answer = qfm(
         "bench", "diagnose", labels, "--model", tiny_model_folder, "--root", photo_folder,
         "--out", out,
-        "--figure", figure, "--alpha", 0.3, "--seed", 5, "--tau", 0.4, "--neighbours", 3,
+        "--figure", figure, "--alpha", 0.3, "--seed", 5, "--tau", 0.4, "--neighbors", 3,
     )  # fmt: skip
     assert answer.code == 0, answer.err
     found = json.loads(out.read_text())
     assert {key: type(value) for key, value in found.items()} == SCHEMA
     assert (found["format"], found["table"]) == (1, "labels.csv")
     assert found["settings"] == {
-        "images": 12, "alpha": 0.3, "tau": 0.4, "neighbours": 3, "threshold": 1.0, "seed": 5,
+        "images": 12, "alpha": 0.3, "tau": 0.4, "neighbors": 3, "threshold": 1.0, "seed": 5,
     }  # fmt: skip
     assert set(found["aliasing"]) == {"random_pairs", "trained", "backbone", "backbone_missing"}
     assert 0 < found["aliasing"]["trained"]["rate"] < 1

@@ -81,10 +81,10 @@ def files(tmp_path_factory):
 def phash_by_hand(path):
     """Signs of the 8 x 8 lowest DCT-II frequencies about their median, with a cosine matrix."""
     with Image.open(path) as image:
-        grey = image.convert("RGB").convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+        gray = image.convert("RGB").convert("L").resize((32, 32), Image.Resampling.LANCZOS)
     n = np.arange(32)
     basis = np.cos(np.pi * np.outer(np.arange(8), 2 * n + 1) / 64)
-    low = basis @ np.asarray(grey, dtype=float) @ basis.T
+    low = basis @ np.asarray(gray, dtype=float) @ basis.T
     return low, low > np.median(low)
 
 

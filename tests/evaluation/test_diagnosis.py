@@ -20,7 +20,7 @@ from qfm_iqm.metrics.aliasing import aliasing
 from qfm_iqm.model.card import LabelUnits
 
 ALPHA, TAU, SEED = 0.5, 0.6, 3
-OPTIONS = {"neighbours": 3, "alpha": ALPHA, "tau": TAU, "seed": SEED, "backbone": False}
+OPTIONS = {"neighbors": 3, "alpha": ALPHA, "tau": TAU, "seed": SEED, "backbone": False}
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_every_figure_is_that_of_a_slow_loop(model, table, photo_folder):
     assert all(one.strength == LEVELS[kind][n - 1] for (kind, n), one in measured.items())
     assert found.quality_sensitivity == pytest.approx(sum(changes.values()) / 15, abs=1e-5)
     assert found.selectivity == pytest.approx(sum(changes.values()) / 15 / noise, rel=1e-3)
-    expected = aliasing(descriptors, table.mos, table.contents, neighbours=3, examples=16)
+    expected = aliasing(descriptors, table.mos, table.contents, neighbors=3, examples=16)
     assert found.trained.rate == expected.rate
     assert found.trained.random_rate == expected.random_rate
     assert [(p.first, p.second) for p in found.trained.pairs] == [
@@ -206,7 +206,7 @@ def test_a_sample_is_drawn_by_the_seed_from_names_alone(table):
         (lambda t: RatedTable(names=t.names), {}, TableError, "has no labels to diagnose"),
         (lambda t: RatedTable(t.names, np.full(12, 0.1)), {}, TableError, "12 labels are equal"),
         (lambda t: t.select(range(4)), {}, TableError, "has only 2"),
-        (lambda t: t, {"neighbours": 11}, TableError, "has only 10"),
+        (lambda t: t, {"neighbors": 11}, TableError, "has only 10"),
         (lambda t: RatedTable(tuple("abcd"), np.arange(4.0)), {}, TableError,
          "match no file"),
         (lambda t: t, {"alpha": math.nan}, QFMError, "alpha must be a number of at least 0"),

@@ -24,7 +24,7 @@ WHOLE = {
     "jpeg-fine": encoded(SMALL, "JPEG", quality=97, subsampling=0),
     "jpeg-progressive": encoded(SMALL, "JPEG", quality=85, progressive=True),
     "jpeg-restarts": encoded(SMALL, "JPEG", quality=85, restart_marker_blocks=4),
-    "jpeg-grey": encoded(SMALL.convert("L"), "JPEG", quality=85, optimize=True),
+    "jpeg-gray": encoded(SMALL.convert("L"), "JPEG", quality=85, optimize=True),
     "jpeg-cmyk": encoded(SMALL.convert("CMYK"), "JPEG", quality=85),
     "mpo": encoded(SMALL, "MPO", save_all=True, append_images=[SMALL.rotate(180)]),
     "png": encoded(SMALL, "PNG"),

@@ -14,13 +14,13 @@ from qfm_iqm.image.decode import read_image, read_image_uint8
 
 RNG = np.random.default_rng(5)
 
-COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
-GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
 
 DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
 
-DEEP_COLOUR = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+DEEP_COLOR = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
 
 SMOOTH = np.stack(np.meshgrid(np.arange(0, 256, 4), np.arange(0, 192, 4)), -1)
 
@@ -51,18 +51,18 @@ def floats(source, **options):
     return read_image(source, **options).permute(1, 2, 0).double().numpy()
 
 
-def same_grey(grey):
-    return np.repeat(np.asarray(grey)[..., None], 3, axis=2)
+def same_gray(gray):
+    return np.repeat(np.asarray(gray)[..., None], 3, axis=2)
 
 
-def png(width, height, depth, colour_type, rows, *chunks):
+def png(width, height, depth, color_type, rows, *chunks):
     """A PNG by hand: `rows` are the raw bytes of each scanline."""
 
     def chunk(name, body):
         checksum = zlib.crc32(name + body)
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", checksum)
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + row for row in rows))
     parts = [chunk(b"IHDR", header), *(chunk(*extra) for extra in chunks)]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IDAT", body) + chunk(b"IEND", b"")

@@ -9,25 +9,25 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image, read_image_uint8
 
 from .samples import (
-    COLOUR,
+    COLOR,
     DEEP,
-    DEEP_COLOUR,
-    GREY,
+    DEEP_COLOR,
+    GRAY,
     PHOTO,
     SMOOTH,
     encoded,
     floats,
     pixels,
     png,
-    same_grey,
+    same_gray,
     tiff,
 )
 
 # ---- deep pixels ----
 
 
-def test_16_bit_grey_keeps_16_bits():
-    expected = same_grey(DEEP) / 65535
+def test_16_bit_gray_keeps_16_bits():
+    expected = same_gray(DEEP) / 65535
     by_hand = png(9, 6, 16, 0, [row.astype(">u2").tobytes() for row in DEEP])
     for data in (by_hand, encoded(DEEP, "PNG"), encoded(DEEP, "TIFF")):
         np.testing.assert_allclose(floats(data), expected, atol=1e-7)
@@ -36,62 +36,62 @@ def test_16_bit_grey_keeps_16_bits():
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_16_bit_grey_tiff_of_both_byte_orders_and_polarities(order):
+def test_16_bit_gray_tiff_of_both_byte_orders_and_polarities(order):
     data = DEEP.astype(f"{order}u2").tobytes()
     straight = tiff(9, 6, [16], 1, data, order=order)
-    np.testing.assert_allclose(floats(straight), same_grey(DEEP) / 65535, atol=1e-7)
+    np.testing.assert_allclose(floats(straight), same_gray(DEEP) / 65535, atol=1e-7)
     if order == "<":  # Pillow opens no other
         inverse = tiff(9, 6, [16], 0, data, order=order)
-        np.testing.assert_allclose(floats(inverse), 1 - same_grey(DEEP) / 65535, atol=1e-7)
+        np.testing.assert_allclose(floats(inverse), 1 - same_gray(DEEP) / 65535, atol=1e-7)
 
 
-def test_16_bit_grey_pgm():
+def test_16_bit_gray_pgm():
     data = b"P5 9 6 65535\n" + DEEP.astype(">u2").tobytes()
-    np.testing.assert_allclose(floats(data), same_grey(DEEP) / 65535, atol=1e-7)
+    np.testing.assert_allclose(floats(data), same_gray(DEEP) / 65535, atol=1e-7)
 
 
 def test_12_bit_tiff_is_scaled_to_its_own_full_range():
     data = tiff(2, 2, [12], 1, bytes([0xFF, 0xF8, 0x00, 0x00, 0x0F, 0xFF]))
     expected = np.array([[0xFFF, 0x800], [0x000, 0xFFF]]) / 4095
-    np.testing.assert_allclose(floats(data), same_grey(expected), atol=1e-5)
+    np.testing.assert_allclose(floats(data), same_gray(expected), atol=1e-5)
 
 
-def deep_colour_files():
-    yield png(9, 6, 16, 2, [row.astype(">u2").tobytes() for row in DEEP_COLOUR])
+def deep_color_files():
+    yield png(9, 6, 16, 2, [row.astype(">u2").tobytes() for row in DEEP_COLOR])
     for order in ("<", ">"):
-        values = DEEP_COLOUR.astype(f"{order}u2")
+        values = DEEP_COLOR.astype(f"{order}u2")
         yield tiff(9, 6, [16] * 3, 2, values.tobytes(), order=order)
         planes = values.transpose(2, 0, 1).tobytes()
         yield tiff(9, 6, [16] * 3, 2, planes, order=order, planar=2)
 
 
-@pytest.mark.parametrize("data", list(deep_colour_files()))
-def test_16_bit_colour_is_scaled_to_within_one_8_bit_step(data):
+@pytest.mark.parametrize("data", list(deep_color_files()))
+def test_16_bit_color_is_scaled_to_within_one_8_bit_step(data):
     result = floats(data)
-    assert np.abs(result - DEEP_COLOUR / 65535).max() <= 1 / 255
-    np.testing.assert_array_equal(pixels(data), DEEP_COLOUR >> 8)
+    assert np.abs(result - DEEP_COLOR / 65535).max() <= 1 / 255
+    np.testing.assert_array_equal(pixels(data), DEEP_COLOR >> 8)
 
 
 def test_separate_8_bit_planes():
-    data = tiff(9, 6, [8] * 3, 2, COLOUR.transpose(2, 0, 1).tobytes(), planar=2)
-    np.testing.assert_array_equal(pixels(data), COLOUR)
+    data = tiff(9, 6, [8] * 3, 2, COLOR.transpose(2, 0, 1).tobytes(), planar=2)
+    np.testing.assert_array_equal(pixels(data), COLOR)
 
 
-def test_16_bit_grey_with_alpha():
+def test_16_bit_gray_with_alpha():
     deep = np.stack([DEEP, DEEP[::-1]], -1)
     data = png(9, 6, 16, 4, [row.astype(">u2").tobytes() for row in deep])
     value, alpha = DEEP / 65535, DEEP[::-1] / 65535
-    expected = same_grey(value * alpha + 1 - alpha)
+    expected = same_gray(value * alpha + 1 - alpha)
     assert np.abs(floats(data) - expected).max() <= 2.5 / 255  # both are high bytes
 
 
 def test_integers_and_floats_have_a_fixed_range():
     integers = Image.fromarray(DEEP.astype(np.int32))
     assert integers.mode == "I"
-    np.testing.assert_allclose(floats(integers), same_grey(DEEP) / 65535, atol=1e-7)
-    real = (GREY / 255).astype(np.float32)
+    np.testing.assert_allclose(floats(integers), same_gray(DEEP) / 65535, atol=1e-7)
+    real = (GRAY / 255).astype(np.float32)
     for source in (Image.fromarray(real), encoded(Image.fromarray(real), "TIFF")):
-        np.testing.assert_allclose(floats(source), same_grey(real), atol=1 / 65535)
+        np.testing.assert_allclose(floats(source), same_gray(real), atol=1 / 65535)
 
 
 @pytest.mark.parametrize(
@@ -112,25 +112,25 @@ def test_values_outside_their_range_are_refused_not_clipped(values, text):
 # ---- transparency ----
 
 
-def over(colour, alpha, background):
+def over(color, alpha, background):
     """Compositing in exact fractions, rounded half up."""
     weight = alpha[..., None].astype(int)
-    mixed = colour.astype(int) * weight + np.array(background) * (255 - weight)
+    mixed = color.astype(int) * weight + np.array(background) * (255 - weight)
     return np.floor(mixed / 255 + 0.5).astype(np.uint8)
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 77)])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 def test_alpha_is_composited_over_the_background(kind, background):
-    image = Image.fromarray(np.dstack([COLOUR, GREY]))
+    image = Image.fromarray(np.dstack([COLOR, GRAY]))
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     result = pixels(encoded(image, kind, **options), background=background)
-    np.testing.assert_array_equal(result, over(COLOUR, GREY, background))
+    np.testing.assert_array_equal(result, over(COLOR, GRAY, background))
 
 
-def test_grey_with_alpha():
-    image = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())])
-    expected = over(same_grey(GREY), GREY[::-1], (9, 8, 7))
+def test_gray_with_alpha():
+    image = Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(GRAY[::-1].copy())])
+    expected = over(same_gray(GRAY), GRAY[::-1], (9, 8, 7))
     for source in (image, encoded(image, "PNG")):
         np.testing.assert_array_equal(pixels(source, background=(9, 8, 7)), expected)
 
@@ -185,22 +185,22 @@ def test_gif_transparency():
         (8, bytes([0, 200, 255]), 200, [0, 7, 255]),
     ],
 )
-def test_transparent_grey_counts_in_the_bits_of_the_file(depth, row, key, expected):
+def test_transparent_gray_counts_in_the_bits_of_the_file(depth, row, key, expected):
     data = png(3, 1, depth, 0, [row], (b"tRNS", struct.pack(">H", key)))
     np.testing.assert_array_equal(pixels(data, background=(7, 7, 7))[0, :, 0], expected)
 
 
-def test_transparent_colour_of_deep_pngs():
-    grey = png(3, 1, 16, 0, [struct.pack(">3H", 5, 6, 65535)], (b"tRNS", struct.pack(">H", 6)))
-    np.testing.assert_allclose(floats(grey)[0, :, 0] * 65535, [5, 65535, 65535], atol=0.01)
+def test_transparent_color_of_deep_pngs():
+    gray = png(3, 1, 16, 0, [struct.pack(">3H", 5, 6, 65535)], (b"tRNS", struct.pack(">H", 6)))
+    np.testing.assert_allclose(floats(gray)[0, :, 0] * 65535, [5, 65535, 65535], atol=0.01)
     key = (0x1234, 0x5678, 0x9ABC)
     row = struct.pack(">6H", *key, 0x2234, 0x5678, 0x9ABC)
-    colour = png(2, 1, 16, 2, [row], (b"tRNS", struct.pack(">3H", *key)))
+    color = png(2, 1, 16, 2, [row], (b"tRNS", struct.pack(">3H", *key)))
     expected = [[1, 2, 3], [0x22, 0x56, 0x9A]]
-    np.testing.assert_array_equal(pixels(colour, background=(1, 2, 3))[0], expected)
+    np.testing.assert_array_equal(pixels(color, background=(1, 2, 3))[0], expected)
 
 
-def test_transparent_colour_of_8_bit_png():
+def test_transparent_color_of_8_bit_png():
     data = png(2, 1, 8, 2, [bytes([1, 2, 3, 1, 2, 4])], (b"tRNS", struct.pack(">3H", 1, 2, 3)))
     np.testing.assert_array_equal(pixels(data), [[[255, 255, 255], [1, 2, 4]]])
 
@@ -246,9 +246,9 @@ P3_PRIMARIES = np.array(
 
 
 def rgb_profile(primaries, exponent):
-    colours = {name: xyz(*primaries[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    colors = {name: xyz(*primaries[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
     curves = dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma(exponent))
-    return icc(b"RGB ", WHITE_POINT | colours | curves)
+    return icc(b"RGB ", WHITE_POINT | colors | curves)
 
 
 def srgb_from_linear(linear):
@@ -259,9 +259,9 @@ def srgb_from_linear(linear):
 @pytest.mark.parametrize("primaries", [SRGB_PRIMARIES, P3_PRIMARIES], ids=["linear", "p3"])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
 def test_rgb_profile_is_converted_to_srgb(primaries, kind):
-    stored = pixels(encoded(COLOUR, kind))
+    stored = pixels(encoded(COLOR, kind))
     exponent = 1.0 if primaries is SRGB_PRIMARIES else 2.19921875
-    data = encoded(COLOUR, kind, icc_profile=rgb_profile(primaries, exponent))
+    data = encoded(COLOR, kind, icc_profile=rgb_profile(primaries, exponent))
     linear = (stored / 255) ** exponent @ (np.linalg.inv(SRGB_PRIMARIES) @ primaries).T
     expected = 255 * srgb_from_linear(linear)
     result = pixels(data).astype(float)
@@ -271,17 +271,17 @@ def test_rgb_profile_is_converted_to_srgb(primaries, kind):
 
 def test_alpha_survives_a_profile():
     profile = rgb_profile(SRGB_PRIMARIES, 1.0)
-    data = encoded(np.dstack([COLOUR, GREY]), "PNG", icc_profile=profile)
-    opaque = pixels(encoded(COLOUR, "PNG", icc_profile=profile))
-    np.testing.assert_array_equal(pixels(data), over(opaque, GREY, (255, 255, 255)))
+    data = encoded(np.dstack([COLOR, GRAY]), "PNG", icc_profile=profile)
+    opaque = pixels(encoded(COLOR, "PNG", icc_profile=profile))
+    np.testing.assert_array_equal(pixels(data), over(opaque, GRAY, (255, 255, 255)))
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_grey_profile(deep):
+def test_gray_profile(deep):
     profile = icc(b"GRAY", WHITE_POINT | {b"kTRC": gamma(1.0)})
-    grey, full = (DEEP, 65535) if deep else (GREY, 255)
-    expected = 255 * srgb_from_linear(same_grey(grey) / full)
-    result = pixels(encoded(grey, "PNG", icc_profile=profile))
+    gray, full = (DEEP, 65535) if deep else (GRAY, 255)
+    expected = 255 * srgb_from_linear(same_gray(gray) / full)
+    result = pixels(encoded(gray, "PNG", icc_profile=profile))
     assert np.abs(result - expected).max() <= 1.5
 
 
@@ -290,8 +290,8 @@ def test_palette_profile():
     table = bytes([50, 60, 70, 128, 128, 128, 200, 100, 0])
     image = Image.frombytes("P", (3, 2), INDICES.tobytes())
     image.putpalette(table)
-    colours = np.frombuffer(table, np.uint8).reshape(3, 3)[INDICES]
-    expected = 255 * srgb_from_linear(colours / 255)
+    colors = np.frombuffer(table, np.uint8).reshape(3, 3)[INDICES]
+    expected = 255 * srgb_from_linear(colors / 255)
     result = pixels(encoded(image, "PNG", icc_profile=profile))
     assert np.abs(result - expected).max() <= 1.5
 
@@ -315,7 +315,7 @@ def test_the_srgb_profile_leaves_every_pixel_alone():
     ids=["text", "cut", "no-curves", "other-space", "zeros"],
 )
 def test_unusable_profiles_leave_the_pixels_alone(profile):
-    np.testing.assert_array_equal(pixels(encoded(COLOUR, "PNG", icc_profile=profile)), COLOUR)
+    np.testing.assert_array_equal(pixels(encoded(COLOR, "PNG", icc_profile=profile)), COLOR)
 
 
 def naive_rgb(cmyk):
@@ -324,7 +324,7 @@ def naive_rgb(cmyk):
 
 
 def cmyk_image():
-    return Image.frombytes("CMYK", (9, 6), np.dstack([COLOUR, GREY // 3]).tobytes())
+    return Image.frombytes("CMYK", (9, 6), np.dstack([COLOR, GRAY // 3]).tobytes())
 
 
 def test_cmyk_tiff():
@@ -342,7 +342,7 @@ def test_adobe_jpeg_holds_its_inks_inverted():
 
 
 def test_cmyk_profile():
-    """A press whose inks all darken the same way, so that the right grey is known."""
+    """A press whose inks all darken the same way, so that the right gray is known."""
     curve = np.linspace(0, 65535, 2).astype(">u2").tobytes()
     lightness = [100 - 25 * sum(map(int, f"{corner:04b}")) for corner in range(16)]
     grid = b"".join(
@@ -361,7 +361,7 @@ def test_cmyk_profile():
     assert np.abs(result - expected[:, None]).max() <= 3
 
 
-def test_lab_and_video_colours():
+def test_lab_and_video_colors():
     lab = tiff(2, 1, [8] * 3, 8, bytes([255, 0, 0, 0, 0, 0]))  # a and b are signed
     np.testing.assert_allclose(pixels(lab), [[[255] * 3, [0] * 3]], atol=2)
     video = Image.fromarray(SMOOTH).convert("YCbCr")

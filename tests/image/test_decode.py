@@ -11,11 +11,11 @@ from qfm_iqm.image.decode import read_image, read_image_uint8
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.resize import read_resized
 
-from .samples import COLOUR, GREY, SMOOTH, encoded, floats, pixels, refusal, tiff
+from .samples import COLOR, GRAY, SMOOTH, encoded, floats, pixels, refusal, tiff
 
 
 def test_float_values_are_the_pixels_over_255():
-    np.testing.assert_allclose(floats(encoded(COLOUR, "PNG")), COLOUR / 255, atol=1e-7)
+    np.testing.assert_allclose(floats(encoded(COLOR, "PNG")), COLOR / 255, atol=1e-7)
 
 
 # ---- orientation ----
@@ -40,8 +40,8 @@ def exif(orientation):
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
-    data = encoded(COLOUR, "PNG", exif=exif(orientation))
-    np.testing.assert_array_equal(pixels(data), COLOUR)
+    data = encoded(COLOR, "PNG", exif=exif(orientation))
+    np.testing.assert_array_equal(pixels(data), COLOR)
     for reduced in (None, 16):
         preprocessing = Preprocessing(crop=16, shorter_side=reduced)
         fitted = read_resized(encoded(SMOOTH, "PNG", exif=exif(orientation)), preprocessing)
@@ -51,13 +51,13 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_is_undone(orientation):
-    expected = UPRIGHT[orientation](COLOUR)
+    expected = UPRIGHT[orientation](COLOR)
     for kind, options in (("PNG", {}), ("WEBP", {"lossless": True})):
-        data = encoded(COLOUR, kind, exif=exif(orientation), **options)
+        data = encoded(COLOR, kind, exif=exif(orientation), **options)
         np.testing.assert_array_equal(pixels(data), expected)
-    plain = tiff(9, 6, [8] * 3, 2, COLOUR.tobytes(), orientation=orientation)
+    plain = tiff(9, 6, [8] * 3, 2, COLOR.tobytes(), orientation=orientation)
     np.testing.assert_array_equal(pixels(plain), expected)
-    packed = encoded(COLOUR, "TIFF", tiffinfo={274: orientation}, compression="tiff_lzw")
+    packed = encoded(COLOR, "TIFF", tiffinfo={274: orientation}, compression="tiff_lzw")
     np.testing.assert_array_equal(pixels(packed), expected)
     np.testing.assert_array_equal(pixels(Image.open(io.BytesIO(packed))), expected)
     photo = pixels(encoded(SMOOTH, "JPEG", quality=95, exif=exif(orientation)))
@@ -76,22 +76,22 @@ def test_a_senseless_orientation_counts_as_upright(block):
 
 
 def test_all_kinds_of_source_agree(tmp_path):
-    data = encoded(COLOUR, "PNG")
+    data = encoded(COLOR, "PNG")
     path = tmp_path / "a photo.png"
     path.write_bytes(data)
     misnamed = tmp_path / "odd\nname \U0001f600.jpg"
     misnamed.write_bytes(data)
     sources = [path, str(path), misnamed, data, bytearray(data), memoryview(data)]
-    for source in [*sources, Image.fromarray(COLOUR), Image.open(path)]:
-        np.testing.assert_array_equal(pixels(source), COLOUR)
+    for source in [*sources, Image.fromarray(COLOR), Image.open(path)]:
+        np.testing.assert_array_equal(pixels(source), COLOR)
     stream = io.BytesIO(b"before" + data)
     stream.seek(6)
-    np.testing.assert_array_equal(floats(stream), COLOUR / np.float32(255))
+    np.testing.assert_array_equal(floats(stream), COLOR / np.float32(255))
     assert not stream.closed
 
 
 def test_a_pillow_image_is_not_changed():
-    image = Image.fromarray(np.dstack([COLOUR, GREY]))
+    image = Image.fromarray(np.dstack([COLOR, GRAY]))
     image.getexif()[274] = 6
     before = image.copy()
     assert pixels(image).shape == (9, 6, 3)
@@ -100,14 +100,14 @@ def test_a_pillow_image_is_not_changed():
 
 
 def test_the_result_belongs_to_the_caller():
-    image = Image.fromarray(COLOUR)
+    image = Image.fromarray(COLOR)
     read_image_uint8(image).fill(0)
-    np.testing.assert_array_equal(np.asarray(image), COLOUR)
+    np.testing.assert_array_equal(np.asarray(image), COLOR)
 
 
 def test_no_file_stays_open(tmp_path):
     path = tmp_path / "a.png"
-    path.write_bytes(encoded(COLOUR, "PNG"))
+    path.write_bytes(encoded(COLOR, "PNG"))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         read_image(path)
@@ -155,4 +155,4 @@ def test_what_is_no_file(tmp_path, monkeypatch):
 )
 def test_impossible_arguments(options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        read_image(encoded(COLOUR, "PNG"), **options)
+        read_image(encoded(COLOR, "PNG"), **options)

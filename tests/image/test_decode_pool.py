@@ -195,8 +195,8 @@ def large(tmp_path_factory):
     """Six photos of 12 megapixels, each of which takes some 60 MB while it is decoded."""
     folder = tmp_path_factory.mktemp("large")
     for number in range(6):
-        colour = (number * 40, 120, 90)
-        Image.new("RGB", (4000, 3000), colour).save(folder / f"{number}.png")
+        color = (number * 40, 120, 90)
+        Image.new("RGB", (4000, 3000), color).save(folder / f"{number}.png")
     return sorted(str(path) for path in folder.iterdir())
 
 
@@ -269,9 +269,9 @@ def pool():
     pool.close()
 
 
-def encoded(size, colour=(90, 10, 30)):
+def encoded(size, color=(90, 10, 30)):
     file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, "PNG")
+    Image.new("RGB", size, color).save(file, "PNG")
     return file.getvalue()
 
 

@@ -14,7 +14,7 @@ from PIL import Image, features
 from qfm_iqm.image.file_colors import boxes, heif_colors, jp2_codestream, jp2_color
 from qfm_iqm.image.profiles import coded_profile
 
-from .samples import SMOOTH, encoded, pixels, refusal, same_grey
+from .samples import SMOOTH, encoded, pixels, refusal, same_gray
 from .test_color import P3_PRIMARIES, icc, rgb_profile, srgb_from_linear
 
 D65 = (0.3127, 0.3290)
@@ -23,7 +23,7 @@ PRIMARIES = {  # red, green, blue; the codes of H.273
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
-GREY = np.ascontiguousarray(SMOOTH[..., 0])
+GRAY = np.ascontiguousarray(SMOOTH[..., 0])
 
 
 def linear_from_srgb(values):
@@ -131,12 +131,12 @@ def test_which_description_of_a_png_counts():
     np.testing.assert_array_equal(pixels(both), by_profile)
 
 
-def test_a_grey_png():
-    wanted = same_grey(255 * srgb_from_linear(GREY / 255))
+def test_a_gray_png():
+    wanted = same_gray(255 * srgb_from_linear(GRAY / 255))
     for chunk in (gama(1.0), cicp(9, 8)):
-        assert np.abs(pixels(with_chunks(GREY, chunk)) - wanted).max() <= 1
+        assert np.abs(pixels(with_chunks(GRAY, chunk)) - wanted).max() <= 1
     for chunk in (cicp(12, 13), chrm(PRIMARIES[12])):
-        np.testing.assert_array_equal(pixels(with_chunks(GREY, chunk)), same_grey(GREY))
+        np.testing.assert_array_equal(pixels(with_chunks(GRAY, chunk)), same_gray(GRAY))
 
 
 def test_a_palette_and_an_alpha():
@@ -144,7 +144,7 @@ def test_a_palette_and_an_alpha():
     table = np.asarray(indexed.convert("RGB"))
     result = pixels(with_chunks(indexed, cicp(12, 13)))
     assert np.abs(result - expected(table, PRIMARIES[12])).max() <= 1
-    opaque = np.dstack([SMOOTH, np.full_like(GREY, 255)])
+    opaque = np.dstack([SMOOTH, np.full_like(GRAY, 255)])
     result = pixels(with_chunks(opaque, gama(1 / 1.8)))
     assert np.abs(result - 255 * srgb_from_linear((SMOOTH / 255) ** 1.8)).max() <= 1
 
@@ -158,7 +158,7 @@ def test_an_image_opened_by_pillow_is_read_alike():
 def test_hdr_is_refused(transfer, name):
     text = f"not supported: HDR colors ({name}); export it as an SDR image"
     assert text in refusal(with_chunks(SMOOTH, cicp(9, transfer)))
-    assert text in refusal(with_chunks(GREY, cicp(9, transfer)))
+    assert text in refusal(with_chunks(GRAY, cicp(9, transfer)))
     tag = b"cicp\0\0\0\0" + bytes([9, transfer, 0, 1])
     profile = icc(b"RGB ", {b"cicp": tag})
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):

@@ -13,9 +13,9 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image, read_image_uint8
 
 from .samples import (
-    COLOUR,
+    COLOR,
     FILES,
-    GREY,
+    GRAY,
     PHOTO,
     SMOOTH,
     encoded,
@@ -23,24 +23,24 @@ from .samples import (
     pixels,
     png,
     refusal,
-    same_grey,
+    same_gray,
     tiff,
 )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF"])
 def test_lossless_formats_give_their_very_pixels(kind):
-    np.testing.assert_array_equal(pixels(encoded(COLOUR, kind)), COLOUR)
-    np.testing.assert_array_equal(pixels(encoded(GREY, kind)), same_grey(GREY))
+    np.testing.assert_array_equal(pixels(encoded(COLOR, kind)), COLOR)
+    np.testing.assert_array_equal(pixels(encoded(GRAY, kind)), same_gray(GRAY))
 
 
 def test_compressed_tiff_and_lossless_webp_and_jpeg2000():
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
-        tiff_bytes = encoded(COLOUR, "TIFF", compression=compression)
-        np.testing.assert_array_equal(pixels(tiff_bytes), COLOUR)
-    np.testing.assert_array_equal(pixels(encoded(COLOUR, "WEBP", lossless=True)), COLOUR)
+        tiff_bytes = encoded(COLOR, "TIFF", compression=compression)
+        np.testing.assert_array_equal(pixels(tiff_bytes), COLOR)
+    np.testing.assert_array_equal(pixels(encoded(COLOR, "WEBP", lossless=True)), COLOR)
     if features.check("jpg_2000"):
-        np.testing.assert_array_equal(pixels(encoded(COLOUR, "JPEG2000")), COLOUR)
+        np.testing.assert_array_equal(pixels(encoded(COLOR, "JPEG2000")), COLOR)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
@@ -49,7 +49,7 @@ def test_jpeg_is_near_the_original(options):
     assert np.abs(result.astype(int) - SMOOTH).mean() < 3
 
 
-def test_grey_jpeg_is_grey():
+def test_gray_jpeg_is_gray():
     result = pixels(encoded(SMOOTH[..., 0], "JPEG", quality=95))
     assert (result == result[..., :1]).all()
     assert np.abs(result[..., 0].astype(int) - SMOOTH[..., 0]).mean() < 3
@@ -77,16 +77,16 @@ def test_heic_without_its_extra_says_what_to_install(monkeypatch):
 
 
 def test_one_bit_images():
-    bits = GREY > 127
+    bits = GRAY > 127
     image = Image.fromarray(bits)
     assert image.mode == "1"
     for kind in ("PNG", "TIFF", "PPM"):
-        np.testing.assert_array_equal(pixels(encoded(image, kind)), same_grey(bits * 255))
+        np.testing.assert_array_equal(pixels(encoded(image, kind)), same_gray(bits * 255))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
 def test_the_first_frame_stands_for_all(kind):
-    first, second = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    first, second = (Image.new("RGB", (16, 16), color) for color in ("red", "blue"))
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(first, kind, save_all=True, append_images=[second], **options)
     result = pixels(data).astype(int)
@@ -102,8 +102,8 @@ def test_no_pixels():
 
 
 def test_the_pixel_limit_is_checked_before_decoding():
-    assert pixels(encoded(COLOUR, "PNG"), max_pixels=54).shape == (6, 9, 3)
-    refusal(encoded(COLOUR, "PNG"), max_pixels=53)
+    assert pixels(encoded(COLOR, "PNG"), max_pixels=54).shape == (6, 9, 3)
+    refusal(encoded(COLOR, "PNG"), max_pixels=53)
     bomb = png(60000, 60000, 8, 2, [])  # decoding it would first allocate 10 GB
     assert "60000 x 60000 pixels exceed the limit of 250 megapixels" in refusal(bomb)
     text = refusal(Image.new("L", (1000, 100)), max_pixels=99_000)
@@ -115,7 +115,7 @@ def test_pillows_own_pixel_limit_does_not_interfere(kind, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # a warning at 11, an error at 21
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert pixels(encoded(COLOUR, kind)).shape == (6, 9, 3)
+        assert pixels(encoded(COLOR, kind)).shape == (6, 9, 3)
     assert Image.MAX_IMAGE_PIXELS == 10
 
 

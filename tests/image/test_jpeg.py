@@ -25,7 +25,7 @@ KINDS = {
     "optimized": {"optimize": True},
 }
 FILES = {name: encoded(PHOTO, "JPEG", **({"quality": 85} | more)) for name, more in KINDS.items()}
-FILES["grey"] = encoded(PHOTO[..., 0], "JPEG", quality=85)
+FILES["gray"] = encoded(PHOTO[..., 0], "JPEG", quality=85)
 FILES["cmyk"] = encoded(Image.fromarray(PHOTO).convert("CMYK"), "JPEG", quality=85)
 SEQUENTIAL = sorted(FILES.keys() - {"progressive"})
 
@@ -224,7 +224,7 @@ def test_the_reader_in_eight_bits_refuses_as_well():
         read_image_uint8(FILES["plain"][:3000] + EOI)
 
 
-def test_what_a_decoder_does_not_write_is_grey():
+def test_what_a_decoder_does_not_write_is_gray():
     """It warns of a scan that is cut, and then gives up at an unknown marker: without a word."""
     whole = encoded(PHOTO, "JPEG", progressive=True)
     scan = whole.index(b"\xff\xda") + 100

@@ -34,19 +34,19 @@ def test_against_a_slow_count():
     )  # nearly
     found = by_name(levels)
     image = levels / 255
-    grey = image.mean(0)
+    gray = image.mean(0)
     across = [(image[:, y, x] == image[:, y, x + 1]).all() for y in range(12) for x in range(9)]
     down = [(image[:, y, x] == image[:, y + 1, x]).all() for y in range(11) for x in range(10)]
     assert found["equal_across"] == pytest.approx(np.mean(across))
     assert found["equal_down"] == pytest.approx(np.mean(down))
-    assert found["brightness"] == pytest.approx(grey.mean(), rel=1e-5)
-    assert found["contrast"] == pytest.approx(np.log(grey.std() + 0.25 / 255), rel=1e-5)
-    assert found["dark"] == pytest.approx((grey < 0.99 / 255).mean())
-    assert found["bright"] == pytest.approx((grey > 254.01 / 255).mean())
+    assert found["brightness"] == pytest.approx(gray.mean(), rel=1e-5)
+    assert found["contrast"] == pytest.approx(np.log(gray.std() + 0.25 / 255), rel=1e-5)
+    assert found["dark"] == pytest.approx((gray < 0.99 / 255).mean())
+    assert found["bright"] == pytest.approx((gray > 254.01 / 255).mean())
     assert found["chroma"] == pytest.approx((image.max(0) - image.min(0)).mean(), rel=1e-5)
-    steps = np.abs(np.concatenate([np.diff(grey, axis=1).ravel(), np.diff(grey, axis=0).ravel()]))
+    steps = np.abs(np.concatenate([np.diff(gray, axis=1).ravel(), np.diff(gray, axis=0).ravel()]))
     assert found["gradient"] == pytest.approx(np.log(steps.mean() + 0.25 / 255), rel=1e-4)
-    small = grey.reshape(6, 2, 5, 2).mean((1, 3))
+    small = gray.reshape(6, 2, 5, 2).mean((1, 3))
     coarse = np.abs(np.concatenate([np.diff(small, axis=k).ravel() for k in (0, 1)])).mean()
     expected = np.log(coarse + 0.25 / 255) - np.log(steps.mean() + 0.25 / 255)
     assert found["coarser"] == pytest.approx(expected, rel=1e-3)
@@ -54,15 +54,15 @@ def test_against_a_slow_count():
     coarse = np.abs(np.concatenate([np.diff(tiny, axis=k).ravel() for k in (0, 1)])).mean()
     expected = np.log(coarse + 0.25 / 255) - np.log(steps.mean() + 0.25 / 255)
     assert found["coarsest"] == pytest.approx(expected, rel=1e-3)
-    colours = {tuple(np.floor(image[:, y, x] * 15 + 0.5)) for y in range(12) for x in range(10)}
-    assert found["colours"] == pytest.approx(np.log(len(colours)))
+    colors = {tuple(np.floor(image[:, y, x] * 15 + 0.5)) for y in range(12) for x in range(10)}
+    assert found["colors"] == pytest.approx(np.log(len(colors)))
 
 
-def test_colours_are_told_apart_at_the_nearest_of_sixteen_levels():
+def test_colors_are_told_apart_at_the_nearest_of_sixteen_levels():
     for value in range(255):
         pair = np.array([value, value + 1], np.uint8).reshape(1, 1, 2).repeat(3, axis=0)
         nearest = {round(value / 17), round((value + 1) / 17)}
-        assert by_name(pair)["colours"] == pytest.approx(np.log(len(nearest))), value
+        assert by_name(pair)["colors"] == pytest.approx(np.log(len(nearest))), value
 
 
 def test_noise_is_rough_and_a_slope_is_not():
@@ -72,6 +72,6 @@ def test_noise_is_rough_and_a_slope_is_not():
     assert by_name(grain)["coarser"] < by_name(slope)["coarser"] - 0.5
 
 
-def test_a_flat_colour_is_one_colour():
+def test_a_flat_color_is_one_color():
     found = by_name(np.full((3, 20, 20), 128, np.uint8))
-    assert (found["equal_across"], found["colours"], found["commonest"]) == (1, 0, 1)
+    assert (found["equal_across"], found["colors"], found["commonest"]) == (1, 0, 1)

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import opened, read_image_uint8
 
-from .samples import COLOUR, MOST_HELD, PHOTO, encoded, pixels, png, refusal
+from .samples import COLOR, MOST_HELD, PHOTO, encoded, pixels, png, refusal
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BOMB = zlib.compress(bytes(60_000_000))
@@ -76,14 +76,14 @@ HARMLESS = {
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_the_pixels_do_not_need_does_no_harm(name, wrong, before):
     kind, body = HARMLESS[name]
-    content = with_chunk(encoded(COLOUR, "PNG"), kind, body, wrong=wrong, before=before)
-    np.testing.assert_array_equal(pixels(content), COLOUR)
+    content = with_chunk(encoded(COLOR, "PNG"), kind, body, wrong=wrong, before=before)
+    np.testing.assert_array_equal(pixels(content), COLOR)
 
 
 @pytest.mark.parametrize("kind", [b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"bKGD", b"tIME"])
 def test_a_wrong_checksum_beside_the_pixels_does_no_harm(kind):
-    content = with_chunk(encoded(COLOUR, "PNG"), kind, b"\0\1\2\3", wrong=True)
-    np.testing.assert_array_equal(pixels(content), COLOUR)
+    content = with_chunk(encoded(COLOR, "PNG"), kind, b"\0\1\2\3", wrong=True)
+    np.testing.assert_array_equal(pixels(content), COLOR)
 
 
 def large_profile(size):
@@ -96,10 +96,10 @@ def large_profile(size):
 @pytest.mark.parametrize("size", [len(SRGB), 3_000_000])
 def test_a_profile_is_used_whatever_its_size(wrong, size):
     body = b"name\0\0" + zlib.compress(large_profile(size))
-    content = with_chunk(encoded(COLOUR, "PNG"), b"iCCP", body, wrong=wrong)
+    content = with_chunk(encoded(COLOR, "PNG"), b"iCCP", body, wrong=wrong)
     with opened(content) as picture:
         assert picture.image.info["icc_profile"] == large_profile(size)
-    np.testing.assert_array_equal(pixels(content), COLOUR)
+    np.testing.assert_array_equal(pixels(content), COLOR)
 
 
 def orientation(number):
@@ -129,10 +129,10 @@ def turning():
 @pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
 @pytest.mark.parametrize("name", turning())
 def test_an_image_is_turned_wherever_the_file_says_so(name, before):
-    content = with_chunk(encoded(COLOUR, "PNG"), *turning()[name], before=before)
-    np.testing.assert_array_equal(pixels(content), np.rot90(COLOUR, -1))
+    content = with_chunk(encoded(COLOR, "PNG"), *turning()[name], before=before)
+    np.testing.assert_array_equal(pixels(content), np.rot90(COLOR, -1))
     with Image.open(io.BytesIO(content)) as image:
-        np.testing.assert_array_equal(pixels(image), np.rot90(COLOUR, -1))
+        np.testing.assert_array_equal(pixels(image), np.rot90(COLOR, -1))
 
 
 READING = """
@@ -152,7 +152,7 @@ print(most_held() - before)
     ("kind", "name"), [(b"zTXt", b"Raw profile type exif\0\0"), (b"iCCP", b"name\0\0")]
 )
 def test_a_bomb_beside_the_pixels_takes_no_memory(kind, name):
-    plain = encoded(COLOUR, "PNG")
+    plain = encoded(COLOR, "PNG")
     content = with_chunk(plain, kind, name + zlib.compress(bytes(200_000_000), 1))
     command = [sys.executable, "-c", MOST_HELD + READING, str(len(plain))]
     done = subprocess.run(command, input=plain + content, capture_output=True, check=True)
@@ -165,8 +165,8 @@ def test_a_bomb_beside_the_pixels_takes_no_memory(kind, name):
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "1", "L", "LA", "I;16"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (57, 31)])
 def test_every_row_of_a_whole_image_is_there(mode, size):
-    colour = Image.fromarray(PHOTO).resize(size)
-    image = colour.convert("I").convert("I;16") if mode == "I;16" else colour.convert(mode)
+    color = Image.fromarray(PHOTO).resize(size)
+    image = color.convert("I").convert("I;16") if mode == "I;16" else color.convert(mode)
     content = encoded(image, "PNG")
     whole = read_image_uint8(content)
     np.testing.assert_array_equal(read_image_uint8(image), whole)
@@ -192,11 +192,11 @@ def split(content, size):
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 1000])
 def test_pixels_may_come_in_many_chunks(size):
-    parts = split(encoded(COLOUR, "PNG"), size)
+    parts = split(encoded(COLOR, "PNG"), size)
     assert len(parts) > 3 or size == 1000
-    np.testing.assert_array_equal(pixels(joined(parts)), COLOUR)
+    np.testing.assert_array_equal(pixels(joined(parts)), COLOR)
     with_empty = [*parts[:1], (b"IDAT", b""), *parts[1:-1], (b"IDAT", b""), parts[-1]]
-    np.testing.assert_array_equal(pixels(joined(with_empty)), COLOUR)
+    np.testing.assert_array_equal(pixels(joined(with_empty)), COLOR)
     refusal(joined(parts, {len(parts) - 2}))  # the last one of the pixels
 
 
@@ -223,7 +223,7 @@ def test_nothing_but_the_end_is_missing(missing):
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_changed_file_gives_the_same_pixels_or_none(data):
-    content = data.draw(st.sampled_from([PHOTO_PNG, joined(split(encoded(COLOUR, "PNG"), 40))]))
+    content = data.draw(st.sampled_from([PHOTO_PNG, joined(split(encoded(COLOR, "PNG"), 40))]))
     changed = bytearray(content)
     for _ in range(data.draw(st.integers(1, 3))):
         changed[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))

@@ -91,8 +91,8 @@ def test_reducing_is_antialiased_like_pillows_bicubic():
     assert np.abs(reduced[..., 2:-2] - 0.5).max() < 0.05
     noise = np.random.default_rng(0).integers(0, 256, (96, 120), np.uint8)
     pillow = Image.fromarray(noise).resize((40, 32), Image.Resampling.BICUBIC)
-    grey = np.broadcast_to((noise / 255).astype(np.float32), (3, *noise.shape))
-    ours = resize_and_pad(grey, Preprocessing(crop=16, shorter_side=32))
+    gray = np.broadcast_to((noise / 255).astype(np.float32), (3, *noise.shape))
+    ours = resize_and_pad(gray, Preprocessing(crop=16, shorter_side=32))
     assert np.abs(ours[0] * 255 - np.asarray(pillow, float)).max() < 1.5
 
 
@@ -103,7 +103,7 @@ def test_reducing_stays_in_range():
     assert (reduced.min(), reduced.max()) == (0, 1)
 
 
-def test_one_pixel_gives_one_crop_of_its_colour():
+def test_one_pixel_gives_one_crop_of_its_color():
     pixel = np.array([0.25, 0.5, 0.75], np.float32).reshape(3, 1, 1)
     (crop,) = grid_crops(resize_and_pad(pixel, Preprocessing(crop=224)), 224)
     assert np.array_equal(crop, np.broadcast_to(pixel, (3, 224, 224)))

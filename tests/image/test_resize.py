@@ -304,4 +304,4 @@ def test_damage_of_a_large_jpeg_is_found():
     with pytest.raises(ImageError, match="its data end too early"):
         read_resized(cut, REDUCING)
     fitted = read_resized(cut, REDUCING, allow_truncated=True)
-    assert (fitted.pixels[:, -9:] == 128).mean() > 0.9  # grey where nothing is
+    assert (fitted.pixels[:, -9:] == 128).mean() > 0.9  # gray where nothing is

@@ -33,8 +33,8 @@ def test_whole_ones_are_read(tmp_path):
     for content in (DEFLATE, JPEG):
         (tmp_path / "a.tif").write_bytes(content)
         np.testing.assert_array_equal(pixels(tmp_path / "a.tif"), pixels(content))
-    grey = encoded(PHOTO[..., 0], "TIFF", compression="jpeg", quality=85)
-    np.testing.assert_array_equal(pixels(grey)[..., 0], np.asarray(Image.open(io.BytesIO(grey))))
+    gray = encoded(PHOTO[..., 0], "TIFF", compression="jpeg", quality=85)
+    np.testing.assert_array_equal(pixels(gray)[..., 0], np.asarray(Image.open(io.BytesIO(gray))))
 
 
 @settings(max_examples=60, deadline=None)

@@ -28,11 +28,11 @@ from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.image.resize import as_floats, read_resized
 
 from .raws import dng, jpeg_of
-from .samples import PHOTO, SMOOTH, encoded, floats, png, refusal, same_grey, tiff
+from .samples import PHOTO, SMOOTH, encoded, floats, png, refusal, same_gray, tiff
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
-GREY = np.ascontiguousarray(SMOOTH[..., 0])
-ALPHA = np.linspace(0, 255, GREY.size).round().astype(np.uint8).reshape(GREY.shape)
+GRAY = np.ascontiguousarray(SMOOTH[..., 0])
+ALPHA = np.linspace(0, 255, GRAY.size).round().astype(np.uint8).reshape(GRAY.shape)
 STEP = 1 / 255  # of 8 bits
 ROUNDED = 0.502 * STEP
 
@@ -57,7 +57,7 @@ def tiff_of(samples, **options):
 
 
 def jpeg():
-    for image in (SMOOTH, GREY):
+    for image in (SMOOTH, GRAY):
         for options in ({}, {"progressive": True}):
             data = encoded(image, "JPEG", quality=95, **options)
             yield data, imagecodecs.jpeg8_decode(data) / 255, 2 * STEP
@@ -70,7 +70,7 @@ def jpeg_cmyk():
 
 
 def jpeg_12():
-    for image in (SMOOTH, GREY):
+    for image in (SMOOTH, GRAY):
         samples = deep(image, 12)
         data = imagecodecs.jpeg8_encode(samples, level=100, bitspersample=12, subsampling="444")
         yield data, samples / 4095, 2 * STEP
@@ -84,11 +84,11 @@ def jpeg_lossless():
 
 
 def png_8():
-    for image in (SMOOTH, GREY, np.dstack([SMOOTH, ALPHA])):
+    for image in (SMOOTH, GRAY, np.dstack([SMOOTH, ALPHA])):
         data = encoded(image, "PNG")
         decoded = imagecodecs.png_decode(data)
-        alpha = decoded[..., 3] if decoded.shape[-1] == 4 else np.full(GREY.shape, 255)
-        colors = decoded[..., :3] if decoded.ndim == 3 else same_grey(decoded)
+        alpha = decoded[..., 3] if decoded.shape[-1] == 4 else np.full(GRAY.shape, 255)
+        colors = decoded[..., :3] if decoded.ndim == 3 else same_gray(decoded)
         yield data, white_behind(colors, alpha), 1.01 * STEP
     palette = encoded(Image.fromarray(SMOOTH).quantize(64), "PNG")
     yield palette, imagecodecs.png_decode(palette)[..., :3] / 255, 0
@@ -99,8 +99,8 @@ def png_8():
         yield data, imagecodecs.png_decode(data) / 255, 1e-7
 
 
-def png_16_grey():
-    data = encoded(deep(GREY, 16) ^ 77, "PNG")
+def png_16_gray():
+    data = encoded(deep(GRAY, 16) ^ 77, "PNG")
     yield data, imagecodecs.png_decode(data) / 65535, 1e-6
 
 
@@ -108,8 +108,8 @@ def png_16():
     samples = deep(SMOOTH, 16) ^ 77
     data = imagecodecs.png_encode(samples)
     yield data, imagecodecs.png_decode(data) / 65535, STEP
-    pair = np.dstack([deep(GREY, 16), deep(ALPHA, 16)])
-    yield imagecodecs.png_encode(pair), white_behind(same_grey(GREY), ALPHA), 2 * STEP
+    pair = np.dstack([deep(GRAY, 16), deep(ALPHA, 16)])
+    yield imagecodecs.png_encode(pair), white_behind(same_gray(GRAY), ALPHA), 2 * STEP
 
 
 def webp():
@@ -146,10 +146,10 @@ def gif():
 
 
 def bmp():
-    for image in (SMOOTH, GREY):
+    for image in (SMOOTH, GRAY):
         data = encoded(image, "BMP")
         yield data, imagecodecs.bmp_decode(data) / 255, 1e-7
-    yield encoded(Image.fromarray(GREY > 99), "BMP"), (GREY > 99)[..., None], 0
+    yield encoded(Image.fromarray(GRAY > 99), "BMP"), (GRAY > 99)[..., None], 0
 
 
 def bmp_v5(image, alpha, masks=(0xFF0000, 0xFF00, 0xFF, 0xFF000000)):
@@ -172,15 +172,15 @@ def bmp_bit_fields():
 
 
 def ppm():
-    for bits, image in ((8, SMOOTH), (16, SMOOTH), (8, GREY), (16, GREY)):
+    for bits, image in ((8, SMOOTH), (16, SMOOTH), (8, GRAY), (16, GRAY)):
         samples = deep(image, bits)
         kind = b"P6" if image.ndim == 3 else b"P5"
         head = b"%s 64 48 %d\n" % (kind, (1 << bits) - 1)
         yield head + samples.astype(">u2" if bits == 16 else "u1").tobytes(), image / 255, ROUNDED
 
 
-def pfm_grey():
-    samples = (GREY / 255).astype("<f4")
+def pfm_gray():
+    samples = (GRAY / 255).astype("<f4")
     yield b"Pf\n64 48\n-1.0\n" + samples[::-1].tobytes(), samples, 1 / 65535
 
 
@@ -204,8 +204,8 @@ def jpeg2000_few():
             yield jpeg2000(SMOOTH, bits, bare=bare), deep(SMOOTH, bits) / ((1 << bits) - 1), ROUNDED
     for bits in (8, 9, 10, 12, 15, 16):
         for signed in (False, True) if bits > 8 else (False,):
-            expected = deep(GREY, bits) / ((1 << bits) - 1)
-            yield jpeg2000(GREY, bits, signed=signed), expected, 1 / 65535
+            expected = deep(GRAY, bits) / ((1 << bits) - 1)
+            yield jpeg2000(GRAY, bits, signed=signed), expected, 1 / 65535
 
 
 def jpeg2000_deep():
@@ -214,8 +214,8 @@ def jpeg2000_deep():
             for bare in (False, True):
                 expected = deep(SMOOTH, bits) / ((1 << bits) - 1)
                 yield jpeg2000(SMOOTH, bits, signed=signed, bare=bare), expected, ROUNDED
-        pair = np.dstack([GREY, ALPHA])
-        yield jpeg2000(pair, bits), white_behind(same_grey(GREY), ALPHA), 2 * STEP
+        pair = np.dstack([GRAY, ALPHA])
+        yield jpeg2000(pair, bits), white_behind(same_gray(GRAY), ALPHA), 2 * STEP
         four = np.dstack([SMOOTH, ALPHA])
         yield jpeg2000(four, bits), white_behind(SMOOTH, ALPHA), 2 * STEP
 
@@ -249,14 +249,14 @@ def jpeg2000_other_spaces():
 def tiff_plain():
     for bits in (8, 16):
         yield tiff_of(deep(SMOOTH, bits)), SMOOTH / 255, ROUNDED
-        yield tiff_of(deep(GREY, bits)), GREY / 255, 1e-6
-        yield tiff_of(deep(255 - GREY, bits), photometric="miniswhite"), GREY / 255, 1e-6
-        inks = np.dstack([255 - SMOOTH, np.zeros_like(GREY)])
+        yield tiff_of(deep(GRAY, bits)), GRAY / 255, 1e-6
+        yield tiff_of(deep(255 - GRAY, bits), photometric="miniswhite"), GRAY / 255, 1e-6
+        inks = np.dstack([255 - SMOOTH, np.zeros_like(GRAY)])
         yield tiff_of(deep(inks, bits), photometric="separated"), SMOOTH / 255, STEP
-    yield tiff_of(GREY > 99), GREY > 99, 0
+    yield tiff_of(GRAY > 99), GRAY > 99, 0
     palette = np.stack([np.arange(256), np.arange(256)[::-1], np.full(256, 7)]).astype(np.uint16)
-    data = tiff_of(GREY, photometric="palette", colormap=palette * 257)
-    yield data, palette.T[GREY] / 255, 1e-7
+    data = tiff_of(GRAY, photometric="palette", colormap=palette * 257)
+    yield data, palette.T[GRAY] / 255, 1e-7
 
 
 def tiff_arranged():
@@ -286,8 +286,8 @@ def tiff_compressed():
             for samples in (SMOOTH, deep(SMOOTH, 16)):
                 data = tiff_of(samples, compression=compression, predictor=True)
                 yield data, SMOOTH / 255, ROUNDED
-            data = tiff_of((GREY / 255).astype("f4"), compression=compression, predictor=3)
-            yield data, GREY / 255, 1 / 65535
+            data = tiff_of((GRAY / 255).astype("f4"), compression=compression, predictor=3)
+            yield data, GRAY / 255, 1 / 65535
     data = tiff_of(SMOOTH, compression="jpeg", compressionargs={"level": 95})
     yield data, imagecodecs.tiff_decode(data, asrgb=True)[..., :3] / 255, 2 * STEP
 
@@ -304,7 +304,7 @@ def tiff_codecs():
 def tiff_32():
     for options in ({}, {"tile": (32, 16)}, {"compression": "zlib", "predictor": True}):
         yield tiff_of(deep(SMOOTH, 32), **options), SMOOTH / 255, ROUNDED
-        yield tiff_of(deep(GREY, 32), **options), GREY / 255, 1 / 65535
+        yield tiff_of(deep(GRAY, 32), **options), GRAY / 255, 1 / 65535
     yield tiff_of(SMOOTH.astype(np.uint32)), "go no further than 255 of 4294967295"
 
 
@@ -312,8 +312,8 @@ def tiff_odd_bits():
     for bits in (10, 12, 14):
         samples = deep(SMOOTH, bits)
         yield tiff_of(samples, bitspersample=bits), samples / ((1 << bits) - 1), ROUNDED
-        grey = np.ascontiguousarray(samples[..., 0])
-        yield tiff_of(grey, bitspersample=bits), grey / ((1 << bits) - 1), 1 / 65535
+        gray = np.ascontiguousarray(samples[..., 0])
+        yield tiff_of(gray, bitspersample=bits), gray / ((1 << bits) - 1), 1 / 65535
 
 
 def tiff_float():
@@ -321,17 +321,17 @@ def tiff_float():
         samples = (SMOOTH / 255).astype(kind)
         for options in ({}, {"compression": "zlib", "predictor": 3}, {"byteorder": ">"}):
             yield tiff_of(samples, **options), samples.astype(float), ROUNDED
-            grey = np.ascontiguousarray(samples[..., 0])
-            yield tiff_of(grey, **options), grey.astype(float), 1 / 65535
+            gray = np.ascontiguousarray(samples[..., 0])
+            yield tiff_of(gray, **options), gray.astype(float), 1 / 65535
         inverse = (1 - samples[..., 0]).astype(kind)
         yield tiff_of(inverse, photometric="miniswhite"), 1 - inverse.astype(float), 1 / 65535
         yield tiff_of((samples * 1.5).astype(kind)), "floats in 0..1"
 
 
-def tiff_grey_alpha():
+def tiff_gray_alpha():
     options = {"photometric": "minisblack", "planarconfig": "contig"}
-    pair = deep(np.dstack([GREY, ALPHA]), 16)
-    expected = white_behind(same_grey(GREY), ALPHA)
+    pair = deep(np.dstack([GRAY, ALPHA]), 16)
+    expected = white_behind(same_gray(GRAY), ALPHA)
     yield tiff_of(pair, extrasamples=["unassalpha"], **options), expected, 2 * STEP
     pair[..., 0] = np.rint(pair[..., 0] * (ALPHA / 255))
     yield tiff_of(pair, extrasamples=["assocalpha"], **options), expected, 2.5 * STEP
@@ -339,7 +339,7 @@ def tiff_grey_alpha():
 
 def tiff_cmyk_alpha():
     for bits in (8, 16):
-        inks = deep(np.dstack([255 - SMOOTH, np.zeros_like(GREY), ALPHA]), bits)
+        inks = deep(np.dstack([255 - SMOOTH, np.zeros_like(GRAY), ALPHA]), bits)
         data = tiff_of(inks, photometric="separated", extrasamples=["unassalpha"])
         yield data, white_behind(SMOOTH, ALPHA), 2 * STEP
 
@@ -352,23 +352,23 @@ def from_lab(lightness):
 
 
 def tiff_lab():
-    """Greys, since a and b are where the two encodings differ most."""
-    expected = same_grey(from_lab(GREY / 2.55))
-    zero = np.zeros_like(GREY)
+    """Grays, since a and b are where the two encodings differ most."""
+    expected = same_gray(from_lab(GRAY / 2.55))
+    zero = np.zeros_like(GRAY)
     middle = zero + 128
-    yield tiff(64, 48, [8] * 3, 8, np.dstack([GREY, zero, zero]).tobytes()), expected, 3 * STEP
-    data = tiff_of(np.dstack([GREY, middle, middle]), photometric="icclab")
+    yield tiff(64, 48, [8] * 3, 8, np.dstack([GRAY, zero, zero]).tobytes()), expected, 3 * STEP
+    data = tiff_of(np.dstack([GRAY, middle, middle]), photometric="icclab")
     yield data, expected, 3 * STEP
-    wide = np.dstack([GREY * 257.0, zero, zero]).astype(np.uint16)
+    wide = np.dstack([GRAY * 257.0, zero, zero]).astype(np.uint16)
     yield tiff_of(wide, photometric="cielab"), expected, 3 * STEP
-    wide = np.dstack([GREY * 256.0, middle * 256.0, middle * 256.0]).astype(np.uint16)
+    wide = np.dstack([GRAY * 256.0, middle * 256.0, middle * 256.0]).astype(np.uint16)
     yield tiff_of(wide, photometric="icclab"), expected, 3 * STEP
 
 
 def tiff_signed():
     for kind in ("i1", "i2", "i4"):
         yield tiff_of((SMOOTH // 2).astype(kind)), "not supported: TIFF with signed"
-        yield tiff_of((GREY // 2).astype(kind)), "not supported: TIFF with signed"
+        yield tiff_of((GRAY // 2).astype(kind)), "not supported: TIFF with signed"
 
 
 def tiff_refused():
@@ -394,7 +394,7 @@ SMALL = np.ascontiguousarray(255 - SMOOTH[::4, ::4])
 
 def tiff_reduced_first():
     yield pages((1, SMALL), (0, SMOOTH)), SMOOTH / 255, 1e-7
-    yield pages((1, SMALL), (4, GREY > 99), (2, SMOOTH), (0, SMALL)), SMOOTH / 255, 1e-7
+    yield pages((1, SMALL), (4, GRAY > 99), (2, SMOOTH), (0, SMALL)), SMOOTH / 255, 1e-7
     yield pages((0, SMOOTH), (1, SMALL)), SMOOTH / 255, 1e-7
     yield pages((1, SMALL), (0, deep(SMOOTH, 32))), SMOOTH / 255, ROUNDED
 
@@ -415,7 +415,7 @@ def raw_like(*, first=1, below=32803, main=None):
             subifds=1,
             metadata=None,
         )
-        main = deep(GREY, 16) if main is None else main
+        main = deep(GRAY, 16) if main is None else main
         writer.write(main, photometric=below, metadata=None)
     return file.getvalue()
 
@@ -431,7 +431,7 @@ def raw():
 def raw_of_other_kinds():
     text = "not supported: a camera RAW file of this kind; export it as JPEG, PNG or TIFF"
     yield raw_like(below=34892, main=deep(SMOOTH, 16)), text
-    yield tiff_of(GREY, photometric=32803), text
+    yield tiff_of(GRAY, photometric=32803), text
     cr2 = bytearray(tiff_of(SMOOTH))
     cr2[8:11] = b"CR\2"
     yield bytes(cr2), text
@@ -454,7 +454,7 @@ CASES = {
     ("JPEG", "12-bit RGB, gray"): jpeg_12,
     ("JPEG", "lossless, 8 to 16 bits"): jpeg_lossless,
     ("PNG", "1 to 8 bits, gray, RGB, palette, alpha"): png_8,
-    ("PNG", "16-bit gray"): png_16_grey,
+    ("PNG", "16-bit gray"): png_16_gray,
     ("PNG", "16-bit RGB, or gray with alpha"): png_16,
     ("WebP", "lossy, lossless, alpha"): webp,
     ("AVIF", "8, 10, 12 bits"): avif,
@@ -464,7 +464,7 @@ CASES = {
     ("BMP", "alpha that is 0 everywhere"): bmp_without_alpha,
     ("BMP", "unusual bit fields"): bmp_bit_fields,
     ("PPM, PGM", "8 and 16 bits"): ppm,
-    ("PFM", "gray"): pfm_grey,
+    ("PFM", "gray"): pfm_gray,
     ("PFM", "RGB"): pfm_color,
     ("JPEG 2000", "up to 8 bits; gray up to 16"): jpeg2000_few,
     ("JPEG 2000", "9 to 16 bits, RGB or alpha, also signed"): jpeg2000_deep,
@@ -477,7 +477,7 @@ CASES = {
     ("TIFF", "32-bit unsigned"): tiff_32,
     ("TIFF", "10, 12, 14 bits"): tiff_odd_bits,
     ("TIFF", "half, single, double float"): tiff_float,
-    ("TIFF", "16-bit gray with alpha"): tiff_grey_alpha,
+    ("TIFF", "16-bit gray with alpha"): tiff_gray_alpha,
     ("TIFF", "CMYK with alpha"): tiff_cmyk_alpha,
     ("TIFF", "CIELab, ICCLab"): tiff_lab,
     ("TIFF", "signed samples"): tiff_signed,
@@ -511,7 +511,7 @@ def test_a_file_is_read_as_another_decoder_reads_it(case):
             continue
         expected = np.asarray(expected, dtype=float)
         if expected.ndim == 2:
-            expected = same_grey(expected)
+            expected = same_gray(expected)
         result = floats(data)
         assert result.shape[:2] == expected.shape[:2], number
         assert np.abs(result - expected).max() <= tolerance[0] + 1e-7, number

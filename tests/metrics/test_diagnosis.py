@@ -64,7 +64,7 @@ def test_without_an_answer_to_semantics_there_is_no_selectivity(changes, sentenc
 def test_the_plain_form_holds_everything():
     plain = json.loads(json.dumps(FOUND.as_dict(), allow_nan=False))
     assert plain["settings"] == {
-        "images": 3, "alpha": 0.1, "tau": 0.25, "neighbours": 10, "threshold": 1.0, "seed": 0,
+        "images": 3, "alpha": 0.1, "tau": 0.25, "neighbors": 10, "threshold": 1.0, "seed": 0,
     }  # fmt: skip
     assert plain["aliasing"] == {
         "random_pairs": 0.5,

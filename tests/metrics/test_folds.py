@@ -6,7 +6,7 @@ import pytest
 from qfm_iqm.metrics.folds import (
     FoldFigure,
     Summary,
-    summarise,
+    summarize,
     summary_table,
 )
 from qfm_iqm.metrics.published import Published, published, published_cross
@@ -23,7 +23,7 @@ def figures(protocol="validation-selected", subset="whole", metric="srcc", value
 
 
 def test_median_and_spread_over_folds():
-    found = summarise(
+    found = summarize(
         [*figures(), *figures("test-selected"), *figures(metric="plcc", values=[0.5])]
     )
     assert [(one.protocol, one.metric, one.folds) for one in found] == [
@@ -42,7 +42,7 @@ def test_median_and_spread_over_folds():
 def test_tables_are_written_to_the_last_digit(tmp_path):
     rows = figures(values=[1 / 3])
     write_csv(tmp_path / "f.csv", FoldFigure._fields, rows)
-    write_csv(tmp_path / "s.csv", Summary._fields, summarise(rows))
+    write_csv(tmp_path / "s.csv", Summary._fields, summarize(rows))
     with (tmp_path / "f.csv").open(newline="") as file:
         (found,) = csv.DictReader(file)
     assert list(found) == list(FoldFigure._fields)
@@ -53,7 +53,7 @@ def test_tables_are_written_to_the_last_digit(tmp_path):
 
 
 def test_the_table_marks_what_is_optimistic_and_what_is_unconfirmed():
-    rows = summarise(
+    rows = summarize(
         [*figures(), *figures("test-selected"), *figures(subset="blur"), *figures(metric="plcc")]
     )
     beside = [Published("A", "csiq", 0.9, 0.91), Published("B", "csiq", 0.954, 0.965, True)]
@@ -119,7 +119,7 @@ def test_every_cell_of_the_papers_table_is_there(dataset):
 
 
 def test_a_method_may_have_reported_one_figure_only():
-    rows = summarise([*figures(), *figures(metric="plcc")])
+    rows = summarize([*figures(), *figures(metric="plcc")])
     lines = summary_table(rows, published("csiq")).splitlines()
     assert "| CSFIQA | published | whole | 10 | 0.967 |  |" in lines
     assert "| LML-IQA | published | whole | 10 |  | 0.977 |" in lines

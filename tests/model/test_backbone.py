@@ -14,7 +14,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 VIT_TINY = SHARED / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors"
 
 
-def normalised(crops, config):
+def normalized(crops, config):
     """Pixel by pixel, channel by channel, in float64."""
     planes = [(crops[:, c].double() - config["mean"][c]) / config["std"][c] for c in range(3)]
     return torch.stack(planes, 1)
@@ -36,7 +36,7 @@ def crops():
 )
 def test_transformer_tokens(name, prefix, has_class, patches, crops):
     encoder = TimmEncoder(name, crop=64).double().eval()
-    plain = encoder.backbone.forward_features(normalised(crops, encoder.backbone.pretrained_cfg))
+    plain = encoder.backbone.forward_features(normalized(crops, encoder.backbone.pretrained_cfg))
     tokens = encoder(crops.double())
     assert tokens.shape == (2, 1 + patches, encoder.width)
     expected = [plain[:, prefix + n] for n in range(patches)]
@@ -52,7 +52,7 @@ def test_transformer_tokens(name, prefix, has_class, patches, crops):
 def test_maps_are_flattened_row_by_row(name, channels_last):
     crops = torch.rand(2, 3, 96, 96, dtype=torch.float64)
     encoder = TimmEncoder(name, crop=96).double().eval()
-    plain = encoder.backbone.forward_features(normalised(crops, encoder.backbone.pretrained_cfg))
+    plain = encoder.backbone.forward_features(normalized(crops, encoder.backbone.pretrained_cfg))
     tokens = encoder(crops)
     assert tokens.shape == (2, 10, encoder.backbone_width)
     for n in range(9):
@@ -62,7 +62,7 @@ def test_maps_are_flattened_row_by_row(name, channels_last):
     torch.testing.assert_close(tokens[:, 0], tokens[:, 1:].mean(1))
 
 
-def test_pixels_are_normalised_by_the_backbones_own_numbers(crops):
+def test_pixels_are_normalized_by_the_backbones_own_numbers(crops):
     encoder = TimmEncoder("levit_128s", crop=64)  # ImageNet's mean, the test_* have 0.5
     seen = []
     encoder.backbone.forward_features = lambda x: seen.append(x) or torch.zeros(2, 1, 384)
@@ -76,12 +76,12 @@ def test_a_projection_changes_the_width_alone(crops):
     encoder = TimmEncoder("test_resnet", crop=64, width=40).double().eval()
     tokens = encoder(crops.double())
     assert tokens.shape == (2, 5, 40)
-    plain = encoder.backbone.forward_features(normalised(crops, encoder.backbone.pretrained_cfg))
+    plain = encoder.backbone.forward_features(normalized(crops, encoder.backbone.pretrained_cfg))
     by_hand = plain.flatten(2).mT @ encoder.project.weight.T + encoder.project.bias
     torch.testing.assert_close(tokens[:, 1:], by_hand, rtol=0, atol=1e-5)
 
 
-def test_normalisation_is_not_kept_in_the_file():
+def test_normalization_is_not_kept_in_the_file():
     assert not {"mean", "std"} & TimmEncoder("test_resnet", crop=64).state_dict().keys()
 
 

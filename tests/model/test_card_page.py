@@ -95,7 +95,7 @@ def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):
         'mine,clean,29,"frame white, 6 %",mean difference,4.5\n'
         'mine,jpeg,29,"frame black, 6 %",mean difference,9.5\n'
         'mine,clean,29,"frame white, 6 %",largest difference,10\n'
-        'mine,jpeg,29,"frame grey, 3 %",largest difference,22.04\n'
+        'mine,jpeg,29,"frame gray, 3 %",largest difference,22.04\n'
         'other,clean,29,"size half, area",mean difference,99\n'
     )
     page = card_page(card, size_and_frame=results)
@@ -106,7 +106,7 @@ def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):
     ) in page
     assert (
         "* A photo in a plain frame may score above the photo itself: by +4.5 in the mean over 29 "
-        "photos (frame white, 6 %), at most by +22.0, for a photo after jpeg (frame grey, 3 %).\n"
+        "photos (frame white, 6 %), at most by +22.0, for a photo after jpeg (frame gray, 3 %).\n"
     ) in page
 
 

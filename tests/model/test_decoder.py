@@ -9,7 +9,7 @@ from qfm_iqm.errors import ModelError
 from qfm_iqm.model.decoder import AttentionPanelDecoder
 
 
-def normalised(x, weight, bias):
+def normalized(x, weight, bias):
     return np.stack([(row - row.mean()) / np.sqrt(row.var() + 1e-5) * weight + bias for row in x])
 
 
@@ -42,7 +42,7 @@ def reference(decoder, tokens, heads):
         return attention(queries, keys, *(p[f"layer.{name}.{key}"] for key in keys_of), heads)
 
     def norm(number, x):
-        return normalised(x, p[f"layer.norm{number}.weight"], p[f"layer.norm{number}.bias"])
+        return normalized(x, p[f"layer.norm{number}.weight"], p[f"layer.norm{number}.bias"])
 
     qualities = []
     for class_token, *patches in tokens.double().numpy():

@@ -79,7 +79,7 @@ def test_backward_reaches_every_parameter(model, crops, training):
         for name, parameter in network.named_parameters()
         if parameter.grad is None or not parameter.grad.any()
     ]
-    # The bias of a convolution cancels in the batch normalisation that follows it in training.
+    # The bias of a convolution cancels in the batch normalization that follows it in training.
     assert [name for name in untouched if not (training and name.endswith("bias"))] == []
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from qfm_iqm.errors import TableError
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.model.quality_map import QualityMap
-from qfm_iqm.report.map_figure import colour_span, draw_map
+from qfm_iqm.report.map_figure import color_span, draw_map
 
 MOS = LabelUnits(name="MOS", minimum=0, maximum=100)
 
@@ -20,10 +20,10 @@ def map_of(values, size=(60, 90)):
     return QualityMap(values, float(values.mean()), size[1], size[0])
 
 
-def test_colours_span_the_map_but_at_least_a_tenth_of_the_scale():
-    assert colour_span(map_of([[20, 70]]), MOS) == (20, 70)
-    assert colour_span(map_of([[50, 52]]), MOS) == (46, 56)
-    low, high = colour_span(map_of([[50, 50]]), LabelUnits())
+def test_colors_span_the_map_but_at_least_a_tenth_of_the_scale():
+    assert color_span(map_of([[20, 70]]), MOS) == (20, 70)
+    assert color_span(map_of([[50, 52]]), MOS) == (46, 56)
+    low, high = color_span(map_of([[50, 50]]), LabelUnits())
     assert low < 50 < high
 
 

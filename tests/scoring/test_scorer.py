@@ -71,7 +71,7 @@ def test_extra_scales_are_scored_as_the_model_alone_does(model, paths):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_order_and_neighbours_do_not_matter(model, paths, alone, seed):
+def test_order_and_neighbors_do_not_matter(model, paths, alone, seed):
     draw = random.Random(seed)
     some = draw.choices(paths, k=draw.randint(1, 15))  # repeated, left out, in any order
     rows = list(Scorer(model, batch_size=draw.randint(1, 9)).score_paths(some))

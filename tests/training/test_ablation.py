@@ -1,4 +1,4 @@
-"""A small real grid: paired, resumed after an interruption, summarised."""
+"""A small real grid: paired, resumed after an interruption, summarized."""
 
 import csv
 import hashlib

@@ -218,7 +218,7 @@ def diagnose(
         float,
         typer.Option(help="Largest label difference to it, in standard deviations.", min=0),
     ] = 0.25,
-    neighbours: Annotated[
+    neighbors: Annotated[
         int, typer.Option(help="Nearest images of each that aliasing looks at.", min=1)
     ] = 10,
     backbone: Annotated[
@@ -255,7 +255,7 @@ def diagnose(
         folder,
         alpha=alpha,
         tau=tau,
-        neighbours=neighbours,
+        neighbors=neighbors,
         backbone=backbone,
         seed=seed,
         progress=lambda paths, total: with_progress(paths, total, "diagnosing", console),

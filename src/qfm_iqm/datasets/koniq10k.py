@@ -72,7 +72,7 @@ KONIQ10K = Dataset(
     optional=((_SETS, "split"),),
     citation="Hosu, Lin, Sziranyi, Saupe: KonIQ-10k: an ecologically valid database for deep "
     "learning of blind image quality assessment, IEEE TIP 2020",
-    terms="see site; the photos are under Creative Commons licences",
+    terms="see site; the photos are under Creative Commons licenses",
     source="https://database.mmsp-kn.de/koniq-10k-database.html",
     read=_read,
     squeezed=(512, 384),

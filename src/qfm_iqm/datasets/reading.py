@@ -228,7 +228,7 @@ def _read_parquet(path: Path, strip: bool) -> Read:
 
 
 def _unique_keys(header: Iterable[str]) -> list[str]:
-    """Normalised column names, each once, so that no column hides another."""
+    """Normalized column names, each once, so that no column hides another."""
     keys: list[str] = []
     for position, column in enumerate(header, start=1):
         key = base = column_key(column) or f"column_{position}"

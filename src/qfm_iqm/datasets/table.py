@@ -33,7 +33,7 @@ class RatedTable:
             table without labels.
         contents: what each image shows; images of one content must stay in one split.
             Left empty it becomes the names: each image is its own content.
-        columns: every other column as text (subset, split, std ...), by its normalised name.
+        columns: every other column as text (subset, split, std ...), by its normalized name.
         source: the path the table came from, for messages.
 
     Raises:

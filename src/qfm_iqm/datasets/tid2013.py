@@ -10,7 +10,7 @@ from qfm_iqm.datasets.table import RatedTable, content_of, find_below, finite_nu
 
 KINDS = (
     "additive Gaussian noise",
-    "additive noise in colour",
+    "additive noise in color",
     "spatially correlated noise",
     "masked noise",
     "high frequency noise",
@@ -26,11 +26,11 @@ KINDS = (
     "local block-wise distortions",
     "mean shift",
     "contrast change",
-    "change of colour saturation",
+    "change of color saturation",
     "multiplicative Gaussian noise",
     "comfort noise",
     "lossy compression of noisy images",
-    "colour quantization with dither",
+    "color quantization with dither",
     "chromatic aberrations",
     "sparse sampling and reconstruction",
 )

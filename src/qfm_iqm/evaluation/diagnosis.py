@@ -2,7 +2,7 @@
 
 Of a model D(E(x)) and rated images x_i with labels y_i,
 
-    aliasing: the share of nearest neighbours in features that are far in quality
+    aliasing: the share of nearest neighbors in features that are far in quality
               (`metrics.aliasing`), of the trained encoder and of the public backbone,
     S_n = mean_i |D(F_i + alpha F_j*(i)) - D(F_i)|,   j* matched by the `quality` rule,
     S_q = mean_i,d,l |D(E(x_i)) - D(E(degrade(x_i; d, l)))|,
@@ -13,14 +13,14 @@ same alpha on the same images.
 
 Design choices (ours):
 * The semantic descriptor of an image is its class token, averaged over the covering crops.
-* S_n and S_q are both of the centre crop, so that selectivity divides like by like. Degradations
+* S_n and S_q are both of the center crop, so that selectivity divides like by like. Degradations
   are made of that crop, at the size the network sees: a level means the same for every photo.
-* Matching and perturbing are training's own, over a `MemoryBank` of all the centre crops.
+* Matching and perturbing are training's own, over a `MemoryBank` of all the center crops.
   Images stream by; what stays of each is one crop's tokens in bfloat16 (1.5 GB for 10,000
   images and a ViT-S) and its descriptors.
 * Answers are in standard deviations of the labels the model was trained on, label gaps (aliasing,
   tau) in those of the labels given: a table may have other units than the model.
-* Noise depends on the seed and the image's name, not on order, neighbours or batches.
+* Noise depends on the seed and the image's name, not on order, neighbors or batches.
 
 Shapes: M images, B crops in a batch, N patch tokens, D token width, S crop size.
 """
@@ -66,7 +66,7 @@ def diagnose(
     *,
     alpha: float = 0.1,
     tau: float = 0.25,
-    neighbours: int = 10,
+    neighbors: int = 10,
     threshold: float = 1.0,
     examples: int = 16,
     backbone: bool = True,
@@ -82,7 +82,7 @@ def diagnose(
         root: folder that their names are relative to.
         alpha: weight of the matched features that are added.
         tau: largest label difference of a match, in standard deviations of the labels given.
-        neighbours: nearest neighbours of each image that aliasing looks at.
+        neighbors: nearest neighbors of each image that aliasing looks at.
         threshold: label difference of an aliased pair, in the same units.
         examples: aliased pairs to keep at most.
         backbone: also measure the public backbone's features, if its weights can be had.
@@ -101,7 +101,7 @@ def diagnose(
             raise QFMError(f"{name} must be a number of at least 0, not {value}.")
     if images.mos is None:
         raise TableError(f"{images.source} has no labels to diagnose a model with.")
-    check_rated(images.mos, images.contents, neighbours)
+    check_rated(images.mos, images.contents, neighbors)
     paths = images.paths(root)
     network, preprocessing = model.eval().network, model.card.preprocessing
     encoders, missing = [network.encoder], "It was not asked for."
@@ -128,10 +128,10 @@ def diagnose(
         crops = list(covering_crops(image_CHW, preprocessing))
         for encoder, found in zip(encoders, descriptors, strict=True):
             found.append(_descriptor(encoder, crops, batch_size, network.scale.mean.device))
-        centre_CSS = _centre(image_CHW, preprocessing.crop)
+        center_CSS = _center(image_CHW, preprocessing.crop)
         noise = zlib.crc32(f"{seed}:{images.names[i]}".encode())
-        degraded = [distort_tensor(centre_CSS, kind, level, noise) for kind, level in asked]
-        tokens_1ND, predictions = _predictions(network, [centre_CSS, *degraded], batch_size)
+        degraded = [distort_tensor(center_CSS, kind, level, noise) for kind, level in asked]
+        tokens_1ND, predictions = _predictions(network, [center_CSS, *degraded], batch_size)
         if not predictions.isfinite().all():
             raise ModelError(f"The model's predictions for {path} are not finite numbers.")
         drops_MR[i] = direction * (predictions[0] - predictions[1:])
@@ -143,7 +143,7 @@ def diagnose(
             torch.stack(found).numpy(),
             images.mos,
             images.contents,
-            neighbours=neighbours,
+            neighbors=neighbors,
             threshold=threshold,
             examples=examples,
         )
@@ -238,7 +238,7 @@ def _batches(crops: Sequence[Tensor], batch_size: int, device: torch.device) -> 
         yield torch.stack(list(crops[start : start + batch_size])).to(device)
 
 
-def _centre(image_CHW: Tensor, size: int) -> Tensor:
+def _center(image_CHW: Tensor, size: int) -> Tensor:
     """The crop (3, S, S) in the middle of a fitted image."""
     top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
     return image_CHW[:, top : top + size, left : left + size]

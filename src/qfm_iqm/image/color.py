@@ -1,14 +1,14 @@
 """A decoded image of any mode -> sRGB pixels without transparency.
 
 Design choices:
-* Deterministic, never guessed from the content: what a mode's numbers mean is fixed. 16-bit grey
+* Deterministic, never guessed from the content: what a mode's numbers mean is fixed. 16-bit gray
   is 0..65535, also in mode I; mode F is 0..1; a value outside is refused rather than clipped.
-* 16-bit grey stays 16 bits. Of 16-bit *colour* (PNG and TIFF) Pillow keeps the high byte, which
+* 16-bit gray stays 16 bits. Of 16-bit *color* (PNG and TIFF) Pillow keeps the high byte, which
   is at most one 8-bit step (1/255) below the exact value: scaled, not clipped, and well under
   what is visible; no further dependency is worth that step.
-* Colour is brought to sRGB through the embedded ICC profile (perceptual intent). A profile that
-  moves no colour by more than one 8-bit step is sRGB itself and leaves the pixels untouched; one
-  that is broken, or made for another colour space than the pixels', is ignored. CMYK without a
+* Color is brought to sRGB through the embedded ICC profile (perceptual intent). A profile that
+  moves no color by more than one 8-bit step is sRGB itself and leaves the pixels untouched; one
+  that is broken, or made for another color space than the pixels', is ignored. CMYK without a
   usable profile becomes (1-C)(1-K), Pillow's rule. Where a file describes its colors in numbers
   (PNG's gAMA and cHRM, cICP, nclx), the description counts as the profile that says the same
   (`image.profiles`). HDR, in a profile as well, is refused.
@@ -16,7 +16,7 @@ Design choices:
 
 An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 
-Shapes: H and W pixels, 3 colours.
+Shapes: H and W pixels, 3 colors.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, in
     Args:
         image: the image with its pixels decoded; not changed.
         rawmode: how its file packs the pixels, see `image.formats.rawmode`.
-        background: 8-bit sRGB colour behind transparent pixels.
+        background: 8-bit sRGB color behind transparent pixels.
 
     Returns:
-        uint8, or uint16 where the image is deep grey.
+        uint8, or uint16 where the image is deep gray.
 
     Raises:
-        ImageError: grey values lie outside the range of their mode.
+        ImageError: gray values lie outside the range of their mode.
     """
-    colour, alpha = _colour_and_alpha(image, rawmode)
-    pixels = cast(Pixels, np.array(to_srgb(colour, _profile(image, colour.mode))))
+    color, alpha = _color_and_alpha(image, rawmode)
+    pixels = cast(Pixels, np.array(to_srgb(color, _profile(image, color.mode))))
     if pixels.ndim == 2:
         pixels = cast(Pixels, np.repeat(pixels[..., None], 3, axis=2))
     return pixels if alpha is None else _composited(pixels, alpha, background)
@@ -77,13 +77,13 @@ def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, in
 # ---- modes ----
 
 
-def _colour_and_alpha(
+def _color_and_alpha(
     image: Image.Image, rawmode: str
 ) -> tuple[Image.Image, NDArray[np.uint8] | None]:
     """Splits any mode into L, I;16, RGB, CMYK or LAB and the alpha (H, W), if it has one."""
     key = image.info.get("transparency")
     if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_deep_grey(image, rawmode))
+        image = Image.fromarray(_deep_gray(image, rawmode))
     elif image.mode == "P":
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     elif image.mode in _PLAIN_MODE:
@@ -94,8 +94,8 @@ def _colour_and_alpha(
     return image, _keyed_alpha(image, key, rawmode)
 
 
-def _deep_grey(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
-    """Modes I;16, I (0..65535) and F (0..1) as 16-bit grey (H, W)."""
+def _deep_gray(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
+    """Modes I;16, I (0..65535) and F (0..1) as 16-bit gray (H, W)."""
     values = np.asarray(image)
     if image.mode == "F":
         _check_range(values, 1, "floats in 0..1")
@@ -104,17 +104,17 @@ def _deep_grey(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
         _check_range(values, 65535, "integers in 0..65535")
     if rawmode.startswith("I;12"):
         values = np.rint(values * (65535 / 4095))
-    grey = values.astype(np.uint16)
+    gray = values.astype(np.uint16)
     # Pillow inverts "white is zero" TIFFs up to 8 bits only.
     tags = getattr(image, "tag_v2", {})
-    return 65535 - grey if tags.get(_PHOTOMETRIC_TAG) == 0 else grey
+    return 65535 - gray if tags.get(_PHOTOMETRIC_TAG) == 0 else gray
 
 
 def _check_range(values: NDArray[Any], highest: int, what: str) -> None:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= highest):  # so written, NaN is refused too
         raise ImageError(
-            f"its grey values run from {low:g} to {high:g} and must be {what}; "
+            f"its gray values run from {low:g} to {high:g} and must be {what}; "
             "scale them and save it as 16-bit PNG"
         )
 
@@ -123,9 +123,9 @@ def _check_range(values: NDArray[Any], highest: int, what: str) -> None:
 
 
 def _keyed_alpha(image: Image.Image, key: object, rawmode: str) -> NDArray[np.uint8] | None:
-    """Alpha of an image in which one colour, the PNG tRNS chunk's, is transparent.
+    """Alpha of an image in which one color, the PNG tRNS chunk's, is transparent.
 
-    The chunk counts in the file's own bits, Pillow's pixels in 8. Of 16-bit colour only the
+    The chunk counts in the file's own bits, Pillow's pixels in 8. Of 16-bit color only the
     high bytes can be compared.
     """
     bands = len(image.getbands())
@@ -160,8 +160,8 @@ def _profile(image: Image.Image, mode: str) -> bytes:
         return profile
     if "srgb" in info or not ("gamma" in info or "chromaticity" in info):
         return b""
-    grey = mode in ("L", "I;16")
-    return measured_profile(info.get("gamma"), _chromaticities(info), grey=grey)
+    gray = mode in ("L", "I;16")
+    return measured_profile(info.get("gamma"), _chromaticities(info), gray=gray)
 
 
 def _chromaticities(info: dict[str | tuple[int, int], Any]) -> Chromaticities | None:
@@ -187,14 +187,14 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The way from a profile to sRGB; None where there is nothing to do, or it is unusable."""
     _refuse_hdr_profile(profile)
     try:
-        if mode == "LAB":  # is a colour space by itself
+        if mode == "LAB":  # is a color space by itself
             source: Any = ImageCms.createProfile("LAB")
         elif profile:
             source = ImageCms.getOpenProfile(io.BytesIO(profile))
         else:
             return None
         target = ImageCms.createProfile("sRGB")
-        # lcms would shorten a curve of grey to a table that is off by ten 8-bit steps in the darks.
+        # lcms would shorten a curve of gray to a table that is off by ten 8-bit steps in the darks.
         exact = ImageCms.Flags.NOOPTIMIZE if mode in ("L", "I;16") else ImageCms.Flags.NONE
         transform = ImageCms.buildTransform(source, target, mode, "RGB", flags=exact)
         return None if mode == "RGB" and _changes_nothing(transform) else transform
@@ -212,7 +212,7 @@ def _refuse_hdr_profile(profile: bytes) -> None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether no colour of a 16 x 16 x 16 lattice moves by more than one 8-bit step."""
+    """Whether no color of a 16 x 16 x 16 lattice moves by more than one 8-bit step."""
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     lattice = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
     moved = ImageCms.applyTransform(Image.fromarray(lattice), transform)

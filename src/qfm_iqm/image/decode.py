@@ -5,7 +5,7 @@ them through `image.formats` (which files are read) and `image.color` (what thei
 turns the picture upright and makes one sentence of every failure. EXIF orientation is applied; an
 EXIF block that cannot be parsed counts as upright.
 
-Shapes: H and W pixels, 3 colours; arrays inside are (H, W, 3), uint8 or uint16.
+Shapes: H and W pixels, 3 colors; arrays inside are (H, W, 3), uint8 or uint16.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def read_image(
         source: a path, the encoded bytes, a binary stream (read from where it stands to its
             end, and not closed) or a Pillow image (its current frame; not changed).
         max_pixels: larger images are refused from their header, before any pixel is decoded.
-        background: 8-bit sRGB colour behind transparent pixels.
+        background: 8-bit sRGB color behind transparent pixels.
         allow_truncated: whether to take an image whose data end early as far as they go. What
-            is missing is grey in a JPEG and black elsewhere; AVIF, HEIC, WebP and camera RAW are
+            is missing is gray in a JPEG and black elsewhere; AVIF, HEIC, WebP and camera RAW are
             refused all the same, since their decoders give no partial image.
         raw: what to take of a camera RAW file: "preview" the camera's own picture in it, where
             its sides have half of the photo's pixels or more, else and for "develop" the photo as
@@ -81,7 +81,7 @@ def read_image(
     import torch  # here, as reading alone does without
 
     pixels = _read(source, max_pixels, background, allow_truncated, raw)
-    return torch.from_numpy(in_unit_range(colours_first(pixels)))
+    return torch.from_numpy(in_unit_range(colors_first(pixels)))
 
 
 def read_image_uint8(
@@ -92,9 +92,9 @@ def read_image_uint8(
     allow_truncated: bool = False,
     raw: RawReading = "preview",
 ) -> npt.NDArray[np.uint8]:
-    """Reads an image as `read_image` does, into 8 bits per colour, a quarter of the memory.
+    """Reads an image as `read_image` does, into 8 bits per color, a quarter of the memory.
 
-    For 8-bit sources this is exactly 255 times `read_image`; 16-bit grey is rounded.
+    For 8-bit sources this is exactly 255 times `read_image`; 16-bit gray is rounded.
 
     Args:
         source: see `read_image`.
@@ -113,10 +113,10 @@ def read_image_uint8(
     pixels = _read(source, max_pixels, background, allow_truncated, raw)
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return colours_first(pixels)
+    return colors_first(pixels)
 
 
-def colours_first(pixels: Pixels) -> npt.NDArray[Any]:
+def colors_first(pixels: Pixels) -> npt.NDArray[Any]:
     """(H, W, 3) pixels, possibly a flipped view, as a contiguous copy (3, H, W)."""
     return np.array(pixels.transpose(2, 0, 1), order="C")
 

@@ -4,7 +4,7 @@ tifffile and imagecodecs (the extra `formats`) decode them to samples of any dep
 become a Pillow image when it is loaded, so that all that follows treats every image alike.
 
 Design choices:
-* Colors come down to 8 bits, rounded from the exact value; grey alone keeps 16.
+* Colors come down to 8 bits, rounded from the exact value; gray alone keeps 16.
 * What a sample's numbers mean is fixed: integers run from 0 to the largest of their bits, floats
   from 0 to 1. Floats outside are refused rather than clipped.
 

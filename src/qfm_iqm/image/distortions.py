@@ -114,7 +114,7 @@ def _resample(pixels: Bytes, factor: float, _: Draw) -> Bytes:
 
 
 def _pixelate(pixels: Bytes, strength: float, _: Draw) -> Bytes:
-    """Reduced to .95 - strength ** .6 of each side and enlarged again, by nearest neighbours."""
+    """Reduced to .95 - strength ** .6 of each side and enlarged again, by nearest neighbors."""
     share = 0.95 - strength**0.6
     if not 0 < share <= 1:
         raise ValueError(f"the strength of pixelate must leave some of an image, not {strength}")

@@ -19,7 +19,7 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.boxes import boxes
 from qfm_iqm.image.profiles import coded_profile
 
-_JP2_PLAIN = {0, 12, 15, 16, 17, 18}  # bilevel, CMYK, bilevel, sRGB, grey, sYCC: as decoded
+_JP2_PLAIN = {0, 12, 15, 16, 17, 18}  # bilevel, CMYK, bilevel, sRGB, gray, sYCC: as decoded
 _JP2_NAMES = {14: "CIELab", 20: "e-sRGB", 21: "ROMM-RGB", 24: "e-sYCC"}
 _LARGEST = 1 << 24  # bytes of one box that is read into memory
 

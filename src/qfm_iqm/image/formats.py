@@ -235,7 +235,7 @@ def load(image: Image.Image, allow_truncated: bool, scale: int = 1) -> npt.NDArr
         scale: of a JPEG, see `image.jpeg.decoded_jpeg`; of a camera RAW file, see `image.raw`.
 
     Returns:
-        The pixels (H, W, colours) of most JPEGs, packed as in the file, and of a developed RAW
+        The pixels (H, W, colors) of most JPEGs, packed as in the file, and of a developed RAW
         file; None where they are in the image.
 
     Raises:

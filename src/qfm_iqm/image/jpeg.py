@@ -46,14 +46,14 @@ _START, _END = b"\xff\xd8", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _EOI, _SOS, _DHT, _PROGRESSIVE = 0xD9, 0xDA, 0xC4, 0xC2
 _SEQUENTIAL = {0xC0, 0xC1}  # Huffman-coded frames whose every scan holds whole blocks
-_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # not APP0 and APP14, which say what colours mean
+_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # not APP0 and APP14, which say what colors mean
 
-_COLOURS = {"RGB": ("RGB", 3), "L": ("GRAY", 1), "CMYK": ("CMYK", 4)}
+_COLORS = {"RGB": ("RGB", 3), "L": ("GRAY", 1), "CMYK": ("CMYK", 4)}
 _LOSSES = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 _ZERO_RUN = 32  # bytes: more than a block of 63 equal coefficients
-_GREY = 128
+_GRAY = 128
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 ... SOF15
 _ORIENTATION_TAG = 274
 _TRAILER = 1 << 12  # some programs write a few bytes behind the end
@@ -87,24 +87,24 @@ def decoded_jpeg(
         content: the file, from the image's start marker on.
         mode: Pillow's mode of the image.
         size: its width and height.
-        allow_truncated: whether to take what there is; what is missing is grey.
+        allow_truncated: whether to take what there is; what is missing is gray.
         scale: 2, 4 or 8 for so many times fewer pixels a side, in a fraction of the time: of each
             block of 8 x 8 the lowest frequencies alone are transformed.
 
     Returns:
-        (H, W, colours), CMYK as it is stored; None for a rare layout that this decoder refuses,
+        (H, W, colors), CMYK as it is stored; None for a rare layout that this decoder refuses,
         such as unusual sampling factors.
 
     Raises:
         ImageError: the file does not hold all pixels, and `allow_truncated` is false.
         MemoryError: decoding takes more memory than there is.
     """
-    if mode not in _COLOURS:
+    if mode not in _COLORS:
         return None
-    name, colours = _COLOURS[mode]
+    name, colors = _COLORS[mode]
     stream = _parsed(content)
     width, height = (-(-side // scale) for side in size)
-    pixels = np.full((height, width, colours), _GREY, np.uint8)  # a decoder that gives up leaves it
+    pixels = np.full((height, width, colors), _GRAY, np.uint8)  # a decoder that gives up leaves it
     warning = _decode(stream, name, pixels, strict=not allow_truncated)
     if warning is None:
         return None
@@ -132,7 +132,7 @@ def _decode(
 
     Args:
         stream: the JPEG.
-        name: of the colours that are wanted.
+        name: of the colors that are wanted.
         pixels: where to put them, if anywhere, at whose size they are decoded. They are there even
             if there is a warning.
         strict: whether a warning is wanted.

@@ -1,6 +1,6 @@
 """JPEG 2000: what Pillow's plugin reads rightly, and imagecodecs the rest.
 
-Pillow shifts samples to 8 bits, or grey to 16: above 8 bits of color, white wraps round to black;
+Pillow shifts samples to 8 bits, or gray to 16: above 8 bits of color, white wraps round to black;
 where it shifts upwards, white stays short of white. The latter is scaled here, and deep colors are
 decoded by imagecodecs.
 

@@ -3,7 +3,7 @@
 Pillow refuses a whole image because of a wrong checksum in a comment, or of a profile that is long
 when decompressed; it overlooks wrong checksums and missing rows of the pixels. Here
 
-* text and animation are passed over, and a chunk about colour with a wrong checksum is left out;
+* text and animation are passed over, and a chunk about color with a wrong checksum is left out;
 * the checksums of the pixels are compared, and every row must be there;
 * what is decompressed beside the pixels has a limit, beyond which it is left out;
 * colors that cICP tells count before a profile, sRGB, and gAMA with cHRM (third edition, 4.3);
@@ -32,7 +32,7 @@ _Key = str | tuple[int, int]  # of Pillow's `info`
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = b"IDAT"
 _SHOWN = {b"IHDR", b"PLTE", b"tRNS"}  # without these there are no right pixels
-_COLOURS = {b"cHRM", b"cICP", b"cLLI", b"gAMA", b"mDCV", b"sBIT", b"sRGB"}
+_COLORS = {b"cHRM", b"cICP", b"cLLI", b"gAMA", b"mDCV", b"sBIT", b"sRGB"}
 _METADATA = {b"eXIf", b"iCCP", b"iTXt", b"tEXt", b"zTXt"}
 
 _MOST = 1 << 24  # bytes of a chunk, or of what it holds in compressed form
@@ -62,7 +62,7 @@ def open_png(stream: BinaryIO, name: str = "") -> PngImageFile:
         if chunk.kind == _PIXELS:
             header.append(struct.pack(">I", chunk.length) + _PIXELS)
             break
-        if chunk.kind in _SHOWN | _COLOURS | _METADATA and chunk.length <= _MOST:
+        if chunk.kind in _SHOWN | _COLORS | _METADATA and chunk.length <= _MOST:
             body, valid = _body(stream, chunk)
             if chunk.kind == b"cICP" and codes is None:
                 codes = body if valid else b""

@@ -57,13 +57,13 @@ def checked_pixels(pixels: Pixels, name: str, wanted: str, *, dimensions: int) -
         ValueError: of another shape or type, not finite, or beyond the range.
     """
     if isinstance(pixels, Tensor):
-        colours, known = -3, pixels.is_floating_point() or pixels.dtype == torch.uint8
+        colors, known = -3, pixels.is_floating_point() or pixels.dtype == torch.uint8
     elif isinstance(pixels, np.ndarray):
-        colours, known = -1, pixels.dtype.kind == "f" or pixels.dtype == np.uint8
+        colors, known = -1, pixels.dtype.kind == "f" or pixels.dtype == np.uint8
     else:
         raise TypeError(f"{name} must be {wanted}, not of type {type(pixels).__name__}")
     shape = tuple(pixels.shape)
-    if len(shape) != dimensions or shape[colours] != 3 or 0 in shape or not known:
+    if len(shape) != dimensions or shape[colors] != 3 or 0 in shape or not known:
         raise ValueError(
             f"{name} must be {wanted}, of floating-point numbers in [0, 1] or of uint8, "
             f"not {shape} of {pixels.dtype}"

@@ -29,7 +29,7 @@ Chromaticities = tuple[float, float, float, float, float, float, float, float]
 SRGB_CURVE = 0.0
 """In the place of an exponent: the curve of sRGB."""
 
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
+GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
 
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 _SRGB: Chromaticities = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -68,7 +68,7 @@ def coded_profile(primaries: int, transfer: int, *, mode: str) -> bytes:
     """The profile of colors that are told by code points (CICP): cICP, nclx.
 
     Args:
-        primaries: ColourPrimaries of H.273.
+        primaries: ColorPrimaries of H.273.
         transfer: TransferCharacteristics of H.273.
         mode: Pillow's, of the image.
 
@@ -81,23 +81,23 @@ def coded_profile(primaries: int, transfer: int, *, mode: str) -> bytes:
             f"not supported: its colors (primaries {primaries}, transfer {transfer} of H.273); "
             "export it as an sRGB image"
         )
-    return profile(_CURVES[transfer], None if mode in GREY_MODES else _PRIMARIES[primaries])
+    return profile(_CURVES[transfer], None if mode in GRAY_MODES else _PRIMARIES[primaries])
 
 
 def measured_profile(
-    gamma: float | None, chromaticities: Chromaticities | None, *, grey: bool
+    gamma: float | None, chromaticities: Chromaticities | None, *, gray: bool
 ) -> bytes:
     """The profile of colors that are told by exponent and chromaticities: gAMA, cHRM.
 
     Args:
         gamma: of the file, 1/2.2 for instance; None, or what cannot be one, for sRGB's curve.
         chromaticities: of the file; None, or what spans no colors, for those of sRGB.
-        grey: whether the image has no colors.
+        gray: whether the image has no colors.
     """
     exponent = SRGB_CURVE
     if gamma is not None and gamma > 0 and abs(gamma * 2.2 - 1) > 0.05:
         exponent = 1 / gamma
-    if grey:
+    if gray:
         return profile(exponent, None)
     try:
         return profile(exponent, chromaticities or _SRGB)
@@ -111,7 +111,7 @@ def profile(exponent: float, chromaticities: Chromaticities | None) -> bytes:
 
     Args:
         exponent: of light over value, or `SRGB_CURVE`.
-        chromaticities: of the primaries; None for grey.
+        chromaticities: of the primaries; None for gray.
 
     Raises:
         ArithmeticError, LinAlgError, struct.error: the chromaticities span no colors.

@@ -12,7 +12,7 @@ brought from the decoder's canvas to its working size some rows at a time:
 
 The pixels are those of `resize_and_pad(read_image(x))` to the bit, except for such large files.
 
-Shapes: H and W pixels, 3 colours.
+Shapes: H and W pixels, 3 colors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from qfm_iqm.image.decode import (
     Floats,
     Picture,
     Source,
-    colours_first,
+    colors_first,
     in_eight_bits,
     in_unit_range,
     opened,
@@ -168,7 +168,7 @@ def decoding_bytes(
     width, height = -(-width // scale), -(-height // scale)
     canvas = width * height * _CANVAS.get(image.mode, 4)
     if image.mode.startswith(_DEEP):
-        result = 32 * width * height  # whole, through 16-bit grey to floats
+        result = 32 * width * height  # whole, through 16-bit gray to floats
     elif (target_height, target_width) == (height, width):
         result = 3 * width * height
     else:
@@ -222,7 +222,7 @@ def _views(
 
 def _whole(picture: Picture) -> Floats:
     """The image as floats (3, H, W)."""
-    return in_unit_range(colours_first(upright(picture.pixels(), picture.orientation)))
+    return in_unit_range(colors_first(upright(picture.pixels(), picture.orientation)))
 
 
 def _same_size(picture: Picture) -> Bytes:

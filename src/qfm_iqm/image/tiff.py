@@ -49,7 +49,7 @@ def prepare_tiff(image: TiffImageFile) -> None:
     # It would check its own global pixel limit while it allocates the canvas.
     size = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
     image.im = Image.new(image.mode, size).im
-    # It reads uncompressed 16-bit planes (one per colour) as if they were 8-bit.
+    # It reads uncompressed 16-bit planes (one per color) as if they were 8-bit.
     if 16 in image.tag_v2.get(_BITS, ()):
         order = "L" if image.tag_v2.prefix == b"II" else "B"
         image.tile = [

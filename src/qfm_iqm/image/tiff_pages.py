@@ -40,7 +40,7 @@ _COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4,
 _COLORS |= {_CIELAB: 3, _ICCLAB: 3}
 _JPEG, _JP2_YCBCR = (6, 7, 34892), 33003
 _NAMES = {
-    _WHITE_IS_ZERO: "grey", _BLACK_IS_ZERO: "grey", _RGB: "RGB", _PALETTE: "palette",
+    _WHITE_IS_ZERO: "gray", _BLACK_IS_ZERO: "gray", _RGB: "RGB", _PALETTE: "palette",
     _CMYK: "CMYK", _YCBCR: "YCbCr", _CIELAB: "CIELab", _ICCLAB: "ICCLab", 10: "ITULab",
     32844: "LogL", 32845: "LogLuv",
 }  # fmt: skip

@@ -2,10 +2,10 @@
 
 The paper's observation is that many image pairs lie close in a backbone's feature space and have
 very different quality. The aliasing rate of a feature space says how many: the share of the
-nearest semantic neighbours whose labels differ by more than one standard deviation. Beside it
+nearest semantic neighbors whose labels differ by more than one standard deviation. Beside it
 stands the same share over all pairs, which a feature space that knows nothing would reach.
 
-Shapes: N images, D feature width, K neighbours.
+Shapes: N images, D feature width, K neighbors.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class Aliasing:
     """How aliased a feature space is.
 
     Attributes:
-        rate: share of the nearest neighbours whose labels are more than `threshold` apart.
+        rate: share of the nearest neighbors whose labels are more than `threshold` apart.
         random_rate: the same share over all pairs of different content.
-        neighbours: K.
+        neighbors: K.
         threshold: in standard deviations of the labels.
         pairs: the aliased pairs of highest similarity, each once.
     """
 
     rate: float
     random_rate: float
-    neighbours: int
+    neighbors: int
     threshold: float
     pairs: tuple[AliasedPair, ...]
 
@@ -63,7 +63,7 @@ def aliasing(
     labels_N: npt.ArrayLike,
     contents: Sequence[str],
     *,
-    neighbours: int = 10,
+    neighbors: int = 10,
     threshold: float = 1.0,
     examples: int = 8,
 ) -> Aliasing:
@@ -72,8 +72,8 @@ def aliasing(
     Args:
         features_ND: one semantic descriptor (D,) per image; compared by cosine.
         labels_N: labels (N,), in any units.
-        contents: content of each image; images of one content are no neighbours.
-        neighbours: K, how many nearest neighbours of each image are looked at.
+        contents: content of each image; images of one content are no neighbors.
+        neighbors: K, how many nearest neighbors of each image are looked at.
         threshold: label difference above which a pair is aliased, in standard deviations of the
             labels given.
         examples: how many pairs to return at most.
@@ -94,7 +94,7 @@ def aliasing(
             f"The features of {bad} of {len(features)} images are not finite numbers: the network "
             "that gave them is broken."
         )
-    check_rated(labels, contents, neighbours)
+    check_rated(labels, contents, neighbors)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     labels = labels / labels.std()
     _, content = np.unique(np.asarray(contents), return_inverse=True)
@@ -109,7 +109,7 @@ def aliasing(
         aliased_all += int(((gap > threshold) & other).sum())
         pairs_all += int(other.sum())
         similarity[~other] = -np.inf
-        nearest = np.argpartition(-similarity, neighbours - 1, axis=1)[:, :neighbours]
+        nearest = np.argpartition(-similarity, neighbors - 1, axis=1)[:, :neighbors]
         places, ranks = np.nonzero(np.take_along_axis(gap, nearest, axis=1) > threshold)
         aliased_near += len(places)
         for place, column in zip(places.tolist(), nearest[places, ranks].tolist(), strict=True):
@@ -120,25 +120,25 @@ def aliasing(
             )
     best = sorted(found.values(), key=lambda pair: (-pair.similarity, pair.first, pair.second))
     return Aliasing(
-        rate=aliased_near / (len(labels) * neighbours),
+        rate=aliased_near / (len(labels) * neighbors),
         random_rate=aliased_all / pairs_all,
-        neighbours=neighbours,
+        neighbors=neighbors,
         threshold=threshold,
         pairs=tuple(best[: max(0, examples)]),
     )
 
 
-def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbours: int) -> None:
+def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbors: int) -> None:
     """Refuses rated images of which aliasing does not exist, before any features are computed.
 
     Args:
         labels_N: labels (N,).
         contents: content of each image.
-        neighbours: how many nearest neighbours of each image are to be looked at.
+        neighbors: how many nearest neighbors of each image are to be looked at.
 
     Raises:
         TableError: lengths differ, a label is not finite, labels are constant, or an image has
-            fewer than `neighbours` images of other content.
+            fewer than `neighbors` images of other content.
     """
     labels = np.asarray(labels_N, dtype=np.float64)
     if labels.ndim != 1 or len(labels) != len(contents):
@@ -146,12 +146,12 @@ def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbours: in
             f"Labels and contents must be of the same images, but labels of shape {labels.shape} "
             f"and {len(contents)} contents came."
         )
-    if neighbours < 1:
-        raise TableError(f"Aliasing looks at 1 neighbour or more, not at {neighbours}.")
+    if neighbors < 1:
+        raise TableError(f"Aliasing looks at 1 neighbor or more, not at {neighbors}.")
     fewest = len(labels) - max(Counter(contents).values(), default=0)
-    if fewest < neighbours:
+    if fewest < neighbors:
         raise TableError(
-            f"{neighbours} neighbours of other content were asked for, but among these "
+            f"{neighbors} neighbors of other content were asked for, but among these "
             f"{len(labels)} images one has only {fewest}: give more contents, or ask for fewer."
         )
     if not np.isfinite(labels).all():

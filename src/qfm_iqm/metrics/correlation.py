@@ -169,12 +169,12 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
     def regress(middle_z: float, log_width: float) -> tuple[float, float, FloatArray]:
         """Height of the best curve of this middle and width, its mean rise, and the curve."""
         rise = special.expit((z - middle_z) / np.exp(log_width))
-        centre = float(rise.mean())
-        rise -= centre
+        center = float(rise.mean())
+        rise -= center
         power = float(rise @ rise)
         # A curve that hardly moves over the scores would need an absurd height: treated as flat.
         height = float(rise @ target) / power if power > 1e-12 * z.size else 0.0
-        return height, centre, height * rise
+        return height, center, height * rise
 
     def error(shape: FloatArray) -> float:
         return float(np.square(regress(*shape)[2] - target).mean())
@@ -205,13 +205,13 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
             f"The logistic fit over {s.size} images did not converge within {found.nit} steps; "
             "report the metrics without it."
         )
-    height, centre, curve = regress(*found.x)
+    height, center, curve = regress(*found.x)
     if curve.std() < 1e-9:
         raise TableError(
             f"The scores explain nothing of the labels of these {s.size} images: the best logistic "
             "curve is flat, and a correlation after it does not exist."
         )
-    b2 = mean - std * height * centre
+    b2 = mean - std * height * center
     return Logistic4(
         b1=b2 + std * height,
         b2=b2,
@@ -273,7 +273,7 @@ def rmse_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
 
 
 def _unit_rows(x_BN: FloatArray) -> FloatArray:
-    """Each row centred and of norm 1; NaN where it is constant."""
+    """Each row centerd and of norm 1; NaN where it is constant."""
     # Shifted and scaled to 0 .. 1 first: neither tiny units nor a large offset cost digits.
     low = x_BN.min(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):

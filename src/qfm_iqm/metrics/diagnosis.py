@@ -114,7 +114,7 @@ class Diagnosis:
                 "images": len(self.names),
                 "alpha": self.alpha,
                 "tau": self.tau,
-                "neighbours": self.trained.neighbours,
+                "neighbors": self.trained.neighbors,
                 "threshold": self.trained.threshold,
                 "seed": self.seed,
             },

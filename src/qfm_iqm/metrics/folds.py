@@ -66,7 +66,7 @@ class Summary(NamedTuple):
     split_sha256: str
 
 
-def summarise(figures: Iterable[FoldFigure]) -> list[Summary]:
+def summarize(figures: Iterable[FoldFigure]) -> list[Summary]:
     """Median and spread over folds of each setting, protocol, subset and metric, in their order."""
     values: dict[tuple[str, str, str, str], list[float]] = {}
     splits: dict[tuple[str, str, str, str], list[str]] = {}

@@ -2,7 +2,7 @@
 
     W' = W + B A,   A (r, in) drawn, B (out, r) zero at first
 
-for every linear layer; W stays as it is, A, B and the normalisation layers are trained. Training
+for every linear layer; W stays as it is, A, B and the normalization layers are trained. Training
 goes through peft's layers. Once trained, the product is added to W, so that a model in use is a
 plain network at a plain network's cost.
 """

@@ -140,7 +140,7 @@ class TimmEncoder(nn.Module):
         # Pixel by pixel in memory: convolutions run faster on a CPU (benchmarks/speed.py).
         self.backbone.to(memory_format=torch.channels_last)
         config = self.backbone.pretrained_cfg
-        # Normalisation belongs to the backbone: callers hand over plain [0, 1] pixels.
+        # Normalization belongs to the backbone: callers hand over plain [0, 1] pixels.
         self.register_buffer("mean", _channels(config["mean"]), persistent=False)
         self.register_buffer("std", _channels(config["std"]), persistent=False)
         self.backbone_width = int(self.backbone.num_features)
@@ -224,7 +224,7 @@ class TimmEncoder(nn.Module):
         if self._frozen_blocks is None:
             return self._arranged(self._features(crops_BCSS))
         (found,) = self.backbone.forward_intermediates(
-            self._normalised(crops_BCSS),
+            self._normalized(crops_BCSS),
             indices=[self._frozen_blocks - 1],
             return_prefix_tokens=True,
             stop_early=True,
@@ -244,12 +244,12 @@ class TimmEncoder(nn.Module):
         tokens: Tensor = self.project(features_BND)
         return tokens
 
-    def _normalised(self, crops_BCSS: Tensor) -> Tensor:
-        normalised_BCSS = (crops_BCSS - self.mean) / self.std
-        return normalised_BCSS.contiguous(memory_format=torch.channels_last)
+    def _normalized(self, crops_BCSS: Tensor) -> Tensor:
+        normalized_BCSS = (crops_BCSS - self.mean) / self.std
+        return normalized_BCSS.contiguous(memory_format=torch.channels_last)
 
     def _features(self, crops_BCSS: Tensor) -> Tensor:
-        features: Tensor = self.backbone.forward_features(self._normalised(crops_BCSS))
+        features: Tensor = self.backbone.forward_features(self._normalized(crops_BCSS))
         return features
 
     def _arranged(self, features: Tensor) -> Tensor:

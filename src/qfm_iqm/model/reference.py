@@ -28,7 +28,7 @@ class Curve(_Section):
     Attributes:
         kind: how it was found, for people.
         x: knots, ascending.
-        y: values there, all ascending or all descending (equal neighbours allowed).
+        y: values there, all ascending or all descending (equal neighbors allowed).
     """
 
     kind: str = ""

@@ -16,7 +16,7 @@ from qfm_iqm.metrics.paired_runs import Comparison
 from qfm_iqm.report.drawing import BLUE, FAINT, ORANGE, QUIET, save
 
 SUBSETS = {"whole": "whole", "subset_mean": "mean over subsets"}
-_COLOURS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
+_COLORS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
 _PANEL, _ROW, _HEAD, _FOOT, _NAMES = 3.6, 0.36, 1.45, 0.75, 1.7  # inches
 _LETTER = 0.085  # inches, of a variant's name at most; of the title half as much again
 
@@ -87,10 +87,10 @@ def _figure(shown: Sequence[Comparison], reference: str) -> Figure:
         axes.set_yticks(range(len(variants)), variants if column == 0 else [""] * len(variants))
         axes.tick_params(axis="y", length=0, labelcolor="#222222")
     for place, subset in enumerate(_names(c.subset for c in shown)):
-        colour, marker = _COLOURS[subset]
+        color, marker = _COLORS[subset]
         x = (0.3 + place * 1.1) / width
         figure.text(x, 1 - 0.72 / height, f"{'●' if marker == 'o' else '■'} {SUBSETS[subset]}",
-                    color=colour, fontsize=10, va="center")  # fmt: skip
+                    color=color, fontsize=10, va="center")  # fmt: skip
     if any(c.pairs > 1 for c in shown):
         note = "Bars: 95 % bootstrap interval over pairs of runs of one seed."
         figure.text(0.2 / width, 0.18 / height, note, fontsize=8.5, color=QUIET, va="center")
@@ -108,9 +108,9 @@ def _draw_setting(
             continue
         offset = 0.16 * (2 * subsets.index(c.subset) - (len(subsets) - 1))
         y = variants.index(c.variant) + offset
-        colour, marker = _COLOURS[c.subset]
-        axes.plot((c.ci_low, c.ci_high), (y, y), color=colour, linewidth=1.6)
-        axes.plot(c.mean_difference, y, color=colour, marker=marker, markersize=5.5)
+        color, marker = _COLORS[c.subset]
+        axes.plot((c.ci_low, c.ci_high), (y, y), color=color, linewidth=1.6)
+        axes.plot(c.mean_difference, y, color=color, marker=marker, markersize=5.5)
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)

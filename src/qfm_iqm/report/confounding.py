@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from qfm_iqm.metrics.confounding import Gain
 from qfm_iqm.metrics.paired_runs import Comparison
 from qfm_iqm.report.diagnosis_figure import thumbnail
-from qfm_iqm.report.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, QUIET, VERMILION, save
+from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, QUIET, VERMILION, save
 
-_LINES = ((VERMILION, "o"), (ORANGE, "s"), (GREEN, "^"), (BLUE, "D"), (GREY, "v"), (INK, "x"))
+_LINES = ((VERMILION, "o"), (ORANGE, "s"), (GREEN, "^"), (BLUE, "D"), (GRAY, "v"), (INK, "x"))
 _HEAD = ("variant", "runs", "SRCC within clusters", "minus none", "minus random", "gap",
          "selectivity, ratio to none")  # fmt: skip
 _ACROSS = 8  # photos of each cluster side by side, in two rows
@@ -76,13 +76,13 @@ def _gains(gains: Mapping[str, Mapping[float, Gain]]) -> Figure:
     shift = {name: 0.0012 * (n - len(others) / 2) for n, name in enumerate(others)}
     for name in [*others, "oracle"]:
         of_rho = gains.get(name, {})
-        colour, marker = styles.get(name, (INK, "*"))
+        color, marker = styles.get(name, (INK, "*"))
         places = [rho + shift.get(name, 0.0) for rho in of_rho]
         means = [gain.mean for gain in of_rho.values()]
         lows = [gain.mean - gain.low for gain in of_rho.values()]
         highs = [gain.high - gain.mean for gain in of_rho.values()]
         axes.errorbar(
-            places, means, yerr=(lows, highs), color=colour, marker=marker, markersize=5,
+            places, means, yerr=(lows, highs), color=color, marker=marker, markersize=5,
             elinewidth=1, linewidth=2.4 if name in ("qfm", "oracle") else 1.2,
             linestyle="--" if name == "oracle" else "-", label=name, capsize=2,
         )  # fmt: skip

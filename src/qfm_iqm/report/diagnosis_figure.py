@@ -1,7 +1,7 @@
 """One figure of a diagnosis: aliasing, sensitivities, responses, and pairs of photos.
 
 Design choices:
-* Lines differ in their markers as well as in their colours.
+* Lines differ in their markers as well as in their colors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn import functional
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.metrics.aliasing import AliasedPair, Aliasing
 from qfm_iqm.metrics.diagnosis import Diagnosis
-from qfm_iqm.report.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, QUIET, VERMILION, save
+from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, QUIET, VERMILION, save
 
 _LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 _WIDTH, _PANELS, _ROW = 13.0, 4.25, 2.5  # inches: the figure, its panels, a row of pairs
@@ -55,7 +55,7 @@ def _figure(diagnosis: Diagnosis, paths: Sequence[Path]) -> Figure:
     title = f"What does {name} answer to: quality, or semantics?"
     _write(figure, _MARGIN, 0.3, title, size=17, weight="bold")
     summary = f"{len(diagnosis.names)} rated photos. {_verdict(diagnosis)}"
-    _write(figure, _MARGIN, 0.68, summary, size=11, colour=QUIET)
+    _write(figure, _MARGIN, 0.68, summary, size=11, color=QUIET)
     _draw_aliasing(_panel(figure, 1.4, 2.3), diagnosis)
     _draw_sensitivities(_panel(figure, 5.4, 2.1), diagnosis)
     _draw_responses(_panel(figure, 8.45, 3.45), diagnosis)
@@ -77,11 +77,11 @@ def _verdict(diagnosis: Diagnosis) -> str:
 def _draw_aliasing(axes: Axes, diagnosis: Diagnosis) -> None:
     """Aliasing rates as bars: random pairs, the public backbone, the trained encoder."""
     found = diagnosis.trained
-    rates = {"random pairs": (found.random_rate, GREY)}
+    rates = {"random pairs": (found.random_rate, GRAY)}
     if diagnosis.backbone is not None:
         rates["public\nbackbone"] = (diagnosis.backbone.rate, ORANGE)
     rates["trained\nencoder"] = (found.rate, BLUE)
-    subtitle = f"share of the {found.neighbours} nearest photos whose MOS\n{_apart(found)}"
+    subtitle = f"share of the {found.neighbors} nearest photos whose MOS\n{_apart(found)}"
     _title(axes, 1.0, "Feature aliasing", subtitle)
     _bars(axes, rates, "{:.1%}")
 
@@ -102,8 +102,8 @@ def _draw_sensitivities(axes: Axes, diagnosis: Diagnosis) -> None:
 
 def _bars(axes: Axes, values: Mapping[str, tuple[float, str]], pattern: str) -> None:
     """Named horizontal bars, first on top, each with its value at its end."""
-    sizes, colours = zip(*values.values(), strict=True)
-    bars = axes.barh(list(values), sizes, color=colours, height=0.62)
+    sizes, colors = zip(*values.values(), strict=True)
+    bars = axes.barh(list(values), sizes, color=colors, height=0.62)
     axes.bar_label(bars, [pattern.format(size) for size in sizes], padding=4, fontweight="bold")
     axes.set_xlim(0, max(1.25 * max(sizes), 1e-3))
     axes.set_ylim(len(values) - 0.5, -0.5)
@@ -122,15 +122,15 @@ def _draw_responses(axes: Axes, diagnosis: Diagnosis) -> None:
         "dotted: mean drop, less where some photos seem to gain",
     )
     ends = {}
-    for (kind, responses), (colour, marker) in zip(
+    for (kind, responses), (color, marker) in zip(
         diagnosis.by_distortion.items(), cycle(_LINES), strict=False
     ):
         levels = [response.level for response in responses]
         changes = [response.change for response in responses]
-        axes.plot(levels, changes, color=colour, marker=marker, markersize=5, linewidth=2)
+        axes.plot(levels, changes, color=color, marker=marker, markersize=5, linewidth=2)
         drops = [response.drop for response in responses]
-        axes.plot(levels, drops, color=colour, linestyle=":", linewidth=1.6)
-        ends[kind] = (changes[-1], colour)
+        axes.plot(levels, drops, color=color, linestyle=":", linewidth=1.6)
+        ends[kind] = (changes[-1], color)
     axes.axhline(diagnosis.noise_sensitivity, color=VERMILION, linewidth=1.4, linestyle="--")
     ends["$S_n$"] = (diagnosis.noise_sensitivity, VERMILION)
     axes.set_xlim(0.8, max(levels) + 0.15)
@@ -141,10 +141,10 @@ def _draw_responses(axes: Axes, diagnosis: Diagnosis) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(low, high := max(high, 0.1))  # nothing looks like nothing
     places = _spread([height for height, _ in ends.values()], 0.12 * (high - low))
-    for (name, (_, colour)), place in zip(ends.items(), places, strict=True):
+    for (name, (_, color)), place in zip(ends.items(), places, strict=True):
         axes.annotate(
             name, (1.02, place), xycoords=("axes fraction", "data"),
-            color=colour, fontweight="bold", va="center", annotation_clip=False,
+            color=color, fontweight="bold", va="center", annotation_clip=False,
         )  # fmt: skip
 
 
@@ -161,12 +161,12 @@ def _draw_pairs(
     pairs = _without_repeats(found.pairs)[:_SHOWN]
     if not pairs:
         none = f"There is no such pair: of the nearest photos no MOS {_apart(found)}."
-        _write(figure, _MARGIN, down + 0.32, none, colour=QUIET)
+        _write(figure, _MARGIN, down + 0.32, none, color=QUIET)
     step = (_WIDTH - 2 * _MARGIN + 0.3) / _SHOWN
     for place, pair in enumerate(pairs):
         left = _MARGIN + place * step
         caption = f"cosine {pair.similarity:.2f}, labels {pair.label_gap:.1f} std apart"
-        _write(figure, left, down + 0.32, caption, size=9, colour=QUIET)
+        _write(figure, left, down + 0.32, caption, size=9, color=QUIET)
         for side, row in enumerate((pair.first, pair.second)):
             x, y = left + side * (_PHOTO + _GAP), down + 0.54
             axes = _axes(figure, x, y, _PHOTO, _PHOTO)
@@ -203,7 +203,7 @@ def _spread(heights: Sequence[float], apart: float) -> list[float]:
     """Heights for labels: in the same order, at least so far apart, close to where they belong."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = [heights[i] for i in order]
-    for _ in range(100):  # neighbours that are too near push each other
+    for _ in range(100):  # neighbors that are too near push each other
         for i in range(len(placed) - 1):
             push = (apart - (placed[i + 1] - placed[i])) / 2
             if push > 0:
@@ -230,7 +230,7 @@ def _axes(figure: Figure, left: float, down: float, width: float, height: float)
 
 
 def _title(axes: Axes, indent: float, title: str, subtitle: str) -> None:
-    """A panel's title and, in grey, what it shows; begins so many inches left of the axes."""
+    """A panel's title and, in gray, what it shows; begins so many inches left of the axes."""
     heading: dict[str, Any] = {"fontsize": 12, "fontweight": "bold"}
     quiet: dict[str, Any] = {"fontsize": 9, "color": QUIET, "linespacing": 1.3}
     for text, up, style in ((title, 46, heading), (subtitle, 15, quiet)):
@@ -248,11 +248,11 @@ def _write(
     *,
     size: float = 9.5,
     weight: str = "normal",
-    colour: str = INK,
+    color: str = INK,
 ) -> None:
     """Text whose upper left corner is so many inches from the figure's."""
     w, h = figure.get_size_inches()
     figure.text(
         left / w, 1 - down / h, text,
-        fontsize=size, fontweight=weight, color=colour, va="top", parse_math=False,
+        fontsize=size, fontweight=weight, color=color, va="top", parse_math=False,
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What all figures share: colours, type, and how they are written.
+"""What all figures share: colors, type, and how they are written.
 
 Design choices:
-* Colours are Okabe and Ito's, told apart by all.
+* Colors are Okabe and Ito's, told apart by all.
 * No global state: a figure is an object, drawn by Agg or as SVG, the same bytes each time.
 * Text of an SVG stays text, so that it can be searched and read aloud.
 """
@@ -20,7 +20,7 @@ from qfm_iqm.files import check_output, replacing
 ENDINGS = (".svg", ".png")
 
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
-BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#999999"
+BLUE, ORANGE, VERMILION, GREEN, GRAY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#999999"
 _STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 9.5,

@@ -2,8 +2,8 @@
 
 Design choices:
 * Cells are drawn as they are, not smoothed: the map is no finer than its patches.
-* Colours are cividis, which reads the same for every colour vision: dark is bad.
-* The colours span the map's own values, but never less than a tenth of the label's range:
+* Colors are cividis, which reads the same for every color vision: dark is bad.
+* The colors span the map's own values, but never less than a tenth of the label's range:
   an even photo looks even.
 """
 
@@ -24,7 +24,7 @@ from qfm_iqm.report.drawing import INK, QUIET, VERMILION, save
 
 _LONG = 1000  # pixels of the photo's longer side in the figure
 _PICTURE, _MARGIN, _GAP, _BAR, _HEAD = 4.6, 0.3, 0.25, 0.22, 0.75  # inches
-_LEAST = 0.1  # of the label's range that the colours span
+_LEAST = 0.1  # of the label's range that the colors span
 
 
 def draw_map(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits, out: Path) -> None:
@@ -48,7 +48,7 @@ def _figure(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits) -> Fi
     width = 2 * _MARGIN + 2 * wide + 2 * _GAP + _BAR + 0.75
     height = _HEAD + high + _MARGIN
     figure = Figure(figsize=(width, height), facecolor="white")
-    low, high_value = colour_span(quality_map, label)
+    low, high_value = color_span(quality_map, label)
     boxes = (_MARGIN, _MARGIN + wide + _GAP)
     for left, title in zip(boxes, ("photo", "where it is good, where bad"), strict=True):
         axes = figure.add_axes((left / width, _MARGIN / height, wide / width, high / height))
@@ -73,8 +73,8 @@ def _figure(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits) -> Fi
     return figure
 
 
-def colour_span(quality_map: QualityMap, label: LabelUnits) -> tuple[float, float]:
-    """The values between which colours run: the map's own, widened to a least span about it."""
+def color_span(quality_map: QualityMap, label: LabelUnits) -> tuple[float, float]:
+    """The values between which colors run: the map's own, widened to a least span about it."""
     low, high = float(quality_map.values.min()), float(quality_map.values.max())
     least = 1e-6 if label.span is None else _LEAST * label.span
     more = max(0.0, least - (high - low)) / 2

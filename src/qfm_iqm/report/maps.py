@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # it brings torch
     from qfm_iqm.model.quality_map import QualityMap
 
 STEPS = 255
-LEAST = 0.1  # of the scale: below this much, differences are not blown up to full colour
+LEAST = 0.1  # of the scale: below this much, differences are not blown up to full color
 
 
 def map_data(found: QualityMap, label: LabelUnits) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def map_data(found: QualityMap, label: LabelUnits) -> dict[str, Any]:
 
     Args:
         found: the map.
-        label: the scale, which sets the least difference that gets full colour.
+        label: the scale, which sets the least difference that gets full color.
 
     Returns:
         `rows`, `columns`, `values` row by row in 0..255, which stand for `low`..`high`.

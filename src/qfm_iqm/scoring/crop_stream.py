@@ -1,7 +1,7 @@
 """The crops of many images as one stream of full batches.
 
 So small and large images cost what their pixels cost. A score does not depend on the batch size,
-the order or the neighbours (within 1e-5 of the label's standard deviation in fp32).
+the order or the neighbors (within 1e-5 of the label's standard deviation in fp32).
 """
 
 from __future__ import annotations

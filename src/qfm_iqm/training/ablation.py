@@ -167,10 +167,10 @@ def run_grid(
         # The model stays, as a teacher of later runs; what only a resume needs goes.
         (run.folder / "state.safetensors").unlink(missing_ok=True)
         shutil.rmtree(run.folder / "best", ignore_errors=True)
-    return summarise(grid, out)
+    return summarize(grid, out)
 
 
-def summarise(grid: Grid, out: Path) -> list[Comparison]:
+def summarize(grid: Grid, out: Path) -> list[Comparison]:
     """Compares the grid's finished runs, and writes `summary.csv`."""
     finished = [
         Run(row["setting"], row["variant"], int(row["seed"]), figure[1], figure[2], float(value))

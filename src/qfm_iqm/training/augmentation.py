@@ -108,7 +108,7 @@ def _smaller(pixels_HWC: Bytes, draw: np.random.Generator) -> Bytes:
 
 
 def _framed(pixels_HWC: Bytes, draw: np.random.Generator) -> Bytes:
-    """A plain frame around the photo, black, white, grey or of any one color."""
+    """A plain frame around the photo, black, white, gray or of any one color."""
     height, width = pixels_HWC.shape[:2]
     band = max(1, round(min(height, width) * draw.uniform(0.005, _FRAME)))
     plain = int(draw.integers(4))

@@ -21,7 +21,7 @@ from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.leakage import Leak, fold_leaks, read_leaks, refuse_leaks, write_leaks
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.files import write_whole
-from qfm_iqm.metrics.folds import FoldFigure, Summary, summarise, summary_table
+from qfm_iqm.metrics.folds import FoldFigure, Summary, summarize, summary_table
 from qfm_iqm.metrics.published import published
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
@@ -238,7 +238,7 @@ def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) ->
 def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
     """Writes the figures of the finished folds, and their summary."""
     figures = [figure for fold in plan if fold.done for figure in fold_figures(fold)]
-    summaries = summarise(figures)
+    summaries = summarize(figures)
     write_csv(out / "figures.csv", FoldFigure._fields, figures)
     write_csv(out / "summary.csv", Summary._fields, summaries)
     shown = [row for row in summaries if row.metric in SHOWN]

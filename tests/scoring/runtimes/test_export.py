@@ -100,7 +100,7 @@ def test_a_pickled_runtime_is_loaded_from_its_folder(exported, tmp_path, target)
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
-def test_batches_and_neighbours_do_not_matter_in_fp32(exported, photos, target):
+def test_batches_and_neighbors_do_not_matter_in_fp32(exported, photos, target):
     runtime = load_exported(exported(target, "fp32"))
     alone = {row.path: row for row in Scorer(runtime, batch_size=1).score_paths(photos)}
     for row in Scorer(runtime, batch_size=7).score_paths(photos[::-1]):
@@ -117,17 +117,17 @@ def test_onnx_runtime_computes_every_convolution_of_int8_in_int8(build_model, ph
         export(model, tmp_path / "out", "onnx", precision="int8", photos=photos)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(
         tmp_path / "out" / "model.onnx", options, providers=["CPUExecutionProvider"]
     )
-    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert kinds.count("QLinearConv") == convolutions > 3
     assert "Conv" not in kinds and "FusedConv" not in kinds
 
 
 def test_weights_in_half_precision_stay_so_and_lose_nothing(build_model, photos, tmp_path):
-    """A convolutional network: the exporter multiplies its weights by their normalisation."""
+    """A convolutional network: the exporter multiplies its weights by their normalization."""
     model = build_model("test_efficientnet", crop=48)
     with torch.no_grad():
         for module in model.modules():

@@ -3,14 +3,14 @@
 
 const RAMP = [[178, 24, 43], [239, 138, 98], [247, 247, 247], [103, 169, 207], [33, 102, 172]];
 
-/** The colour of a share between worst (0) and best (1), red over white to blue. */
-function rampColour(share_) {
+/** The color of a share between worst (0) and best (1), red over white to blue. */
+function rampColor(share_) {
   const at = Math.min(Math.max(share_, 0), 1) * (RAMP.length - 1);
   const i = Math.min(Math.floor(at), RAMP.length - 2);
   return RAMP[i].map((channel, k) => Math.round(channel + (at - i) * (RAMP[i + 1][k] - channel)));
 }
 
-/** The values between which the colours of these maps run: maps shown together share theirs. */
+/** The values between which the colors of these maps run: maps shown together share theirs. */
 function spanOf(maps) {
   return { low: Math.min(...maps.map((map) => map.low)), high: Math.max(...maps.map((map) => map.high)) };
 }
@@ -25,13 +25,13 @@ function mapCanvas(map, { low, high } = map, higherIsBetter = true) {
   map.values.forEach((step, i) => {
     const value = map.low + (step / 255) * (map.high - map.low);
     const at = (value - low) / (high - low);
-    pixels.data.set([...rampColour(higherIsBetter ? at : 1 - at), 255], 4 * i);
+    pixels.data.set([...rampColor(higherIsBetter ? at : 1 - at), 255], 4 * i);
   });
   context.putImageData(pixels, 0, 0);
   return canvas;
 }
 
-/** The colours of a map with their ends, as far as scores of this label go. */
+/** The colors of a map with their ends, as far as scores of this label go. */
 function rampOf({ low, high }, label, say) {
   const ends = [Math.max(low, label.minimum ?? low), Math.min(high, label.maximum ?? high)];
   const shares = ends.map((value) => (value - low) / (high - low));
@@ -39,9 +39,9 @@ function rampOf({ low, high }, label, say) {
     ends.reverse();
     shares.splice(0, 2, 1 - shares[1], 1 - shares[0]);
   }
-  const colours = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((i) => `rgb(${rampColour(shares[0] + (i / 8) * (shares[1] - shares[0]))})`);
+  const colors = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((i) => `rgb(${rampColor(shares[0] + (i / 8) * (shares[1] - shares[0]))})`);
   const ramp = el("div", { className: "ramp" });
-  ramp.style.backgroundImage = `linear-gradient(90deg, ${colours.join(", ")})`;
+  ramp.style.backgroundImage = `linear-gradient(90deg, ${colors.join(", ")})`;
   return [
     ramp,
     el("p", { className: "ramp-ends" }, el("span", {}, `${say(ends[0])} worse here`), el("span", {}, `better here ${say(ends[1])}`)),

@@ -162,7 +162,7 @@ def _compact(network: Any, state: dict[str, Tensor]) -> None:
     """Has an ONNX file hold in 16 bits what loses nothing by that, and no notes of the exporter.
 
     Weights that were saved in half precision are kept so, as are the convolutions that the
-    exporter has multiplied by their normalisation: as the weight and a factor for each channel.
+    exporter has multiplied by their normalization: as the weight and a factor for each channel.
     The runtime puts both together once, when it loads; it computes in fp32.
     """
     import onnx
