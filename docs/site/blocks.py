@@ -6,7 +6,7 @@
 Each page is run in a folder of its own that holds what `examples/photos.py` writes. What a block's
 language says of it:
 
-    console     commands after `$ `, in a terminal of 110 columns; the page shows what they print
+    console     commands after `$ `, in a terminal of 120 columns; the page shows what they print
     bash        commands, as one script
     python      runs in one interpreter with the page's other Python; what it prints must be what
                 the comments after each `print(...)` say, or the block of text that follows
@@ -42,7 +42,7 @@ import pyte
 import typer
 
 ROOT = Path(__file__).parents[2]
-COLUMNS, LINES = 110, 400
+COLUMNS, LINES = 120, 400
 RUN = ("console", "bash", "python", "setup")
 BLOCK = re.compile(
     r"(?:^[ ]*<!-- (?P<word>exit|not run|setup): (?P<said>.*?) -->\n)?"
@@ -119,7 +119,7 @@ def run_page(page: Path, folder: Path, *, write: bool = False) -> list[str]:
         (folder / name).symlink_to(ROOT / name)  # as in a clone
     with contextlib.chdir(folder), ending_what_was_started() as started:
         every = list(blocks_of(text))
-        for block, following in zip(every, [*every[1:], every[0]], strict=True):
+        for block, following in zip(every, [*every[1:], *every[:1]], strict=True):
             where = f"{page.name}:{block.line}"
             if block.not_run is not None:
                 found = [said for call in calls_of(block.code) for said in unknown(call)]
