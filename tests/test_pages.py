@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-KNOWN = {"console", "bash", "python", "toml", "yaml", "json", "text", "diff"}
+KNOWN = {"console", "bash", "python", "toml", "yaml", "json", "text", "diff", "ini", "nginx"}
 ELSEWHERE = {"extending.md"}  # test_extending.py
 BLOCKS = runpy.run_path(str(ROOT / "docs" / "site" / "blocks.py"))
 

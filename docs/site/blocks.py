@@ -11,7 +11,7 @@ language says of it:
     python      runs in one interpreter with the page's other Python; what it prints must be what
                 the comments after each `print(...)` say, or the block of text that follows
 
-Other languages (toml, yaml, json, text, diff) are not run. A comment before a block changes that:
+Other languages (toml, yaml, text ...) are not run. A comment before a block changes that:
 
     <!-- exit: 1 -->        the last command must end with this code
     <!-- setup: COMMANDS -->      is run and not shown
