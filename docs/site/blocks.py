@@ -179,7 +179,7 @@ def in_terminal(command: str, started: list[int]) -> tuple[int, str]:
     environment = os.environ | {
         "TERM": "xterm",
     }
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "QFM_TEST_LEDGER"):
         environment.pop(name, None)
     with subprocess.Popen(
         ["bash", "-c", command],

@@ -1,5 +1,7 @@
 """The service's page while answers are on their way: late, refused, or no longer wanted."""
 
+from urllib.parse import urlsplit
+
 import pytest
 
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
@@ -30,7 +32,7 @@ def hold(service, open_page):
     page = open_page(service.url)
     page.locator("#model", has_text="tiny").wait_for()
     held = []
-    page.route("**/v1/score", lambda route: held.append(route), times=1)
+    page.route("**/v1/score?*", lambda route: held.append(route), times=1)
     return page, lambda: held.pop().continue_()
 
 
@@ -82,7 +84,7 @@ def test_what_arrives_behind_the_dialog_moves_nothing_in_it(open_page, service, 
     assert len(held) == 3
     for route in held:
         # Both new ones are worse: in the order of now, they come before the open one.
-        if route.request.url.endswith("/v1/score"):
+        if route.request.url.endswith("/v1/score?causes=true"):
             route.fulfill(json=scored(0.0))
     page.locator("#grid .score").nth(2).wait_for()
     assert page.locator("#grid .name").all_inner_texts()[-1] == names[0]
@@ -102,7 +104,7 @@ def test_a_busy_service_is_asked_again(open_page, service, photo_folder):
         refused.append(route.request)
         route.fulfill(status=429, headers={"Retry-After": "1"}, json={"error": "Too much to do."})
 
-    page.route("**/v1/score", refuse, times=2)
+    page.route("**/v1/score?*", refuse, times=2)
     add(page, photo_folder / "photo_00.jpg")
     finished(page, "1 photo scored")
     assert len(refused) == 2
@@ -116,7 +118,7 @@ def test_clear_gives_up_what_is_on_its_way(hold, photo_folder):
     page.wait_for_timeout(200)
     page.click("#clear")
     page.wait_for_timeout(200)
-    assert [url.rpartition("/")[2] for url in failed] == ["score"]
+    assert [urlsplit(url).path for url in failed] == ["/v1/score"]
     add(page, photo_folder / "photo_01.jpg")
     finished(page, "1 photo scored")
     assert page.locator("#grid .name").all_inner_texts() == ["photo_01.jpg"]
@@ -142,7 +144,7 @@ def test_the_interval_says_what_it_is(open_page, service, photo_folder):
     page = open_page(service.url)
     page.locator("#model", has_text="tiny").wait_for()
     page.route(
-        "**/v1/score", lambda route: route.fulfill(json=scored(20.0, mos_low=12.0, mos_high=34.0))
+        "**/v1/score?*", lambda route: route.fulfill(json=scored(20.0, mos_low=12.0, mos_high=34.0))
     )
     add(page, photo_folder / "photo_00.jpg")
     finished(page, "1 photo scored")

@@ -45,7 +45,9 @@ def test_one_image_by_keyboard_alone(report, check_accessibility):
     report.keyboard.press("Escape")
     assert not dialog.is_visible()
     # The page learns of the closing in an event of its own, a moment later.
-    report.wait_for_function("document.activeElement.dataset.place === '2'")
+    from playwright.sync_api import expect
+
+    expect(report.locator("[data-place='2']")).to_be_focused()
 
 
 def test_a_report_that_has_lost_its_photos_shows_its_copies(open_page, folder, tmp_path):

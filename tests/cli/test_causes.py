@@ -28,10 +28,16 @@ def test_a_table_and_a_job_that_goes_on(qfm, files, rows, tiny_model_folder, tmp
     for texts, row in zip(found, rows, strict=False):
         assert texts["cause"] == row.cause
         assert [float(texts[cause]) for cause in CAUSES] == [getattr(row, one) for one in CAUSES]
-    # Rows without causes are no rows of a table with them, and the other way round.
-    assert qfm(*command, "--resume").code == 0
-    with table.open() as file:
-        assert [row["cause"] for row in csv.DictReader(file)] == [""] * 3
+    # Rows with causes say all that others would; rows without them are scored again.
+    named = [row.cause for row in rows[:3]]
+    for options, expected in (
+        (("--resume",), named),
+        ((), [""] * 3),
+        (("--causes", "--resume"), named),
+    ):
+        assert qfm(*command, *options).code == 0
+        with table.open() as file:
+            assert [row["cause"] for row in csv.DictReader(file)] == expected
 
 
 def test_a_gate_fails_what_a_cause_costs_too_much(qfm, files, rows, tiny_model_folder, tmp_path):

@@ -61,7 +61,10 @@ def home(tmp_path_factory):
     [
         (["qfm", "ca"], {"calibrate"}),
         (["qfm", "bench", "c"], {"curve", "confound", "cross"}),
-        (["qfm", "gate", "--max-"], {"--max-drop", "--max-megapixels", "--max-memory"}),
+        (
+            ["qfm", "gate", "--max-"],
+            {"--max-cause", "--max-drop", "--max-megapixels", "--max-memory"},
+        ),
         (["qfm", "score", "--model", ""], {"default", "vit-tiny"}),
         (["qfm", "score", "--model", "vit"], {"vit-tiny"}),
         (["qfm", "export", "--to", "o"], {"onnx", "openvino"}),

@@ -21,7 +21,8 @@ from qfm_iqm.model.folder import load_model
 
 HEADER = [
     "path", "sha256", "width", "height", "score", "crop_std", "percentile", "mos_low",
-    "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "status", "error",
+    "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "cause", "blur",
+    "noise", "compression", "exposure", "contrast", "color", "status", "error",
     "model", "weights", "runtime", "precision", "seconds",
 ]  # fmt: skip
 

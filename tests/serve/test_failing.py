@@ -38,7 +38,7 @@ def test_more_images_than_may_be_pending_are_told_to_wait(model):
         async with running(app) as client:
             held = asyncio.Event()
 
-            async def score(upload):
+            async def score(upload, **_options):
                 await held.wait()
                 return 200, {"name": upload.name}
 
@@ -64,7 +64,7 @@ def test_a_defect_is_a_sentence_for_the_client_and_a_trace_for_the_log(model, ca
     async def scenario():
         async with running(app) as client:
 
-            async def score(_upload):
+            async def score(_upload, **_options):
                 raise ZeroDivisionError("inside")
 
             app.state.service.score = score

@@ -54,9 +54,9 @@ class Identity:
         )
 
     def wrote(self, row: ScoreRow) -> bool:
-        """Whether a row of an earlier table says what scoring its file again would say."""
+        """Whether a row of an earlier table says what scoring its file again would, or more."""
         ours = (self.model, self.weights, self.runtime, self.precision)
-        if row.status != "ok" or bool(row.cause) != self.causes:
+        if row.status != "ok" or (self.causes and not row.cause):
             return False
         return (row.model, row.weights, row.runtime, row.precision) == ours
 
