@@ -65,16 +65,8 @@ _SIGNATURES = (
     (8, b"MMMMRawT"),
 )
 _ORIENTATION_TAG = 274
-_ORIENTATIONS = {
-    0: 1,
-    1: 2,
-    2: 4,
-    3: 3,
-    4: 5,
-    5: 8,
-    6: 6,
-    7: 7,
-}  # libraw's number of an orientation
+# EXIF's orientations by libraw's numbers.
+_ORIENTATIONS = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 
 class RawPhoto(Image.Image):
