@@ -17,9 +17,10 @@ from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.card import ModelCard, ResultRow
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
-from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.text_tables import write_csv
 
 Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]

@@ -19,12 +19,12 @@ import numpy.typing as npt
 
 from qfm_iqm.errors import ImageError, ImageTooLargeError
 from qfm_iqm.image.containers import HEADER, container_of
-from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, name_of, open_file, opened
+from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, Source, name_of, open_file, opened
 from qfm_iqm.image.fetch import fetch_url, is_url
 from qfm_iqm.image.pixel_features import pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.raw import RawReading
-from qfm_iqm.image.resize import ResizedImage, as_bytes, decoding_bytes, read_resized
+from qfm_iqm.image.resize import as_bytes, decoding_bytes, read_resized
 from qfm_iqm.image.video import sampled_frames
 from qfm_iqm.image.views import Views
 
@@ -152,21 +152,10 @@ def _read_video(
                 admit=None if admit is None else partial(_with_content, admit, len(content or b"")),
             )
             for at, frame in frames:
-                found = read_resized(
-                    frame,
-                    policy.preprocessing,
-                    name=path,
-                    measured=policy.statistics,
-                    viewed=policy.causes is not None,
-                )
+                reading = decoded(path, frame, policy, name=path)
                 if video.width is None:
-                    video = replace(video, width=found.width, height=found.height)
-                reading = Reading(path, found.pixels, found.width, found.height, time=at)
-                if policy.statistics:
-                    measured = pixel_statistics(as_bytes(found.pixels))
-                    reading = replace(reading, statistics=measured)
-                reading = _with_severities(reading, found, policy)
-                yield replace(reading, seconds=time.perf_counter() - began)
+                    video = replace(video, width=reading.width, height=reading.height)
+                yield replace(reading, time=at, seconds=time.perf_counter() - began)
                 began = time.perf_counter()
             if _state(file) != before:
                 raise ImageError("it changed while it was read")
@@ -235,31 +224,59 @@ def read(
                 admit = None
             content = (policy.fetch or fetch)(path)
         sha256 = hashlib.sha256(content).hexdigest()
-        image = read_resized(
-            content,
-            policy.preprocessing,
-            name=path,
-            max_pixels=policy.max_pixels,
-            allow_truncated=policy.allow_truncated,
-            raw=policy.raw,
-            admit=None if admit is None else partial(_with_content, admit, len(content)),
-            measured=policy.statistics,
-            viewed=policy.causes is not None,
-        )
-        reading = Reading(path, image.pixels, image.width, image.height, sha256, taken=image.taken)
-        if policy.statistics:
-            reading = replace(reading, statistics=pixel_statistics(as_bytes(image.pixels)))
-        reading = _with_severities(reading, image, policy)
+        admission = None if admit is None else partial(_with_content, admit, len(content))
+        reading = decoded(path, content, policy, name=path, admit=admission)
     except (ImageError, MemoryError) as error:
-        reading = replace(_failed(path, error), sha256=sha256)
-    return replace(reading, seconds=time.perf_counter() - began)
+        reading = _failed(path, error)
+    return replace(reading, sha256=sha256, seconds=time.perf_counter() - began)
 
 
-def _with_severities(reading: Reading, image: ResizedImage, policy: ReadingPolicy) -> Reading:
-    """A reading with the severities of its causes, if they are asked for."""
-    if policy.causes is None or image.views is None:
-        return reading
-    return replace(reading, severities=policy.causes(image.views))
+def decoded(
+    path: str,
+    source: Source,
+    policy: ReadingPolicy,
+    *,
+    name: str | None = None,
+    admit: Callable[[int], None] | None = None,
+) -> Reading:
+    """An image from anywhere at its working size, with its statistics and severities if asked for.
+
+    Args:
+        path: of the reading.
+        source: see `image.decode.read_image`.
+        policy: how.
+        name: what to call the source in an error; None takes the source's own name.
+        admit: see `image.resize.read_resized`.
+
+    Returns:
+        What came of it, without hash and seconds.
+
+    Raises:
+        ImageError: it cannot be read or is refused; one sentence says why.
+    """
+    image = read_resized(
+        source,
+        policy.preprocessing,
+        name=name,
+        max_pixels=policy.max_pixels,
+        allow_truncated=policy.allow_truncated,
+        raw=policy.raw,
+        admit=admit,
+        measured=policy.statistics,
+        viewed=policy.causes is not None,
+    )
+    severities = None
+    if policy.causes is not None and image.views is not None:
+        severities = policy.causes(image.views)
+    return Reading(
+        path,
+        image.pixels,
+        image.width,
+        image.height,
+        statistics=pixel_statistics(as_bytes(image.pixels)) if policy.statistics else None,
+        taken=image.taken,
+        severities=severities,
+    )
 
 
 def _with_content(admit: Callable[[int], None], content: int, decoding: int) -> None:

@@ -15,12 +15,10 @@ import numpy as np
 from PIL import Image
 
 from qfm_iqm.errors import ImageError, QFMError
-from qfm_iqm.image.load import fetch
-from qfm_iqm.image.pixel_features import pixel_statistics
-from qfm_iqm.image.preprocess import covering_crops
-from qfm_iqm.image.resize import as_bytes, read_resized
+from qfm_iqm.image.load import decoded, fetch
+from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.row import SCHEMA, ScoreRow
-from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from qfm_iqm.image.decode import Source
@@ -107,21 +105,8 @@ class ScoreColumns:
         """The crops of an image of the batch, by its place."""
         assert self._scorer is not None
         policy = self._scorer.policy
-        found = read_resized(
-            _source(self._images[int(place)]),
-            policy.preprocessing,
-            max_pixels=policy.max_pixels,
-            allow_truncated=policy.allow_truncated,
-            raw=policy.raw,
-            measured=policy.statistics,
-            viewed=policy.causes is not None,
-        )
-        measured = pixel_statistics(as_bytes(found.pixels)) if policy.statistics else None
-        severities = None
-        if policy.causes is not None and found.views is not None:
-            severities = policy.causes(found.views)
-        crops = list(covering_crops(found.pixels, policy.preprocessing))
-        return Crops(crops, found.width, found.height, measured, severities)
+        image = decoded(place, _source(self._images[int(place)]), policy)
+        return Crops.of(image, policy.preprocessing)
 
 
 def _source(image: Any) -> Source:

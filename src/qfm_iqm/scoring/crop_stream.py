@@ -15,9 +15,37 @@ import numpy as np
 import numpy.typing as npt
 
 from qfm_iqm.image.load import Reading
+from qfm_iqm.image.preprocess import Preprocessing, covering_crops
 from qfm_iqm.scoring.runtimes.base import Crop
 
 _KEPT = 2 << 20  # bytes: a larger image is not kept for the crops that wait for a full batch
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The crops that cover an image.
+
+    Attributes:
+        pixels: of each, (3, S, S), uint8 or floats in [0, 1]; or what the network takes in its
+            place.
+        width: of the image in pixels, upright.
+        height: of the image in pixels, upright.
+        statistics: of its pixels, if the model's card asks for them.
+        severities: of the causes of its quality, if they were asked for.
+    """
+
+    pixels: Sequence[Crop]
+    width: int
+    height: int
+    statistics: npt.NDArray[np.float64] | None = None
+    severities: npt.NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, image: Reading, preprocessing: Preprocessing) -> Crops:
+        """Those of an image that was read, as views of its pixels."""
+        assert image.pixels is not None  # one with an error does not come here
+        pixels = list(covering_crops(image.pixels, preprocessing))
+        return cls(pixels, image.width or 0, image.height or 0, image.statistics, image.severities)
 
 
 @dataclass

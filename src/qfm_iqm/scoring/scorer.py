@@ -15,7 +15,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.raw import RawReading
 from qfm_iqm.model.prediction import QualityScore, score_of
-from qfm_iqm.scoring.crop_stream import Pending, in_batches
+from qfm_iqm.scoring.crop_stream import Crops, Pending, in_batches
 from qfm_iqm.scoring.inputs import StrPath, not_a_path, path_text
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Crop, Runtime
@@ -41,26 +41,6 @@ if TYPE_CHECKING:
 
     from qfm_iqm.image.preprocess_torch import Pixels
     from qfm_iqm.model.model import QualityModel
-
-
-@dataclass(frozen=True)
-class Crops:
-    """The crops that cover an image.
-
-    Attributes:
-        pixels: of each, (3, S, S), uint8 or floats in [0, 1]; or what the network takes in its
-            place.
-        width: of the image in pixels, upright.
-        height: of the image in pixels, upright.
-        statistics: of its pixels, if the model's card asks for them.
-        severities: of the causes of its quality, if they were asked for.
-    """
-
-    pixels: Sequence[Crop]
-    width: int
-    height: int
-    statistics: npt.NDArray[np.float64] | None = None
-    severities: npt.NDArray[np.float64] | None = None
 
 
 class Scorer:

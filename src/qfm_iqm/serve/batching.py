@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from qfm_iqm.image.load import Reading
-from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.resize import as_floats
+from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
-from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
@@ -112,7 +112,7 @@ class Batcher:
         cut: list[_Waiting] = []
         for waiting in group:
             try:  # one image that cannot be cut costs no other its score
-                self._current[str(len(cut))] = self._crops(waiting.image)
+                self._current[str(len(cut))] = Crops.of(waiting.image, self.policy.preprocessing)
                 cut.append(waiting)
             except Exception as error:
                 waiting.future.set_exception(error)
@@ -131,11 +131,6 @@ class Batcher:
             waiting.future.set_result(self._explained(waiting.image))
         except Exception as error:
             waiting.future.set_exception(error)
-
-    def _crops(self, image: Reading) -> Crops:
-        assert image.pixels is not None  # one with an error does not come here
-        crops = list(covering_crops(image.pixels, self.policy.preprocessing))
-        return Crops(crops, image.width or 0, image.height or 0, image.statistics, image.severities)
 
     def _explained(self, image: Reading) -> QualityMap:
         import torch  # here, as scoring may do without

@@ -24,8 +24,9 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import RecipeError, TableError
 from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.inputs import find_images
-from qfm_iqm.scoring.scorer import Crops, Scorer
+from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.text_tables import guarded, unguarded
 from qfm_iqm.training.data import TrainingData, UnratedImage
 from qfm_iqm.training.reporting import Reporter

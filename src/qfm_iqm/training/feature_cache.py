@@ -34,8 +34,8 @@ from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.runtimes.base import stacked
-from qfm_iqm.scoring.scorer import Crops
 
 _GROUP = 8  # images whose crops go through the frozen part together
 

@@ -31,7 +31,7 @@ from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.correlation import METRICS
-from qfm_iqm.scoring.scorer import Crops
+from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.training.feature_cache import FeatureCache, random_crop
 
 EPOCH_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve

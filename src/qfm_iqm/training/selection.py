@@ -19,8 +19,8 @@ from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.folder import load_card, load_model, save_model, save_with_card
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.row import ScoreRow
-from qfm_iqm.scoring.scorer import Crops
 from qfm_iqm.training.building import freeze
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.feature_cache import FeatureCache
