@@ -20,6 +20,8 @@ from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.folder import save_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.scoring.row import ScoreRow
+from qfm_iqm.scoring.scorer import Scorer
 
 from .forking import forked
 from .ranks import two_ranks
@@ -88,6 +90,19 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         suffix = (".jpg", ".png", ".webp")[number // 4]
         Image.fromarray(pixels).save(folder / f"photo_{number:02d}{suffix}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photo_paths(photo_folder: Path) -> list[str]:
+    """The images of `photo_folder`, in order."""
+    return [str(path) for path in sorted(photo_folder.iterdir())]
+
+
+@pytest.fixture(scope="session")
+def photo_rows(photo_paths: list[str], tiny_model_folder: Path) -> list[ScoreRow]:
+    """Their scores by the tiny model, with causes."""
+    scorer = Scorer(str(tiny_model_folder), causes=True, readers=2)
+    return list(scorer.score_paths(photo_paths))
 
 
 @pytest.fixture(scope="session")

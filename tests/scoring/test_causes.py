@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from qfm_iqm.causes.severity import CAUSES
@@ -12,46 +11,36 @@ from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Scorer
 
 
-@pytest.fixture(scope="module")
-def files(photo_folder):
-    return [str(path) for path in sorted(photo_folder.iterdir())]
-
-
-@pytest.fixture(scope="module")
-def rows(files, tiny_model_folder):
-    return list(Scorer(str(tiny_model_folder), causes=True, readers=2).score_paths(files))
-
-
 def said(row):
     return {name: row[name] for name in ("cause", *CAUSES)}
 
 
-def test_scores_are_the_same_with_causes(files, rows, tiny_model_folder):
+def test_scores_are_the_same_with_causes(photo_paths, photo_rows, tiny_model_folder):
     nothing = dict.fromkeys(CAUSES) | {"cause": ""}
-    plain = list(Scorer(str(tiny_model_folder), readers=2).score_paths(files))
-    assert plain == [replace(row, **nothing) for row in rows]
-    for row in rows:
+    plain = list(Scorer(str(tiny_model_folder), readers=2).score_paths(photo_paths))
+    assert plain == [replace(row, **nothing) for row in photo_rows]
+    for row in photo_rows:
         assert row.cause in (*CAUSES, "none")
         assert all(0 <= getattr(row, cause) < 100 for cause in CAUSES)
 
 
-def test_processes_and_the_model_say_the_same(files, rows, tiny_model_folder):
+def test_processes_and_the_model_say_the_same(photo_paths, photo_rows, tiny_model_folder):
     scorer = Scorer(str(tiny_model_folder), causes=True, readers=1, processes=True)
-    assert list(scorer.score_paths(files)) == rows
+    assert list(scorer.score_paths(photo_paths)) == photo_rows
     model = load_model(tiny_model_folder)
-    for file, row in zip(files[:3], rows, strict=False):
+    for file, row in zip(photo_paths[:3], photo_rows, strict=False):
         found = model.causes(file)
         assert (found.main, dict(found.severities)) == (
             row.cause,
             {cause: getattr(row, cause) for cause in CAUSES},
         )
-    with Image.open(files[5]) as image:
-        assert model.causes(np.asarray(image.convert("RGB"))) == model.causes(files[5])
+    with Image.open(photo_paths[5]) as image:
+        assert model.causes(np.asarray(image.convert("RGB"))) == model.causes(photo_paths[5])
 
 
-def test_the_service_says_the_same(files, rows, service):
+def test_the_service_says_the_same(photo_paths, photo_rows, service):
     with service.client() as client:
-        for file, row in zip(files[:4], rows, strict=False):
+        for file, row in zip(photo_paths[:4], photo_rows, strict=False):
             with open(file, "rb") as content:  # noqa: PTH123
                 body = content.read()
             (found,) = client.post("/v1/score?causes=true", content=body).json()["results"]
