@@ -156,7 +156,7 @@ def test_an_image_opened_by_pillow_is_read_alike():
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_refused(transfer, name):
-    text = f"not supported: HDR colors ({name}); export it as an SDR image"
+    text = f"not supported: HDR colors ({name}); export it as SDR"
     assert text in refusal(with_chunks(SMOOTH, cicp(9, transfer)))
     assert text in refusal(with_chunks(GRAY, cicp(9, transfer)))
     tag = b"cicp\0\0\0\0" + bytes([9, transfer, 0, 1])

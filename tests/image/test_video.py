@@ -2,9 +2,11 @@
 
 import io
 import math
+import re
 import sys
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -34,6 +36,16 @@ def wrong(content, **options):
     with pytest.raises(ImageError) as caught:
         frames_of(content, **options)
     return str(caught.value)
+
+
+def bt2020(transfer, codec):
+    """A video of 10 bits, from black on the left to white on the right."""
+    ramp = np.broadcast_to(np.linspace(0, 255, 96)[:, None], (64, 96, 3)).astype(np.uint8)
+    tags = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": 1}
+    options = {"libx265": {"x265-params": "log-level=none"}, "libsvtav1": {"preset": "12"}}
+    return clip(
+        [ramp] * 3, codec=codec, pixels="yuv420p10le", tags=tags, options=options.get(codec)
+    )
 
 
 def first_of_each(times, every):
@@ -157,14 +169,42 @@ def test_colors_come_by_the_matrix_that_the_video_names(matrix, height, weights)
     assert np.abs(np.asarray(frame)[5, 5].astype(int) - color).max() <= 2
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
-def test_hdr_is_refused_by_name(transfer, name):
-    tags = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9}
-    content = clip(numbered(3), codec="libx264", tags=tags)
-    assert wrong(content) == f"not supported: HDR colors ({name}); export it as an SDR image"
-    tags["color_trc"] = 14  # BT.2020 with the curve of SDR
-    (_, frame), *_ = frames_of(clip(numbered(3), codec="libx264", tags=tags))
+def test_hdr_is_refused_by_name(codec, transfer, name):
+    content = bt2020(transfer, codec)
+    assert wrong(content) == f"not supported: HDR colors ({name}); export it as SDR"
+    (_, frame), *_ = frames_of(bt2020(14, codec))  # with the curve of SDR
     assert frame.info["icc_profile"]
+    assert np.asarray(frame).std() > 50
+
+
+@pytest.mark.skipif(int(av.__version__.split(".")[0]) < 16, reason="FFmpeg 8 is in PyAV 16")
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_is_scored_once_the_command_of_the_docs_has_brought_it_to_sdr(transfer):
+    page = Path(__file__).parents[2] / "docs" / "video.md"
+    (command,) = re.findall(r"-vf scale=(\S+)", page.read_text())
+    with av.open(io.BytesIO(bt2020(transfer, "libx265"))) as video:
+        frame = next(video.decode(video=0))
+    graph = av.filter.Graph()
+    steps = [
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 10)
+        ),
+        graph.add("scale", command),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*steps).configure()
+    graph.push(frame)
+    converted = graph.pull()
+    assert (converted.color_trc, converted.color_primaries, converted.colorspace) == (1, 1, 1)
+    pixels = converted.to_ndarray(format="rgb24")
+    tags = {"color_trc": 1, "color_primaries": 1, "colorspace": 1}
+    (_, shown), *_ = frames_of(clip([pixels] * 2, codec="libx264", tags=tags))
+    columns = np.asarray(shown).mean((0, 2))
+    assert columns[0] < 30
+    assert columns[-1] > 200
+    assert (np.diff(columns[::8]) > 0).all()
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])

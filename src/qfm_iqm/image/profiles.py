@@ -61,7 +61,7 @@ _BRADFORD = np.array(
 def refuse_hdr(transfer: int) -> None:
     """Refuses the transfer characteristics (H.273) of HDR, which has no place on our scale."""
     if transfer in _HDR:
-        raise ImageError(f"not supported: HDR colors ({_HDR[transfer]}); export it as an SDR image")
+        raise ImageError(f"not supported: HDR colors ({_HDR[transfer]}); export it as SDR")
 
 
 def coded_profile(primaries: int, transfer: int, *, mode: str) -> bytes:

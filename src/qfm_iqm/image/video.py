@@ -8,6 +8,7 @@ Design choices:
 * The display matrix turns a frame, and pixels that are not square become so by reducing the longer
   side of them: nothing is enlarged. Interlaced frames stay as they are stored.
 * HDR (PQ, HLG) is refused, as of images: to show it on a scale of 0 to 1 takes a choice of tones.
+  PyAV's FFmpeg lacks zimg, and the tones that its own scaler chooses differ between its releases.
 * A damaged frame, or a file that is shorter than it says, refuses the video. Decoders go on over
   damaged data, and tell only FFmpeg's log: an error there counts as damage.
 
