@@ -39,6 +39,7 @@ top_k = 1
 tau = 0.5
 [settings.rho90]
 rho = 0.9
+further = true
 seeds = [0, 1]
 [settings.human]
 data = "human"

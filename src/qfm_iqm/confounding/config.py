@@ -49,7 +49,8 @@ class Setting(Section):
         data: "degraded" photos; or "human", opinions of the photos themselves.
         rho: how far content predicts quality; for degraded photos.
         seeds: of photos, cells, order and first weights.
-        variants: names in `rules.VARIANTS`; None for all.
+        variants: names in `rules.VARIANTS`; None for all that were registered.
+        further: those as well that were tried after the verdict.
         adapters: rank of adapters in the backbone; None leaves it frozen.
         alpha: in place of the chosen one.
         epochs: in place of the chosen number.
@@ -59,6 +60,7 @@ class Setting(Section):
     rho: float | None = Field(default=None, ge=0, le=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     variants: tuple[str, ...] | None = None
+    further: bool = False
     adapters: int | None = Field(default=None, ge=1)
     alpha: float | None = Field(default=None, gt=0, le=10)
     epochs: int | None = Field(default=None, ge=1)
@@ -70,7 +72,18 @@ class Setting(Section):
         for name in self.variants or ():
             if name not in VARIANTS:
                 raise ValueError(f"there is no variant '{name}'; choose {', '.join(VARIANTS)}")
+        if self.variants and self.further:
+            raise ValueError("further belongs to settings that name no variants")
+        if self.adapters and any(VARIANTS[name].erased for name in self.taken):
+            raise ValueError("tokens are erased of a frozen backbone: leave out its adapters")
         return self
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Names of the variants that run."""
+        return self.variants or tuple(
+            n for n, v in VARIANTS.items() if self.further or not v.further
+        )
 
     @property
     def registered(self) -> bool:

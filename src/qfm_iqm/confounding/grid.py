@@ -135,7 +135,9 @@ def run_all(experiment: Experiment, reporter: Reporter, only: list[str] | None =
     lock = LockFile(experiment.out / "lock")
     try:
         trials = {
-            f"trial{number}": Setting(rho=recipe.tuning.rho, seeds=recipe.tuning.seeds)
+            f"trial{number}": Setting(
+                rho=recipe.tuning.rho, seeds=recipe.tuning.seeds, further=True
+            )
             for number in range(1, len(recipe.trials) + 1)
         }
         _make(experiment, trials, None, lock, reporter)
@@ -169,7 +171,7 @@ def _planned(settings: dict[str, Setting]) -> Iterator[Run]:
     """Every run, the seeds of a setting one after the other: pairs are complete early."""
     for name, setting in settings.items():
         for seed in setting.seeds:
-            for variant in setting.variants or VARIANTS:
+            for variant in setting.taken:
                 yield name, variant, seed
 
 
@@ -248,7 +250,7 @@ def _run(
 def _keep_recipe(recipe: ConfoundingRecipe, out: Path) -> None:
     """Writes the recipe, or refuses to go on with runs of another one.
 
-    Settings may be added, and seeds; where files lie may change.
+    Settings may be added, seeds and variants; where files lie may change.
     """
 
     def told(content: dict[str, object], settings: set[str]) -> dict[str, object]:
@@ -256,7 +258,7 @@ def _keep_recipe(recipe: ConfoundingRecipe, out: Path) -> None:
         each = content["settings"]
         assert isinstance(each, dict)
         own["settings"] = {
-            name: {k: v for k, v in each[name].items() if k not in ("seeds", "variants")}
+            name: {k: v for k, v in each[name].items() if k not in ("seeds", "variants", "further")}
             for name in sorted(settings)
         }
         return own

@@ -28,6 +28,8 @@ class Variant:
         other_cluster: matches must be of the other cluster, not merely of another photo.
         keep_statistics: each channel gets back its mean and deviation over the own patches.
         balanced: draws the groups of cluster and side equally often.
+        erased: what tells the clusters apart at equal quality is taken out of the tokens.
+        further: tried after the verdict; settings have it only if they ask for it.
     """
 
     matching: str | None = None
@@ -35,6 +37,8 @@ class Variant:
     other_cluster: bool = False
     keep_statistics: bool = False
     balanced: bool = False
+    erased: bool = False
+    further: bool = False
 
 
 VARIANTS = {
@@ -51,6 +55,10 @@ VARIANTS = {
     "random_own": Variant("random", target="own"),
     "qfm_own": Variant("quality", target="own"),
     "oracle_own": Variant("like_quality", target="own", other_cluster=True),
+    "balanced_random": Variant("random", balanced=True, further=True),
+    "balanced_qfm": Variant("quality", balanced=True, further=True),
+    "erased": Variant(erased=True, further=True),
+    "erased_balanced": Variant(erased=True, balanced=True, further=True),
 }
 """The variants by name, in the order in which they run."""
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qfm_iqm.confounding.config import ConfoundingRecipe, Trial
+from qfm_iqm.confounding.erasing import Erased
 from qfm_iqm.confounding.rules import VARIANTS, Variant, add
 from qfm_iqm.confounding.tasks import Crops, Integers, Task
 from qfm_iqm.confounding.tokens import crops_of, pooled
@@ -77,10 +78,13 @@ class AdaptedBackbone(nn.Module):
         return pooled(self.encoder(crops_BCSS), self._grid)
 
 
+Encoder = StoredTokens | AdaptedBackbone | Erased
+
+
 class Network(nn.Module):
     """Encoder and decoder of a run, and the scale of its labels."""
 
-    def __init__(self, encoder: StoredTokens | AdaptedBackbone, labels: Tensor) -> None:
+    def __init__(self, encoder: Encoder, labels: Tensor) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = build_decoder("attention-panel", encoder.width, heads=None, panel=6)
@@ -113,7 +117,9 @@ def train(
     """
     variant = VARIANTS[name]
     torch.manual_seed(seed)
-    encoder = StoredTokens(task.crops) if adapted is None else AdaptedBackbone(task.crops, *adapted)
+    encoder: Encoder = (
+        StoredTokens(task.crops) if adapted is None else AdaptedBackbone(task.crops, *adapted)
+    )
     network = Network(encoder, torch.from_numpy(task.crops.labels[task.train]))
     network.train()
     config = TrainConfig(lr=options.lr, epochs=options.epochs, schedule="cosine", warmup_epochs=0.5)
@@ -121,6 +127,11 @@ def train(
     contents_M = torch.from_numpy(
         task.crops.clusters if variant.other_cluster else task.crops.photos
     )
+    if variant.erased:
+        clusters_B = torch.from_numpy(task.crops.clusters[task.train])
+        labels_B = network.standard(task, task.train)
+        encoder = Erased(encoder, encoder.width, task.train, clusters_B, labels_B)
+        network.encoder = encoder
     memory = MemoryBank(len(task.train))
     if variant.matching is not None and adapted is None:
         for rows in _batches(task.train, 512):

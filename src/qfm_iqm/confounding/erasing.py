@@ -1,0 +1,97 @@
+"""Takes out of tokens what tells the clusters apart at equal quality.
+
+Least-squares concept erasure (LEACE; Belrose et al., NeurIPS 2023) in closed form. For tokens x and
+the part z of the cluster that no line of the label explains:
+
+    w = cov(x)^-1 cov(x, z),   x' = x - cov(x, z) w . (x - mean(x)) / (w . cov(x, z))
+
+Then no line of x' says anything of z. Class and patch tokens have statistics of their own.
+
+Shapes: B crops, N patch tokens, D token width, M all tokens of one kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qfm_iqm.confounding.tasks import Integers
+
+_RIDGE = 1e-3  # of the mean variance: an inverse of few crops is unsure
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What is taken out of tokens of one kind.
+
+    Attributes:
+        mean_D: of the tokens.
+        reads_D: what reads the cluster off them.
+        carries_D: what is taken away for each unit that is read.
+    """
+
+    mean_D: Tensor
+    reads_D: Tensor
+    carries_D: Tensor
+
+    def __call__(self, tokens_BND: Tensor) -> Tensor:
+        """Tokens without it."""
+        read_BN1 = ((tokens_BND - self.mean_D) @ self.reads_D)[..., None]
+        return tokens_BND - read_BN1 * self.carries_D
+
+
+class Erased(nn.Module):
+    """An encoder whose tokens do not tell the clusters apart by any line.
+
+    Args:
+        encoder: from rows of crops to tokens (B, 1 + N, D); frozen.
+        width: D.
+        rows: of the training crops.
+        clusters_B: the clusters of these.
+        labels_B: the labels of these.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        width: int,
+        rows: Integers,
+        clusters_B: Tensor,
+        labels_B: Tensor,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.width = encoder, width
+        unexplained_B = residual(clusters_B.double(), labels_B.double())
+        tokens_BND = encoder(rows)
+        self._class = direction(tokens_BND[:, 0], unexplained_B)
+        patches = tokens_BND.shape[1] - 1
+        self._patches = direction(
+            tokens_BND[:, 1:].flatten(0, 1), unexplained_B.repeat_interleave(patches)
+        )
+
+    def forward(self, rows: Integers) -> Tensor:
+        """The tokens (B, 1 + N, D) of rows."""
+        tokens_BND = self.encoder(rows)
+        return torch.cat([self._class(tokens_BND[:, :1]), self._patches(tokens_BND[:, 1:])], 1)
+
+
+def residual(clusters_B: Tensor, labels_B: Tensor) -> Tensor:
+    """What a line of the labels does not explain of the clusters, with mean 0."""
+    labels_B = labels_B - labels_B.mean()
+    clusters_B = clusters_B - clusters_B.mean()
+    return clusters_B - labels_B * (labels_B @ clusters_B) / (labels_B @ labels_B)
+
+
+def direction(tokens_MD: Tensor, unexplained_M: Tensor) -> Direction:
+    """What tokens (M, D) say of z (M,), which has mean 0, by a line."""
+    mean_D = tokens_MD.double().mean(0)
+    centered_MD = tokens_MD.double() - mean_D
+    covariance_DD = centered_MD.T @ centered_MD / len(centered_MD)
+    shared_D = centered_MD.T @ unexplained_M / len(centered_MD)
+    ridge = _RIDGE * covariance_DD.diagonal().mean()
+    covariance_DD.diagonal().add_(ridge)
+    reads_D = torch.linalg.solve(covariance_DD, shared_D)
+    carries_D = shared_D / (reads_D @ shared_D)
+    return Direction(*(one.to(tokens_MD.dtype) for one in (mean_D, reads_D, carries_D)))
