@@ -49,7 +49,7 @@ def test_no_line_tells_the_clusters_and_quality_stays(seed):
     unexplained = residual(clusters.double(), labels.double())
     for place in range(1 + N):
         assert explained(tokens[:, place], unexplained) > 0.2
-        assert explained(after[:, place], labels) > explained(tokens[:, place], labels) - 0.1
+        assert explained(after[:, place], labels) > 0.6
     assert explained(after[:, 0], unexplained) < 0.001
     # Patches share their direction, so that only all of them together say nothing.
     assert explained(after[:, 1:].flatten(0, 1), unexplained.repeat_interleave(N)) < 0.001
