@@ -1,6 +1,6 @@
 """Draws the figures of the pages that show photos and speeds; writes docs/images/.
 
-    make figures     (or: python docs/figures.py; needs the extras demo and figures)
+    make figures     (or: python docs/figures.py; needs the extras demo, figures and train)
 
 The photos come inside scikit-image's wheel. Each figure is drawn for light and for dark pages.
 """
@@ -19,6 +19,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageEnhance
 
 from qfm_iqm import Scorer, load_model, load_runtime
+from qfm_iqm.confounding.config import read_confounding
+from qfm_iqm.confounding.summary import gains_over_random, summarize
+from qfm_iqm.report.confounding import draw_gains
 from qfm_iqm.report.drawing import BLUE, GRAY, save
 from qfm_iqm.scoring.row import ScoreRow
 
@@ -49,11 +52,15 @@ def main() -> None:
     chosen = scale(photos)
     maps = quality_maps(photos)
     found = causes(photos)
+    recipe = read_confounding(ROOT / "recipes" / "confounded.toml", [])
+    runs = summarize(recipe, ROOT / "benchmarks" / "results" / "confounded_runs.csv")
+    gains = gains_over_random(recipe, runs)
     for dark in (False, True):
         end = "dark" if dark else "light"
         save(lambda: draw_scale(chosen), OUT / f"scale_{end}.png", title="Scores", dark=dark)
         save(lambda: draw_maps(maps), OUT / f"maps_{end}.png", title="Quality maps", dark=dark)
         save(lambda: draw_causes(found), OUT / f"causes_{end}.png", title="Causes", dark=dark)
+        draw_gains(gains, OUT / f"confounding_{end}.svg", dark=dark)
         save(draw_speed, OUT / f"speed_{end}.svg", title="Images a second", dark=dark)
 
 

@@ -2,7 +2,6 @@
 
 from xml.etree import ElementTree
 
-import numpy as np
 from PIL import Image
 
 from qfm_iqm.metrics.confounding import Gain
@@ -14,19 +13,23 @@ def test_the_figure_holds_the_gains(tmp_path):
         "qfm": {0.5: Gain(0.0, -0.01, 0.01), 0.9: Gain(0.03, 0.02, 0.05)},
         "oracle": {0.5: Gain(0.01, 0.0, 0.02), 0.9: Gain(0.06, 0.05, 0.07)},
         "semantics": {},
+        "balanced": {0.9: Gain(0.02, 0.01, 0.03)},
     }
     draw_gains(gains, tmp_path / "gains.svg")
     ElementTree.parse(tmp_path / "gains.svg")
-    (axes,) = _gains(gains).axes
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names == ["qfm", "oracle"]
-    bars = {container.get_label(): container for container in axes.containers}
-    line, _, (ends,) = bars["oracle"].lines
-    assert line.get_linestyle() == "--"
-    assert line.get_ydata().tolist() == [0.01, 0.06]
-    assert np.allclose(
-        [segment[:, 1] for segment in ends.get_segments()], [[0, 0.02], [0.05, 0.07]]
-    )
+    panels = [axes for axes in _gains(gains).axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == ["qfm", "oracle"]
+    zero, ceiling, own = panels[0].lines
+    assert set(zero.get_ydata()) == {0}
+    assert (ceiling.get_linestyle(), ceiling.get_ydata().tolist()) == ("--", [0.01, 0.06])
+    assert own.get_ydata().tolist() == [0.0, 0.03]
+    corners = panels[0].collections[0].get_paths()[0].vertices
+    assert {(0.5, -0.01), (0.5, 0.01), (0.9, 0.02), (0.9, 0.05)} <= set(map(tuple, corners))
+
+
+def test_a_single_rho_is_drawn_too():
+    figure = _gains({"qfm": {0.9: Gain(0.03, 0.02, 0.05)}, "semantics": {}})
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.axison] == ["qfm"]
 
 
 def test_both_clusters_are_shown(tmp_path):

@@ -23,6 +23,8 @@ def confound(
 ) -> None:
     """Test the method where content predicts quality in training; start it twice for two cores."""
     from qfm_iqm.files import check_output, copy_whole, write_whole
+    from qfm_iqm.metrics.paired_runs import Comparison
+    from qfm_iqm.text_tables import write_csv
 
     console = messages()
     with extra("train", "Training"):
@@ -46,15 +48,11 @@ def confound(
         experiment = grid.prepare(checked, folder, reporter)
         draw_clusters(experiment.ends, folder / "clusters.png")
         grid.run_all(experiment, reporter, only)
-    comparisons = summary.summarize(checked, folder)
+    comparisons = summary.summarize(checked, folder / "runs.csv")
+    write_csv(folder / "summary.csv", Comparison._fields, comparisons)
     table = confounding_table(comparisons, summary.told(checked, comparisons))
     write_whole(table, folder / "summary.md")
-    gains = {
-        variant: summary.gains_by_rho(checked, comparisons, variant)
-        for variant in dict.fromkeys(c.variant for c in comparisons)
-        if variant != "random"
-    }
-    draw_gains(gains, folder / "summary.svg")
+    draw_gains(summary.gains_over_random(checked, comparisons), folder / "summary.svg")
     if results is not None:
         for name in ("runs.csv", "options.csv", "clusters.csv",
                      "summary.csv", "summary.md", "summary.svg"):  # fmt: skip

@@ -9,17 +9,16 @@ from pathlib import Path
 from qfm_iqm.confounding.config import ConfoundingRecipe
 from qfm_iqm.metrics.confounding import Gain, Outcome, highest_between, verdict
 from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
-from qfm_iqm.text_tables import write_csv
 from qfm_iqm.training.ablation import read_runs
 
 MEASURES = ("srcc", "srcc_a", "srcc_b", "gap", "log_selectivity")
 REFERENCES = ("none", "random", "like_quality", "random_own")
 
 
-def summarize(recipe: ConfoundingRecipe, out: Path) -> list[Comparison]:
-    """Compares the finished runs within pairs, and writes `summary.csv`."""
+def summarize(recipe: ConfoundingRecipe, table: Path) -> list[Comparison]:
+    """Compares the finished runs of a table within pairs."""
     runs = []
-    for row in read_runs(out / "runs.csv"):
+    for row in read_runs(table):
         if row["setting"] not in recipe.settings:
             continue
         if row.get("selectivity"):
@@ -31,9 +30,7 @@ def summarize(recipe: ConfoundingRecipe, out: Path) -> list[Comparison]:
                     Run(row["setting"], row["variant"], int(row["seed"]), measure, "test", value)
                 )
     present = {run.variant for run in runs}
-    comparisons = compare(runs, [name for name in REFERENCES if name in present], interval="t")
-    write_csv(out / "summary.csv", Comparison._fields, comparisons)
-    return comparisons
+    return compare(runs, [name for name in REFERENCES if name in present], interval="t")
 
 
 def gain_of(
@@ -84,6 +81,14 @@ def gains_by_rho(
         if setting.registered and setting.rho is not None and gain is not None:
             found[setting.rho] = gain
     return dict(sorted(found.items()))
+
+
+def gains_over_random(
+    recipe: ConfoundingRecipe, comparisons: Sequence[Comparison]
+) -> dict[str, dict[float, Gain]]:
+    """For each other variant its gain over `random` at each rho: what the figure shows."""
+    variants = dict.fromkeys(c.variant for c in comparisons if c.variant != "random")
+    return {variant: gains_by_rho(recipe, comparisons, variant) for variant in variants}
 
 
 def told(recipe: ConfoundingRecipe, comparisons: Sequence[Comparison]) -> str:

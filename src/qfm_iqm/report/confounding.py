@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from qfm_iqm.metrics.confounding import Gain
 from qfm_iqm.metrics.paired_runs import Comparison
 from qfm_iqm.report.diagnosis_figure import thumbnail
-from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, QUIET, VERMILION, save
+from qfm_iqm.report.drawing import BLUE, QUIET, save
 
-_LINES = ((VERMILION, "o"), (ORANGE, "s"), (GREEN, "^"), (BLUE, "D"), (GRAY, "v"), (INK, "x"))
 _HEAD = ("variant", "runs", "SRCC within clusters", "minus none", "minus random", "gap",
          "selectivity, ratio to none")  # fmt: skip
+_PANELS = 4  # of the figure, side by side
 _ACROSS = 8  # photos of each cluster side by side, in two rows
 
 
@@ -53,48 +53,51 @@ def confounding_table(comparisons: Sequence[Comparison], told: str) -> str:
     return "\n".join(text) + "\n"
 
 
-def draw_gains(gains: Mapping[str, Mapping[float, Gain]], out: Path) -> None:
+def draw_gains(gains: Mapping[str, Mapping[float, Gain]], out: Path, *, dark: bool = False) -> None:
     """Draws each variant's gain over `random` against rho, as SVG or PNG.
 
+    Each has a panel: mean of paired seeds and 95 % t interval, and dashed that of "oracle", the
+    ceiling. Variants that were run at one rho are left out if others were run at several.
+
     Args:
-        gains: by variant, and within by rho; "oracle" is drawn as the ceiling.
+        gains: by variant, and within by rho.
         out: file to write; replaced only when the new one is complete.
+        dark: for a dark page.
 
     Raises:
         TableError: another ending, or a place that cannot be written to.
     """
-    save(lambda: _gains(gains), out, title="Gain over a random photo's features, by confounding")
+    save(
+        lambda: _gains(gains),
+        out,
+        title="Gain over a random photo's features, by confounding",
+        dark=dark,
+    )
 
 
 def _gains(gains: Mapping[str, Mapping[float, Gain]]) -> Figure:
-    figure = Figure(figsize=(9, 5.2), facecolor="white")
-    axes = figure.add_axes((0.09, 0.12, 0.64, 0.74))
-    axes.axhline(0, color=QUIET, linewidth=1)
-    others = [name for name in gains if name != "oracle" and gains[name]]
-    styles = dict(zip(others, cycle(_LINES), strict=False))
-    rhos = sorted({rho for of_rho in gains.values() for rho in of_rho})
-    shift = {name: 0.0012 * (n - len(others) / 2) for n, name in enumerate(others)}
-    for name in [*others, "oracle"]:
-        of_rho = gains.get(name, {})
-        color, marker = styles.get(name, (INK, "*"))
-        places = [rho + shift.get(name, 0.0) for rho in of_rho]
-        means = [gain.mean for gain in of_rho.values()]
-        lows = [gain.mean - gain.low for gain in of_rho.values()]
-        highs = [gain.high - gain.mean for gain in of_rho.values()]
-        axes.errorbar(
-            places, means, yerr=(lows, highs), color=color, marker=marker, markersize=5,
-            elinewidth=1, linewidth=2.4 if name in ("qfm", "oracle") else 1.2,
-            linestyle="--" if name == "oracle" else "-", label=name, capsize=2,
-        )  # fmt: skip
-    axes.set_xticks(rhos, [f"{rho:g}" for rho in rhos])
-    axes.set_xlabel("rho: how far content predicts quality in training")
-    axes.set_ylabel("SRCC within clusters, minus random's")
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
-    figure.text(0.09, 0.93, "Gain over a random photo's features", fontsize=14, fontweight="bold")
-    figure.text(0.09, 0.89, "Mean of paired seeds, 95 % t interval. Dashed: the oracle, a ceiling.",
-                color=QUIET)  # fmt: skip
+    most = max(len(of_rho) for of_rho in gains.values())
+    drawn = {name: of_rho for name, of_rho in gains.items() if len(of_rho) > (most > 1)}
+    rhos = sorted({rho for of_rho in drawn.values() for rho in of_rho})
+    rows = math.ceil(len(drawn) / _PANELS)
+    figure = Figure(figsize=(9, 0.9 + 1.75 * rows), facecolor="white", layout="constrained")
+    panels = figure.subplots(rows, _PANELS, sharex=True, sharey=True, squeeze=False).flat
+    oracle = drawn.get("oracle", {})
+    ceiling = list(oracle), [gain.mean for gain in oracle.values()]
+    for (name, of_rho), axes in zip(drawn.items(), panels, strict=False):
+        lows, means, highs = (
+            [getattr(gain, end) for gain in of_rho.values()] for end in ("low", "mean", "high")
+        )
+        axes.axhline(0, color=QUIET, linewidth=0.8)
+        axes.plot(*ceiling, color=QUIET, linewidth=1.2, linestyle="--")
+        axes.fill_between(list(of_rho), lows, highs, color=BLUE, alpha=0.25, linewidth=0)
+        axes.plot(list(of_rho), means, color=BLUE, marker="o", markersize=3.5, linewidth=1.8)
+        axes.set_title(name, fontsize=10, loc="left")
+        axes.set_xticks(rhos, [f"{rho:g}" for rho in rhos], fontsize=8)
+    for axes in panels:  # the rest of the last row
+        axes.set_axis_off()
+    figure.supxlabel("rho: how far content predicts quality in training", fontsize=9.5)
+    figure.supylabel("SRCC within clusters, minus random's", fontsize=9.5)
     return figure
 
 
