@@ -104,6 +104,54 @@ def test_an_interrupted_comparison_goes_on(tmp_path, files, scorer):
     assert culled(out, files, scorer, resume=True) == whole
 
 
+@pytest.fixture
+def photos(library, tmp_path):
+    """A copy of the library, without the file that is no photo."""
+    folder = tmp_path / "photos"
+    shutil.copytree(library, folder)
+    (folder / "broken.jpg").unlink()
+    return folder
+
+
+def test_a_complete_table_is_made_again_without_reading_a_photo(tmp_path, photos, scorer):
+    out = tmp_path / "cull.csv"
+    files = sorted(map(str, photos.iterdir()))
+    whole = culled(out, files, scorer)
+    apart = culled(tmp_path / "apart.csv", files, scorer, gap=0)
+    assert [row.moment for row in apart] != [row.moment for row in whole]
+    assert culled(out, files, scorer, resume=True, gap=0) == apart
+    photos.rename(tmp_path / "elsewhere")  # whatever was read now would be an error
+    assert culled(out, files, scorer, resume=True) == whole
+
+
+def test_new_photos_are_all_that_is_read_of_a_table_that_grows(tmp_path, photos, scorer):
+    out = tmp_path / "cull.csv"
+    files = sorted(map(str, photos.iterdir()))
+    whole = culled(tmp_path / "whole.csv", files, scorer)
+    culled(out, [file for file in files if not file.endswith("c.jpg")], scorer)
+    for path in photos.glob("[ab]*.jpg"):  # moments that stay as they are
+        path.write_text("no photo")
+    assert culled(out, files, scorer, resume=True) == whole
+
+
+@pytest.mark.parametrize("change", ["without resume", "no folder", "damaged", "another version"])
+def test_all_is_read_again_where_nothing_holds(tmp_path, photos, scorer, change):
+    out = tmp_path / "cull.csv"
+    files = sorted(map(str, photos.iterdir()))
+    culled(out, files, scorer)
+    kept = out.with_name("cull.csv.resume")
+    if change == "no folder":
+        shutil.rmtree(kept)
+    elif change == "damaged":
+        (kept / "sights.jsonl").write_text("{")
+    elif change == "another version":
+        facts = json.loads((kept / "job.json").read_text()) | {"version": "0.0.1"}
+        (kept / "job.json").write_text(json.dumps(facts))
+    photos.rename(tmp_path / "elsewhere")
+    rows = culled(out, files, scorer, resume=change != "without resume")
+    assert {row.status for row in rows} == {"error"}
+
+
 def test_a_job_of_scoring_is_not_taken_for_one_of_culling(tmp_path, files, runtime, scorer):
     out = tmp_path / "scores.csv"
     Job(out, files, Scorer(runtime, readers=1), resume=False).close()

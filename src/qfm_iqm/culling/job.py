@@ -2,23 +2,34 @@
 
 Scoring is shared by processes and goes on where it was interrupted, as that of `qfm score` does.
 One process then compares the photos of each moment; what it has compared is kept in the job's
-folder (`compared.jsonl`) until the table is complete.
+folder (`compared.jsonl`).
+
+Moments cannot be found again from the table: of which photos it tells that they are alike, not how
+much. So sights and comparisons stay when the table is complete, beside it in `cull.csv.resume/`.
+There `--resume` finds all that it does not have to read and score again, whatever photos have come
+or gone, and whatever `--gap` is asked for.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from qfm_iqm import __version__
 from qfm_iqm.culling.cull import Progress, cull
 from qfm_iqm.culling.row import CULL_SCHEMA, CullRow, read_cull
 from qfm_iqm.culling.sights import Sight, SightScorer
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import write_whole
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.row import ScoreRow, schema_of, write_rows
 
 SIGHT_SCHEMA = schema_of(Sight)
+_SIGHTS, _COMPARED, _JOB = "sights.jsonl", "compared.jsonl", "job.json"
 
 
 class CullJob(Job):
@@ -55,8 +66,14 @@ class CullJob(Job):
     ) -> None:
         super().__init__(out, files, scorer, resume=resume)
         self.rows: Sequence[CullRow] = ()
+        self._resume = resume
         self._gap = gap
         self._progress = progress
+
+    @property
+    def kept_folder(self) -> Path:
+        """Where sights and comparisons of a complete table are."""
+        return self.out.with_name(self.out.name + ".resume")
 
     def read_part(self, path: Path) -> Sequence[Sight]:
         """See `Job.read_part`."""
@@ -67,15 +84,37 @@ class CullJob(Job):
         write_rows(rows, path, SIGHT_SCHEMA)
 
     def write_table(self, rows: Iterable[ScoreRow]) -> None:
-        """Finds and ranks the moments, and writes the table."""
-        self.rows = cull(
-            cast("list[Sight]", list(rows)),
-            self.scorer,
-            gap=self._gap,
-            record=self.folder / "compared.jsonl",
-            progress=self._progress,
-        )
+        """Finds and ranks the moments, and writes the table and what stays beside it."""
+        sights = cast("list[Sight]", list(rows))
+        record, earlier = self.folder / _COMPARED, self.kept_folder / _COMPARED
+        if self._resume and not record.exists() and earlier.exists() and self._is_ours():
+            shutil.copy(earlier, record)
+        self.rows = cull(sights, self.scorer, gap=self._gap, record=record, progress=self._progress)
+        self._keep(sights, record)
         write_rows(self.rows, self.out, CULL_SCHEMA)
+
+    def _keep(self, sights: Sequence[Sight], record: Path) -> None:
+        """Writes what stays beside the table."""
+        try:
+            self.kept_folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise TableError(f"{self.kept_folder} cannot be written: {error.strerror}.") from error
+        write_rows(sights, self.kept_folder / _SIGHTS, SIGHT_SCHEMA)
+        done = record.read_text("ascii") if record.exists() else ""
+        write_whole(done, self.kept_folder / _COMPARED)
+        write_whole(json.dumps(self._depends_on(), indent=1), self.kept_folder / _JOB)
+
+    def _depends_on(self) -> dict[str, Any]:
+        """What sights and comparisons depend on, apart from the files."""
+        return {"version": __version__, **asdict(self.identity)}
+
+    def _is_ours(self) -> bool:
+        """Whether what stays beside the table is what this job would find."""
+        try:
+            found: object = json.loads((self.kept_folder / _JOB).read_text())
+        except (OSError, ValueError):
+            return False
+        return found == self._depends_on()
 
     def read_table(self) -> Sequence[CullRow]:
         """See `Job.read_table`."""
@@ -83,5 +122,13 @@ class CullJob(Job):
         return self.rows
 
     def known(self, files: Sequence[str]) -> list[ScoreRow]:
-        """None: a table of moments does not hold what finding them takes."""
-        return []
+        """Sights of an earlier table of that name that hold for these files."""
+        if not self._is_ours():
+            return []
+        wanted = set(files)
+        try:
+            sights = self.read_part(self.kept_folder / _SIGHTS)
+        except (OSError, ValueError, TypeError):  # damaged
+            return []
+        rows = {row.path: row for row in sights if self.identity.wrote(row)}
+        return [row for path, row in rows.items() if path in wanted]
