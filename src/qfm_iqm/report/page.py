@@ -49,7 +49,7 @@ def render(
     """A page as text.
 
     Args:
-        template: name of the HTML file.
+        template: name of the HTML file that holds the body's markup; `frame.html` is around it.
         title: of the page.
         styles: names of the CSS files, in order.
         scripts: names of the JavaScript files, in order.
@@ -70,8 +70,9 @@ def render(
         "data": inline_json(data),
         "made": f"Made by qfm-iqm {qfm_iqm.__version__}.",
     }
+    page = asset("frame.html").replace("{{body}}", asset(template))
     # One pass: what is put in is not looked through for slots again.
-    return _SLOT.sub(lambda slot: slots[slot.group(1)], asset(template))
+    return _SLOT.sub(lambda slot: slots[slot.group(1)], page)
 
 
 def inline_json(data: Mapping[str, Any]) -> str:
