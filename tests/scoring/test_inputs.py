@@ -3,6 +3,8 @@ import os
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from qfm_iqm.errors import QFMError
@@ -269,6 +271,22 @@ def test_patterns_choose_within_archives(shards):
     assert find_images(["data"], archives=True, include=["*.json"]).files == ("data/s0.tar/1.json",)
     found = find_images(["data"], archives=True, exclude=["s0.tar/*", "z.*"])
     assert found.files == ("data/more/s1.TAR/./sub/2.webp", "data/more/s1.TAR/3.jpg")
+
+
+def test_rows_of_parquet_files_are_images_whatever_they_are_called(shards):
+    rows = [{"bytes": b"", "path": path} for path in (None, "train/a", ".b.jpg", "c.txt")]
+    pq.write_table(pa.table({"image": rows}), "data/more/p.parquet")
+    pq.write_table(pa.table({"path": ["a.jpg"], "score": [1.0]}), "data/more/scores.parquet")
+    expected = [f"data/more/p.parquet/{name}" for name in ("0", "train/a", ".b.jpg", "c.txt")]
+    found = find_images(["data/more/p.parquet"], archives=True)
+    assert list(found.files) == expected
+    assert (found.skipped, found.folders) == (0, 1)
+    found = find_images(["data/more"], archives=True, exclude=["*.TAR/*"])
+    assert list(found.files) == expected
+    found = find_images(["data/more"], archives=True, include=["p.parquet/train/*"])
+    assert list(found.files) == expected[1:2]
+    found = find_images(["data/more/scores.parquet"], archives=True)
+    assert found.files == ("data/more/scores.parquet",)  # to be told that it holds none
 
 
 def test_an_archive_that_breaks_off_gets_a_row_of_its_own(shards):

@@ -4,6 +4,8 @@ import json
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -95,6 +97,12 @@ def of_archive(paths, model, folder):
     return of_scorer([f"{folder}/shard.tar/{Path(path).name}" for path in paths], model)
 
 
+def of_parquet(paths, model, folder):
+    rows = [{"bytes": Path(path).read_bytes(), "path": Path(path).name} for path in paths]
+    pq.write_table(pa.table({"image": rows}), folder / "photos.parquet", row_group_size=20)
+    return of_scorer([f"{folder}/photos.parquet/{Path(path).name}" for path in paths], model)
+
+
 def test_all_ways_give_one_answer(paths, tiny_model_folder, service, tmp_path):
     expected = of_scorer(paths, tiny_model_folder)
     whole = expected[: len(WHOLE)]
@@ -105,6 +113,7 @@ def test_all_ways_give_one_answer(paths, tiny_model_folder, service, tmp_path):
         "gate": of_gate(paths, tiny_model_folder, tmp_path),
         "serve": of_service(paths, service),
         "archive": of_archive(paths, tiny_model_folder, tmp_path),
+        "parquet": of_parquet(paths, tiny_model_folder, tmp_path),
         "model.score": of_model(paths, tiny_model_folder),
     }
     for way, found in ways.items():

@@ -3,6 +3,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -57,7 +58,10 @@ def files(photo_folder, tmp_path):
     with tarfile.open(folder / "shard.tar", "w") as tar:
         for file in files[-2:]:
             tar.add(file, Path(file).name)
-    return [*files[:-2], *(f"{folder}/shard.tar/{Path(file).name}" for file in files[-2:])]
+    rows = [{"bytes": Path(file).read_bytes(), "path": None} for file in files[-4:-2]]
+    pq.write_table(pa.table({"image": rows}), folder / "rows.parquet")
+    inside = [f"{folder}/shard.tar/{Path(file).name}" for file in files[-2:]]
+    return [*files[:-4], f"{folder}/rows.parquet/0", f"{folder}/rows.parquet/1", *inside]
 
 
 @pytest.fixture

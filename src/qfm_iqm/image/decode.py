@@ -290,7 +290,7 @@ def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Opens a regular file, or one in a tar archive.
+    """Opens a regular file, or one in an archive.
 
     Raises:
         ImageError: it cannot be opened; holds the reason alone.
@@ -299,8 +299,9 @@ def open_file(path: str) -> BinaryIO:
         if (found := split_member(path)) is not None:
             return open_member(*found)
         if is_archive(path):
-            whole = "it is a tar archive; qfm score takes the images in it"
-            raise ImageError(read_archive(path).damage or whole)
+            archive = read_archive(path)
+            whole = f"it is {archive.kind}; qfm score takes the images in it"
+            raise ImageError(archive.damage or whole)
         kind = os.stat(path).st_mode  # noqa: PTH116 - a str keeps names that Path would rewrite
         if stat.S_ISDIR(kind):
             raise ImageError("it is a folder; give the path of one image file")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import IO
+from typing import IO, NamedTuple
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.image.archive import is_archive, read_archive
@@ -47,6 +47,22 @@ class FoundFiles:
         return [file for file in self.files if is_video_name(os.path.basename(file))]  # noqa: PTH119
 
 
+class _Listed(NamedTuple):
+    """A file of a folder.
+
+    Attributes:
+        path: where it is.
+        name: its own; what has none is taken, whatever names are asked for.
+        within: its path within the folder.
+        image: whether it is known for an image, whatever it is called.
+    """
+
+    path: str
+    name: str = ""
+    within: str = ""
+    image: bool = False
+
+
 def find_images(
     paths: Iterable[str],
     *,
@@ -73,8 +89,9 @@ def find_images(
         exclude: shell patterns, likewise, of the files to leave out.
         videos: take videos too.
         pairs: of the files of a folder that are one photo, take the one that stands for it.
-        archives: take tar archives for folders, with files like `shard.tar/000017.jpg`. One that
-            breaks off is among the files itself too: reading it gives the row that says so.
+        archives: take tar archives and Parquet files for folders, with files like
+            `shard.tar/000017.jpg`. One that is damaged is among the files itself too: reading it
+            gives the row that says so.
     """
     found: dict[str, None] = {}
     unreadable: list[str] = []
@@ -86,8 +103,8 @@ def find_images(
             continue
         folders += 1
         chosen = []
-        for file, name, within in listed:
-            known = is_image(name) or (videos and is_video_name(name))
+        for file, name, within, certain in listed:
+            known = certain or is_image(name) or (videos and is_video_name(name))
             wanted = _matches(name, within, include) if include else all_files or known
             if not name or (wanted and not _matches(name, within, exclude)):
                 chosen.append(file)
@@ -101,11 +118,8 @@ def find_images(
 
 def _listed(
     path: str, all_files: bool, unreadable: list[str], archives: bool
-) -> Iterator[tuple[str, str, str]] | None:
-    """The files of a folder: path, name, and path within the folder; None for what is no folder.
-
-    What has no name is taken, whatever names are asked for.
-    """
+) -> Iterator[_Listed] | None:
+    """The files of a folder; None for what is no folder."""
     if is_url(path):
         return _remote_folder(path)
     if archives and is_archive(path):
@@ -116,43 +130,47 @@ def _listed(
     return None
 
 
-def _with_members(
-    listed: Iterator[tuple[str, str, str]], all_files: bool
-) -> Iterator[tuple[str, str, str]]:
+def _with_members(listed: Iterator[_Listed], all_files: bool) -> Iterator[_Listed]:
     """The files of a folder, and in the place of each archive those that are in it."""
-    for file, name, within in listed:
-        if is_archive(file) and not name.startswith("."):
-            yield from _members(file, f"{within}/", all_files)
+    for one in listed:
+        if is_archive(one.path) and not one.name.startswith(".") and not _is_table(one.path):
+            yield from _members(one.path, f"{one.within}/", all_files)
         else:
-            yield file, name, within
+            yield one
 
 
-def _members(path: str, within: str, all_files: bool) -> Iterator[tuple[str, str, str]]:
+def _is_table(path: str) -> bool:
+    try:
+        return read_archive(path).is_table
+    except OSError:
+        return False
+
+
+def _members(path: str, within: str, all_files: bool) -> Iterator[_Listed]:
     try:
         archive = read_archive(path)
     except OSError:
-        yield path, "", ""
+        yield _Listed(path)
         return
     for member in archive.members:
         *folders, name = member.split("/")
-        if all_files or not any(f.startswith(".") and f != "." for f in folders):
-            yield f"{path}/{member}", name, within + member
+        hidden = any(f.startswith(".") and f != "." for f in folders)
+        if all_files or archive.only_images or not hidden:
+            yield _Listed(f"{path}/{member}", name, within + member, archive.only_images)
     if archive.damage:
-        yield path, "", ""
+        yield _Listed(path)
 
 
-def _local_folder(
-    path: str, all_files: bool, unreadable: list[str]
-) -> Iterator[tuple[str, str, str]]:
+def _local_folder(path: str, all_files: bool, unreadable: list[str]) -> Iterator[_Listed]:
     walk = os.walk(path, onerror=lambda error: unreadable.append(str(error.filename)))
     for folder, folders, names in walk:
         folders[:] = sorted(f for f in folders if all_files or not f.startswith("."))
         for name in sorted(names):
             file = os.path.join(folder, name)  # noqa: PTH118 - keeps "./"
-            yield file, name, file[len(path) :].lstrip("/")
+            yield _Listed(file, name, file[len(path) :].lstrip("/"))
 
 
-def _remote_folder(url: str) -> Iterator[tuple[str, str, str]] | None:
+def _remote_folder(url: str) -> Iterator[_Listed] | None:
     if is_web(url):
         return None
     try:
@@ -165,7 +183,9 @@ def _remote_folder(url: str) -> Iterator[tuple[str, str, str]] | None:
     except Exception:  # each file system has its own kinds of errors
         return None  # reading it will say why
     return (
-        (system.unstrip_protocol(file), file.rsplit("/", 1)[-1], file[len(root) :].lstrip("/"))
+        _Listed(
+            system.unstrip_protocol(file), file.rsplit("/", 1)[-1], file[len(root) :].lstrip("/")
+        )
         for file in files
     )
 

@@ -1,0 +1,117 @@
+"""Images in tar archives, as WebDataset's shards hold them.
+
+Nothing is extracted: a member is a piece of its archive and is read from there. Archives are local
+and not compressed: only there a member can be found without reading what lies before it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+_BLOCK = 512  # bytes; a block of zeros ends an archive
+
+
+@dataclass(frozen=True)
+class TarArchive:
+    """What an archive's headers say; see `image.archive.Archive`.
+
+    Attributes:
+        path: of the archive.
+        members: where the content of each regular file begins, and its length, by name. Of files of
+            one name it is the last, as extracting them all would leave it; of files that break off
+            it is none.
+        damage: why there may be more that cannot be found; empty for an archive that is whole.
+    """
+
+    path: str
+    members: Mapping[str, tuple[int, int]]
+    damage: str
+
+    kind = "a tar archive"
+    only_images = False
+    is_table = False
+
+    def open(self, name: str) -> BinaryIO:
+        """Opens a member, as a piece of the archive."""
+        # A buffer over the piece is all that a reader of files asks for.
+        return cast(BinaryIO, io.BufferedReader(_Piece(self.path, *self.members[name])))
+
+
+def read_tar(path: str) -> TarArchive:
+    """Reads the headers of an archive.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    size = os.stat(path).st_size  # noqa: PTH116 - a str keeps names that Path would rewrite
+    members: dict[str, tuple[int, int]] = {}
+    headers = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while (member := tar.next()) is not None:
+                headers += 1
+                plain = member.isreg() and not member.issparse()
+                if plain and member.offset_data + member.size <= size:
+                    members[member.name] = (member.offset_data, member.size)
+                tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
+            end = tar.offset
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            file.seek(end)
+            whole = file.read(_BLOCK) == bytes(_BLOCK)
+    except OSError:
+        raise
+    except Exception:  # tarfile raises many kinds over damaged headers
+        whole = False
+    if whole:
+        return TarArchive(path, members, "")
+    if headers:
+        return TarArchive(
+            path, members, f"the archive breaks off or is damaged after {len(members)} files"
+        )
+    return TarArchive(path, members, "it is no tar archive, or a compressed one")
+
+
+class _Piece(io.RawIOBase):
+    """A stretch of a file, to be read as if it were a file of its own."""
+
+    def __init__(self, path: str, start: int, length: int) -> None:
+        super().__init__()
+        self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115 - closed by `close`
+        self._start, self._length, self._at = start, length, 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves to a place within the stretch, or after it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        if base + offset < 0:
+            raise OSError("there is nothing before the beginning of a file")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: object) -> int:
+        """Reads what is left of the stretch into a buffer; gives the number of bytes."""
+        room = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # any buffer, as io has it
+        room = room[: max(0, self._length - self._at)]
+        self._file.seek(self._start + self._at)
+        count = self._file.readinto(room) or 0
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """Closes the archive too."""
+        with suppress(AttributeError):  # it could not be opened
+            self._file.close()
+        super().close()
