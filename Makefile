@@ -57,6 +57,7 @@ bench: $(VENV)/bench.stamp      ## Measure speed; writes benchmarks/results/
 	$(BIN)/python benchmarks/service_load.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/toolbox.py
 
 export-check: $(VENV)/dev.stamp  ## What other runtimes and int8 do to the scores; writes benchmarks/results/
