@@ -1,6 +1,7 @@
 """The report in a real browser, opened from disk."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,46 @@ def test_ten_thousand_rows_open_soon(open_page, tmp_path, row):
     page.fill("#threshold", "40")
     page.press("#threshold", "Enter")
     assert page.inner_text("#verdict").startswith(f"{below:,} of 10,000 images")
+
+
+def test_causes_have_their_shares_and_a_filter(open_page, tmp_path, row, check_accessibility):
+    severities = {"blur": 3.2, "compression": 30.4}
+    said = ["compression", "none", "compression", "blur", "compression", "none", "compression"]
+    rows = [
+        replace(row(f"{i}.jpg", 10.0 * i), cause=cause, **severities)
+        for i, cause in enumerate(said)
+    ]
+    rows += [row("without.jpg", 90.0), row("broken.jpg", None, "it is empty")]
+    out = tmp_path / "report.html"
+    out.write_text(scores_page(table_of(rows, "t"), Place(out, tmp_path), UNITS, count=0))
+    page = open_page(out.as_uri())
+    # Of the seven that causes are known of.
+    shares = ["compression 57.1 %", "none 28.6 %", "blur 14.3 %"]
+    assert page.inner_text("#causes") == f"Main cause of loss: {', '.join(shares)}"
+    choices = page.get_by_role("combobox", name="Cause").locator("option")
+    assert choices.all_inner_texts() == ["Any or none", *shares]
+    check_accessibility(page)
+    page.select_option("#cause", "compression")
+    assert page.inner_text("#shown") == "4 of 8 images"
+    assert cards(page).locator(".name").all_inner_texts() == ["0.jpg", "2.jpg", "4.jpg", "6.jpg"]
+    page.fill("#from", "30")
+    assert cards(page).locator(".name").all_inner_texts() == ["4.jpg", "6.jpg"]
+    cards(page).first.click()
+    assert "compression, about 30 points" in page.inner_text("dialog")
+    page.keyboard.press("Escape")
+    page.select_option("#cause", "none")
+    assert cards(page).locator(".name").all_inner_texts() == ["5.jpg"]
+    page.select_option("#cause", "blur")
+    page.fill("#from", "31")
+    assert page.locator("#nothing").is_visible()
+    page.click("#reset")
+    assert page.input_value("#cause") == ""
+    assert cards(page).count() == 8
+
+
+def test_without_causes_there_is_no_filter_of_them(report):
+    assert report.locator("#causes").is_hidden()
+    assert report.locator("#cause-filter").is_hidden()
 
 
 def test_nothing_scored_and_nothing_at_all(open_page, tmp_path, row):
