@@ -22,6 +22,7 @@ def default_page() -> str:
         size_and_frame=RESULTS / "size_and_frame.csv",
         causes=RESULTS / "causes.csv",
         speed=RESULTS / "speed.csv",
+        notes=DOCS.parent / "recipes" / "default_notes.md",
         beside=DOCS,
     )
 

@@ -136,3 +136,11 @@ def test_degradation_and_speed_are_those_of_this_model(card, tmp_path):
     speed.write_text("model,photos\nmine,1\n")
     with pytest.raises(TableError, match="has no column n, degradation, figure, value"):
         card_page(card, degradation=speed)
+
+
+def test_notes_of_those_who_trained_it_come_last(card, tmp_path):
+    notes = tmp_path / "notes.md"
+    notes.write_text("## Goals\n\nOne was missed.\n\n", "utf-8")
+    assert card_page(card, notes=notes).endswith("\n\n## Goals\n\nOne was missed.\n")
+    with pytest.raises(TableError, match=r"none.md cannot be read: No such file"):
+        card_page(card, notes=tmp_path / "none.md")

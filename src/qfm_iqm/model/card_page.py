@@ -1,7 +1,7 @@
 """A model's card to be read: Markdown, generated from its `card.json` and measured tables.
 
-Nothing is written here by hand: every figure stands in the card or in a results file, and what was
-not measured is said to be missing.
+Every figure stands in the card or in a results file, and what was not measured is said to be
+missing. Only `notes` are written by those who trained the model.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def card_page(
     size_and_frame: Path | None = None,
     causes: Path | None = None,
     speed: Path | None = None,
+    notes: Path | None = None,
     beside: Path | None = None,
     missing: bool = True,
 ) -> str:
@@ -39,11 +40,12 @@ def card_page(
         size_and_frame: results of `benchmarks/size_and_frame.py`.
         causes: results of `benchmarks/causes.py`; None leaves that section out.
         speed: results of `benchmarks/speed.py`.
+        notes: Markdown that follows as it is.
         beside: folder of the page, from which links lead to the figure.
         missing: say what was not measured, in place of leaving it out.
 
     Raises:
-        TableError: a results file that cannot be read, or lacks its columns.
+        TableError: a file that cannot be read, or results that lack their columns.
     """
     parts = [
         _head(card),
@@ -54,6 +56,7 @@ def card_page(
         _limits(card, size_and_frame, missing),
         _causes(causes) if causes else (),
         _speed(card, speed) if speed or missing else (),
+        [_text(notes).strip()] if notes else (),
     ]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
@@ -328,12 +331,15 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 def _read(path: Path, columns: Iterable[str]) -> Table:
     """A results file; it must have these columns."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise TableError(f"The results {path} cannot be read: {error.strerror}.") from error
+    rows = list(csv.DictReader(_text(path).splitlines()))
     missing = [name for name in columns if rows and name not in rows[0]]
     if missing:
         raise TableError(f"{path} has no column {', '.join(missing)}: it is not that table.")
     return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise TableError(f"The file {path} cannot be read: {error.strerror}.") from error

@@ -150,6 +150,7 @@ def write_page(config: CardConfig, model: Path, page: Path) -> list[Path]:
         size_and_frame=config.size_and_frame,
         causes=config.causes,
         speed=config.speed,
+        notes=config.notes,
         beside=page.parent,
     )
     write_whole(text, page)

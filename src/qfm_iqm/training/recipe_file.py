@@ -153,7 +153,8 @@ def validated(schema: type[Checked], content: dict[str, Any], source: str) -> Ch
             message = f"'{key}' is missing: give it in the file or with --set {key}=..."
         elif key:
             found = first["input"]
-            message = f"{key} = {found!r} is refused: {message[0].lower()}{message[1:]}"
+            which = f"[{key}]" if isinstance(found, dict) else f"{key} = {found!r}"
+            message = f"{which} is refused: {message[0].lower()}{message[1:]}"
         raise RecipeError(f"In {source}: {message}.") from None
 
 

@@ -301,6 +301,7 @@ class CardConfig(Section):
         size_and_frame: results of `benchmarks/size_and_frame.py`.
         causes: results of `benchmarks/causes.py`.
         speed: results of `benchmarks/speed.py`.
+        notes: Markdown for the end of the page, as it is: goals that were missed, what was tried.
     """
 
     page: Path | None = None
@@ -308,3 +309,4 @@ class CardConfig(Section):
     size_and_frame: Path | None = None
     causes: Path | None = None
     speed: Path | None = None
+    notes: Path | None = None
