@@ -41,6 +41,21 @@ class RecipeError(QFMError):
     """A training recipe with an unknown key, a wrong type or an impossible value."""
 
 
+def counted(number: int, what: str, plural: str | None = None) -> str:
+    """A number of things in a sentence.
+
+    Args:
+        number: how many.
+        what: one of them.
+        plural: several of them; None adds an s.
+
+    Examples:
+        >>> counted(1, "photo"), counted(3, "row has", "rows have")
+        ('1 photo', '3 rows have')
+    """
+    return f"{number} {what if number == 1 else plural or what + 's'}"
+
+
 @contextmanager
 def as_raised_here() -> Iterator[None]:
     """Gives a mistake that a reading process of torch's loader met its one sentence back.

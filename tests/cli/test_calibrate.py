@@ -129,7 +129,9 @@ def test_calibrate_to_stars(qfm, rated, finished, tmp_path, curve):
         (["same.csv"], "are equal"),
         (["reversed.csv"], "fall as the scores rise"),
         (["stars.csv", "--scale", 1, 3], "lie beyond the scale from 1 to 3"),
-        (["stars.csv", "--scale", 5, 1], "must name the lower end first"),
+        (["stars.csv", "--scale", 5, 1], "--scale 5 1: give the lower end first"),
+        (["stars.csv", "--scale", 1, 1], "--scale 1 1: give two different, finite ends"),
+        (["stars.csv", "--scale", "nan", 5], "--scale nan 5: give two different, finite ends"),
         (["gone.csv"], "gone.csv"),
     ],
 )

@@ -99,7 +99,7 @@ def test_scores_without_a_label_are_counted(qfm, files):
 def test_mistakes_are_one_sentence(qfm, files):
     labels, good, poor = files
     for arguments, message in (
-        ((good, "--labels", labels), "at least two methods, but 1"),
+        ((good, "--labels", labels), "at least two methods, not 1"),
         ((good, poor), "the label column 'mos' was asked for"),
         ((good, poor, "--labels", labels, "--by", "none"), "the column 'none' was asked for"),
     ):

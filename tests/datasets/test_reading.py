@@ -98,7 +98,7 @@ def test_parquet_equals_csv(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"name": ["a"], "mos": [None]}, "1 of 1 values of .mos. are no finite numbers"),
+        ({"name": ["a"], "mos": [None]}, "1 of 1 value of .mos. is not a finite number"),
         ({"name": ["a", "b", "c"], "mos": [1.0, float("nan"), 2.0]}, "row 2: 'nan'"),
         ({"name": ["a"], "mos": [True]}, "row 1: 'True'"),
         ({"name": [b"a"], "mos": [1.0]}, "the column 'name' holds binary"),
@@ -123,7 +123,7 @@ def test_parquet_that_is_refused(tmp_path, columns, message):
         ("name,dmos\na,1\n", "columns are: name, dmos"),
         ("name,mos\n,1\nb,2\n ,3\n", "the name is blank in 2 rows \\(row 1, 3\\)"),
         ("name,mos,content\na,1,x\nb,2,\n", "the content is blank in 1 rows \\(row 2\\)"),
-        ("name,mos\na,1\nb,2\na,3\na,4\n", "1 names stand in more than one row \\(a\\)"),
+        ("name,mos\na,1\nb,2\na,3\na,4\n", "1 name stands in more than one row \\(a\\)"),
         ("name,mos\na,1\nb,nan\nc,\n", "2 of 3 values .* \\(line 3: 'nan', line 4: ''\\)"),
         ("name,mos\na,inf\n", "line 2: 'inf'"),
         ("name,mos\na,1e999\n", "line 2: '1e999'"),

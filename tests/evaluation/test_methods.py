@@ -30,8 +30,11 @@ def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path):
     text = "name,mos,score\na,1,2\nb,2,3\n"
     files = [write(tmp_path / run / "test.csv", text) for run in ("one", "two")]
     assert list(side_by_side(files).scores) == ["one/test", "two/test"]
-    with pytest.raises(TableError, match="names of their own"):
+    with pytest.raises(TableError, match=r"one/test.csv was given twice"):
         side_by_side([files[0], files[0]])
+    other = write(tmp_path / "elsewhere/one/test.csv", text)
+    with pytest.raises(TableError, match="names of their own, but these were given: one/test"):
+        side_by_side([files[0], other])
 
 
 def test_an_image_without_a_score_is_named(tmp_path):

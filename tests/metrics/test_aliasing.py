@@ -128,7 +128,7 @@ NAMES = [str(n) for n in range(4)]
         (np.eye(3), [1, 2, 3, 4], NAMES, {}, "one row for each of the 4 labels"),
         (np.ones(4), [1, 2, 3, 4], NAMES, {}, r"their shape is \(4,\)"),
         (np.full((4, 2), np.nan), [1, 2, 3, 4], NAMES, {}, "of 4 of 4 images are not finite"),
-        (np.eye(4), [1, 2, 3, 4], NAMES[:3], {}, "3 contents came"),
+        (np.eye(4), [1, 2, 3, 4], NAMES[:3], {}, "3 contents were given"),
         (np.eye(4), [1, 2, 3, np.inf], NAMES, {}, "1 of 4 labels are not finite"),
         (np.eye(4), [0.1] * 4, NAMES, {}, "All 4 labels are equal"),
         (np.eye(4), [1, 2, 3, 4], NAMES, {"neighbors": 4}, "has only 3"),

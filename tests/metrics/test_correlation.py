@@ -180,7 +180,7 @@ def test_a_fit_that_explains_nothing_is_refused():
 
 
 def test_four_images_are_too_few_for_four_parameters():
-    with pytest.raises(TableError, match="at least 5 images, but 4"):
+    with pytest.raises(TableError, match="at least 5 images, not 4"):
         plcc_logistic([1, 2, 3, 4], [1, 2, 4, 3])
 
 
@@ -189,8 +189,8 @@ def test_four_images_are_too_few_for_four_parameters():
     ("scores", "labels", "message"),
     [
         ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5], "6 scores and 5 labels"),
-        ([1, 2], [1, 2], "at least 3 images, but 2"),
-        ([], [], "at least 3 images, but 0"),
+        ([1, 2], [1, 2], "at least 3 images, not 2"),
+        ([], [], "at least 3 images, not 0"),
         ([1, np.nan, np.inf, 4, 5], [1, 2, 3, 4, 5], "2 of 5 scores are NaN"),
         ([1, 2, 3, 4, 5], [1, 2, 3, 4, -np.inf], "1 of 5 labels are NaN"),
         ([0.5] * 5, [1, 2, 3, 4, 5], r"All 5 scores are equal \(0.5\)"),

@@ -88,9 +88,9 @@ def test_a_group_without_an_answer_is_listed_with_the_reason():
     groups |= {"few": np.array([0, 1, 2, 5]), "pair": np.array([3, 4])}
     evaluation = evaluate(scores, labels, groups=groups, n_boot=20)
     assert "All 30 scores are equal (0.25)" in evaluation.row("b", "rmse").note
-    assert "at least 3 images, but 2" in evaluation.row("pair", "srcc").note
+    assert "at least 3 images, not 2" in evaluation.row("pair", "srcc").note
     assert evaluation.row("few", "srcc").value is not None
-    assert "at least 5 images, but 4" in evaluation.row("few", "plcc_logistic").note
+    assert "at least 5 images, not 4" in evaluation.row("few", "plcc_logistic").note
     mean = evaluation.row("subset_mean", "srcc")
     assert mean.value is None and mean.ci_low is None
     assert mean.note == "It does not exist in the group b, pair."
@@ -102,9 +102,7 @@ def test_a_group_without_an_answer_is_listed_with_the_reason():
 def test_on_the_whole_a_missing_metric_is_an_error():
     with pytest.raises(TableError, match="All 5 scores are equal"):
         evaluate([1] * 5, [1, 2, 3, 4, 5])
-    with pytest.raises(
-        TableError, match=r"'plcc_logistic' does not exist on the whole: .* 5 images"
-    ):
+    with pytest.raises(TableError, match=r"plcc_logistic cannot be computed: .* 5 images"):
         evaluate([1, 2, 3, 4], [1, 2, 4, 3])
 
 

@@ -78,7 +78,7 @@ def test_impossible_correlations_are_refused():
             meng_test(*arguments)
     with pytest.raises(TableError, match=r"No three variables .* 0\.9, -0\.9 and 0\.9"):
         meng_test(0.9, -0.9, 0.9, 50)
-    with pytest.raises(TableError, match="at least 4 images, but 3"):
+    with pytest.raises(TableError, match="at least 4 images, not 3"):
         steiger_test(0.5, 0.4, 0.3, 3)
 
 

@@ -131,7 +131,7 @@ def test_each_share_has_a_folder_of_its_own_and_leaves_images(recipe_file, tmp_p
     plan = planned(0.25, 0.254, 0.255, 1.0)
     assert [fold.setting for fold in plan] == ["25%", "25.4%", "25.5%", "all"]
     assert len({fold.folder for fold in plan}) == 4
-    with pytest.raises(RecipeError, match="names of their own, but these came: 50%, 50%"):
+    with pytest.raises(RecipeError, match="names of their own, but these were given: 50%, 50%"):
         planned(0.5, 0.50000001)
     with pytest.raises(TableError, match=r"share of 0\.2 % cannot be taken of the 24 training"):
         planned(0.002)

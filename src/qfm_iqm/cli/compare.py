@@ -10,6 +10,7 @@ import typer
 from qfm_iqm.cli.evaluate import say_left_out
 from qfm_iqm.cli.options import By, Label, LowerIsBetter, messages
 from qfm_iqm.cli.showing import cell, print_table
+from qfm_iqm.errors import counted
 from qfm_iqm.text_tables import write_csv
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def compare(
             markup=False,
             soft_wrap=True,
         )
-    console.print(f"{len(found.table)} images, {len(differences)} comparisons.")
+    console.print(
+        f"{counted(len(found.table), 'image')}, {counted(len(differences), 'comparison')}."
+    )
 
 
 def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:

@@ -33,6 +33,7 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
+from qfm_iqm.errors import counted
 from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -153,9 +154,10 @@ def _summarize(rows: Sequence[CullRow], console: Console) -> None:
     keepers = sum(row.keep is True for row in culled)
     say(
         console,
-        f"{len(culled)} photos of {keepers} moments, of which {len(several)} have several photos: "
-        f"{keepers} to keep, {len(culled) - keepers} others ({exact} exact duplicates, {near} near "
-        "duplicates).",
+        f"{counted(len(culled), 'photo')} of {counted(keepers, 'moment')}, "
+        f"{counted(len(several), 'of them with', 'of them with')} several photos: "
+        f"{keepers} to keep, {counted(len(culled) - keepers, 'other')} "
+        f"({counted(exact, 'exact duplicate')}, {counted(near, 'near duplicate')}).",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qfm_iqm.cli.options import refuse_idle, say, with_progress
+from qfm_iqm.errors import counted
 from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -113,12 +114,13 @@ def summary(rows: int, errors: int, seconds: float, found: FoundFiles) -> str:
         seconds: that it took.
         found: the files.
     """
-    images = f"{rows - errors} image{'s' if rows - errors != 1 else ''}"
-    text = f"Scored {images} in {seconds:.1f} s ({rows / max(seconds, 1e-9):.1f} images/s)"
+    text = f"Scored {counted(rows - errors, 'image')} in {seconds:.1f} s"
+    if rows > errors:
+        text += f" ({rows / max(seconds, 1e-9):.1f} images/s)"
     if errors:
         text += f", {errors} could not be scored"
     if found.joined:
-        text += f", {found.joined} file{'s' if found.joined != 1 else ''} joined with their photo"
+        text += f", {counted(found.joined, 'file')} joined with their photo"
     if found.skipped:
-        text += f", {found.skipped} other file{'s' if found.skipped != 1 else ''} passed over"
+        text += f", {counted(found.skipped, 'other file')} passed over"
     return text

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LINE_EVERY = 30.0  # seconds between lines of progress where there is no terminal
+_SURE = 10  # items before the time that is left is estimated
 
 
 def _models(incomplete: str) -> list[str]:
@@ -99,7 +100,7 @@ Runtime = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(help="fp32, or bf16 by torch. Default: the model's own; see also qfm export."),
+    typer.Option(help="fp32, int8 (onnx, openvino) or bf16 (torch). Default: the model's own."),
 ]
 Photos = Annotated[list[str] | None, typer.Argument(help="Images, and folders of images.")]
 ListFile = Annotated[
@@ -144,12 +145,13 @@ MaxMemory = Annotated[
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def refuse_idle(options: Mapping[str, object], where: str) -> None:
+def refuse_idle(options: Mapping[str, object], where: str, or_else: str = "") -> None:
     """Refuses options that were given and can have no effect in this call.
 
     Args:
         options: their values by name; None, False and an empty list stand for not given.
         where: they have none, e.g. "without --table".
+        or_else: what else may be done, e.g. ", or give --table".
     """
     from qfm_iqm.errors import QFMError
 
@@ -160,7 +162,7 @@ def refuse_idle(options: Mapping[str, object], where: str) -> None:
     ]
     if given:
         has, it = ("have", "them") if len(given) > 1 else ("has", "it")
-        raise QFMError(f"{' and '.join(given)} {has} no effect {where}: leave {it} out.")
+        raise QFMError(f"{' and '.join(given)} {has} no effect {where}: leave {it} out{or_else}.")
 
 
 def parse_bytes(text: str) -> int:
@@ -253,7 +255,7 @@ def _with_lines(items: Iterator[T], total: int, title: str, console: Console) ->
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - said >= LINE_EVERY and done < total:
+        if now - said >= LINE_EVERY and _SURE <= done < total:
             left = (now - began) / done * (total - done)
             console.print(f"{title}: {done} of {total}, {left / 60:.0f} min left", soft_wrap=True)
             said = now

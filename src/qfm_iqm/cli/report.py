@@ -78,7 +78,9 @@ def report(
     named = model or model_of(read)
     if named is None:
         refuse_idle(
-            {"--maps": maps}, "where the model that scored is not known: name it by --model"
+            {"--maps": maps},
+            "where the model that scored is not known",
+            or_else=", or name it by --model",
         )
     maps = 12 if maps is None else maps
     label = load_card(named).label.shown if named else LabelUnits()

@@ -156,7 +156,7 @@ def split_by_content(
     if not all(isfinite(share) and 0 <= share < 1 for share in (test, validation)):
         raise TableError(
             f"The shares of test and validation must be at least 0 and below 1, "
-            f"but {test} and {validation} came."
+            f"but {test} and {validation} were given."
         )
     if test + validation >= 1:
         raise TableError(
@@ -164,7 +164,7 @@ def split_by_content(
             "of them were asked for; lower one."
         )
     if seed < 0:
-        raise TableError(f"The seed of a split must be 0 or more, but {seed} came.")
+        raise TableError(f"The seed of a split must be 0 or more, not {seed}.")
 
     units = table.contents if group is None else table.column(group)
     members: dict[str, list[str]] = {}

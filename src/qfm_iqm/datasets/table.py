@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.errors import TableError
+from qfm_iqm.errors import TableError, counted
 from qfm_iqm.image.formats import SUFFIXES
 
 Indices = npt.NDArray[np.intp]
@@ -82,8 +82,8 @@ class RatedTable:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise TableError(
-                f"{self.source}: {len(twice)} names stand in more than one row "
-                f"({first_few(twice)}); leave one row per image."
+                f"{self.source}: {counted(len(twice), 'name stands', 'names stand')} in more than "
+                f"one row ({first_few(twice)}); leave one row per image."
             )
         if self.mos is not None and not np.isfinite(self.mos).all():
             bad = (np.flatnonzero(~np.isfinite(self.mos)) + 1).tolist()
@@ -105,7 +105,7 @@ class RatedTable:
         if rows.size == 0 or rows.dtype.kind not in "iu":
             raise TableError(
                 f"{self.source}: rows are selected by at least one integer index, "
-                f"but {rows.size} values of type {rows.dtype} came."
+                f"but {rows.size} values of type {rows.dtype} were given."
             )
         if rows.min() < 0 or rows.max() >= len(self):
             raise TableError(
@@ -130,10 +130,10 @@ class RatedTable:
         try:
             return self.columns[column_key(name)]
         except KeyError:
-            there = ", ".join(self.columns) or "none"
+            others = f"its other columns are {', '.join(self.columns)}"
             raise TableError(
-                f"{self.source}: the column '{name}' was asked for, "
-                f"but beside name, label and content the table has: {there}."
+                f"{self.source} has no column '{name}'; beside name, label and content "
+                f"{others if self.columns else 'it has no others'}."
             ) from None
 
     def group(self, column: str) -> dict[str, Indices]:
@@ -273,8 +273,9 @@ def finite_numbers(
     if bad:
         shown = [f"{places[i] if places else f'row {i + 1}'}: '{values[i]}'" for i in bad]
         raise TableError(
-            f"{source}: {len(bad)} of {len(found)} values of {what} are no finite numbers "
-            f"({first_few(shown)}); correct them or take them out."
+            f"{source}: {len(bad)} of {counted(len(found), 'value')} of {what} "
+            f"{'is not a finite number' if len(bad) == 1 else 'are not finite numbers'} "
+            f"({first_few(shown)}); give numbers, or take these rows out."
         )
     return found
 

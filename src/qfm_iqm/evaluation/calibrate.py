@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,10 @@ def _rating_units(
     low, high = ends or (label.minimum, label.maximum)
     if low is None or high is None:
         raise TableError("The model's scale has no ends: give those of the ratings with --scale.")
-    if not low < high:
-        raise TableError(f"--scale {low:g} {high:g} must name the lower end first.")
+    if not (math.isfinite(low) and math.isfinite(high) and low != high):
+        raise TableError(f"--scale {low:g} {high:g}: give two different, finite ends.")
+    if low > high:
+        raise TableError(f"--scale {low:g} {high:g}: give the lower end first.")
     beyond = int(((table.mos < low) | (table.mos > high)).sum())
     if beyond:
         raise TableError(

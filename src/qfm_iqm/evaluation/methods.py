@@ -7,6 +7,7 @@ own. Rows belong together by the ending of their paths (`scoring.pairing`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,12 +99,15 @@ def side_by_side(
         TableError: files that cannot be read, two of one name, or an image that a method has no
             score of.
     """
+    twice = [path for path, number in Counter(files).items() if number > 1]
+    if twice:
+        raise TableError(f"{twice[0]} was given twice.")
     names = [path.stem for path in files]
     if len(set(names)) < len(names):
         names = [f"{path.parent.name}/{path.stem}" for path in files]
     if len(set(names)) < len(names):
         raise TableError(
-            f"Score tables need names of their own, but these came: {', '.join(names)}."
+            f"Score tables need names of their own, but these were given: {', '.join(names)}."
         )
     table = read_table(labels if labels is not None else files[0], label=label)
     scores, left_out = {}, {}
@@ -115,8 +119,9 @@ def side_by_side(
         lost = [table.names[i] for i in np.flatnonzero(np.isnan(found)).tolist()]
         if lost:
             alone = [image for i, image in enumerate(table.names) if i not in places]
+            lost_of = f"{len(lost)} of" if len(lost) < len(table) else "any of"
             raise TableError(
-                f"{path} has no score of {len(lost)} of the {len(table)} rated images "
+                f"{path} has no score of {lost_of} the {len(table)} rated images "
                 f"({first_few(lost)}): {_why(alone, images)}."
             )
         scores[name] = found

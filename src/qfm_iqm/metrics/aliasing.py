@@ -144,7 +144,7 @@ def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbors: int
     if labels.ndim != 1 or len(labels) != len(contents):
         raise TableError(
             f"Labels and contents must be of the same images, but labels of shape {labels.shape} "
-            f"and {len(contents)} contents came."
+            f"and {len(contents)} contents were given."
         )
     if neighbors < 1:
         raise TableError(f"Aliasing looks at 1 neighbor or more, not at {neighbors}.")

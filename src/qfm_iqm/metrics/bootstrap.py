@@ -94,7 +94,7 @@ def bootstrap_replicates(
     if n_boot < 1:
         raise TableError(f"A bootstrap needs at least 1 resample, but {n_boot} were asked for.")
     if min(seed if isinstance(seed, tuple) else (seed,)) < 0:
-        raise TableError(f"The seed of a bootstrap must be 0 or more, but {seed} came.")
+        raise TableError(f"The seed of a bootstrap must be 0 or more, not {seed}.")
     logistic = [metric for metric in metrics if metric.endswith("_logistic")]
     if logistic and curve is None:
         curve = fit_logistic(s, y)
@@ -116,7 +116,7 @@ def percentile_interval(replicates: FloatArray, level: float = 0.95) -> tuple[fl
         TableError: a level not between 0 and 1, or no replicate that exists.
     """
     if not 0 < level < 1:
-        raise TableError(f"The level of an interval lies between 0 and 1, but {level} came.")
+        raise TableError(f"The level of an interval lies between 0 and 1, not {level}.")
     kept = replicates[~np.isnan(replicates)]
     if kept.size == 0:
         raise TableError(

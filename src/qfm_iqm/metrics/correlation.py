@@ -36,10 +36,10 @@ def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray
     if pair[0].size != pair[1].size:
         raise TableError(
             f"Each image needs a score and a label, but {pair[0].size} scores "
-            f"and {pair[1].size} labels came."
+            f"and {pair[1].size} labels were given."
         )
     if pair[0].size < 3:
-        raise TableError(f"A correlation needs at least 3 images, but {pair[0].size} came.")
+        raise TableError(f"A correlation needs at least 3 images, not {pair[0].size}.")
     for what, values in zip(("scores", "labels"), pair, strict=True):
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
@@ -156,9 +156,7 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
     """
     s, y = check_pair(scores, labels)
     if s.size < 5:
-        raise TableError(
-            f"A logistic curve of 4 parameters needs at least 5 images, but {s.size} came."
-        )
+        raise TableError(f"A logistic curve of 4 parameters needs at least 5 images, not {s.size}.")
     low, middle, high = np.quantile(s, (0.25, 0.5, 0.75))
     spread = float(high - low) or float(np.ptp(s))
     z = (s - middle) / spread

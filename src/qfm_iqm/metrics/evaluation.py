@@ -152,13 +152,13 @@ def evaluate(
         metrics: keys of `METRICS`; the logistic ones cost the most.
 
     Raises:
-        TableError: a metric that does not exist on the whole; a group whose name is taken or whose
-            indices are not distinct rows; n_boot or seed below 0.
+        TableError: a metric that cannot be computed on all images; a group whose name is taken or
+            whose indices are not distinct rows; n_boot or seed below 0.
     """
     s, y = check_pair(scores, labels)
     if n_boot < 0 or seed < 0:
         raise TableError(
-            f"The number of resamples and the seed must be 0 or more, but {n_boot} and {seed} came."
+            f"The number of resamples and the seed must be 0 or more, not {n_boot} and {seed}."
         )
     rows_of = {
         name: _checked_rows(name, (groups or {})[name], s.size) for name in sorted(groups or {})
@@ -166,7 +166,7 @@ def evaluate(
 
     whole = _measure(s, y, metrics, n_boot, (seed,))
     for metric, reason in whole.notes.items():
-        raise TableError(f"The metric '{metric}' does not exist on the whole: {reason}")
+        raise TableError(f"{metric} cannot be computed: {reason[0].lower()}{reason[1:]}")
     # Each group has a stream of its own: with a shared one, groups of equal size would draw the
     # same rows, and their mean would vary too much wherever tables are sorted alike.
     subsets = {

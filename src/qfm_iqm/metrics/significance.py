@@ -191,7 +191,7 @@ def compare_methods(
         TableError: fewer than two methods, an unknown metric, or scores that cannot be compared.
     """
     if len(scores) < 2:
-        raise TableError(f"A comparison needs at least two methods, but {len(scores)} came.")
+        raise TableError(f"A comparison needs at least two methods, not {len(scores)}.")
     if metric not in METRICS:
         raise TableError(
             f"The metric '{metric}' was asked for, but there are: {', '.join(METRICS)}."
@@ -236,12 +236,12 @@ def _compare(
 def _check(r_1: float, r_2: float, r_12: float, n: int) -> None:
     if any(not -1 < r < 1 for r in (r_1, r_2, r_12)):
         raise TableError(
-            f"A test of correlations needs them between -1 and 1, but {r_1}, {r_2}, {r_12} came."
+            f"A test of correlations needs them between -1 and 1, not {r_1}, {r_2}, {r_12}."
         )
     if 1 - r_1**2 - r_2**2 - r_12**2 + 2 * r_1 * r_2 * r_12 <= 0:
         raise TableError(f"No three variables can have the correlations {r_1}, {r_2} and {r_12}.")
     if n < 4:
-        raise TableError(f"A test of correlations needs at least 4 images, but {n} came.")
+        raise TableError(f"A test of correlations needs at least 4 images, not {n}.")
 
 
 def _test(z: float) -> ZTest:

@@ -69,7 +69,7 @@ def win_rate(
     if a.ndim != 1 or a.shape != b.shape or a.size < 2 or not np.isfinite([a, b]).all():
         raise TableError(
             "Two scores of the same images, 2 or more, are needed to compare them, but "
-            f"{a.size} and {b.size} came, or some are no finite numbers."
+            f"{a.size} and {b.size} were given, or some are not finite numbers."
         )
     change = b - a
     better = change if higher_is_better else -change

@@ -53,6 +53,13 @@ class Rule:
         if self.review is not None and not self.review[0] < self.review[1]:
             low, high = self.review
             raise QFMError(f"The review band {low:g}:{high:g} is empty: give it as LOW:HIGH.")
+        if self.review and self.limit is not None:
+            low, high = self.review
+            if not low <= self.limit <= high:
+                raise QFMError(
+                    f"The review band {low:g}:{high:g} must include the limit {self.limit:g}: else "
+                    "better images would fail than are reviewed, or worse ones pass."
+                )
         if self.max_drop is not None and self.max_drop < 0:
             raise QFMError(f"A drop is 0 or more, but {self.max_drop:g} was asked for.")
         for cause, points in self.max_causes.items():

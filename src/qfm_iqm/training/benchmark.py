@@ -91,15 +91,15 @@ def plan_benchmark(
         TableError: a share of the labels is of no image.
     """
     if folds is not None and folds < 1:
-        raise RecipeError(f"--folds needs at least 1, but {folds} came.")
+        raise RecipeError(f"--folds needs at least 1, not {folds}.")
     if any(not 0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
         raise RecipeError(
-            f"Shares of the labels lie above 0 up to 1, each once; these came: {shares}."
+            f"Shares of the labels lie above 0 up to 1, each once; these were given: {shares}."
         )
     settings = {share: "all" if share == 1 else f"{100 * share:g}%" for share in shares}
     if len(set(settings.values())) < len(shares):
         raise RecipeError(
-            f"Shares of the labels need names of their own, but these came: "
+            f"Shares of the labels need names of their own, but these were given: "
             f"{', '.join(settings.values())}."
         )
     base = read_recipe(recipe_file, changes, dataset=dataset, values={"protocol": protocol})

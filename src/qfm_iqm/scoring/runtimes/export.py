@@ -80,7 +80,7 @@ def export(
     if precision not in ("fp32", "int8"):
         raise ModelError(f"A model is exported in fp32 or int8, not in {precision}.")
     if precision == "int8" and not photos:
-        raise ModelError("int8 is calibrated on real photos: give a folder of some hundred.")
+        raise ModelError("int8 is calibrated on real photos: give some hundred by --photos.")
     _check_folder(folder)
     folder = folder.resolve()  # a link stays, and what it points to is replaced
     model = model.cpu().eval()
