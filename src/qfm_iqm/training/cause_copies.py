@@ -5,9 +5,10 @@ file. Its label holds the severity of each cause in points (`causes.severity`), 
 of that degradation.
 
 So that faults of other origin are recognized too, each is made in several ways that people's
-opinions can be carried over to: noise of any kind by its variance, blur by its width. Left out on
-purpose, for checks on what was never seen: box blur, quantization tables but libjpeg's (and these
-tilted), noise before demosaicing, WebP.
+opinions can be carried over to: noise of any kind by its variance, blur by its width, exposure by
+the mean, frames of videos by the error. Left out on purpose, for checks on what was never seen: box
+blur, quantization tables but libjpeg's (and these tilted), noise before demosaicing, WebP, stops of
+light that are clipped, S-shaped curves.
 
 Nothing of a photo's file is assumed clean of what it lived through: a copy may be reduced, cropped
 and mirrored before, and saved as a good JPEG at the end.
@@ -15,45 +16,43 @@ and mirrored before, and saved as a good JPEG at the end.
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from qfm_iqm.causes.severity import CAUSES, KINDS, points
+from qfm_iqm.causes.severity import CAUSES, points
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import resized
-from qfm_iqm.training.degradations import CLEAN, Cells
+from qfm_iqm.training.cause_faults import Draw, Maker, of_cells, opinion_kept
+from qfm_iqm.training.cause_files import coded, compression, filmed, saved_jpeg, smoothed
+from qfm_iqm.training.cause_tones import any_contrast, contrast, exposure, film
+from qfm_iqm.training.degradations import Cells
 
-Draw = np.random.Generator
-Maker = Callable[[Bytes, Cells, Draw], tuple[Bytes, str, float]]
-HELD_OUT = ("webp",)
 _ORDER = ("blur", "noise", "exposure", "contrast", "color", "compression")
-Emphasis = Literal["", "light", "files"]
+Emphasis = Literal["", "light", "files", "video", "film", "codecs", "tones"]
 _CHANCE: dict[Emphasis, tuple[float, ...]] = {  # of each of `CAUSES`
     "": (0.21, 0.21, 0.23, 0.12, 0.1, 0.13),
     "light": (0.13, 0.13, 0.14, 0.26, 0.18, 0.16),
     "files": (0.1, 0.1, 0.6, 0.07, 0.06, 0.07),
+    "video": (0.17, 0.12, 0.5, 0.11, 0.05, 0.05),
+    "film": (0.1, 0.12, 0.15, 0.33, 0.17, 0.13),
+    "codecs": (0.2, 0.08, 0.5, 0.08, 0.07, 0.07),
+    "tones": (0.0, 0.0, 0.0, 0.45, 0.3, 0.25),
 }
 _FAULTS: dict[Emphasis, tuple[float, ...]] = {  # none, one, two
     "": (0.24, 0.46, 0.3),
     "light": (0.16, 0.44, 0.4),
     "files": (0.1, 0.55, 0.35),
+    "video": (0.05, 0.5, 0.45),
+    "film": (0.15, 0.4, 0.45),
+    "codecs": (0.08, 0.5, 0.42),
+    "tones": (0.3, 0.5, 0.2),
 }
-_TABLE = np.asarray(  # of T.81, annex K, luma
-    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
-     14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
-     92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
-)  # fmt: skip
-_CHROMA = np.full((8, 8), 99)
-_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,10 @@ def drawn_copy(pixels_HWC: Bytes, cells: Cells, draw: Draw, emphasis: Emphasis =
         pixels_HWC: the photo, uint8.
         cells: people's opinions of degradations.
         draw: what is drawn from.
-        emphasis: "light" for more faults of light and color, in more ways and at any place in the
-            order; "files" for more compression, by codecs that smooth their blocks.
+        emphasis: what there is more of: "light", faults of light and color, in more ways and at any
+            place in the order; "files", compression by codecs that smooth their blocks; "video", by
+            those of videos too; "codecs", by HEVC too; "film", exposure as on a film. "tones":
+            faults of light and color alone.
     """
     pixels_HWC = _another_view(pixels_HWC, draw)
     number = int(draw.choice(3, p=_FAULTS[emphasis]))
@@ -96,20 +97,22 @@ def drawn_copy(pixels_HWC: Bytes, cells: Cells, draw: Draw, emphasis: Emphasis =
         severities[CAUSES.index(cause)] = points(kept)
         faults.append(said)
     if draw.random() < 0.35:
-        pixels_HWC = _saved(pixels_HWC, draw.uniform(82, 98), draw)
+        pixels_HWC = saved_jpeg(pixels_HWC, draw.uniform(82, 98), draw)
     return Copy(pixels_HWC, severities, " + ".join(faults) or "none")
 
 
-def opinion_kept(cells: Cells, kind: str, strength: float) -> float:
-    """The share of quality that people see left at a strength between, or beyond, the levels."""
-    levels = sorted((1e-9 + abs(value), opinion) for value, opinion in cells.levels[kind])
-    if levels[0][1] < levels[-1][1]:  # more is better
-        levels = [(levels[0][0] / 4, 1.1), *levels, (100.0, CLEAN)]
-    else:
-        levels = [(levels[0][0] / 4, CLEAN), *levels, (4 * levels[-1][0], 1.1)]
-    strengths, opinions = np.array(levels).T
-    at = np.interp(math.log(max(strength, 1e-9)), np.log(strengths), opinions)
-    return float(min(1.0, max(0.0, (at - 1) / (CLEAN - 1))))
+def relit(pixels_HWC: Bytes, cells: Cells, draw: Draw) -> Copy:
+    """Draws one or two faults of light and color that change each pixel for itself.
+
+    So they may be made of any pixels of a photo, its views too.
+    """
+    causes = draw.choice(_TONES, int(draw.choice([1, 1, 2])), replace=False, p=_TONES_CHANCE)
+    severities, faults = np.zeros(len(CAUSES), np.float32), []
+    for cause in causes.tolist():
+        pixels_HWC, said, kept = _TONE_MAKERS[cause](pixels_HWC, cells, draw)
+        severities[CAUSES.index(cause)] = points(kept)
+        faults.append(said)
+    return Copy(pixels_HWC, severities, " + ".join(faults))
 
 
 # ---- what is done to the photo ----
@@ -131,21 +134,10 @@ def _another_view(pixels: Bytes, draw: Draw) -> Bytes:
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def _of_cells(cause: str) -> Maker:
-    kinds = tuple(kind for kind in KINDS[cause] if kind not in HELD_OUT)
-
-    def made(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-        step = cells.draw(draw, among=kinds)
-        pixels = distort(pixels, step.kind, step.strength, int(draw.integers(1 << 32)))
-        return pixels, f"{step.kind} {step.strength:.4g}", step.kept
-
-    return made
-
-
 def _blur(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
     chance = draw.random()
     if chance < 0.6:
-        return _of_cells("blur")(pixels, cells, draw)
+        return of_cells("blur")(pixels, cells, draw)
     sigma = math.exp(draw.uniform(math.log(0.6), math.log(5)))
     kept = opinion_kept(cells, "gaussian blur", sigma)
     if chance < 0.8:  # reduced and enlarged again
@@ -173,7 +165,7 @@ def _oblique(one: float, other: float, angle: float) -> npt.NDArray[np.float32]:
 
 def _noise(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
     if draw.random() < 0.5:
-        return _of_cells("noise")(pixels, cells, draw)
+        return of_cells("noise")(pixels, cells, draw)
     variance = math.exp(draw.uniform(math.log(0.0004), math.log(0.015)))
     values = pixels.astype(np.float32) / 255
     height, width = values.shape[:2]
@@ -208,104 +200,26 @@ def _bilateral(pixels: Bytes, variance: float) -> Bytes:
     return np.asarray(cv2.bilateralFilter(pixels, 5, 2 * 255 * math.sqrt(variance), 2), np.uint8)
 
 
-def _compression(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    if draw.random() < 0.45:
-        return _of_cells("compression")(pixels, cells, draw)
-    quality = math.exp(draw.uniform(math.log(4), math.log(50)))
-    if draw.random() < 0.3:  # saved before, and cut since
-        pixels = _saved(pixels, draw.uniform(50, 95), draw)
-        top, left = draw.integers(8, size=2)
-        pixels = np.ascontiguousarray(pixels[top:, left:])
-    tilt = float(draw.choice([0, 0, draw.uniform(-0.7, 0.8)]))
-    kept = opinion_kept(cells, "jpeg", quality)
-    return _saved(pixels, quality, draw, tilt), f"jpeg {quality:.3g} {tilt:.2g}", kept
-
-
-def _saved(pixels: Bytes, quality: float, draw: Draw, tilt: float = 0) -> Bytes:
-    """A JPEG of libjpeg's quality, its tables tilted towards low or high frequencies."""
-    scale = 50 / quality if quality < 50 else 2 - quality / 50
-    frequency = np.add.outer(np.arange(8), np.arange(8)).ravel() / 14
-    tables = []
-    for table in (_TABLE, _CHROMA.ravel()):
-        tilted = table * scale * np.exp(tilt * (0.35 - frequency) * 2)
-        tables.append(np.clip(np.rint(tilted), 1, 255).astype(int).tolist())
-    encoded = io.BytesIO()
-    sampling = str(draw.choice(["4:2:0", "4:2:0", "4:2:2", "4:4:4"]))
-    Image.fromarray(pixels).save(encoded, "JPEG", qtables=tables, subsampling=sampling)
-    with Image.open(encoded) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _contrast(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    if draw.random() < 0.6:
-        return _of_cells("contrast")(pixels, cells, draw)
-    factor = draw.uniform(0.25, 0.85)  # as the curve of that slope in the middle
-    low = [(1 + s, opinion) for s, opinion in cells.levels["contrast change"] if s <= 0]
-    slopes, opinions = np.array(sorted([*low, (0.1, 1.8)])).T
-    kept = (float(np.interp(factor, slopes, opinions)) - 1) / (CLEAN - 1)
-    values = pixels.astype(np.float32) / 255
-    level = float(draw.choice([values.mean(), 0.5, 0.7]))
-    flat = level + factor * (values - level)
-    return np.rint(flat * 255).astype(np.uint8), f"low contrast {factor:.3g}", min(1.0, kept)
-
-
-def _exposure(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    if draw.random() < 0.55:
-        return _of_cells("exposure")(pixels, cells, draw)
-    # A power, as far from the diagonal in the middle as the parabola of that strength.
-    kind, sign, most = (("brighten", 1, 0.95), ("darken", -1, 0.85))[int(draw.integers(2))]
-    strength = draw.uniform(0.1, most)
-    power = math.log(0.5 + sign * strength / 2) / math.log(0.5)
-    found = np.rint(np.power(pixels.astype(np.float32) / 255, power) * 255).astype(np.uint8)
-    strengths, opinions = np.array(sorted(cells.levels[kind])).T
-    kept = (float(np.interp(strength, strengths, opinions)) - 1) / (CLEAN - 1)
-    return found, f"power {power:.3g}", min(1.0, kept)
-
-
-def _any_contrast(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    chance = draw.random()
-    if chance < 0.65:
-        strength = draw.uniform(-0.6, 0) if chance < 0.25 else draw.uniform(0.02, 0.3)
-        found = distort(pixels, "contrast change", strength)
-    else:
-        strength = draw.uniform(-0.75, 0.35)
-        values = pixels.astype(np.float32) / 255
-        level = float(draw.choice([values.mean(), 0.5]))
-        steep = np.clip(level + (1 + strength) * (values - level), 0, 1)
-        found = np.rint(steep * 255).astype(np.uint8)
-    known = [(0.0, CLEAN), *cells.levels["contrast change"], (-0.9, 1.8), (0.6, 2.5)]
-    del known[3]  # what raters said of no change
-    strengths, opinions = np.array(sorted(known)).T
-    kept = (float(np.interp(strength, strengths, opinions)) - 1) / (CLEAN - 1)
-    return found, f"contrast {strength:.3g}", min(1.0, kept)
-
-
-def _smoothed(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    """Codecs that smooth their blocks: AVIF, and JPEG through a filter."""
-    chance = draw.random()
-    if chance < 0.2:
-        return _of_cells("compression")(pixels, cells, draw)
-    if chance < 0.55:
-        step = cells.draw(draw, among=("avif",))
-        return distort(pixels, "avif", step.strength), f"avif {step.strength:.0f}", step.kept
-    quality = math.exp(draw.uniform(math.log(4), math.log(32)))
-    kept = opinion_kept(cells, "jpeg", quality)
-    blocky = _saved(pixels, quality, draw, float(draw.uniform(-0.5, 0.5)))
-    reach = int(draw.choice([5, 7]))
-    smooth = cv2.bilateralFilter(blocky, reach, draw.uniform(12, 45), draw.uniform(1.5, 4))
-    return np.asarray(smooth, np.uint8), f"smoothed jpeg {quality:.3g}", kept + 0.15 * (1 - kept)
-
-
 _MAKERS_OF: dict[Emphasis, dict[str, Maker]] = {
     "": {},
-    "light": {"exposure": _exposure, "contrast": _any_contrast},
-    "files": {"compression": _smoothed},
+    "light": {"exposure": exposure, "contrast": any_contrast},
+    "files": {"compression": smoothed},
+    "video": {"compression": filmed, "exposure": film},
+    "film": {"compression": filmed, "exposure": film, "contrast": any_contrast},
+    "codecs": {"compression": coded, "exposure": film},
+    "tones": {"exposure": film, "contrast": any_contrast},
 }
 _MAKERS: dict[str, Maker] = {
     "blur": _blur,
     "noise": _noise,
-    "compression": _compression,
-    "exposure": _of_cells("exposure"),
-    "contrast": _contrast,
-    "color": _of_cells("color"),
+    "compression": compression,
+    "exposure": of_cells("exposure"),
+    "contrast": contrast,
+    "color": of_cells("color"),
+}
+_TONES, _TONES_CHANCE = ("exposure", "contrast", "color"), (0.5, 0.3, 0.2)
+_TONE_MAKERS: dict[str, Maker] = {
+    "exposure": film,
+    "contrast": any_contrast,
+    "color": of_cells("color", ("color saturation 1", "color saturation 2")),
 }

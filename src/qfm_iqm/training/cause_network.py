@@ -4,11 +4,13 @@ What it sees is measured in fixed ways, and what that means is learned. (A convo
 random weights had learned next to nothing after as much computing as all of this takes: the energy
 of photos lies in low frequencies, and that of most faults in high ones.) Of each tile:
 
-* the spectrum of squares of 8 pixels, of luma and color, at full and at half size: how strong each
+* the spectrum of squares of 8 pixels, of luma and color, and of luma at half size: how strong each
   frequency is, how often it is nearly nothing, and how sparse it is;
 * how strong high frequencies are where the photo is plain: there they are noise;
 * how much neighbors differ, in steps: noise, smoothness, too few levels and equal pixels;
-* whether differences repeat every 8 pixels, at any phase: the blocks of JPEG.
+* whether differences repeat every 2, 4, 8 or 16 pixels, at any phase: blocks, even if a codec has
+  smoothed their edges, and color at half the resolution;
+* how much is nearly black, and nearly white.
 
 Of the whole photo: histograms of light, saturation and hue, and their spread in cells.
 
@@ -31,8 +33,9 @@ from qfm_iqm.causes.severity import CAUSES
 
 _POINTS = 20.0  # of severity, in units of what the last layer gives
 _SMALL = 0.3  # levels of 8 bits: what is less is as good as nothing
-_STEPS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # between neighbors, in levels
-_LUMA = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
+_STEPS = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0)  # between neighbors, in levels
+_ENDS = (1.0, 5.0, 15.0, 30.0)  # levels from black, and from white
+_LUMA = (0.299, 0.587, 0.114)
 
 
 def _basis() -> Tensor:
@@ -49,50 +52,56 @@ class TileMeasures(nn.Module):
     """Measures of tiles; nothing in it is learned."""
 
     basis: Tensor
-    colors: Tensor
+    half_basis: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("basis", _basis())
-        self.register_buffer("colors", torch.tensor(_LUMA)[:, :, None, None])
+        basis = _basis()
+        self.register_buffer("basis", basis[1:])
+        # Of pixels averaged over squares of two: the same as averaging first.
+        halves = basis[1:].repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+        self.register_buffer("half_basis", halves)
 
     def forward(self, tiles_NSS3: Tensor) -> Tensor:
         """Measures (N, F) of tiles, uint8."""
-        planes_N3SS = functional.conv2d(tiles_NSS3.permute(0, 3, 1, 2).float(), self.colors)
-        luma_N1SS, chroma_N2SS = planes_N3SS[:, :1], planes_N3SS[:, 1:]
-        half_N3SS = functional.avg_pool2d(planes_N3SS, 2)
+        colors_N3SS = tiles_NSS3.permute(0, 3, 1, 2).float()
+        luma_N1SS = _luma(colors_N3SS)
+        blue_N1SS = 0.564 * (colors_N3SS[:, 2:] - luma_N1SS)
+        red_N1SS = 0.713 * (colors_N3SS[:, :1] - luma_N1SS)
+        planes_N3SS = torch.cat([luma_N1SS, blue_N1SS, red_N1SS], 1)
         measures = [
-            *self._spectrum(luma_N1SS, 64, plain=True),
-            *self._spectrum(chroma_N2SS[:, :1], 28),
-            *self._spectrum(chroma_N2SS[:, 1:], 28),
-            *self._spectrum(half_N3SS[:, :1], 64, plain=True),
-            *_steps(planes_N3SS),
-            *_repeats(planes_N3SS),
+            *self._spectrum(luma_N1SS, self.basis, plain=True),
+            *self._spectrum(blue_N1SS, self.basis[:27]),
+            *self._spectrum(red_N1SS, self.basis[:27]),
+            *self._spectrum(luma_N1SS, self.half_basis, plain=True),
+            *_differences(planes_N3SS),
+            *_differences(planes_N3SS.transpose(2, 3)),
             planes_N3SS.mean((2, 3)) / 64,
-            (luma_N1SS.flatten(1).amax(1, keepdim=True)) / 64,
-            (luma_N1SS.flatten(1).amin(1, keepdim=True)) / 64,
+            *_ends(colors_N3SS.flatten(2)),
         ]
         return torch.cat(measures, 1)
 
-    def _spectrum(self, plane_N1SS: Tensor, number: int, *, plain: bool = False) -> list[Tensor]:
-        """How strong, how often nothing and how sparse the first frequencies but the mean are."""
-        sizes_NFP = functional.conv2d(plane_N1SS, self.basis[1:number], stride=8).flatten(2).abs()
-        mean_NF = sizes_NFP.mean(2)
-        bands = [sizes_NFP[:, first:last].mean(1) for first, last in _bands(number)]
+    def _spectrum(self, plane_N1SS: Tensor, basis: Tensor, *, plain: bool = False) -> list[Tensor]:
+        """How strong, how often nothing and how sparse each frequency is."""
+        sizes_NFP = functional.conv2d(plane_N1SS, basis, stride=basis.shape[3]).flatten(2).abs()
+        mean_NF = sizes_NFP.mean(2) + _SMALL
+        logs_NF = mean_NF.log()
+        bands = [sizes_NFP[:, first:last].mean(1) for first, last in _bands(len(basis) + 1)]
+        bands_N3P = torch.stack(bands, 1)
+        logs_N3P = (bands_N3P + _SMALL).log()
         measures = [
-            (mean_NF + _SMALL).log(),
+            logs_NF,
             (-sizes_NFP[:, 5:] / 2).exp().mean(2),
-            (sizes_NFP.square().mean(2) + _SMALL**2).log() - 2 * (mean_NF + _SMALL).log(),
+            (sizes_NFP.square().mean(2) + _SMALL**2).log() - 2 * logs_NF,
+            # Over places: the least, the most, the deviation.
+            logs_N3P.amin(2),
+            logs_N3P.amax(2),
+            _deviation(logs_N3P, 2),
         ]
-        for band_NP in bands:  # over places: the least, the most, the deviation
-            logs_NP = (band_NP + _SMALL).log()
-            spread = ((logs_NP - logs_NP.mean(1, keepdim=True)).square().mean(1) + 1e-4).sqrt()
-            measures.append(torch.stack([logs_NP.amin(1), logs_NP.amax(1), spread], 1))
         if plain:
-            weights_NP = (-bands[0] / 4).exp() + 1e-4
-            weights_NP = weights_NP / weights_NP.sum(1, keepdim=True)
-            flat = [(weights_NP * band_NP).sum(1) for band_NP in bands]
-            measures.append((torch.stack(flat, 1) + _SMALL).log())
+            weights_N1P = (-bands_N3P[:, :1] / 4).exp() + 1e-4
+            flat_N3 = (weights_N1P * bands_N3P).mean(2) / weights_N1P.mean(2)
+            measures.append((flat_N3 + _SMALL).log())
         return measures
 
 
@@ -101,35 +110,43 @@ def _bands(number: int) -> list[tuple[int, int]]:
     return [(0, 9), (9, number // 2), (number // 2, number - 1)]
 
 
-def _steps(planes_N3SS: Tensor) -> list[Tensor]:
-    """How often neighbors differ by about so many levels, across and down."""
-    found = []
-    rows, columns = planes_N3SS[..., ::2, :], planes_N3SS[..., ::2]  # enough to count
-    for ones, others in (
-        (rows[..., 1:], rows[..., :-1]),
-        (columns[..., 1:, :], columns[..., :-1, :]),
+def _differences(planes_N3SS: Tensor) -> list[Tensor]:
+    """Of neighbors across: how often they are of about so many levels, and what repeats."""
+    first_N3SD = planes_N3SS[..., 1:] - planes_N3SS[..., :-1]
+    sizes_N3SD = first_N3SD.abs()
+    few_N3P = sizes_N3SD[..., ::2, :].flatten(2)  # enough to count
+    steps = [few_N3P.clamp(max=step).mean(2) / step for step in _STEPS]
+    second_N3SD = first_N3SD[..., 1:] - first_N3SD[..., :-1]
+    third_N3SD = (second_N3SD[..., 1:] - second_N3SD[..., :-1]).abs()
+    found = [torch.stack(steps, 2).flatten(1)]
+    # What stands out at the edges of blocks; and what is alike within them, filtered or not.
+    for line_N3D, periods in (
+        (third_N3SD.clamp(max=60).mean(2), (8, 4)),
+        (sizes_N3SD.clamp(max=2).mean(2), (16, 8, 4, 2)),
     ):
-        sizes_NCP = (ones - others).abs().flatten(2)
-        shares = [(sizes_NCP <= step + 0.01).float().mean(2) for step in _STEPS]
-        found.append(torch.stack(shares, 2).flatten(1).sqrt())
+        phases_N3R = line_N3D[..., :48].unflatten(2, (3, 16)).mean(2) + _SMALL / 3
+        if periods[0] == 8:
+            phases_N3R = line_N3D[..., :56].unflatten(2, (7, 8)).mean(2) + _SMALL
+        for period in periods:
+            phases_N3R = phases_N3R.unflatten(2, (-1, period)).mean(2)
+            logs_N3R = phases_N3R.log()
+            mean_N31 = logs_N3R.mean(2, keepdim=True)
+            found.append(logs_N3R.amax(2) - mean_N31[..., 0])
+            if period > 2:
+                found.append(mean_N31[..., 0] - logs_N3R.amin(2))
+                found.append(_deviation(logs_N3R, 2))
+            if period == periods[0]:
+                found.append(mean_N31[..., 0])
     return found
 
 
-def _repeats(planes_N3SS: Tensor) -> list[Tensor]:
-    """Differences of third order by their place modulo 8: how far the most stands out."""
-    found = []
-    for planes in (planes_N3SS, planes_N3SS.transpose(2, 3)):
-        third = planes[..., :-3] - 3 * planes[..., 1:-2] + 3 * planes[..., 2:-1] - planes[..., 3:]
-        line_NCS = third.abs().clamp(max=60).mean(2)[..., :56]
-        phases_NC8 = line_NCS.unflatten(2, (7, 8)).mean(2) + _SMALL
-        logs_NC8 = phases_NC8.log()
-        mean_NC1 = logs_NC8.mean(2, keepdim=True)
-        most_NC2 = logs_NC8.topk(2, 2).values - mean_NC1
-        least_NC = logs_NC8.amin(2) - mean_NC1[..., 0]
-        doubled_NC4 = phases_NC8.unflatten(2, (2, 4)).mean(2).log()  # every 4 pixels
-        fourth_NC = doubled_NC4.amax(2) - doubled_NC4.mean(2)
-        found += [most_NC2.flatten(1), least_NC, mean_NC1[..., 0], fourth_NC]
-    return found
+def _ends(colors_N3P: Tensor) -> list[Tensor]:
+    """How much is near black in all colors, and near white in any: shares up to so many levels."""
+    least_NP, most_NP = colors_N3P.amin(1), colors_N3P.amax(1)
+    found = [least_NP.amin(1), most_NP.amax(1), most_NP.amin(1), least_NP.amax(1)]
+    for values_NP in (most_NP, 255 - most_NP, least_NP, 255 - least_NP):
+        found += [1 - values_NP.clamp(max=end).mean(1) / end for end in _ENDS]
+    return [torch.stack(found, 1)]
 
 
 class WholeMeasures(nn.Module):
@@ -139,30 +156,37 @@ class WholeMeasures(nn.Module):
         """Measures (B, G) of whole photos, uint8."""
         values_B3P = whole_BHW3.permute(0, 3, 1, 2).float().flatten(2) / 255
         most_BP, least_BP = values_B3P.amax(1), values_B3P.amin(1)
-        luma_BP = (values_B3P * values_B3P.new_tensor(_LUMA[0])[:, None]).sum(1)
+        luma_BP = _luma(values_B3P)[:, 0]
         chroma_BP = most_BP - least_BP
         saturation_BP = chroma_BP / (most_BP + 0.02)
         measures = [
-            _histogram(luma_BP, 20),
-            _histogram(most_BP, 12),
-            _histogram(least_BP, 12),
-            _histogram(chroma_BP, 16),
-            _histogram(saturation_BP, 12),
+            _histogram(luma_BP[:, None], 20),
+            _histogram(torch.stack([most_BP, least_BP, saturation_BP], 1), 12),
+            _histogram(chroma_BP[:, None], 16),
+            _histogram(values_B3P, 10),
         ]
-        for color in range(3):
-            measures.append(_histogram(values_B3P[:, color], 10))
         cells_B4 = functional.adaptive_avg_pool2d(luma_BP.unflatten(1, (64, 64))[:, None], 4)
         measures.append(cells_B4.flatten(1))
-        for one in (luma_BP, chroma_BP, *values_B3P.unbind(1)):
-            measures.append(torch.stack([one.mean(1), _deviation(one, 1)], 1))
+        kinds_B5P = torch.cat([torch.stack([luma_BP, chroma_BP], 1), values_B3P], 1)
+        measures += [kinds_B5P.mean(2), _deviation(kinds_B5P, 2)]
         return torch.cat(measures, 1)
 
 
-def _histogram(values_BP: Tensor, bins: int) -> Tensor:
-    """Shares of values in [0, 1] near each of so many levels, which overlap; their roots."""
-    centers = torch.linspace(0, 1, bins, device=values_BP.device)
-    near_BPF = (1 - (values_BP[..., None] - centers).abs() * (bins - 1)).clamp(min=0)
-    return (near_BPF.mean(1) + 1e-4).sqrt()
+def _luma(colors: Tensor) -> Tensor:
+    red, green, blue = (colors[:, i : i + 1] for i in range(3))
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+
+
+def _histogram(values_BCP: Tensor, bins: int) -> Tensor:
+    """Shares of values in [0, 1] near each of so many levels, which overlap; their roots.
+
+    A value counts for both levels that it lies between, for the nearer one more. Such a share is
+    the second difference of how far values lie above a level, on average.
+    """
+    levels = torch.linspace(-1, bins, bins + 2, device=values_BCP.device) / (bins - 1)
+    above_BCF = torch.maximum(values_BCP[:, :, None], levels[:, None]).mean(3) - levels
+    shares = above_BCF[..., 2:] - 2 * above_BCF[..., 1:-1] + above_BCF[..., :-2]
+    return ((shares * (bins - 1)).clamp(min=0) + 1e-4).sqrt().flatten(1)
 
 
 def _deviation(values: Tensor, over: int) -> Tensor:
@@ -188,6 +212,7 @@ class Readers(nn.Module):
         for name, size in (("tile", tile), ("whole", whole)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
+        self.dropped = nn.Dropout(0.1)  # measures
         self.tile = nn.Sequential(
             nn.Linear(tile, 160), nn.GELU(), nn.Linear(160, 96), nn.GELU(), nn.Linear(96, 96)
         )
@@ -204,24 +229,36 @@ class Readers(nn.Module):
 
     def forward(self, tiles_BTF: Tensor, whole_BG: Tensor) -> tuple[Tensor, Tensor]:
         """Severities in points (B, 6), and logits of there being any (B, 6)."""
-        tiles_BTF = ((tiles_BTF - self.tile_mean) / self.tile_std).clamp(-5, 5)
-        whole_BG = ((whole_BG - self.whole_mean) / self.whole_std).clamp(-5, 5)
+        tiles_BTF = self.dropped(((tiles_BTF - self.tile_mean) / self.tile_std).clamp(-5, 5))
+        whole_BG = self.dropped(((whole_BG - self.whole_mean) / self.whole_std).clamp(-5, 5))
         fine_BTD = self.tile(tiles_BTF)
         pooled = [fine_BTD.mean(1), _deviation(fine_BTD, 1), fine_BTD.amax(1), fine_BTD.amin(1)]
         logits_B6, sizes_B6 = self.joint(torch.cat([*pooled, self.whole(whole_BG)], 1)).chunk(2, 1)
         return _POINTS * logits_B6.sigmoid() * functional.softplus(sizes_B6), logits_B6
 
 
+class Ensemble(nn.Module):
+    """The mean of several readers that were trained from other seeds."""
+
+    def __init__(self, members: list[Readers]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, tiles_BTF: Tensor, whole_BG: Tensor) -> Tensor:
+        """Severities in points (B, 6)."""
+        return torch.stack([member(tiles_BTF, whole_BG)[0] for member in self.members]).mean(0)
+
+
 class CauseSeverities(nn.Module):
     """The whole network as it is used: views in, severities out."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, members: list[Readers]) -> None:
         super().__init__()
-        self.tile, self.whole, self.readers = TileMeasures(), WholeMeasures(), readers
+        self.tile, self.whole, self.readers = TileMeasures(), WholeMeasures(), Ensemble(members)
 
     def forward(self, tiles_BTSS3: Tensor, whole_BHW3: Tensor) -> Tensor:
         """Severities in points (B, 6)."""
         number = tiles_BTSS3.shape[1]
         measures_BTF = self.tile(tiles_BTSS3.flatten(0, 1)).unflatten(0, (-1, number))
-        severities_B6: Tensor = self.readers(measures_BTF, self.whole(whole_BHW3))[0]
+        severities_B6: Tensor = self.readers(measures_BTF, self.whole(whole_BHW3))
         return severities_B6

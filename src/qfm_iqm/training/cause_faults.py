@@ -1,0 +1,47 @@
+"""What makers of faults share: kinds that people rated, and their opinions at any strength."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from qfm_iqm.causes.severity import KINDS
+from qfm_iqm.image.decode import Bytes
+from qfm_iqm.image.distortions import distort
+from qfm_iqm.training.degradations import CLEAN, Cells
+
+Draw = np.random.Generator
+Maker = Callable[[Bytes, Cells, Draw], tuple[Bytes, str, float]]
+"""Pixels to pixels with a fault, what was done, and the share of quality that people see left."""
+HELD_OUT = ("webp",)
+
+
+def of_cells(cause: str, among: tuple[str, ...] | None = None) -> Maker:
+    """Makes a fault of a cause as raters saw it: a kind and strength drawn from their table.
+
+    Args:
+        cause: one of `causes.severity.CAUSES`.
+        among: the kinds to draw from; None for all of the cause but those kept for checks.
+    """
+    kinds = among or tuple(kind for kind in KINDS[cause] if kind not in HELD_OUT)
+
+    def made(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
+        step = cells.draw(draw, among=kinds)
+        pixels = distort(pixels, step.kind, step.strength, int(draw.integers(1 << 32)))
+        return pixels, f"{step.kind} {step.strength:.4g}", step.kept
+
+    return made
+
+
+def opinion_kept(cells: Cells, kind: str, strength: float) -> float:
+    """The share of quality that people see left at a strength between, or beyond, the levels."""
+    levels = sorted((1e-9 + abs(value), opinion) for value, opinion in cells.levels[kind])
+    if levels[0][1] < levels[-1][1]:  # more is better
+        levels = [(levels[0][0] / 4, 1.1), *levels, (100.0, CLEAN)]
+    else:
+        levels = [(levels[0][0] / 4, CLEAN), *levels, (4 * levels[-1][0], 1.1)]
+    strengths, opinions = np.array(levels).T
+    at = np.interp(math.log(max(strength, 1e-9)), np.log(strengths), opinions)
+    return float(min(1.0, max(0.0, (at - 1) / (CLEAN - 1))))
