@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--held", type=int, default=150, help="of these, to select by")
     parser.add_argument("--further", type=int, default=950, help="of which light alone is known")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=26)
     parser.add_argument("--clean", type=float, default=0.98)
     parser.add_argument("--out", type=Path, default=PRETRAINED)
     arguments = parser.parse_args()
