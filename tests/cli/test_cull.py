@@ -36,7 +36,7 @@ def test_table_page_and_sidecars(qfm, photos, tmp_path):
     assert list(rows[0]) == list(CULL_SCHEMA)
     assert [row["photos"] for row in rows] == ["2", "2", "1"]
     assert "3 photos of 2 moments" in answer.err
-    assert "1 exact duplicates" in answer.err
+    assert "1 exact duplicate," in answer.err
     assert "Wrote 3 XMP sidecars." in answer.err
     assert sorted(path.name for path in photos.glob("*.xmp")) == [
         "again.jpg.xmp", "photo_00.jpg.xmp", "photo_03.jpg.xmp"

@@ -25,6 +25,7 @@ def test_a_log_gets_lines_only_as_time_goes_by(monkeypatch):
         "scoring: 2 of 4",
         "scoring: 3 of 4",
     ]
+    assert "left" not in log.file.getvalue()  # of so few items nobody can say
 
 
 def test_a_terminal_gets_a_bar_that_goes_away():

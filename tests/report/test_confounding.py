@@ -24,12 +24,18 @@ def test_the_figure_holds_the_gains(tmp_path):
     assert (ceiling.get_linestyle(), ceiling.get_ydata().tolist()) == ("--", [0.01, 0.06])
     assert own.get_ydata().tolist() == [0.0, 0.03]
     corners = panels[0].collections[0].get_paths()[0].vertices
-    assert {(0.5, -0.01), (0.5, 0.01), (0.9, 0.02), (0.9, 0.05)} <= set(map(tuple, corners))
+    assert {(0, -0.01), (0, 0.01), (1, 0.02), (1, 0.05)} <= set(map(tuple, corners))
 
 
 def test_a_single_rho_is_drawn_too():
     figure = _gains({"qfm": {0.9: Gain(0.03, 0.02, 0.05)}, "semantics": {}})
     assert [axes.get_title(loc="left") for axes in figure.axes if axes.axison] == ["qfm"]
+
+
+def test_without_gains_the_figure_is_empty(tmp_path):
+    for gains in ({}, {"qfm": {}}):
+        draw_gains(gains, tmp_path / "gains.svg")
+        assert not [axes for axes in _gains(gains).axes if axes.axison]
 
 
 def test_both_clusters_are_shown(tmp_path):

@@ -255,9 +255,10 @@ def _with_lines(items: Iterator[T], total: int, title: str, console: Console) ->
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - said >= LINE_EVERY and _SURE <= done < total:
+        if now - said >= LINE_EVERY and done < total:
             left = (now - began) / done * (total - done)
-            console.print(f"{title}: {done} of {total}, {left / 60:.0f} min left", soft_wrap=True)
+            when = f", {left / 60:.0f} min left" if done >= _SURE else ""
+            console.print(f"{title}: {done} of {total}{when}", soft_wrap=True)
             said = now
 
 

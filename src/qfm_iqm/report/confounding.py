@@ -76,24 +76,26 @@ def draw_gains(gains: Mapping[str, Mapping[float, Gain]], out: Path, *, dark: bo
 
 
 def _gains(gains: Mapping[str, Mapping[float, Gain]]) -> Figure:
-    most = max(len(of_rho) for of_rho in gains.values())
+    most = max((len(of_rho) for of_rho in gains.values()), default=0)
     drawn = {name: of_rho for name, of_rho in gains.items() if len(of_rho) > (most > 1)}
     rhos = sorted({rho for of_rho in drawn.values() for rho in of_rho})
-    rows = math.ceil(len(drawn) / _PANELS)
+    rows = max(1, math.ceil(len(drawn) / _PANELS))
     figure = Figure(figsize=(9, 0.9 + 1.75 * rows), facecolor="white", layout="constrained")
     panels = figure.subplots(rows, _PANELS, sharex=True, sharey=True, squeeze=False).flat
     oracle = drawn.get("oracle", {})
-    ceiling = list(oracle), [gain.mean for gain in oracle.values()]
+    place = {rho: number for number, rho in enumerate(rhos)}  # evenly: most are close to 1
+    ceiling = [place[rho] for rho in oracle], [gain.mean for gain in oracle.values()]
     for (name, of_rho), axes in zip(drawn.items(), panels, strict=False):
         lows, means, highs = (
             [getattr(gain, end) for gain in of_rho.values()] for end in ("low", "mean", "high")
         )
         axes.axhline(0, color=QUIET, linewidth=0.8)
         axes.plot(*ceiling, color=QUIET, linewidth=1.2, linestyle="--")
-        axes.fill_between(list(of_rho), lows, highs, color=BLUE, alpha=0.25, linewidth=0)
-        axes.plot(list(of_rho), means, color=BLUE, marker="o", markersize=3.5, linewidth=1.8)
+        places = [place[rho] for rho in of_rho]
+        axes.fill_between(places, lows, highs, color=BLUE, alpha=0.25, linewidth=0)
+        axes.plot(places, means, color=BLUE, marker="o", markersize=3.5, linewidth=1.8)
         axes.set_title(name, fontsize=10, loc="left")
-        axes.set_xticks(rhos, [f"{rho:g}" for rho in rhos], fontsize=8)
+        axes.set_xticks(range(len(rhos)), [f"{rho:g}" for rho in rhos])
     for axes in panels:  # the rest of the last row
         axes.set_axis_off()
     figure.supxlabel("rho: how far content predicts quality in training", fontsize=9.5)
