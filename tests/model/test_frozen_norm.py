@@ -95,7 +95,10 @@ def test_scales_join_the_weights_and_the_function_stays():
     network.load_state_dict(state)
     for found in (plain, network.forward_features(crops)):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max())
-    assert not any(isinstance(m, FrozenNormConv) for m in plain_convolutions(network).modules())
+    copied = list(plain_convolutions(network).modules())
+    assert not any(isinstance(module, FrozenNormConv) for module in copied)
+    assert any(getattr(module, "inplace", False) for module in network.modules())
+    assert not any(getattr(module, "inplace", False) for module in copied)
 
 
 def test_a_state_without_scales_is_given_back():

@@ -86,9 +86,14 @@ def scaled_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def plain_convolutions(network: nn.Module) -> nn.Module:
-    """A copy of a network whose weights hold their scale, in plain convolutions."""
+    """A copy of a network to be exported: weights hold their scale, in plain convolutions.
+
+    No layer overwrites its input: torch takes far longer to export a network where one does.
+    """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):
+        if hasattr(parent, "inplace"):  # activations
+            setattr(parent, "inplace", False)  # noqa: B010 - of modules in general
         for name, conv in list(parent.named_children()):
             if isinstance(conv, FrozenNormConv):
                 setattr(parent, name, _plain(conv))
