@@ -101,7 +101,10 @@ def test_mistakes_are_one_sentence(qfm, files):
     for arguments, message in (
         ((good, "--labels", labels), "at least two methods, not 1"),
         ((good, poor), "the label column 'mos' was asked for"),
-        ((good, poor, "--labels", labels, "--by", "none"), "labels.csv has no column 'none'; beside name, label and content"),
+        (
+            (good, poor, "--labels", labels, "--by", "none"),
+            "labels.csv has no column 'none'; beside name, label and content",
+        ),
     ):
         answer = qfm("compare", *arguments)
         assert answer.code == 2
