@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 import qfm_iqm
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.exit_codes import ExitCode
 
 PAGE = Path(__file__).with_name("qfm.1")

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import qfm_iqm
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.training.recipe_file import recipe_keys
 

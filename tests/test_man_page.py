@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.exit_codes import ExitCode
 
 PAGE = Path(__file__).parents[1] / "docs" / "qfm.1"

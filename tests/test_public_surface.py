@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import typer
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 
 from .public_surface import FILE, surface
 

@@ -246,7 +246,7 @@ def calls_of(code: str) -> Iterator[list[str]]:
 
 def unknown(words: list[str]) -> Iterator[str]:
     """The verbs and options of a call that the parser does not know."""
-    from qfm_iqm.cli.main import app
+    from qfm_iqm.cli.commands import app
 
     command = typer.main.get_command(app)
     rest = list(words)

@@ -9,7 +9,7 @@ import typer
 from typer.cli import get_docs_for_click
 
 import qfm_iqm
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.exit_codes import ExitCode
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.scoring.runtimes.load import load_runtime

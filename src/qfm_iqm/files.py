@@ -7,7 +7,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -33,6 +33,81 @@ def check_output(path: Path, *endings: str) -> None:
         raise TableError(f"'{path}' cannot be written: there is no folder {path.parent}.")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise TableError(f"'{path}' cannot be written: no permission.")
+
+
+def check_distinct(
+    outputs: Mapping[str, Path | None], inputs: Iterable[str | os.PathLike[str] | None]
+) -> None:
+    """Refuses, before any work is done, an output that would replace an input or another output.
+
+    Two names of one file (a link, another spelling of its path) are one place.
+
+    Args:
+        outputs: where to write, by the option that says so; None for what is not written.
+        inputs: files that are read; None for what is not given. URLs are passed over.
+
+    Raises:
+        TableError: an output is one of the inputs, or two outputs are the same file.
+    """
+    taken: dict[object, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        other = taken.setdefault(_identity(path), option)
+        if other != option:
+            raise TableError(
+                f"{other} and {option} would write the same file '{path}': give each its own name."
+            )
+    if not any(path is not None and path.exists() for path in outputs.values()):
+        return  # nothing is replaced, and inputs may be many
+    for source in inputs:
+        if source is not None and (option := taken.get(_identity(source), "")):
+            raise TableError(
+                f"{option} would replace '{os.fspath(source)}', which this command reads: give "
+                "another name."
+            )
+
+
+def _identity(path: str | os.PathLike[str]) -> object:
+    """What is the same for all names of a file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - names of images stay as they were given
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
+def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool = False) -> None:
+    """Refuses, before any work is done, a folder that could not be written, or is somebody's own.
+
+    Hidden files do not count: a repository of the hub holds some before a model is in it.
+
+    Args:
+        folder: where to.
+        marks: names that tell an earlier output of the same kind, which may be continued or
+            replaced.
+        what: that kind, e.g. "model folder".
+        whole: whether the folder is replaced as a whole and so may hold nothing but these.
+
+    Raises:
+        TableError: a file, a place that cannot be written to, or a folder that holds other files.
+    """
+    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise TableError(f"'{folder}' cannot be written: {place} is no folder.")
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        raise TableError(f"'{folder}' cannot be written: no permission.")
+    if place is not folder:
+        return
+    names = {entry.name for entry in folder.iterdir()}
+    if whole:
+        foreign = bool(names - set(marks))
+    else:
+        foreign = any(not name.startswith(".") for name in names) and names.isdisjoint(marks)
+    if foreign:
+        raise TableError(
+            f"'{folder}' is there and is no {what}, but holds other files: give another name."
+        )
 
 
 def _either(words: tuple[str, ...]) -> str:

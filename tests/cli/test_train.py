@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from typer.testing import CliRunner
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.errors import QFMError, RecipeError
 from qfm_iqm.model.folder import load_model
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.model.folder import load_model

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.report.maps import map_data
 

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.errors import TableError
 from qfm_iqm.model.folder import load_model, save_model
 from qfm_iqm.training import expansion

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.errors import ImageError, QFMError, RecipeError, TableError
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.training.data import load_data

@@ -19,7 +19,7 @@ from rich.console import Console
 from timm.layers import DropPath
 from typer.testing import CliRunner
 
-from qfm_iqm.cli.main import app
+from qfm_iqm.cli.commands import app
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
 from qfm_iqm.model.folder import load_model

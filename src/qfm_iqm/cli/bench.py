@@ -160,7 +160,7 @@ def cross(
 ) -> None:
     """Test a model on other datasets: rank figures, and PLCC after the logistic fit."""
     from qfm_iqm.evaluation import cross_dataset as crossing
-    from qfm_iqm.files import check_output
+    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.text_tables import write_csv
 
@@ -172,6 +172,7 @@ def cross(
         crossing.find_target(text, label=label or "mos", lower_is_better=lower_is_better)
         for text in targets
     ]
+    check_distinct({"--results": results}, [target.table.source for target in found])
     if not any(target.is_table for target in found):
         refuse_idle(
             {"--label": label, "--lower-is-better": lower_is_better},
@@ -233,7 +234,7 @@ def diagnose(
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation import diagnosis as method
     from qfm_iqm.evaluation.evaluate import recorded_split
-    from qfm_iqm.files import check_output, write_whole
+    from qfm_iqm.files import check_distinct, check_output, write_whole
     from qfm_iqm.model.folder import load_model
 
     console = messages()
@@ -241,6 +242,7 @@ def diagnose(
         check_output(out, ".json")
     if figure is not None:
         check_figure(figure, "A figure")
+    check_distinct({"--out": out, "--figure": figure}, [labels])
     check_device(device)
     table = read_table(labels, label=label)
     loaded = load_model(model)

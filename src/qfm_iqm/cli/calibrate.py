@@ -43,9 +43,12 @@ def calibrate(
     """Calibrate a model by your own ratings; says by cross-validation whether that helps."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation.calibrate import calibrated_card
+    from qfm_iqm.files import check_folder
     from qfm_iqm.model.folder import load_model, save_with_card
+    from qfm_iqm.model.locate import CARD_FILE
 
     console = messages()
+    check_folder(out, (CARD_FILE,), "model folder")
     check_device(device)
     table = read_table(ratings, label=label)
     loaded = load_model(model)

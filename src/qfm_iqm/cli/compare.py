@@ -44,12 +44,13 @@ def compare(
     direction of labels and scores.
     """
     from qfm_iqm.evaluation.methods import side_by_side
-    from qfm_iqm.files import check_output
+    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.metrics.evaluation import evaluate
     from qfm_iqm.metrics.significance import Difference, compare_methods
 
     if out is not None:
         check_output(out, ".csv")
+    check_distinct({"--out": out}, [*scores, labels])
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)
     both = found.aligned(higher_is_better=not lower_is_better)

@@ -26,6 +26,7 @@ from qfm_iqm.cli.options import (
     Runtime,
     check_device,
     extra,
+    interruptible,
     messages,
     millions,
     parse_bytes,
@@ -90,8 +91,9 @@ def cull(
 ) -> None:
     """Group photos by moment, rank them there, and mark the one to keep. Deletes nothing."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_output
+    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.scoring.row import ENDINGS
+    from qfm_iqm.scoring.table import OWN_COLUMNS, check_replaceable
 
     console = messages()
     if not xmp:
@@ -100,6 +102,8 @@ def cull(
     check_output(out, *ENDINGS)
     if report is not None:
         check_output(report, ".html")
+    check_distinct({"--out": out, "--report": report}, [*(paths or []), list_file])
+    check_replaceable(out, OWN_COLUMNS)
     check_device(device)
     memory = None if max_memory is None else parse_bytes(max_memory)
     chosen = {"--include": include or [], "--exclude": exclude or []}
@@ -138,10 +142,11 @@ def cull(
     finally:
         job.close()
     _summarize(rows, console)
-    if xmp:
-        code = max(code, _write_sidecars(rows, xmp_name or "full", overwrite_ratings, console))
-    if report is not None:
-        _write_report(rows, out, report, console)
+    with interruptible(console, f"{out} is written, what belongs to it may not be."):
+        if xmp:
+            code = max(code, _write_sidecars(rows, xmp_name or "full", overwrite_ratings, console))
+        if report is not None:
+            _write_report(rows, out, report, console)
     if code or found.unreadable:
         raise typer.Exit(code or ExitCode.FINDINGS)
 

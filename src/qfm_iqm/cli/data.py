@@ -76,10 +76,13 @@ def export(
     from qfm_iqm.datasets.catalogue import find_dataset
     from qfm_iqm.datasets.reading import write_table
     from qfm_iqm.errors import TableError
-    from qfm_iqm.files import check_output
+    from qfm_iqm.files import check_distinct, check_output
+    from qfm_iqm.scoring.table import check_replaceable
 
     check_output(out, ".csv", ".parquet")
     table = find_dataset(name).load(root)
+    check_distinct({"--out": out}, [table.source])
+    check_replaceable(out, ("name", "mos"))
     if present:
         rows = [i for i, path in enumerate(table.find(root)) if path is not None]
         if not rows:
@@ -134,7 +137,9 @@ def split(
     from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.errors import TableError
+    from qfm_iqm.files import check_folder
 
+    check_folder(out, ("fold0.txt", "folds.csv", "leaks.csv"), "folder of folds")
     if sum((official, arniqa is not None, liqe is not None)) > 1:
         raise TableError("Give one of --official, --arniqa and --liqe.")
     if arniqa is None:

@@ -68,12 +68,13 @@ def evaluate(
 ) -> None:
     """Evaluate a model or a score table: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.files import check_output
+    from qfm_iqm.files import check_distinct, check_output
 
     console = messages()
     for path in (out, per_image):
         if path is not None:
             check_output(path, ".csv")
+    check_distinct({"--out": out, "--per-image": per_image}, [labels, scores, exclude])
     if scores is not None:
         own: dict[str, object] = {"--model": model, "--root": root, "--split": split}
         own |= {"--per-image": per_image, "--device": device, "--why": why}

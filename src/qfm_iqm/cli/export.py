@@ -83,10 +83,13 @@ def export(
 
 def _write_hub_folder(model: str, out: Path | None, console: Console) -> None:
     """Writes what can be uploaded as it is."""
+    from qfm_iqm.files import check_folder
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.model.hub_folder import save_hub_folder
+    from qfm_iqm.model.locate import CARD_FILE
 
     folder = out or Path(f"{load_card(model).name}-hub")
+    check_folder(folder, (CARD_FILE,), "model folder")
     save_hub_folder(model, folder)
     say(console, f"{folder}: upload it with hf upload OWNER/NAME {folder}")
 

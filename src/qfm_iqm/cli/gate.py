@@ -74,7 +74,7 @@ def gate(
 ) -> None:
     """Pass or fail images by their scores. Exit code 0: all pass, 1: some fail, 2: no score."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_output, write_whole
+    from qfm_iqm.files import check_distinct, check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
     from qfm_iqm.scoring.gate import Rule, apply_rule, exit_code
     from qfm_iqm.scoring.inputs import find_images
@@ -86,6 +86,7 @@ def gate(
     for path, ending in ((junit, ".xml"), (json, ".json")):
         if path is not None:
             check_output(path, ending)
+    check_distinct({"--junit": junit, "--json": json}, [*paths, baseline])
     if (baseline is None) != (max_drop is None):
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")
     max_pixels = millions(max_megapixels, "--max-megapixels")

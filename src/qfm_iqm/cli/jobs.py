@@ -59,6 +59,8 @@ def files_of(
     )
     if not found.folders:
         refuse_idle(chosen, "where no folder is named")
+    if not found.files and found.unreadable:
+        raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.files:
         hint = "" if chosen["--include"] or chosen["--exclude"] else "; see --all-files"
         skipped = f" ({found.skipped} files have other names{hint})"
@@ -77,6 +79,8 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
         console: for people.
         table: of the videos' frames to write; None for none.
     """
+    from qfm_iqm.scoring.job import holds_rows
+
     if job.kept:
         say(console, f"{job.kept} files have their row already.")
     began = time.perf_counter()
@@ -88,11 +92,11 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
         seconds = time.perf_counter() - began
         outcome: Outcome = job.finish(table)
     except KeyboardInterrupt:
-        left = job.left - scored
+        kept = f"; what was scored is in {job.folder}" if holds_rows(job.folder) else ""
         say(
             console,
-            f"Interrupted: {left} images were not scored. Go on with the same command and "
-            f"--resume; what was scored is in {job.folder}.",
+            f"Interrupted: {job.left - scored} images were not scored. Go on with the same command "
+            f"and --resume{kept}.",
         )
         return ExitCode.INTERRUPTED
     for error in outcome.first_errors:

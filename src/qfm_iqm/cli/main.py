@@ -1,7 +1,7 @@
-"""`qfm`: the verbs, and the one place where a user's mistake becomes a sentence.
+"""`qfm`: the one place where a user's mistake, and Ctrl-C, become a sentence.
 
-Nothing heavy is imported before a verb runs, so `qfm --help` answers at once. `ExitCode` lists the
-exit codes.
+Nothing but Python's own modules is imported before `main` runs: Ctrl-C is heeded from there on.
+`ExitCode` lists the exit codes.
 """
 
 from __future__ import annotations
@@ -9,76 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
-from typing import Annotated
-
-import typer
-
-import qfm_iqm
-from qfm_iqm.cli import (
-    bench,
-    calibrate,
-    compare,
-    cull,
-    data,
-    evaluate,
-    explain,
-    export,
-    gate,
-    info,
-    report,
-    score,
-    serve,
-    train,
-)
-from qfm_iqm.errors import QFMError
-from qfm_iqm.exit_codes import ExitCode
-from qfm_iqm.processes import keep_current_folder_out
-
-app = typer.Typer(
-    name="qfm",
-    help="How good does a photo look? Scores without a reference, by QFM-IQM (ICML 2024).",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for verb in (
-    score.score,
-    cull.cull,
-    explain.explain,
-    report.report,
-    gate.gate,
-    serve.serve,
-    train.train,
-    evaluate.evaluate,
-    compare.compare,
-    calibrate.calibrate,
-    export.export,
-    info.info,
-):
-    app.command()(verb)
-app.add_typer(data.app)
-app.add_typer(bench.app)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"qfm-iqm {qfm_iqm.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
-    ] = False,
-) -> None:
-    pass
 
 
 def main() -> None:
     """Entry point of the `qfm` command."""
+    try:
+        _main()
+    except KeyboardInterrupt:
+        exec("")  # else Python, where Ctrl-C ended an `exec`, dies by the signal in place of a code
+        print("Interrupted: nothing was written.", file=sys.stderr)
+        sys.exit(130)  # ExitCode.INTERRUPTED, which may not be there yet
+
+
+def _main() -> None:
+    from qfm_iqm.exit_codes import ExitCode
+    from qfm_iqm.processes import keep_current_folder_out
+
     keep_current_folder_out()
     _open_closed_streams()
     try:
@@ -87,7 +33,8 @@ def main() -> None:
     except BrokenPipeError:
         code = ExitCode.READER_LEFT
     except OSError as error:
-        print(f"qfm: The output cannot be written: {error.strerror}.", file=sys.stderr)
+        reason = "stdout is closed" if _is_closed(error) else error.strerror
+        print(f"qfm: The output cannot be written: {reason}.", file=sys.stderr)
         code = ExitCode.FAILED
     else:
         sys.exit(code)
@@ -104,6 +51,10 @@ def _run() -> str | int | None:
     Raises:
         OSError: the output cannot be written; `BrokenPipeError` if nobody reads it any more.
     """
+    from qfm_iqm.cli.commands import app
+    from qfm_iqm.errors import QFMError
+    from qfm_iqm.exit_codes import ExitCode
+
     try:
         app()
     except QFMError as error:
@@ -111,29 +62,48 @@ def _run() -> str | int | None:
     except SystemExit as left:
         if isinstance(left.__context__, BrokenPipeError):  # that typer and rich made a code of
             raise left.__context__ from None
+        if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
+            raise KeyboardInterrupt from None  # that typer made a code of
         return left.code
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or _is_full(error):
+        if isinstance(error, BrokenPipeError) or _is_refused(error):
             raise
-        traceback.print_exc()
+        _print_traceback()
     except Exception:  # a defect; Python's own code 1 would be an answer here
-        traceback.print_exc()
+        _print_traceback()
     return ExitCode.FAILED
 
 
-def _is_full(error: OSError) -> bool:
-    """Whether no room is left for the output; of a file, an error names it."""
-    return error.errno == errno.ENOSPC and error.filename is None
+def _print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _is_refused(error: OSError) -> bool:
+    """Whether the output has no room or is closed; of a file, an error names it."""
+    return (error.errno == errno.ENOSPC and error.filename is None) or _is_closed(error)
+
+
+def _is_closed(error: OSError) -> bool:
+    """Whether stdout is what `_open_closed_streams` put in its place."""
+    import fcntl
+
+    writing = fcntl.fcntl(1, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+    return error.errno == errno.EBADF and not writing
 
 
 def _open_closed_streams() -> None:
     """Opens the null device in place of standard streams that the caller has closed (`>&-`).
 
     Else the first file that is opened would take a stream's number, and what is meant for the
-    terminal would go into it.
+    terminal would go into it. What is written to a closed stdout is lost, and so fails: it is open
+    for reading alone.
     """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        if handle == 1:
+            os.dup2(reading := os.open(os.devnull, os.O_RDONLY), 1)
+            os.close(reading)
     os.close(handle)
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115

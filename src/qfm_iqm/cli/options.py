@@ -217,6 +217,16 @@ def say(console: Console, sentence: str, style: str | None = None) -> None:
 
 
 @contextmanager
+def interruptible(console: Console, sentence: str) -> Iterator[None]:
+    """Ends on Ctrl-C with a sentence that says what is written; without it, nothing would be."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(console, f"Interrupted: {sentence}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+@contextmanager
 def stoppable(console: Console, sentence: str) -> Iterator[None]:
     """Ends a training that is asked to stop with a sentence that says how to go on."""
     from qfm_iqm.training.state import InterruptedRunError

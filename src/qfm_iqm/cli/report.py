@@ -57,9 +57,9 @@ def report(
 ) -> None:
     """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_output
-    from qfm_iqm.model.card import LabelUnits
-    from qfm_iqm.model.folder import load_card
+    from qfm_iqm.files import check_distinct, check_output
+    from qfm_iqm.model.card import LabelUnits, read_card
+    from qfm_iqm.model.locate import CARD_FILE, find_model
     from qfm_iqm.report.comparison import comparison_page
     from qfm_iqm.report.scores import Place, scores_page
     from qfm_iqm.scoring.table import read_scores
@@ -73,6 +73,9 @@ def report(
         own = {"--threshold": threshold, "--maps": maps, "--frames": frames}
         refuse_idle(own, "on two tables")
     check_output(out, ".html")
+    check_distinct({"--out": out}, [*tables, frames])
+    if root is not None and not root.is_dir():
+        raise QFMError(f"--root {root}: there is no such folder.")
     console = messages()
     read = [read_scores(path) for path in tables]
     named = model or model_of(read)
@@ -83,7 +86,14 @@ def report(
             or_else=", or name it by --model",
         )
     maps = 12 if maps is None else maps
-    label = load_card(named).label.shown if named else LabelUnits()
+    card = read_card(find_model(named) / CARD_FILE) if named else None
+    scored_by = list(dict.fromkeys(name for table in read for name in table.models))
+    if card is not None and scored_by and card.name not in scored_by:
+        raise QFMError(
+            f"--model {model} did not score these images, {', '.join(scored_by)} did: leave "
+            "--model out, or name that one."
+        )
+    label = card.label.shown if card else LabelUnits()
     place = Place(out, root or Path())
 
     progress = partial(with_progress, console=console)

@@ -29,6 +29,7 @@ from qfm_iqm.cli.options import (
     Runtime,
     check_device,
     extra,
+    interruptible,
     messages,
     millions,
     parse_bytes,
@@ -117,10 +118,10 @@ def score(
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""
     from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_output
+    from qfm_iqm.files import check_distinct, check_output, copy_whole
+    from qfm_iqm.scoring import video
     from qfm_iqm.scoring.row import ENDINGS
-    from qfm_iqm.scoring.table import read_rows
-    from qfm_iqm.scoring.video import read_frames
+    from qfm_iqm.scoring.table import OWN_COLUMNS, check_replaceable, read_rows
 
     console = messages()
     if engine == "local":
@@ -132,12 +133,19 @@ def score(
     if out is None and (resume or engine == "ray"):
         what = "--resume goes on with" if resume else "--engine ray writes"
         raise QFMError(f"{what} a table: name it with --out.")
-    if out is not None and engine == "local":
-        check_output(Path(out), *ENDINGS)
+    written = Path(out) if out is not None and engine == "local" else None
+    if written is not None:
+        check_output(written, *ENDINGS)
     if report is not None:
         check_output(report, ".html")
     if frames is not None:
         check_output(frames, ".csv")
+    outputs = {"--out": written, "--report": report, "--frames": frames}
+    check_distinct(outputs, [*(paths or []), list_file])
+    if written is not None:
+        check_replaceable(written, OWN_COLUMNS)
+    if frames is not None:
+        check_replaceable(frames, video.COLUMNS)
     if not (math.isfinite(every) and every > 0):
         raise QFMError(f"--every must be a finite number of seconds above 0, not {every:g}.")
     check_device(device)
@@ -186,16 +194,23 @@ def score(
     )
     rows: Iterable[ScoreRow]
     with TemporaryDirectory() as folder:
-        table = frames or (None if report is None else Path(folder) / "frames.csv")
+        table = None if frames is None and report is None else Path(folder) / "frames.csv"
         if out is None:
             code, rows = _score_and_show(scorer, found, console, table)
         else:
             code = _score_into(Path(out), scorer, found, resume, console, table)
             rows = read_rows(Path(out)) if code != ExitCode.INTERRUPTED else ()
-        if report is not None and table is not None and code != ExitCode.INTERRUPTED:
+        there = table if table is not None and table.exists() else None
+        if frames is not None and there is not None:
+            copy_whole(there, frames)
+        elif frames is not None:
+            say(console, f"No frame of a video was scored: {frames} is not written.")
+        if report is not None and code != ExitCode.INTERRUPTED:
             source = ", ".join((paths or [str(list_file)])[:5])
-            explainer, label = _explainer(loaded, model), loaded.card.label
-            report_rows(rows, read_frames(table), source, report, label, explainer, console)
+            with interruptible(console, f"{report} is not written."):
+                explainer, label = _explainer(loaded, model), loaded.card.label
+                curves = video.read_frames(there) if there else ()
+                report_rows(rows, curves, source, report, label, explainer, console)
     if code or found.unreadable:
         raise typer.Exit(code or ExitCode.FINDINGS)
 

@@ -20,6 +20,9 @@ from qfm_iqm.cli.options import (
 )
 from qfm_iqm.cli.showing import show_evaluation
 
+# What a run leaves first: any of these tells its folder.
+MARKS = ("recipe.json", "stages.json", "teachers", "pseudo_labels", "leaks.csv", "model")
+
 
 def train(
     recipe: Recipe,
@@ -35,7 +38,7 @@ def train(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Build a model by a recipe: teachers, training, one test, reference statistics, exports."""
-    from qfm_iqm.files import check_output, copy_whole
+    from qfm_iqm.files import check_distinct, check_folder, check_output, copy_whole
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.training.recipe_file import read_recipe
 
@@ -43,7 +46,10 @@ def train(
     checked = read_recipe(recipe, changes or (), dataset=dataset)
     if results is not None:
         check_output(results, ".csv")
+    labels = checked.data.labels
+    check_distinct({"--results": results}, [labels and checked.table(labels)])
     folder = out if out is not None else Path("runs") / checked.model.name
+    check_folder(folder, MARKS, "folder of a run")
     with extra("train", "Training"):
         from accelerate import PartialState
 

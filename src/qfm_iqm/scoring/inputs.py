@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,7 @@ from qfm_iqm.text_tables import as_utf8
 
 StrPath = str | os.PathLike[str]
 
+_CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")  # all but tabs and ends of lines
 _NO_NAMES = {b"/", b"\\", b"\n", b"\r"}  # single bytes that no list of files names
 
 
@@ -205,6 +207,8 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
         raise QFMError(
             f"The list {name} begins as {error.encoding}, but is damaged: save it as UTF-8."
         ) from error
+    if _CONTROLS.search(content):
+        raise QFMError(f"The list {name} is no text: it must hold the path of one file a line.")
     lines = [line for line in _split(content) if line]
     # UTF-16 without its mark, parted at its nulls, would name the root of the file system.
     alone = (len(a) == len(b) == 1 and b"." in (a, b) for a, b in pairwise(lines))

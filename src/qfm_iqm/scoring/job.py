@@ -48,6 +48,11 @@ def folder_of(out: Path) -> Path:
     return out.with_name(out.name + ".job")
 
 
+def holds_rows(folder: Path) -> bool:
+    """Whether a job's folder keeps the rows of any part."""
+    return any((folder / "parts").glob("[0-9]*.jsonl"))
+
+
 class Job:
     """Scores files into one table.
 
@@ -161,7 +166,7 @@ class Job:
                 write_frames(frames, self._part(number).with_suffix(".csv"))
             self.write_part(rows, self._part(number))
         except TableError as error:
-            raise TableError(f"{error} What was scored is kept: go on by --resume.") from error
+            raise TableError(f"{error}{_kept(self.folder)}") from error
 
     def _is_free(self, number: int) -> bool:
         free = self._take(number)
@@ -323,6 +328,9 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TableError(
-            f"The job {folder} cannot be written: {error.strerror}. What was scored is kept: go on "
-            "by --resume."
+            f"The job {folder} cannot be written: {error.strerror}.{_kept(folder)}"
         ) from error
+
+
+def _kept(folder: Path) -> str:
+    return " What was scored is kept: go on by --resume." if holds_rows(folder) else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,12 @@ from qfm_iqm.datasets.reading import ENDINGS, Cells, read_cells
 from qfm_iqm.datasets.table import column_key
 from qfm_iqm.errors import TableError
 from qfm_iqm.scoring.row import COLUMNS, SCHEMA, Column, ScoreRow
+from qfm_iqm.text_tables import as_utf8
+
+OWN_COLUMNS = ("path", "sha256", "status")
+"""Columns by which a table of `qfm score` or `qfm cull`, of any version, is known."""
+
+_LONGEST = 1 << 20  # bytes of a first line that are looked at
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,39 @@ def read_rows(path: Path) -> list[ScoreRow]:
             f"{', '.join(COLUMNS)}{cells.form}."
         )
     return [ScoreRow(*values) for values in zip(*_table(cells).columns.values(), strict=True)]
+
+
+def check_replaceable(path: Path, columns: Collection[str]) -> None:
+    """Refuses, before any work is done, to replace a table that this package did not write.
+
+    Args:
+        path: where to write. An empty file, and what is no file, is nobody's table.
+        columns: that every table of its kind has.
+
+    Raises:
+        TableError: there is a table of other columns.
+    """
+    if path.is_file() and path.stat().st_size and not _header(path).issuperset(columns):
+        raise TableError(
+            f"'{path}' is there and is no table that qfm wrote (it lacks the columns "
+            f"{', '.join(columns)}): give another name, or remove it first."
+        )
+
+
+def _header(path: Path) -> set[str]:
+    """Names of the columns of a table, from its beginning; none if it is no table."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            return set(pq.read_schema(path).names)
+        with path.open("rb") as file:
+            line, _ = as_utf8(file.readline(_LONGEST))
+        if path.suffix.lower() == ".jsonl":
+            return set(json.loads(line))
+    except (OSError, ValueError, TypeError):  # pyarrow's own errors are of these kinds
+        return set()
+    return set(re.split(r"[,;\t|]", line.decode("utf-8", "replace").strip().replace('"', "")))
 
 
 def _table(cells: Cells, column: str = "score") -> ScoreTable:

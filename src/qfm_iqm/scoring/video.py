@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -68,12 +69,15 @@ COLUMNS = tuple(field.name for field in fields(FrameScore))
 
 
 def write_frames(frames: Iterable[FrameScore], path: Path) -> None:
-    """Writes frames as CSV in one step.
+    """Writes frames as CSV in one step; nothing if there are none.
 
     Raises:
         TableError: the place cannot be written to.
     """
-    write_csv(path, COLUMNS, map(astuple, frames))
+    coming = iter(frames)
+    first = next(coming, None)
+    if first is not None:
+        write_csv(path, COLUMNS, map(astuple, chain((first,), coming)))
 
 
 def read_frames(path: Path) -> list[FrameScore]:

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import stats
 
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.errors import ModelError, QFMError
+from qfm_iqm.errors import ModelError, QFMError, TableError
 from qfm_iqm.evaluation.evaluate import evaluate_model
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.folder import load_model, save_model, save_with_card
@@ -291,7 +291,7 @@ def test_mistakes_are_sentences(model, photos, tmp_path):
         export(model, tmp_path / "out", "onnx", photos=["gone.jpg"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
-    with pytest.raises(ModelError, match="is there and is no exported model"):
+    with pytest.raises(TableError, match="is there and is no exported model"):
         export(model, tmp_path / "mine", "onnx")
 
 

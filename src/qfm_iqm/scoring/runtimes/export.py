@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import qfm_iqm
-from qfm_iqm.errors import ModelError
+from qfm_iqm.errors import ModelError, TableError
+from qfm_iqm.files import check_folder
 from qfm_iqm.image.load import ReadingPolicy, read
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.resize import as_floats
@@ -75,7 +76,8 @@ def export(
 
     Raises:
         ModelError: int8 without photos, no photo that can be read, scores that differ or SRCC
-            that is lost by more than is tolerated, or a folder that is something else.
+            that is lost by more than is tolerated, or no folder to write it in.
+        TableError: a folder that is something else, or cannot be written to.
     """
     if precision not in ("fp32", "int8"):
         raise ModelError(f"A model is exported in fp32 or int8, not in {precision}.")
@@ -85,7 +87,7 @@ def export(
     folder = folder.resolve()  # a link stays, and what it points to is replaced
     model = model.cpu().eval()
     crops = _photo_crops(model, photos) if photos else _noise_crops(model)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+    with _beside(folder) as place:
         made = Path(place) / folder.name
         made.mkdir()
         if weights is not None:
@@ -200,11 +202,15 @@ def _noise_crops(model: QualityModel) -> _Crops:
 def _check_folder(folder: Path) -> None:
     if not folder.parent.is_dir():
         raise ModelError(f"'{folder}' cannot be written: there is no folder {folder.parent}.")
-    known = {CARD_FILE, INFO_FILE, *(name for names in FILES.values() for name in names)}
-    if folder.exists() and (
-        not folder.is_dir() or {entry.name for entry in folder.iterdir()} - known
-    ):
-        raise ModelError(f"'{folder}' is there and is no exported model: give another name.")
+    known = (CARD_FILE, INFO_FILE, *(name for names in FILES.values() for name in names))
+    check_folder(folder, known, "exported model", whole=True)
+
+
+def _beside(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.")
+    except OSError as error:
+        raise TableError(f"'{folder}' cannot be written: {error.strerror}.") from error
 
 
 def _replace_folder(made: Path, folder: Path) -> None:

@@ -1,0 +1,94 @@
+"""Ctrl-C before a command has written anything: one sentence, and the exit code that says so."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+from contextlib import suppress
+
+import pytest
+
+from qfm_iqm.scoring.job import Job, folder_of
+from qfm_iqm.scoring.locks import LockFile
+from qfm_iqm.scoring.scorer import Scorer
+
+from .conftest import ENVIRONMENT, QFM, listen_to_ctrl_c
+
+NOTHING = b"Interrupted: nothing was written.\n"
+
+
+def test_it_is_heeded_while_modules_are_imported(photo_folder, tmp_path):
+    """A module that the command line is built with is where the process interrupts itself."""
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    process = subprocess.run(
+        [*QFM, "score", photo_folder],
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        preexec_fn=listen_to_ctrl_c,
+        timeout=120,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (130, b"", NOTHING)
+
+
+def test_it_is_an_exit_code_also_where_generated_code_is_run(photo_folder, tmp_path):
+    """Python would else die by the signal."""
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(99): pass"
+    (tmp_path / "typer.py").write_text(f"exec({code!r})\n")
+    process = subprocess.run(
+        [*QFM, "info"],
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        preexec_fn=listen_to_ctrl_c,
+        timeout=120,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (130, b"", NOTHING)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gate PHOTOS --min 1 --baseline pipe.csv --max-drop 1",
+        "report pipe.csv --out page.html",
+        "score --list pipe.csv --out scores.csv",
+        "cull --list pipe.csv --out culled.csv",
+        "evaluate pipe.csv --out figures.csv",
+    ],
+)
+def test_it_is_one_sentence_before_work_begins(start, photo_folder, tmp_path, line):
+    os.mkfifo(tmp_path / "pipe.csv")
+    words = [str(photo_folder) if word == "PHOTOS" else word for word in line.split()]
+    process = start(*words, cwd=tmp_path)
+    with (tmp_path / "pipe.csv").open("w"):  # opens once the command waits for what comes
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=120)
+    assert (process.returncode, out, errors) == (130, b"", NOTHING)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
+
+
+def test_a_job_without_rows_promises_none(start, photo_folder, tiny_model_folder, tmp_path):
+    """The test holds the lock of the job's only part, and so the command waits for its rows."""
+    photo, out = str(photo_folder / "photo_05.png"), tmp_path / "scores.csv"
+    scorer = Scorer(str(tiny_model_folder), max_pixels=250_000_000)
+    Job(out, [photo], scorer, resume=False).close()
+    lock = LockFile(folder_of(out) / "lock")
+    assert lock.try_acquire(0)
+    ours, theirs = pty.openpty()  # the progress bar tells when it is on its way
+    process = start(
+        "score", photo, "-m", tiny_model_folder, "--out", out, "--resume", stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # how a terminal says that the other side has gone
+        while piece := os.read(ours, 65536):
+            if b"0/1" not in shown and b"0/1" in shown + piece:
+                process.send_signal(signal.SIGINT)
+            shown += piece
+    assert process.wait(timeout=120) == 130
+    os.close(ours)
+    process.stdout.close()
+    lock.close()
+    said = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode().split("Interrupted: ")[1]
+    assert " ".join(said.split()) == (
+        "1 images were not scored. Go on with the same command and --resume."
+    )
