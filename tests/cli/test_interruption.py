@@ -90,5 +90,5 @@ def test_a_job_without_rows_promises_none(start, photo_folder, tiny_model_folder
     lock.close()
     said = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode().split("Interrupted: ")[1]
     assert " ".join(said.split()) == (
-        "1 images were not scored. Go on with the same command and --resume."
+        "1 image was not scored. Go on with the same command and --resume."
     )

@@ -77,6 +77,7 @@ def test_scoring_reports_at_once(qfm, scored, tiny_model_folder):
 
 def test_an_export_lends_its_scale_and_no_maps(qfm, scored):
     export = resources.files("qfm_iqm.pretrained") / "default" / "onnx"
+    qfm("score", "photos", "-m", export, "-o", "scores.csv")
     answer = qfm("report", "scores.csv", "-o", "r.html", "-m", export)
     assert answer.code == 0, answer.err
     assert "is an exported model, which draws no quality maps" in answer.err

@@ -203,7 +203,7 @@ def score(
         there = table if table is not None and table.exists() else None
         if frames is not None and there is not None:
             copy_whole(there, frames)
-        elif frames is not None:
+        elif frames is not None and code != ExitCode.INTERRUPTED:
             say(console, f"No frame of a video was scored: {frames} is not written.")
         if report is not None and code != ExitCode.INTERRUPTED:
             source = ", ".join((paths or [str(list_file)])[:5])
@@ -287,7 +287,7 @@ def _score_and_show(
     say(console, f"{text}.")
     if interrupted:
         left = len(found.files) - len(rows)
-        say(console, f"Interrupted: {left} images were not scored.")
+        say(console, f"Interrupted: {counted(left, 'image was', 'images were')} not scored.")
         return ExitCode.INTERRUPTED, rows
     return int(errors > 0), rows
 

@@ -207,8 +207,6 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
         raise QFMError(
             f"The list {name} begins as {error.encoding}, but is damaged: save it as UTF-8."
         ) from error
-    if _CONTROLS.search(content):
-        raise QFMError(f"The list {name} is no text: it must hold the path of one file a line.")
     lines = [line for line in _split(content) if line]
     # UTF-16 without its mark, parted at its nulls, would name the root of the file system.
     alone = (len(a) == len(b) == 1 and b"." in (a, b) for a, b in pairwise(lines))
@@ -217,6 +215,8 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
             f"The list {name} has null characters between single characters, as UTF-16 without a "
             "byte order mark does, or is no list at all: save it as UTF-8."
         )
+    if _CONTROLS.search(content):
+        raise QFMError(f"The list {name} is no text: it must hold the path of one file a line.")
     if not lines:
         raise QFMError(f"The list {name} names no file.")
     return [os.fsdecode(line) for line in lines]
