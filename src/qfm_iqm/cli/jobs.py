@@ -95,8 +95,8 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
         kept = f"; what was scored is in {job.folder}" if holds_rows(job.folder) else ""
         say(
             console,
-            f"Interrupted: {counted(job.left - scored, 'image was', 'images were')} not scored. Go on "
-            f"with the same command and --resume{kept}.",
+            f"Interrupted: {counted(job.left - scored, 'image was', 'images were')} not scored. "
+            f"Go on with the same command and --resume{kept}.",
         )
         return ExitCode.INTERRUPTED
     for error in outcome.first_errors:

@@ -39,6 +39,7 @@ from qfm_iqm.cli.options import (
 )
 from qfm_iqm.cli.report import explainer_of, report_rows
 from qfm_iqm.cli.showing import show_rows
+from qfm_iqm.errors import counted
 from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
