@@ -9,7 +9,8 @@ nbclient = pytest.importorskip("nbclient")
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "scores.ipynb"
 
 
-def test_the_notebook_runs(tmp_path):
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests have the other cores
     (tmp_path / "examples").symlink_to(NOTEBOOK.parent)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
