@@ -229,7 +229,8 @@ def ranking_rows(rated: Photos, degraded: Photos, kodak: Photos) -> Iterator[Row
             merits[place][held] = photos.inputs[held] @ weights
     yield from _right("rated moments of BIQ2021", rated, merits[0])
     unseen = ~rated.seen
-    yield from _right("the same, at least one photo of the validation split", rated, merits[0], unseen)
+    rows = "the same, at least one photo of the validation split"
+    yield from _right(rows, rated, merits[0], unseen)
     yield from _right("degraded photos of BIQ2021", degraded, merits[1])
     weights = fitted([rated, degraded], everything)
     yield from _right("degraded photos of Kodak", kodak, kodak.inputs @ weights)

@@ -103,7 +103,7 @@ def test_the_action_scores_the_images_and_leaves_its_files(runner, workspace):
 
 
 def test_the_action_fails_with_the_gates_code(runner, workspace):
-    done = runner.run(workspace, GATE, paths="content", min="100", review="1:2")
+    done = runner.run(workspace, GATE, paths="content", min="100", review="99:100")
     assert (done.code, done.output.read_text()) == (1, "exit-code=1\n")
     (workspace / "content" / "broken.jpg").write_text("no image")
     done = runner.run(workspace, GATE, paths="content", min="0")

@@ -149,7 +149,7 @@ def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_
         rated = np.flatnonzero(content["orgs"] == 0)[0] if name == "live" else 9
         content[variable][0, rated] = np.nan
         savemat(root / file, {key: content[key] for key in content if key[0] != "_"})
-        with pytest.raises(TableError, match=f"1 of .* values of {variable} are no finite"):
+        with pytest.raises(TableError, match=f"1 of .* values of {variable} is not a finite"):
             DATASETS[name].load(root)
 
 
@@ -158,7 +158,7 @@ def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_
     [
         ("tid2013", "mos_with_names.txt", "5.5 I01_01_1.bmp\n5.5 I01_25_1.bmp\n", "I01_25_1"),
         ("tid2013", "mos_with_names.txt", "5.5\n", "every line must hold 2 fields"),
-        ("tid2013", "mos_with_names.txt", "x I01_01_1.bmp\n", "no finite numbers .row 1: 'x'"),
+        ("tid2013", "mos_with_names.txt", "x I01_01_1.bmp\n", "not a finite number .row 1: 'x'"),
         ("tid2013", "mos_with_names.txt", "", "no rows"),
         ("csiq", "csiq_label.txt", "1600.fog.1.png 0.1\n", "NAME.TYPE.LEVEL.png"),
         ("csiq", "csiq.DMOS.xlsx", "no zip", "no Excel file"),
@@ -167,7 +167,7 @@ def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_
             "livefb",
             "labels_image.csv",
             "name,mos\na/b.jpg,70\na/b.jpg,71\n",
-            r"1 names stand in more than one row \(a/b.jpg\)",
+            r"1 name stands in more than one row \(a/b.jpg\)",
         ),
         ("livefb", "labels_image.csv", "name,mos\na/b.jpg,nan\n", "line 2: 'nan'"),
         (
@@ -180,13 +180,13 @@ def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_
             "kadid10k",
             "dmos.csv",
             "dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,1,nan\n",
-            "values of var are no finite numbers",
+            "value of var is not a finite number",
         ),
         (
             "koniq10k",
             "koniq10k_distributions_sets.csv",
             "image_name,MOS,SD,set\na.jpg,50,nan,training\nb.jpg,51,1,test\n",
-            "values of SD are no finite numbers .row 1: 'nan'",
+            "values of SD is not a finite number .row 1: 'nan'",
         ),
     ],
 )

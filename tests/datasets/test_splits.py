@@ -109,7 +109,7 @@ def test_a_share_of_nothing_asks_for_no_part():
         ({"test": -0.1}, "at least 0"),
         ({"validation": float("nan")}, "at least 0"),
         ({"test": 0.5, "validation": 0.5}, "leave images to train on"),
-        ({"seed": -1}, "seed of a split must be 0 or more, but -1"),
+        ({"seed": -1}, "seed of a split must be 0 or more, not -1"),
         ({"test": 0.01}, "12 images of 6 contents .* but test would stay empty"),
         ({"test": 0.6, "validation": 0.3}, "but train would stay empty"),
     ],

@@ -60,7 +60,7 @@ def test_group():
     groups = table_of_four().group("Subset")
     assert list(groups) == ["s1", "s2"]
     assert groups["s1"].tolist() == [1, 3] and groups["s2"].tolist() == [0, 2]
-    with pytest.raises(TableError, match=r"'scene' was asked for, .* the table has: subset"):
+    with pytest.raises(TableError, match=r"no column 'scene'; .* its other columns are subset"):
         table_of_four().group("scene")
     with pytest.raises(TableError, match="1 are blank \\(row 2\\)"):
         RatedTable(names=("a", "b"), columns={"subset": ("x", "")}).group("subset")

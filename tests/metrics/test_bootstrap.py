@@ -115,8 +115,8 @@ def test_more_images_narrow_the_interval():
     [
         ({"metric": "ssim"}, "'ssim' was asked for, but there are: srcc"),
         ({"metric": "srcc", "n_boot": 0}, "at least 1 resample, but 0"),
-        ({"metric": "srcc", "seed": -1}, "seed of a bootstrap must be 0 or more, but -1"),
-        ({"metric": "srcc", "level": 95}, "between 0 and 1, but 95"),
+        ({"metric": "srcc", "seed": -1}, "seed of a bootstrap must be 0 or more, not -1"),
+        ({"metric": "srcc", "level": 95}, "between 0 and 1, not 95"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):

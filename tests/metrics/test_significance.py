@@ -197,7 +197,7 @@ def test_a_metric_without_a_test_has_the_bootstrap_alone():
 
 def test_mistakes_are_named():
     labels, good, poor = methods()
-    with pytest.raises(TableError, match="at least two methods, but 1"):
+    with pytest.raises(TableError, match="at least two methods, not 1"):
         compare_methods({"a": good}, labels)
     with pytest.raises(TableError, match="metric 'mse' was asked for"):
         compare_methods({"a": good, "b": poor}, labels, metric="mse")

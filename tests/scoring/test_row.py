@@ -122,11 +122,6 @@ def test_columns_and_types():
     assert [SCHEMA[name].title for name in ("mos_low", "crop_std")] == ["MOS low", "Crop std"]
 
 
-def test_readme_names_the_columns():
-    page = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    assert f"`{', '.join(COLUMNS)}`" in " ".join(page.split())
-
-
 def test_the_page_on_scores_says_of_each_column_what_the_code_says():
     page = (Path(__file__).parents[2] / "docs" / "scores.md").read_text("utf-8")
     rows = [f"| `{one.name}` | {one.kind} | {one.help} |" for one in SCHEMA.values()]

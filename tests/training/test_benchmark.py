@@ -88,7 +88,7 @@ def test_the_authors_split_is_one_run_unless_folds_are_asked_for(
 
 
 def test_impossible_folds_and_shares_are_refused(recipe_file, tmp_path):
-    with pytest.raises(RecipeError, match="at least 1, but 0"):
+    with pytest.raises(RecipeError, match="at least 1, not 0"):
         plan_benchmark(recipe_file, tmp_path, protocol="validation-selected", folds=0)
     for shares in ((0.0, 1.0), (1.2,), (0.5, 0.5)):
         with pytest.raises(RecipeError, match="above 0 up to 1, each once"):

@@ -437,8 +437,8 @@ def test_what_the_student_cannot_do_is_refused_before_the_teacher(
 def test_a_place_that_cannot_be_written_is_refused(recipe, tmp_path):
     (tmp_path / "file").touch()
     done = qfm_train(recipe, "--out", tmp_path / "file" / "run")
-    assert isinstance(done.exception, RecipeError)
-    assert "cannot be written to" in str(done.exception)
+    assert isinstance(done.exception, TableError)
+    assert f"cannot be written: {tmp_path / 'file'} is no folder" in str(done.exception)
 
 
 def test_training_starts_from_a_teacher_of_the_recipe(recipe_content, write_recipe, tmp_path):

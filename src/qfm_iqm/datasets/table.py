@@ -266,7 +266,7 @@ def finite_numbers(
         places: of the values, for messages; their rows where none are given.
 
     Raises:
-        TableError: some are no finite numbers; says where the first of them stand.
+        TableError: some are not finite numbers; says where the first of them stand.
     """
     found = np.array([_number(value) for value in values], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(found)).tolist()
