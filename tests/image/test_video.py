@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -74,8 +74,12 @@ def test_of_each_interval_the_first_frame_is_taken(gaps, every, keyframes, kind)
         while abs(ticks[-1] - every * 1000 * round(ticks[-1] / (every * 1000))) < 3:
             ticks[-1] += 1
     times = np.array(ticks) / 1000
-    options = {"g": keyframes, "bf": "2"}
+    # In closed groups: else a frame that is shown just before a keyframe may be passed over.
+    options = {"g": keyframes, "bf": "2", "flags": "+cgop", "sc_threshold": "1000000000"}
     content = clip(numbered(len(times)), times, codec=kind[0], container=kind[1], options=options)
+    with av.open(io.BytesIO(content)) as written:
+        # An MP4's edit list, in coarser units, may end before the last frame: FFmpeg then drops it.
+        assume(sum(1 for _ in written.decode(video=0)) == len(times))
     expected = first_of_each(times, every)
     found = frames_of(content, every)
     assert [number_of(frame) for _, frame in found] == expected
