@@ -7,6 +7,7 @@ missing. Only `notes` are written by those who trained the model.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -331,7 +332,7 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 def _read(path: Path, columns: Iterable[str]) -> Table:
     """A results file; it must have these columns."""
-    rows = list(csv.DictReader(_text(path).splitlines()))
+    rows = list(csv.DictReader(io.StringIO(_text(path))))
     missing = [name for name in columns if rows and name not in rows[0]]
     if missing:
         raise TableError(f"{path} has no column {', '.join(missing)}: it is not that table.")
