@@ -9,6 +9,8 @@ Design choices:
   side of them: nothing is enlarged. Interlaced frames stay as they are stored.
 * HDR (PQ, HLG) is refused, as of images: to show it on a scale of 0 to 1 takes a choice of tones.
   PyAV's FFmpeg lacks zimg, and the tones that its own scaler chooses differ between its releases.
+* If an error follows a skip, the video is decoded once more without skips: a keyframe of H.264 may
+  name frames from before it (open groups of pictures), and FFmpeg misses them.
 * A damaged frame, or a file that is shorter than it says, refuses the video. Decoders go on over
   damaged data, and tell only FFmpeg's log: an error there counts as damage.
 
@@ -44,6 +46,11 @@ _HELD = 64 << 20  # bytes of packets that wait for a reason to be decoded
 _SLACK = 1e-6  # seconds by which timestamps may be rounded
 
 
+class _DamagedError(ImageError):
+    def __init__(self) -> None:
+        super().__init__("its data are damaged")
+
+
 def sampled_frames(
     file: BinaryIO,
     every: float,
@@ -76,32 +83,39 @@ def sampled_frames(
     kind = container_of(file.read(HEADER))
     if not allow_damaged and is_cut(file, kind):
         raise ImageError("its data end too early (a truncated file)")
-    file.seek(0)
     if av.logging.get_level() is None:  # PyAV listens to nothing then
         av.logging.set_level(av.logging.ERROR)
-    count = 0
-    try:
-        with av.logging.Capture():
-            opened = av.open(file, format=kind, metadata_errors="replace")
-        with opened as container:
-            stream = _main_stream(container)
-            codec = stream.codec_context
-            _check_size(codec.width, codec.height, max_pixels)
-            if admit is not None:
-                admit(_decoding_bytes(codec))
-            codec.options = {"max_pixels": str(max_pixels)}
-            codec.thread_count = 1  # others would print what they find
-            if not allow_damaged:
-                codec.options |= {"err_detect": "explode"}
-            shown = _Shown()
-            for time, frame in _firsts(container, stream, every, allow_damaged):
-                _check_size(frame.width, frame.height, max_pixels)
-                yield time, shown.image(frame, stream.sample_aspect_ratio)
-                count += 1
-    except av.FFmpegError as error:
-        if not (allow_damaged and count):
-            raise ImageError("its data are damaged") from error
-    if not count:
+    last = -math.inf
+    for skip in (True, False):
+        file.seek(0)
+        sampler = None
+        try:
+            with av.logging.Capture():
+                opened = av.open(file, format=kind, metadata_errors="replace")
+            with opened as container:
+                stream = _main_stream(container)
+                codec = stream.codec_context
+                _check_size(codec.width, codec.height, max_pixels)
+                if admit is not None and skip:
+                    admit(_decoding_bytes(codec))
+                codec.options = {"max_pixels": str(max_pixels)}
+                codec.thread_count = 1  # others would print what they find
+                if not allow_damaged:
+                    codec.options |= {"err_detect": "explode"}
+                shown = _Shown()
+                sampler = _Sampler(container, stream, every, allow_damaged, skip)
+                for time, frame in sampler.frames():
+                    if time > last:
+                        _check_size(frame.width, frame.height, max_pixels)
+                        yield time, shown.image(frame, stream.sample_aspect_ratio)
+                        last = time
+            break
+        except (av.FFmpegError, _DamagedError) as error:
+            if allow_damaged and last >= 0:
+                break
+            if sampler is None or not sampler.skipped:
+                raise _DamagedError from error
+    if last < 0:
         raise ImageError("it has no frame that can be decoded")
 
 
@@ -145,71 +159,97 @@ def _decoding_bytes(codec: Any) -> int:
     return int(codec.width * codec.height * (each * _DECODER_FRAMES + 4 * 3))
 
 
-def _firsts(
-    container: Any, stream: Any, every: float, allow_damaged: bool
-) -> Iterator[tuple[float, Any]]:
-    """The first decoded frame of each interval, and its time.
+class _Sampler:
+    """Decodes the first frame of each interval.
 
-    Packets wait until one of them is known to lie in the next interval; if a keyframe comes before,
-    they are dropped undecoded.
+    Attributes:
+        skipped: whether packets were dropped undecoded.
     """
-    held: list[Any] = []
-    start: float | None = None
-    wanted = latest = -math.inf  # where the next interval begins; the last frame that is under way
-    begun = skipped = False
-    packets = container.demux(stream)
-    while (packet := _heard(lambda: next(packets, None), allow_damaged)) is not None:
-        if packet.is_corrupt and not allow_damaged:
-            raise ImageError("its data are damaged")
-        begun |= packet.is_keyframe
-        if not begun:  # a recording that begins anywhere
-            continue
-        if packet.is_keyframe and latest < wanted - _SLACK:
-            skipped, leading = bool(held) or skipped, packet.pts
-            held.clear()
-        if packet.size and packet.pts is not None:
-            if skipped and held and leading is not None and packet.pts < leading:
-                continue  # it needs frames from before the keyframe
-            latest = max(latest, float(packet.pts * packet.time_base))
-        else:
-            latest = math.inf  # no telling, or the end
-        held.append(packet)
-        if latest < wanted - _SLACK and sum(one.size for one in held) < _HELD:
-            continue
-        if skipped:
-            stream.codec_context.flush_buffers()
-            skipped = False
-        for one in held:
-            for frame in _heard(one.decode, allow_damaged) or ():
+
+    def __init__(
+        self, container: Any, stream: Any, every: float, allow_damaged: bool, skip: bool
+    ) -> None:
+        self._container, self._stream, self._every = container, stream, every
+        self._allow_damaged, self._skip = allow_damaged, skip
+        self._wanted = -math.inf  # where the next interval begins
+        self.skipped = False
+
+    def frames(self) -> Iterator[tuple[float, Any]]:
+        """The frames, and their times from the first frame on."""
+        start: float | None = None
+        for packet in self._needed():
+            for frame in self._heard(packet.decode) or ():
                 if frame.is_corrupt:
-                    if not allow_damaged:
-                        raise ImageError("its data are damaged")
+                    if not self._allow_damaged:
+                        raise _DamagedError
                     continue
                 time = frame.time
                 if time is None:  # neither in the file nor to be guessed
                     raise ImageError("not supported: frames without times; export it as MP4")
                 start = time if start is None else start
-                if time >= wanted - _SLACK:
+                if time >= self._wanted - _SLACK:
                     yield round(time - start, 3), frame
-                    interval = math.floor((time - start + _SLACK) / every)
-                    wanted = start + (interval + 1) * every
-        held.clear()
+                    interval = math.floor((time - start + _SLACK) / self._every)
+                    self._wanted = start + (interval + 1) * self._every
 
+    def _needed(self) -> Iterator[Any]:
+        """The packets that a wanted frame may need.
 
-def _heard(call: Callable[[], Any], allow_damaged: bool) -> Any:
-    """What a call to FFmpeg gives, unless it says that data are damaged; None for an error."""
-    import av
+        They wait until one of them is known to lie in the next interval. If a keyframe comes
+        before, they are dropped, with those that follow the keyframe and are shown before it.
+        """
+        held: list[Any] = []
+        key: tuple[int, float] | None = None  # a keyframe in `held`, and when it is shown
+        latest = -math.inf  # the last frame that is under way
+        dropped = False
+        for packet, time in self._packets():
+            if key is not None and time >= key[1]:  # what is shown before the keyframe is all here
+                if latest < self._wanted - _SLACK:
+                    dropped |= len(held) > 1
+                    held = [held[key[0]]]
+                latest, key = max(latest, key[1]), None
+            early = latest < self._wanted - _SLACK
+            if early and self._skip and key is None and packet.is_keyframe and time < math.inf:
+                key = len(held), time
+            else:
+                latest = max(latest, time)
+            held.append(packet)
+            if latest < self._wanted - _SLACK and sum(one.size for one in held) < _HELD:
+                continue
+            if key is not None:
+                latest, key = max(latest, key[1]), None
+            if dropped:
+                self._stream.codec_context.flush_buffers()
+                self.skipped, dropped = True, False
+            yield from held
+            held.clear()
 
-    try:
-        with av.logging.Capture() as said:
-            found = call()
-    except av.FFmpegError:
-        if not allow_damaged:
-            raise
-        return None
-    if not allow_damaged and any(level <= av.logging.ERROR for level, _, _ in said):
-        raise ImageError("its data are damaged")
-    return found
+    def _packets(self) -> Iterator[tuple[Any, float]]:
+        """The packets from a keyframe on, and when each is shown; infinity if nothing tells."""
+        packets = self._container.demux(self._stream)
+        begun = False  # a recording may begin anywhere
+        while (packet := self._heard(lambda: next(packets, None))) is not None:
+            if packet.is_corrupt and not self._allow_damaged:
+                raise _DamagedError
+            begun |= packet.is_keyframe
+            timed = packet.size and packet.pts is not None
+            if begun:
+                yield packet, float(packet.pts * packet.time_base) if timed else math.inf
+
+    def _heard(self, call: Callable[[], Any]) -> Any:
+        """What a call to FFmpeg gives; None for an error, where damage is allowed."""
+        import av
+
+        try:
+            with av.logging.Capture() as said:
+                found = call()
+        except av.FFmpegError:
+            if not self._allow_damaged:
+                raise
+            return None
+        if not self._allow_damaged and any(level <= av.logging.ERROR for level, _, _ in said):
+            raise _DamagedError
+        return found
 
 
 class _Shown:
