@@ -4,7 +4,8 @@ The command line prints the sentence and exits with a non-zero code; a Python ca
 can catch `QFMError` alone. Anything else that escapes is a defect of this library.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -54,6 +55,17 @@ def counted(number: int, what: str, plural: str | None = None) -> str:
         ('1 photo', '3 rows have')
     """
     return f"{number} {what if number == 1 else plural or what + 's'}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint at the name that was probably meant, for the end of a sentence; empty if none is near.
+
+    Examples:
+        >>> nearest("scor", ["score", "cull"])
+        " (did you mean 'score'?)"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 @contextmanager

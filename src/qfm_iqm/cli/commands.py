@@ -25,10 +25,12 @@ from qfm_iqm.cli import (
     score,
     serve,
     train,
+    usage,
 )
 
 app = typer.Typer(
     name="qfm",
+    cls=usage.Verbs,
     help="How good does a photo look? Scores without a reference, by QFM-IQM (ICML 2024).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -166,10 +166,12 @@ def refuse_idle(options: Mapping[str, object], where: str, or_else: str = "") ->
 
 
 def parse_bytes(text: str) -> int:
-    """An amount of memory, like 2GB, 800M or 1.5 G."""
+    """An amount of memory for --max-memory, like 2GB, 800M or 1.5 G."""
+    from qfm_iqm.errors import QFMError
+
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
     if found is None or not float(found[1]):
-        raise typer.BadParameter(f"'{text}' is no amount of memory: say it like 2GB or 800MB.")
+        raise QFMError(f"--max-memory takes an amount like 2GB or 800MB, not '{text}'.")
     return round(float(found[1]) * _UNITS[found[2]])
 
 

@@ -7,7 +7,6 @@ out). A teacher's recipe is filled in from its own file or from the recipe aroun
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
-from qfm_iqm.errors import RecipeError
+from qfm_iqm.errors import RecipeError, nearest
 from qfm_iqm.training.recipe import Recipe
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -203,8 +202,7 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
 def _nearest(key: str, schema: type[BaseModel]) -> str:
     """A hint at the key that was probably meant."""
     known = [other for other in recipe_keys(schema) if other.count(".") == key.count(".")]
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    return nearest(key, known)
 
 
 def recipe_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
