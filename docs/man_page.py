@@ -60,8 +60,10 @@ def _commands(group: Any, path: str) -> Iterator[str]:
 def _parameters(command: Any) -> Iterator[str]:
     context = typer.Context(command)
     for one in command.params:
-        names, told = one.get_help_record(context)
-        told = re.sub(r"\[default: no-[a-z-]+\]", "", told)  # a switch that is off
+        names, said = one.get_help_record(context) or ("", "")
+        bounds = re.search(r"\[[^\[\]]+\]$", said)  # after the help: default, limits, "required"
+        off = bounds is None or bounds[0].startswith("[default: no-")
+        told = one.help or "" if off else f"{one.help or ''} {bounds[0]}"
         if one.param_type_name == "argument":
             yield from _entry(_term(one.name.upper(), "I"), told)
             continue

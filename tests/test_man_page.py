@@ -17,10 +17,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "qfm.1"
 
 def without_what_typer_words(page):
     """A page without kinds of values and bounds: each version of typer has its own words."""
-    return re.sub(r" \\fI\S+\\fR$| ?\[[^\[\]]*\]$", "", page, flags=re.MULTILINE)
+    return re.sub(r" \\fI[^\\]+\\fR$| ?\[[^\[\]]*\]$", "", page, flags=re.MULTILINE)
 
 
 def test_the_page_is_that_of_the_parser():
+    if not typer.main.get_command(app).commands["gate"].params[0].help:
+        pytest.skip("old typer with new click loses the help of arguments")
     ours = runpy.run_path(str(PAGE.with_name("man_page.py")))["man_page"]()
     theirs = PAGE.read_text("utf-8")
     same = without_what_typer_words(ours) == without_what_typer_words(theirs)
