@@ -13,12 +13,14 @@ class Hub(BaseHTTPRequestHandler):
     """What the Hugging Face hub answers when a file of a public repository is asked for."""
 
     def answer(self, body_wanted):
-        owner, name, verb, revision, file = (self.path.split("?")[0].split("/") + [""] * 5)[1:6]
+        place = self.path.split("?")[0].split("/") + [""] * 5
+        owner, name, verb, revision, file = *place[1:5], "/".join(filter(None, place[5:]))
         self.server.asked.append(f"{self.command} {self.path}")
         path = self.server.folder / file
-        if (owner, name, verb) != ("owner", "name", "resolve") or not path.is_file():
+        known = (owner, name, verb) == ("owner", "name", "resolve")
+        if not known or not path.is_file():
             self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -55,12 +57,7 @@ def serving_hub(folder):
     thread.join()
 
 
-def load_in_process(*names, home, **environment):
-    """What loading says, a line a name, in a process of its own.
-
-    The hub's client reads its settings at import.
-    """
-    code = """
+LOADING = """
 import sys
 from qfm_iqm import QFMError, load_model
 for name in sys.argv[1:]:
@@ -69,6 +66,13 @@ for name in sys.argv[1:]:
     except QFMError as error:
         print(error)
 """
+
+
+def load_in_process(*names, home, code=LOADING, **environment):
+    """What loading says, a line a name, in a process of its own.
+
+    The hub's client reads its settings at import.
+    """
     clean = {
         key: value for key, value in os.environ.items()
         if not key.startswith("HF_") and not key.lower().endswith("_proxy")

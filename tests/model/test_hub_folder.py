@@ -1,6 +1,7 @@
 """A model as a repository of the hub: what the hub's own client reads of it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard as HubCard
@@ -10,6 +11,10 @@ from qfm_iqm.errors import ModelError
 from qfm_iqm.model.card import BaseWeights, ResultRow
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.hub_folder import hub_page, save_hub_folder
+from qfm_iqm.model.locate import CARD_FILE, HUB_EXPORTS
+from qfm_iqm.scoring.runtimes.export_folder import FILES, INFO_FILE, export_name
+from qfm_iqm.scoring.runtimes.load import load_runtime
+from qfm_iqm.scoring.scorer import Scorer
 
 from ..hub import load_in_process, serving_hub
 
@@ -95,6 +100,41 @@ def test_the_folder_is_loaded_from_the_hub(tiny_model_folder, tmp_path):
         endpoint = f"http://127.0.0.1:{hub.server_port}"
         (found,) = load_in_process("hub:owner/name", home=tmp_path / "home", HF_ENDPOINT=endpoint)
     assert found == json.loads(ours["card.json"])["weights_sha256"]
+
+
+RUNNING = """
+import sys
+from qfm_iqm import Scorer, load_runtime
+runtime = load_runtime(sys.argv[1])
+(row,) = Scorer(runtime).score_paths([sys.argv[2]])
+print(runtime.name, row.score, "torch" in sys.modules)
+print(load_runtime(sys.argv[1], precision="int8").precision)
+"""
+
+
+def test_exports_come_from_the_hub_too(tmp_path, photo_folder):
+    pytest.importorskip("onnxruntime")
+    save_hub_folder("default", tmp_path / "upload")
+    photo = str(photo_folder / "photo_05.png")
+    (expected,) = Scorer(load_runtime("default")).score_paths([photo])
+    names = ("hub:owner/name", photo)
+    with serving_hub(tmp_path / "upload") as hub:
+        endpoint = f"http://127.0.0.1:{hub.server_port}"
+        said = load_in_process(*names, home=tmp_path, code=RUNNING, HF_ENDPOINT=endpoint)
+        assert said == [f"onnx {expected.score} False", "int8"]
+        fetched = len([line for line in hub.asked if line.startswith("GET")])
+        assert fetched > 2  # files of the same content once
+        again = load_in_process(*names, home=tmp_path, code=RUNNING, HF_ENDPOINT=endpoint)
+        assert again == said
+        assert len([line for line in hub.asked if line.startswith("GET")]) == fetched
+    assert load_in_process(*names, home=tmp_path, code=RUNNING, HF_HUB_OFFLINE="1") == said
+
+
+def test_the_files_of_exports_are_those_that_exports_write():
+    names = {Path(file).name for files in HUB_EXPORTS for file in files}
+    assert names == {CARD_FILE, INFO_FILE, *FILES["onnx"]}
+    folders = {Path(file).parent.name for files in HUB_EXPORTS for file in files}
+    assert folders == {export_name("onnx", precision) for precision in ("fp32", "int8")}
 
 
 def test_a_models_own_folder_becomes_one_of_the_hub(build_model, tmp_path):

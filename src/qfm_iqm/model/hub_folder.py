@@ -1,4 +1,4 @@
-"""A model as a repository of the Hugging Face hub: the model folder, and its card as `README.md`.
+"""A model as a repository of the Hugging Face hub: its folder with exports, and a `README.md`.
 
 The hub reads the front matter of that page: license, data, metrics with their intervals. Every
 figure stands in `card.json`; nothing is sent anywhere.
@@ -42,7 +42,7 @@ score = load_model("hub:OWNER/NAME").score("photo.jpg")
 
 
 def save_hub_folder(name: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Writes a model folder that can be uploaded to the hub as it is.
+    """Writes a model folder, its exports included, that can be uploaded to the hub as it is.
 
     Args:
         name: of the model as `load_model` takes it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from qfm_iqm.errors import ModelError
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 HUB_PREFIX = "hub:"
+# What of a repository's exports is fetched: those for the runtime that every installation has.
+HUB_EXPORTS = tuple(
+    tuple(f"{folder}/{file}" for file in (CARD_FILE, "runtime.json", "model.onnx"))
+    for folder in ("onnx", "onnx-int8")
+)
 
 
 def packaged_models() -> list[str]:
@@ -20,17 +26,18 @@ def packaged_models() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if (entry / CARD_FILE).is_file())
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, *, exports: bool = False) -> Path:
     """The folder of a model, wherever it is.
 
     Args:
         name: the name of a model in the package, a model folder, or `hub:owner/name`.
+        exports: fetch from the hub its exports for ONNX Runtime too, if it has them.
 
     Raises:
         ModelError: there is none of that name, or the hub does not give it.
     """
     if name.startswith(HUB_PREFIX):
-        return _from_hub(name.removeprefix(HUB_PREFIX))
+        return _from_hub(name.removeprefix(HUB_PREFIX), exports)
     packaged = packaged_models()
     if name in packaged:  # first: somebody's folder of that name need not be a model
         return Path(str(resources.files("qfm_iqm") / "pretrained" / name))
@@ -42,13 +49,20 @@ def find_model(name: str) -> Path:
     )
 
 
-def _from_hub(repository: str) -> Path:
+def _from_hub(repository: str, exports: bool) -> Path:
     """Downloads the two files of a model folder, through the hub's own cache."""
     from huggingface_hub import hf_hub_download  # slow to import, and seldom needed
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        files = [hf_hub_download(repository, file) for file in (CARD_FILE, WEIGHTS_FILE)]
+        folder = Path(hf_hub_download(repository, CARD_FILE)).parent
+        # The cache names the folder for its commit: all files come from one.
+        hf_hub_download(repository, WEIGHTS_FILE, revision=folder.name)
+        for files in HUB_EXPORTS if exports else ():
+            with suppress(EntryNotFoundError):
+                for file in files:
+                    hf_hub_download(repository, file, revision=folder.name)
     except Exception as error:  # the hub's client raises many kinds: none is ours to mend
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"The hub did not give the model '{repository}': {reason}") from error
-    return Path(files[0]).parent
+    return folder

@@ -88,7 +88,7 @@ def load_runtime(
     """
     if runtime not in (None, *CHOICES):
         raise QFMError(f"There is no runtime '{runtime}': choose from {', '.join(CHOICES)}.")
-    folder = find_model(os.fspath(name))
+    folder = find_model(os.fspath(name), exports=True)
     if is_exported(folder):
         found = read_info(folder)
         if runtime not in (None, "auto", found.runtime):
