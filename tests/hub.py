@@ -17,6 +17,12 @@ class Hub(BaseHTTPRequestHandler):
         owner, name, verb, revision, file = *place[1:5], "/".join(filter(None, place[5:]))
         self.server.asked.append(f"{self.command} {self.path}")
         path = self.server.folder / file
+        if self.server.overloaded:
+            self.server.overloaded -= 1
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         known = (owner, name, verb) == ("owner", "name", "resolve")
         if not known or not path.is_file():
             self.send_response(404)
@@ -45,10 +51,13 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving_hub(folder):
-    """Serves a folder as the repository `owner/name`; notes what is asked in `.asked`."""
+def serving_hub(folder, overloaded=0):
+    """Serves a folder as the repository `owner/name`; notes what is asked in `.asked`.
+
+    The first requests are refused, as many as `overloaded` says.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.folder, server.asked = folder, []
+    server.folder, server.asked, server.overloaded = folder, [], overloaded
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -84,5 +93,5 @@ def load_in_process(*names, home, code=LOADING, **environment):
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()

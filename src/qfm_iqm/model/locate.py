@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.model.hub_client import asking_hub
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
@@ -54,7 +55,7 @@ def _from_hub(repository: str, exports: bool) -> Path:
     from huggingface_hub import hf_hub_download  # slow to import, and seldom needed
     from huggingface_hub.errors import EntryNotFoundError
 
-    try:
+    with asking_hub(f"The hub did not give the model '{repository}'"):
         folder = Path(hf_hub_download(repository, CARD_FILE)).parent
         # The cache names the folder for its commit: all files come from one.
         hf_hub_download(repository, WEIGHTS_FILE, revision=folder.name)
@@ -62,7 +63,4 @@ def _from_hub(repository: str, exports: bool) -> Path:
             with suppress(EntryNotFoundError):
                 for file in files:
                     hf_hub_download(repository, file, revision=folder.name)
-    except Exception as error:  # the hub's client raises many kinds: none is ours to mend
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The hub did not give the model '{repository}': {reason}") from error
     return folder

@@ -25,6 +25,7 @@ from timm.models import get_pretrained_cfg, load_state_dict_from_hf
 from torch import Tensor
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.model.hub_client import asking_hub
 
 BACKBONE_DIR = "QFM_BACKBONE_DIR"
 
@@ -135,12 +136,9 @@ def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:
     looked = (
         f"not in {BACKBONE_DIR}={folder}" if folder else f"not here ({BACKBONE_DIR} is not set)"
     )
-    try:
+    with asking_hub(
+        f"The backbone weights '{name}' are {looked}, and the hub did not give them",
+        f"Put {name}.safetensors into a folder and set {BACKBONE_DIR} to it.",
+    ):
         state: dict[str, Tensor] = load_state_dict_from_hf(config.hf_hub_id, weights_only=True)
-    except Exception as error:  # the hub's client raises many kinds: none is ours to mend
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"The backbone weights '{name}' are {looked}, and the hub did not give them: {reason} "
-            f"Put {name}.safetensors into a folder and set {BACKBONE_DIR} to it."
-        ) from error
     return state

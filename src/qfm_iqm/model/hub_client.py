@@ -1,0 +1,32 @@
+"""Asking the hub: its client logs nothing, and what fails becomes one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qfm_iqm.errors import ModelError
+
+
+@contextmanager
+def asking_hub(failed: str, advice: str = "") -> Iterator[None]:
+    """Gives what fails within as one sentence, without the lines that the hub's client logs.
+
+    Args:
+        failed: what the hub did not give; the reason follows.
+        advice: what to do, after the reason.
+
+    Raises:
+        ModelError: anything was raised within.
+    """
+    from huggingface_hub.utils import logging  # slow to import, and seldom needed
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    except Exception as error:  # the hub's client raises many kinds: none is ours to mend
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(" ".join(filter(None, (f"{failed}:", reason, advice)))) from error
+    finally:
+        logging.set_verbosity(verbosity)
