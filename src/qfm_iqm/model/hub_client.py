@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,14 +20,14 @@ def asking_hub(failed: str, advice: str = "") -> Iterator[None]:
     Raises:
         ModelError: anything was raised within.
     """
-    from huggingface_hub.utils import logging  # slow to import, and seldom needed
+    from huggingface_hub.utils import logging as hub_logging  # slow to import, and seldom needed
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         yield
     except Exception as error:  # the hub's client raises many kinds: none is ours to mend
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(" ".join(filter(None, (f"{failed}:", reason, advice)))) from error
     finally:
-        logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(verbosity)
