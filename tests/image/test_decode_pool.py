@@ -264,7 +264,7 @@ def test_threads_that_wait_for_memory_do_not_outlive_their_reader(large):
 @pytest.fixture(scope="module")
 def pool():
     policy = ReadingPolicy(Preprocessing(crop=48, shorter_side=96), 30_000_000, statistics=True)
-    pool = DecodingPool(policy, workers=2, seconds=60, decode_bytes=80_000_000)
+    pool = DecodingPool([policy, KEEPING], workers=2, seconds=60, decode_bytes=80_000_000)
     yield pool
     pool.close()
 
@@ -285,6 +285,16 @@ def test_readings_are_those_of_the_reader_bit_for_bit(pool, paths):
         assert np.array_equal(ours.statistics, theirs.statistics)
 
 
+def test_each_image_is_read_in_the_way_that_is_asked_for(pool, paths):
+    content = encoded((300, 200))
+    sides = [pool.decode(content, "a.png", policy=way).pixels.shape[1:] for way in (0, 1, 0)]
+    assert sides == [(96, 144), (200, 300), (96, 144)]
+    assert_same(
+        [pool.decode(Path(path).read_bytes(), path, policy=1) for path in paths],
+        [read(path, KEEPING) for path in paths],
+    )
+
+
 def test_memory_is_bounded(pool):
     refused = pool.decode(encoded((5000, 5000)), "a.png")  # 100 MB decoded
     assert refused.too_large
@@ -296,7 +306,7 @@ def test_memory_is_bounded(pool):
 
 def test_time_is_bounded_and_the_dead_are_replaced():
     others = set(psutil.Process().children())
-    pool = DecodingPool(POLICY, workers=1, seconds=3, decode_bytes=1 << 30)
+    pool = DecodingPool([POLICY], workers=1, seconds=3, decode_bytes=1 << 30)
     try:
         (process,) = set(psutil.Process().children()) - others
         process.suspend()  # it hangs
@@ -313,7 +323,7 @@ def test_time_is_bounded_and_the_dead_are_replaced():
 def test_processes_that_do_not_start_are_an_error(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(QFMError, match=r"did not start: exit code 1"):
-        DecodingPool(POLICY, workers=2, seconds=3, decode_bytes=1 << 30)
+        DecodingPool([POLICY], workers=2, seconds=3, decode_bytes=1 << 30)
 
 
 def test_damaged_images_never_stop_a_process(pool, paths):

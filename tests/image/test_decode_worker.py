@@ -34,7 +34,7 @@ def lying(monkeypatch, **options):
     with monkeypatch.context() as patch:
         patch.setattr(socket, "socketpair", keeping)
         patch.setattr("sys.executable", "/bin/true")
-        worker = Worker(POLICY, 60, **options)
+        worker = Worker([POLICY], 60, **options)
     receive_frame(kept[0])
     return worker, kept[0]
 
@@ -46,7 +46,7 @@ def liar(monkeypatch):
     assert worker.hear() is None
     worker.give(4, "a.png", b"content")
     request, content = receive_frame(end)
-    assert request == {"number": 4, "path": "a.png", "given": True, "causes": True}
+    assert request == {"number": 4, "path": "a.png", "given": True, "policy": 0}
     assert content == b"content"
     with end:
         yield worker, end

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import connection
 
@@ -110,7 +110,7 @@ class _Readers:
         self.failed_starts = 0
 
     def _start(self) -> Worker:
-        return Worker(self.policy, IMAGE_SECONDS, share=self.budget.share)
+        return Worker([self.policy], IMAGE_SECONDS, share=self.budget.share)
 
     def read(self, items: Iterable[str | None]) -> Iterator[Reading | None]:
         coming = iter(items)
@@ -223,7 +223,7 @@ class DecodingPool:
     """Decoding processes for content that comes at any time; `decode` may be called from threads.
 
     Args:
-        policy: how to read.
+        policies: ways to read, of which `decode` names one.
         workers: how many processes.
         seconds: that one image may take.
         decode_bytes: of memory that a process may take on for one image.
@@ -236,10 +236,14 @@ class DecodingPool:
     """
 
     def __init__(
-        self, policy: ReadingPolicy, workers: int, seconds: float, decode_bytes: int
+        self,
+        policies: Sequence[ReadingPolicy],
+        workers: int,
+        seconds: float,
+        decode_bytes: int,
     ) -> None:
         self.restarts = 0
-        self._options = (policy, seconds, decode_bytes)
+        self._options = (policies, seconds, decode_bytes)
         self._workers = workers
         self._idle: queue.Queue[Worker] = queue.Queue()
         starting = [self._start() for _ in range(workers)]
@@ -252,20 +256,20 @@ class DecodingPool:
                 worker.close()
             raise QFMError(f"A decoding process did not start: {death}.") from None
 
-    def decode(self, content: bytes, name: str, *, causes: bool = True) -> Reading:
+    def decode(self, content: bytes, name: str, *, policy: int = 0) -> Reading:
         """Decodes one image; blocks while all processes are busy.
 
         Args:
             content: its bytes.
             name: what to call it in an error.
-            causes: find the severities of causes, if the policy does.
+            policy: which of the ways to read.
 
         Returns:
             What came of it; an image that cannot be read, or not within the limits, has an error.
         """
         worker = self._idle.get()
         try:
-            worker.give(0, name, content, causes=causes)
+            worker.give(0, name, content, policy=policy)
             said = worker.hear()
             if said is None or not isinstance(said[1], Reading):
                 raise WorkerDeathError("its answer makes no sense")
@@ -287,8 +291,8 @@ class DecodingPool:
             self._idle.get().close()
 
     def _start(self) -> Worker:
-        policy, seconds, decode_bytes = self._options
-        return Worker(policy, seconds, decode_bytes=decode_bytes)
+        policies, seconds, decode_bytes = self._options
+        return Worker(policies, seconds, decode_bytes=decode_bytes)
 
     def _replacement(self) -> Worker:
         self.restarts += 1

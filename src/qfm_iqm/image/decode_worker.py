@@ -22,8 +22,8 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from math import prod
 from multiprocessing import connection
@@ -66,7 +66,7 @@ class Worker:
     """The handle of a decoding process.
 
     Args:
-        policy: how to read.
+        policies: ways to read, of which `give` names one.
         seconds: that one image may take, without the time that it waits for memory.
         share: bytes that an image takes without asking; None if none has to ask.
         decode_bytes: of memory that the process may take on, if that is bounded. It may then
@@ -82,7 +82,7 @@ class Worker:
 
     def __init__(
         self,
-        policy: ReadingPolicy,
+        policies: Sequence[ReadingPolicy],
         seconds: float,
         *,
         share: int | None = None,
@@ -104,10 +104,10 @@ class Worker:
         self.deadline: float | None = time.monotonic() + START_SECONDS
         self._seconds = seconds
         self._most = 1 << 40 if decode_bytes is None else decode_bytes
-        self._send({"share": share, "decode_bytes": decode_bytes}, pickle.dumps(policy))
+        self._send({"share": share, "decode_bytes": decode_bytes}, pickle.dumps(tuple(policies)))
 
     def give(
-        self, number: int, path: str, content: bytes | None = None, *, causes: bool = True
+        self, number: int, path: str, content: bytes | None = None, *, policy: int = 0
     ) -> None:
         """Hands it an image: a file, or its content if that is here already.
 
@@ -115,12 +115,12 @@ class Worker:
             number: of the image.
             path: of the file.
             content: of it.
-            causes: find the severities of causes, if the policy does.
+            policy: which of the ways to read.
         """
         self.tasks.append((number, path))
         if self.ready and len(self.tasks) == 1:
             self._begin()
-        request = {"number": number, "path": path, "given": content is not None, "causes": causes}
+        request = {"number": number, "path": path, "given": content is not None, "policy": policy}
         self._send(request, content or b"")
 
     def admit(self, refusal: str = "") -> None:
@@ -257,7 +257,7 @@ def main(handle: int) -> None:
     waiting: deque[Frame] = deque()
     with suppress(EOFError, ConnectionError):
         settings, body = receive_frame(parent)
-        policy: ReadingPolicy = pickle.loads(body)  # the parent's words, not a worker's
+        policies: tuple[ReadingPolicy, ...] = pickle.loads(body)  # the parent's, not a worker's
         bounded = settings["decode_bytes"] is not None
         if bounded:
             _limit(settings["decode_bytes"])
@@ -271,9 +271,9 @@ def main(handle: int) -> None:
             if "used" in request:  # the last frames of a video that is done
                 continue
             content = bytes(body) if request["given"] else None
-            own = policy if request["causes"] else replace(policy, causes=None)
+            policy = policies[request["policy"]]
             unused = 0
-            for reading in readings(request["path"], own, admit, share or 0, content=content):
+            for reading in readings(request["path"], policy, admit, share or 0, content=content):
                 _answer(parent, reading, in_file=not bounded and sys.platform == "linux")
                 if reading.time is not None:
                     unused += 1
