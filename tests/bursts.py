@@ -1,8 +1,13 @@
-"""Bursts of photos with times: scenes that differ, framed a little anew in each photo."""
+"""Bursts of photos with times: scenes that differ, framed a little anew in each photo.
 
+And a library of moments on disk, made of them.
+"""
+
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, zoom
 
@@ -29,3 +34,23 @@ def save(pixels: np.ndarray, path: Path, second: int | None, quality: int = 95) 
         time = f"{12 + second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
         exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 {time}"
     Image.fromarray(pixels).save(path, quality=quality, exif=exif)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three moments of 3, 3 and 1 photos, a copy of one file, and a file that is no photo.
+
+    Of the first, `a1.jpg` is sharp and the others are not; of the second, `b2.jpg` is sharp and
+    the last one has no time. `z.jpg` shows what `a1.jpg` shows, an hour later.
+    """
+    folder = tmp_path_factory.mktemp("library")
+    first, second = scene(1), scene(2)
+    for number, blur in enumerate((2.5, 0.0, 1.5)):
+        save(taken_of(first, number, blur), folder / f"a{number}.jpg", 10 + number)
+    for number, (blur, time) in enumerate(((2.0, 100), (3.0, 102), (0.0, None))):
+        save(taken_of(second, number, blur), folder / f"b{number}.jpg", time)
+    save(scene(3), folder / "c.jpg", 104)
+    save(taken_of(first, 1), folder / "z.jpg", 3700, quality=96)
+    shutil.copy(folder / "a1.jpg", folder / "copy of a1.jpg")
+    (folder / "broken.jpg").write_text("no photo")
+    return folder

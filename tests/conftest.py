@@ -23,13 +23,14 @@ from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Scorer
 
+from .bursts import library
 from .forking import forked
 from .ranks import two_ranks
 from .rated import rated_set
 from .services import Service, serving
 from .trees import Row, write_tree
 
-__all__ = ["forked", "rated_set", "two_ranks"]  # fixtures of their own modules
+__all__ = ["forked", "library", "rated_set", "two_ranks"]  # fixtures of their own modules
 
 # Tests look at test splits of their own: no ledger of the project's notes that.
 os.environ["QFM_TEST_LEDGER"] = str(Path(tempfile.mkdtemp()) / "test_ledger.csv")

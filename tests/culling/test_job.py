@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qfm_iqm.culling.comparison import compared
+from qfm_iqm.culling.comparison import compared, rereading
 from qfm_iqm.culling.job import CullJob
 from qfm_iqm.culling.measures import NAMES
 from qfm_iqm.culling.row import CULL_SCHEMA, read_cull
@@ -179,7 +179,7 @@ def test_a_photo_that_is_gone_is_ranked_by_its_score(tmp_path, library, scorer):
     sights = [sight for sight in sights if sight.score is not None]
     (folder / "b1.jpg").unlink()
     (folder / "b0.jpg").write_bytes((folder / "a0.jpg").read_bytes())
-    (found,) = compared([sights], scorer)
+    (found,) = compared([sights], rereading(scorer))
     assert found.shape == (3, len(NAMES))
     known = np.isfinite(found).all(1)
     assert known.tolist() == [Path(sight.path).name == "b2.jpg" for sight in sights]
@@ -198,7 +198,7 @@ def test_one_photo_at_a_time_is_in_memory(library, scorer, monkeypatch):
 
     monkeypatch.setattr("qfm_iqm.culling.comparison.read_ahead", counted)
     sights = list(scorer.score_paths(sorted(map(str, library.glob("a*.jpg")))))
-    list(compared([sights], scorer))
+    list(compared([sights], rereading(scorer)))
 
 
 def test_what_is_kept_of_a_photo_is_small(library, scorer):

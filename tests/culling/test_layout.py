@@ -8,7 +8,7 @@ from PIL import Image
 
 from qfm_iqm.culling.layout import layout
 
-from .bursts import scene, taken_of
+from ..bursts import scene, taken_of
 
 
 def of(pixels_HWC):

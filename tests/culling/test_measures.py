@@ -5,7 +5,7 @@ from skimage.restoration import estimate_sigma
 from qfm_iqm.culling.measures import NAMES, TOPICS, measured
 from qfm_iqm.image.distortions import distort
 
-from .bursts import scene
+from ..bursts import scene
 
 PICTURE = scene(7, 256)
 

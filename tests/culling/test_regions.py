@@ -4,7 +4,7 @@ from PIL import Image
 
 from qfm_iqm.culling.regions import LEAST_SIDE, MOST, SIDE, Regions, shift_between
 
-from .bursts import scene
+from ..bursts import scene
 
 
 def chw(pixels_HWC):

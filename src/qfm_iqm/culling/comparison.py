@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,24 +22,46 @@ from qfm_iqm.culling.measures import NAMES, measured
 from qfm_iqm.culling.regions import LEAST_SIDE, Regions
 from qfm_iqm.culling.sights import Sight
 from qfm_iqm.image.decode_pool import read_ahead
-from qfm_iqm.image.load import Reading
+from qfm_iqm.image.load import Reading, ReadingPolicy
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.resize import as_bytes
 from qfm_iqm.scoring.scorer import Scorer
 
 Floats = npt.NDArray[np.float64]
+Reread = Callable[[Iterable[Sight]], Iterator[Reading | None]]
+"""Reads photos as `native` says, each when it is asked for and in order."""
 
-_NATIVE = Preprocessing(crop=LEAST_SIDE)
+
+def native(policy: ReadingPolicy) -> ReadingPolicy:
+    """How photos are read to be compared, that were scored by a policy."""
+    return replace(
+        policy, preprocessing=Preprocessing(crop=LEAST_SIDE), statistics=False, causes=None
+    )
+
+
+def rereading(scorer: Scorer) -> Reread:
+    """Reads the files of photos as a scorer does."""
+
+    def reread(sights: Iterable[Sight]) -> Iterator[Reading | None]:
+        return read_ahead(
+            (sight.path for sight in sights),
+            native(scorer.policy),
+            scorer.readers,
+            processes=scorer.processes,
+            max_memory=scorer.max_memory,
+        )
+
+    return reread
 
 
 def compared(
-    moments: Iterable[Sequence[Sight]], scorer: Scorer, record: Path | None = None
+    moments: Iterable[Sequence[Sight]], reread: Reread, record: Path | None = None
 ) -> Iterator[Floats]:
     """Measures the photos of moments.
 
     Args:
         moments: the photos of each, the best score first.
-        scorer: says how files are read.
+        reread: reads them.
         record: JSON lines of what is done, read first and continued; None keeps none.
 
     Yields:
@@ -49,7 +71,7 @@ def compared(
     known = {} if record is None else _known(record)
     waiting = list(moments)
     left = [moment for moment in waiting if _key(moment) not in known]
-    coming = _measured(left, scorer)
+    coming = _measured(left, reread)
     for moment in waiting:
         key = _key(moment)
         if key in known:
@@ -62,16 +84,9 @@ def compared(
         yield found
 
 
-def _measured(moments: Sequence[Sequence[Sight]], scorer: Scorer) -> Iterator[Floats]:
+def _measured(moments: Sequence[Sequence[Sight]], reread: Reread) -> Iterator[Floats]:
     """Measures of moments that are not known yet."""
-    paths = (sight.path for moment in moments for sight in moment)
-    coming = read_ahead(
-        paths,
-        replace(scorer.policy, preprocessing=_NATIVE, statistics=False),
-        scorer.readers,
-        processes=scorer.processes,
-        max_memory=scorer.max_memory,
-    )
+    coming = reread(sight for moment in moments for sight in moment)
     for moment in moments:
         regions: Regions | None = None
         found = np.full((len(moment), len(NAMES)), np.nan)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from qfm_iqm.culling.comparison import compared
 from qfm_iqm.culling.measures import NAMES
 from qfm_iqm.culling.moments import find_moments
 from qfm_iqm.culling.ranking import Ranking, load_ranking, order_of, reason
@@ -21,30 +19,24 @@ from qfm_iqm.culling.sights import Sight, hashes, layouts
 from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.scoring.row import COLUMNS
-from qfm_iqm.scoring.scorer import Scorer
 
 Floats = npt.NDArray[np.float64]
-Progress = Callable[[Iterator[Floats], int], Iterator[Floats]]
+Compare = Callable[[Sequence[Sequence[Sight]]], Iterator[Floats]]
+"""Measures the photos of moments, each the best score first: see `comparison.compared`."""
 
 STARS = 5
 
 
 def cull(
-    sights: Sequence[Sight],
-    scorer: Scorer,
-    *,
-    gap: float | None = None,
-    record: Path | None = None,
-    progress: Progress | None = None,
+    sights: Sequence[Sight], label: LabelUnits, compare: Compare, *, gap: float | None = None
 ) -> list[CullRow]:
     """Puts photos into moments and ranks them there.
 
     Args:
         sights: of all photos, those without a score too.
-        scorer: that scored them.
+        label: units of their scores, as people are shown them.
+        compare: measures the photos of the moments that have several.
         gap: seconds between photos of one moment at most; None takes the package's.
-        record: see `comparison.compared`.
-        progress: wraps the measures of moments as they come, given how many there will be.
 
     Returns:
         A row for each photo: moments in the order of time, their photos by rank; at the end the
@@ -56,11 +48,15 @@ def cull(
     failed = [CullRow(**_of_score(sight)) for sight in sights if sight.score is None]
     if not scored:
         return failed
-    points_N = _points([sight.score for sight in scored], scorer.runtime.card.label.shown)
+    files = [sight.sha256 for sight in scored]
+    points_N = _points([sight.score for sight in scored], label)
+    # Copies of a file are equals, however their batches rounded their scores.
+    first: dict[str, int] = {}
+    points_N = points_N[[first.setdefault(file, place) for place, file in enumerate(files)]]
     numbers = find_moments(
         [sight.taken for sight in scored],
         layouts(scored),
-        [sight.sha256 for sight in scored],
+        files,
         limits,
     )
     moments: list[list[int]] = [[] for _ in range(max(numbers) + 1)]
@@ -68,9 +64,7 @@ def cull(
         moments[numbers[photo]].append(photo)
     stars_N = np.ceil(STARS * (rankdata(points_N) - 0.5) / len(scored)).astype(int)
     shared = [[scored[photo] for photo in photos] for photos in moments if len(photos) > 1]
-    coming = compared(shared, scorer, record)
-    if progress is not None:
-        coming = progress(coming, len(shared))
+    coming = compare(shared)
     rows = []
     for number, photos in enumerate(moments, 1):
         alone = len(photos) == 1

@@ -14,19 +14,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 from qfm_iqm import __version__
-from qfm_iqm.culling.cull import Progress, cull
+from qfm_iqm.culling.comparison import compared, rereading
+from qfm_iqm.culling.cull import Floats, cull
 from qfm_iqm.culling.row import CULL_SCHEMA, CullRow, read_cull
 from qfm_iqm.culling.sights import Sight, SightScorer
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import write_whole
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.row import ScoreRow, schema_of, write_rows
+
+Progress = Callable[[Iterator[Floats], int], Iterator[Floats]]
 
 SIGHT_SCHEMA = schema_of(Sight)
 _SIGHTS, _COMPARED, _JOB = "sights.jsonl", "compared.jsonl", "job.json"
@@ -41,7 +44,7 @@ class CullJob(Job):
         scorer: scores them.
         resume: go on with what an earlier run left, or join one that is running.
         gap: see `cull.cull`.
-        progress: see `cull.cull`.
+        progress: wraps the measures of moments as they come, given how many there will be.
 
     Attributes:
         rows: of the table, once it is written; else empty.
@@ -89,7 +92,13 @@ class CullJob(Job):
         record, earlier = self.folder / _COMPARED, self.kept_folder / _COMPARED
         if self._resume and not record.exists() and earlier.exists() and self._is_ours():
             shutil.copy(earlier, record)
-        self.rows = cull(sights, self.scorer, gap=self._gap, record=record, progress=self._progress)
+
+        def compare(moments: Sequence[Sequence[Sight]]) -> Iterator[Floats]:
+            coming = compared(moments, rereading(self.scorer), record)
+            return coming if self._progress is None else self._progress(coming, len(moments))
+
+        label = self.scorer.runtime.card.label.shown
+        self.rows = cull(sights, label, compare, gap=self._gap)
         self._keep(sights, record)
         write_rows(self.rows, self.out, CULL_SCHEMA)
 

@@ -31,30 +31,46 @@ class Sight(ScoreRow):
 
 
 @dataclass(frozen=True)
-class _Seen(Reading):
+class Seen(Reading):
+    """A reading, and what its pixels show: see `Sight`."""
+
     hash: str = ""
     layout: str = ""
+
+
+def seen(reading: Reading) -> Reading:
+    """A reading that also says what its pixels show; one without pixels stays as it is."""
+    if reading.pixels is None:
+        return reading
+    pixels_CHW = as_bytes(reading.pixels)
+    kept = layout(pixels_CHW).astype("<f2").tobytes()
+    return Seen(
+        **vars(reading),
+        hash=perceptual_hash(pixels_CHW).tobytes().hex(),
+        layout=base64.b64encode(kept).decode(),
+    )
+
+
+def sight_of(row: ScoreRow, reading: Reading) -> Sight:
+    """What culling keeps of a photo.
+
+    Args:
+        row: its row, with a score or an error.
+        reading: its own, after `seen`.
+    """
+    if row.status == "error" or not isinstance(reading, Seen):
+        return Sight(**vars(row))
+    return Sight(**vars(row), taken=reading.taken, hash=reading.hash, layout=reading.layout)
 
 
 class SightScorer(Scorer):
     """A scorer whose rows are sights. It takes what it keeps from the pixels that are scored."""
 
     def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
-        if reading is not None and reading.pixels is not None:
-            pixels_CHW = as_bytes(reading.pixels)
-            kept = layout(pixels_CHW).astype("<f2").tobytes()
-            reading = _Seen(
-                **vars(reading),
-                hash=perceptual_hash(pixels_CHW).tobytes().hex(),
-                layout=base64.b64encode(kept).decode(),
-            )
-        return super()._with_crops(reading)
+        return super()._with_crops(None if reading is None else seen(reading))
 
     def _row(self, pending: Pending, frames: Sequence[FrameScore]) -> Sight:
-        row, seen = super()._row(pending, frames), pending.reading
-        if row.status == "error" or not isinstance(seen, _Seen):
-            return Sight(**vars(row))
-        return Sight(**vars(row), taken=seen.taken, hash=seen.hash, layout=seen.layout)
+        return sight_of(super()._row(pending, frames), pending.reading)
 
 
 def layouts(sights: Sequence[Sight]) -> npt.NDArray[np.float16]:
