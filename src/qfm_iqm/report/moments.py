@@ -15,7 +15,7 @@ from qfm_iqm.report.page import render
 from qfm_iqm.report.scores import Place, Progress, packed, silent, split_path
 from qfm_iqm.report.thumbnails import thumbnails
 
-SCRIPTS = ("common.js", "gallery.js", "table.js", "zoom.js", "moments.js")
+SCRIPTS = ("common.js", "gallery.js", "table.js", "zoom.js", "moments.js", "cull.js")
 _COLUMNS = ("moment", "rank", "keep", "reason", "duplicate", "score", "rating", "taken")
 
 

@@ -26,11 +26,17 @@ from qfm_iqm.scoring.row import SCHEMA
 # Columns that pages show elsewhere than among an image's facts, or that say nothing to readers.
 _NO_FACTS = ("path", "sha256", "score", "status", "error", "weights", "seconds")
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
+_PART = re.compile(r"\{\{(\w+\.html)\}\}")
 
 
 def asset(name: str) -> str:
     """The text of a file in `static/`."""
     return (resources.files("qfm_iqm.report") / "static" / name).read_text("utf-8")
+
+
+def with_parts(markup: str) -> str:
+    """Markup with the files of `static/` that it names in braces, as `{{choosing.html}}`."""
+    return _PART.sub(lambda part: asset(part.group(1)), markup)
 
 
 def words_of(columns: Iterable[str]) -> list[dict[str, str]]:
@@ -70,7 +76,7 @@ def render(
         "data": inline_json(data),
         "made": f"Made by qfm-iqm {qfm_iqm.__version__}.",
     }
-    page = asset("frame.html").replace("{{body}}", asset(template))
+    page = asset("frame.html").replace("{{body}}", with_parts(asset(template)))
     # One pass: what is put in is not looked through for slots again.
     return _SLOT.sub(lambda slot: slots[slot.group(1)], page)
 

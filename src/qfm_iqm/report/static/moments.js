@@ -1,139 +1,189 @@
-// The page of moments: which photos to keep, and which to reject.
+// Photos of one moment side by side, to keep or to reject. Shared by the page of `qfm cull` and the service's.
 "use strict";
 
-const data = JSON.parse($("#data").textContent);
-const columns = unpacked(data);
-const folderOf = (i) => data.folders[columns.folder[i]];
-const pathOf = (i) => folderOf(i).name + columns.name[i];
+/**
+ * Shows one moment at a time in the markup of `choosing.html`, its photos at one zoom.
+ *
+ * `fill` takes {photos, alone, failed, say, store}. `photos` are [{name, path, moment, rank, keep,
+ * reason, duplicate, score, taken, urls}], moment after moment and by rank; `urls()` tells where one
+ * can be seen, the best first. `alone` and `failed` count photos that are not shown. `store` keeps the
+ * places of the photos whose decision is another than the suggestion: `read()` gives them, and
+ * `write(places)` takes them.
+ */
+class Moments {
+  constructor(root) {
+    Object.assign(this, { root, stage: $("#stage"), photos: [], moments: [], changed: new Set(), shown: 0, current: 0 });
+    this.zoom = new Zoom(this.stage, ({ scale }) => {
+      $("#scale").textContent = scale === 1 ? "fitted" : `${scale.toFixed(1)} ×`;
+      $("#in").disabled = scale >= MOST_ZOOM;
+      $("#out").disabled = scale <= 1;
+      $("#pixels").setAttribute("aria-pressed", String(scale > 1));
+    });
+    this.listen();
+  }
 
-/** The rows of each moment, the best first. */
-const moments = [];
-for (let i = 0; i < data.rows; i += 1) {
-  if (i === 0 || columns.moment[i] !== columns.moment[i - 1]) moments.push([]);
-  moments.at(-1).push(i);
-}
+  fill({ photos, alone = 0, failed = 0, say = (score) => written(score, 1), store }) {
+    Object.assign(this, { photos, alone, failed, say, store, changed: new Set(store.read()), moments: [] });
+    photos.forEach(({ moment }, i) => {
+      if (i === 0 || moment !== photos[i - 1].moment) this.moments.push([]);
+      this.moments.at(-1).push(i);
+    });
+    $("#moments").hidden = this.moments.length === 0;
+    $("#nothing").hidden = this.moments.length > 0;
+    $("#jump").max = this.moments.length;
+    this.stage.replaceChildren();
+    if (this.moments.length) this.show(0);
+    else this.mark();
+  }
 
-// ---- decisions: what differs from the suggestion, kept by the browser ----
+  // ---- decisions: what differs from the suggestion ----
 
-const STORE = `qfm-cull-${data.id}`;
-const changed = new Set(stored());
-const isKept = (i) => columns.keep[i] !== changed.has(i);
+  isKept(i) {
+    return this.photos[i].keep !== this.changed.has(i);
+  }
 
-function stored() {
-  try {
-    return JSON.parse(localStorage.getItem(STORE)) ?? [];
-  } catch {
-    return []; // a browser that keeps nothing
+  decide(i, keep) {
+    if (this.isKept(i) !== keep) this.changed[this.changed.has(i) ? "delete" : "add"](i);
+    this.store.write([...this.changed]);
+    this.mark();
+  }
+
+  /** One path a line; or each ended by a null character, where a name holds a line end. */
+  rejects() {
+    const paths = this.photos.filter((_, i) => !this.isKept(i)).map(({ path }) => path);
+    const end = paths.some((path) => /[\r\n]/.test(path)) ? "\0" : "\n";
+    return new Blob(paths.flatMap((path) => [...bytesOf(path), end]));
+  }
+
+  // ---- one moment ----
+
+  /** A photo that can be moved about in its view; stand-ins are tried where it cannot be shown. */
+  picture(photo) {
+    const left = photo.urls();
+    const image = el("img", { alt: `Photo ${photo.name}`, draggable: false, decoding: "async" });
+    const next = () => {
+      const url = left.shift();
+      if (url) image.src = url.href;
+      else image.replaceWith(el("span", { className: "none" }, "This photo cannot be shown here."));
+    };
+    image.addEventListener("error", next);
+    next();
+    return image;
+  }
+
+  pane(i) {
+    const photo = this.photos[i], { name, path, rank, reason, score } = photo;
+    const choice = (keep, text) => el("button", { type: "button", className: "button", "data-keep": String(keep), tabIndex: -1, onclick: () => this.decide(i, keep) }, text);
+    const kind = { exact: "exact duplicate · ", near: "near duplicate · " }[photo.duplicate] ?? "";
+    return el(
+      "div", { className: "pane", role: "group", "data-row": i, onclick: () => this.focusOn(this.moments[this.shown].indexOf(i), false) },
+      el("div", { className: "view" }, this.picture(photo)),
+      el("div", { className: "words" },
+        el("p", { className: "line" }, el("span", { className: "name", title: path }, name), el("span", { className: "score" }, this.say(score))),
+        el("p", {}, `${rank}. ${kind}${reason}`)),
+      el("div", { className: "choice" }, choice(true, "Keep"), choice(false, "Reject")),
+    );
+  }
+
+  show(place) {
+    this.shown = Math.min(Math.max(place, 0), this.moments.length - 1);
+    this.current = 0;
+    const { stage, shown, moments } = this, rows = moments[shown];
+    const few = rows.length <= 4;
+    stage.style.setProperty("--least", few ? `${90 / Math.max(rows.length, 2)}vw` : "18rem");
+    stage.style.setProperty("--tall", few ? "56vh" : "32vh");
+    if (matchMedia("(max-width: 46rem)").matches) stage.style.setProperty("--least", "100%");
+    stage.replaceChildren(...rows.map((i) => this.pane(i)));
+    this.zoom.reset();
+    const [taken] = rows.map((i) => this.photos[i].taken).filter(Boolean).sort();
+    $("#moment-title").textContent = `Moment ${whole(shown + 1)} of ${whole(moments.length)}: ${plural(rows.length, "photo")}${taken ? `, ${taken.slice(0, 19).replace("T", " ")}` : ""}`;
+    $("#jump").value = shown + 1;
+    $("#jump").setAttribute("aria-valuetext", `Moment ${shown + 1} of ${moments.length}`);
+    $("#back").disabled = shown === 0;
+    $("#next").disabled = shown === moments.length - 1;
+    this.mark();
+    this.ahead(shown + 1);
+  }
+
+  /** Has the browser read the photos of the next moment. */
+  ahead(place) {
+    for (const i of (this.moments[place] ?? []).slice(0, 8)) new Image().src = this.photos[i].urls()[0].href;
+  }
+
+  /** Tells what is decided, on every pane and in all. */
+  mark() {
+    const count = this.photos.length;
+    let kept = 0;
+    for (let i = 0; i < count; i += 1) kept += this.isKept(i);
+    for (const [place, node] of [...this.stage.children].entries()) {
+      const i = Number(node.dataset.row), keep = this.isKept(i), { name, reason } = this.photos[i];
+      node.classList.toggle("keep", keep);
+      node.classList.toggle("reject", !keep);
+      node.classList.toggle("current", place === this.current);
+      node.tabIndex = place === this.current ? 0 : -1;
+      node.setAttribute("aria-label", `${name}: ${keep ? "keep" : "reject"}, ${reason}`);
+      for (const button of node.querySelectorAll("[data-keep]")) button.setAttribute("aria-pressed", String(button.dataset.keep === String(keep)));
+    }
+    const rejected = count - kept, { size } = this.changed;
+    const figures = [
+      ["Moments of several photos", whole(this.moments.length)], ["Photos in them", whole(count)],
+      ["Keep", whole(kept)], ["Reject", whole(rejected), share(rejected, count)],
+      ["Photos alone in their moment", whole(this.alone)],
+    ];
+    if (this.failed) figures.push(["Not scored", whole(this.failed)]);
+    $("#figures").replaceChildren(...figures.map(([name, value, small]) =>
+      el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, ` ${small}`) : null))));
+    $("#said").textContent = `${plural(kept, "photo")} to keep, ${whole(rejected)} to reject${size ? `; ${plural(size, "decision")} of your own` : ""}.`;
+    $("#export").disabled = rejected === 0;
+    $("#suggested").disabled = size === 0;
+  }
+
+  focusOn(place, move = true) {
+    this.current = Math.min(Math.max(place, 0), this.moments[this.shown].length - 1);
+    this.mark();
+    if (move) this.stage.children[this.current].focus();
+  }
+
+  /** Zooms so far that a pixel of the current photo is a pixel of the screen, or back. */
+  toPixels() {
+    const image = $("img", this.stage.children[this.current]);
+    if (this.zoom.scale > 1 || !image || !image.naturalWidth) {
+      this.zoom.reset();
+      return;
+    }
+    const fitted = Math.min(image.clientWidth / image.naturalWidth, image.clientHeight / image.naturalHeight);
+    this.zoom.by(1 / fitted / devicePixelRatio);
+  }
+
+  // ---- keys and buttons ----
+
+  listen() {
+    const larger = () => this.zoom.by(1.5), smaller = () => this.zoom.by(1 / 1.5), toPixels = () => this.toPixels();
+    const step = (by) => this.show(this.shown + by);
+    const choose = (keep) => this.decide(this.moments[this.shown][this.current], keep);
+    const keys = {
+      ArrowLeft: () => this.focusOn(this.current - 1), ArrowRight: () => this.focusOn(this.current + 1),
+      ArrowUp: () => step(-1), ArrowDown: () => step(1), k: () => choose(true), x: () => choose(false),
+      "+": larger, "=": larger, "-": smaller, 0: () => this.zoom.reset(), z: toPixels,
+    };
+    document.addEventListener("keydown", (event) => {
+      const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+      const asleep = !this.moments.length || this.root.closest("[hidden]");
+      if (!act || asleep || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+      event.preventDefault();
+      act();
+      if (event.key === "ArrowUp" || event.key === "ArrowDown") this.focusOn(0);
+    });
+    this.stage.addEventListener("dblclick", (event) => { if (event.target.closest(".view")) toPixels(); });
+    $("#jump").addEventListener("input", () => this.show(Number($("#jump").value) - 1));
+    const pressed = {
+      back: () => step(-1), next: () => step(1), in: larger, out: smaller, pixels: toPixels,
+      suggested: () => { for (const i of [...this.changed]) this.decide(i, this.photos[i].keep); },
+      export: () => saveAs("rejects.txt", this.rejects(), "text/plain"),
+    };
+    for (const [id, act] of Object.entries(pressed)) $(`#${id}`).addEventListener("click", act);
   }
 }
-
-function decide(i, keep) {
-  if (isKept(i) !== keep) changed[changed.has(i) ? "delete" : "add"](i);
-  try {
-    localStorage.setItem(STORE, JSON.stringify([...changed]));
-  } catch {
-    // it holds as long as the page is open
-  }
-  mark();
-}
-
-// ---- one moment ----
-
-let shown = 0, current = 0;
-const stage = $("#stage");
-const zoom = new Zoom(stage, ({ scale }) => {
-  $("#scale").textContent = scale === 1 ? "fitted" : `${scale.toFixed(1)} ×`;
-  $("#in").disabled = scale >= MOST_ZOOM;
-  $("#out").disabled = scale <= 1;
-  $("#pixels").setAttribute("aria-pressed", String(scale > 1));
-});
-
-/** A photo that can be moved about in its view, or the report's small copy of it. */
-function picture(i) {
-  const left = urlsOf(folderOf(i), columns.name[i], data.thumbnails[i]);
-  const image = el("img", { alt: `Photo ${columns.name[i]}`, draggable: false, decoding: "async" });
-  const next = () => {
-    const url = left.shift();
-    if (url) image.src = url.href;
-    else image.replaceWith(el("span", { className: "none" }, "This photo cannot be shown here."));
-  };
-  image.addEventListener("error", next);
-  next();
-  return image;
-}
-
-function pane(i) {
-  const choice = (keep, text) => el("button", { type: "button", className: "button", "data-keep": String(keep), tabIndex: -1, onclick: () => decide(i, keep) }, text);
-  const kind = { exact: "exact duplicate · ", near: "near duplicate · " }[columns.duplicate[i]] ?? "";
-  return el(
-    "div", { className: "pane", role: "group", "data-row": i, onclick: () => focusOn(moments[shown].indexOf(i), false) },
-    el("div", { className: "view" }, picture(i)),
-    el("div", { className: "words" },
-      el("p", { className: "line" }, el("span", { className: "name", title: pathOf(i) }, columns.name[i]), el("span", { className: "score" }, written(columns.score[i], 1))),
-      el("p", {}, `${columns.rank[i]}. ${kind}${columns.reason[i]}`)),
-    el("div", { className: "choice" }, choice(true, "Keep"), choice(false, "Reject")),
-  );
-}
-
-function show(place) {
-  shown = Math.min(Math.max(place, 0), moments.length - 1);
-  current = 0;
-  const rows = moments[shown];
-  const few = rows.length <= 4;
-  stage.style.setProperty("--least", few ? `${90 / Math.max(rows.length, 2)}vw` : "18rem");
-  stage.style.setProperty("--tall", few ? "56vh" : "32vh");
-  if (matchMedia("(max-width: 46rem)").matches) stage.style.setProperty("--least", "100%");
-  stage.replaceChildren(...rows.map(pane));
-  zoom.reset();
-  const taken = columns.taken[rows[0]];
-  $("#moment-title").textContent = `Moment ${whole(shown + 1)} of ${whole(moments.length)}: ${plural(rows.length, "photo")}${taken ? `, ${taken.slice(0, 19).replace("T", " ")}` : ""}`;
-  $("#jump").value = shown + 1;
-  $("#jump").setAttribute("aria-valuetext", `Moment ${shown + 1} of ${moments.length}`);
-  $("#back").disabled = shown === 0;
-  $("#next").disabled = shown === moments.length - 1;
-  mark();
-  ahead(shown + 1);
-}
-
-/** Has the browser read the photos of the next moment. */
-function ahead(place) {
-  for (const i of (moments[place] ?? []).slice(0, 8)) new Image().src = urlsOf(folderOf(i), columns.name[i])[0].href;
-}
-
-/** Tells what is decided, on every pane and in all. */
-function mark() {
-  let kept = 0;
-  for (let i = 0; i < data.rows; i += 1) kept += isKept(i);
-  for (const [place, node] of [...stage.children].entries()) {
-    const i = Number(node.dataset.row), keep = isKept(i);
-    node.classList.toggle("keep", keep);
-    node.classList.toggle("reject", !keep);
-    node.classList.toggle("current", place === current);
-    node.tabIndex = place === current ? 0 : -1;
-    node.setAttribute("aria-label", `${columns.name[i]}: ${keep ? "keep" : "reject"}, ${columns.reason[i]}`);
-    for (const button of node.querySelectorAll("[data-keep]")) button.setAttribute("aria-pressed", String(button.dataset.keep === String(keep)));
-  }
-  const rejected = data.rows - kept;
-  const figures = [
-    ["Moments of several photos", whole(moments.length)], ["Photos in them", whole(data.rows)],
-    ["Keep", whole(kept)], ["Reject", whole(rejected), share(rejected, data.rows)],
-    ["Photos alone in their moment", whole(data.alone)],
-  ];
-  if (data.failed) figures.push(["Not scored", whole(data.failed)]);
-  $("#figures").replaceChildren(...figures.map(([name, value, small]) =>
-    el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, ` ${small}`) : null))));
-  $("#said").textContent = `${plural(kept, "photo")} to keep, ${whole(rejected)} to reject${changed.size ? `; ${plural(changed.size, "decision")} of your own` : ""}.`;
-  $("#export").disabled = rejected === 0;
-  $("#suggested").disabled = changed.size === 0;
-}
-
-function focusOn(place, move = true) {
-  current = Math.min(Math.max(place, 0), moments[shown].length - 1);
-  mark();
-  if (move) stage.children[current].focus();
-}
-
-// ---- the list of rejects ----
 
 /** A path as the bytes of its name: those that are no text come as lone surrogates. */
 function bytesOf(path) {
@@ -142,57 +192,3 @@ function bytesOf(path) {
     return code >= 0xdc80 && code <= 0xdcff ? new Uint8Array([code - 0xdc00]) : character;
   });
 }
-
-/** One path a line; or each ended by a null character, where a name holds a line end. */
-function rejects() {
-  const paths = [];
-  for (let i = 0; i < data.rows; i += 1) if (!isKept(i)) paths.push(pathOf(i));
-  const end = paths.some((path) => /[\r\n]/.test(path)) ? "\0" : "\n";
-  return new Blob(paths.flatMap((path) => [...bytesOf(path), end]));
-}
-
-// ---- keys and buttons ----
-
-/** Zooms so far that a pixel of the current photo is a pixel of the screen, or back. */
-function toPixels() {
-  const image = $("img", stage.children[current]);
-  if (zoom.scale > 1 || !image || !image.naturalWidth) {
-    zoom.reset();
-    return;
-  }
-  const fitted = Math.min(image.clientWidth / image.naturalWidth, image.clientHeight / image.naturalHeight);
-  zoom.by(1 / fitted / devicePixelRatio);
-}
-
-const keys = {
-  ArrowLeft: () => focusOn(current - 1), ArrowRight: () => focusOn(current + 1),
-  ArrowUp: () => show(shown - 1), ArrowDown: () => show(shown + 1),
-  k: () => decide(moments[shown][current], true), x: () => decide(moments[shown][current], false),
-  "+": () => zoom.by(1.5), "=": () => zoom.by(1.5), "-": () => zoom.by(1 / 1.5), 0: () => zoom.reset(), z: toPixels,
-};
-
-document.addEventListener("keydown", (event) => {
-  const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!act || !moments.length || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
-  event.preventDefault();
-  act();
-  if (event.key === "ArrowUp" || event.key === "ArrowDown") focusOn(0);
-});
-$("#back").addEventListener("click", () => show(shown - 1));
-$("#next").addEventListener("click", () => show(shown + 1));
-$("#jump").addEventListener("input", () => show(Number($("#jump").value) - 1));
-$("#in").addEventListener("click", () => zoom.by(1.5));
-$("#out").addEventListener("click", () => zoom.by(1 / 1.5));
-$("#pixels").addEventListener("click", toPixels);
-stage.addEventListener("dblclick", (event) => { if (event.target.closest(".view")) toPixels(); });
-$("#suggested").addEventListener("click", () => {
-  for (const i of [...changed]) decide(i, columns.keep[i]);
-});
-$("#export").addEventListener("click", () => saveAs("rejects.txt", rejects(), "text/plain"));
-
-$("#meta").textContent = data.meta.join(" · ");
-$("#moments").hidden = moments.length === 0;
-$("#nothing").hidden = moments.length > 0;
-$("#jump").max = moments.length;
-if (moments.length) show(0);
-else mark();
