@@ -248,7 +248,9 @@ def test_pages_come_from_here_and_carry_the_headers(service):
                 if target.startswith("/"):
                     assert client.get(target).status_code == 200
         described = client.get("/openapi.json").json()["paths"]
-        assert {"/v1/score", "/v1/map", "/v1/model", "/healthz", "/metrics"} == set(described)
+        assert {"/v1/score", "/v1/cull", "/v1/map", "/v1/model", "/healthz", "/metrics"} == set(
+            described
+        )
         assert client.get("/static/../app.py").status_code == 404
         assert client.get("/static/page.html").status_code == 404
 

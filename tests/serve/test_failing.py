@@ -11,6 +11,7 @@ pytest.importorskip("httpx")
 import httpx
 
 from qfm_iqm.model.folder import load_model
+from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.serve.app import create_app
 from qfm_iqm.serve.limits import Limits
 
@@ -40,7 +41,7 @@ def test_more_images_than_may_be_pending_are_told_to_wait(model):
 
             async def score(upload, **_options):
                 await held.wait()
-                return 200, {"name": upload.name}
+                return 200, ScoreRow(upload.name)
 
             app.state.service.score = score
             first = asyncio.create_task(client.post("/v1/score", files=form))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
@@ -19,9 +19,10 @@ from starlette.exceptions import HTTPException
 
 import qfm_iqm
 from qfm_iqm.errors import ModelError
-from qfm_iqm.report.page import asset, words_of
-from qfm_iqm.scoring.row import COLUMNS
+from qfm_iqm.report.page import asset, with_parts, words_of
+from qfm_iqm.scoring.row import COLUMNS, ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
+from qfm_iqm.serve.culling import CullingService
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
 from qfm_iqm.serve.middleware import AccessMiddleware
@@ -33,15 +34,17 @@ from qfm_iqm.serve.receiving import (
     discard,
     receive,
 )
-from qfm_iqm.serve.schemas import ImageMap, Mistake, ModelFacts, Scores
+from qfm_iqm.serve.schemas import Culled, ImageMap, Mistake, ModelFacts, Scores, answer_of
 from qfm_iqm.serve.scoring import ScoringService
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
 
 _LOG = logging.getLogger(__name__)
-_SHARED = ("base.css", "common.js", "photo.js", "detail.js")
-_OWN = ("page.css", "service.js", "photos.js", "looking.js", "page.js", "docs.js")
+_SHARED = (
+    "base.css", "moments.css", "common.js", "photo.js", "detail.js", "zoom.js", "moments.js"
+)  # fmt: skip
+_OWN = ("page.css", "service.js", "photos.js", "looking.js", "groups.js", "page.js", "docs.js")
 _TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
 _BODY = {
     "requestBody": {
@@ -104,8 +107,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         service = await asyncio.to_thread(ScoringService, model, bounds, metrics, device, explainer)
-        app.state.service = service
+        app.state.service, app.state.culling = service, CullingService(service)
         yield
+        await asyncio.to_thread(app.state.culling.close)
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
@@ -184,11 +188,27 @@ def create_app(
                 scored = await asyncio.gather(
                     *(service.score(upload, causes=causes) for upload in uploads)
                 )
-        results = [row for _, row in scored]
-        if len(scored) == 1 and scored[0][0] != 200:
-            code = scored[0][0]
-            return JSONResponse({"error": results[0]["error"], "results": results}, code)
-        return JSONResponse({"results": results})
+        return _rows(scored)
+
+    @app.post("/v1/cull", response_model=Culled, responses=scoring, **taking)
+    async def cull(
+        request: Request,
+        gap: Annotated[
+            float | None,
+            Query(
+                description="Seconds between photos of one moment, at most; 30 if not given.", ge=0
+            ),
+        ] = None,
+    ) -> Response:
+        """Group photos by moment, rank them there, and say which to keep and why.
+
+        Rows are those of the command, moment after moment. Refusals are as for scores.
+        """
+        culling: CullingService = request.app.state.culling
+        async with admission.request(declared_size(request, bounds)):
+            uploads = await receive(request, bounds)
+            async with admission.uploads(len(uploads)):
+                return _rows(await culling.cull(uploads, gap=gap))
 
     drawing = _MISTAKES | _NO_MAP | refusals
 
@@ -233,13 +253,21 @@ def create_app(
     return app
 
 
+def _rows(found: Sequence[tuple[int, ScoreRow]]) -> Response:
+    """The answer of rows, each with the code that it would have alone."""
+    results = [answer_of(row, code) for code, row in found]
+    if len(found) == 1 and found[0][0] != 200:
+        return JSONResponse({"error": results[0]["error"], "results": results}, found[0][0])
+    return JSONResponse({"results": results})
+
+
 def _add_pages(app: FastAPI) -> None:
     """The page for people and what it is made of, all of it from this package."""
     own = resources.files("qfm_iqm.serve") / "static"
     files = {name: asset(name) for name in _SHARED}
     files |= {name: (own / name).read_text("utf-8") for name in _OWN}
     pages = {
-        path: (own / name).read_text("utf-8")
+        path: with_parts((own / name).read_text("utf-8"))
         for path, name in (("/", "page.html"), ("/docs", "docs.html"))
     }
 

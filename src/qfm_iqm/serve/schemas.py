@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, Field, create_model
 
-from qfm_iqm.scoring.row import SCHEMA, ScoreRow
+from qfm_iqm.culling.row import CULL_SCHEMA, CullRow
+from qfm_iqm.scoring.row import SCHEMA, Column, ScoreRow
 
-_KINDS = get_type_hints(ScoreRow)
-_COLUMNS: dict[str, Any] = {
-    column.name: (_KINDS[column.name], Field(column.default, description=SCHEMA[column.name].help))
-    for column in fields(ScoreRow)
-    if column.name != "path"
-}
 
-ScoredImage = create_model(
-    "ScoredImage",
-    __doc__="One image: a row of `qfm score`, with the client's name in place of a path.",
-    name=(str, Field(description="The name that the client gave it.")),
-    code=(int | None, Field(None, description="413 or 415 for an image that was refused.")),
-    **_COLUMNS,
-)
+def _described(name: str, what: str, kind: type[ScoreRow], schema: Mapping[str, Column]) -> Any:
+    """A model of rows as clients get them, see `answer_of`."""
+    kinds, defaults = get_type_hints(kind), {one.name: one.default for one in fields(kind)}
+    columns: dict[str, Any] = {
+        column: (kinds[column], Field(defaults[column], description=schema[column].help))
+        for column in schema
+        if column != "path"
+    }
+    return create_model(
+        name,
+        __doc__=f"{what}, with the client's name in place of a path.",
+        name=(str, Field(description="The name that the client gave it.")),
+        code=(int | None, Field(None, description="413 or 415 for an image that was refused.")),
+        **columns,
+    )
+
+
+ScoredImage = _described("ScoredImage", "One image: a row of `qfm score`", ScoreRow, SCHEMA)
+CulledImage = _described("CulledImage", "One photo: a row of `qfm cull`", CullRow, CULL_SCHEMA)
+
+
+def answer_of(row: ScoreRow, code: int) -> dict[str, Any]:
+    """A row as clients get it.
+
+    Args:
+        row: the row, with the client's name for a path.
+        code: that the image would have alone; said where it was refused.
+    """
+    schema = CULL_SCHEMA if isinstance(row, CullRow) else SCHEMA
+    said = {column: getattr(row, column) for column in schema if column != "path"}
+    return {"name": row.path} | said | ({} if code == 200 else {"code": code})
 
 
 class Scores(BaseModel):
     """The images of a request, in its order."""
 
     results: list[ScoredImage] = Field(description="One row for each image.")  # type: ignore[valid-type]
+
+
+class Culled(BaseModel):
+    """The photos of a request: moments in the order of time, their photos by rank."""
+
+    results: list[CulledImage] = Field(  # type: ignore[valid-type]
+        description="One row for each photo, those that could not be scored last."
+    )
 
 
 class ImageMap(BaseModel):

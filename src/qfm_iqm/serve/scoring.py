@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from qfm_iqm.culling.comparison import native
+from qfm_iqm.culling.sights import Sight, seen, sight_of
 from qfm_iqm.image.decode_pool import DecodingPool
 from qfm_iqm.image.load import Reading
 from qfm_iqm.report.maps import map_data
@@ -22,6 +23,7 @@ from qfm_iqm.serve.receiving import RequestError, Upload
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
 
+PLAIN, WITH_CAUSES, NATIVE = range(3)  # ways to read an image
 AHEAD = 16  # decoded images that may wait for the model, for each worker: bounds memory
 
 
@@ -55,7 +57,10 @@ class ScoringService:
         )
         policy = replace(self._batcher.policy, max_pixels=limits.pixels, every=None)
         self._pool = DecodingPool(
-            policy, limits.workers, limits.decode_seconds, limits.decode_bytes
+            [replace(policy, causes=None), policy, native(policy)],
+            limits.workers,
+            limits.decode_seconds,
+            limits.decode_bytes,
         )
         self._threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="decode")
         self._ahead = asyncio.Semaphore(limits.workers * AHEAD)
@@ -71,22 +76,24 @@ class ScoringService:
         self._batcher.close()
         self._pool.close()
 
-    async def score(self, upload: Upload, *, causes: bool = False) -> tuple[int, dict[str, Any]]:
+    async def score(self, upload: Upload, *, causes: bool = False) -> tuple[int, ScoreRow]:
         """An image's row, and the HTTP code that it would have alone.
 
         Args:
-            upload: the image.
+            upload: the image; the row has its name for a path.
             causes: say what costs it.
         """
-        try:
-            async with self._ahead:
-                image = await self._decode(upload, causes=causes)
-                scored: ScoreRow = await asyncio.wrap_future(self._batcher.score(image))
-        except RequestError as error:
-            self._metrics.images.labels("refused").inc()
-            return error.code, self._refused(upload, error)
-        self._metrics.images.labels(scored.status).inc()
-        return 200, _named(upload, asdict(scored) | {"sha256": image.sha256})
+        code, row, _ = await self._scored(upload, WITH_CAUSES if causes else PLAIN)
+        return code, row
+
+    async def sight(self, upload: Upload) -> tuple[int, Sight]:
+        """The same of a photo that is to be culled."""
+        code, row, image = await self._scored(upload, PLAIN, seen)
+        return code, sight_of(row, image)
+
+    def native(self, name: str, content: bytes) -> Reading:
+        """A photo at native resolution, to be compared; blocks until it is decoded."""
+        return self._pool.decode(content, name, policy=NATIVE)
 
     async def explain(self, upload: Upload) -> dict[str, Any]:
         """An image's quality map.
@@ -96,29 +103,41 @@ class ScoringService:
             ModelError: the model draws no maps.
         """
         async with self._ahead:
-            image = await self._decode(upload)
+            image = await self._decode(upload, PLAIN)
             found = await asyncio.wrap_future(self._batcher.explain(image))
         return {"name": upload.name} | map_data(found, self.model.card.label.shown)
 
-    async def _decode(self, upload: Upload, *, causes: bool = False) -> Reading:
+    async def _scored(
+        self, upload: Upload, policy: int, look: Callable[[Reading], Reading] | None = None
+    ) -> tuple[int, ScoreRow, Reading]:
+        """The code that an image would have alone, its row, and its reading without pixels."""
+        try:
+            async with self._ahead:
+                image = await self._decode(upload, policy, look)
+                row: ScoreRow = await asyncio.wrap_future(self._batcher.score(image))
+        except RequestError as error:
+            self._metrics.images.labels("refused").inc()
+            name, reason = upload.name, str(error)
+            row = ScoreRow(name, status="error", error=reason, model=self.model.card.name)
+            return error.code, row, Reading(name, error=reason)
+        self._metrics.images.labels(row.status).inc()
+        row = replace(row, path=upload.name, sha256=image.sha256)
+        return 200, row, replace(image, pixels=None)
+
+    async def _decode(
+        self, upload: Upload, policy: int, look: Callable[[Reading], Reading] | None = None
+    ) -> Reading:
         most = self.limits.file_bytes
         if len(upload.content) > most:
             raise RequestError(
                 413, f"cannot read {upload.name!r}: it has more than {most / 1e6:g} MB"
             )
-        image = await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            partial(self._pool.decode, upload.content, upload.name, causes=causes),
-        )
+
+        def read() -> Reading:
+            image = self._pool.decode(upload.content, upload.name, policy=policy)
+            return image if look is None else look(image)
+
+        image = await asyncio.get_running_loop().run_in_executor(self._threads, read)
         if image.error:
             raise RequestError(413 if image.too_large else 415, image.error)
         return image
-
-    def _refused(self, upload: Upload, error: RequestError) -> dict[str, Any]:
-        row = ScoreRow(path="", status="error", error=str(error), model=self.model.card.name)
-        return _named(upload, asdict(row)) | {"code": error.code}
-
-
-def _named(upload: Upload, row: dict[str, Any]) -> dict[str, Any]:
-    """A row with the client's name in place of a path."""
-    return {"name": upload.name} | {name: row[name] for name in row if name != "path"}

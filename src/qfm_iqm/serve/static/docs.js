@@ -3,6 +3,7 @@
 
 const EXAMPLES = {
   "/v1/score": ["curl -F files=@a.jpg -F files=@b.png", "curl -H 'Content-Type: application/octet-stream' --data-binary @a.jpg"],
+  "/v1/cull": ["curl -F files=@a.jpg -F files=@b.jpg"],
   "/v1/map": ["curl -F files=@a.jpg"],
 };
 

@@ -53,6 +53,7 @@ function draw() {
     : `${plural(done, "photo")} scored${broken ? `, ${whole(broken)} could not be` : ""}`;
   $("#csv").disabled = $("#json").disabled = done + broken === 0;
   $("#compare").disabled = done < 2;
+  $("#groups").disabled = done < 2 || grouping;
   const grid = $("#grid");
   ordered().forEach((item, place) => {
     if (!cards.has(item.id)) cards.set(item.id, makeCard(item));
@@ -124,8 +125,7 @@ function setComparing(on) {
   comparing = on;
   picked.length = 0;
   $("#compare").setAttribute("aria-pressed", String(on));
-  $("#hint").hidden = !on;
-  $("#hint").textContent = "Pick two photos to see them side by side.";
+  hint(on ? "Pick two photos to see them side by side." : "");
   draw();
 }
 

@@ -2,13 +2,14 @@
 "use strict";
 
 const AT_ONCE = 4;
-const items = []; // {id, file, name, url, state: waiting | sending | ok | error, row, asked, map, mapNote}
+const items = []; // {id, file, name, url, state: waiting | sending | ok | error, row, asked, map, mapNote, decided}
 let facts = null, running = 0, added = 0;
 let current = new AbortController(); // of the requests for the photos on the page
 
 // ---- sending ----
 
 function add(files) {
+  setChoosing(false);
   for (const file of files) {
     added += 1;
     items.push({ id: added, file, name: file.name || "pasted image", url: URL.createObjectURL(file), state: "waiting" });
