@@ -1,12 +1,21 @@
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import check_output, copy_whole, replacing, write_whole, writing_text
+from qfm_iqm.files import (
+    check_folder,
+    check_output,
+    copy_whole,
+    replacing,
+    write_whole,
+    writing_text,
+)
 
 
 def names_in(folder):
@@ -56,6 +65,58 @@ def test_a_place_without_permission_is_refused(tmp_path, monkeypatch, locked):
     monkeypatch.setattr(os, "access", lambda path, mode: path != place)  # root may write all
     with pytest.raises(TableError, match="no permission"):
         check_output(target, ".csv")
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """A folder that may not be searched; root takes the rights of nobody for the test."""
+    (tmp_path / "closed").mkdir(mode=0)
+    root = os.geteuid() == 0
+    for place in (tmp_path, *tmp_path.parents[:2]):  # pytest's own are for their owner alone
+        place.chmod(0o755)
+    if root:
+        os.seteuid(65534)
+    yield tmp_path / "closed"
+    if root:
+        os.seteuid(0)
+    (tmp_path / "closed").chmod(0o700)
+
+
+def test_a_place_that_may_not_be_looked_at_is_one_sentence(closed, monkeypatch):
+    for place in (closed / "t.csv", closed / "below" / "t.csv"):
+        with pytest.raises(TableError, match=r"t.csv' cannot be written: Permission denied\.$"):
+            check_output(place, ".csv")
+    with pytest.raises(TableError, match=r"below' cannot be written: Permission denied\.$"):
+        check_folder(closed / "below", (), "model folder")
+
+
+def test_a_current_folder_that_may_not_be_searched_is_one_sentence(tmp_path):
+    """In a process of its own, which may enter the folder before it closes it."""
+    code = """
+import os, pathlib
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import check_folder, check_output
+if os.geteuid() == 0:
+    os.fchown(os.open(".", os.O_RDONLY), 65534, -1)
+    os.seteuid(65534)
+os.chmod(".", 0)
+for check in (lambda path: check_output(path, ".csv"), lambda path: check_folder(path, (), "x")):
+    try:
+        check(pathlib.Path("t.csv"))
+    except TableError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    tmp_path.chmod(0o700)
+    assert done.stderr == ""
+    assert done.stdout == "'t.csv' cannot be written: Permission denied.\n" * 2
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    with pytest.raises(TableError, match=r"cannot be written: File name too long\.$"):
+        check_output(tmp_path / f"{'n' * 300}.csv", ".csv")
 
 
 def test_text_is_written_as_it_is(tmp_path):

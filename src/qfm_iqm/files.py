@@ -27,12 +27,16 @@ def check_output(path: Path, *endings: str) -> None:
     """
     if path.suffix.lower() not in endings:
         raise TableError(f"'{path}' cannot be written: its name must end in {_either(endings)}.")
-    if path.is_dir():
-        raise TableError(f"'{path}' cannot be written: it is a folder.")
-    if not path.parent.is_dir():
-        raise TableError(f"'{path}' cannot be written: there is no folder {path.parent}.")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise TableError(f"'{path}' cannot be written: no permission.")
+    with _writing(path):
+        parent = _status(path.parent)
+        if parent is None or not stat.S_ISDIR(parent.st_mode):
+            raise TableError(f"'{path}' cannot be written: there is no folder {path.parent}.")
+        there = _status(path)
+        if there is not None and stat.S_ISDIR(there.st_mode):
+            raise TableError(f"'{path}' cannot be written: it is a folder.")
+        places = (path.parent,) if there is None else (path.parent, path)
+        if not all(os.access(place, os.W_OK) for place in places):
+            raise TableError(f"'{path}' cannot be written: no permission.")
 
 
 def check_distinct(
@@ -77,6 +81,23 @@ def _identity(path: str | os.PathLike[str]) -> object:
     return found.st_dev, found.st_ino
 
 
+def check_place(folder: Path) -> None:
+    """Refuses, before any work is done, a folder that could not be written, or made.
+
+    Args:
+        folder: where to.
+
+    Raises:
+        TableError: a file, or a place that cannot be written to.
+    """
+    with _writing(folder):
+        place = next(place for place in (folder, *folder.absolute().parents) if _status(place))
+        if not place.is_dir():
+            raise TableError(f"'{folder}' cannot be written: {place} is no folder.")
+        if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise TableError(f"'{folder}' cannot be written: no permission.")
+
+
 def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool = False) -> None:
     """Refuses, before any work is done, a folder that could not be written, or is somebody's own.
 
@@ -92,12 +113,8 @@ def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool
     Raises:
         TableError: a file, a place that cannot be written to, or a folder that holds other files.
     """
-    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not place.is_dir():
-        raise TableError(f"'{folder}' cannot be written: {place} is no folder.")
-    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-        raise TableError(f"'{folder}' cannot be written: no permission.")
-    if place is not folder:
+    check_place(folder)
+    if not folder.is_dir():
         return
     names = {entry.name for entry in folder.iterdir()}
     if whole:
@@ -127,7 +144,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         TableError: the place cannot be written to.
     """
-    try:
+    with _writing(path):
         before = _status(path)
         if before is None or stat.S_ISREG(before.st_mode):
             with _beside(Path(os.path.realpath(path)), before) as partial:
@@ -139,8 +156,6 @@ def replacing(path: Path) -> Iterator[Path]:
                 yield partial
                 with partial.open("rb") as content, path.open("wb") as receiver:
                     shutil.copyfileobj(content, receiver)
-    except OSError as error:
-        raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
 
 
 @contextmanager
@@ -162,11 +177,20 @@ def _beside(path: Path, before: os.stat_result | None) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Says of what the system refuses that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise TableError(f"'{path}' cannot be written: {error.strerror}.") from error
+
+
 def _status(path: Path) -> os.stat_result | None:
     """What is at a place, links followed; None if nothing is."""
     try:
         return path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -55,7 +55,6 @@ def grid(photo_folder, tmp_path_factory):
 
 def test_figures_table_and_drawing_also_of_a_killed_run(qfm, forked, grid, tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
-    results.mkdir()
     answer = qfm("bench", "ablate", grid, "--out", runs, "--results", results)
     assert answer.code == 0, answer.err
     assert "Run 4 of 4: tiny, qfm, seed 1" in answer.err
@@ -87,7 +86,6 @@ def test_figures_table_and_drawing_also_of_a_killed_run(qfm, forked, grid, tmp_p
     # All runs are there: the same call makes none, and writes the same.
     before = {name: (runs / name).read_bytes() for name in OUTPUTS[:3]}
     shutil.rmtree(results)
-    results.mkdir()
     answer = qfm("bench", "ablate", grid, "--out", runs, "--results", results)
     assert answer.code == 0
     assert "Run" not in answer.err

@@ -69,8 +69,7 @@ def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees,
     root = official_trees[name][0]
     assert qfm("data", "check", name, "--root", root).code == 1  # a small tree is not whole
 
-    out, results = tmp_path / "out", tmp_path / "results"
-    results.mkdir()
+    out, results = tmp_path / "out", tmp_path / "new" / "results"
     stem, folds = f"paper_{name}", 2 if name == "csiq" else 1
     answer = qfm(
         "bench", "folds", RECIPE, "--dataset", name, "--folds", folds, "--out", out,

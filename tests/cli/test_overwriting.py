@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "own.toml"
+RECIPES = Path(__file__).parents[2] / "recipes"
+GRID = """
+recipe = "{recipe}"
+seeds = [0]
+references = ["baseline"]
+[settings.tiny]
+[variants.baseline]
+"""
 NAMES = ("photo_00.jpg", "photo_05.png")
 
 
@@ -27,6 +34,7 @@ def folder(tmp_path, photo_folder, tiny_model_folder, official_trees, monkeypatc
     (tmp_path / "link.csv").symlink_to("labels.csv")
     (tmp_path / "rated.jsonl").write_text('{"name": "a.jpg", "score": 3}\n')
     (tmp_path / "notes.csv").write_text("my own notes\n")
+    (tmp_path / "grid.toml").write_text(GRID.format(recipe=RECIPES / "own.toml"))
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "README.md").write_text("mine")
     (tmp_path / "model").symlink_to(tiny_model_folder)
@@ -71,8 +79,22 @@ REFUSED = [
     ("export --to onnx -m model --out own", "'own' is there and is no exported model"),
     ("calibrate labels.csv -m model --out photos", "'photos' is there and is no model folder"),
     ("data split labels.csv --out photos --leaks skip", "'photos' is there and is no folder of"),
-    ("train RECIPE --set data.root=. --set data.labels=labels.csv --out photos",
-      "'photos' is there and is no folder of a run"),
+    ("train RECIPES/own.toml --set data.root=. --set data.labels=labels.csv --out photos",
+     "'photos' is there and is no folder of a run"),
+    ("bench folds RECIPES/own.toml --set data.root=. --set data.labels=labels.csv --out photos",
+     "'photos' is there and is no folder of a benchmark"),
+    ("bench curve RECIPES/own.toml --shares 100 --set data.root=. --set data.labels=labels.csv "
+     "--out photos", "'photos' is there and is no folder of a benchmark"),
+    ("bench folds RECIPES/own.toml --set data.root=. --set data.labels=labels.csv --results a.csv",
+     "'a.csv' cannot be written: a.csv is no folder."),
+    ("bench ablate grid.toml --set data.root=. --set data.labels=labels.csv --out photos",
+     "'photos' is there and is no folder of a grid"),
+    ("bench ablate grid.toml --set data.root=. --set data.labels=labels.csv "
+     "--results a.csv/below",
+     "a.csv is no folder."),
+    ("bench confound RECIPES/confounded.toml --out photos",
+     "'photos' is there and is no folder of such an experiment"),
+    ("bench confound RECIPES/confounded.toml --results a.csv", "a.csv is no folder."),
     ("data split labels.csv --out ph.png --leaks skip", "ph.png is no folder"),
 ]  # fmt: skip
 
@@ -85,7 +107,7 @@ def test_what_is_somebodys_own_is_not_replaced(qfm, folder, line, sentence):
         (folder / "diagnosis.json").touch()
         (folder / "diagnosis.png").symlink_to("diagnosis.json")
     before = content(folder)
-    answer = qfm(*line.replace("RECIPE", str(RECIPE)).split())
+    answer = qfm(*line.replace("RECIPES", str(RECIPES)).split())
     assert answer.code == 2, answer.err
     assert sentence in answer.err
     assert answer.err.startswith("qfm: ")

@@ -33,6 +33,7 @@ from qfm_iqm.cli.options import (
     stoppable,
     with_progress,
 )
+from qfm_iqm.cli.results import check_results, copy_results
 from qfm_iqm.cli.showing import show_cross, show_diagnosis
 from qfm_iqm.errors import RecipeError
 
@@ -115,7 +116,7 @@ def ablate(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Run a grid of variants; killed or interrupted, the same command goes on."""
-    from qfm_iqm.files import check_output, copy_whole, write_whole
+    from qfm_iqm.files import check_folder, write_whole
 
     console = messages()
     with extra("train", "Training"):
@@ -125,8 +126,9 @@ def ablate(
         from qfm_iqm.report.ablation import ablation_table, draw_ablation
     folder = out if out is not None else Path("runs") / grid.stem
     checked, runs = ablation.plan(grid, folder, list(changes or ()))
-    if results is not None:
-        check_output(results / f"{grid.stem}_runs.csv", ".csv")
+    check_folder(folder, {"runs.csv", *checked.settings}, "folder of a grid")
+    figures = ("runs.csv", "summary.csv", "summary.md", "summary.svg")
+    check_results(results, grid.stem, figures)
     with stoppable(console, f"The same command goes on ({folder})."):
         comparisons = ablation.run_grid(
             checked, runs, folder, Reporter(console), allow_leaks=allow_leaks
@@ -134,9 +136,7 @@ def ablate(
     table = ablation_table(comparisons)
     write_whole(table, folder / "summary.md")
     draw_ablation(comparisons, folder / "summary.svg")
-    if results is not None:
-        for name in ("runs.csv", "summary.csv", "summary.md", "summary.svg"):
-            copy_whole(folder / name, results / f"{grid.stem}_{name}")
+    copy_results(folder, results, grid.stem, figures)
     print(table)
     say(console, f"All figures: {folder / 'summary.csv'}")
 
@@ -289,7 +289,7 @@ def _run(
     splits: Path | None,
     allow_leaks: bool,
 ) -> None:
-    from qfm_iqm.files import check_output, copy_whole
+    from qfm_iqm.files import check_folder
 
     console = messages()
     words = [word for word in (recipe.stem, dataset, verb, protocol.replace("-", "_")) if word]
@@ -310,14 +310,13 @@ def _run(
         dataset=dataset,
         changes=changes,
     )
-    if results is not None:
-        check_output(results / f"{name}_summary.csv", ".csv")
+    check_folder(folder, benchmark.MARKS, "folder of a benchmark")
+    figures = ("figures.csv", "summary.csv", "summary.md")
+    check_results(results, name, figures)
     reporter = Reporter(console)
     with stoppable(console, f"The same command goes on ({folder})."):
         benchmark.check_leaks(plan, folder, reporter, allow=allow_leaks)
         benchmark.run_benchmark(plan, folder, reporter)
-    if results is not None:
-        for file in ("figures.csv", "summary.csv", "summary.md"):
-            copy_whole(folder / file, results / f"{name}_{file}")
+    copy_results(folder, results, name, figures)
     print((folder / "summary.md").read_text("utf-8"), end="")
     say(console, f"All figures: {folder / 'figures.csv'}")

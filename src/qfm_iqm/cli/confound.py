@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qfm_iqm.cli.options import Changes, Recipe, Results, RunOut, extra, messages, say, stoppable
+from qfm_iqm.cli.results import check_results, copy_results
 from qfm_iqm.errors import RecipeError
 
 
@@ -22,7 +23,7 @@ def confound(
     results: Results = None,
 ) -> None:
     """Test the method where content predicts quality in training; start it twice for two cores."""
-    from qfm_iqm.files import check_output, copy_whole, write_whole
+    from qfm_iqm.files import check_folder, write_whole
     from qfm_iqm.metrics.paired_runs import Comparison
     from qfm_iqm.text_tables import write_csv
 
@@ -39,9 +40,11 @@ def confound(
     for name in only or ():
         if name not in checked.settings:
             raise RecipeError(f"--setting {name}: choose {', '.join(checked.settings)}.")
-    if results is not None:
-        check_output(results / f"{recipe.stem}_runs.csv", ".csv")
     folder = out if out is not None else Path("runs") / recipe.stem
+    check_folder(folder, grid.MARKS, "folder of such an experiment")
+    figures = ("runs.csv", "options.csv", "clusters.csv",
+               "summary.csv", "summary.md", "summary.svg")  # fmt: skip
+    check_results(results, recipe.stem, figures)
     torch.set_num_threads(1)  # sums then do not depend on the machine; processes use the cores
     with stoppable(console, f"The same command goes on ({folder})."):
         reporter = Reporter(console)
@@ -53,9 +56,6 @@ def confound(
     table = confounding_table(comparisons, summary.told(checked, comparisons))
     write_whole(table, folder / "summary.md")
     draw_gains(summary.gains_over_random(checked, comparisons), folder / "summary.svg")
-    if results is not None:
-        for name in ("runs.csv", "options.csv", "clusters.csv",
-                     "summary.csv", "summary.md", "summary.svg"):  # fmt: skip
-            copy_whole(folder / name, results / f"{recipe.stem}_{name}")
+    copy_results(folder, results, recipe.stem, figures)
     print(table)
     say(console, f"All figures: {folder / 'summary.csv'}")

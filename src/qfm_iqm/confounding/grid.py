@@ -48,6 +48,7 @@ from qfm_iqm.text_tables import write_csv
 from qfm_iqm.training.ablation import add_row, read_runs
 from qfm_iqm.training.reporting import Reporter
 
+MARKS = ("recipe.json", "runs.csv")  # tell the folder; the first is written before any work
 _TABLE = 0  # byte of the lock: who writes a table
 Tasks = Callable[[Setting, int], Task]
 Run = tuple[str, str, int]  # setting, variant, seed

@@ -34,6 +34,8 @@ from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
 
 Protocol = Literal["validation-selected", "test-selected"]
+# Any of these tells the folder of a benchmark; the first is written before a run is made.
+MARKS = ("leaks.csv", "figures.csv", "summary.csv")
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 # What tells the runs of a benchmark apart, or its protocols: by its own options alone.
 OWN_KEYS = {
