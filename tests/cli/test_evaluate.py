@@ -33,6 +33,7 @@ def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_mode
         "--out", out, "--per-image", images, "--bootstrap", 50,
     )  # fmt: skip
     assert answer.code == 0, answer.err
+    assert f"Scored 12 images with {tiny_model_folder}.\n" in answer.err
     model = load_model(tiny_model_folder)
     table = read_table(labels)
     scores = [model.score(photo_folder / name).value for name in table.names]
@@ -296,6 +297,12 @@ def test_constant_scores_are_an_error(qfm, photo_folder, tiny_model_folder, tmp_
     answer = qfm("evaluate", table, "--model", tiny_model_folder)
     assert answer.code == 2
     assert "scores" in answer.err
+
+
+def test_the_model_that_is_taken_where_none_is_named_is_said(qfm, labels, photo_folder):
+    answer = qfm("evaluate", labels, "--root", photo_folder, "--bootstrap", 0)
+    assert answer.code == 0, answer.err
+    assert "Scored 12 images with default.\n" in answer.err
 
 
 def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp_path):

@@ -24,6 +24,7 @@ from qfm_iqm.cli.options import (
     with_progress,
 )
 from qfm_iqm.cli.showing import show_evaluation
+from qfm_iqm.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,6 +111,7 @@ def evaluate(
         excluded=read_names(exclude) if exclude is not None else (),
         progress=lambda rows, total: with_progress(rows, total, "scoring", console),
     )
+    say(console, f"Scored {counted(len(scored.rows), 'image')} with {model}.")
     if out is not None:
         evaluation.to_csv(out, split_sha256=loaded.card.training.get("split_sha256", ""))
     if per_image is not None:

@@ -45,7 +45,7 @@ ModelOrNone = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A model of the package, a model folder, or hub:owner/name.",
+        help="A model of the package, a model folder, or hub:owner/name. Default: default.",
         autocompletion=_models,
     ),
 ]
