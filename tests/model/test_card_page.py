@@ -69,7 +69,7 @@ def test_the_scale_and_its_meaning(card):
     assert "0 (worst) to 100 (best): MOS from 1 to 5, mapped linearly." in page
     assert "among 50 photos: photos of a set." in page
     assert "A tenth scores below 10, half below 50, a tenth above 90." in page
-    assert "± 10.0 holds the mean opinion for 90%" in page
+    assert "± 10.0 holds the mean opinion for 90 %" in page
     assert "Unusual" not in page
     detector = OODDetector(
         names=("a",), mean=(0,), whitening=((1,),), limit=2, false_alarms=0.02, images=9, checked=40
@@ -81,8 +81,8 @@ def test_the_scale_and_its_meaning(card):
         }
     )
     page = card_page(card.model_copy(update={"reference_statistics": checked}))
-    assert "from 50 held-out photos). On 40 other held-out photos it held 87.5%." in page
-    assert "or a side below 48 pixels; 2.0% of 40 held-out photos that did not set the " in page
+    assert "from 50 held-out photos). On 40 other held-out photos it held 87.5 %." in page
+    assert "or a side below 48 pixels; 2.0 % of 40 held-out photos that did not set the " in page
 
 
 def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):

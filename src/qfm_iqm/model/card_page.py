@@ -110,22 +110,19 @@ def _scale(card: ModelCard) -> Iterator[str]:
     )
     interval, detector = reference.interval, reference.ood_detector
     if interval is not None:
-        half_width, level = label.show_width(interval.half_width), interval.level
-        held = interval.coverage
+        half_width, held = label.show_width(interval.half_width), interval.coverage
+        checked = f" On {interval.checked} other held-out photos it held "
         yield (
-            f"* **Interval**: the score ± {half_width:.1f} holds the mean opinion for {level:.0%} "
-            f"of photos like these (conformal, from {interval.images} held-out photos)."
-            + (
-                ""
-                if held is None
-                else f" On {interval.checked} other held-out photos it held {held:.1%}."
-            )
+            f"* **Interval**: the score ± {half_width:.1f} holds the mean opinion for "
+            f"{_percent(interval.level, 0)} of photos like these (conformal, from "
+            f"{interval.images} held-out photos)."
+            + ("" if held is None else f"{checked}{_percent(held)}.")
         )
     if detector is not None:
         counted = f"{detector.checked} held-out photos that did not set the limit"
         yield (
             "* **Out of distribution**: pixel statistics unlike those of training photos, or a "
-            f"side below {card.preprocessing.crop} pixels; {detector.false_alarms:.1%} of "
+            f"side below {card.preprocessing.crop} pixels; {_percent(detector.false_alarms)} of "
             f"{counted if detector.checked else 'held-out photos'} are marked."
         )
 
@@ -305,9 +302,10 @@ def _causes(results: Path) -> Iterator[str]:
     )
     yield ""
     clean, two = found["clean", "none", "0", "right"], found["all", "two", "3-5", "both"]
+    right, both = (_percent(float(row["value"])) for row in (clean, two))
     yield (
-        f"Of {clean['n']} clean photos {float(clean['value']):.1%} get no cause. Of {two['n']} "
-        f"copies with two faults, both are named in {float(two['value']):.1%}."
+        f"Of {clean['n']} clean photos {right} get no cause. Of {two['n']} copies with two faults, "
+        f"both are named in {both}."
     )
 
 
@@ -321,6 +319,10 @@ def _speed(card: ModelCard, results: Path | None) -> Iterator[str]:
         return
     head = ["figure", "value", "cores"]
     yield from _table(head, ([row[name].replace("_", " ") for name in head] for row in rows))
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
