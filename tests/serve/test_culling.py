@@ -13,12 +13,33 @@ from qfm_iqm.cli.commands import app
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
 pytest.importorskip("httpx")
 
-from qfm_iqm.model.folder import load_model
+from qfm_iqm.image.preprocess import Preprocessing
+from qfm_iqm.model.folder import load_model, save_model
+from qfm_iqm.model.model import QualityModel
 from qfm_iqm.serve.culling import CullingService
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import Metrics
 from qfm_iqm.serve.receiving import Upload
 from qfm_iqm.serve.scoring import ScoringService
+
+from ..services import serving
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, build_model):
+    """A model that sees photos reduced, while they are compared at native resolution."""
+    model = build_model()
+    reducing = Preprocessing(crop=48, shorter_side=96)
+    card = model.card.model_copy(update={"preprocessing": reducing})
+    folder = tmp_path_factory.mktemp("reducing") / "tiny"
+    save_model(QualityModel(model.network, card), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(model_folder):
+    with serving(model_folder) as running:
+        yield running
 
 
 def culled_by_command(folder, model, out, *options):
@@ -35,9 +56,9 @@ def asked(service, photos, **options):
 
 
 @pytest.mark.parametrize(("gap", "counts"), [(None, {1, 3, 4, None}), (0, {1, 2, None})])
-def test_rows_are_those_of_the_command(service, library, tiny_model_folder, tmp_path, gap, counts):
+def test_rows_are_those_of_the_command(service, library, model_folder, tmp_path, gap, counts):
     options = [] if gap is None else ["--gap", gap]
-    expected = culled_by_command(library, tiny_model_folder, tmp_path / "cull.jsonl", *options)
+    expected = culled_by_command(library, model_folder, tmp_path / "cull.jsonl", *options)
     parameters = {} if gap is None else {"gap": gap}
     answer = asked(service, sorted(library.iterdir()), params=parameters)
     assert answer.status_code == 200
@@ -87,10 +108,10 @@ def test_what_is_refused(service, library):
 
 
 @pytest.fixture
-def services(tiny_model_folder):
+def services(model_folder):
     """Scoring and culling in this process, with one worker."""
     limits = Limits(workers=1)
-    scoring = ScoringService(load_model(tiny_model_folder), limits, Metrics(), "cpu")
+    scoring = ScoringService(load_model(model_folder), limits, Metrics(), "cpu")
     culling = CullingService(scoring)
     yield scoring, culling
     culling.close()
@@ -119,7 +140,7 @@ def test_one_photo_of_a_request_is_in_memory_at_native_resolution(services, libr
     assert len(rows) == 5
     shapes = {"a0.jpg", "a1.jpg", "a2.jpg", "copy of a1.jpg"}  # c.jpg is alone in its moment
     assert {name for name, _ in read} == shapes
-    assert {shape for _, shape in read} == {(3, 290, 290)}  # larger than the model takes it
+    assert {shape for _, shape in read} == {(3, 290, 290)}  # as they are
     assert alive == [0] * 4
 
 
