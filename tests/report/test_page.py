@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfm_iqm.report.page import asset, inline_json, render
+from qfm_iqm.report.page import asset, inline_json, render, with_parts
 from qfm_iqm.report.scores import SCRIPTS
 
 
@@ -55,6 +55,12 @@ HOSTILE = [
     "\u2028\u2029",
     "\udce9",
 ]
+
+
+def test_parts_are_put_in_and_slots_stay():
+    assert with_parts("<p>{{title}}</p>{{choosing.html}}") == "<p>{{title}}</p>" + asset(
+        "choosing.html"
+    )
 
 
 def test_data_come_out_as_they_went_in():

@@ -235,6 +235,7 @@ def test_pages_come_from_here_and_carry_the_headers(service):
         for path in ("/", "/docs"):
             page = client.get(path)
             assert page.status_code == 200
+            assert "{{" not in page.text  # all parts are in it
             policy = page.headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
