@@ -86,9 +86,9 @@ def test_a_killed_job_goes_on(qfm, start, tmp_path):
         pixels = np.kron(draw.integers(0, 256, (8, 8, 3)), np.ones((40, 40, 1))).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:03}.jpg")
     out = tmp_path / "cull.csv"
-    parts = tmp_path / "cull.csv.job" / "parts"
+    shards = tmp_path / "cull.csv.job" / "shards"
     process = start("cull", folder, "--out", out, "--readers", 1)
-    while process.poll() is None and not (parts.is_dir() and list(parts.glob("*.jsonl"))):
+    while process.poll() is None and not (shards.is_dir() and list(shards.glob("*.jsonl"))):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -377,7 +377,7 @@ def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tmp_path):
         while piece := os.read(ours, 65536):
             shown += piece
             counts = re.findall(rb"(\d+)/300", shown)
-            if not sent and counts and int(counts[-1]) >= 3:  # the first part is written
+            if not sent and counts and int(counts[-1]) >= 3:  # the first shard is written
                 process.send_signal(signal.SIGINT)
                 sent = True
             assert time.monotonic() < deadline

@@ -229,7 +229,7 @@ def test_an_image_is_cropped_at_each_extra_scale(kind):
     expected = list(grid_crops(image, 32))
     height, width = image.shape[1:]
     whole = in_eight_bits(image) if kind == "floats" else image
-    for side in (64, 40):  # by hand: the fitted image, reduced once more
+    for side in (64, 40):  # by hand: the resized image, reduced once more
         across, down = round(width * side / 90), round(height * side / 90)
         pixels = Image.fromarray(whole.transpose(1, 2, 0))
         for size in ((across, height), (across, down)):

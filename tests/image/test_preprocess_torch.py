@@ -28,7 +28,7 @@ sides = st.integers(1, 120)
         ]
     ),
 )
-def test_one_image_is_fitted_as_an_array_to_the_bit(height, width, preprocessing):
+def test_one_image_is_resized_as_an_array_to_the_bit(height, width, preprocessing):
     image = torch.rand(3, height, width)
     expected = cropping.resize_and_pad(image.numpy(), preprocessing)
     assert torch.equal(resize_and_pad(image, preprocessing), torch.from_numpy(expected))
@@ -51,7 +51,7 @@ def test_a_size_that_fits_is_the_same_tensor():
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60))
-def test_a_batch_is_fitted_as_its_images(height, width):
+def test_a_batch_is_resized_as_its_images(height, width):
     batch = torch.rand(2, 3, height, width)
     preprocessing = Preprocessing(crop=24, shorter_side=32)
     together = resize_and_pad(batch, preprocessing)

@@ -30,7 +30,7 @@ from qfm_iqm.scoring import job as job_module
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.scorer import Scorer
 torch.set_num_threads(1)
-job_module.PART = 3
+job_module.SHARD = 3
 model, logs, *files = sys.argv[1:]
 loaded = load_model(model)
 print("loaded", flush=True)
@@ -87,7 +87,7 @@ class Launcher:
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(job_module, "PART", 3)
+    monkeypatch.setattr(job_module, "SHARD", 3)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_what_was_scored_is_kept_and_only_the_rest_is_scored(
     with pytest.raises(QFMError, match=r"There is an unfinished job .*ended.csv.job"):
         Job(ended, files, scorer, resume=False)
     job = Job(ended, files, scorer, resume=True)
-    assert job.kept == 9  # whole parts
+    assert job.kept == 9  # whole shards
     rest = list(job.run())
     assert {row.path for row in kept}.isdisjoint(row.path for row in rest[2:])
     assert len(rest) == len(files) - 9 == len(files) - job.kept
@@ -169,7 +169,7 @@ def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, fi
     anew, _ = done(out, files[:2], scorer)  # without --resume the table is written anew
     assert read_rows(out) == anew
     assert [(row.path, row.sha256) for row in anew] == [(r.path, r.sha256) for r in first[:2]]
-    scores = [row.score for row in first[:2]]  # of a part of three: another batch
+    scores = [row.score for row in first[:2]]  # of a shard of three: another batch
     assert [row.score for row in anew] == pytest.approx(scores, abs=1e-3)
 
 
@@ -310,7 +310,7 @@ def test_two_processes_share_a_job_and_score_no_file_twice(files, tmp_path, laun
 def test_what_a_killed_process_had_taken_the_other_takes_over(files, tmp_path, launcher):
     out = tmp_path / "t.csv"
     first, second = launcher.go(out), launcher.go(out)
-    while not out.exists() and not list(Path(f"{out}.job").glob("parts/*.jsonl")):
+    while not out.exists() and not list(Path(f"{out}.job").glob("shards/*.jsonl")):
         time.sleep(0.01)
     os.kill(first, signal.SIGKILL)
     launcher.wait(first)
@@ -330,8 +330,8 @@ def test_a_part_that_another_process_finished_meanwhile_is_not_scored_again(
     acquire = job.lock.try_acquire
 
     def late(number):
-        if number == 1 and not job._part(1).exists():
-            write_rows(expected[3:6], job._part(1))
+        if number == 1 and not job._shard(1).exists():
+            write_rows(expected[3:6], job._shard(1))
         return acquire(number)
 
     monkeypatch.setattr(job.lock, "try_acquire", late)

@@ -70,14 +70,14 @@ def remote(tiny_model_folder):
 
 
 def table(folder):
-    parts = sorted(Path(folder).glob("part-*.parquet"))
-    return [ScoreRow(**row) for part in parts for row in pq.read_table(part).to_pylist()]
+    shards = sorted(Path(folder).glob("part-*.parquet"))
+    return [ScoreRow(**row) for shard in shards for row in pq.read_table(shard).to_pylist()]
 
 
 def test_a_node_goes_down_and_every_image_is_scored_once(
     cluster, files, remote, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(job_module, "PART", 4)
+    monkeypatch.setattr(job_module, "SHARD", 4)
     out = tmp_path / "out"
     local = Job(tmp_path / "local.jsonl", files, remote.build(), resume=False)
     for _ in local.run():
@@ -99,13 +99,13 @@ def test_a_node_goes_down_and_every_image_is_scored_once(
         *(f"part-{number:06d}.parquet" for number in range(11)),
         "plan.jsonl",
     ]
-    # Again: nothing is left to do; without a part, that part alone.
+    # Again: nothing is left to do; without a shard, that shard alone.
     assert DistributedJob(str(out), files, remote, resume=True).left == 0
     (out / "part-000004.parquet").unlink()
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
     job = DistributedJob(str(out), files, remote, resume=True)
     assert job.left == 4
-    assert [(part.rows, part.errors) for part in job.run()] == [(4, 1)]
+    assert [(shard.rows, shard.errors) for shard in job.run()] == [(4, 1)]
     assert table(out) == rows
     assert all((out / name).stat().st_mtime_ns == when for name, when in times.items())
 

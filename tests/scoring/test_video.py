@@ -123,7 +123,7 @@ def test_a_video_whose_process_ends_has_an_error_and_the_others_go_on(folder):
 
 
 def test_a_job_keeps_the_frames_of_what_it_has_scored(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("qfm_iqm.scoring.job.PART", 2)
+    monkeypatch.setattr("qfm_iqm.scoring.job.SHARD", 2)
     out, table = tmp_path / "scores.csv", tmp_path / "frames.csv"
     rows, frames = scored(files[:4])
 

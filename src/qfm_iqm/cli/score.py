@@ -242,9 +242,9 @@ def _score_on_ray(
             say(console, f"{len(files) - job.left} files have their row already.")
         began = time.perf_counter()
         done = errors = 0
-        for part in job.run(address=address):
-            done += part.rows
-            errors += part.errors
+        for shard in job.run(address=address):
+            done += shard.rows
+            errors += shard.errors
             if console.is_terminal:
                 console.print(f"{done} of {job.left}", end="\r")
     seconds = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The job of culling: that of scoring, whose parts hold sights, and which ends with the moments.
+"""The job of culling: that of scoring, whose shards hold sights, and which ends with the moments.
 
 Scoring is shared by processes and goes on where it was interrupted, as that of `qfm score` does.
 One process then compares the photos of each moment; what it has compared is kept in the job's
@@ -78,12 +78,12 @@ class CullJob(Job):
         """Where sights and comparisons of a complete table are."""
         return self.out.with_name(self.out.name + ".resume")
 
-    def read_part(self, path: Path) -> Sequence[Sight]:
-        """See `Job.read_part`."""
+    def read_shard(self, path: Path) -> Sequence[Sight]:
+        """See `Job.read_shard`."""
         return [Sight(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
-    def write_part(self, rows: Sequence[ScoreRow], path: Path) -> None:
-        """See `Job.write_part`."""
+    def write_shard(self, rows: Sequence[ScoreRow], path: Path) -> None:
+        """See `Job.write_shard`."""
         write_rows(rows, path, SIGHT_SCHEMA)
 
     def write_table(self, rows: Iterable[ScoreRow]) -> None:
@@ -136,7 +136,7 @@ class CullJob(Job):
             return []
         wanted = set(files)
         try:
-            sights = self.read_part(self.kept_folder / _SIGHTS)
+            sights = self.read_shard(self.kept_folder / _SIGHTS)
         except (OSError, ValueError, TypeError):  # damaged
             return []
         rows = {row.path: row for row in sights if self.identity.wrote(row)}

@@ -51,8 +51,8 @@ class Split:
     rule: str
 
     def __post_init__(self) -> None:
-        for part in SPLITS:
-            object.__setattr__(self, part, tuple(sorted(self.names(part))))
+        for split in SPLITS:
+            object.__setattr__(self, split, tuple(sorted(self.names(split))))
         names = self.train + self.validation + self.test
         if len(set(names)) < len(names):
             raise TableError(
@@ -78,7 +78,7 @@ class Split:
     def to_text(self) -> str:
         """The canonical text: the rule as a comment, then sorted lines `split<TAB>name`."""
         lines = [f"# rule: {self.rule}"]
-        lines += [f"{part}\t{name}" for part in SPLITS for name in self.names(part)]
+        lines += [f"{split}\t{name}" for split in SPLITS for name in self.names(split)]
         return "\n".join(lines) + "\n"
 
     @staticmethod
@@ -89,14 +89,14 @@ class Split:
             TableError: no rule, or a line that is not `split<TAB>name`.
         """
         rule: str | None = None
-        parts: dict[str, list[str]] = {part: [] for part in SPLITS}
+        listed: dict[str, list[str]] = {split: [] for split in SPLITS}
         # Not splitlines(): it would also break names at rarer separators such as U+2028.
         for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
-            part, tab, name = line.partition("\t")
+            split, tab, name = line.partition("\t")
             if line.startswith("# rule: "):
                 rule = line.removeprefix("# rule: ")
-            elif tab and name and part in parts:
-                parts[part].append(name)
+            elif tab and name and split in listed:
+                listed[split].append(name)
             elif line and not line.startswith("#"):
                 raise TableError(
                     f"A line is a split ({', '.join(SPLITS)}), a tab and a name, "
@@ -104,7 +104,7 @@ class Split:
                 )
         if rule is None:
             raise TableError("A split states its rule in a line '# rule: ...', but there is none.")
-        return _split(parts, rule)
+        return _split(listed, rule)
 
     def indices(self, table: RatedTable) -> dict[str, Indices]:
         """Row indices of each split in `table`, in the order of the sorted names.
@@ -173,13 +173,13 @@ def split_by_content(
     order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest())
 
     wanted = {"test": round(test * len(table)), "validation": round(validation * len(table))}
-    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
+    listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     for unit in order:
-        short = (part for part in ("test", "validation") if len(parts[part]) < wanted[part])
-        parts[next(short, "train")] += members[unit]
+        short = (split for split in ("test", "validation") if len(listed[split]) < wanted[split])
+        listed[next(short, "train")] += members[unit]
 
-    asked = [part for part, share in (("test", test), ("validation", validation)) if share > 0]
-    empty = [part for part in (*asked, "train") if not parts[part]]
+    asked = [split for split, share in (("test", test), ("validation", validation)) if share > 0]
+    empty = [split for split in (*asked, "train") if not listed[split]]
     if empty:
         raise TableError(
             f"{table.source}: {len(table)} images of {len(members)} contents were to be split with "
@@ -187,14 +187,14 @@ def split_by_content(
             "change the shares or give more contents."
         )
     if group is not None:
-        _refuse_torn_contents(table, parts, group)
+        _refuse_torn_contents(table, listed, group)
     rule = (
         f"split_by_content(test={float(test)}, validation={float(validation)}, seed={int(seed)}, "
         f"group={group!r}): {'contents' if group is None else 'groups'} in ascending order of "
         "sha256('<seed>:<content>') fill test to round(test*N) images, then validation to "
         "round(validation*N); the rest is train"
     )
-    return _split(parts, rule)
+    return _split(listed, rule)
 
 
 def official_split(table: RatedTable) -> Split:
@@ -221,28 +221,28 @@ def official_split(table: RatedTable) -> Split:
             f"{table.source}: the column '{column}' must say train, validation or test, "
             f"but it also says: {_quoted(unknown)}; correct it or split by content."
         )
-    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
+    listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name, value in zip(table.names, values, strict=True):
-        parts[OFFICIAL_VALUES[value.lower()]].append(name)
-    if sum(bool(names) for names in parts.values()) < 2:
+        listed[OFFICIAL_VALUES[value.lower()]].append(name)
+    if sum(bool(names) for names in listed.values()) < 2:
         raise TableError(
             f"{table.source}: at least two splits are needed, but the column '{column}' puts "
             f"every image into {_quoted(sorted(set(values)))}; split by content."
         )
     rule = f"official_split: the column '{column}' of the dataset's own table"
-    return _split(parts, rule)
+    return _split(listed, rule)
 
 
-def _split(parts: Mapping[str, Sequence[str]], rule: str) -> Split:
-    train, validation, test = (tuple(parts[part]) for part in SPLITS)
+def _split(listed: Mapping[str, Sequence[str]], rule: str) -> Split:
+    train, validation, test = (tuple(listed[split]) for split in SPLITS)
     return Split(train, validation, test, rule)
 
 
-def _refuse_torn_contents(table: RatedTable, parts: dict[str, list[str]], group: str) -> None:
-    part_of = {name: part for part, names in parts.items() for name in names}
+def _refuse_torn_contents(table: RatedTable, listed: dict[str, list[str]], group: str) -> None:
+    split_of = {name: split for split, names in listed.items() for name in names}
     homes: dict[str, set[str]] = {}
     for name, content in zip(table.names, table.contents, strict=True):
-        homes.setdefault(content, set()).add(part_of[name])
+        homes.setdefault(content, set()).add(split_of[name])
     torn = sorted(content for content, found in homes.items() if len(found) > 1)
     if torn:
         raise TableError(

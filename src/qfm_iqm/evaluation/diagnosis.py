@@ -239,6 +239,6 @@ def _batches(crops: Sequence[Tensor], batch_size: int, device: torch.device) -> 
 
 
 def _center(image_CHW: Tensor, size: int) -> Tensor:
-    """The crop (3, S, S) in the middle of a fitted image."""
+    """The crop (3, S, S) in the middle of a resized image."""
     top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
     return image_CHW[:, top : top + size, left : left + size]

@@ -88,11 +88,11 @@ class QualityModel(nn.Module):
 
     def crops(self, image_CHW: Tensor) -> Iterator[Tensor]:
         """The crops that cover an image (or a batch of equally large ones), one by one."""
-        fitted = resize_and_pad(image_CHW, self.card.preprocessing)
-        return covering_crops(fitted, self.card.preprocessing)
+        resized_CHW = resize_and_pad(image_CHW, self.card.preprocessing)
+        return covering_crops(resized_CHW, self.card.preprocessing)
 
     def statistics(self, resized_CHW: Tensor) -> npt.NDArray[np.float64] | None:
-        """A fitted image's pixel statistics, if the card asks for them."""
+        """A resized image's pixel statistics, if the card asks for them."""
         reference = self.card.reference_statistics
         if reference is None or reference.ood_detector is None:
             return None
@@ -113,7 +113,7 @@ class QualityModel(nn.Module):
             ValueError: the pixels are of another shape or type, not finite, or beyond the range;
                 or `batch_size` is below 1.
         """
-        resized_CHW, height, width = self._fitted(image)
+        resized_CHW, height, width = self._resized(image)
         crops = covering_crops(resized_CHW, self.card.preprocessing)
         return score_of(
             self.card,
@@ -138,7 +138,7 @@ class QualityModel(nn.Module):
             ValueError: the pixels are of another shape or type, not finite, or beyond the range;
                 or `batch_size` is below 1.
         """
-        resized_CHW, height, width = self._fitted(image)
+        resized_CHW, height, width = self._resized(image)
         preprocessing = self.card.preprocessing
         size = preprocessing.crop
         length = working_size(height, width, preprocessing)
@@ -190,7 +190,7 @@ class QualityModel(nn.Module):
             views = found.views
         return network.causes(network(views))
 
-    def _fitted(self, image: Source | Pixels) -> tuple[Tensor, int, int]:
+    def _resized(self, image: Source | Pixels) -> tuple[Tensor, int, int]:
         """An image from anywhere at its working size, and its own height and width."""
         preprocessing = self.card.preprocessing
         if isinstance(image, Tensor | np.ndarray):

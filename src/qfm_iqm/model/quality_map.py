@@ -53,7 +53,7 @@ class QualityMap:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a fitted image.
+    """The regions of a resized image.
 
     Attributes:
         tops: of the rows of regions, in pixels, ascending.

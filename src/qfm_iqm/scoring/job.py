@@ -4,18 +4,18 @@ Beside the table that is to be written, `scores.csv`, lies a folder while the jo
 
     scores.csv.job/
         job.json        what the rows depend on: the model, its runtime, how files are read
-        plan.jsonl      the files, one list a line: each line is a part
-        parts/N.jsonl   the rows of part N, written whole or not at all
-        parts/N.csv     the frames of its videos, if it has any; written before its rows
-        lock            byte N is locked by the process that is scoring part N
+        plan.jsonl      the files, one list a line: each line is a shard
+        shards/N.jsonl  the rows of shard N, written whole or not at all
+        shards/N.csv    the frames of its videos, if it has any; written before its rows
+        lock            byte N is locked by the process that is scoring shard N
 
 Design choices:
-* A part is scored by itself, to the bit (`Scorer.score_groups`), and is the unit of everything:
+* A shard is scored by itself, to the bit (`Scorer.score_groups`), and is the unit of everything:
   what is written, what is lost by a kill, what a process takes on. So the table does not depend
   on how often and when the job was interrupted, nor on how many processes shared it.
 * Locks are those of the system: they end with the process, however that ends. They work between
   the processes of one machine, and on file systems that share such locks between machines.
-* At the end the parts are put together in the plan's order, and the folder goes.
+* At the end the shards are put together in the plan's order, and the folder goes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.table import read_rows
 from qfm_iqm.scoring.video import FrameScore, read_frames, write_frames
 
-PART = 128  # files
+SHARD = 128  # files
 _PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges
 _POLL = 0.2  # seconds
 
@@ -49,8 +49,8 @@ def folder_of(out: Path) -> Path:
 
 
 def holds_rows(folder: Path) -> bool:
-    """Whether a job's folder keeps the rows of any part."""
-    return any((folder / "parts").glob("[0-9]*.jsonl"))
+    """Whether a job's folder keeps the rows of any shard."""
+    return any((folder / "shards").glob("[0-9]*.jsonl"))
 
 
 class Job:
@@ -65,7 +65,7 @@ class Job:
     Attributes:
         kept: files whose rows were there already.
         left: files that had no row when the job was opened.
-        columns: of the rows of a part.
+        columns: of the rows of a shard.
 
     Raises:
         QFMError: there is an unfinished job and `resume` is not set, or it is one of another model
@@ -89,7 +89,7 @@ class Job:
         with _writing(self.folder):
             while not self._open(list(dict.fromkeys(files)), resume):
                 pass  # another process has just finished the job and removed its folder
-        left = [number for number in range(len(self.plan)) if not self._part(number).exists()]
+        left = [number for number in range(len(self.plan)) if not self._shard(number).exists()]
         self.left = sum(len(self.plan[number]) for number in left)
         self.kept = sum(map(len, self.plan)) - self.left
 
@@ -163,8 +163,8 @@ class Job:
     def _write(self, rows: list[ScoreRow], frames: list[FrameScore], number: int) -> None:
         try:
             if frames:
-                write_frames(frames, self._part(number).with_suffix(".csv"))
-            self.write_part(rows, self._part(number))
+                write_frames(frames, self._shard(number).with_suffix(".csv"))
+            self.write_shard(rows, self._shard(number))
         except TableError as error:
             raise TableError(f"{error}{_kept(self.folder)}") from error
 
@@ -175,19 +175,19 @@ class Job:
         return free
 
     def _take(self, number: int) -> bool:
-        """Takes a part on; False where it is done, or another process has it."""
-        if self._part(number).exists() or not self.lock.try_acquire(number):
+        """Takes a shard on; False where it is done, or another process has it."""
+        if self._shard(number).exists() or not self.lock.try_acquire(number):
             return False
-        if self._part(number).exists() or not self.lock.current():  # done in between
+        if self._shard(number).exists() or not self.lock.current():  # done in between
             self.lock.release(number)
             return False
         return True
 
     def _missing(self) -> list[int]:
-        """Parts without rows; none when another process has put the table together."""
+        """Shards without rows; none when another process has put the table together."""
         if not self.lock.current():
             return []
-        return [n for n, part in enumerate(self.plan) if part and not self._part(n).exists()]
+        return [n for n, shard in enumerate(self.plan) if shard and not self._shard(n).exists()]
 
     def finish(self, frames: Path | None = None) -> Outcome:
         """Puts the table together and removes the folder.
@@ -222,12 +222,12 @@ class Job:
 
     # ---- what a job of other rows does in another way ----
 
-    def write_part(self, rows: Sequence[ScoreRow], path: Path) -> None:
-        """Writes the rows of a part."""
+    def write_shard(self, rows: Sequence[ScoreRow], path: Path) -> None:
+        """Writes the rows of a shard."""
         write_rows(rows, path)
 
-    def read_part(self, path: Path) -> Sequence[ScoreRow]:
-        """The rows of a part."""
+    def read_shard(self, path: Path) -> Sequence[ScoreRow]:
+        """The rows of a shard."""
         return read_rows(path)
 
     def write_table(self, rows: Iterable[ScoreRow]) -> None:
@@ -247,16 +247,16 @@ class Job:
 
     # ---- the folder ----
 
-    def _part(self, number: int) -> Path:
-        return self.folder / "parts" / f"{number:06d}.jsonl"
+    def _shard(self, number: int) -> Path:
+        return self.folder / "shards" / f"{number:06d}.jsonl"
 
     def _rows_of(self, number: int) -> Sequence[ScoreRow]:
-        return self.read_part(self._part(number)) if self.plan[number] else []
+        return self.read_shard(self._shard(number)) if self.plan[number] else []
 
     def _frames(self) -> Iterator[FrameScore]:
         """The frames of all videos, in the plan's order."""
         for number in range(len(self.plan)):
-            path = self._part(number).with_suffix(".csv")
+            path = self._shard(number).with_suffix(".csv")
             if path.exists():
                 yield from read_frames(path)
 
@@ -269,14 +269,14 @@ class Job:
         made = self.folder.with_name(f".{self.folder.name}.{secrets.token_hex(4)}")
         made.mkdir()
         try:
-            (made / "parts").mkdir()
+            (made / "shards").mkdir()
             (made / "lock").touch()
             (made / "job.json").write_text(
                 json.dumps({"columns": list(self.columns), **asdict(self.identity)}, indent=1)
             )
             _write_plan(plan, made / "plan.jsonl")
             if known:
-                self.write_part(known, made / "parts" / "000000.jsonl")
+                self.write_shard(known, made / "shards" / "000000.jsonl")
             try:
                 made.rename(self.folder)
             except OSError:
@@ -304,7 +304,7 @@ class Job:
         """The plan, continued by the files that are not in it yet."""
         path = self.folder / "plan.jsonl"
         plan: list[list[str]] = [json.loads(line) for line in path.read_text("ascii").splitlines()]
-        have = {file for part in plan for file in part}
+        have = {file for shard in plan for file in shard}
         new = [file for file in files if file not in have]
         if new:
             plan += in_parts(new)
@@ -313,12 +313,12 @@ class Job:
 
 
 def in_parts(files: Sequence[str]) -> list[list[str]]:
-    """Files in groups of `PART`."""
-    return [list(files[start : start + PART]) for start in range(0, len(files), PART)]
+    """Files in groups of `SHARD`."""
+    return [list(files[start : start + SHARD]) for start in range(0, len(files), SHARD)]
 
 
 def _write_plan(plan: list[list[str]], path: Path) -> None:
-    write_whole("".join(json.dumps(part) + "\n" for part in plan), path)
+    write_whole("".join(json.dumps(shard) + "\n" for shard in plan), path)
 
 
 @contextmanager

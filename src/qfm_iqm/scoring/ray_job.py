@@ -1,15 +1,15 @@
-"""The same job on many machines: Ray Data hands parts out, actors score them and write Parquet.
+"""The same job on many machines: Ray Data hands shards out, actors score them and write Parquet.
 
     scores/
         job.json                what the rows depend on, as in `scoring.job`
-        plan.jsonl              the files, one list a line: each line is a part
-        part-000000.parquet     the rows of part 0, written whole or not at all
+        plan.jsonl              the files, one list a line: each line is a shard
+        part-000000.parquet     the rows of shard 0, written whole or not at all
         ...
 
 The folder may be local, shared between the machines, or any URL that fsspec knows; so may be the
-images. A part that is there is done, whoever wrote it: a machine that goes down takes the parts it
-was scoring with it, and these are scored elsewhere, under the same names; a job that was ended is
-gone on with by running it again. The rows are those of the local engine.
+images. A shard that is there is done, whoever wrote it: a machine that goes down takes the shards
+it was scoring with it, and these are scored elsewhere, under the same names; a job that was ended
+is gone on with by running it again. The rows are those of the local engine.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ class Output:
             raise TableError(f"'{url}' cannot be written to: {error}.") from error
         self.url = url if "://" in url else self.root
 
-    def part(self, number: int) -> str:
-        """The place of a part."""
+    def shard(self, number: int) -> str:
+        """The place of a shard."""
         return f"{self.root}/part-{number:06d}.parquet"
 
     def done(self) -> set[int]:
-        """The parts that are there."""
+        """The shards that are there."""
         self.system.invalidate_cache()
         found = self.system.glob(f"{self.root}/part-*.parquet")
         return {int(str(name)[-14:-8]) for name in found}
@@ -114,14 +114,14 @@ class Output:
 
 
 class PartScorer:
-    """A Ray actor: holds the model and scores one part after the other."""
+    """A Ray actor: holds the model and scores one shard after the other."""
 
     def __init__(self, remote: RemoteScorer, url: str) -> None:
         self.scorer = remote.build()
         self.output = Output(url)
 
     def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[int]]:
-        """Scores parts and writes each.
+        """Scores shards and writes each.
 
         Args:
             batch: columns `number` and `files`, the latter as JSON.
@@ -133,9 +133,9 @@ class PartScorer:
         for number, files in zip(batch["number"].tolist(), batch["files"].tolist(), strict=True):
             rows = list(self.scorer.score_paths(json.loads(files)))
             with tempfile.TemporaryDirectory() as folder:
-                local = Path(folder) / "part.parquet"
+                local = Path(folder) / "shard.parquet"
                 write_rows(rows, local)
-                self.output.put(local, self.output.part(number))
+                self.output.put(local, self.output.shard(number))
             answer["number"].append(number)
             answer["rows"].append(len(rows))
             answer["errors"].append(sum(row.status == "error" for row in rows))
@@ -144,7 +144,7 @@ class PartScorer:
 
 @dataclass(frozen=True)
 class Progress:
-    """A part that is done.
+    """A shard that is done.
 
     Attributes:
         rows: it has.
@@ -165,7 +165,7 @@ class DistributedJob:
         resume: go on with what an earlier run left.
 
     Attributes:
-        left: files whose part is not there yet.
+        left: files whose shard is not there yet.
 
     Raises:
         QFMError: the folder holds a job and `resume` is not set, or one of another model.
@@ -202,11 +202,11 @@ class DistributedJob:
                     )
             lines = self.output.read(_PLAN) or b""
             plan = [json.loads(line) for line in lines.splitlines()]
-        have = {file for part in plan for file in part}
+        have = {file for shard in plan for file in shard}
         new = [file for file in files if file not in have]
         if new:
             plan += in_parts(new)
-            self.output.write(_PLAN, "".join(json.dumps(part) + "\n" for part in plan))
+            self.output.write(_PLAN, "".join(json.dumps(shard) + "\n" for shard in plan))
         if found is None:
             self.output.write(_JOB, json.dumps(ours, indent=1))
         return plan
@@ -220,7 +220,7 @@ class DistributedJob:
             actors: how many hold the model; None takes as many as the cluster has cores or GPUs.
 
         Yields:
-            What each part has come to, as it is done.
+            What each shard has come to, as it is done.
         """
         if not self.missing:
             return
@@ -236,11 +236,11 @@ class DistributedJob:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         cores = int(ray.cluster_resources().get("CPU", 1))
         most = min(actors or gpus or cores, len(self.missing))
-        parts = ray.data.from_items(
+        shards = ray.data.from_items(
             [{"number": n, "files": json.dumps(self.plan[n])} for n in self.missing],
             override_num_blocks=len(self.missing),
         )
-        scored = parts.map_batches(
+        scored = shards.map_batches(
             PartScorer,
             fn_constructor_args=(self.remote, self.output.url),
             batch_size=1,

@@ -103,7 +103,7 @@ class ImageStore:
         self._kept: dict[Path, Tensor] | None = {} if keep else None
 
     def get(self, path: Path) -> Tensor:
-        """The fitted image as uint8; ImageError if it cannot be read."""
+        """The resized image as uint8; ImageError if it cannot be read."""
         if self._kept is not None and path in self._kept:
             return self._kept[path]
         image = self._read(path)

@@ -80,7 +80,7 @@ class Objective(nn.Module):
             draw: seed of what this step draws.
 
         Returns:
-            `loss` with gradient, and its parts, detached, for the log: those of which the batch
+            `loss` with gradient, and its terms, detached, for the log: those of which the batch
             has crops.
         """
         config, scale = self.config, self.network.scale
@@ -96,7 +96,7 @@ class Objective(nn.Module):
         tokens_BND = self.network.encode(crops_BCSS)
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
         loss = quality_B.new_zeros(())
-        parts = {}
+        terms = {}
         target_B = scale.to_standard(labels_B)
         for name, chosen_B, weight in (
             ("regression", supervised_B, 1.0),
@@ -105,14 +105,14 @@ class Objective(nn.Module):
             if chosen_B.any():
                 regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
                 loss = loss + weight * regression
-                parts[name] = regression.detach()
+                terms[name] = regression.detach()
         if self.fidelity:
             groups_B = torch.zeros_like(contents_B) if groups_B is None else groups_B
-            parts["fidelity"] = fidelity_loss(quality_B, target_B, groups_B)
-            loss = loss + self.fidelity * parts["fidelity"]
-            parts["fidelity"] = parts["fidelity"].detach()
+            terms["fidelity"] = fidelity_loss(quality_B, target_B, groups_B)
+            loss = loss + self.fidelity * terms["fidelity"]
+            terms["fidelity"] = terms["fidelity"].detach()
         if self.memory is None:
-            return {"loss": loss, **parts}
+            return {"loss": loss, **terms}
 
         # Pushed first: the freshest entries can be matched from the first step on, and a crop
         # never meets itself because its own content is excluded.
@@ -123,7 +123,7 @@ class Objective(nn.Module):
         }[config.noise_from]
         self.memory.push(tokens_BND[kept_B], target_B[kept_B], contents_B[kept_B])
         if not len(self.memory):  # features of unrated crops were asked for, and none came yet
-            return {"loss": loss, **parts}
+            return {"loss": loss, **terms}
         perturbed_BND, matches = self._perturbed(tokens_BND, target_B, contents_B, draw)
         self._count(matches)
         perturbed_B = scale.to_standard(self.network.decode(perturbed_BND))
@@ -140,10 +140,10 @@ class Objective(nn.Module):
                     target=config.target,
                 )
                 loss = loss + weight * ramp * qcc
-                parts[name] = qcc.detach()
+                terms[name] = qcc.detach()
         return {
             "loss": loss,
-            **parts,
+            **terms,
             "fallback": matches.fallback_B.float().mean(),
             "unmatched": (~matches.found_B).float().mean(),
         }
