@@ -1,7 +1,7 @@
 r"""Trains the network that says why a photo scores low, and puts it into the package.
 
-    nice -n 5 python benchmarks/cause_training.py --root ../shared/data/biq2021 \
-        --cells ../shared/labels/kadid10k_cells.csv --cache ../cache
+    nice -n 5 python benchmarks/cause_training.py --root BIQ2021 \
+        --cells CELLS --cache cache
 
 Made for two CPU cores and some two hours. Copies with known faults of photos of the training split
 are made once (`cause_data`), in shards under `--cache`, and kept as the views that the network sees

@@ -1,8 +1,8 @@
 r"""Are causes named rightly? On photos and generators that the network has never seen.
 
-    python benchmarks/causes.py --cells CELLS --kodak ../shared/data/kodak \
-        --root ../shared/data/biq2021 --cache ../cache
-    python benchmarks/causes.py --speed --root ../shared/data/biq2021
+    python benchmarks/causes.py --cells CELLS --kodak KODAK \
+        --root BIQ2021 --cache cache
+    python benchmarks/causes.py --speed --root BIQ2021
 
 Photos: Kodak's, and the best-rated of BIQ2021's validation split. Each is degraded by all kinds
 that people's opinions are known of, at their five levels, and by the generators of

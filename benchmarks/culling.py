@@ -1,7 +1,7 @@
 """How well `qfm cull` finds moments and ranks their photos; with --fit, what it decides by.
 
-    python benchmarks/culling.py --root ../shared/data/biq2021 --kodak ../shared/data/kodak \
-        --cells ../shared/labels/kadid10k_cells.csv [--fit]
+    python benchmarks/culling.py --root BIQ2021 --kodak KODAK \
+        --cells CELLS [--fit]
 
 Moments: photos of BIQ2021's training split, framed, exposed and degraded anew. How many are more
 like their original than all but one in 1,000 (or 10,000) of the others, by the layout, by

@@ -1,6 +1,6 @@
 """Does a model see degradation? L-test, D-test, flips and a shift by one pixel.
 
-    python benchmarks/degradation.py --kodak ../shared/data/kodak --root ../shared/data/biq2021
+    python benchmarks/degradation.py --kodak KODAK --root BIQ2021
 
 On the Kodak photos and on the best-rated photos of BIQ2021, degraded in six ways at five levels:
 

@@ -1,6 +1,6 @@
 """Does a model rank degradations as people do? Its scores beside KADID-10k's mean opinions.
 
-    python benchmarks/degradation_cells.py --cells CELLS --kodak ../shared/data/kodak
+    python benchmarks/degradation_cells.py --cells CELLS --kodak KODAK
 
 Each Kodak photo is degraded by every photographic type of KADID-10k at its five levels. CELLS is
 the table of the raters' mean opinion of each type and level (docs/datasets.md). The figure is the

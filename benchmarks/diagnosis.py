@@ -1,6 +1,6 @@
-"""Feature aliasing and selectivity of a shipped model, beside the public backbone's (METHOD 9).
+"""Feature aliasing and selectivity of a model and of its backbone (docs/method.md, section 9).
 
-    python benchmarks/diagnosis.py --labels ../shared/data/biq2021/labelled.csv [--model vit-tiny]
+    python benchmarks/diagnosis.py --labels BIQ2021/labelled.csv [--model vit-tiny]
 
 `qfm bench diagnose` on random test photos; writes its figures, and none of the photos or their
 labels, to benchmarks/results/diagnosis.csv. QFM_BACKBONE_DIR is the folder of the backbone's

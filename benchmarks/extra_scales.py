@@ -1,6 +1,6 @@
 """At which sizes should a trained model look at a photo? SRCC on validation, one size and two.
 
-    python benchmarks/extra_scales.py --root ../shared/data/biq2021 [--model vit-tiny]
+    python benchmarks/extra_scales.py --root BIQ2021 [--model vit-tiny]
 
 The model's validation split, scored with other working sizes than its card's: one size alone, and
 with a smaller one among `extra_scales` (`image.preprocess.Preprocessing`). The test split is not

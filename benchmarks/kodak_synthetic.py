@@ -1,6 +1,6 @@
 """A synthetic rated set: pristine photos, degraded by known kinds and levels.
 
-    python benchmarks/kodak_synthetic.py --photos ../shared/data/kodak --out cache/kodak_synthetic
+    python benchmarks/kodak_synthetic.py --photos KODAK --out cache/kodak_synthetic
 
 The 24 Kodak photos (768 x 512), each under the six kinds and five levels of `image.distortions`:
 720 images of 24 contents. The label stands in for people's opinion: a full-reference metric of piq,

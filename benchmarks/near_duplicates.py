@@ -1,6 +1,6 @@
 """How many photos of a rated set repeat each other, whatever its `content` column says?
 
-    python benchmarks/near_duplicates.py --root ../shared/data/biq2021
+    python benchmarks/near_duplicates.py --root BIQ2021
 
 All pairs of labelled photos by perceptual hash: how many of one and of different content lie within
 each distance, and which test images of the default split have a near-duplicate in the training

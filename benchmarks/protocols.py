@@ -1,6 +1,6 @@
 """What selecting on the test split adds to a figure: both protocols, ten folds, two sets.
 
-    python benchmarks/protocols.py --kodak ../shared/data/kodak --biq2021 ../shared/data/biq2021
+    python benchmarks/protocols.py --kodak KODAK --biq2021 BIQ2021
 
 Makes the synthetic set (benchmarks/kodak_synthetic.py) in cache/, where it is not there yet, and
 runs `qfm bench folds` on it and on BIQ2021's photos by both protocols. Killed, it goes on where it

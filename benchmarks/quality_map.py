@@ -1,6 +1,6 @@
 """Does a quality map find what is bad? One quadrant of real photos is degraded; ways compared.
 
-    python benchmarks/quality_map.py --photos ../shared/data/kodak [--model default] [--ways all]
+    python benchmarks/quality_map.py --photos KODAK [--model default] [--ways all]
 
 One quadrant of each photo (each in turn) is degraded by blur, JPEG, noise, contrast loss and
 resampling. Two questions to every map, for each degradation and for all:

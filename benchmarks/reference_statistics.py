@@ -1,6 +1,6 @@
 """Do reference statistics hold? Coverage of intervals, false alarms, and what is detected.
 
-    python benchmarks/reference_statistics.py --root ../shared/data/biq2021
+    python benchmarks/reference_statistics.py --root BIQ2021
         [--model default] [--kodak DIR]
 
 The model's reference statistics were found on photos held out for them; here they are compared

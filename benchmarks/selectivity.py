@@ -1,4 +1,4 @@
-"""What variants of the method answer to: quality, or semantics (METHOD section 9).
+"""What variants of the method answer to: quality, or semantics (docs/method.md, section 9).
 
     python benchmarks/selectivity.py runs/ablation/biq2021_100 --labels BIQ2021/labelled.csv
 

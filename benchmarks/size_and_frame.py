@@ -1,6 +1,6 @@
 """Does a smaller copy, or a frame around it, raise a photo's score? Neither makes a photo better.
 
-    python benchmarks/size_and_frame.py --kodak ../shared/data/kodak [--model default vit-tiny]
+    python benchmarks/size_and_frame.py --kodak KODAK [--model default vit-tiny]
 
 Of each photo, those inside scikit-image's wheel that the demo shows and the Kodak set:
 

@@ -15,7 +15,7 @@ from qfm_iqm.training.benchmark import plan_benchmark
 from qfm_iqm.training.recipe_file import read_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "paper.toml"
-# From METHOD's section on the paper's protocol: batch sizes per process.
+# docs/method.md, section 10: batch sizes per process.
 BATCHES = {
     "live": 12, "csiq": 12, "tid2013": 48, "kadid10k": 128,
     "livec": 16, "koniq10k": 128, "livefb": 256, "spaq": 128,

@@ -1,4 +1,4 @@
-"""The options of the method: METHOD's defaults, their bounds, and what is refused."""
+"""The options of the method: the paper's defaults, their bounds, and what is refused."""
 
 import subprocess
 import sys

@@ -34,7 +34,7 @@ def attention(queries, keys, in_weight, in_bias, out_weight, out_bias, heads):
 
 
 def reference(decoder, tokens, heads):
-    """The decoder written out from METHOD section 3, one image at a time, in float64."""
+    """The decoder written out from docs/method.md, section 3, one image at a time, in float64."""
     p = {key: value.detach().double().numpy() for key, value in decoder.state_dict().items()}
 
     def attend(name, queries, keys):

@@ -149,7 +149,7 @@ def test_as_a_loss_it_raises_the_score_of_an_image(model):
 def test_the_papers_network_has_24_04_million_parameters():
     with torch.device("meta"):
         network = QualityNetwork("deit3_small_patch16_224")
-    # Qin et al., AAAI 2023, Table 1: DEIQT 24.04 M; METHOD section 3.
+    # Qin et al., AAAI 2023, Table 1: DEIQT 24.04 M; docs/method.md, section 3.
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == 24.04
     assert network.decoder.layer.self_attn.num_heads == 6
 

@@ -44,7 +44,7 @@ def test_a_recipe_is_read_with_defaults(recipe_file, rated_set):
 
 
 def test_the_papers_protocol_is_the_default():
-    """METHOD section 10."""
+    """docs/method.md, section 10."""
     from qfm_iqm.training.recipe_schema import TrainConfig
 
     train = TrainConfig()

@@ -1,4 +1,4 @@
-"""Parameter groups, and learning rates worked out by hand from METHOD section 10."""
+"""Parameter groups, and learning rates worked out by hand from docs/method.md, section 10."""
 
 import math
 
