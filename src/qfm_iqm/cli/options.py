@@ -139,7 +139,10 @@ NoPairs = Annotated[
 MaxMegapixels = Annotated[float, typer.Option(help="Larger images are refused.", min=0)]
 MaxMemory = Annotated[
     str | None,
-    typer.Option(help="Memory for everything, like 2GB. Default: half of what is free."),
+    typer.Option(
+        help="Memory for everything but pages of Parquet files, like 2GB. Default: half of what is "
+        "free."
+    ),
 ]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
