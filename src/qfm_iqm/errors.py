@@ -68,6 +68,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def reason_of(error: Exception) -> str:
+    """What is wrong, for the end of a sentence: without the number and path that Python adds.
+
+    Examples:
+        >>> reason_of(IsADirectoryError(21, "Is a directory", "photos"))
+        'Is a directory'
+    """
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
 @contextmanager
 def as_raised_here() -> Iterator[None]:
     """Gives a mistake that a reading process of torch's loader met its one sentence back.

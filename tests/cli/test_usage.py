@@ -37,8 +37,16 @@ def test_it_is_one_sentence(qfm, line, problem, verb):
     assert len(answer.err.splitlines()) == 1
 
 
-def test_a_name_with_a_line_end_makes_no_second_line(qfm):
-    assert len(qfm("score", "--two\nlines").err.splitlines()) == 1
+@pytest.mark.parametrize(
+    "call", [["score", "--two\nlines"], ["info", "-m", "two\nlines"], ["data", "two\nlines"]]
+)
+def test_a_name_with_a_line_end_makes_no_second_line(qfm, call):
+    (line,) = qfm(*call).err.splitlines()
+    assert "two\\nlines'" in line
+
+
+def test_control_codes_of_a_name_do_not_reach_the_terminal(qfm):
+    assert "'\\x1b[31mred'" in qfm("info", "-m", "\x1b[31mred").err
 
 
 @pytest.mark.parametrize("group", [[], ["data"], ["bench"]])

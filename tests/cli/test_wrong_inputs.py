@@ -43,6 +43,8 @@ REFUSED = [
     ("explain http://127.0.0.1:1/a.jpg -m model --out map.png",
      "cannot read 'http://127.0.0.1:1/a.jpg': 127.0.0.1:1 cannot be reached"),
     ("export --to onnx -m model --out /proc/onnx", "'/proc/onnx' cannot be written: No such file"),
+    ("train photos", "The recipe photos cannot be read: Is a directory.\n"),
+    ("bench ablate photos", "The grid photos cannot be read: Is a directory.\n"),
     ("score photos -m model --out /proc/t.csv",
      "The job /proc/t.csv.job cannot be written: No such file or directory.\n"),
 ]  # fmt: skip
@@ -83,6 +85,31 @@ def test_a_folder_that_cannot_be_listed_is_not_called_empty(qfm, verb):
     answer = qfm(*verb, "photos")
     assert answer.code == 2
     assert answer.err == "qfm: The folder photos cannot be listed.\n"
+
+
+@pytest.mark.usefixtures("closed_folder")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate photos/labels.csv",
+        "compare photos/a.csv photos/b.csv",
+        "report photos/scores.csv --out r.html",
+        "calibrate photos/ratings.csv --out model",
+        "info -m photos/model",
+        "score x.jpg -m photos/model",
+        "data check livec --root photos/livec",
+        "bench cross photos/labels.csv",
+        "train photos/recipe.toml",
+        f"info -m {'long' * 100}",
+    ],
+)
+def test_a_place_that_the_system_refuses_is_one_sentence(qfm, line):
+    answer = qfm(*line.split())
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("qfm: ")
+    assert answer.err.endswith((": Permission denied.\n", ": File name too long.\n"))
+    assert len(answer.err.splitlines()) == 1
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -10,6 +10,12 @@ import errno
 import os
 import sys
 
+# What the system says of a place that somebody named, wherever it is come upon.
+_REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.EIO,
+    errno.ENOSPC, errno.EDQUOT, errno.ESTALE,
+}  # fmt: skip
+
 
 def main() -> None:
     """Entry point of the `qfm` command."""
@@ -34,7 +40,7 @@ def _main() -> None:
         code = ExitCode.READER_LEFT
     except OSError as error:
         reason = "stdout is closed" if _is_closed(error) else error.strerror
-        print(f"qfm: The output cannot be written: {reason}.", file=sys.stderr)
+        _say(f"The output cannot be written: {reason}.")
         code = ExitCode.FAILED
     else:
         sys.exit(code)
@@ -58,7 +64,7 @@ def _run() -> str | int | None:
     try:
         app()
     except QFMError as error:
-        print(f"qfm: {error}", file=sys.stderr)
+        _say(str(error))
     except SystemExit as left:
         if isinstance(left.__context__, BrokenPipeError):  # that typer and rich made a code of
             raise left.__context__ from None
@@ -68,10 +74,19 @@ def _run() -> str | int | None:
     except OSError as error:
         if isinstance(error, BrokenPipeError) or _is_refused(error):
             raise
-        _print_traceback()
+        if isinstance(error.filename, str) and error.errno in _REFUSALS:
+            _say(f"'{error.filename}' cannot be used: {error.strerror}.")
+        else:
+            _print_traceback()
     except Exception:  # a defect; Python's own code 1 would be an answer here
         _print_traceback()
     return ExitCode.FAILED
+
+
+def _say(sentence: str) -> None:
+    """Prints a sentence as one line: line ends and control codes in names are written out."""
+    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
+    print(f"qfm: {''.join(shown)}", file=sys.stderr)
 
 
 def _print_traceback() -> None:

@@ -36,8 +36,7 @@ class Verbs(TyperGroup):
         except UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # is no mistake: typer shows the help
                 raise
-            sentence = _sentence(error, self, sys.argv[1:])
-            raise QFMError(" ".join(sentence.split())) from error
+            raise QFMError(_sentence(error, self, sys.argv[1:])) from error
 
 
 def _sentence(error: Any, command: Any, words: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_content
 from qfm_iqm.datasets.table import RatedTable, first_few
-from qfm_iqm.errors import TableError
+from qfm_iqm.errors import TableError, reason_of
 from qfm_iqm.files import write_whole
 from qfm_iqm.text_tables import write_csv
 
@@ -86,7 +86,7 @@ def read_split(path: Path) -> Split:
     try:
         return Split.from_text(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"The split {path} cannot be read: {error}.") from error
+        raise TableError(f"The split {path} cannot be read: {reason_of(error)}.") from error
 
 
 def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:

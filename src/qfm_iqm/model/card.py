@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qfm_iqm.errors import ModelError
+from qfm_iqm.errors import ModelError, reason_of
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.reference import Curve, ReferenceStatistics
 
@@ -181,7 +181,7 @@ def read_card(path: Path) -> ModelCard:
     except FileNotFoundError:
         raise ModelError(f"{path.parent} is no model folder: it has no {path.name}.") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"The model card {path} cannot be read: {error}") from error
+        raise ModelError(f"The model card {path} cannot be read: {reason_of(error)}.") from error
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > CARD_FORMAT:
         raise ModelError(

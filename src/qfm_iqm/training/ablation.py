@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.errors import RecipeError, TableError, reason_of
 from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
 from qfm_iqm.model.folder import load_card
@@ -113,7 +113,7 @@ def plan(grid_file: Path, out: Path, changes: list[str]) -> tuple[Grid, list[Pla
         key = ".".join(str(part) for part in first["loc"])
         raise RecipeError(f"In {grid_file}: {key}: {first['msg']}.") from None
     except (OSError, ValueError) as error:
-        raise RecipeError(f"The grid {grid_file} cannot be read: {error}.") from error
+        raise RecipeError(f"The grid {grid_file} cannot be read: {reason_of(error)}.") from error
     for reference in grid.references:
         if reference not in grid.variants:
             raise RecipeError(

@@ -96,7 +96,8 @@ def plan_benchmark(
         raise RecipeError(f"--folds needs at least 1, not {folds}.")
     if any(not 0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
         raise RecipeError(
-            f"Shares of the labels lie above 0 up to 1, each once; these were given: {shares}."
+            "Shares of the labels lie above 0 up to 1, each once; these were given: "
+            f"{', '.join(f'{share:g}' for share in shares)}."
         )
     settings = {share: "all" if share == 1 else f"{100 * share:g}%" for share in shares}
     if len(set(settings.values())) < len(shares):

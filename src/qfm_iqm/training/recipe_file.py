@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
-from qfm_iqm.errors import RecipeError, nearest
+from qfm_iqm.errors import RecipeError, nearest, reason_of
 from qfm_iqm.training.recipe import Recipe
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -68,7 +68,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe {path}.") from None
     except (OSError, ValueError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error}.") from error
+        raise RecipeError(f"The recipe {path} cannot be read: {reason_of(error)}.") from error
 
 
 def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from qfm_iqm.errors import ModelError
+from qfm_iqm.errors import ModelError, reason_of
 from qfm_iqm.files import write_whole
 
 NETWORK = ("training", "network", "test", "reference", "export", "card")
@@ -47,7 +47,9 @@ class Stages:
             content = json.loads(file.read_text("utf-8")) if file.is_file() else {}
             self._stages: dict[str, dict[str, dict[str, str]]] = dict(content.get("stages", {}))
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise ModelError(f"The record of stages {file} cannot be read: {error}") from error
+            raise ModelError(
+                f"The record of stages {file} cannot be read: {reason_of(error)}."
+            ) from error
 
     def __contains__(self, name: str) -> bool:
         """Whether a stage has ever begun."""

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qfm_iqm.errors import ModelError
+from qfm_iqm.errors import ModelError, reason_of
 from qfm_iqm.files import replacing
 
 _TENSOR = "__tensor__"
@@ -43,7 +43,9 @@ def load_state(path: Path) -> dict[str, Any]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         state: dict[str, Any] = _put_tensors(tree, tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"The training state {path} cannot be read: {error}") from error
+        raise ModelError(
+            f"The training state {path} cannot be read: {reason_of(error)}."
+        ) from error
     return state
 
 
