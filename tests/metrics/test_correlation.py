@@ -174,6 +174,14 @@ def test_mapping_does_not_overflow():
         assert curve([-1e9, 0, 1e9]).tolist() == [0, 0.5, 1]
 
 
+def test_a_flat_valley_of_parameters_is_no_failure():
+    """Hardly related scores: the best curve is nearly a step, and its width is free."""
+    scores = [34.162899, 33.260084, 29.713219, 30.241067, 45.577598, 45.388322, 43.258287, 40.6841]
+    labels = np.array([82.194, 60.347, 43.199, 21.856, 81.873, 61.47, 40.518, 19.548])
+    left = np.mean((fit_logistic(scores, labels)(np.array(scores)) - labels) ** 2)
+    assert left == pytest.approx(0.68373848878 * labels.var(), rel=1e-6)
+
+
 def test_a_fit_that_explains_nothing_is_refused():
     with pytest.raises(TableError, match="explain nothing"):
         fit_logistic([0, 1] * 4, [0, 0, 1, 1] * 2)
