@@ -3,8 +3,9 @@
     python benchmarks/export.py --data DIR     (BIQ2021 with labelled.csv)
 
 Writes benchmarks/results/export.csv: for ONNX Runtime and OpenVINO, in fp32 and int8, SRCC on the
-validation split beside torch's, and by how much single scores differ. int8 is calibrated on photos
-of the training split.
+validation split beside torch's, and by how much single scores differ (in standard deviations of the
+labels). ONNX Runtime takes the exports that lie beside the model; for OpenVINO one is made, in int8
+calibrated on photos of the training split.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from qfm_iqm import load_model
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ModelError
 from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
+from qfm_iqm.model.locate import find_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes import export as exporting
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
-from qfm_iqm.scoring.runtimes.export_folder import load_exported
+from qfm_iqm.scoring.runtimes.export_folder import export_name, load_exported
 
 OUT = RESULTS / "export.csv"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
@@ -56,12 +58,14 @@ def main() -> None:
     rows = [("torch", "fp32", torchs, 0.0, 0.0, 0.0)]
     with tempfile.TemporaryDirectory() as place:
         for target, precision in product(get_args(exporting.Target), PRECISIONS):
-            made = Path(place) / f"{target}-{precision}"
-            try:
-                exporting.export(model, made, target, precision=precision, photos=photos)
-            except ModelError as error:
-                print(error)
-                continue
+            made = find_model(options.model, exports=True) / export_name(target, precision)
+            if not made.is_dir():
+                made = Path(place) / f"{target}-{precision}"
+                try:
+                    exporting.export(model, made, target, precision=precision, photos=photos)
+                except ModelError as error:
+                    print(error)
+                    continue
             srcc, scores = scored(load_exported(made))
             differences = np.abs(scores - expected) / std
             rows.append(

@@ -12,6 +12,7 @@ from qfm_iqm.errors import ModelError, QFMError
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.folder import load_model, save_model
+from qfm_iqm.model.locate import find_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.scoring.runtimes.base import TOLERANCE
@@ -63,6 +64,23 @@ def test_every_shape_scores_as_in_torch(folder, files):
         for row, score in zip(rows, one_by_one, strict=True):
             assert row.score == pytest.approx(score.value, abs=1e-4)
             assert row.crop_std == pytest.approx(score.crop_std, abs=1e-4)
+
+
+def test_sums_of_int8_do_not_saturate(photo_folder):
+    """The same network step by step, whose int8 values are multiplied and added as floats."""
+    import onnxruntime
+
+    runtime = load_runtime("default", precision="int8")
+    size = runtime.card.preprocessing.crop
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    file = find_model("default", exports=True) / "onnx-int8" / "model.onnx"
+    exact = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    for path in sorted(photo_folder.iterdir())[:4]:
+        photo = Image.open(path).convert("RGB").resize((size, size))
+        crop_CSS = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255
+        given = {exact.get_inputs()[0].name: crop_CSS[None].numpy()}
+        assert runtime.run([crop_CSS]) == pytest.approx(exact.run(None, given)[0], abs=0.004)
 
 
 def test_a_network_is_a_graph_beside_its_weights(folder):

@@ -262,6 +262,10 @@ def _quantised(
             preset=nncf.QuantizationPreset.MIXED,  # ranges of activations need not be symmetric
             subset_size=len(calibration),
             fast_bias_correction=True,
+            # Weights of 7 bits: without VNNI, sums of products of 8 bits saturate.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.ENABLE
+            ),
             # Attention needs care that nncf takes only when told.
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,
             ignored_scope=nncf.IgnoredScope(**exact, validate=False),
