@@ -28,6 +28,18 @@ def table(*paths, **columns):
             [(0, 0), (1, 1)],
             "name without ending",
         ),
+        (
+            (r"C:\old\1\a.jpg", r"C:\old\2\a.jpg"),
+            ("/new/2/a.jpg", "/new/1/a.jpg"),
+            [(0, 1), (1, 0)],
+            "path within the folder",
+        ),
+        (
+            (r"C:\o\a.png", r"C:\o\b.png"),
+            (r"D:\n\a.webp", r"D:\n\b.jpg"),
+            [(0, 0), (1, 1)],
+            "name without ending",
+        ),
         (("a.jpg",), ("b.jpg",), [], "path"),
         ((), ("b.jpg",), [], "path"),
     ],

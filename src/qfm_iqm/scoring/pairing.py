@@ -191,10 +191,11 @@ def _matches(first: Keys, second: Keys) -> Rows:
 
 def _within(table: ScoreTable) -> Keys:
     """Paths relative to the folder that all of the table's images lie in."""
-    folders = [path.split("/")[:-1] for path in table.paths]
+    paths = [path.replace("\\", "/") for path in table.paths]
+    folders = [path.split("/")[:-1] for path in paths]
     common = takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
     cut = sum(len(parts[0]) + 1 for parts in common)
-    return [path[cut:] for path in table.paths]
+    return [path[cut:] for path in paths]
 
 
 def _stems(table: ScoreTable) -> Keys:
