@@ -294,3 +294,21 @@ def test_the_frame_at_a_time(tmp_path):
     assert [number_of(frame_at(str(path), second)) for second in (0, 1.0, 2.5)] == [0, 10, 25]
     with pytest.raises(ImageError):
         frame_at(str(path), 99.0)
+
+
+@pytest.mark.parametrize("content", ["ffconcat version 1.0\nfile clip.mp4\n", ""])
+def test_what_is_no_video_itself_has_no_frame(tmp_path, monkeypatch, content):
+    (tmp_path / "clip.mp4").write_bytes(clip(numbered(2)))
+    (tmp_path / "list.mp4").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError, match="no video of a known format"):
+        frame_at("list.mp4", 0)
+
+
+def test_a_length_that_leads_before_the_beginning_is_passed_over(tmp_path, capfd):
+    """Python raises an error over such a place, and PyAV prints its traceback."""
+    content = bytearray(clip(numbered(12), codec="wmv2", container="asf"))
+    content[53] = 0x0F  # of the eight bytes of a header's length, the highest
+    (tmp_path / "clip.wmv").write_bytes(content)
+    assert number_of(frame_at(str(tmp_path / "clip.wmv"), 0)) == 0
+    assert capfd.readouterr().err == ""

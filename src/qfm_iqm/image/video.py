@@ -81,6 +81,8 @@ def sampled_frames(
         raise ImageError("a video needs an extra: pip install 'qfm-iqm[video]'") from error
     file.seek(0)
     kind = container_of(file.read(HEADER))
+    if kind is None:  # FFmpeg would choose, also what opens other files
+        raise ImageError("it is no video of a known format")
     if not allow_damaged and is_cut(file, kind):
         raise ImageError("its data end too early (a truncated file)")
     if av.logging.get_level() is None:  # PyAV listens to nothing then
@@ -91,7 +93,7 @@ def sampled_frames(
         sampler = None
         try:
             with av.logging.Capture():
-                opened = av.open(file, format=kind, metadata_errors="replace")
+                opened = av.open(_Bytes(file), format=kind, metadata_errors="replace")
             with opened as container:
                 stream = _main_stream(container)
                 codec = stream.codec_context
@@ -157,6 +159,20 @@ def _decoding_bytes(codec: Any) -> int:
     deep = codec.format is not None and codec.format.components[0].bits > 8
     each = 6 if deep else 3  # bytes of a pixel with all its colors
     return int(codec.width * codec.height * (each * _DECODER_FRAMES + 4 * 3))
+
+
+class _Bytes:
+    """A file for FFmpeg: a place that damage names and that is none is an answer, and no error."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Goes to a place; -1 for one before the beginning."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 class _Sampler:
