@@ -130,6 +130,16 @@ def test_exports_come_from_the_hub_too(tmp_path, photo_folder):
     assert load_in_process(*names, home=tmp_path, code=RUNNING, HF_HUB_OFFLINE="1") == said
 
 
+def test_half_an_export_on_the_hub_is_none(tmp_path):
+    save_hub_folder("default", tmp_path / "upload")
+    (tmp_path / "upload" / "onnx" / "model.onnx").unlink()
+    code = "import sys\nfrom qfm_iqm import load_runtime\nprint(load_runtime(sys.argv[1]).name)"
+    with serving_hub(tmp_path / "upload") as hub:
+        endpoint = f"http://127.0.0.1:{hub.server_port}"
+        said = load_in_process("hub:owner/name", home=tmp_path, code=code, HF_ENDPOINT=endpoint)
+    assert said == ["torch"]
+
+
 def test_the_files_of_exports_are_those_that_exports_write():
     names = {Path(file).name for files in HUB_EXPORTS for file in files}
     assert names == {CARD_FILE, INFO_FILE, *FILES["onnx"]}

@@ -13,8 +13,9 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 HUB_PREFIX = "hub:"
 # What of a repository's exports is fetched: those for the runtime that every installation has.
+# `runtime.json` makes an export of a folder: it comes last, so that a half is none.
 HUB_EXPORTS = tuple(
-    tuple(f"{folder}/{file}" for file in (CARD_FILE, "runtime.json", "model.onnx"))
+    tuple(f"{folder}/{file}" for file in (CARD_FILE, "model.onnx", "runtime.json"))
     for folder in ("onnx", "onnx-int8")
 )
 
