@@ -11,6 +11,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.files import (
     check_folder,
     check_output,
+    check_place,
     copy_whole,
     replacing,
     write_whole,
@@ -198,7 +199,16 @@ def test_a_link_that_leads_round_or_nowhere_is_one_sentence(tmp_path):
     for name in ("round.csv", "nowhere.csv"):
         with pytest.raises(TableError, match=f"{name}' cannot be written: "):
             write_whole("new", tmp_path / name)
+        with pytest.raises(TableError, match=f"{name}' cannot be written: "):
+            check_output(tmp_path / name, ".csv")  # before any work is done
         assert (tmp_path / name).is_symlink()
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_folder_that_is_a_link_to_nothing_is_refused(tmp_path, below):
+    (tmp_path / "link").symlink_to("gone")
+    with pytest.raises(TableError, match=r"cannot be written: .*link is a link to nothing\.$"):
+        check_place(tmp_path / "link" / below)
 
 
 def test_a_pipe_gets_the_whole_and_stays(tmp_path):

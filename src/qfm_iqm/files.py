@@ -28,13 +28,14 @@ def check_output(path: Path, *endings: str) -> None:
     if path.suffix.lower() not in endings:
         raise TableError(f"'{path}' cannot be written: its name must end in {_either(endings)}.")
     with _writing(path):
-        parent = _status(path.parent)
+        folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+        parent = _status(folder)
         if parent is None or not stat.S_ISDIR(parent.st_mode):
-            raise TableError(f"'{path}' cannot be written: there is no folder {path.parent}.")
+            raise TableError(f"'{path}' cannot be written: there is no folder {folder}.")
         there = _status(path)
         if there is not None and stat.S_ISDIR(there.st_mode):
             raise TableError(f"'{path}' cannot be written: it is a folder.")
-        places = (path.parent,) if there is None else (path.parent, path)
+        places = (folder,) if there is None else (folder, path)
         if not all(os.access(place, os.W_OK) for place in places):
             raise TableError(f"'{path}' cannot be written: no permission.")
 
@@ -91,7 +92,11 @@ def check_place(folder: Path) -> None:
         TableError: a file, or a place that cannot be written to.
     """
     with _writing(folder):
-        place = next(place for place in (folder, *folder.absolute().parents) if _status(place))
+        for place in (folder, *folder.absolute().parents):
+            if _status(place):
+                break
+            if place.is_symlink():
+                raise TableError(f"'{folder}' cannot be written: {place} is a link to nothing.")
         if not place.is_dir():
             raise TableError(f"'{folder}' cannot be written: {place} is no folder.")
         if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
