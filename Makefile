@@ -74,7 +74,7 @@ export QFM_BACKBONE_DIR ?= ../shared/weights
 default-model: $(VENV)/dev.stamp  ## Build the model that ships in the package (a night)
 	$(BIN)/qfm train recipes/default.toml --set data.root=$(DATA) --set augment.cells=$(CELLS) --set model.folder=$(SHIPPED)/default --set card.page=docs/default_model.md $(SET) --results benchmarks/results/default_model.csv --out runs/default --resume
 
-vit-tiny: $(VENV)/dev.stamp  ## Build the accurate model that ships in the package (hours)
+vit-tiny: $(VENV)/dev.stamp  ## Build vit-tiny, the more accurate model of the package (hours)
 	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --set model.folder=$(SHIPPED)/vit-tiny $(SET) --results benchmarks/results/vit_tiny_dle.csv --out runs/vit_tiny --resume
 
 model-figures: $(VENV)/dev.stamp  ## What the shipped models do to degraded photos; writes benchmarks/results/

@@ -3,7 +3,7 @@
     python benchmarks/method_cost.py        (writes benchmarks/results/method_cost.csv)
 
 Steps are whole ones (forward, backward, clipping, optimizer) of a ViT-Tiny on batches of 32 random
-crops, DLE with 16 unrated crops beside them; the variants take turns, step by step, so that the
+crops, DLE with 16 unlabeled crops beside them; the variants take turns, step by step, so that the
 machine's moods meet all alike, and the ratio is that of the medians. Matching is the rule `quality`
 for a batch of 32 against a full memory; its entries hold one token here, as matching looks at no
 other, and the bytes are those of a memory with all 197 tokens. Weights are random: they do not
@@ -74,13 +74,13 @@ def step_rows(rounds: int) -> list[tuple[str, str, float, str]]:
     ]
 
 
-def training_step(kind: str, unrated: int) -> Callable[[], None]:
+def training_step(kind: str, unlabeled: int) -> Callable[[], None]:
     """One step of the trainer's: a network of its own, its memory full from the first step on."""
     config = MethodConfig.model_validate({"kind": kind, "ramp_epochs": 0.0})
     network = QualityNetwork(BACKBONE, crop=CROP)
     objective = Objective(network, config).train()
     optimizer = build_optimizer(network, TrainConfig())
-    size = BATCH + unrated
+    size = BATCH + unlabeled
     crops_BCSS, labels_B = torch.rand(size, 3, CROP, CROP), torch.randn(size)
     supervised_B = torch.arange(size) < BATCH
     contents_B = torch.arange(size)

@@ -135,7 +135,7 @@ def causes(photos: dict[str, Image.Image]) -> list[tuple[Image.Image, ScoreRow]]
 
 
 def draw_causes(found: list[tuple[Image.Image, ScoreRow]]) -> Figure:
-    """Each photo with its score and what costs it."""
+    """Each photo with its score and what lowers its quality."""
     figure = Figure(figsize=(8.75, 1.85))
     for axes, (image, row) in zip(figure.subplots(1, len(found)), found, strict=True):
         axes.imshow(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))

@@ -33,6 +33,6 @@ class ExitCode(IntEnum):
     )
     INTERRUPTED = (
         130,
-        "Interrupted by Ctrl-C, by which `qfm serve` ends with 0. `--resume` goes on.",
+        "Interrupted by Ctrl-C; `--resume` goes on. (`qfm serve` then exits with 0.)",
     )
     READER_LEFT = 141, "Whoever read the output has left, as in `qfm ... | head`."

@@ -1,4 +1,4 @@
-"""`--causes` and `--max-cause`: what costs a photo, in tables and as a gate."""
+"""`--causes` and `--max-cause`: what lowers a photo's quality, in tables and as a gate."""
 
 import csv
 import json

@@ -76,7 +76,7 @@ def test_flives_real_labels(tmp_path):
 @pytest.mark.parametrize("name", sorted(PYIQA.keys() - {"live"}))
 def test_the_facts_are_those_of_the_real_labels(name):
     dataset = DATASETS[name]
-    rows = [row for row in pyiqa_rows(name) if row["name"] not in dataset.unrated]
+    rows = [row for row in pyiqa_rows(name) if row["name"] not in dataset.unlabeled]
     labels = np.array([float(row["label"]) for row in rows])
     assert len(rows) == dataset.images
     assert labels.mean() == pytest.approx(dataset.mean, abs=6e-5)

@@ -38,7 +38,7 @@ ALLOWED = {
     "matching": ["quality", "semantics", "random", "gaussian"],
     "tokens": ["all", "patches", "class"],
     "target": ["own", "own_gradient", "label"],
-    "noise_from": ["supervised", "unrated", "both"],
+    "noise_from": ["supervised", "unlabeled", "both"],
     "memory": [1, 10**6],
     "top_k": [1, 50],
     "tau": [1e-9, 0.25, 3, 100.0],

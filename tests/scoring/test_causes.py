@@ -1,4 +1,4 @@
-"""What costs a photo is the same on every road, and does not move its score."""
+"""What lowers a photo's quality is the same on every road, and does not move its score."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Recipes over the rated set, unrated photos, and one thread: as many as its tensors need."""
+"""Recipes over the rated set, unlabeled photos, and one thread: as many as its tensors need."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,16 +23,16 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def unrated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unlabeled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty JPEG files of 80 x 64 pixels, of other scenes, one of them deeper and oddly named."""
-    root = tmp_path_factory.mktemp("unrated")
+    root = tmp_path_factory.mktemp("unlabeled")
     (root / "more").mkdir()
     draw = np.random.default_rng(6)
     for number in range(20):
         cells = draw.integers(60, 196, (3, 3, 3), dtype=np.uint8)
         field = np.asarray(Image.fromarray(cells).resize((80, 64), Image.Resampling.BICUBIC))
         noisy = field + draw.normal(0, 1 + 10 * (number % 5), field.shape)
-        name = f"unrated{number:02d}.jpg" if number else 'more/a "ü", [b].jpg'
+        name = f"unlabeled{number:02d}.jpg" if number else 'more/a "ü", [b].jpg'
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / name, quality=92)
     return root
 

@@ -56,9 +56,9 @@ device = "cpu"
 
 
 @pytest.fixture
-def grid_file(tmp_path, rated_set, unrated_folder):
+def grid_file(tmp_path, rated_set, unlabeled_folder):
     (tmp_path / "base.toml").write_text(BASE.format(root=rated_set))
-    (tmp_path / "grid.toml").write_text(GRID.format(pool=unrated_folder))
+    (tmp_path / "grid.toml").write_text(GRID.format(pool=unlabeled_folder))
     return tmp_path / "grid.toml"
 
 
@@ -150,11 +150,13 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
     Trainer(plain, tmp_path / "runs/all/seed0/baseline").run()  # the teacher of the second
 
     def begun(recipe, name):
-        unrated = []
+        unlabeled = []
         if recipe.distillation.unlabeled is not None:
             teacher, pool = load_model(recipe.distillation.teacher), (recipe.pool, recipe.pool_root)
-            unrated = expand(find_pool(*pool), teacher, tmp_path / "unrated.csv", Reporter(None))
-        trainer = Trainer(recipe, tmp_path / name, unrated=unrated)
+            unlabeled = expand(
+                find_pool(*pool), teacher, tmp_path / "unlabeled.csv", Reporter(None)
+            )
+        trainer = Trainer(recipe, tmp_path / name, unlabeled=unlabeled)
         rated = trainer.data.supervised
         drawn = []
         for epoch in range(2):
@@ -212,7 +214,7 @@ def test_what_the_call_changes_comes_before_the_grid_and_may_name_a_setting(grid
 
 
 @pytest.mark.parametrize(
-    "name", ["ablation", "ablation_20", "ablation_unrated", "protocol", "tuning"]
+    "name", ["ablation", "ablation_20", "ablation_unlabeled", "protocol", "tuning"]
 )
 def test_the_grids_that_ship_are_accepted(name, tmp_path):
     for table in ("labelled.csv", "labels.csv", "unlabelled.csv"):

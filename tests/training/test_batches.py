@@ -29,14 +29,14 @@ def samples(rated_set):
 
 
 def epoch_of(
-    samples, *, unrated_batch=0, workers=0, start=0, epoch=1, seed=3, filled=False, **options
+    samples, *, unlabeled_batch=0, workers=0, start=0, epoch=1, seed=3, filled=False, **options
 ):
     dataset = CropDataset(samples, CROP, seed=seed, **options)
     if filled:
         dataset.fill()
     rated = sum(sample.supervised for sample in samples)
     order = EpochOrder(
-        rated, 8, unrated=len(samples) - rated, unrated_batch=unrated_batch, seed=seed
+        rated, 8, unlabeled=len(samples) - rated, unlabeled_batch=unlabeled_batch, seed=seed
     )
     dataset.epoch = order.epoch = epoch
     order.start = start
@@ -193,20 +193,20 @@ def test_the_last_short_batch_is_dropped_but_never_the_only_one(length, size, ba
     assert set(indices) <= set(range(length))
 
 
-# Unrated samples
+# Unlabeled samples
 
 
 @pytest.fixture(scope="module")
-def mixed(samples, unrated_folder):
-    paths = sorted(unrated_folder.glob("*.jpg"))
+def mixed(samples, unlabeled_folder):
+    paths = sorted(unlabeled_folder.glob("*.jpg"))
     return samples + [
         Sample(path, 100.0 + i, 50 + i, supervised=False) for i, path in enumerate(paths)
     ]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_each_batch_ends_with_its_unrated_crops(samples, mixed, workers):
-    plain, whole = epoch_of(samples), epoch_of(mixed, unrated_batch=3, workers=workers)
+def test_each_batch_ends_with_its_unlabeled_crops(samples, mixed, workers):
+    plain, whole = epoch_of(samples), epoch_of(mixed, unlabeled_batch=3, workers=workers)
     assert len(whole) == len(plain) == 5
     for (crops, labels, contents, rated, *_), before in zip(whole, plain, strict=True):
         assert len(crops) == 11
@@ -215,14 +215,14 @@ def test_each_batch_ends_with_its_unrated_crops(samples, mixed, workers):
         assert equal([(crops[:8], labels[:8], contents[:8], rated[:8])], [before])
         assert (labels[8:] >= 100).all()
         assert torch.equal(labels[8:] - 50, contents[8:].double())
-    assert equal(whole[2:], epoch_of(mixed, unrated_batch=3, start=2))
+    assert equal(whole[2:], epoch_of(mixed, unlabeled_batch=3, start=2))
 
 
 @pytest.mark.parametrize(
-    ("unrated", "unrated_batch"), [(7, 3), (7, 7), (5, 12), (1, 2), (100, 3), (60, 6)]
+    ("unlabeled", "unlabeled_batch"), [(7, 3), (7, 7), (5, 12), (1, 2), (100, 3), (60, 6)]
 )
 @pytest.mark.parametrize("epoch", [0, 4])
-def test_unrated_samples_come_in_passes_without_repeats(unrated, unrated_batch, epoch):
+def test_unlabeled_samples_come_in_passes_without_repeats(unlabeled, unlabeled_batch, epoch):
     def order(start=0, **options):
         sampler = EpochOrder(43, 4, seed=9, **options)
         sampler.epoch, sampler.start = epoch, start
@@ -230,31 +230,31 @@ def test_unrated_samples_come_in_passes_without_repeats(unrated, unrated_batch, 
         assert len(batches) == len(sampler) == 10 - start
         return batches
 
-    options = {"unrated": unrated, "unrated_batch": unrated_batch}
+    options = {"unlabeled": unlabeled, "unlabeled_batch": unlabeled_batch}
     batches = order(**options)
     assert [batch[:4] for batch in batches] == order()
-    assert {len(batch) for batch in batches} == {4 + unrated_batch}
+    assert {len(batch) for batch in batches} == {4 + unlabeled_batch}
     drawn = [index for batch in batches for index in batch[4:]]
-    assert set(drawn) <= set(range(43, 43 + unrated))
-    passes = [drawn[i : i + unrated] for i in range(0, len(drawn), unrated)]
+    assert set(drawn) <= set(range(43, 43 + unlabeled))
+    passes = [drawn[i : i + unlabeled] for i in range(0, len(drawn), unlabeled)]
     for one in passes:
         assert len(set(one)) == len(one)
-    if unrated > 5 and len(drawn) >= 2 * unrated:
+    if unlabeled > 5 and len(drawn) >= 2 * unlabeled:
         assert passes[0] != passes[1]
     for start in (1, 6, 10):
         assert order(start, **options) == batches[start:]
 
 
-def test_unrated_passes_differ_between_epochs_and_seeds():
+def test_unlabeled_passes_differ_between_epochs_and_seeds():
     drawn = set()
     for epoch, seed in ((0, 0), (1, 0), (0, 1)):
-        order = EpochOrder(40, 8, unrated=30, unrated_batch=6, seed=seed)
+        order = EpochOrder(40, 8, unlabeled=30, unlabeled_batch=6, seed=seed)
         order.epoch = epoch
         drawn.add(tuple(index for batch in order for index in batch[8:]))
     assert len(drawn) == 3
 
 
 def test_an_empty_pool_adds_nothing():
-    assert list(EpochOrder(9, 3, unrated=0, unrated_batch=4, seed=1)) == list(
+    assert list(EpochOrder(9, 3, unlabeled=0, unlabeled_batch=4, seed=1)) == list(
         EpochOrder(9, 3, seed=1)
     )

@@ -282,7 +282,7 @@ def test_leaks_stop_what_is_planned_before_it_trains(folds, tmp_path, capsys):
 
 def test_only_the_folds_asked_for_count(folds, tmp_path):
     one, other = (rated_split(recipe)[1] for recipe in (fold.recipe for fold in folds))
-    # A pair that fold 0 parts, and fold 1 has in its training part.
+    # A pair that fold 0 parts, and fold 1 has in its training split.
     train, test = (sorted(set(one.names(split)) & set(other.train)) for split in ("train", "test"))
     root = folds[0].recipe.data.root
     shutil.copy(root / train[0], root / test[0])

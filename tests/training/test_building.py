@@ -10,16 +10,16 @@ from qfm_iqm.errors import ModelError, RecipeError
 from qfm_iqm.model.folder import load_card, load_model, save_model
 from qfm_iqm.training import building
 from qfm_iqm.training.building import build_model, check_memory
-from qfm_iqm.training.data import UnratedImage, load_data
+from qfm_iqm.training.data import UnlabeledImage, load_data
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def build(make_recipe):
-    def build(unrated=(), **changes):
+    def build(unlabeled=(), **changes):
         recipe = make_recipe(**changes)
-        return recipe, build_model(recipe, load_data(recipe, unrated))
+        return recipe, build_model(recipe, load_data(recipe, unlabeled))
 
     return build
 
@@ -33,21 +33,21 @@ def test_the_seed_decides_the_first_weights(build):
     assert not torch.equal(states[0], states[2])
 
 
-def test_the_card_counts_rated_and_unrated_samples(build, unrated_folder):
-    unrated = [UnratedImage(path, path.name, 50.0) for path in unrated_folder.glob("*.jpg")]
-    training = build(unrated)[1].card.training
-    assert (training["samples"], training["unrated"]) == (24 * 4, 19)
-    assert build()[1].card.training["unrated"] == 0
+def test_the_card_counts_rated_and_unlabeled_samples(build, unlabeled_folder):
+    unlabeled = [UnlabeledImage(path, path.name, 50.0) for path in unlabeled_folder.glob("*.jpg")]
+    training = build(unlabeled)[1].card.training
+    assert (training["samples"], training["unlabeled"]) == (24 * 4, 19)
+    assert build()[1].card.training["unlabeled"] == 0
 
 
-def test_the_card_holds_no_place_of_this_machine(build, rated_set, unrated_folder):
+def test_the_card_holds_no_place_of_this_machine(build, rated_set, unlabeled_folder):
     model = build(
-        distillation__unlabeled=str(unrated_folder),
+        distillation__unlabeled=str(unlabeled_folder),
         distillation__teacher="/somewhere/teacher",
         method__kind="qfm",
     )[1]
     told = model.card.model_dump_json()
-    for place in (rated_set, unrated_folder, "/somewhere/teacher"):
+    for place in (rated_set, unlabeled_folder, "/somewhere/teacher"):
         assert str(place) not in told
     assert model.card.training["recipe"]["distillation"]["share"] == 0.5
 

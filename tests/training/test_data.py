@@ -10,7 +10,7 @@ import pytest
 
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import QFMError, RecipeError, TableError
-from qfm_iqm.training.data import UnratedImage, load_data
+from qfm_iqm.training.data import UnlabeledImage, load_data
 from qfm_iqm.training.pseudo_labels import PseudoLabel
 
 
@@ -59,7 +59,7 @@ def test_parts_are_whole_contents_and_labels_those_of_the_table(make_recipe, row
         assert row["content"] in contents["train"]
         assert ids.setdefault(row["content"], sample.content) == sample.content
     assert len(set(ids.values())) == 6
-    # Mean and standard deviation of the training part alone.
+    # Mean and standard deviation of the training split alone.
     labels = [sample.label for sample in data.samples]
     mean = math.fsum(labels) / 24
     std = math.sqrt(math.fsum((y - mean) ** 2 for y in labels) / 24)
@@ -182,11 +182,11 @@ def test_the_split_is_one_that_can_be_read_again(make_recipe):
     assert Split.from_text(split.to_text()) == split
 
 
-# Unrated images
+# Unlabeled images
 
 
-def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
-    make_recipe, rows, tmp_path, unrated_folder
+def test_unlabeled_images_come_last_and_leave_the_rest_as_it_was(
+    make_recipe, rows, tmp_path, unlabeled_folder
 ):
     recipe = make_recipe(train__crops_per_image=2)
     names = load_data(recipe).train.names
@@ -194,17 +194,17 @@ def test_unrated_images_come_last_and_leave_the_rest_as_it_was(
     table = written(tmp_path / "pseudo.csv", pseudo_rows(known))
     plain = load_data(recipe, pseudo_labels=[table])
     known = rows[0]["content"]
-    unrated = [
-        UnratedImage(unrated_folder / "unrated01.jpg", "new", 41.5),
-        UnratedImage(unrated_folder / "unrated02.jpg", known, 200.0),
+    unlabeled = [
+        UnlabeledImage(unlabeled_folder / "unlabeled01.jpg", "new", 41.5),
+        UnlabeledImage(unlabeled_folder / "unlabeled02.jpg", known, 200.0),
     ]
-    data = load_data(recipe, unrated, [table])
+    data = load_data(recipe, unlabeled, [table])
     assert data.supervised == plain.supervised == len(plain.samples) == 24 * 3
     assert data.samples[: data.supervised] == plain.samples
     assert all(sample.supervised for sample in plain.samples)
     added = data.samples[data.supervised :]
     assert [(s.path, s.label, s.supervised, s.place) for s in added] == [
-        (image.path, image.score, False, None) for image in unrated
+        (image.path, image.score, False, None) for image in unlabeled
     ]
     ids = {sample.content for sample in plain.samples}
     assert added[0].content not in ids
@@ -235,9 +235,9 @@ def test_good_photos_are_learned_from_degraded_too(make_recipe, rows, tmp_path):
     cells.touch()
     labels = sorted(float(row["mos"]) for row in rows)
     good = labels[len(labels) // 2]
-    unrated = [UnratedImage(tmp_path / f"{i}.jpg", f"u{i}", good + i - 1) for i in range(3)]
+    unlabeled = [UnlabeledImage(tmp_path / f"{i}.jpg", f"u{i}", good + i - 1) for i in range(3)]
     recipe = make_recipe(augment__cells=str(cells), augment__good=good, train__crops_per_image=2)
-    data = load_data(recipe, unrated)
+    data = load_data(recipe, unlabeled)
     people = [s for s in data.samples if s.supervised and not s.degraded]
     copies = [s for s in data.samples if s.supervised and s.degraded]
     assert data.supervised == len(people) + len(copies)

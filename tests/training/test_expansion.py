@@ -1,4 +1,4 @@
-"""Pseudo-labels of unrated images: the teacher's scores, kept, and never of another's."""
+"""Pseudo-labels of unlabeled images: the teacher's scores, kept, and never of another's."""
 
 import csv
 import io
@@ -25,9 +25,9 @@ def teacher(tiny_model_folder):
 
 
 @pytest.fixture
-def folder(unrated_folder, tmp_path):
-    """The unrated images, to be changed."""
-    return shutil.copytree(unrated_folder, tmp_path / "unrated")
+def folder(unlabeled_folder, tmp_path):
+    """The unlabeled images, to be changed."""
+    return shutil.copytree(unlabeled_folder, tmp_path / "unlabeled")
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_pool_without_images_is_refused(pool_of, tmp_path):
 def test_pseudo_labels_are_what_qfm_score_says(
     pool_of, folder, teacher, tiny_model_folder, tmp_path
 ):
-    unrated = expand(pool_of(folder), teacher, tmp_path / "e.csv", SILENT)
+    unlabeled = expand(pool_of(folder), teacher, tmp_path / "e.csv", SILENT)
     done = CliRunner().invoke(
         app,
         ["score", str(folder), "--model", str(tiny_model_folder), "-o", str(tmp_path / "s.csv")],
@@ -114,13 +114,13 @@ def test_pseudo_labels_are_what_qfm_score_says(
         scores = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
     assert len(set(scores.values())) == 20
     # Within the engine's tolerance: 1e-5 of the labels' standard deviation of 10.
-    assert {str(image.path): image.score for image in unrated} == pytest.approx(scores, abs=1e-4)
-    assert [image.content for image in unrated] == list(pool_of(folder).contents)
+    assert {str(image.path): image.score for image in unlabeled} == pytest.approx(scores, abs=1e-4)
+    assert [image.content for image in unlabeled] == list(pool_of(folder).contents)
 
 
 def test_what_is_kept_is_not_computed_again(pool_of, folder, teacher, tmp_path, scored):
     cache = tmp_path / "e.csv"
-    (folder / "unrated08.jpg").rename(folder / "=1+1.jpg")  # no formula in a spreadsheet
+    (folder / "unlabeled08.jpg").rename(folder / "=1+1.jpg")  # no formula in a spreadsheet
     first = expand(pool_of(folder), teacher, cache, SILENT)
     assert len(scored) == 20
     content = cache.read_bytes()
@@ -131,7 +131,7 @@ def test_what_is_kept_is_not_computed_again(pool_of, folder, teacher, tmp_path, 
     # A smaller pool takes what it needs; a new image is scored with its group, and added.
     assert expand(pool_of(folder).without({3}), teacher, cache, SILENT) == first[:3] + first[4:]
     assert len(scored) == 20
-    shutil.copy(folder / "unrated07.jpg", folder / "more" / "zz.jpg")
+    shutil.copy(folder / "unlabeled07.jpg", folder / "more" / "zz.jpg")
     more = expand(pool_of(folder), teacher, cache, SILENT)
     assert more[:20] == first
     assert len(scored) == 25
@@ -167,7 +167,7 @@ def test_labels_of_another_teacher_are_refused(pool_of, folder, build_model, tea
 
 
 def test_a_file_that_is_no_such_table_is_refused(pool_of, folder, teacher, tmp_path):
-    (tmp_path / "e.csv").write_text("name,score\nunrated03.jpg,50\n")
+    (tmp_path / "e.csv").write_text("name,score\nunlabeled03.jpg,50\n")
     with pytest.raises(TableError, match="of another teacher"):
         expand(pool_of(folder), teacher, tmp_path / "e.csv", SILENT)
 
@@ -175,9 +175,11 @@ def test_a_file_that_is_no_such_table_is_refused(pool_of, folder, teacher, tmp_p
 def test_an_image_changed_since_is_refused(pool_of, folder, teacher, tmp_path):
     cache = tmp_path / "e.csv"
     expand(pool_of(folder), teacher, cache, SILENT)
-    changed = folder / "unrated05.jpg"
+    changed = folder / "unlabeled05.jpg"
     Image.open(changed).rotate(180).save(changed, quality=92)
-    with pytest.raises(TableError, match=r"1 images have changed since .*the first unrated05\.jpg"):
+    with pytest.raises(
+        TableError, match=r"1 images have changed since .*the first unlabeled05\.jpg"
+    ):
         expand(pool_of(folder), teacher, cache, SILENT)
 
 
@@ -186,11 +188,11 @@ def test_unreadable_images_are_listed_and_left_out(pool_of, folder, teacher, tmp
     cache, pool = tmp_path / "e.csv", pool_of(folder)
     for _ in range(2):  # scored, and taken from the cache
         console = Console(file=io.StringIO(), width=80)
-        unrated = expand(pool, teacher, cache, Reporter(console))
-        assert len(unrated) == 20
-        assert "broken.jpg" not in {image.path.name for image in unrated}
-        assert "unrated image broken.jpg is left out: " in console.file.getvalue()
-        assert f"1 of 21 unrated images cannot be read; all are listed in {cache}." in (
+        unlabeled = expand(pool, teacher, cache, Reporter(console))
+        assert len(unlabeled) == 20
+        assert "broken.jpg" not in {image.path.name for image in unlabeled}
+        assert "unlabeled image broken.jpg is left out: " in console.file.getvalue()
+        assert f"1 of 21 unlabeled images cannot be read; all are listed in {cache}." in (
             " ".join(console.file.getvalue().split())
         )
 
@@ -198,7 +200,7 @@ def test_unreadable_images_are_listed_and_left_out(pool_of, folder, teacher, tmp
 def test_more_than_five_percent_unreadable_are_refused(pool_of, folder, teacher, tmp_path):
     for name in ("broken.jpg", "empty.png"):
         (folder / name).touch()
-    sentence = r"2 of 22 unrated images cannot be read, the first broken\.jpg: at most 5%"
+    sentence = r"2 of 22 unlabeled images cannot be read, the first broken\.jpg: at most 5%"
     with pytest.raises(TableError, match=sentence):
         expand(pool_of(folder), teacher, tmp_path / "e.csv", SILENT)
 
@@ -206,7 +208,7 @@ def test_more_than_five_percent_unreadable_are_refused(pool_of, folder, teacher,
 def test_any_file_name_is_kept(pool_of, folder, teacher, tmp_path):
     names = ["a\rb.jpg", "a\x0bb.jpg", "a\u2028b.jpg", "two\nlines.jpg", "'\",.jpg", "\udcff.jpg"]
     for name in names:
-        shutil.copy(folder / "unrated01.jpg", folder / name)
+        shutil.copy(folder / "unlabeled01.jpg", folder / name)
     cache, pool = tmp_path / "e.csv", pool_of(folder)
     assert set(names) < set(pool.names)
     first = expand(pool, teacher, cache, SILENT)

@@ -26,10 +26,10 @@ def network(initial):
     return copy.deepcopy(initial)
 
 
-def batches(count=3, size=6, contents=4, unrated=0):
+def batches(count=3, size=6, contents=4, unlabeled=0):
     """Crops in [0, 1], labels close enough for matches and far enough for fallbacks.
 
-    Of each batch `unrated` crops, at changing places, are not rated by people.
+    Of each batch `unlabeled` crops, at changing places, are not rated by people.
     """
     draw = np.random.default_rng(1)
     for _ in range(count):
@@ -37,7 +37,7 @@ def batches(count=3, size=6, contents=4, unrated=0):
             torch.tensor(draw.random((size, 3, 32, 32))),
             torch.tensor(MEAN + STD * draw.normal(size=size)),
             torch.tensor(draw.permutation(size) % contents),
-            torch.tensor(draw.permutation(size) >= unrated),
+            torch.tensor(draw.permutation(size) >= unlabeled),
         )
 
 
@@ -114,16 +114,16 @@ def losses_by_hand(network, batch, memory, config, epoch):
         share = 0.0
     else:
         share = 1.0 if config.ramp_epochs == 0 else min(1.0, since / config.ramp_epochs)
-    parts = {"regression": [], "pseudo": [], "qcc": [], "qcc_unrated": []}
+    parts = {"regression": [], "pseudo": [], "qcc": [], "qcc_unlabeled": []}
     for i, people in enumerate(rated.tolist()):
         towards = {"own": quality[i].detach(), "own_gradient": quality[i], "label": target[i]}
         parts["regression" if people else "pseudo"].append((quality[i], target[i]))
-        parts["qcc" if people else "qcc_unrated"].append((changed[i], towards[config.target]))
+        parts["qcc" if people else "qcc_unlabeled"].append((changed[i], towards[config.target]))
     weights = {
         "regression": 1.0,
         "pseudo": config.w_u * config.w_pl,
         "qcc": config.w_qcc * share,
-        "qcc_unrated": config.w_u * share,
+        "qcc_unlabeled": config.w_u * share,
     }
     means = {name: smooth_l1(pairs) for name, pairs in parts.items() if pairs}
     return {
@@ -162,7 +162,7 @@ CASES = [
     *(({"target": target, "alpha": 0.5}, 1.0, 4, 2) for target in ("own", "own_gradient", "label")),
     *(
         ({"noise_from": source, "w_pl": 0.3}, 1.0, 4, 2)
-        for source in ("supervised", "unrated", "both")
+        for source in ("supervised", "unlabeled", "both")
     ),
     *(({"tokens": t, "renormalize": r}, 1.0, 4, 2) for t in ("patches", "class") for r in (0, 1)),
     ({"renormalize": True, "alpha": 3.0, "target": "own_gradient"}, 1.0, 4, 0),
@@ -171,17 +171,19 @@ CASES = [
     ({"start_epoch": 2.0, "ramp_epochs": 4.0}, 1.9, 4, 2),
     ({"start_epoch": 2.0, "ramp_epochs": 4.0, "w_pl": 1.0}, 3.0, 4, 2),
     ({"start_epoch": 2.0, "ramp_epochs": 0.0}, 2.0, 4, 1),
-    ({"noise_from": "unrated", "memory": 3, "target": "label"}, 7.0, 3, 5),
+    ({"noise_from": "unlabeled", "memory": 3, "target": "label"}, 7.0, 3, 5),
 ]
 
 
-@pytest.mark.parametrize(("options", "epoch", "contents", "unrated"), CASES)
-def test_loss_and_gradients_are_those_computed_by_hand(network, options, epoch, contents, unrated):
+@pytest.mark.parametrize(("options", "epoch", "contents", "unlabeled"), CASES)
+def test_loss_and_gradients_are_those_computed_by_hand(
+    network, options, epoch, contents, unlabeled
+):
     if "renormalize" in options:
         options = options | {"renormalize": bool(options["renormalize"])}
     config = MethodConfig(kind="qfm", **options)
     objective = Objective(network, config)
-    steps = list(batches(contents=contents, unrated=unrated))
+    steps = list(batches(contents=contents, unlabeled=unlabeled))
     counts = {"matched": 0, "fallbacks": 0.0, "unmatched": 0.0}
     for batch in steps:
         found = step(objective, batch, epoch)
@@ -274,7 +276,7 @@ def test_the_baseline_keeps_no_memory(network):
     assert qfm.state_dict().keys() == objective.state_dict().keys()
 
 
-# Unrated crops
+# Unlabeled crops
 
 
 def test_crops_without_a_word_about_them_are_rated(network):
@@ -287,7 +289,7 @@ def test_crops_without_a_word_about_them_are_rated(network):
 
 
 def test_the_baseline_learns_pseudo_labels_by_their_weight(network):
-    batch = next(batches(unrated=2))
+    batch = next(batches(unlabeled=2))
     config = MethodConfig(w_u=0.5, w_pl=3.0)
     found = step(Objective(network, config), batch, 1.0)
     expected = by_hand(network, [batch], config, 1.0)
@@ -297,8 +299,8 @@ def test_the_baseline_learns_pseudo_labels_by_their_weight(network):
 
 
 @pytest.mark.parametrize("kind", ["baseline", "qfm"])
-def test_a_batch_of_unrated_crops_alone_has_their_terms_alone(network, kind):
-    batch = next(batches(unrated=6))
+def test_a_batch_of_unlabeled_crops_alone_has_their_terms_alone(network, kind):
+    batch = next(batches(unlabeled=6))
     config = MethodConfig(kind=kind, w_pl=0.5)
     found = step(Objective(network, config), batch, 1.0)
     expected = by_hand(network, [batch], config, 1.0)
@@ -311,19 +313,19 @@ def test_a_batch_of_unrated_crops_alone_has_their_terms_alone(network, kind):
 
 
 def test_before_anything_is_in_memory_nothing_is_matched(network):
-    objective = Objective(network, MethodConfig(kind="qfm", noise_from="unrated"))
-    rated, mixed = next(batches()), next(batches(unrated=2))
+    objective = Objective(network, MethodConfig(kind="qfm", noise_from="unlabeled"))
+    rated, mixed = next(batches()), next(batches(unlabeled=2))
     assert step(objective, rated, 1.0).keys() == {"loss", "regression"}
     assert "qcc" in step(objective, mixed, 1.0)
     assert "qcc" in step(objective, rated, 1.0)
 
 
-def test_a_teacher_speaks_for_unrated_crops_alone_and_does_not_learn(network):
+def test_a_teacher_speaks_for_unlabeled_crops_alone_and_does_not_learn(network):
     torch.manual_seed(1)
     teacher = QualityNetwork("test_vit", crop=32, label_mean=MEAN, label_std=STD).double().eval()
     config = MethodConfig(kind="qfm", w_pl=0.5, target="label")
     objective = Objective(network, config, teacher=teacher)
-    crops, labels, contents, rated = batch = next(batches(unrated=3))
+    crops, labels, contents, rated = batch = next(batches(unlabeled=3))
     said = torch.where(rated, labels, teacher(crops).detach())
     expected = by_hand(network, [(crops, said, contents, rated)], config, 1.0)
     before = labels.clone()
@@ -335,12 +337,12 @@ def test_a_teacher_speaks_for_unrated_crops_alone_and_does_not_learn(network):
     assert objective.state_dict().keys() == Objective(network, config).state_dict().keys()
 
 
-@pytest.mark.parametrize("source", ["supervised", "unrated", "both"])
+@pytest.mark.parametrize("source", ["supervised", "unlabeled", "both"])
 def test_the_memory_holds_the_features_asked_for(network, source):
     objective = Objective(network, MethodConfig(kind="qfm", noise_from=source))
-    crops, labels, contents, rated = next(batches(unrated=2))
+    crops, labels, contents, rated = next(batches(unlabeled=2))
     step(objective, (crops, labels, contents, rated), 1.0)
-    kept = {"supervised": rated, "unrated": ~rated, "both": rated | True}[source]
+    kept = {"supervised": rated, "unlabeled": ~rated, "both": rated | True}[source]
     memory = objective.memory
     assert torch.equal(memory.contents_M, contents[kept])
     assert torch.equal(memory.labels_M, ((labels[kept] - MEAN) / STD).float())
@@ -468,7 +470,7 @@ result = {{**network.state_dict(), "memory": objective.memory.tokens_MND}}
 
 
 def test_two_processes_train_the_same_network_on_the_mean_of_their_losses(two_ranks, network):
-    steps = list(batches(count=6, unrated=2))
+    steps = list(batches(count=6, unlabeled=2))
     given = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for i, batch in enumerate(steps):
         for name, tensor in zip(("crops", "labels", "ids", "rated"), batch, strict=True):

@@ -19,9 +19,9 @@ else:
 """
 
 
-def test_a_run_in_two_processes(recipe_content, write_recipe, unrated_folder, tmp_path, forked):
+def test_a_run_in_two_processes(recipe_content, write_recipe, unlabeled_folder, tmp_path, forked):
     content = recipe_content(method__kind="qfm", train__epochs=1, train__crops_per_image=2)
-    content["distillation"] = {"unlabeled": str(unrated_folder)}
+    content["distillation"] = {"unlabeled": str(unlabeled_folder)}
     recipe = write_recipe(content, tmp_path / "recipe.toml")
     out = tmp_path / "run"
     with socket.socket() as free:

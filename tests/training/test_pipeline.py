@@ -1,4 +1,4 @@
-"""Teacher, unrated images, student: killed anywhere a run ends with the same bytes."""
+"""Teacher, unlabeled images, student: killed anywhere a run ends with the same bytes."""
 
 import csv
 import io
@@ -51,15 +51,15 @@ Reporter.step, Reporter.scoring = step, scoring
 
 
 @pytest.fixture(scope="module")
-def recipe(recipe_content, write_recipe, unrated_folder, tmp_path_factory):
-    """A recipe file with unrated images."""
+def recipe(recipe_content, write_recipe, unlabeled_folder, tmp_path_factory):
+    """A recipe file with unlabeled images."""
     content = recipe_content(
         method__kind="qfm",
         method__w_pl=0.5,
         method__top_k=2,
         train__epochs=2,
         train__crops_per_image=2,
-        distillation__unlabeled=str(unrated_folder),
+        distillation__unlabeled=str(unlabeled_folder),
     )
     return write_recipe(content, tmp_path_factory.mktemp("recipes") / "pipeline.toml")
 
@@ -78,9 +78,9 @@ def finished(recipe, tmp_path_factory):
 
 
 @pytest.fixture
-def pool_changes(unrated_folder, tmp_path):
-    """A copy of the unrated images, and the change of the recipe that names it."""
-    folder = shutil.copytree(unrated_folder, tmp_path / "pool")
+def pool_changes(unlabeled_folder, tmp_path):
+    """A copy of the unlabeled images, and the change of the recipe that names it."""
+    folder = shutil.copytree(unlabeled_folder, tmp_path / "pool")
     return folder, [f"distillation.unlabeled={folder}"]
 
 
@@ -127,15 +127,15 @@ def test_a_run_writes_its_folder(finished):
     rows = table(out / "expansion.csv")
     assert len(rows) == len({row["score"] for row in rows}) == 20
     for sentence in (
-        "Comparing 20 unrated with 16 held-out images.",
+        "Comparing 20 unlabeled with 16 held-out images.",
         f"Teacher baseline, in {out / 'teachers' / 'baseline'}.",
         "48 crops an epoch, 8 validation and 8 test images",
-        "; 20 unrated images",
+        "; 20 unlabeled images",
         "The memory of 64 entries takes 40.8 KiB when full.",
     ):
         assert sentence in said
     training = load_model(out / "model").card.training
-    assert (training["samples"], training["unrated"]) == (48, 20)
+    assert (training["samples"], training["unlabeled"]) == (48, 20)
 
 
 def test_the_teacher_is_the_plain_baseline_of_the_same_recipe(finished, recipe, tmp_path):
@@ -149,17 +149,17 @@ def test_the_teacher_is_the_plain_baseline_of_the_same_recipe(finished, recipe, 
     )
 
 
-def test_pseudo_labels_are_what_qfm_score_says_of_the_teacher(finished, unrated_folder, tmp_path):
+def test_pseudo_labels_are_what_qfm_score_says_of_the_teacher(finished, unlabeled_folder, tmp_path):
     teacher = finished[0] / "teachers" / "baseline" / "model"
     done = CliRunner().invoke(
         app,
-        ["score", str(unrated_folder), "--model", str(teacher), "-o", str(tmp_path / "s.csv")],
+        ["score", str(unlabeled_folder), "--model", str(teacher), "-o", str(tmp_path / "s.csv")],
         catch_exceptions=False,
     )
     assert done.exit_code == 0
     rows = table(finished[0] / "expansion.csv")
     scores = {row["path"]: float(row["score"]) for row in table(tmp_path / "s.csv")}
-    labels = {str(unrated_folder / row["name"]): float(row["score"]) for row in rows}
+    labels = {str(unlabeled_folder / row["name"]): float(row["score"]) for row in rows}
     assert labels == pytest.approx(scores, abs=1e-5 * 22)
 
 
@@ -231,13 +231,13 @@ def test_a_changed_image_is_scored_again_and_the_student_trained_anew(
     checked = read_recipe(recipe, [*changes, taught])
     run(checked, tmp_path / "run", resume=False, reporter=SILENT)
     before = table(tmp_path / "run" / "expansion.csv")
-    image = folder / "unrated05.jpg"
+    image = folder / "unlabeled05.jpg"
     Image.open(image).rotate(180).save(image)
     console = Console(file=io.StringIO(), width=200)
     run(checked, tmp_path / "run", resume=True, reporter=Reporter(console))
     after = table(tmp_path / "run" / "expansion.csv")
     changed = [row["name"] for row, old in zip(after, before, strict=True) if row != old]
-    assert changed == ["unrated05.jpg"]
+    assert changed == ["unlabeled05.jpg"]
     said = console.file.getvalue()
     assert "The stage expansion is done anew: changed is images." in said
     assert "The stage training is done anew: changed is expansion." in said
@@ -248,11 +248,11 @@ def test_a_changed_image_is_scored_again_and_the_student_trained_anew(
 # The pool
 
 
-def test_a_table_of_unrated_images_gives_their_contents(
-    recipe, rated_set, unrated_folder, tmp_path, taught
+def test_a_table_of_unlabeled_images_gives_their_contents(
+    recipe, rated_set, unlabeled_folder, tmp_path, taught
 ):
     rows = [
-        (unrated_folder / f"unrated{i:02d}.jpg", "one" if i < 4 else "two") for i in range(1, 7)
+        (unlabeled_folder / f"unlabeled{i:02d}.jpg", "one" if i < 4 else "two") for i in range(1, 7)
     ]
     pool = tmp_path / "pool.csv"
     with pool.open("w", newline="") as file:
@@ -260,7 +260,7 @@ def test_a_table_of_unrated_images_gives_their_contents(
     changes = [f"distillation.unlabeled={pool}", taught]
     done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options(changes))
     assert done.exit_code == 0, done.output
-    assert "; 6 unrated images" in done.stderr
+    assert "; 6 unlabeled images" in done.stderr
     assert not (tmp_path / "run" / "teachers").exists()
 
 
@@ -274,11 +274,11 @@ def test_an_unreadable_image_is_listed_and_left_out(recipe, tmp_path, taught, po
     console = Console(file=io.StringIO(), width=80)
     checked = read_recipe(recipe, [*changes, taught])
     run(checked, tmp_path / "run", resume=False, reporter=Reporter(console))
-    assert "unrated image broken.jpg is left out: " in console.file.getvalue()
-    assert load_card(tmp_path / "run" / "model").training["unrated"] == 20
+    assert "unlabeled image broken.jpg is left out: " in console.file.getvalue()
+    assert load_card(tmp_path / "run" / "model").training["unlabeled"] == 20
     assert table(tmp_path / "run" / "expansion.csv")[0]["error"]
     (folder / "empty.png").touch()
-    with pytest.raises(TableError, match=r"2 of 22 unrated images cannot be read"):
+    with pytest.raises(TableError, match=r"2 of 22 unlabeled images cannot be read"):
         run(checked, tmp_path / "run", resume=True, reporter=SILENT)
 
 
@@ -318,7 +318,7 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
     left = leak_free(dropping, out, Reporter(console))
     assert len(left.names) == 20
     assert "copy.png" not in left.names
-    assert "1 unrated images leak and are left out: " in console.file.getvalue()
+    assert "1 unlabeled images leak and are left out: " in console.file.getvalue()
     assert {(row["image"], row["other"]) for row in table(out / "leaks.csv")} == pairs
 
 
@@ -331,7 +331,7 @@ def test_a_copy_of_a_training_image_is_no_leak(recipe, rated_set, tmp_path, pool
 
 
 def test_a_held_out_content_or_name_leaks_whatever_it_shows(
-    recipe, rated_set, unrated_folder, tmp_path
+    recipe, rated_set, unlabeled_folder, tmp_path
 ):
     data = load_data(read_recipe(recipe))
     content, name = data.test.contents[0], data.validation.names[0]
@@ -339,14 +339,14 @@ def test_a_held_out_content_or_name_leaks_whatever_it_shows(
     with pool.open("w", newline="") as file:
         csv.writer(file).writerows([
             ("name", "content"),
-            (unrated_folder / "unrated01.jpg", content),
-            (unrated_folder / "unrated02.jpg", "new"),
-            (unrated_folder / "unrated03.jpg", name),
+            (unlabeled_folder / "unlabeled01.jpg", content),
+            (unlabeled_folder / "unlabeled02.jpg", "new"),
+            (unlabeled_folder / "unlabeled03.jpg", name),
         ])  # fmt: skip
     changes = [f"distillation.unlabeled={pool}", "distillation.leaks=drop"]
     checked = read_recipe(recipe, changes)
     left = leak_free(checked, tmp_path / "run")
-    assert left.names == (str(unrated_folder / "unrated02.jpg"),)
+    assert left.names == (str(unlabeled_folder / "unlabeled02.jpg"),)
 
 
 def test_a_held_out_image_that_cannot_be_compared_is_refused_before_the_teacher(
@@ -379,7 +379,7 @@ def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
     names = load_data(read_recipe(recipe)).split.names("test")
     pool.write_text("name\n" + "".join(f"{name}\n" for name in names))
     checked = read_recipe(recipe, [f"distillation.unlabeled={pool}", "distillation.leaks=drop"])
-    with pytest.raises(TableError, match=r"All 8 unrated images leak .*: none is left"):
+    with pytest.raises(TableError, match=r"All 8 unlabeled images leak .*: none is left"):
         leak_free(checked, tmp_path / "run")
 
 

@@ -221,30 +221,30 @@ def test_what_is_not_there_or_does_not_fit_is_refused(recipe_file, change, sente
         assert sentence in refused(recipe_file, change)
 
 
-def test_unrated_images_must_be_there(recipe_file):
+def test_unlabeled_images_must_be_there(recipe_file):
     message = refused(recipe_file, "distillation.unlabeled=nowhere", "method.kind=qfm")
     assert "distillation.unlabeled: there is no nowhere, nor one under " in message
     message = refused(recipe_file, "distillation.root=nowhere")
     assert "distillation.root: there is no folder nowhere" in message
 
 
-def test_noise_from_unrated_images_needs_some(recipe_file):
-    message = refused(recipe_file, "method.noise_from=unrated", "method.kind=qfm")
-    assert "method.noise_from = 'unrated' needs distillation.unlabeled" in message
+def test_noise_from_unlabeled_images_needs_some(recipe_file):
+    message = refused(recipe_file, "method.noise_from=unlabeled", "method.kind=qfm")
+    assert "method.noise_from = 'unlabeled' needs distillation.unlabeled" in message
 
 
-def test_unrated_images_lie_under_the_root_or_elsewhere(recipe_file, rated_set, unrated_folder):
+def test_unlabeled_images_lie_under_the_root_or_elsewhere(recipe_file, rated_set, unlabeled_folder):
     for place, found in (
         ("labelled.csv", rated_set / "labelled.csv"),
         (".", rated_set),
-        (unrated_folder, unrated_folder),
+        (unlabeled_folder, unlabeled_folder),
     ):
         recipe = read_recipe(recipe_file, [f"distillation.unlabeled={place}", "method.kind=qfm"])
         assert recipe.pool == found
         assert recipe.pool_root == rated_set
 
 
-def test_unrated_images_may_have_a_root_of_their_own(recipe_file, tmp_path):
+def test_unlabeled_images_may_have_a_root_of_their_own(recipe_file, tmp_path):
     (tmp_path / "pool.csv").write_text("name\n")
     changes = [
         f"distillation.root={tmp_path}",
@@ -256,7 +256,7 @@ def test_unrated_images_may_have_a_root_of_their_own(recipe_file, tmp_path):
     assert recipe.pool_root == tmp_path
 
 
-def test_unrated_images_without_effect_are_refused(recipe_file):
+def test_unlabeled_images_without_effect_are_refused(recipe_file):
     unlabeled = "distillation.unlabeled=labelled.csv"
     for weights in ([], ["method.w_pl=1", "method.w_u=0"]):
         message = refused(recipe_file, unlabeled, *weights)

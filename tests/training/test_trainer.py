@@ -24,7 +24,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.training import trainer as trainer_module
-from qfm_iqm.training.data import UnratedImage
+from qfm_iqm.training.data import UnlabeledImage
 from qfm_iqm.training.pseudo_labels import write_pseudo_labels
 from qfm_iqm.training.recipe_file import check_recipe
 from qfm_iqm.training.reporting import Reporter
@@ -287,14 +287,14 @@ def test_training_on_a_teachers_scores_too(finished, make_recipe, rated_set, tmp
     assert card.training["samples"] == len(run.data.samples)
 
 
-# Unrated images (DLE)
+# Unlabeled images (DLE)
 
 
 @pytest.fixture(scope="session")
-def unrated(unrated_folder):
+def unlabeled(unlabeled_folder):
     return [
-        UnratedImage(path, path.name, 20.0 + 3 * i)
-        for i, path in enumerate(sorted(unrated_folder.glob("*.jpg")))
+        UnlabeledImage(path, path.name, 20.0 + 3 * i)
+        for i, path in enumerate(sorted(unlabeled_folder.glob("*.jpg")))
     ]
 
 
@@ -307,11 +307,11 @@ def expanding(make_recipe):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_unrated_crops_have_terms_of_their_own(expanding, unrated, tmp_path, kind):
+def test_unlabeled_crops_have_terms_of_their_own(expanding, unlabeled, tmp_path, kind):
     recipe = expanding(method__kind=kind)
     plain, run = (
-        Trainer(recipe, tmp_path / name, unrated=images)
-        for name, images in (("plain", ()), ("run", unrated))
+        Trainer(recipe, tmp_path / name, unlabeled=images)
+        for name, images in (("plain", ()), ("run", unlabeled))
     )
     plain.run()
     run.run()
@@ -321,16 +321,16 @@ def test_unrated_crops_have_terms_of_their_own(expanding, unrated, tmp_path, kin
     )
     assert [(line["epoch"], line["step"]) for line in steps] == [(0, 6), (1, 6)]
     assert steps[0].keys() - before[0].keys() == {"pseudo"} | (
-        {"qcc_unrated"} if kind == "qfm" else set()
+        {"qcc_unlabeled"} if kind == "qfm" else set()
     )
     assert weights(tmp_path / "run") != weights(tmp_path / "plain")
     card = load_model(tmp_path / "run" / "model").card
-    assert (card.training["samples"], card.training["unrated"]) == (48, 19)
+    assert (card.training["samples"], card.training["unlabeled"]) == (48, 19)
 
 
-def test_a_share_of_the_batch_is_unrated(expanding, unrated, tmp_path):
+def test_a_share_of_the_batch_is_unlabeled(expanding, unlabeled, tmp_path):
     for share, count in ((0.5, 4), (1.0, 8), (0.01, 1)):
-        run = Trainer(expanding(distillation__share=share), tmp_path / "run", unrated=unrated)
+        run = Trainer(expanding(distillation__share=share), tmp_path / "run", unlabeled=unlabeled)
         assert [len(batch) for batch in run.order] == [8 + count] * 6
 
 
@@ -340,22 +340,22 @@ def test_a_share_of_the_batch_is_unrated(expanding, unrated, tmp_path):
         {"method__kind": "baseline"},
         {
             "method__kind": "qfm",
-            "method__noise_from": "unrated",
+            "method__noise_from": "unlabeled",
             "method__matching": "gaussian",
             "distillation__unlabeled": "labelled.csv",
         },
         {"method__kind": "qfm", "distillation__per_step": True},
     ],
 )
-def test_a_stop_leaves_no_trace_with_unrated_images(
-    expanding, unrated, tmp_path, build_model, options
+def test_a_stop_leaves_no_trace_with_unlabeled_images(
+    expanding, unlabeled, tmp_path, build_model, options
 ):
     recipe = expanding(method__top_k=3, **options)
 
     def trainer(name, resume=False):
         teacher = build_model(crop=32, seed=3).network
         given = teacher if recipe.distillation.per_step else None
-        return Trainer(recipe, tmp_path / name, resume=resume, unrated=unrated, teacher=given)
+        return Trainer(recipe, tmp_path / name, resume=resume, unlabeled=unlabeled, teacher=given)
 
     trainer("whole").run()
     for stop, resume in (((0, 4), False), ((1, 1), True)):
@@ -368,15 +368,15 @@ def test_a_stop_leaves_no_trace_with_unrated_images(
 
 
 def test_a_per_step_teacher_scores_the_crops_in_place_of_the_images(
-    expanding, unrated, tmp_path, build_model
+    expanding, unlabeled, tmp_path, build_model
 ):
     found = {}
     for name, seed, shift in (("a", 3, 0.0), ("b", 3, 40.0), ("c", 4, 0.0), ("d", None, 0.0)):
-        images = [UnratedImage(u.path, u.content, u.score + shift) for u in unrated]
+        images = [UnlabeledImage(u.path, u.content, u.score + shift) for u in unlabeled]
         teacher = None if seed is None else build_model(crop=32, seed=seed).network
         before = teacher and {k: v.clone() for k, v in teacher.state_dict().items()}
         recipe = expanding(train__epochs=1)
-        run = Trainer(recipe, tmp_path / name, unrated=images, teacher=teacher)
+        run = Trainer(recipe, tmp_path / name, unlabeled=images, teacher=teacher)
         run.run()
         found[name] = weights(tmp_path / name)
         if teacher is not None:

@@ -54,10 +54,10 @@ level = 0.8
 
 
 @pytest.fixture(scope="module")
-def photos(rated_set, unrated_folder, tmp_path_factory):
-    """The rated set, a folder of unrated photos in it, and 100 small photos for the reference."""
+def photos(rated_set, unlabeled_folder, tmp_path_factory):
+    """The rated set, a folder of unlabeled photos in it, and 100 small photos for the reference."""
     root = shutil.copytree(rated_set, tmp_path_factory.mktemp("photos") / "root")
-    shutil.copytree(unrated_folder, root / "unrated")
+    shutil.copytree(unlabeled_folder, root / "unlabeled")
     draw = np.random.default_rng(3)
     lines = ["name,mos"]
     for number in range(100):
@@ -88,10 +88,10 @@ def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
             train.seed = 5
             [pseudo_labels.one]
             teacher = "first"
-            images = "unrated"
+            images = "unlabeled"
             [pseudo_labels.two]
             teacher = "second"
-            images = "unrated"
+            images = "unlabeled"
             leaks = "drop"
             """
             + FINISHING
@@ -148,7 +148,7 @@ def test_the_finished_model_is_whole(whole, photos):
     assert {row.data for row in card.results} == {"noisy scenes (test split)"}
     told = card.training["recipe"]
     assert told["teachers"]["second"]["method"]["kind"] == "baseline"
-    assert told["pseudo_labels"]["two"] == {"teacher": "second", "images": "unrated"}
+    assert told["pseudo_labels"]["two"] == {"teacher": "second", "images": "unlabeled"}
     assert str(photos) not in json.dumps(told)
     assert (whole / "card.md").read_text("utf-8").startswith("# whole\n")
     # Teachers never saw the test split.
@@ -317,4 +317,4 @@ def test_what_does_not_fit_together_is_refused(recipe, change, sentence):
 
 def test_photos_are_refused_where_no_export_has_use_for_them(exporting):
     with pytest.raises(RecipeError, match=r"export\.photos has no effect without int8"):
-        read_recipe(exporting, ["export.photos=unrated"])
+        read_recipe(exporting, ["export.photos=unlabeled"])

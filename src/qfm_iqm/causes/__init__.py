@@ -1,1 +1,1 @@
-"""Why a photo scores low: what costs it, in points."""
+"""Why a photo scores low: what lowers its quality, in points."""

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Causes:
-    """What costs a photo.
+    """What lowers a photo's quality.
 
     Attributes:
         main: the cause that costs most, or "none".

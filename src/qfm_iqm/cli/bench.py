@@ -39,7 +39,7 @@ from qfm_iqm.errors import RecipeError
 
 app = typer.Typer(
     name="bench",
-    help="For papers: folds, label shares, ablations, other datasets, diagnosis.",
+    help="For papers: folds, label shares, ablations, confounding, other datasets, diagnosis.",
     no_args_is_help=True,
 )
 

@@ -38,7 +38,7 @@ def evaluate(
     model: ModelOrNone = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="Evaluate these scores in place of a model: CSV or Parquet, name,score."),
+        typer.Option(help="Evaluate these scores in place of a model: a table name,score."),
     ] = None,
     column: Annotated[
         str | None, typer.Option(help="Column of the scores in that file. Default: score.")

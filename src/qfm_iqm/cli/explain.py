@@ -19,7 +19,7 @@ def explain(
     raw: Raw = "preview",
     device: Device = None,
 ) -> None:
-    """Draw a photo's quality map: photo, map and scale side by side."""
+    """Draw a photo's quality map beside it, and say what lowers its quality most."""
     import torch
 
     from qfm_iqm.causes.severity import in_words

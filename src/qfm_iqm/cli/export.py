@@ -37,7 +37,7 @@ def export(
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="Rated images: refuse if SRCC on them moves by more than .003."),
+        typer.Option(help="Rated images: refuse if SRCC on them falls by more than 0.003."),
     ] = None,
     root: Root = None,
     label: Annotated[

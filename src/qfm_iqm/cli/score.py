@@ -89,7 +89,8 @@ def score(
     causes: Annotated[
         bool,
         typer.Option(
-            "--causes", help="Also say what costs each photo: blur, noise, compression, ..."
+            "--causes",
+            help="Also say what lowers each photo's quality: blur, noise, compression, ...",
         ),
     ] = False,
     raw: Raw = "preview",

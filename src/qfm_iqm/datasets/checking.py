@@ -159,7 +159,7 @@ def _doubled(names: Sequence[str], paths: Sequence[Path | None]) -> Iterator[str
 def _unlabeled(dataset: Dataset, root: Path, rated: Sequence[Path]) -> Iterator[str]:
     """Images below a dataset's folders, by name relative to the root, that have no label."""
     known = set(rated)
-    unrated = {name.casefold() for name in dataset.unrated}
+    unlabeled = {name.casefold() for name in dataset.unlabeled}
     for folder in dataset.folders:
         place = find_below(root, folder)
         if place is None or (known and not any(place in path.parents for path in known)):
@@ -169,7 +169,7 @@ def _unlabeled(dataset: Dataset, root: Path, rated: Sequence[Path]) -> Iterator[
             for path in sorted(place.rglob("*"))
             if path.suffix.lower() in SUFFIXES
             and path not in known
-            and path.name.casefold() not in unrated
+            and path.name.casefold() not in unlabeled
             and path.is_file()
         )
 

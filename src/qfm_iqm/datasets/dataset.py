@@ -36,7 +36,7 @@ class Dataset:
         highest: label, likewise. LIVE's real labels leave their scale at both ends.
         mean: of the labels, likewise.
         std: their standard deviation (of the whole, not of a sample), likewise.
-        unrated: files in the folders, by name, that the authors left without a label.
+        unlabeled: files in the folders, by name, that the authors left without a label.
         split: what a benchmark tests on: numbered folds, the authors' own split, or that split
             where the label files mark it.
         optional: label files that a table can do without, and the column that is lost then.
@@ -65,7 +65,7 @@ class Dataset:
     highest: float | None = None
     mean: float | None = None
     std: float | None = None
-    unrated: tuple[str, ...] = ()
+    unlabeled: tuple[str, ...] = ()
     split: Literal["folds", "official", "official where marked"] = "folds"
     optional: tuple[tuple[str, str], ...] = ()
     batch_size: int = 128

@@ -87,7 +87,7 @@ KADID10K = Dataset(
     mean=3.0326,
     std=1.0826,
     folders=("images",),
-    unrated=tuple(f"I{n:02}.png" for n in range(1, 82)),
+    unlabeled=tuple(f"I{n:02}.png" for n in range(1, 82)),
     synthetic=True,
     citation="Lin, Hosu, Saupe: KADID-10k: a large-scale artificially distorted IQA database, "
     "QoMEX 2019",

@@ -48,7 +48,7 @@ LIVEC = Dataset(
     mean=55.4013,
     std=20.2965,
     folders=("Images",),
-    unrated=tuple(sorted(_TRAINING)),
+    unlabeled=tuple(sorted(_TRAINING)),
     synthetic=False,
     citation="Ghadiyaram, Bovik: Massive online crowdsourced study of subjective and objective "
     "picture quality, IEEE TIP 2016",

@@ -27,9 +27,9 @@ class MethodConfig(BaseModel):
         target: what the perturbed prediction should be: the crop's own prediction ("own"), the
             same with gradient ("own_gradient"), or the label ("label").
         w_qcc: weight of the consistency term of supervised crops.
-        w_u: weight of all terms of unrated crops (DLE).
+        w_u: weight of all terms of unlabeled crops (DLE).
         w_pl: weight, within these, of regression on the teacher's pseudo-label.
-        noise_from: whose features enter the memory bank: supervised crops, unrated ones, or both.
+        noise_from: whose features enter the memory bank: supervised crops, unlabeled ones, or both.
         start_epoch: epochs before the consistency term sets in.
         ramp_epochs: epochs over which its weight then rises linearly from zero.
     """
@@ -49,7 +49,7 @@ class MethodConfig(BaseModel):
     w_qcc: float = Field(default=1.0, ge=0)
     w_u: float = Field(default=0.5, ge=0)
     w_pl: float = Field(default=0.0, ge=0)
-    noise_from: Literal["supervised", "unrated", "both"] = "both"
+    noise_from: Literal["supervised", "unlabeled", "both"] = "both"
     start_epoch: float = Field(default=0.0, ge=0)
     ramp_epochs: float = Field(default=1.0, ge=0)
 

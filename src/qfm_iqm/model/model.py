@@ -162,7 +162,7 @@ class QualityModel(nn.Module):
         return QualityMap(shown_RC, score, width, height)
 
     def causes(self, image: Source | Pixels) -> Causes:
-        """Says what costs one image: blur, noise, compression, exposure, contrast or color.
+        """Says what lowers an image's quality: blur, noise, compression, exposure, contrast, color.
 
         Args:
             image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)

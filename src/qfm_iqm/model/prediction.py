@@ -1,6 +1,6 @@
-"""From the crops' answers to what is said of an image, by the model's card alone.
+"""From the crops' predictions to what is said of an image, by the model's card alone.
 
-Whatever computes the answers - torch, another runtime, another machine - ends here.
+Whatever computes the predictions - torch, another runtime, another machine - ends here.
 
 Shapes: K crops of an image.
 """
@@ -61,11 +61,11 @@ def score_of(
     statistics: Sequence[float] | npt.NDArray[np.float64] | None = None,
     shown: bool = True,
 ) -> QualityScore:
-    """What a card makes of the answers for an image's crops.
+    """What a card makes of the predictions for an image's crops.
 
     Args:
         card: of the model that gave them.
-        values_K: the network's answers (K,) in its own label units.
+        values_K: the network's predictions (K,) in its own label units.
         width: of the image in pixels, upright.
         height: of the image in pixels, upright.
         statistics: of its pixels (`image.pixel_features`); without them only the size of an image

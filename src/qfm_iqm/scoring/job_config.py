@@ -23,7 +23,7 @@ class Identity:
         allow_truncated: whether truncated files were taken.
         raw: what was taken of camera RAW files.
         every: seconds of a video from which one frame was scored; None refused videos.
-        causes: whether rows say what costs a photo.
+        causes: whether rows say what lowers a photo's quality.
     """
 
     model: str

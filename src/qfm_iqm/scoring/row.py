@@ -65,8 +65,8 @@ class ScoreRow:
     worst_at: Annotated[float | None, "Where that second begins, in seconds."] = None
     cause: Annotated[
         str,
-        "What costs the photo most: blur, noise, compression, exposure, contrast, color, or none; "
-        "empty where causes were not asked for.",
+        "What lowers the photo's quality most: blur, noise, compression, exposure, contrast, "
+        "color, or none; empty where causes were not asked for.",
     ] = ""
     blur: Annotated[
         float | None,

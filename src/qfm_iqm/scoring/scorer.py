@@ -66,7 +66,7 @@ class Scorer:
         frames: is told of each frame of a video, in order, before the video's row is given.
         shown: scores on the scale that people are shown; False keeps them in label units, to be
             compared with labels.
-        causes: also say what costs each photo (`qfm_iqm.causes`).
+        causes: also say what lowers each photo's quality (`qfm_iqm.causes`).
 
     Raises:
         TypeError: the model is none of these.
@@ -318,7 +318,7 @@ class Scorer:
         )
 
     def _with_causes(self, row: ScoreRow, severities_6: npt.NDArray[np.float64]) -> ScoreRow:
-        """A row that says what costs the photo."""
+        """A row that says what lowers the photo's quality."""
         if self.causes is None:
             return row
         found = self.causes.causes(severities_6)

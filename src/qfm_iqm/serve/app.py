@@ -175,7 +175,7 @@ def create_app(
     @app.post("/v1/score", response_model=Scores, responses=scoring, **taking)
     async def score(
         request: Request,
-        causes: Annotated[bool, Query(description="Say what costs each image.")] = False,
+        causes: Annotated[bool, Query(description="Say what lowers each image's quality.")] = False,
     ) -> Response:
         """Score images: multipart files, or one image as the body.
 

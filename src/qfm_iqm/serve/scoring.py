@@ -81,7 +81,7 @@ class ScoringService:
 
         Args:
             upload: the image; the row has its name for a path.
-            causes: say what costs it.
+            causes: say what lowers its quality.
         """
         code, row, _ = await self._scored(upload, WITH_CAUSES if causes else PLAIN)
         return code, row

@@ -44,7 +44,7 @@ class Sample:
         place: top and left of the crop that a teacher scored; None draws a crop at random each
             epoch.
         supervised: whether the label is people's, or may be learned as if it were; False for the
-            unrated images of DLE, which have terms of their own in the objective.
+            unlabeled images of DLE, which have terms of their own in the objective.
         group: id of the subset that its quality is compared within.
         degraded: whether the image is learned from degraded; see `training.augmentation`.
     """
@@ -225,14 +225,14 @@ class EpochOrder(Sampler[list[int]]):
     """Batches of samples in an order drawn from (seed, epoch); the last short one is dropped.
 
     An epoch is one pass over the supervised samples, which come first in the dataset. Each batch
-    may end with unrated ones (DLE), drawn in passes of their own: as many passes, or as small a
+    may end with unlabeled ones (DLE), drawn in passes of their own: as many passes, or as small a
     part of one, as the epoch has room for.
 
     Args:
         supervised: number of supervised samples.
         batch_size: supervised samples in a batch.
-        unrated: number of unrated samples behind them.
-        unrated_batch: unrated samples in a batch.
+        unlabeled: number of unlabeled samples behind them.
+        unlabeled_batch: unlabeled samples in a batch.
         seed: of the order.
 
     Attributes:
@@ -245,14 +245,14 @@ class EpochOrder(Sampler[list[int]]):
         supervised: int,
         batch_size: int,
         *,
-        unrated: int = 0,
-        unrated_batch: int = 0,
+        unlabeled: int = 0,
+        unlabeled_batch: int = 0,
         seed: int,
     ) -> None:
         self._supervised = supervised
         self._batch = min(batch_size, supervised)
-        self._unrated = unrated
-        self._unrated_batch = unrated_batch if unrated else 0
+        self._unlabeled = unlabeled
+        self._unlabeled_batch = unlabeled_batch if unlabeled else 0
         self._seed = seed
         self.epoch = 0
         self.start = 0
@@ -264,12 +264,14 @@ class EpochOrder(Sampler[list[int]]):
         batches = self._supervised // self._batch
         supervised = np.random.default_rng([self._seed, self.epoch]).permutation(self._supervised)
         draw = np.random.default_rng([self._seed, self.epoch, 1])
-        wanted = batches * self._unrated_batch
-        passes = -(-wanted // self._unrated) if self._unrated else 0
-        unrated = [self._supervised + draw.permutation(self._unrated) for _ in range(passes)]
-        unrated_order = np.concatenate([*unrated, np.empty(0, dtype=np.int64)])
+        wanted = batches * self._unlabeled_batch
+        passes = -(-wanted // self._unlabeled) if self._unlabeled else 0
+        unlabeled = [self._supervised + draw.permutation(self._unlabeled) for _ in range(passes)]
+        unlabeled_order = np.concatenate([*unlabeled, np.empty(0, dtype=np.int64)])
         for i in range(self.start, batches):
             yield [
                 *supervised[i * self._batch : (i + 1) * self._batch].tolist(),
-                *unrated_order[i * self._unrated_batch : (i + 1) * self._unrated_batch].tolist(),
+                *unlabeled_order[
+                    i * self._unlabeled_batch : (i + 1) * self._unlabeled_batch
+                ].tolist(),
             ]

@@ -223,7 +223,7 @@ def _written_folds(recipe: Recipe, folds: int | None) -> int:
 def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
     """Makes the runs that are missing, and writes the tables after each.
 
-    Leaks between splits are not looked for here, but by `leaking.check_leaks` before.
+    Leaks between splits are not looked for here, but by `check_leaks` before.
 
     Raises:
         InterruptedRunError: asked to stop; what is finished is kept.

@@ -171,7 +171,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
             "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
             "images": {split: len(data.split.names(split)) for split in splits},
             "samples": data.supervised,
-            "unrated": len(data.samples) - data.supervised,
+            "unlabeled": len(data.samples) - data.supervised,
             "split_rule": data.split.rule,
             "split_sha256": data.split.sha256,
             "recipe": _told(recipe),

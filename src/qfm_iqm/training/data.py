@@ -29,7 +29,7 @@ class TrainingData:
     """What a run learns from and is evaluated on.
 
     Attributes:
-        samples: of the training split and of the pseudo-labelled tables; then the unrated ones.
+        samples: of the training split and of the pseudo-labelled tables; then the unlabeled ones.
         supervised: how many of the samples have a label: people's, or a pseudo-label of a table.
         validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
@@ -72,7 +72,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class UnratedImage:
+class UnlabeledImage:
     """An image that only a teacher has rated.
 
     Attributes:
@@ -88,14 +88,14 @@ class UnratedImage:
 
 def load_data(
     recipe: Recipe,
-    unrated: Sequence[UnratedImage] = (),
+    unlabeled: Sequence[UnlabeledImage] = (),
     pseudo_labels: Iterable[Path] = (),
 ) -> TrainingData:
     """Reads the tables, splits the rated images, and finds the files.
 
     Args:
         recipe: checked.
-        unrated: images of Distilled Label Expansion, free of leaks.
+        unlabeled: images of Distilled Label Expansion, free of leaks.
         pseudo_labels: tables of crops that a teacher scored, of images that are free of leaks.
 
     Raises:
@@ -136,7 +136,7 @@ def load_data(
             supervised=False,
             group=_UNRATED,
         )
-        for image in unrated
+        for image in unlabeled
     ]
     samples += [*expansion, *_degraded(recipe, expansion)]
     return TrainingData(

@@ -1,4 +1,4 @@
-"""Distilled Label Expansion: unrated images with a teacher's labels (docs/method.md, section 4).
+"""Distilled Label Expansion: unlabeled images with a teacher's labels (docs/method.md, section 4).
 
     ^y_u = T(x_u), the mean over the covering crops of x_u
 
@@ -28,12 +28,12 @@ from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.text_tables import guarded, unguarded
-from qfm_iqm.training.data import TrainingData, UnratedImage
+from qfm_iqm.training.data import TrainingData, UnlabeledImage
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.stages import file_hash, files_hash, text_hash
 
 _NAMED = 10  # unreadable images that are named one by one
-MOST_UNREADABLE = 0.05  # share of the unrated images; above it the pool is not what was meant
+MOST_UNREADABLE = 0.05  # share of the unlabeled images; above it the pool is not what was meant
 GROUP = 64  # images that are scored, or scored again, together: crops share batches within it
 _COLUMNS = ("name", "sha256", "score", "error")
 ANY_NAME: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # any file name
@@ -41,7 +41,7 @@ ANY_NAME: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  #
 
 @dataclass(frozen=True)
 class UnlabeledPool:
-    """Unrated images.
+    """Unlabeled images.
 
     Attributes:
         names: as their table or folder spells them.
@@ -68,7 +68,7 @@ class UnlabeledPool:
 
 
 def find_pool(place: Path, root: Path) -> UnlabeledPool:
-    """The unrated images of a folder or a table.
+    """The unlabeled images of a folder or a table.
 
     Args:
         place: a folder, or a table `name[,content]`.
@@ -82,7 +82,7 @@ def find_pool(place: Path, root: Path) -> UnlabeledPool:
         return UnlabeledPool(table.names, table.contents, tuple(table.paths(root)))
     found = find_images([str(place)])
     if found.unreadable:
-        raise TableError(f"The folder {found.unreadable[0]} of unrated images cannot be listed.")
+        raise TableError(f"The folder {found.unreadable[0]} of unlabeled images cannot be listed.")
     if not found.files:
         raise TableError(f"There is no image in {place} to learn from.")
     names = tuple(str(Path(file).relative_to(place)) for file in found.files)
@@ -104,7 +104,7 @@ def without_leaks(
     perceptual hash is near to that of one.
 
     Args:
-        pool: unrated images.
+        pool: unlabeled images.
         data: of the run: whose held-out images must stay unseen.
         listed: CSV that gets all pairs.
         reporter: told how many leak.
@@ -117,7 +117,7 @@ def without_leaks(
         RecipeError: the list cannot be written.
     """
     held = sum(map(len, data.held_out.values()))
-    reporter.say(f"Comparing {len(pool.paths)} unrated with {held} held-out images.")
+    reporter.say(f"Comparing {len(pool.paths)} unlabeled with {held} held-out images.")
     leaks = pool_leaks(
         pool.names, pool.contents, pool.paths, data.held_out, data.root, max_distance=max_distance
     )
@@ -133,9 +133,9 @@ def without_leaks(
     leaking = {leak.image for leak in leaks}
     rows = {i for i, path in enumerate(pool.paths) if str(path) in leaking}
     if rows:
-        reporter.say(f"{len(rows)} unrated images leak and are left out: {listed}")
+        reporter.say(f"{len(rows)} unlabeled images leak and are left out: {listed}")
     if len(rows) == len(pool.paths):
-        raise TableError(f"All {len(rows)} unrated images leak ({listed}): none is left.")
+        raise TableError(f"All {len(rows)} unlabeled images leak ({listed}): none is left.")
     return pool.without(rows)
 
 
@@ -147,7 +147,7 @@ def expand(
     *,
     device: str | None = None,
     source: Callable[[str], Crops] | None = None,
-) -> list[UnratedImage]:
+) -> list[UnlabeledImage]:
     """Labels a pool by a teacher, or takes the labels from the cache.
 
     Args:
@@ -193,20 +193,20 @@ def expand(
                     file.flush()
     unreadable = [(name, known[name][2]) for name in pool.names if known[name][1] is None]
     for name, error in unreadable[:_NAMED]:
-        reporter.say(f"unrated image {name} is left out: {error}")
+        reporter.say(f"unlabeled image {name} is left out: {error}")
     if unreadable:
         reporter.say(
-            f"{len(unreadable)} of {len(pool.names)} unrated images cannot be read; all are "
+            f"{len(unreadable)} of {len(pool.names)} unlabeled images cannot be read; all are "
             f"listed in {cache}."
         )
     if len(unreadable) > MOST_UNREADABLE * len(pool.names):
         raise TableError(
-            f"{len(unreadable)} of {len(pool.names)} unrated images cannot be read, the first "
+            f"{len(unreadable)} of {len(pool.names)} unlabeled images cannot be read, the first "
             f"{unreadable[0][0]}: at most {MOST_UNREADABLE:.0%} may be left out."
         )
     labelled = zip(pool.names, pool.contents, pool.paths, strict=True)
     return [
-        UnratedImage(path, content, score)
+        UnlabeledImage(path, content, score)
         for name, content, path in labelled
         if (score := known[name][1]) is not None
     ]

@@ -1,11 +1,11 @@
 """The objective of a training step (docs/method.md, section 8).
 
     L = smoothL1(q, y) + w_fidelity * L_fidelity + w_qcc * ramp * L_qcc(supervised)
-        + w_u * [ ramp * L_qcc(unrated) + w_pl * smoothL1(q_u, T(x_u)) ]
+        + w_u * [ ramp * L_qcc(unlabeled) + w_pl * smoothL1(q_u, T(x_u)) ]
 
-Supervised crops come with a label of people or of a pseudo-labelled table, unrated ones (DLE) with
-a teacher's. One module whose forward is a whole training step, so that data-parallel wrappers see
-every use of the network's parameters. Losses are taken on z-scored labels; the network itself
+Supervised crops come with a label of people or of a pseudo-labelled table, unlabeled ones (DLE)
+with a teacher's. One module whose forward is a whole training step, so that data-parallel wrappers
+see every use of the network's parameters. Losses are taken on z-scored labels; the network itself
 speaks the label's units.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
@@ -32,7 +32,7 @@ class Objective(nn.Module):
     Args:
         network: what is trained.
         config: the method.
-        teacher: scores unrated crops as they come, in place of their pseudo-labels; frozen, and
+        teacher: scores unlabeled crops as they come, in place of their pseudo-labels; frozen, and
             no part of this module's parameters.
         fidelity: weight of the fidelity loss.
 
@@ -118,11 +118,11 @@ class Objective(nn.Module):
         # never meets itself because its own content is excluded.
         kept_B = {
             "supervised": supervised_B,
-            "unrated": ~supervised_B,
+            "unlabeled": ~supervised_B,
             "both": torch.ones_like(supervised_B),
         }[config.noise_from]
         self.memory.push(tokens_BND[kept_B], target_B[kept_B], contents_B[kept_B])
-        if not len(self.memory):  # features of unrated crops were asked for, and none came yet
+        if not len(self.memory):  # features of unlabeled crops were asked for, and none came yet
             return {"loss": loss, **terms}
         perturbed_BND, matches = self._perturbed(tokens_BND, target_B, contents_B, draw)
         self._count(matches)
@@ -130,7 +130,7 @@ class Objective(nn.Module):
         ramp = self.ramp(epoch)
         for name, chosen_B, weight in (
             ("qcc", supervised_B, config.w_qcc),
-            ("qcc_unrated", ~supervised_B, config.w_u),
+            ("qcc_unlabeled", ~supervised_B, config.w_u),
         ):
             if chosen_B.any():
                 qcc = consistency(

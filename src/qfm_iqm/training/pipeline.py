@@ -5,7 +5,7 @@
 
     OUT/teachers/NAME/            a run like this one, for each teacher that is trained
     OUT/pseudo_labels/NAME.csv    crops that teachers scored
-    OUT/expansion.csv             unrated images that a teacher scored (`[distillation]`)
+    OUT/expansion.csv             unlabeled images that a teacher scored (`[distillation]`)
     OUT/best/, OUT/network/       the best epoch; the same, packed
     OUT/model/                    the finished model, its exports in it
     OUT/card.md                   the card as a page
@@ -30,7 +30,7 @@ from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.folder import load_model, save_packed
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.training import finishing
-from qfm_iqm.training.data import TrainingData, UnratedImage, rated_split
+from qfm_iqm.training.data import TrainingData, UnlabeledImage, rated_split
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder, computed
@@ -87,7 +87,7 @@ def run(
 
     Raises:
         RecipeError: `out` cannot be used.
-        TableError: splits share a content or a file, or unrated images leak, and leaks are refused.
+        TableError: splits share a content or a file, or unlabeled images leak and that is refused.
         TableError, ImageError, ModelError: data, images or weights that cannot be used.
         InterruptedRunError: asked to stop; what is done is kept.
     """
@@ -129,14 +129,14 @@ def run(
     tables = {name: scores.score_crops(name, teachers) for name in recipe.pseudo_labels}
     if recipe.starts_from is not None:
         recipe = recipe.with_weights(teachers[recipe.starts_from])
-    unrated: list[UnratedImage] = []
+    unlabeled: list[UnlabeledImage] = []
     per_step = None
     if pool is not None:
         model = load_model(teachers[recipe.distillation.teacher or BASELINE])
-        unrated = scores.score_images(pool, model)
+        unlabeled = scores.score_images(pool, model)
         per_step = model.network if recipe.distillation.per_step else None
     trainer = partial(
-        Trainer, recipe, out, resume=True, reporter=reporter, unrated=unrated, teacher=per_step,
+        Trainer, recipe, out, resume=True, reporter=reporter, unlabeled=unlabeled, teacher=per_step,
         pseudo_labels=tables.values(), replace=replace,
     )  # fmt: skip
     return _Network(recipe, folder, data, stages, reporter, tables).build(trainer, split)
@@ -298,11 +298,11 @@ class _Network:
 
 def _announcement(data: TrainingData) -> str:
     """What is trained on, in a sentence."""
-    unrated = len(data.samples) - data.supervised
+    unlabeled = len(data.samples) - data.supervised
     validation = 0 if data.validation is None else len(data.validation)
     return (
         f"{data.supervised} crops an epoch, {validation} validation and {len(data.test)} test "
         f"images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
-        + f"; {unrated} unrated images"
-        * bool(unrated)
+        + f"; {unlabeled} unlabeled images"
+        * bool(unlabeled)
     )

@@ -1,4 +1,4 @@
-"""Tables of pseudo-labels: crops of unrated images, which a teacher scores once.
+"""Tables of pseudo-labels: crops of unlabeled images, which a teacher scores once.
 
 A student learns from these scores as from labels.
 

@@ -167,8 +167,8 @@ class Recipe(Section):
             )
         if (root := self.distillation.root) is not None and not root.is_dir():
             raise ValueError(f"distillation.root: there is no folder {root}")
-        if self.method.noise_from == "unrated" and self.method.kind == "qfm" and not unlabeled:
-            raise ValueError("method.noise_from = 'unrated' needs distillation.unlabeled")
+        if self.method.noise_from == "unlabeled" and self.method.kind == "qfm" and not unlabeled:
+            raise ValueError("method.noise_from = 'unlabeled' needs distillation.unlabeled")
         taught = self.method.w_u * self.method.w_pl
         if unlabeled is not None and self.method.kind == "baseline" and not taught:
             raise ValueError(
@@ -267,12 +267,12 @@ class Recipe(Section):
 
     @property
     def pool_root(self) -> Path:
-        """The folder that unrated images are named relative to."""
+        """The folder that unlabeled images are named relative to."""
         return self.distillation.root or self.data.root
 
     @property
     def pool(self) -> Path:
-        """The folder or table of unrated images, which there must be."""
+        """The folder or table of unlabeled images, which there must be."""
         assert self.distillation.unlabeled is not None
         return _under(self.pool_root, self.distillation.unlabeled)
 

@@ -209,18 +209,18 @@ class AugmentConfig(Section):
 
 
 class DistillationConfig(Section):
-    """Distilled Label Expansion: unrated images, labelled by a teacher (docs/method.md, section 4).
+    """Distilled Label Expansion: images that a teacher labels (docs/method.md, section 4).
 
     Attributes:
-        unlabeled: a folder, or a table `name[,content]`, of unrated images (relative to
+        unlabeled: a folder, or a table `name[,content]`, of unlabeled images (relative to
             `root` if it is there); None for no expansion.
         root: folder that names in such a table are relative to; None for `data.root`.
         teacher: a name of `[teachers.NAME]`, or a model folder or name; None first trains one by
             this very recipe without expansion and consistency, in `teachers/baseline/`.
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
             over its covering crops, kept in `expansion.csv` under the run.
-        share: unrated crops in a batch per rated one.
-        leaks: what becomes of unrated images that show a content of validation or test, or are
+        share: unlabeled crops in a batch per rated one.
+        leaks: what becomes of unlabeled images that show a content of validation or test, or are
             near-duplicates of one of their images: "refuse" the run, or "drop" them.
         max_distance: bits by which the perceptual hashes of near-duplicates differ at most.
     """
@@ -235,13 +235,13 @@ class DistillationConfig(Section):
 
 
 class PseudoLabelTable(Section):
-    """Crops of unrated images with a teacher's scores, learned from as labels.
+    """Crops of unlabeled images with a teacher's scores, learned from as labels.
 
     `[pseudo_labels.NAME]`, written to `pseudo_labels/NAME.csv`.
 
     Attributes:
         teacher: a name of `[teachers.NAME]`; it scores the crops that cover each image.
-        images: a folder, or a table `name[,content]`, of unrated images (relative to `data.root`
+        images: a folder, or a table `name[,content]`, of unlabeled images (relative to `data.root`
             if it is there).
         leaks: what becomes of images that show what a held-out image shows: "refuse" the run, or
             "drop" them.

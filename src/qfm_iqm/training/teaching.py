@@ -1,7 +1,7 @@
 """Teachers and what they say: the stages of a pipeline before the training.
 
-Tables of pseudo-labels lie in `pseudo_labels/`, unrated images scored as a whole in
-`expansion.csv`. Unrated images that repeat a held-out one are looked for before any teacher is
+Tables of pseudo-labels lie in `pseudo_labels/`, unlabeled images scored as a whole in
+`expansion.csv`. Unlabeled images that repeat a held-out one are looked for before any teacher is
 trained.
 """
 
@@ -17,7 +17,7 @@ from qfm_iqm.errors import RecipeError
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.training.building import build_model, check_memory, freeze, open_feature_cache
-from qfm_iqm.training.data import TrainingData, UnratedImage, load_data
+from qfm_iqm.training.data import TrainingData, UnlabeledImage, load_data
 from qfm_iqm.training.expansion import UnlabeledPool, expand, find_pool, without_leaks
 from qfm_iqm.training.pseudo_labels import write_pseudo_labels
 from qfm_iqm.training.recipe import Recipe, Teacher
@@ -129,7 +129,7 @@ class TeacherScores:
         self._leak_free: dict[str, UnlabeledPool] = {}
 
     def look_for_leaks(self) -> UnlabeledPool | None:
-        """Looks for unrated images that leak, before hours of teaching.
+        """Looks for unlabeled images that leak, before hours of teaching.
 
         Returns:
             The pool of `[distillation]` without those that leak; None without any.
@@ -184,8 +184,8 @@ class TeacherScores:
         )
         return file
 
-    def score_images(self, pool: UnlabeledPool, teacher: QualityModel) -> list[UnratedImage]:
-        """Unrated images with a teacher's scores (`[distillation]`)."""
+    def score_images(self, pool: UnlabeledPool, teacher: QualityModel) -> list[UnlabeledImage]:
+        """Unlabeled images with a teacher's scores (`[distillation]`)."""
         recipe, file = self.recipe, self.out / "expansion.csv"
         cache, source = None, None
         frozen = recipe.train.feature_cache is not None
@@ -204,10 +204,10 @@ class TeacherScores:
         with PartialState().main_process_first():
             if cache is not None:
                 cache.fill([], pool.paths, self.reporter.scoring, lenient=True)
-            unrated = expand(pool, teacher, file, self.reporter, device=device, source=source)
+            unlabeled = expand(pool, teacher, file, self.reporter, device=device, source=source)
         if state != "done":
             self.stages.end("expansion", [file])
-        return unrated
+        return unlabeled
 
     def _file(self, name: str) -> Path:
         return self.out / "pseudo_labels" / f"{name}.csv"

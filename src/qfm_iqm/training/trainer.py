@@ -33,7 +33,7 @@ from qfm_iqm.training.building import (
     check_memory,
     open_feature_cache,
 )
-from qfm_iqm.training.data import UnratedImage, load_data
+from qfm_iqm.training.data import UnlabeledImage, load_data
 from qfm_iqm.training.objective import Objective
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter, in_bytes
@@ -62,8 +62,8 @@ class Trainer:
         out: folder of the run.
         resume: go on with the run in `out` (or begin, if there is none).
         reporter: shows progress; None is silent.
-        unrated: images of Distilled Label Expansion with their pseudo-labels.
-        teacher: scores unrated crops as they come, in place of these.
+        unlabeled: images of Distilled Label Expansion with their pseudo-labels.
+        teacher: scores unlabeled crops as they come, in place of these.
         pseudo_labels: tables of crops that a teacher scored.
         replace: whether a run of another recipe in `out` shall be replaced.
 
@@ -80,7 +80,7 @@ class Trainer:
         *,
         resume: bool = False,
         reporter: Reporter | None = None,
-        unrated: Sequence[UnratedImage] = (),
+        unlabeled: Sequence[UnlabeledImage] = (),
         teacher: QualityNetwork | None = None,
         pseudo_labels: Iterable[Path] = (),
         replace: bool = False,
@@ -88,7 +88,7 @@ class Trainer:
         self.recipe = recipe
         self.folder = RunFolder(out, recipe, resume=resume, replace=replace)
         config = recipe.train
-        self.data = load_data(recipe, unrated, pseudo_labels)
+        self.data = load_data(recipe, unlabeled, pseudo_labels)
         if self.folder.resuming:
             self.folder.refuse_another_split(self.data.split)
         torch.manual_seed(config.seed)
@@ -124,8 +124,8 @@ class Trainer:
         self.order = EpochOrder(
             self.data.supervised,
             config.batch_size,
-            unrated=len(self.data.samples) - self.data.supervised,
-            unrated_batch=max(1, round(config.batch_size * recipe.distillation.share)),
+            unlabeled=len(self.data.samples) - self.data.supervised,
+            unlabeled_batch=max(1, round(config.batch_size * recipe.distillation.share)),
             seed=config.seed,
         )
         loader = DataLoader(

@@ -1,7 +1,7 @@
 """A quality model in torch -> a folder for ONNX Runtime or OpenVINO, in fp32 or int8.
 
 What is written has been compared with torch: an export whose scores differ by more than the
-precision's tolerance is refused. How a network becomes a file is `converting`'s.
+precision's tolerance is refused. How a network becomes a file: `convert`.
 
 Shapes: B crops, S crop size.
 """
