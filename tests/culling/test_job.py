@@ -185,6 +185,20 @@ def test_a_photo_that_is_gone_is_ranked_by_its_score(tmp_path, library, scorer):
     assert known.tolist() == [Path(sight.path).name == "b2.jpg" for sight in sights]
 
 
+def test_a_photo_that_is_back_is_measured(tmp_path, library, scorer):
+    folder = tmp_path / "photos"
+    shutil.copytree(library, folder)
+    sights = list(scorer.score_paths([str(folder / name) for name in ("b1.jpg", "b2.jpg")]))
+    record = tmp_path / "compared.jsonl"
+    (whole,) = compared([sights], rereading(scorer))
+    (folder / "b1.jpg").rename(folder / "away")
+    (torn,) = compared([sights], rereading(scorer), record)
+    assert np.isfinite(torn).all(1).tolist() == [False, True]
+    (folder / "away").rename(folder / "b1.jpg")
+    (found,) = compared([sights], rereading(scorer), record)
+    assert found.tolist() == whole.tolist()
+
+
 def test_one_photo_at_a_time_is_in_memory(library, scorer, monkeypatch):
     alive = 0
 

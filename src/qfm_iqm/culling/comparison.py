@@ -3,7 +3,8 @@
 Only photos that share their moment with another are read. The photo with the best score comes
 first, as regions are chosen in it; the others follow, so that one photo at a time is in memory.
 
-What is done is kept in a file of one line for each moment: what is interrupted goes on there.
+What is done is kept in a file of one line for each moment: what is interrupted goes on there. A
+moment with a photo that could not be read is not kept.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def compared(
             yield np.array(known[key], np.float64).reshape(-1, len(NAMES))
             continue
         found = next(coming)
-        if record is not None:
+        if record is not None and np.isfinite(found).all():  # what is missing may come back
             with record.open("a", encoding="ascii") as file:
                 file.write(json.dumps([key, found.tolist()]) + "\n")
         yield found
