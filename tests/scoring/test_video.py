@@ -188,8 +188,17 @@ def test_a_table_of_frames(tmp_path):
     (tmp_path / "other.csv").write_text("path,score\na,1\n")
     with pytest.raises(TableError, match="is no table of frames"):
         read_frames(tmp_path / "other.csv")
-    (tmp_path / "f.csv").write_text("path,time,score\na,1,x\n")
-    with pytest.raises(TableError, match="where a frame has a number"):
+    (tmp_path / "f.csv").write_text("path,time,score,out_of_distribution\na,1,2,x\n")
+    with pytest.raises(TableError, match="has 'x' where True or False belongs"):
+        read_frames(tmp_path / "f.csv")
+
+
+@pytest.mark.parametrize(
+    ("cells", "column"), [("1,x", "score"), ("1,inf", "score"), ("nan,2", "time")]
+)
+def test_frames_have_finite_numbers(tmp_path, cells, column):
+    (tmp_path / "f.csv").write_text(f"path,time,score\na,0,1\na,{cells}\n")
+    with pytest.raises(TableError, match=f"of '{column}' is not a finite number \\(line 3"):
         read_frames(tmp_path / "f.csv")
 
 

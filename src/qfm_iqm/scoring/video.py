@@ -92,15 +92,17 @@ def read_frames(path: Path) -> list[FrameScore]:
             f"{path} is no table of frames: qfm score --frames writes one, with the columns "
             f"{', '.join(COLUMNS)}{cells.form}."
         )
-    columns = (cells.columns[name] for name in ("path", "time", "score"))
+    times, scores = (cells.finite(name, cells.columns[name]).tolist() for name in ("time", "score"))
     flags = cells.columns.get("out_of_distribution", ("",) * len(cells.places))
     try:
         return [
-            FrameScore(path_, float(time), float(score), _FLAGS[flag])
-            for path_, time, score, flag in zip(*columns, flags, strict=True)
+            FrameScore(path_, time, score, _FLAGS[flag])
+            for path_, time, score, flag in zip(
+                cells.columns["path"], times, scores, flags, strict=True
+            )
         ]
-    except (KeyError, ValueError) as error:
-        raise TableError(f"{path} has {error} where a frame has a number{cells.form}.") from error
+    except KeyError as error:
+        raise TableError(f"{path} has {error} where True or False belongs{cells.form}.") from error
 
 
 _FLAGS = {"": None, "True": True, "False": False}
