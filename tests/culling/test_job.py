@@ -97,8 +97,8 @@ def test_an_interrupted_comparison_goes_on(tmp_path, files, scorer):
         culled(out, files, scorer, progress=stopped)
     record = out.with_name("cull.jsonl.job") / "compared.jsonl"
     assert len(record.read_text().splitlines()) == 1
-    with record.open("a") as file:
-        file.write('["torn')
+    with record.open("ab") as file:
+        file.write(b'1\n\0\xff\n["torn')
     with pytest.raises(QFMError, match="--resume"):
         culled(out, files, scorer)
     assert culled(out, files, scorer, resume=True) == whole

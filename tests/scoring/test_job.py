@@ -192,7 +192,11 @@ def test_a_job_of_another_model_or_setting_is_not_gone_on_with(
     strict = Scorer(scorer.runtime, batch_size=4, max_pixels=99)
     with pytest.raises(QFMError, match="was begun with max_pixels = 250000000, not 99"):
         Job(out, files[:2], strict, resume=True)
-    (folder_of(out) / "job.json").write_text("{")
+    for content in ("{", "1"):
+        (folder_of(out) / "job.json").write_text(content)
+        with pytest.raises(QFMError, match="is no job of this version"):
+            Job(out, files[:2], scorer, resume=True)
+    (folder_of(out) / "job.json").unlink()
     with pytest.raises(QFMError, match="is no job of this version"):
         Job(out, files[:2], scorer, resume=True)
     (folder_of(out) / "lock").unlink()

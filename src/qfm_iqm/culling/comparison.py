@@ -115,11 +115,11 @@ def _key(moment: Sequence[Sight]) -> str:
 
 
 def _known(record: Path) -> dict[str, list[list[float]]]:
-    """What a record holds; a line that broke off is left out."""
+    """What a record holds; a line that broke off, or is damaged, is left out."""
     found = {}
     if record.exists():
-        for line in record.read_text("ascii").splitlines():
-            with suppress(ValueError):
+        for line in record.read_bytes().splitlines():
+            with suppress(ValueError, TypeError):
                 key, measures = json.loads(line)
                 found[key] = measures
     return found

@@ -25,7 +25,7 @@ from qfm_iqm.culling.cull import Floats, cull
 from qfm_iqm.culling.row import CULL_SCHEMA, CullRow, read_cull
 from qfm_iqm.culling.sights import Sight, SightScorer
 from qfm_iqm.errors import TableError
-from qfm_iqm.files import write_whole
+from qfm_iqm.files import copy_whole, write_whole
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.row import ScoreRow, schema_of, write_rows
 
@@ -109,8 +109,10 @@ class CullJob(Job):
         except OSError as error:
             raise TableError(f"{self.kept_folder} cannot be written: {error.strerror}.") from error
         write_rows(sights, self.kept_folder / _SIGHTS, SIGHT_SCHEMA)
-        done = record.read_text("ascii") if record.exists() else ""
-        write_whole(done, self.kept_folder / _COMPARED)
+        if record.exists():
+            copy_whole(record, self.kept_folder / _COMPARED)
+        else:
+            write_whole("", self.kept_folder / _COMPARED)
         write_whole(json.dumps(self._depends_on(), indent=1), self.kept_folder / _JOB)
 
     def _depends_on(self) -> dict[str, Any]:

@@ -290,8 +290,8 @@ class Job:
     def _check(self) -> None:
         """Refuses to go on with a job of other settings."""
         try:
-            found = json.loads((self.folder / "job.json").read_text())
-        except ValueError as error:
+            found = dict(json.loads((self.folder / "job.json").read_text()))
+        except (ValueError, TypeError, FileNotFoundError) as error:
             raise QFMError(f"{self.folder} is no job of this version: remove it.") from error
         for name, ours in {"columns": list(self.columns), **asdict(self.identity)}.items():
             if found.get(name) != ours:
