@@ -27,6 +27,13 @@ def hashes(folder):
     return {path: path.read_bytes() for path in folder.iterdir() if path.suffix == ".jpg"}
 
 
+def test_one_of_a_thing_is_no_plural(qfm, photo_folder, tmp_path):
+    shutil.copy(photo_folder / "photo_00.jpg", tmp_path / "a.jpg")
+    command = ("cull", tmp_path / "a.jpg", "--out", tmp_path / "cull.csv", "--xmp")
+    assert "Wrote 1 XMP sidecar." in qfm(*command).err
+    assert "1 file has its row already." in qfm(*command, "--resume").err
+
+
 def test_table_page_and_sidecars(qfm, photos, tmp_path):
     out, page = tmp_path / "cull.csv", tmp_path / "cull.html"
     before = hashes(photos)

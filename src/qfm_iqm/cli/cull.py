@@ -174,7 +174,7 @@ def _write_sidecars(
 
     outcome = write_sidecars(rows, naming, overwrite=overwrite)
     kept = f", {outcome.kept} kept the rating that was there" if outcome.kept else ""
-    say(console, f"Wrote {outcome.written} XMP sidecars{kept}.")
+    say(console, f"Wrote {counted(outcome.written, 'XMP sidecar')}{kept}.")
     for problem in outcome.problems[:5]:
         say(console, problem, "red")
     if len(outcome.problems) > 5:

@@ -82,7 +82,7 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
     from qfm_iqm.scoring.job import holds_rows
 
     if job.kept:
-        say(console, f"{job.kept} files have their row already.")
+        say(console, f"{counted(job.kept, 'file has its', 'files have their')} row already.")
     began = time.perf_counter()
     scored = errors = 0
     try:
