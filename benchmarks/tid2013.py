@@ -3,10 +3,10 @@
     python benchmarks/tid2013.py --tid2013 DIR --kodak KODAK
 
 DIR holds TID2013's `mos_with_names.txt`. Its first 24 references are Kodak photos, cut to 512 x 384
-pixels, and its five levels are PSNRs of about 33, 30, 27, 24 and 21 dB. So the photos are degraded
-anew: each kind of degradation that we can make, as strongly as the level's PSNR asks. Neither its
-images nor its opinions were ever learned from or chosen by. What was learned are KADID-10k's
-opinions of some of these kinds; noise of correlated pixels and of high frequency was not learned.
+pixels. We degrade these photos anew by each of its kinds that we can make, and take PSNRs of 33,
+30, 27, 24 and 21 dB for its five levels: we know of no table of the exact ones. Neither its images
+nor its opinions were ever learned from or chosen by. What was learned are KADID-10k's opinions of
+some of these kinds; noise of correlated pixels and of high frequency was not learned.
 
 The figures are SRCC between scores and opinions: over all degraded photos, within each kind, and
 within each photo (the mean over photos, where content cannot matter). `psnr` is what the levels
