@@ -9,7 +9,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.training.averaging import MovingAverage
+from qfm_iqm.training.averaging import MovingAverage, interpolated
 
 
 def model_of(seed):
@@ -51,6 +51,21 @@ def test_it_goes_on_from_its_state():
     expected = whole.model.network.state_dict()
     for key, value in resumed.model.network.state_dict().items():
         assert torch.equal(value, expected[key])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_weights_between_two_models(share):
+    start, end = model_of(0), model_of(1)
+    start.network.scale.mean.fill_(1.0)
+    end.network.scale.mean.fill_(3.0)
+    before = copy.deepcopy(end.network.state_dict())
+    between = interpolated(start, end, share)
+    first, last = start.network.state_dict(), end.network.state_dict()
+    for key, found in between.network.state_dict().items():
+        torch.testing.assert_close(found, share * first[key] + (1 - share) * last[key])
+        assert torch.equal(last[key], before[key])  # which goes on training
+    assert between.network.scale.mean.item() == pytest.approx(3 - 2 * share)
+    assert between.card is end.card
 
 
 def test_buffers_are_the_latest():

@@ -457,6 +457,34 @@ def test_training_starts_from_a_teacher_of_the_recipe(recipe_content, write_reci
         torch.testing.assert_close(tensor, start.network.state_dict()[key], atol=1e-6, rtol=0)
 
 
+def test_a_share_of_the_start_is_kept(recipe_content, write_recipe, tmp_path):
+    first = write_recipe(recipe_content(train__epochs=1), tmp_path / "first.toml")
+    run = qfm_train(first, "--out", tmp_path / "first")
+    assert run.exit_code == 0, run.stderr
+    start, found = tmp_path / "first" / "model", {}
+    for share in (0.0, 0.75):
+        content = recipe_content(
+            train__epochs=1, train__start_share=share, backbone__weights=str(start)
+        )
+        out = tmp_path / f"share{share}"
+        done = qfm_train(write_recipe(content, tmp_path / f"{share}.toml"), "--out", out)
+        assert done.exit_code == 0, done.stderr
+        found[share] = load_model(out / "model").network.state_dict()
+    before = load_model(start).network.state_dict()
+    moved = 0.0
+    for key, kept in found[0.75].items():
+        expected = 0.75 * before[key] + 0.25 * found[0.0][key]
+        torch.testing.assert_close(kept, expected, atol=1e-6, rtol=1e-4)
+        moved = max(moved, float((found[0.0][key] - before[key]).abs().max()))
+    assert moved > 1e-3  # else there is nothing to see
+
+
+def test_a_share_of_no_model_is_refused(recipe, tmp_path):
+    done = qfm_train(recipe, "--out", tmp_path / "run", "--set", "train.start_share=0.5")
+    assert isinstance(done.exception, QFMError)
+    assert "train.start_share has no effect without a model to start from" in str(done.exception)
+
+
 def test_a_start_that_is_not_there_is_refused(recipe, tmp_path):
     done = qfm_train(recipe, "--out", tmp_path / "run", "--set", "backbone.weights=teachers.gone")
     assert isinstance(done.exception, QFMError)

@@ -28,6 +28,11 @@ def packaged_models() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if (entry / CARD_FILE).is_file())
 
 
+def is_model(name: str) -> bool:
+    """Whether a name or path is a whole model's, in the package or on the disk."""
+    return name in packaged_models() or (Path(name) / CARD_FILE).is_file()
+
+
 def find_model(name: str, *, exports: bool = False) -> Path:
     """The folder of a model, wherever it is.
 

@@ -1,4 +1,4 @@
-"""The moving average of the weights of a training: what is validated and kept in their place."""
+"""Averages of weights: what is validated and kept in the place of the last step's."""
 
 from __future__ import annotations
 
@@ -49,3 +49,23 @@ class MovingAverage:
         """Goes on from an earlier state."""
         self.model.network.load_state_dict(state["network"])
         self._steps = state["steps"]
+
+
+@torch.no_grad()
+def interpolated(start: QualityModel, end: QualityModel, share: float) -> QualityModel:
+    """The model between two, whose weights are share * start + (1 - share) * end.
+
+    What fine-tuning gains in one way it may lose in another; a mean of the weights before and after
+    can be better than both (Wortsman et al., CVPR 2022).
+
+    Args:
+        start: of the same network.
+        end: whose card is kept, and whose buffers that are no floats.
+        share: of `start`, 0 to 1.
+    """
+    model = QualityModel(copy.deepcopy(end.network), end.card)
+    first = start.network.state_dict()
+    for key, weights in model.network.state_dict().items():
+        if weights.is_floating_point():
+            weights.lerp_(first[key], share)
+    return model.requires_grad_(False)

@@ -16,7 +16,7 @@ from qfm_iqm.model.adapters import add_adapters
 from qfm_iqm.model.backbone import Encoder
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.folder import load_card, load_model
-from qfm_iqm.model.locate import CARD_FILE, packaged_models
+from qfm_iqm.model.locate import is_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.weights import PACKAGED, backbone_state
@@ -82,11 +82,6 @@ def start_from(network: QualityNetwork, name: str) -> None:
 
 def _shapes(encoder: Encoder) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in encoder.state_dict().items()}
-
-
-def is_model(weights: str) -> bool:
-    """Whether first weights are those of a whole model, not of a backbone."""
-    return weights in packaged_models() or (Path(weights) / CARD_FILE).is_file()
 
 
 def freeze(network: QualityNetwork, recipe: Recipe) -> None:

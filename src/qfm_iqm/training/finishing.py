@@ -12,13 +12,12 @@ from qfm_iqm.evaluation.reference import find_reference_statistics
 from qfm_iqm.files import write_whole
 from qfm_iqm.model.card_page import card_page
 from qfm_iqm.model.folder import load_card, load_model, save_with_card
-from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
+from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE, is_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
 from qfm_iqm.scoring.runtimes.export import Target, export
 from qfm_iqm.scoring.runtimes.export_folder import export_name
-from qfm_iqm.training.building import is_model
 from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_schema import CardConfig, ExportConfig

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from qfm_iqm.image.preprocess import sizes_fall
 from qfm_iqm.method.config import MethodConfig
+from qfm_iqm.model.locate import is_model
 from qfm_iqm.training.recipe_schema import (
     AugmentConfig,
     BackboneConfig,
@@ -111,6 +112,12 @@ class Recipe(Section):
             raise ValueError(f"pseudo_labels: there is no section [teachers.{unknown[0]}]")
         if self.starts_from is not None and self.starts_from not in self.teachers:
             raise ValueError(f"backbone.weights: there is no section [{self.backbone.weights}]")
+        weights = self.backbone.weights or ""
+        if self.train.start_share and self.starts_from is None and not is_model(weights):
+            raise ValueError(
+                "train.start_share has no effect without a model to start from: set "
+                "backbone.weights to a model or to 'teachers.NAME'"
+            )
         used = asked | {self.distillation.teacher, self.starts_from}
         if idle := sorted(self.teachers.keys() - used):
             raise ValueError(f"nothing uses teachers.{idle[0]}: leave it out")

@@ -131,6 +131,8 @@ class TrainConfig(Section):
         fidelity: weight of the fidelity loss on pairs of images of the same subset (`data.group`).
         ema: decay of the moving average of the weights, which is what is kept; None keeps the
             weights themselves.
+        start_share: share of the model that training starts from in the weights that are kept: 0.5
+            keeps the mean of before and after.
         weight_decay: none is applied to 1-D parameters, position and class tokens.
         clip: largest gradient norm.
         schedule: "step" multiplies by `decay` every `decay_epochs`, "cosine" falls to zero.
@@ -159,6 +161,7 @@ class TrainConfig(Section):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     fidelity: float = Field(default=0.0, ge=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
+    start_share: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=5.0, gt=0)
     schedule: Literal["step", "cosine"] = "step"

@@ -9,6 +9,7 @@ Design choices:
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from torch.utils.data import DataLoader
 from qfm_iqm.errors import RecipeError, TableError, as_raised_here
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.training.averaging import MovingAverage
+from qfm_iqm.training.averaging import MovingAverage, interpolated
 from qfm_iqm.training.batches import Batch, CropDataset, EpochOrder, collate
 from qfm_iqm.training.building import (
     build_augmentation,
@@ -109,6 +110,7 @@ class Trainer:
             fidelity=config.fidelity,
         )
         self.average = None if config.ema is None else MovingAverage(self.model, config.ema)
+        self._start = copy.deepcopy(self.model) if config.start_share else None
         optimizer = build_optimizer(self.objective, config)
         self.features = open_feature_cache(self.model, recipe)
         self.dataset = CropDataset(
@@ -186,6 +188,8 @@ class Trainer:
                 self.accelerator.wait_for_everyone()
                 if self.accelerator.is_main_process:
                     kept = self.model if self.average is None else self.average.model
+                    if self._start is not None:
+                        kept = interpolated(self._start, kept, self.recipe.train.start_share)
                     self.selection.validate(kept, epoch)
                 self.epoch, self.step = epoch + 1, 0
                 self._save_state()
