@@ -253,6 +253,28 @@ def test_good_photos_are_learned_from_degraded_too(make_recipe, rows, tmp_path):
     assert taught[3].group == copies[0].group != taught[0].group
 
 
+def test_a_teacher_that_scores_crops_may_score_those_of_rated_photos(make_recipe, tmp_path):
+    cells = tmp_path / "cells.csv"
+    cells.touch()
+    unlabeled = [UnlabeledImage(tmp_path / f"{i}.jpg", f"u{i}", 1e9) for i in range(3)]
+    found = {}
+    for name, options in (("images", {}), ("crops", {"distillation__per_step": True})):
+        if options:
+            options |= {"distillation__unlabeled": "labelled.csv", "distillation__with_rated": True}
+        data = load_data(
+            make_recipe(method__kind="qfm", augment__cells=str(cells), **options), unlabeled
+        )
+        people = [s for s in data.samples[: data.supervised] if not s.degraded]
+        found[name] = data.samples[data.supervised :]
+    assert [s.degraded for s in found["images"]] == [False] * 3 + [True] * 3
+    taught = found["crops"]  # it does not know degradations
+    assert not any(s.degraded or s.supervised for s in taught)
+    assert [s.path for s in taught[:3]] == [s.path for s in found["images"][:3]]
+    assert {(s.path, s.content) for s in taught[3:]} == {(s.path, s.content) for s in people}
+    assert {s.group for s in taught} == {taught[0].group}
+    assert taught[0].group not in {s.group for s in people}
+
+
 def test_photos_are_compared_within_their_subset(make_recipe, rows, other_labels):
     named = [{**row, "subset": "ab"[i % 2]} for i, row in enumerate(rows)]
     data = load_data(make_recipe(**other_labels(named, data__group="subset")))

@@ -72,7 +72,6 @@ def test_the_papers_protocol_is_the_default():
         ("distillation.teacher=default", lambda r: r.distillation.teacher, "default"),
         ("distillation.share=1", lambda r: r.distillation.share, 1.0),
         ("distillation.leaks=drop", lambda r: r.distillation.leaks, "drop"),
-        ("distillation.per_step=true", lambda r: r.distillation.per_step, True),
     ],
 )
 def test_set_changes_one_key(recipe_file, change, read, value):
@@ -169,6 +168,20 @@ def test_a_wrong_type_or_choice_is_refused_by_name(recipe_file, change, key):
 )
 def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
     assert f"{change.partition('=')[0]} = " in refused(recipe_file, change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["distillation.per_step=true"], "has no effect without distillation.unlabeled"),
+        (["distillation.features=1"], "distillation.features needs distillation.per_step"),
+        (["distillation.mixed=0.5"], "distillation.mixed needs distillation.per_step"),
+        (["distillation.with_rated=true"], "distillation.with_rated needs distillation.per_step"),
+        (["train.crop=16", "train.fixed_crops=2"], "leave train.crop out"),
+    ],
+)
+def test_options_that_need_others_are_refused_without_them(recipe_file, changes, sentence):
+    assert sentence in refused(recipe_file, *changes)
 
 
 def test_further_sizes_fall_from_the_first_to_the_crop(recipe_file):

@@ -344,7 +344,13 @@ def test_a_share_of_the_batch_is_unlabeled(expanding, unlabeled, tmp_path):
             "method__matching": "gaussian",
             "distillation__unlabeled": "labelled.csv",
         },
-        {"method__kind": "qfm", "distillation__per_step": True},
+        {
+            "method__kind": "qfm",
+            "distillation__unlabeled": "labelled.csv",
+            "distillation__per_step": True,
+            "distillation__features": 1.0,
+            "distillation__mixed": 0.5,
+        },
     ],
 )
 def test_a_stop_leaves_no_trace_with_unlabeled_images(
@@ -386,6 +392,26 @@ def test_a_per_step_teacher_scores_the_crops_in_place_of_the_images(
             assert not trained & set(teacher.parameters())
     assert found["a"] == found["b"]
     assert len(set(found.values())) == 3
+
+
+def test_smaller_crops_are_learned_from_and_whole_ones_scored(make_recipe, tmp_path):
+    changes = {
+        "backbone__name": "mobilenetv4_conv_small",
+        "backbone__weights": "random",
+        "network__crop": 64,
+        "train__crop": 32,
+        "train__epochs": 1,
+    }
+    run = Trainer(make_recipe(**changes), tmp_path / "run")
+    sides = {tuple(batch.crop.shape[-2:]) for batch in run.loader}
+    assert sides == {(32, 32)}
+    run.run()
+    assert load_model(tmp_path / "run" / "model").card.preprocessing.crop == 64
+    recipe = make_recipe(
+        backbone__name="vit_tiny_patch16_224", backbone__weights="random", train__crop=16
+    )
+    with pytest.raises(RecipeError, match="takes crops of 32 pixels and no other: leave train"):
+        Trainer(recipe, tmp_path / "refused")
 
 
 # The memory's size
@@ -576,8 +602,8 @@ def test_layers_that_draw_go_on_identically(make_recipe, tmp_path, monkeypatch):
     second.run()
     states = [load_state(tmp_path / name / "state.safetensors") for name in ("whole", "stopped")]
     assert torch.equal(states[0]["random"]["cpu"], states[1]["random"]["cpu"])
-    for key, value in states[0]["network"].items():
-        assert torch.equal(value, states[1]["network"][key])
+    for key, value in states[0]["objective"].items():
+        assert torch.equal(value, states[1]["objective"][key])
 
 
 @pytest.mark.parametrize("stop", [True, False])

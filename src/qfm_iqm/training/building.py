@@ -105,7 +105,7 @@ def build_augmentation(recipe: Recipe) -> Augmentation | None:
     if config is None:
         return None
     cells = None if config.cells is None else read_cells(recipe.table(config.cells))
-    return Augmentation(config, cells, recipe.network.preprocessing, flip=recipe.train.flip)
+    return Augmentation(config, cells, recipe.training_crops, flip=recipe.train.flip)
 
 
 def open_feature_cache(model: QualityModel, recipe: Recipe) -> FeatureCache | None:
@@ -124,13 +124,21 @@ def check_memory(recipe: Recipe, network: QualityNetwork, device: torch.device) 
     """The bytes that a recipe's temporary memory takes on a device once full; 0 without one.
 
     Raises:
-        RecipeError: more than is free.
+        RecipeError: more than is free, or crops that the backbone does not take.
     """
+    if recipe.method.kind == "baseline" and recipe.train.crop is None:
+        return 0
+    crop = recipe.training_crops.crop
+    try:
+        _, tokens, width = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape
+    except AssertionError as error:
+        raise RecipeError(
+            f"The backbone '{recipe.backbone.name}' takes crops of {recipe.network.crop} pixels "
+            f"and no other: leave train.crop = {crop} out."
+        ) from error
+    network.train()
     if recipe.method.kind == "baseline":
         return 0
-    crop = recipe.network.crop
-    _, tokens, width = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape
-    network.train()
     needed = memory_bytes(recipe.method.memory, tokens, width)
     free = _free_memory(device)
     if needed > free:

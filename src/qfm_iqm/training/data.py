@@ -138,7 +138,11 @@ def load_data(
         )
         for image in unlabeled
     ]
-    samples += [*expansion, *_degraded(recipe, expansion)]
+    samples += expansion
+    if recipe.distillation.with_rated:
+        samples += [replace(one, supervised=False, group=_UNRATED) for one in people]
+    if not recipe.distillation.per_step:  # a teacher knows photos, and not their degradations
+        samples += _degraded(recipe, expansion)
     return TrainingData(
         samples=samples,
         supervised=supervised,

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from qfm_iqm.image.preprocess import sizes_fall
+from qfm_iqm.image.preprocess import Preprocessing, sizes_fall
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.model.locate import is_model
 from qfm_iqm.training.recipe_schema import (
@@ -203,6 +203,22 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _teacher_sees_crops(self) -> Self:
+        config = self.distillation
+        if config.per_step and config.unlabeled is None:
+            raise ValueError("distillation.per_step has no effect without distillation.unlabeled")
+        for key in ("with_rated", "mixed", "features"):
+            if getattr(config, key) and not config.per_step:
+                raise ValueError(f"distillation.{key} needs distillation.per_step")
+        for key, value in (
+            ("[pseudo_labels]", self.pseudo_labels),
+            ("train.fixed_crops", self.train.fixed_crops),
+        ):
+            if self.train.crop is not None and value:
+                raise ValueError(f"{key} are crops of network.crop pixels: leave train.crop out")
+        return self
+
+    @model_validator(mode="after")
     def _feature_cache_fits(self) -> Self:
         frozen = self.backbone.frozen_blocks is not None
         if frozen and self.backbone.tune == "none":
@@ -263,6 +279,12 @@ class Recipe(Section):
         """The teacher whose network is trained on; None for other first weights."""
         weights = self.backbone.weights or ""
         return weights.removeprefix(_TEACHERS) if weights.startswith(_TEACHERS) else None
+
+    @property
+    def training_crops(self) -> Preprocessing:
+        """How an image becomes the crops that are learned from."""
+        crop = self.train.crop or self.network.crop
+        return self.network.preprocessing.model_copy(update={"crop": crop})
 
     @property
     def split_text(self) -> Path | None:

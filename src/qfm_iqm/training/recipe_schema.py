@@ -125,6 +125,8 @@ class TrainConfig(Section):
         epochs: passes over the training split.
         batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
+        crop: side of the crops that are learned from, of a backbone that takes any size; None takes
+            `network.crop`.
         lr: peak learning rate of AdamW.
         backbone_lr: peak learning rate of the backbone; None takes `lr`.
         layer_decay: each layer of the backbone has this share of the rate of the one after it.
@@ -156,6 +158,7 @@ class TrainConfig(Section):
     epochs: int = Field(default=9, ge=1)
     batch_size: int = Field(default=32, ge=2)
     crops_per_image: int = Field(default=1, ge=1)
+    crop: int | None = Field(default=None, ge=16)
     lr: float = Field(default=2e-4, gt=0)
     backbone_lr: float | None = Field(default=None, gt=0)
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -222,6 +225,11 @@ class DistillationConfig(Section):
             this very recipe without expansion and consistency, in `teachers/baseline/`.
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
             over its covering crops, kept in `expansion.csv` under the run.
+        with_rated: with `per_step` the teacher also scores crops of the rated training images.
+        mixed: with `per_step` this share of the unlabeled crops is mixed with another crop of the
+            batch before the teacher scores them.
+        features: with `per_step` the weight of feature distillation: 1 - cosine similarity of the
+            class token, projected, and the teacher's.
         share: unlabeled crops in a batch per rated one.
         leaks: what becomes of unlabeled images that show a content of validation or test, or are
             near-duplicates of one of their images: "refuse" the run, or "drop" them.
@@ -232,6 +240,9 @@ class DistillationConfig(Section):
     root: Path | None = None
     teacher: str | None = None
     per_step: bool = False
+    with_rated: bool = False
+    mixed: float = Field(default=0.0, ge=0, le=1)
+    features: float = Field(default=0.0, ge=0)
     share: float = Field(default=0.5, gt=0)
     leaks: Literal["refuse", "drop"] = "refuse"
     max_distance: int = Field(default=6, ge=0, le=64)

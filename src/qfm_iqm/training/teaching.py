@@ -75,9 +75,10 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
             f"The teacher {name} was trained on another split of the same data: it has learned "
             "from images that this run is evaluated on."
         )
-    if recipe.distillation.per_step and card.network.crop != recipe.network.crop:
+    crop = recipe.training_crops.crop
+    if recipe.distillation.per_step and card.network.crop != crop:
         raise RecipeError(
-            f"distillation.per_step needs a teacher of crops of {recipe.network.crop} pixels, and "
+            f"distillation.per_step needs a teacher of crops of {crop} pixels, and "
             f"{name} takes {card.network.crop}."
         )
 

@@ -107,6 +107,8 @@ class Trainer:
             self.model.network,
             recipe.method,
             teacher=teacher,
+            mixed=recipe.distillation.mixed,
+            features=recipe.distillation.features,
             fidelity=config.fidelity,
         )
         self.average = None if config.ema is None else MovingAverage(self.model, config.ema)
@@ -115,7 +117,7 @@ class Trainer:
         self.features = open_feature_cache(self.model, recipe)
         self.dataset = CropDataset(
             self.data.samples,
-            self.model.card.preprocessing,
+            recipe.training_crops,
             seed=config.seed,
             flip=config.flip,
             cache=config.cache,
@@ -313,7 +315,7 @@ class Trainer:
                 "epoch": self.epoch,
                 "step": self.step,
                 "best": self.selection.best,
-                "network": self.model.network.state_dict(),
+                "objective": self.objective.state_dict(),
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "counts": self.objective.counts,
@@ -328,7 +330,7 @@ class Trainer:
         self.selection.best = state["best"]
         if self.accelerator.is_main_process:  # each process counts its own crops
             self.objective.counts = state["counts"]
-        self.model.network.load_state_dict(state["network"])
+        self.objective.load_state_dict(state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
