@@ -10,7 +10,7 @@ import torch
 
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.model.network import QualityNetwork
-from qfm_iqm.training.objective import Objective, fidelity_loss, mix_crops
+from qfm_iqm.training.objective import Objective, fidelity_loss
 
 MEAN, STD = 50.0, 8.0
 
@@ -335,61 +335,6 @@ def test_a_teacher_speaks_for_unlabeled_crops_alone_and_does_not_learn(network):
     assert torch.equal(labels, before)
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert objective.state_dict().keys() == Objective(network, config).state_dict().keys()
-
-
-def test_features_are_learned_from_the_teacher_too(network):
-    torch.manual_seed(1)
-    teacher = QualityNetwork("test_vit", crop=32, label_mean=MEAN, label_std=STD).double().eval()
-    batch = next(batches(unlabeled=3))
-    crops, _, _, rated = batch
-    config = MethodConfig(kind="baseline")
-    plain = step(Objective(network, config, teacher=teacher), batch, 1.0)
-    objective = Objective(network, config, teacher=teacher, features=0.25).double()
-    found = step(objective, batch, 1.0)
-    pairs = [
-        (objective.project(network.encode(crop[None]))[0, 0], teacher.encode(crop[None])[0, 0])
-        for crop in crops[~rated]
-    ]
-    away = [1 - (a @ b) / (a.norm() * b.norm()) for a, b in pairs]
-    assert found["features"].item() == pytest.approx(sum(away).item() / 3, rel=1e-9)
-    expected = plain["loss"] + 0.25 * found["features"]
-    assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-9)
-    found["loss"].backward()
-    assert objective.project.weight.grad.abs().max() > 0
-    assert all(parameter.grad is None for parameter in teacher.parameters())
-    rated_alone = (*batch[:3], torch.ones(6, dtype=torch.bool))
-    assert "features" not in step(objective, rated_alone, 1.0)
-
-
-def test_the_teacher_scores_the_mixed_crops(network):
-    torch.manual_seed(1)
-    teacher = QualityNetwork("test_vit", crop=32, label_mean=MEAN, label_std=STD).double().eval()
-    config = MethodConfig(kind="baseline")
-    crops, *rest, rated = next(batches(unlabeled=3))
-    mixing = Objective(network, config, teacher=teacher, mixed=1.0)
-    found = step(mixing, (crops, *rest, rated), 1.0, draw=5)
-    mixed = mix_crops(crops, ~rated, 1.0, draw=5)
-    expected = step(Objective(network, config, teacher=teacher), (mixed, *rest, rated), 1.0)
-    assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-9)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_crops_are_mixed_with_others_of_the_batch(share):
-    crops = torch.rand(400, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    chosen = torch.arange(400) % 2 == 0
-    mixed = mix_crops(crops, chosen, share, draw=3)
-    assert torch.equal(mixed, mix_crops(crops, chosen, share, draw=3))
-    assert torch.equal(mixed[~chosen], crops[~chosen])
-    changed = (mixed != crops).flatten(1).any(1)
-    assert changed[chosen].double().mean().item() == pytest.approx(share, abs=0.1)
-    for row in changed.nonzero()[:20, 0].tolist():
-        # Of one other crop, all values by the same share.
-        shares = (mixed[row] - crops[row]) / (crops - crops[row])
-        flat = shares.flatten(1)
-        same = (flat - flat[:, :1]).abs().amax(1) < 1e-3
-        same[row] = False
-        assert same.sum() == 1
-        assert -1e-6 <= flat[same][0, 0] <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("source", ["supervised", "unlabeled", "both"])

@@ -174,8 +174,6 @@ def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
     ("changes", "sentence"),
     [
         (["distillation.per_step=true"], "has no effect without distillation.unlabeled"),
-        (["distillation.features=1"], "distillation.features needs distillation.per_step"),
-        (["distillation.mixed=0.5"], "distillation.mixed needs distillation.per_step"),
         (["distillation.with_rated=true"], "distillation.with_rated needs distillation.per_step"),
         (["train.crop=16", "train.fixed_crops=2"], "leave train.crop out"),
     ],

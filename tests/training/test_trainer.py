@@ -348,8 +348,6 @@ def test_a_share_of_the_batch_is_unlabeled(expanding, unlabeled, tmp_path):
             "method__kind": "qfm",
             "distillation__unlabeled": "labelled.csv",
             "distillation__per_step": True,
-            "distillation__features": 1.0,
-            "distillation__mixed": 0.5,
         },
     ],
 )
@@ -602,8 +600,8 @@ def test_layers_that_draw_go_on_identically(make_recipe, tmp_path, monkeypatch):
     second.run()
     states = [load_state(tmp_path / name / "state.safetensors") for name in ("whole", "stopped")]
     assert torch.equal(states[0]["random"]["cpu"], states[1]["random"]["cpu"])
-    for key, value in states[0]["objective"].items():
-        assert torch.equal(value, states[1]["objective"][key])
+    for key, value in states[0]["network"].items():
+        assert torch.equal(value, states[1]["network"][key])
 
 
 @pytest.mark.parametrize("stop", [True, False])

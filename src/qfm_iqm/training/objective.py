@@ -2,13 +2,11 @@
 
     L = smoothL1(q, y) + w_fidelity * L_fidelity + w_qcc * ramp * L_qcc(supervised)
         + w_u * [ ramp * L_qcc(unlabeled) + w_pl * smoothL1(q_u, T(x_u)) ]
-        + w_features * [ 1 - cos(P f_u, f_T(x_u)) ]
 
 Supervised crops come with a label of people or of a pseudo-labelled table, unlabeled ones (DLE)
-with a teacher's. A teacher that scores crops as they come may see mixed ones, and its class token
-f_T may be learned too, through a projection P that serves training alone. One module whose forward
-is a whole training step, so that data-parallel wrappers see every use of the network's parameters.
-Losses are taken on z-scored labels; the network itself speaks the label's units.
+with a teacher's. One module whose forward is a whole training step, so that data-parallel wrappers
+see every use of the network's parameters. Losses are taken on z-scored labels; the network itself
+speaks the label's units.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
@@ -36,12 +34,9 @@ class Objective(nn.Module):
         config: the method.
         teacher: scores unlabeled crops as they come, in place of their pseudo-labels; frozen, and
             no part of this module's parameters.
-        mixed: share of the unlabeled crops that the teacher scores mixed with another crop.
-        features: weight of feature distillation from the teacher.
         fidelity: weight of the fidelity loss.
 
     Attributes:
-        project: from class tokens to the teacher's; None where no features are learned from it.
         memory: the memory bank; None for the baseline.
         counts: crops matched so far, of them fallbacks, and of them with nothing to match.
     """
@@ -52,20 +47,15 @@ class Objective(nn.Module):
         config: MethodConfig,
         *,
         teacher: QualityNetwork | None = None,
-        mixed: float = 0.0,
-        features: float = 0.0,
         fidelity: float = 0.0,
     ) -> None:
         super().__init__()
-        self.mixed, self.features, self.fidelity = mixed, features, fidelity
+        self.fidelity = fidelity
         self.network = network
         self.config = config
         self.memory = MemoryBank(config.memory) if config.kind == "qfm" else None
         self.counts = dict.fromkeys(("matched", "fallbacks", "unmatched"), 0)
         self._teacher = (teacher,)  # in a tuple, where torch does not look for parameters
-        self.project = None
-        if teacher is not None and features:
-            self.project = nn.Linear(network.encoder.width, teacher.encoder.width)
 
     def forward(
         self,
@@ -97,13 +87,12 @@ class Objective(nn.Module):
         supervised_B = (
             torch.ones_like(contents_B, dtype=torch.bool) if supervised_B is None else supervised_B
         )
-        taught_UND = None
         if self._teacher[0] is not None and not supervised_B.all():
-            crops_BCSS = mix_crops(crops_BCSS, ~supervised_B, self.mixed, draw)
             with torch.no_grad():
-                taught_UND = self._teacher[0].encode(crops_BCSS[~supervised_B])
                 labels_B = labels_B.clone()
-                labels_B[~supervised_B] = self._teacher[0].decode(taught_UND).to(labels_B.dtype)
+                labels_B[~supervised_B] = self._teacher[0](crops_BCSS[~supervised_B]).to(
+                    labels_B.dtype
+                )
         tokens_BND = self.network.encode(crops_BCSS)
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
         loss = quality_B.new_zeros(())
@@ -117,11 +106,6 @@ class Objective(nn.Module):
                 regression = functional.smooth_l1_loss(quality_B[chosen_B], target_B[chosen_B])
                 loss = loss + weight * regression
                 terms[name] = regression.detach()
-        if self.project is not None and taught_UND is not None:
-            mine_UD = self.project(tokens_BND[~supervised_B, 0])
-            features = (1 - functional.cosine_similarity(mine_UD, taught_UND[:, 0])).mean()
-            loss = loss + self.features * features
-            terms["features"] = features.detach()
         if self.fidelity:
             groups_B = torch.zeros_like(contents_B) if groups_B is None else groups_B
             terms["fidelity"] = fidelity_loss(quality_B, target_B, groups_B)
@@ -201,30 +185,6 @@ class Objective(nn.Module):
             renormalize=config.renormalize,
         )
         return perturbed_BND, matches
-
-
-def mix_crops(crops_BCSS: Tensor, chosen_B: Tensor, share: float, draw: int) -> Tensor:
-    """Mixes some crops with others: x_i becomes m x_i + (1 - m) x_j, m uniform in [0, 1].
-
-    A teacher that scores what it is shown may be shown anything: so a student learns the same
-    function from few images (Beyer et al., CVPR 2022).
-
-    Args:
-        crops_BCSS: crops (B, 3, S, S).
-        chosen_B: (B,) which of them may be mixed; each with any crop of the batch.
-        share: of these that are mixed.
-        draw: seed.
-    """
-    if not share:
-        return crops_BCSS
-    count, generator = len(crops_BCSS), torch.Generator().manual_seed(draw)
-    mixed_B = torch.rand(count, generator=generator) < share
-    other_B = torch.randint(count, (count,), generator=generator)
-    own_B = torch.rand(count, generator=generator)
-    own_B[~mixed_B] = 1.0
-    own_B111 = own_B.to(crops_BCSS)[:, None, None, None]
-    own_B111[~chosen_B] = 1.0
-    return own_B111 * crops_BCSS + (1 - own_B111) * crops_BCSS[other_B.to(crops_BCSS.device)]
 
 
 def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tensor:

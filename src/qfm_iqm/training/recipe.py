@@ -207,9 +207,8 @@ class Recipe(Section):
         config = self.distillation
         if config.per_step and config.unlabeled is None:
             raise ValueError("distillation.per_step has no effect without distillation.unlabeled")
-        for key in ("with_rated", "mixed", "features"):
-            if getattr(config, key) and not config.per_step:
-                raise ValueError(f"distillation.{key} needs distillation.per_step")
+        if config.with_rated and not config.per_step:
+            raise ValueError("distillation.with_rated needs distillation.per_step")
         for key, value in (
             ("[pseudo_labels]", self.pseudo_labels),
             ("train.fixed_crops", self.train.fixed_crops),

@@ -226,10 +226,6 @@ class DistillationConfig(Section):
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
             over its covering crops, kept in `expansion.csv` under the run.
         with_rated: with `per_step` the teacher also scores crops of the rated training images.
-        mixed: with `per_step` this share of the unlabeled crops is mixed with another crop of the
-            batch before the teacher scores them.
-        features: with `per_step` the weight of feature distillation: 1 - cosine similarity of the
-            class token, projected, and the teacher's.
         share: unlabeled crops in a batch per rated one.
         leaks: what becomes of unlabeled images that show a content of validation or test, or are
             near-duplicates of one of their images: "refuse" the run, or "drop" them.
@@ -241,8 +237,6 @@ class DistillationConfig(Section):
     teacher: str | None = None
     per_step: bool = False
     with_rated: bool = False
-    mixed: float = Field(default=0.0, ge=0, le=1)
-    features: float = Field(default=0.0, ge=0)
     share: float = Field(default=0.5, gt=0)
     leaks: Literal["refuse", "drop"] = "refuse"
     max_distance: int = Field(default=6, ge=0, le=64)

@@ -107,8 +107,6 @@ class Trainer:
             self.model.network,
             recipe.method,
             teacher=teacher,
-            mixed=recipe.distillation.mixed,
-            features=recipe.distillation.features,
             fidelity=config.fidelity,
         )
         self.average = None if config.ema is None else MovingAverage(self.model, config.ema)
@@ -315,7 +313,7 @@ class Trainer:
                 "epoch": self.epoch,
                 "step": self.step,
                 "best": self.selection.best,
-                "objective": self.objective.state_dict(),
+                "network": self.model.network.state_dict(),
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "counts": self.objective.counts,
@@ -330,7 +328,7 @@ class Trainer:
         self.selection.best = state["best"]
         if self.accelerator.is_main_process:  # each process counts its own crops
             self.objective.counts = state["counts"]
-        self.objective.load_state_dict(state["objective"])
+        self.model.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
