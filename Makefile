@@ -64,10 +64,12 @@ export-check: $(VENV)/dev.stamp  ## What other runtimes and int8 do to the score
 	$(BIN)/python benchmarks/export.py --data $(DATA)
 
 # One recipe builds a whole model and its card. DATA is BIQ2021 with labelled.csv and unlabelled.csv,
-# CELLS KADID-10k's mean opinions; on a GPU, SET="--set train.workers=15". What is done is not done again.
+# CELLS KADID-10k's mean opinions, TID2013 a folder with its mos_with_names.txt; on a GPU,
+# SET="--set train.workers=15". What is done is not done again.
 DATA ?= ../shared/data/biq2021
 CELLS ?= ../shared/labels/kadid10k_cells.csv
 KODAK ?= ../shared/data/kodak
+TID2013 ?= ../shared/tid2013
 SET ?=
 SHIPPED := src/qfm_iqm/pretrained
 export QFM_BACKBONE_DIR ?= ../shared/weights
@@ -77,11 +79,15 @@ default-model: $(VENV)/dev.stamp  ## Build the model that ships in the package (
 vit-tiny: $(VENV)/dev.stamp  ## Build vit-tiny, the more accurate model of the package (hours)
 	$(BIN)/qfm train recipes/vit_tiny.toml --set data.root=$(DATA) --set model.folder=$(SHIPPED)/vit-tiny $(SET) --results benchmarks/results/vit_tiny_dle.csv --out runs/vit_tiny --resume
 
-model-figures: $(VENV)/dev.stamp  ## What the shipped models do to degraded photos; writes benchmarks/results/
+model-figures: $(VENV)/dev.stamp  ## All that depends on the shipped models' weights; writes benchmarks/results/
 	$(BIN)/python benchmarks/reference_statistics.py --root $(DATA) --kodak $(KODAK)
 	$(BIN)/python benchmarks/quality_map.py --photos $(KODAK) --count 12 --level 5 --ways explain
 	$(BIN)/python benchmarks/degradation.py --root $(DATA) --kodak $(KODAK)
+	$(BIN)/python benchmarks/degradation_cells.py --cells $(CELLS) --kodak $(KODAK)
+	$(BIN)/python benchmarks/tid2013.py --tid2013 $(TID2013) --kodak $(KODAK)
 	$(BIN)/python benchmarks/size_and_frame.py --kodak $(KODAK) --model default vit-tiny
+	$(BIN)/python benchmarks/subset_errors.py --root $(DATA) --cells $(CELLS)
+	$(BIN)/python benchmarks/near_duplicates.py --root $(DATA)
 	$(BIN)/python benchmarks/extra_scales.py --root $(DATA)
 
 culling: $(VENV)/dev.stamp  ## Fit and measure qfm cull; writes benchmarks/results/ and culling/parameters.json
