@@ -69,7 +69,7 @@ def test_what_computes_the_same_may_differ(make_recipe, begun, change):
         {"train__seed": 1},
         {"method__w_pl": 0.5},
         {"distillation__share": 1.0},
-        {"distillation__per_step": True},
+        {"train__crop": 24},
     ],
 )
 def test_what_computes_otherwise_is_another_recipe(make_recipe, begun, change):
