@@ -203,7 +203,7 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _teacher_sees_crops(self) -> Self:
+    def _training_crops_fit(self) -> Self:
         config = self.distillation
         if config.per_step and config.unlabeled is None:
             raise ValueError("distillation.per_step has no effect without distillation.unlabeled")
@@ -215,6 +215,9 @@ class Recipe(Section):
         ):
             if self.train.crop is not None and value:
                 raise ValueError(f"{key} are crops of network.crop pixels: leave train.crop out")
+        side, crop = self.network.shorter_side, self.train.crop
+        if side is not None and crop is not None and side < crop:
+            raise ValueError(f"train.crop = {crop} is larger than network.shorter_side = {side}")
         return self
 
     @model_validator(mode="after")

@@ -109,6 +109,7 @@ class Trainer:
             teacher=teacher,
             fidelity=config.fidelity,
         )
+        self.model.to(self.accelerator.device)  # before copies are made of it
         self.average = None if config.ema is None else MovingAverage(self.model, config.ema)
         self._start = copy.deepcopy(self.model) if config.start_share else None
         optimizer = build_optimizer(self.objective, config)
