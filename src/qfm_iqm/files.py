@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -200,19 +201,17 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 @contextmanager
-def writing_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
+def writing_text(path: Path) -> Iterator[TextIO]:
     """Gives a text file in UTF-8, line ends as they are written, that replaces `path` at the end.
 
-    Args:
-        path: see `replacing`.
-        errors: what becomes of text that is no valid Unicode, as of `open`.
+    File names that are no valid Unicode are written as the system gave them.
 
     Raises:
         TableError: the place cannot be written to.
     """
     with (
         replacing(path) as partial,
-        partial.open("w", encoding="utf-8", errors=errors, newline="") as file,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         yield file
 
@@ -225,6 +224,12 @@ def write_whole(text: str, path: Path) -> None:
     """
     with writing_text(path) as file:
         file.write(text)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copy_whole(source: Path, path: Path) -> None:

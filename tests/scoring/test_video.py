@@ -182,7 +182,8 @@ def test_a_video_is_out_of_distribution_if_most_frames_are(flags, said):
 
 
 def test_a_table_of_frames(tmp_path):
-    frames = [FrameScore("=a,b.mp4", 0.0, 50.25, True), FrameScore("c.mp4", 1.5, 3.0)]
+    no_text = b"caf\xe9.mp4".decode(errors="surrogateescape")
+    frames = [FrameScore("=a,b.mp4", 0.0, 50.25, True), FrameScore(no_text, 1.5, 3.0)]
     write_frames(frames, tmp_path / "f.csv")
     assert read_frames(tmp_path / "f.csv") == frames
     (tmp_path / "other.csv").write_text("path,score\na,1\n")

@@ -10,7 +10,6 @@ Shapes: N images, 8 bytes a hash.
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +25,10 @@ import numpy.typing as npt
 from qfm_iqm.datasets.splits import SPLITS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
-from qfm_iqm.files import writing_text
+from qfm_iqm.files import sha256_of
 from qfm_iqm.image.decode import Bytes, read_image_uint8
 from qfm_iqm.image.perceptual_hash import MAX_DISTANCE, perceptual_hash
-from qfm_iqm.text_tables import guarded, unguarded
+from qfm_iqm.text_tables import unguarded, write_csv
 
 Progress = Callable[[Iterator[Bytes | ImageError], int], Iterator[Bytes | ImageError]]
 
@@ -137,11 +136,8 @@ def file_keys(paths: Sequence[Path]) -> tuple[str, ...]:
         count = Counter(sizes)
         keys = []
         for path, size in zip(paths, sizes, strict=True):
-            if count[size] == 1:
-                keys.append(f"the only one of {size} bytes")
-                continue
-            with path.open("rb") as file:
-                keys.append(hashlib.file_digest(file, "sha256").hexdigest())
+            only = count[size] == 1
+            keys.append(f"the only one of {size} bytes" if only else sha256_of(path))
     except OSError as error:
         raise TableError(f"{error.filename} cannot be read: {error.strerror}.") from error
     return tuple(keys)
@@ -256,10 +252,7 @@ def pool_leaks(
 
 def write_leaks(leaks: Sequence[Leak], path: Path) -> None:
     """Writes a CSV with a row for each pair."""
-    with writing_text(path, errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Leak._fields)
-        writer.writerows(map(guarded, leak) for leak in leaks)
+    write_csv(path, Leak._fields, leaks)
 
 
 def read_leaks(path: Path) -> list[Leak]:

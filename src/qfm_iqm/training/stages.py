@@ -18,7 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from qfm_iqm.errors import ModelError, reason_of
-from qfm_iqm.files import write_whole
+from qfm_iqm.files import sha256_of, write_whole
 
 NETWORK = ("training", "network", "test", "reference", "export", "card")
 """Stages of one network, in their order: what one of them gives, the later ones are made of."""
@@ -121,8 +121,7 @@ class Stages:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's content; empty if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return ""  # reading it for its purpose will say why
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 import qfm_iqm
 from qfm_iqm.errors import ModelError, TableError
-from qfm_iqm.files import check_folder
+from qfm_iqm.files import check_folder, sha256_of
 from qfm_iqm.image.load import ReadingPolicy, read
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.resize import as_floats
@@ -35,7 +35,6 @@ from qfm_iqm.scoring.runtimes.export_folder import (
     FILES,
     INFO_FILE,
     ExportInfo,
-    file_hash,
     load_exported,
 )
 from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
@@ -99,7 +98,7 @@ def export(
         else:
             state = None if weights is None else read_safetensors(weights)
             shared = write_onnx(model, made / FILES["onnx"][0], calibration, state)
-        files = {name: file_hash(made / name) for name in FILES[target]}
+        files = {name: sha256_of(made / name) for name in FILES[target]}
         info = ExportInfo(
             runtime=target,
             precision=precision,

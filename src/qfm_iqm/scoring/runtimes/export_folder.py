@@ -6,13 +6,13 @@ card.json, runtime.json, model.xml, model.bin  for OpenVINO
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qfm_iqm.errors import ModelError
+from qfm_iqm.files import sha256_of
 from qfm_iqm.model.card import ModelCard, read_card
 from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.scoring.runtimes.base import Precision, Runtime
@@ -58,12 +58,6 @@ def export_name(runtime: str, precision: str) -> str:
     return runtime if precision == "fp32" else f"{runtime}-{precision}"
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def is_exported(folder: Path) -> bool:
     """Whether a model folder holds an exported network."""
     return (folder / INFO_FILE).is_file()
@@ -86,7 +80,7 @@ def read_info(folder: Path) -> ExportInfo:
     for name, expected in info.sha256.items():
         if not (folder / name).is_file():
             raise ModelError(f"The exported model {folder} lacks its {name}.")
-        if file_hash(folder / name) != expected:
+        if sha256_of(folder / name) != expected:
             raise ModelError(
                 f"{folder / name} is not the file that was exported: it is damaged or was "
                 "exchanged."
