@@ -29,6 +29,7 @@ from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad, resized
+from qfm_iqm.model.delta import add_weights
 
 _SHEETS = 4  # that go through the backbone together
 
@@ -114,9 +115,7 @@ class TokenStore:
         self.encoder = encoder.eval()
         self.side, self.crop, self.grid = side, crop, grid
         digest = hashlib.sha256(f"{side}:{crop}:{grid}".encode())
-        for key, value in sorted(encoder.state_dict().items()):
-            digest.update(f"{key}:{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        add_weights(digest, encoder.state_dict().items())
         self._folder = folder / digest.hexdigest()[:24]
         self._photos: dict[Path, str] = {}
 

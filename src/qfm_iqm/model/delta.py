@@ -12,7 +12,8 @@ be packed; a change of higher rank is refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,13 @@ def content_hash(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def add_weights(digest: Any, named: Iterable[tuple[str, Tensor]], prefix: str = "") -> None:
+    """Adds weights to a digest that names what was computed by them: names, shapes and numbers."""
+    for key, value in sorted(named):
+        digest.update(f"{prefix}{key}:{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
 
 
 def pack(

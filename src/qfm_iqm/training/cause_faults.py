@@ -10,7 +10,7 @@ import numpy as np
 from qfm_iqm.causes.severity import KINDS
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.degradations import CLEAN, Cells
+from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
 
 Draw = np.random.Generator
 Maker = Callable[[Bytes, Cells, Draw], tuple[Bytes, str, float]]
@@ -42,6 +42,5 @@ def opinion_kept(cells: Cells, kind: str, strength: float) -> float:
         levels = [(levels[0][0] / 4, 1.1), *levels, (100.0, CLEAN)]
     else:
         levels = [(levels[0][0] / 4, CLEAN), *levels, (4 * levels[-1][0], 1.1)]
-    strengths, opinions = np.array(levels).T
-    at = np.interp(math.log(max(strength, 1e-9)), np.log(strengths), opinions)
-    return float(min(1.0, max(0.0, (at - 1) / (CLEAN - 1))))
+    logs = [(math.log(value), opinion) for value, opinion in levels]
+    return kept_at(math.log(max(strength, 1e-9)), logs)

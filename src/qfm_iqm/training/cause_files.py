@@ -14,7 +14,7 @@ from PIL import Image
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.cause_faults import Draw, of_cells, opinion_kept
-from qfm_iqm.training.degradations import CLEAN, Cells
+from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
 
 _TABLE = np.asarray(  # of T.81, annex K, luma
     [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
@@ -97,7 +97,7 @@ def _of_codec(codec: str, pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Byte
     quantizers = _QUANTIZERS[codec]
     quantizer = round(draw.uniform(quantizers[0], min(51, quantizers[-1])))
     opinions = [CLEAN, *(opinion for _, opinion in cells.levels["jpeg"]), 1.1]
-    kept = (float(np.interp(quantizer, quantizers, opinions)) - 1) / (CLEAN - 1)
+    kept = kept_at(quantizer, zip(quantizers, opinions, strict=True))
     options = {"qmin": f"{quantizer}", "qmax": f"{quantizer}", "b": "100M"}
     if codec == "libx264":
         strength = int(draw.integers(-3, 4))
@@ -113,7 +113,7 @@ def _of_codec(codec: str, pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Byte
     found = _frame(pixels, codec, options, chroma)
     if found is None:
         return smoothed(pixels, cells, draw)
-    return found, f"{codec} {quantizer}", min(1.0, kept)
+    return found, f"{codec} {quantizer}", kept
 
 
 def _frame(pixels: Bytes, codec: str, options: dict[str, str], interpolation: str) -> Bytes | None:

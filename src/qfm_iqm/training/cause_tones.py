@@ -11,7 +11,7 @@ import numpy.typing as npt
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.cause_faults import Draw, of_cells
-from qfm_iqm.training.degradations import CLEAN, Cells
+from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
 
 Floats = npt.NDArray[Any]
 
@@ -22,12 +22,11 @@ def contrast(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float
         return of_cells("contrast")(pixels, cells, draw)
     factor = draw.uniform(0.25, 0.85)  # as the curve of that slope in the middle
     low = [(1 + s, opinion) for s, opinion in cells.levels["contrast change"] if s <= 0]
-    slopes, opinions = np.array(sorted([*low, (0.1, 1.8)])).T
-    kept = (float(np.interp(factor, slopes, opinions)) - 1) / (CLEAN - 1)
+    kept = kept_at(factor, [*low, (0.1, 1.8)])
     values = pixels.astype(np.float32) / 255
     level = float(draw.choice([values.mean(), 0.5, 0.7]))
     flat = level + factor * (values - level)
-    return np.rint(flat * 255).astype(np.uint8), f"low contrast {factor:.3g}", min(1.0, kept)
+    return np.rint(flat * 255).astype(np.uint8), f"low contrast {factor:.3g}", kept
 
 
 def exposure(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
@@ -39,9 +38,7 @@ def exposure(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float
     strength = draw.uniform(0.1, most)
     power = math.log(0.5 + sign * strength / 2) / math.log(0.5)
     found = np.rint(np.power(pixels.astype(np.float32) / 255, power) * 255).astype(np.uint8)
-    strengths, opinions = np.array(sorted(cells.levels[kind])).T
-    kept = (float(np.interp(strength, strengths, opinions)) - 1) / (CLEAN - 1)
-    return found, f"power {power:.3g}", min(1.0, kept)
+    return found, f"power {power:.3g}", kept_at(strength, cells.levels[kind])
 
 
 def any_contrast(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
@@ -58,9 +55,7 @@ def any_contrast(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, f
         found = np.rint(steep * 255).astype(np.uint8)
     known = [(0.0, CLEAN), *cells.levels["contrast change"], (-0.9, 1.8), (0.6, 2.5)]
     del known[3]  # what raters said of no change
-    strengths, opinions = np.array(sorted(known)).T
-    kept = (float(np.interp(strength, strengths, opinions)) - 1) / (CLEAN - 1)
-    return found, f"contrast {strength:.3g}", min(1.0, kept)
+    return found, f"contrast {strength:.3g}", kept_at(strength, known)
 
 
 def film(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
@@ -83,6 +78,5 @@ def film(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
     change = levels[found[::4, ::4]].mean() - values.mean()
     strength = change / max(1e-6, 2 * (values - values**2).mean())
     kind = "brighten" if strength > 0 else "darken"
-    strengths, opinions = np.array([(0.0, CLEAN), *sorted(cells.levels[kind])]).T
-    kept = (float(np.interp(abs(strength), strengths, opinions)) - 1) / (CLEAN - 1)
-    return found, f"film {stops:.3g}", min(1.0, kept)
+    kept = kept_at(abs(strength), [(0.0, CLEAN), *cells.levels[kind]])
+    return found, f"film {stops:.3g}", kept

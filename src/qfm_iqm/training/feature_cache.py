@@ -33,6 +33,7 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
+from qfm_iqm.model.delta import add_weights
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.scoring.runtimes.base import stacked
@@ -81,17 +82,11 @@ class FeatureCache:
 
     def random_fixed_crops(self, path: Path, most: int) -> Crops:
         """The frozen features for the fixed crops of an image, the first so many of them."""
-        with safe_open(self._filled_file(path, self._random), framework="pt") as content:
-            tokens_KND = content.get_tensor("tokens")[:most].float()
-            size = content.metadata()
-        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
+        return self._kept(path, self._random, most)
 
     def covering(self, path: str) -> Crops:
         """The frozen features for the crops that cover an image: a source of a `Scorer`."""
-        with safe_open(self._filled_file(Path(path), "cover"), framework="pt") as content:
-            tokens_KND = content.get_tensor("tokens").float()
-            size = content.metadata()
-        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
+        return self._kept(Path(path), "cover")
 
     def fill(
         self,
@@ -122,6 +117,12 @@ class FeatureCache:
         if total := sum(map(len, wanted.values())):
             for _ in progress(done, total):
                 pass
+
+    def _kept(self, path: Path, kind: str, most: int | None = None) -> Crops:
+        with safe_open(self._filled_file(path, kind), framework="pt") as content:
+            tokens_KND = content.get_tensor("tokens")[:most].float()
+            size = content.metadata()
+        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
 
     def _filled_file(self, path: Path, kind: str) -> Path:
         """The file of an image's tokens, computed now if it is not there."""
@@ -218,10 +219,6 @@ def _features_hash(model: QualityModel) -> str:
     digest = hashlib.sha256(preprocessing.encode())
     encoder = model.network.encoder
     for number, part in enumerate(encoder.frozen):
-        for key, value in sorted(part.state_dict().items()):
-            digest.update(f"{number}:{key}:{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    for key, value in sorted(encoder.backbone.named_parameters(recurse=False)):
-        digest.update(f"{key}:{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        add_weights(digest, part.state_dict().items(), f"{number}:")
+    add_weights(digest, encoder.backbone.named_parameters(recurse=False))
     return digest.hexdigest()[:24]

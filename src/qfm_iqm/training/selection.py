@@ -92,7 +92,7 @@ class Selection:
             # A collapsed network has no correlation; a later epoch may still recover.
             self.reporter.say(f"epoch {epoch + 1} cannot be selected: {error}")
             return {}
-        return {f"{row.subset}/{row.metric}": row.value for row in scored[0].rows}
+        return _figures(scored[0])
 
     def finish(
         self, split: Literal["validation", "test"], network: Path | None = None
@@ -119,10 +119,8 @@ class Selection:
             after_each = ", scored after each epoch too" * (self.recipe.protocol == "test-selected")
             why = f"final test of the training {self.recipe.model.name}{after_each}"
             record_look(evaluation, load_card(self.folder.model), self.folder.path, why)
-        self.folder.log(
-            kind=split if split == "test" else "selected",
-            **{f"{r.subset}/{r.metric}": r.value for r in evaluation.rows},
-        )
+        kind = "test" if split == "test" else "selected"
+        self.folder.log(kind=kind, **_figures(evaluation))
         return evaluation
 
     def _evaluate_as_the_literature(self, model: QualityModel, epoch: int) -> None:
@@ -141,8 +139,7 @@ class Selection:
         except TableError as error:
             self.reporter.say(f"epoch {epoch + 1} has no figure of the test split: {error}")
             return
-        figures = {f"{row.subset}/{row.metric}": row.value for row in scored[0].rows}
-        self.folder.log(kind="test-selected", epoch=epoch, **figures)
+        self.folder.log(kind="test-selected", epoch=epoch, **_figures(scored[0]))
 
     def _evaluate(
         self,
@@ -185,3 +182,8 @@ class Selection:
         packed = self.recipe.model.packed
         dtype: torch.dtype = getattr(torch, "float32" if packed else self.recipe.model.precision)
         return dtype
+
+
+def _figures(evaluation: Evaluation) -> dict[str, float | None]:
+    """An evaluation's values by `subset/metric`."""
+    return {f"{row.subset}/{row.metric}": row.value for row in evaluation.rows}
