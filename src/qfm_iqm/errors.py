@@ -78,6 +78,16 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).rstrip(".")
 
 
+def first_line(error: Exception) -> str:
+    r"""What another library's error says in its first line, or its kind where it says nothing.
+
+    Examples:
+        >>> first_line(ValueError("no such key\nhere is why")), first_line(ValueError())
+        ('no such key', 'ValueError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 @contextmanager
 def as_raised_here() -> Iterator[None]:
     """Gives a mistake that a reading process of torch's loader met its one sentence back.

@@ -199,6 +199,11 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
         writer.writerows(map(guarded, row) for row in rows)
 
 
+def markdown_row(cells: Iterable[str]) -> str:
+    """A line of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
 def unguarded(cell: str) -> str:
     """The text that `guarded` made a cell of; any other cell as it is."""
     return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell

@@ -123,8 +123,8 @@ def _points(scores: Sequence[float | None], label: LabelUnits) -> Floats:
     values_N = np.array(scores, np.float64)
     if not label.higher_is_better:
         values_N = -values_N
-    if label.minimum is not None and label.maximum is not None:
-        values_N *= 100 / (label.maximum - label.minimum)
+    if label.span is not None:
+        values_N *= 100 / label.span
     return values_N
 
 

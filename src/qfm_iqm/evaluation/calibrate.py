@@ -98,14 +98,11 @@ def _rating_units(
 
 def _as_it_was(predictions: FloatArray, label: LabelUnits, units: LabelUnits) -> FloatArray:
     """Answers in the ratings' units, by the ends of both scales alone."""
-    assert units.minimum is not None
-    assert units.maximum is not None
+    assert units.worst_and_best is not None
     if label.span is None:
         return predictions
     shares = np.array([label.show(prediction) for prediction in predictions]) / 100
-    worst, best = units.minimum, units.maximum
-    if not units.higher_is_better:
-        worst, best = best, worst
+    worst, best = units.worst_and_best
     return worst + shares * (best - worst)
 
 

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import quote
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import ImageError, first_line
 
 TIMEOUT = 30.0  # seconds that a server may say nothing
 LONGEST = 600.0  # seconds that one file may take in all
@@ -99,5 +99,4 @@ def _from_file_system(url: str) -> bytes:
     except PermissionError as error:
         raise ImageError("there is no permission to read it") from error
     except Exception as error:  # each file system has its own kinds of errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImageError(reason) from error
+        raise ImageError(first_line(error)) from error

@@ -39,13 +39,10 @@ class QFM(nn.Module):
 
         For a loss, which needs gradients, they go beyond these ends.
         """
-        label = self.model.card.label
         images_BCHW = images_BCHW.expand(-1, 3, -1, -1)  # pyiqa lets gray images through
         scores_B: Tensor = self.model(images_BCHW)
-        if label.minimum is not None and label.maximum is not None:
-            worst, best = label.minimum, label.maximum
-            if not label.higher_is_better:
-                worst, best = best, worst
+        if (ends := self.model.card.label.worst_and_best) is not None:
+            worst, best = ends
             scores_B = BEST * (scores_B - worst) / (best - worst)
             if not torch.is_grad_enabled():
                 scores_B = scores_B.clamp(0, BEST)

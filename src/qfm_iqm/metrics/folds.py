@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qfm_iqm.metrics.published import Published
+from qfm_iqm.text_tables import markdown_row
 
 
 class FoldFigure(NamedTuple):
@@ -101,7 +102,7 @@ def summary_table(rows: Sequence[Summary], beside: Sequence[Published] = ()) -> 
     """
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [
-        "| setting | protocol | subset | folds | " + " | ".join(metrics) + " |",
+        markdown_row(["setting", "protocol", "subset", "folds", *metrics]),
         "|---|---|---|--:|" + "--:|" * len(metrics),
     ]
     keys = dict.fromkeys((row.setting, row.protocol, row.subset) for row in rows)
@@ -110,14 +111,12 @@ def summary_table(rows: Sequence[Summary], beside: Sequence[Published] = ()) -> 
         folds = max(row.folds for row in found.values())
         cells = [_cell(found.get(metric)) for metric in metrics]
         name = f"{key[1]} (optimistic)" if key[1] == "test-selected" else key[1]
-        lines.append(f"| {key[0]} | {name} | {key[2]} | {folds} | " + " | ".join(cells) + " |")
+        lines.append(markdown_row([key[0], name, key[2], str(folds), *cells]))
     for one in beside:
         told = {"srcc": one.srcc, "plcc": one.plcc}
         values = [told.get(metric) for metric in metrics]
         cells = ["" if v is None else f"{v:.3f}{'?' * one.unconfirmed}" for v in values]
-        lines.append(
-            f"| {one.method} | published | whole | {one.splits} | " + " | ".join(cells) + " |"
-        )
+        lines.append(markdown_row([one.method, "published", "whole", str(one.splits), *cells]))
     digests = dict.fromkeys(digest for row in rows for digest in row.split_sha256.split())
     if digests:
         lines += ["", f"Splits (SHA-256): {', '.join(digest[:12] for digest in digests)}."]

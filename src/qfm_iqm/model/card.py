@@ -46,6 +46,14 @@ class LabelUnits(BaseModel):
         return self.maximum - self.minimum
 
     @property
+    def worst_and_best(self) -> tuple[float, float] | None:
+        """The ends of the range, the worse one first; None without a range."""
+        if self.minimum is None or self.maximum is None:
+            return None
+        ends = self.minimum, self.maximum
+        return ends if self.higher_is_better else ends[::-1]
+
+    @property
     def shown(self) -> LabelUnits:
         """The units that people are shown: 0 to 100, or these very units if they have no range."""
         if self.span is None:
@@ -54,11 +62,9 @@ class LabelUnits(BaseModel):
 
     def show(self, value: float) -> float:
         """A value in these units as people are shown it; beyond the range, the range's end."""
-        if self.minimum is None or self.maximum is None:
+        if self.worst_and_best is None:
             return value
-        worst, best = self.minimum, self.maximum
-        if not self.higher_is_better:
-            worst, best = best, worst
+        worst, best = self.worst_and_best
         return min(BEST, max(0.0, BEST * (value - worst) / (best - worst)))
 
     def show_width(self, width: float) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.model.card import ModelCard
+from qfm_iqm.text_tables import markdown_row
 
 SUBSETS = {"whole": "all photos", "subset_mean": "mean over subsets"}
 METRICS = ("srcc", "plcc", "krcc", "rmse")
@@ -87,12 +88,10 @@ def _scale(card: ModelCard) -> Iterator[str]:
     label, reference = card.label, card.reference_statistics
     yield "## What a score means"
     yield ""
-    if label.span is None:
+    if label.worst_and_best is None:
         yield f"Scores are in the label's units ({label.name}), which have no fixed ends."
     else:
-        worst, best = label.minimum, label.maximum
-        if not label.higher_is_better:
-            worst, best = best, worst
+        worst, best = label.worst_and_best
         yield f"0 (worst) to 100 (best): {label.name} from {worst:g} to {best:g}, mapped linearly."
     if card.calibration is not None:
         yield f"Calibrated to ratings by a curve ({card.calibration.kind})."
@@ -326,10 +325,9 @@ def _percent(share: float, digits: int = 1) -> str:
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
+    yield markdown_row(head)
     yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
+    yield from map(markdown_row, rows)
 
 
 def _read(path: Path, columns: Iterable[str]) -> Table:

@@ -99,9 +99,8 @@ class _PanelLayer(nn.TransformerDecoderLayer):
         query_BLD = functional.linear(panel_BLD, query_DD, query_bias) * width**-0.5
         query_BLHW = query_BLD.unflatten(-1, (heads, width))
         asked_BLHD = torch.einsum("blhw,hwd->blhd", query_BLHW, key_HWD)
-        weights_BQN = (asked_BLHD.flatten(1, 2) @ patches_BND.transpose(1, 2)).softmax(
-            -1
-        )  # Q = L x H
+        asked_BQD = asked_BLHD.flatten(1, 2)  # Q = L x H
+        weights_BQN = (asked_BQD @ patches_BND.transpose(1, 2)).softmax(-1)
         seen_BLHD = (weights_BQN @ patches_BND).unflatten(1, (-1, heads))
         values_BLHW = torch.einsum("blhd,hwd->blhw", seen_BLHD, value_HWD)
         seen: Tensor = attention.out_proj(values_BLHW.flatten(2) + value_bias)

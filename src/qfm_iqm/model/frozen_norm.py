@@ -2,8 +2,8 @@
 
 A network that is fine-tuned on small batches keeps the statistics of its pretraining. A batch norm
 in evaluation mode is a fixed affine map, so it joins the convolution before it: the same function
-in less time. Its scale stays a constant factor of the weights, so that an
-optimizer takes the same steps as with the norm.
+in less time. Its scale stays a constant factor of the weights, so that an optimizer takes the same
+steps as with the norm.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qfm_iqm.errors import ModelError
+from qfm_iqm.errors import ModelError, first_line
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def asking_hub(failed: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the hub's client raises many kinds: none is ours to mend
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(" ".join(filter(None, (f"{failed}:", reason, advice)))) from error
+        told = (f"{failed}:", first_line(error), advice)
+        raise ModelError(" ".join(filter(None, told))) from error
     finally:
         hub_logging.set_verbosity(verbosity)

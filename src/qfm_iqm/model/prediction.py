@@ -84,18 +84,14 @@ def score_of(
         share = reference.share_below(value)
         percentile = 100 * (share if label.higher_is_better else 1 - share)
         if reference.interval is not None:
-            mos_low, mos_high = (
-                value - reference.interval.half_width,
-                value + reference.interval.half_width,
-            )
-        if reference.ood_detector is not None and statistics is not None:
-            out_of_distribution = (
-                reference.ood_detector.distance(statistics) > reference.ood_detector.limit
-            )
+            half_width = reference.interval.half_width
+            mos_low, mos_high = value - half_width, value + half_width
+        detector = reference.ood_detector
+        if detector is not None and statistics is not None:
+            out_of_distribution = detector.distance(statistics) > detector.limit
+    # No photo that the model has learned from was smaller than a crop.
     if min(width, height) < card.preprocessing.crop:
-        out_of_distribution = (
-            True  # no photo that the model has learned from was smaller than a crop
-        )
+        out_of_distribution = True
     if shown:
         value, crop_std = label.show(value), label.show_width(crop_std)
         if mos_low is not None and mos_high is not None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from qfm_iqm.metrics.paired_runs import Comparison
 from qfm_iqm.report.drawing import BLUE, FAINT, ORANGE, QUIET, save
+from qfm_iqm.text_tables import markdown_row
 
 SUBSETS = {"whole": "whole", "subset_mean": "mean over subsets"}
 _COLORS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
@@ -37,15 +38,15 @@ def ablation_table(comparisons: Sequence[Comparison]) -> str:
         for subset in subsets:
             head.append(f"SRCC, {SUBSETS[subset]}")
             head += [f"minus {reference}" for reference in references]
-        text += [f"### {setting}", "", _line(head), _line(["---"] * len(head))]
+        text += [f"### {setting}", "", markdown_row(head), markdown_row(["---"] * len(head))]
         for variant in _names(c.variant for c in inside):
             own = {(c.subset, c.reference): c for c in inside if c.variant == variant}
             cells = [variant, str(max(c.pairs for c in own.values()))]
             for subset in subsets:
                 found = [own.get((subset, reference)) for reference in references]
                 cells.append(next(f"{c.median:.3f}" for c in found if c is not None))
-                cells += [_difference(c, variant) for c in found]
-            text.append(_line(cells))
+                cells += map(difference, found)
+            text.append(markdown_row(cells))
         text.append("")
     text.append(
         "SRCC: median over runs. Differences: mean over pairs of runs of one seed, with the 95 % "
@@ -136,15 +137,12 @@ def _shown(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return sorted(chosen, key=lambda c: list(SUBSETS).index(c.subset))
 
 
-def _difference(c: Comparison | None, variant: str) -> str:
-    if c is None or c.reference == variant:
+def difference(c: Comparison | None) -> str:
+    """A mean difference and its interval as a cell; a dash where nothing is compared."""
+    if c is None or c.reference == c.variant:
         return "–"
     interval = f" ({c.ci_low:+.3f} to {c.ci_high:+.3f})" if c.pairs > 1 else ""
     return f"{c.mean_difference:+.3f}{interval}"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _names(values: Iterable[str]) -> list[str]:

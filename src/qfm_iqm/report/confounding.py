@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 
 from qfm_iqm.metrics.confounding import Gain
 from qfm_iqm.metrics.paired_runs import Comparison
+from qfm_iqm.report.ablation import difference
 from qfm_iqm.report.diagnosis_figure import thumbnail
 from qfm_iqm.report.drawing import BLUE, QUIET, save
+from qfm_iqm.text_tables import markdown_row
 
 _HEAD = ("variant", "runs", "SRCC within clusters", "minus none", "minus random", "gap",
          "selectivity, ratio to none")  # fmt: skip
@@ -29,7 +31,7 @@ def confounding_table(comparisons: Sequence[Comparison], told: str) -> str:
     by_key = {(c.setting, c.variant, c.reference, c.metric): c for c in comparisons}
     text = [told, ""]
     for setting in dict.fromkeys(c.setting for c in comparisons):
-        text += [f"### {setting}", "", f"| {' | '.join(_HEAD)} |", "| --- " * len(_HEAD) + "|"]
+        text += [f"### {setting}", "", markdown_row(_HEAD), markdown_row(["---"] * len(_HEAD))]
         for variant in dict.fromkeys(c.variant for c in comparisons if c.setting == setting):
             of = {
                 (reference, metric): by_key.get((setting, variant, reference, metric))
@@ -41,10 +43,10 @@ def confounding_table(comparisons: Sequence[Comparison], told: str) -> str:
                 continue
             gap, ratio = of["none", "gap"] or of["random", "gap"], of["none", "log_selectivity"]
             cells = [variant, str(own.pairs), f"{own.median:.3f}"]
-            cells += [_difference(of[reference, "srcc"]) for reference in ("none", "random")]
+            cells += [difference(of[reference, "srcc"]) for reference in ("none", "random")]
             cells.append("–" if gap is None else f"{gap.median:+.3f}")
             cells.append("–" if ratio is None else f"{2.718281828**ratio.mean_difference:.3f}")
-            text.append(f"| {' | '.join(cells)} |")
+            text.append(markdown_row(cells))
         text.append("")
     text.append(
         "SRCC and gap: median over seeds. Differences: mean over pairs of runs of one seed, with "
@@ -124,10 +126,3 @@ def _clusters(ends: tuple[Sequence[Path], Sequence[Path]]) -> Figure:
             axes.imshow(thumbnail(path))
             axes.set_axis_off()
     return figure
-
-
-def _difference(c: Comparison | None) -> str:
-    if c is None or c.reference == c.variant:
-        return "–"
-    interval = f" ({c.ci_low:+.3f} to {c.ci_high:+.3f})" if c.pairs > 1 else ""
-    return f"{c.mean_difference:+.3f}{interval}"

@@ -26,11 +26,7 @@ def map_data(found: QualityMap, label: LabelUnits) -> dict[str, Any]:
         `rows`, `columns`, `values` row by row in 0..255, which stand for `low`..`high`.
     """
     values_RC = found.values.astype(np.float64)
-    length = (
-        label.maximum - label.minimum
-        if label.maximum is not None and label.minimum is not None
-        else float(np.ptp(values_RC)) or 1.0
-    )
+    length = label.span or float(np.ptp(values_RC)) or 1.0
     half_width = max(float(np.abs(values_RC - found.score).max()), LEAST * length)
     steps_RC = np.rint((values_RC - (found.score - half_width)) / (2 * half_width) * STEPS)
     rows, columns = values_RC.shape

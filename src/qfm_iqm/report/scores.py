@@ -157,11 +157,8 @@ def scores_page(
     )
     pictures = progress(coming, len(shown), "thumbnails")
     models = table.models
-    scale = (
-        ""
-        if label.minimum is None or label.maximum is None
-        else (f"{label.name}, {label.minimum:g} to {label.maximum:g}")
-    )
+    ends = f"{label.minimum:g} to {label.maximum:g}" if label.span is not None else ""
+    scale = f"{label.name}, {ends}" if ends else ""
     scored_by = f"scored by {', '.join(models)}" if models else ""
     data = table_data(table, place)
     data |= {

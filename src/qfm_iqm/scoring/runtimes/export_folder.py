@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qfm_iqm.errors import ModelError
+from qfm_iqm.errors import ModelError, first_line
 from qfm_iqm.files import sha256_of
 from qfm_iqm.model.card import ModelCard, read_card
 from qfm_iqm.model.locate import CARD_FILE
@@ -116,5 +116,4 @@ def load_exported(folder: Path, card: ModelCard | None = None) -> Runtime:
     except (ModuleNotFoundError, ModelError):
         raise
     except Exception as error:  # each runtime has its own kinds of errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{info.runtime} cannot load {file}: {reason}") from error
+        raise ModelError(f"{info.runtime} cannot load {file}: {first_line(error)}") from error
