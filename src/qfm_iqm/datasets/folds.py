@@ -13,20 +13,21 @@ and written as such a text.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_content
+from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_content, split_from
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError, reason_of
 from qfm_iqm.files import write_whole
 from qfm_iqm.text_tables import write_csv
 
 SplitKind = Literal["content", "official", "file"]
+_FOREIGN = {"train": "train", "validation": "val", "test": "test"}  # in other people's file names
 
 
 def choose_split(
@@ -135,11 +136,10 @@ def read_arniqa(folder: Path, fold: int, table: RatedTable, order: Path | None =
         TableError: a file that is missing or no such array, or a number out of range.
     """
     names = table.names if order is None else _names_in_order(order, table)
-    parts: dict[str, list[str]] = {}
-    for part, file in (("train", "train"), ("validation", "val"), ("test", "test")):
+    listed: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for split, file in _FOREIGN.items():
         path = folder / f"{file}.npy"
-        if part == "validation" and not path.is_file():
-            parts[part] = []
+        if split == "validation" and not path.is_file():
             continue
         rows = _array_row(path, fold)
         if rows and max(rows) >= len(names):
@@ -147,8 +147,8 @@ def read_arniqa(folder: Path, fold: int, table: RatedTable, order: Path | None =
                 f"{path} names row {max(rows)}, but there are {len(names)} images: it is of "
                 f"another dataset than {table.source}."
             )
-        parts[part] = [names[row] for row in rows]
-    return _foreign(parts, f"ARNIQA's fold {fold} out of {folder.name}/*.npy")
+        listed[split] = [names[row] for row in rows]
+    return split_from(listed, f"ARNIQA's fold {fold} out of {folder.name}/*.npy")
 
 
 def read_liqe(folder: Path, table: RatedTable, prefix: str = "") -> Split:
@@ -164,12 +164,11 @@ def read_liqe(folder: Path, table: RatedTable, prefix: str = "") -> Split:
     Raises:
         TableError: a list that is missing or there twice, or an image that the table lacks.
     """
-    parts: dict[str, list[str]] = {}
+    listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     finder = _Finder(table)
-    for part, word in (("train", "train"), ("validation", "val"), ("test", "test")):
+    for split, word in _FOREIGN.items():
         found = sorted(folder.glob(f"{prefix}*_{word}*.txt"))
-        if part == "validation" and not found:
-            parts[part] = []
+        if split == "validation" and not found:
             continue
         if len(found) != 1:
             raise TableError(
@@ -179,14 +178,9 @@ def read_liqe(folder: Path, table: RatedTable, prefix: str = "") -> Split:
             lines = found[0].read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise TableError(f"{found[0]} cannot be read as text ({error}).") from error
-        listed = [line.split("\t")[0].strip() for line in lines if line.strip()]
-        parts[part] = finder.names(listed, found[0])
-    return _foreign(parts, f"LIQE's fold {folder.name}")
-
-
-def _foreign(parts: Mapping[str, Sequence[str]], rule: str) -> Split:
-    train, validation, test = (tuple(parts[part]) for part in SPLITS)
-    return Split(train, validation, test, rule)
+        images = [line.split("\t")[0].strip() for line in lines if line.strip()]
+        listed[split] = finder.names(images, found[0])
+    return split_from(listed, f"LIQE's fold {folder.name}")
 
 
 def _array_row(path: Path, fold: int) -> list[int]:

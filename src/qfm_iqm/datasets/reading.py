@@ -102,9 +102,8 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
     The name column is `name` or one of `NAME_COLUMNS`. Contents are the column `content` as it is,
     else those of the reference images (`table.content_of`) in one of `REFERENCE_COLUMNS`. Every
     other column is kept as text. Spaces around cells are stripped; rows and trailing columns in
-    which every cell is empty, which spreadsheets leave
-    behind, are no part of the table. A column without a header is called `column_<position>`,
-    and a repeated header gets `_2`, `_3` ...
+    which every cell is empty, which spreadsheets leave behind, are no part of the table. A column
+    without a header is called `column_<position>`, and a repeated header gets `_2`, `_3` ...
 
     Args:
         path: the file.

@@ -104,7 +104,7 @@ class Split:
                 )
         if rule is None:
             raise TableError("A split states its rule in a line '# rule: ...', but there is none.")
-        return _split(listed, rule)
+        return split_from(listed, rule)
 
     def indices(self, table: RatedTable) -> dict[str, Indices]:
         """Row indices of each split in `table`, in the order of the sorted names.
@@ -194,7 +194,7 @@ def split_by_content(
         "sha256('<seed>:<content>') fill test to round(test*N) images, then validation to "
         "round(validation*N); the rest is train"
     )
-    return _split(listed, rule)
+    return split_from(listed, rule)
 
 
 def official_split(table: RatedTable) -> Split:
@@ -230,10 +230,11 @@ def official_split(table: RatedTable) -> Split:
             f"every image into {_quoted(sorted(set(values)))}; split by content."
         )
     rule = f"official_split: the column '{column}' of the dataset's own table"
-    return _split(listed, rule)
+    return split_from(listed, rule)
 
 
-def _split(listed: Mapping[str, Sequence[str]], rule: str) -> Split:
+def split_from(listed: Mapping[str, Sequence[str]], rule: str) -> Split:
+    """A split from the names of each of `SPLITS`."""
     train, validation, test = (tuple(listed[split]) for split in SPLITS)
     return Split(train, validation, test, rule)
 
