@@ -34,6 +34,7 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
+from qfm_iqm.cli.report import write_page
 from qfm_iqm.errors import counted
 from qfm_iqm.exit_codes import ExitCode
 
@@ -184,12 +185,10 @@ def _write_sidecars(
 
 def _write_report(rows: Sequence[CullRow], source: Path, out: Path, console: Console) -> None:
     """Writes the page of moments."""
-    from qfm_iqm.files import write_whole
     from qfm_iqm.report.moments import moments_page
     from qfm_iqm.report.scores import Place
 
     page = moments_page(
         rows, str(source), Place(out, Path()), progress=partial(with_progress, console=console)
     )
-    write_whole(page, out)
-    say(console, f"Written to {out} ({len(page) / 1e6:.1f} MB).")
+    write_page(page, out, console)

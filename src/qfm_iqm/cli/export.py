@@ -108,8 +108,6 @@ def _rated(
 
     def srcc(candidate: Any) -> float:
         evaluation, _ = evaluate_model(candidate, table, folder, n_boot=0)
-        value = evaluation.row("whole", "srcc").value
-        assert value is not None
-        return value
+        return evaluation.value("whole", "srcc")
 
     return srcc

@@ -115,7 +115,7 @@ def report(
             count=thumbnails, frames=read_frames(frames) if frames else (),
             explainer=explainer, maps=maps, progress=progress,
         )  # fmt: skip
-    _write(page, out, console)
+    write_page(page, out, console)
 
 
 def report_rows(
@@ -146,7 +146,7 @@ def report_rows(
         explainer=explainer,
         progress=partial(with_progress, console=console),
     )  # fmt: skip
-    _write(page, out, console)
+    write_page(page, out, console)
 
 
 def explainer_of(model: str) -> QualityModel | None:
@@ -158,7 +158,8 @@ def explainer_of(model: str) -> QualityModel | None:
     return None if is_exported(find_model(model)) else load_model(model)
 
 
-def _write(page: str, out: Path, console: Console) -> None:
+def write_page(page: str, out: Path, console: Console) -> None:
+    """Writes a page, and says how large it is."""
     from qfm_iqm.files import write_whole
 
     write_whole(page, out)

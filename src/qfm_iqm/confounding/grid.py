@@ -195,7 +195,7 @@ def _make(
     while left := missing():
         taken = False
         for run in left:
-            byte = 1 + zlib.crc32("/".join(map(str, run)).encode())
+            byte = _byte(run)
             if not lock.try_acquire(byte):
                 continue
             try:
@@ -212,8 +212,13 @@ def _make(
             finally:
                 lock.release(byte)
         if not taken and (left := missing()):  # others are at the rest: wait for the first of it
-            with lock.held(1 + zlib.crc32("/".join(map(str, left[0])).encode())):
+            with lock.held(_byte(left[0])):
                 pass
+
+
+def _byte(run: Run) -> int:
+    """The byte of the lock that a run is locked by."""
+    return 1 + zlib.crc32("/".join(map(str, run)).encode())
 
 
 def _run(

@@ -28,7 +28,7 @@ from qfm_iqm.files import replacing
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.image.preprocess_torch import eight_bits, resize_and_pad, resized
+from qfm_iqm.image.preprocess_torch import center_square, eight_bits, resize_and_pad, resized
 from qfm_iqm.model.delta import add_weights
 
 _SHEETS = 4  # that go through the backbone together
@@ -64,11 +64,8 @@ def crops_of(sheet: Sheet, *, side: int, crop: int) -> Tensor:
     Raises:
         ImageError: the photo cannot be read.
     """
-    image_CHW = read_image(sheet.path)
-    short = min(image_CHW.shape[-2:])
-    top, left = ((length - short) // 2 for length in image_CHW.shape[-2:])
-    square_CSS = image_CHW[:, top : top + short, left : left + short]
-    if short > side:
+    square_CSS = center_square(read_image(sheet.path))
+    if square_CSS.shape[-1] > side:
         square_CSS = resized(square_CSS, (side, side))
     pixels = np.ascontiguousarray(eight_bits(square_CSS).permute(1, 2, 0).numpy())
     found = [pixels]

@@ -41,7 +41,12 @@ from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError, TableError
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import LEVELS
-from qfm_iqm.image.preprocess_torch import covering_crops, distort_tensor, resize_and_pad
+from qfm_iqm.image.preprocess_torch import (
+    center_square,
+    covering_crops,
+    distort_tensor,
+    resize_and_pad,
+)
 from qfm_iqm.method.consistency import perturb
 from qfm_iqm.method.matching import match_quality
 from qfm_iqm.method.memory_bank import MemoryBank
@@ -128,7 +133,7 @@ def diagnose(
         crops = list(covering_crops(image_CHW, preprocessing))
         for encoder, found in zip(encoders, descriptors, strict=True):
             found.append(_descriptor(encoder, crops, batch_size, network.scale.mean.device))
-        center_CSS = _center(image_CHW, preprocessing.crop)
+        center_CSS = center_square(image_CHW, preprocessing.crop)
         noise = zlib.crc32(f"{seed}:{images.names[i]}".encode())
         degraded = [distort_tensor(center_CSS, kind, level, noise) for kind, level in asked]
         tokens_1ND, predictions = _predictions(network, [center_CSS, *degraded], batch_size)
@@ -236,9 +241,3 @@ def _batches(crops: Sequence[Tensor], batch_size: int, device: torch.device) -> 
     """Crops as batches (B, 3, S, S) where the network runs."""
     for start in range(0, len(crops), batch_size):
         yield torch.stack(list(crops[start : start + batch_size])).to(device)
-
-
-def _center(image_CHW: Tensor, size: int) -> Tensor:
-    """The crop (3, S, S) in the middle of a resized image."""
-    top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
-    return image_CHW[:, top : top + size, left : left + size]

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _FAR = 1 << 62
-_TOP = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+MOVIE = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+"""What files begin with that are older than `ftyp`: those of QuickTime."""
 
 
 def boxes(
@@ -44,7 +45,7 @@ def boxes(
 def is_cut(stream: BinaryIO) -> bool:
     """Whether a file made of boxes ends within one of them; False for any other file."""
     stream.seek(4)
-    if stream.read(4) not in _TOP:
+    if stream.read(4) not in (b"ftyp", *MOVIE):
         return False
     length = stream.seek(0, os.SEEK_END)
     # A box without a size goes on to the end, wherever that is.

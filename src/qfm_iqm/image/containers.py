@@ -33,7 +33,6 @@ _SIGNATURES = (
     (0, b"0&\xb2u\x8ef\xcf\x11", "asf"),
     (0, b"OggS", "ogg"),
 )
-_MOVIE_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _PACKETS = ((188, 0), (192, 4))  # of MPEG-TS: length, and where in it the first byte is
 _SEGMENT, _UNKNOWN_SIZE = b"\x18\x53\x80\x67", (1 << 56) - 1
 
@@ -42,7 +41,7 @@ def container_of(header: bytes) -> str | None:
     """FFmpeg's name of the format of a video with these first `HEADER` bytes; None of no video."""
     if header[4:8] == b"ftyp":
         return None if header[8:11] in _IMAGES else "mov"
-    if header[4:8] in _MOVIE_BOXES:
+    if header[4:8] in boxes.MOVIE:
         return "mov"
     for length, place in _PACKETS:
         if header[place::length][:5] == b"GGGGG":

@@ -77,11 +77,7 @@ def heif_colors(stream: BinaryIO) -> list[bytes]:
             for item, index in _associations(content)
             if item == primary
         ]
-    except (
-        KeyError,
-        IndexError,
-        struct.error,
-    ):  # no primary item, or a damaged box: nothing is told
+    except (KeyError, IndexError, struct.error):  # no primary item, or a damaged box
         return []
     chosen = (listed[index - 1] for index in indices if 0 < index <= len(listed))
     return [content for kind, content in chosen if kind == b"colr"]

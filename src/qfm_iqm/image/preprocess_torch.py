@@ -190,6 +190,13 @@ def crops_of_images(
     return crops, counts
 
 
+def center_square(image_CHW: Tensor, size: int | None = None) -> Tensor:
+    """The square of a side in the middle of an image; None takes the shorter side."""
+    size = size or min(image_CHW.shape[-2:])
+    top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
+    return image_CHW[:, top : top + size, left : left + size]
+
+
 def eight_bits(image: Tensor) -> Tensor:
     """Values in [0, 1] as uint8, rounded: as small as they were in the file."""
     return image.mul(255).round().to(torch.uint8)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,6 @@ from qfm_iqm.image.jpeg import open_jpeg
 from qfm_iqm.image.tiff_pages import data_end
 
 RawReading = Literal["preview", "develop"]
-RAW_READINGS: tuple[RawReading, ...] = get_args(RawReading)
 
 RAW_SUFFIXES = frozenset(
     f".{ending}"

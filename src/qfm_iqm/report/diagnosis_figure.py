@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.nn import functional
 
 from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.preprocess_torch import center_square, eight_bits
 from qfm_iqm.metrics.aliasing import AliasedPair, Aliasing
 from qfm_iqm.metrics.diagnosis import Diagnosis
 from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, QUIET, VERMILION, save
@@ -188,14 +188,9 @@ def _without_repeats(pairs: Iterable[AliasedPair]) -> list[AliasedPair]:
 
 def thumbnail(path: Path) -> npt.NDArray[np.uint8]:
     """The middle square of a photo as (side, side, 3) pixels."""
-    image_CHW = read_image(path)
-    size = min(image_CHW.shape[-2:])
-    top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
-    square = image_CHW[None, :, top : top + size, left : left + size]
+    square = center_square(read_image(path))[None]
     small = functional.interpolate(square, (_SIDE, _SIDE), mode="bicubic", antialias=True)[0]
-    pixels: npt.NDArray[np.uint8] = (
-        small.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    )
+    pixels: npt.NDArray[np.uint8] = eight_bits(small.clamp(0, 1)).permute(1, 2, 0).numpy()
     return pixels
 
 

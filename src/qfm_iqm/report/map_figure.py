@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
+from qfm_iqm.image.preprocess_torch import eight_bits
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.model.quality_map import QualityMap
 from qfm_iqm.report.drawing import INK, QUIET, VERMILION, save
@@ -87,7 +87,5 @@ def _reduced(image_CHW: Tensor) -> npt.NDArray[np.uint8]:
     if scale < 1:
         size = [max(1, round(side * scale)) for side in image_CHW.shape[-2:]]
         image_CHW = functional.interpolate(image_CHW[None], size, mode="area")[0]
-    pixels: npt.NDArray[np.uint8] = (
-        image_CHW.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    )
+    pixels: npt.NDArray[np.uint8] = eight_bits(image_CHW.clamp(0, 1)).permute(1, 2, 0).cpu().numpy()
     return pixels
