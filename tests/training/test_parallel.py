@@ -20,7 +20,9 @@ else:
 
 
 def test_a_run_in_two_processes(recipe_content, write_recipe, unlabeled_folder, tmp_path, forked):
-    content = recipe_content(method__kind="qfm", train__epochs=1, train__crops_per_image=2)
+    content = recipe_content(
+        method__kind="qfm", train__epochs=1, train__crops_per_image=2, train__device="auto"
+    )
     content["distillation"] = {"unlabeled": str(unlabeled_folder)}
     recipe = write_recipe(content, tmp_path / "recipe.toml")
     out = tmp_path / "run"
@@ -28,7 +30,7 @@ def test_a_run_in_two_processes(recipe_content, write_recipe, unlabeled_folder, 
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    environment |= {"ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    environment |= {"GLOO_SOCKET_IFNAME": "lo"}
     run = forked.start("train", recipe, "--out", out, before=TWO, environment=environment)
     code, figures, said = run.wait()
     assert code == 0, said

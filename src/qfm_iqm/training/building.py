@@ -27,6 +27,14 @@ from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import in_bytes
 
 
+def on_cpu(recipe: Recipe) -> bool:
+    """Whether networks compute on the CPU: asked for, or there is nothing else.
+
+    Only if accelerate is told so do processes on CPUs find each other.
+    """
+    return recipe.train.device == "cpu" or not torch.accelerator.is_available()
+
+
 def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
     """The untrained model of a recipe; draws from torch's generator.
 

@@ -30,6 +30,7 @@ from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.folder import load_model, save_packed
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.training import finishing
+from qfm_iqm.training.building import on_cpu
 from qfm_iqm.training.data import TrainingData, UnlabeledImage, rated_split
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
@@ -92,7 +93,7 @@ def run(
         InterruptedRunError: asked to stop; what is done is kept.
     """
     # The first to ask says where networks compute, and so how processes find each other.
-    first = PartialState(cpu=recipe.train.device == "cpu").is_main_process
+    first = PartialState(cpu=on_cpu(recipe)).is_main_process
     folder = RunFolder(out, recipe, resume=resume, replace=replace)
     if not allow_leaks:
         refuse_shared(recipe)

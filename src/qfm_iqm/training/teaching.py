@@ -16,7 +16,13 @@ from accelerate import PartialState
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.training.building import build_model, check_memory, freeze, open_feature_cache
+from qfm_iqm.training.building import (
+    build_model,
+    check_memory,
+    freeze,
+    on_cpu,
+    open_feature_cache,
+)
 from qfm_iqm.training.data import TrainingData, UnlabeledImage, load_data
 from qfm_iqm.training.expansion import UnlabeledPool, expand, find_pool, without_leaks
 from qfm_iqm.training.pseudo_labels import write_pseudo_labels
@@ -85,7 +91,7 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
 
 def device_of(recipe: Recipe) -> torch.device:
     """Where a recipe's networks compute."""
-    if recipe.train.device == "cpu":
+    if on_cpu(recipe):
         return torch.device("cpu")
     device: torch.device = PartialState().device
     return device

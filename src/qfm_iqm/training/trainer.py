@@ -32,6 +32,7 @@ from qfm_iqm.training.building import (
     build_augmentation,
     build_model,
     check_memory,
+    on_cpu,
     open_feature_cache,
 )
 from qfm_iqm.training.data import UnlabeledImage, load_data
@@ -95,7 +96,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
-            cpu=config.device == "cpu",
+            cpu=on_cpu(recipe),
         )
         spoken = reporter if self.accelerator.is_main_process else None
         self.reporter = spoken or Reporter(None)
