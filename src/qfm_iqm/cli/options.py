@@ -120,7 +120,8 @@ Resume = Annotated[
     ),
 ]
 Readers = Annotated[
-    int | None, typer.Option(help="Processes that read images. Default: one per core.", min=1)
+    int | None,
+    typer.Option(help="Processes that read images. Default: one per core, at most 8.", min=1),
 ]
 AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatever it is called.")]
 Raw = Annotated[

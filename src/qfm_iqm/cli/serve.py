@@ -37,7 +37,8 @@ def serve(
         bool, typer.Option("--no-token", help="Let anybody who reaches the service use it.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that decode. Default: one per core.", min=1)
+        int | None,
+        typer.Option(help="Processes that decode. Default: one per core, at most 4.", min=1),
     ] = None,
     max_megapixels: Annotated[float, typer.Option(help="Of one image.", min=0.001)] = 50,
     max_file_mb: Annotated[float, typer.Option(help="Of one image.", min=0.001)] = 50,
