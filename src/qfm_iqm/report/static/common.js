@@ -2,18 +2,19 @@
 // text, never parsed as HTML.
 "use strict";
 
+const known = (value) => value !== null && value !== undefined;
 const $ = (selector, root = document) => root.querySelector(selector);
 
 /** An element with properties, and children that are elements or text. */
 function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (!known(value) || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name in node && typeof value !== "object") node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...children.filter(known));
   return node;
 }
 
@@ -31,6 +32,32 @@ const whole = (value) => value.toLocaleString("en-US");
 const share = (part, all) => (all ? `${((100 * part) / all).toFixed(part === all || part === 0 ? 0 : 1)} %` : "0 %");
 const plural = (count, one, many = `${one}s`) => `${whole(count)} ${count === 1 ? one : many}`;
 
+/** Figures [name, value, small print] as the terms of a list. */
+function termsOf(figures) {
+  return figures.map(([name, value, small]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, ` ${small}`) : null)));
+}
+
+/** A bar, filled up to a part of 0 to 1. */
+function meterOf(part) {
+  const meter = el("span", { className: "meter", "aria-hidden": "true" }, el("span"));
+  meter.firstChild.style.width = `${100 * part}%`;
+  return meter;
+}
+
+/** Shows the first of the URLs that can be shown, and tells of each as it is tried; else calls `none`. */
+function showFirst(image, urls, none, tried = () => {}) {
+  const left = [...urls];
+  const next = () => {
+    const url = left.shift();
+    if (!url) return none();
+    image.src = url.href;
+    return tried(url);
+  };
+  image.addEventListener("error", next);
+  next();
+}
+
 /** Decimals that tell scores apart on a scale of this length. */
 function decimalsOf(length) {
   return length <= 2 ? 3 : length <= 20 ? 2 : 1;
@@ -40,7 +67,7 @@ function decimalsOf(length) {
 function axisOf(label, scores) {
   let low = label.minimum ?? Infinity, high = label.maximum ?? -Infinity;
   for (const score of scores) {
-    if (score === null || score === undefined) continue;
+    if (!known(score)) continue;
     if (score < low) low = score;
     if (score > high) high = score;
   }
@@ -54,7 +81,7 @@ function axisOf(label, scores) {
 /** One CSV field, as `qfm score` writes it: an apostrophe keeps a text from being a formula. */
 function csvField(value) {
   const guard = typeof value === "string" && /^'*[=+\-@\t\r\n]/.test(value) ? "'" : "";
-  const text = value === null || value === undefined ? "" : guard + value;
+  const text = known(value) ? guard + value : "";
   return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

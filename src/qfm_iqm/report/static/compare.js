@@ -35,8 +35,7 @@ const figures = [
     : ["Mean of B − A", signed(winRate.mean, decimals), `${signed(winRate.mean_low, decimals)} to ${signed(winRate.mean_high, decimals)}`],
   ["Rank correlation", winRate.srcc === null ? "–" : winRate.srcc.toFixed(3), "SRCC"],
 ];
-$("#figures").append(...figures.map(([name, value, small]) =>
-  el("div", {}, el("dt", {}, name), el("dd", {}, value, " ", el("small", {}, small)))));
+$("#figures").append(...termsOf(figures));
 
 const bar = (count, side) => {
   const node = el("span", { className: side });
@@ -187,13 +186,6 @@ for (const [a, b] of data.unscored) {
   left.push([pathIn(tables[side], [a, b][side]), tables[side].errors[[a, b][side]]]);
 }
 data.only.forEach((rows, side) => rows.forEach((row) => left.push([pathIn(tables[side], row), `only in ${side ? "B" : "A"}`])));
-let leftShown = 0;
-function showLeft() {
-  for (const until = Math.min(left.length, leftShown + 100); leftShown < until; leftShown += 1) {
-    $("#left-rows").append(reasonRow(...left[leftShown]));
-  }
-  $("#more-left").parentElement.hidden = leftShown >= left.length;
-}
 
 // ---- beginning ----
 
@@ -201,16 +193,11 @@ const order = pairs.map((_, p) => p).sort((p, q) => Math.abs(changes[q]) - Math.
 $("#left").hidden = left.length === 0;
 $("#search").addEventListener("input", select);
 $("#side").addEventListener("change", select);
-$("#more-left").addEventListener("click", showLeft);
 $("#export").addEventListener("click", () => {
   const columns = ["path_a", "path_b", "score_a", "score_b", ranks ? "rank_difference_percent" : "difference"];
   const rows = chosen.map((p) => ({ path_a: pathOf(p, 0), path_b: pathOf(p, 1), score_a: score(p, 0), score_b: score(p, 1), [columns[4]]: shift(p) }));
   saveAs("comparison.csv", csvOf(columns, rows), "text/csv");
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.target.matches("input, select") || $("#detail").open) return;
-  event.preventDefault();
-  $("#search").focus();
-});
+searchBySlash();
 select();
-showLeft();
+listReasons($("#left-rows"), $("#more-left"), left, (pair) => pair);

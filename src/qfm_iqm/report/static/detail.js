@@ -9,7 +9,7 @@ function factsOf(words, valueOf, say) {
   const writers = { float: say, int: whole, bool: (value) => (value ? "yes" : "no"), str: String };
   return words.map(({ name, title, kind, help }) => {
     const value = name === "cause" ? causeInWords(valueOf(name), valueOf(valueOf(name))) : valueOf(name);
-    return [title, value === null || value === undefined || value === "" ? null : writers[kind](value), help];
+    return [title, known(value) && value !== "" ? writers[kind](value) : null, help];
   });
 }
 
@@ -18,8 +18,9 @@ function factsOf(words, valueOf, say) {
  * the dialog was opened with: what changes behind it moves nothing.
  *
  * `describe(item)` gives {name, score, words, below, facts: [[name, value, help]], sentence, note,
- * curve, photos: [{urls, alt, caption, map}]}; `curve` is an element that stands above the facts. `urls` are tried in order until one can be shown, the last
- * ones being stand-ins. `words` says that the score is none. `say` writes a score.
+ * curve, photos: [{urls, alt, caption, map}]}. `curve` is an element that stands above the facts.
+ * `urls` are tried in order until one can be shown, the last ones being stand-ins. `words` says that
+ * the score is none. `say` writes a score.
  */
 class Detail {
   constructor(dialog, { describe, say, label = { higher_is_better: true }, onclose = () => {} }) {
@@ -83,7 +84,7 @@ class Detail {
 
   facts(view, span, place) {
     const list = el("dl");
-    for (const [name, value, help] of view.facts) if (value !== null && value !== undefined) list.append(el("dt", { title: help }, name), el("dd", {}, value));
+    for (const [name, value, help] of view.facts) if (known(value)) list.append(el("dt", { title: help }, name), el("dd", {}, value));
     const button = (act, by, text) => el("button", {
       type: "button", className: "button", disabled: !this.list[place - 1 + by], "data-act": act, onclick: () => this.step(by),
     }, text);
@@ -108,17 +109,12 @@ class Detail {
   picture({ urls, alt, caption, map }, span) {
     const image = el("img", { alt }), { note, status } = this;
     const frame = framed(image);
-    const left = [...urls];
-    const next = () => {
-      const url = left.shift();
-      if (!url) frame.replaceChildren(el("p", { className: "quiet" }, "This image cannot be shown here."));
-      else image.src = url.href;
-      if (!url || !url.note) return;
+    const none = () => frame.replaceChildren(el("p", { className: "quiet" }, "This image cannot be shown here."));
+    showFirst(image, urls, none, (url) => {
+      if (!url.note) return;
       note.textContent = url.note;
       status.append(` ${url.note}`);
-    };
-    image.addEventListener("error", next);
-    next();
+    });
     if (map) {
       const canvas = mapCanvas(map, span, this.label.higher_is_better);
       canvas.hidden = !this.withMap;

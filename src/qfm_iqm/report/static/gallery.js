@@ -23,16 +23,18 @@ function urlsOf(folder, name, thumbnail) {
 
 /** A picture for a card: the small copy if there is one, or else the photo. */
 function preview(urls) {
-  const left = [...urls].reverse();
   const image = el("img", { alt: "", loading: "lazy", decoding: "async", draggable: false });
-  const next = () => {
-    const url = left.shift();
-    if (url) image.src = url.href;
-    else image.replaceWith(el("span", { className: "none" }, "No preview"));
-  };
-  image.addEventListener("error", next);
-  next();
+  showFirst(image, [...urls].reverse(), () => image.replaceWith(el("span", { className: "none" }, "No preview")));
   return image;
+}
+
+/** Has the key / lead to the search field. */
+function searchBySlash() {
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.matches("input, select") || $("#detail").open) return;
+    event.preventDefault();
+    $("#search").focus();
+  });
 }
 
 class Gallery {

@@ -59,15 +59,8 @@ class Moments {
 
   /** A photo that can be moved about in its view; stand-ins are tried where it cannot be shown. */
   picture(photo) {
-    const left = photo.urls();
     const image = el("img", { alt: `Photo ${photo.name}`, draggable: false, decoding: "async" });
-    const next = () => {
-      const url = left.shift();
-      if (url) image.src = url.href;
-      else image.replaceWith(el("span", { className: "none" }, "This photo cannot be shown here."));
-    };
-    image.addEventListener("error", next);
-    next();
+    showFirst(image, photo.urls(), () => image.replaceWith(el("span", { className: "none" }, "This photo cannot be shown here.")));
     return image;
   }
 
@@ -131,8 +124,7 @@ class Moments {
       ["Photos alone in their moment", whole(this.alone)],
     ];
     if (this.failed) figures.push(["Not scored", whole(this.failed)]);
-    $("#figures").replaceChildren(...figures.map(([name, value, small]) =>
-      el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, ` ${small}`) : null))));
+    $("#figures").replaceChildren(...termsOf(figures));
     $("#said").textContent = `${plural(kept, "photo")} to keep, ${whole(rejected)} to reject${size ? `; ${plural(size, "decision")} of your own` : ""}.`;
     $("#export").disabled = rejected === 0;
     $("#suggested").disabled = size === 0;

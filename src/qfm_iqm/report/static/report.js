@@ -60,8 +60,7 @@ function drawFigures() {
     [better > 0 ? "Below threshold" : "Above threshold", whole(count), share(count, ascending.length)],
     ["Not scored", whole(failed.length)],
   ];
-  $("#figures").replaceChildren(...figures.map(([name, value, small]) =>
-    el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, ` ${small}`) : null))));
+  $("#figures").replaceChildren(...termsOf(figures));
   const where = better > 0 ? "below" : "above";
   $("#verdict").replaceChildren(
     el("strong", {}, whole(count)), ` of ${plural(ascending.length, "image")} (${share(count, ascending.length)}) score ${where} ${say(threshold)}`,
@@ -103,8 +102,7 @@ function drawFolders() {
   const rows = data.folders.map((folder, f) => {
     const { scores, failed: broken } = byFolder[f];
     const count = below(scores), median = medianOf(scores);
-    const meter = el("span", { className: "meter", "aria-hidden": "true" }, el("span"));
-    meter.firstChild.style.width = `${scores.length ? (100 * count) / scores.length : 0}%`;
+    const meter = meterOf(scores.length ? count / scores.length : 0);
     return { folder, f, scores, broken, count, median, meter };
   });
   rows.sort((a, b) => better * ((a.median ?? Infinity * better) - (b.median ?? Infinity * better)) || a.f - b.f);
@@ -189,18 +187,6 @@ function describe(i) {
 
 const detail = new Detail($("#detail"), { describe, say, label, onclose: (i) => gallery.focus(chosen.indexOf(i)) });
 
-// ---- errors ----
-
-let errorsShown = 0;
-function showErrors() {
-  const until = Math.min(failed.length, errorsShown + 100);
-  for (; errorsShown < until; errorsShown += 1) {
-    const i = failed[errorsShown];
-    $("#error-rows").append(reasonRow(pathOf(i), data.errors[i]));
-  }
-  $("#more-errors").parentElement.hidden = errorsShown >= failed.length;
-}
-
 // ---- export ----
 
 function rowOf(i) {
@@ -238,7 +224,6 @@ if (better < 0) {
 for (const id of ["#search", "#from", "#to"]) $(id).addEventListener("input", () => select());
 for (const id of ["#folder", "#status", "#cause", "#order"]) $(id).addEventListener("change", () => select());
 for (const id of ["#from", "#to"]) $(id).step = 10 ** -decimals;
-$("#more-errors").addEventListener("click", showErrors);
 $("#export").addEventListener("click", exportSelection);
 $("#reset").addEventListener("click", () => {
   for (const id of ["#search", "#from", "#to", "#folder", "#cause"]) $(id).value = "";
@@ -246,13 +231,9 @@ $("#reset").addEventListener("click", () => {
   select();
   $("#search").focus();
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.target.matches("input, select") || $("#detail").open) return;
-  event.preventDefault();
-  $("#search").focus();
-});
+searchBySlash();
 histogram.set(threshold);
 cancelAnimationFrame(waiting);
 drawFolders();
 select();
-showErrors();
+listReasons($("#error-rows"), $("#more-errors"), failed, (i) => [pathOf(i), data.errors[i]]);

@@ -19,9 +19,19 @@ function commonFolder(names) {
   return first.slice(0, cut);
 }
 
-/** A row of a list of files without a score. */
-function reasonRow(path, sentence) {
+/** Lists files without a score, a hundred at a time; `tell(item)` gives path and reason of one. */
+function listReasons(body, more, items, tell) {
+  let shown = 0;
   // Roles, since on phones the cells stand below one another, and would be cells no longer.
-  return el("tr", { role: "row" },
-    el("td", { className: "name", role: "cell" }, path), el("td", { className: "name", role: "cell" }, reasonOf(sentence)));
+  const cell = (text) => el("td", { className: "name", role: "cell" }, text);
+  const grow = () => {
+    for (const item of items.slice(shown, shown + 100)) {
+      const [path, sentence] = tell(item);
+      body.append(el("tr", { role: "row" }, cell(path), cell(reasonOf(sentence))));
+    }
+    shown += 100;
+    more.parentElement.hidden = shown >= items.length;
+  };
+  more.addEventListener("click", grow);
+  grow();
 }

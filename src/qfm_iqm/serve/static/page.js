@@ -94,9 +94,8 @@ function update(card, item) {
   if (card.canvas) card.image.after(card.canvas);
   const parts = [el("span", { className: "name" }, item.name)];
   if (row) {
-    const axis = scale(), meter = el("span", { className: "meter", "aria-hidden": "true" }, el("span"));
-    meter.firstChild.style.width = `${(100 * (row.score - axis.low)) / (axis.high - axis.low)}%`;
-    parts.push(el("span", { className: "score" }, say(row.score)), meter);
+    const axis = scale();
+    parts.push(el("span", { className: "score" }, say(row.score)), meterOf((row.score - axis.low) / (axis.high - axis.low)));
     const about = [percentile(row), known(row.mos_low) ? `90 %: ${interval(row)}` : null,
       row.cause ? `cause: ${causeInWords(row.cause, row[row.cause])}` : null].filter(Boolean);
     parts.push(...about.map((text) => el("span", { className: "more-text" }, text)));

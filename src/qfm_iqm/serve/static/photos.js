@@ -78,6 +78,5 @@ function ordered() {
   });
 }
 
-const known = (value) => value !== null && value !== undefined;
 const percentile = (row) => (known(row.percentile) ? `better than ${row.percentile.toFixed(0)} %` : null);
 const interval = (row) => (known(row.mos_low) && known(row.mos_high) ? `${say(row.mos_low)} to ${say(row.mos_high)}` : null);
