@@ -22,6 +22,10 @@ class QFMError(Exception):
     """
 
 
+TRUNCATED = "its data end too early (a truncated file)"
+DAMAGED = "its data are damaged"
+
+
 class ImageError(QFMError):
     """An image that cannot be read, or that the reading policy refuses."""
 

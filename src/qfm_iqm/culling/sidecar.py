@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from qfm_iqm.culling.row import CullRow
 from qfm_iqm.culling.xmp import EMPTY, Packet
@@ -28,8 +28,6 @@ from qfm_iqm.image.fetch import is_url
 Naming = Literal["full", "stem", "both"]
 
 KEEPER_LABEL = "Green"  # a name of a color is what the three programs read as one
-
-_EXIF_RATING = 0x4746
 
 
 @dataclass
@@ -140,7 +138,7 @@ def _rated_itself(photo: Path) -> bool:
     """Whether a photo carries a rating inside."""
     try:
         with Image.open(photo) as image:
-            if image.getexif().get(_EXIF_RATING):
+            if image.getexif().get(ExifTags.Base.Rating):
                 return True
             content = image.info.get("xmp", b"")
         content = content.encode() if isinstance(content, str) else content

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from PIL import Image
+from PIL import ExifTags, Image
 
-EXIF = 0x8769
-"""The tag that leads to EXIF's own tags."""
 TIME_TAGS = (
     (0x9003, 0x9291, 0x9011),
     (0x9004, 0x9292, 0x9012),
@@ -24,7 +22,7 @@ def capture_time(image: Image.Image) -> str:
         "2024-05-01T12:30:05.250000+02:00"; empty where there is no time, or none that makes sense.
     """
     try:
-        tags = image.getexif().get_ifd(EXIF)
+        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
     except Exception:  # damaged metadata say nothing against the pixels
         return ""
     for time, fraction, offset in TIME_TAGS:

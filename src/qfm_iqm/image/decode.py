@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image
 
-from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError, ImageTooLargeError
 from qfm_iqm.image.archive import is_archive, open_member, read_archive, split_member
 from qfm_iqm.image.color import Pixels, is_srgb, srgb_pixels
 from qfm_iqm.image.formats import check_size, identified, load, quiet_pillow, rawmode
@@ -39,8 +39,6 @@ Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 MAX_PIXELS = 250_000_000
 WHITE = (255, 255, 255)
 NO_MEMORY = "there is not enough memory for it"
-
-_ORIENTATION_TAG = 274
 
 
 def read_image(
@@ -201,7 +199,7 @@ class Picture:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged metadata say nothing against the pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
@@ -249,8 +247,8 @@ def opened(
 def _plain(error: Exception) -> str:
     """What a decoder's error means; its own words and numbers mean something to it alone."""
     if re.search("truncated|unexpected end", str(error), re.IGNORECASE):
-        return "its data end too early (a truncated file)"
-    return "its data are damaged"
+        return TRUNCATED
+    return DAMAGED
 
 
 # ---- where the bytes come from ----

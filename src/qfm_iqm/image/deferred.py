@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image
 
 from qfm_iqm.errors import ImageError
 
@@ -71,7 +71,7 @@ class DeferredImage(Image.Image):
     def getexif(self) -> Image.Exif:
         """The orientation, as EXIF."""
         exif = Image.Exif()
-        exif[274] = self._orientation
+        exif[ExifTags.Base.Orientation] = self._orientation
         return exif
 
 

@@ -206,10 +206,15 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
     for width, height in (image.size, getattr(image, "photo_size", image.size)):
         if width < 1 or height < 1:
             raise ImageError(f"it has no pixels ({width} x {height})")
-        if width * height > max_pixels:
-            raise ImageTooLargeError(
-                f"its {width} x {height} pixels exceed the limit of {max_pixels / 1e6:g} megapixels"
-            )
+        refuse_large(width, height, max_pixels)
+
+
+def refuse_large(width: int, height: int, max_pixels: int) -> None:
+    """Refuses more than `max_pixels`."""
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"its {width} x {height} pixels exceed the limit of {max_pixels / 1e6:g} megapixels"
+        )
 
 
 def rawmode(image: Image.Image) -> str:

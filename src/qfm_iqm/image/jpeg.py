@@ -36,9 +36,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, JpegImagePlugin
+from PIL import ExifTags, Image, JpegImagePlugin
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError
 from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
@@ -55,7 +55,6 @@ _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _ZERO_RUN = 32  # bytes: more than a block of 63 equal coefficients
 _GRAY = 128
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 ... SOF15
-_ORIENTATION_TAG = 274
 _TRAILER = 1 << 12  # some programs write a few bytes behind the end
 _READ_AHEAD = 16  # bytes that the decoder takes before it needs them, and does not count
 
@@ -165,9 +164,9 @@ def _check(
     if _without_filling(stream, warning):
         warning = _decode(stream, name, pixels) or ""
     if stream.unsent or (warning and ("remature end" in warning or not stream.ended)):
-        raise ImageError("its data end too early (a truncated file)")
+        raise ImageError(TRUNCATED)
     if warning:
-        raise ImageError("its data are damaged")
+        raise ImageError(DAMAGED)
     if any(not zeros and bytes(_ZERO_RUN) in stream.parts[i] for i, zeros in stream.scans.items()):
         raise ImageError("its data are damaged (a part of them is empty)")
 
@@ -275,7 +274,7 @@ def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
 
     def decode() -> Image.Image:
         if _END not in content[-_TRAILER:]:  # the library would fill what is missing
-            raise ImageError("its data end too early (a truncated file)")
+            raise ImageError(TRUNCATED)
         samples = np.asarray(codecs.jpeg8_decode(content))
         scaled = sixteen_bits if mode == "I;16" else eight_bits
         return Image.fromarray(scaled(samples, (1 << bits) - 1))
@@ -284,7 +283,7 @@ def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
         decode,
         like=("JPEG", mode, image.size),
         decoder_bytes=24,
-        orientation=image.getexif().get(_ORIENTATION_TAG, 1),
+        orientation=image.getexif().get(ExifTags.Base.Orientation, 1),
         info=image.info,
     )
 

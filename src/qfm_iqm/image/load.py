@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.errors import DAMAGED, ImageError, ImageTooLargeError
 from qfm_iqm.image.containers import HEADER, container_of
 from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, Source, name_of, open_file, opened
 from qfm_iqm.image.fetch import fetch_url, is_url
@@ -162,7 +162,7 @@ def _read_video(
     except (ImageError, MemoryError) as error:
         video = replace(_failed(path, error), sha256=video.sha256)
     except Exception as error:  # as of images: decoders raise nearly anything over hostile bytes
-        damaged = ImageError("its data are damaged")
+        damaged = ImageError(DAMAGED)
         damaged.__cause__ = error
         video = replace(_failed(path, damaged), sha256=video.sha256)
     yield replace(video, seconds=time.perf_counter() - began)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import DAMAGED, ImageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _BUFFER = 1 << 20  # bytes that are read at once
 _NAMES = 1 << 16  # names that are read at once
 _PLACES = 4  # at which reading may go on, in a process
-
-_DAMAGED = "its data are damaged"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +130,7 @@ def _refusal(error: Exception) -> ImageError:
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
         raise error
-    return error if isinstance(error, ImageError) else ImageError(_DAMAGED)
+    return error if isinstance(error, ImageError) else ImageError(DAMAGED)
 
 
 def _columns(schema: pa.Schema) -> list[str]:

@@ -27,11 +27,11 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError
 from qfm_iqm.image.boxes import is_cut
-from qfm_iqm.image.capture_time import EXIF, TIME_TAGS
+from qfm_iqm.image.capture_time import TIME_TAGS
 from qfm_iqm.image.jpeg import open_jpeg
 from qfm_iqm.image.tiff_pages import data_end
 
@@ -63,7 +63,6 @@ _SIGNATURES = (
     (8, b"IIIITwaR"),  # IIQ, a TIFF
     (8, b"MMMMRawT"),
 )
-_ORIENTATION_TAG = 274
 # EXIF's orientations by libraw's numbers.
 _ORIENTATIONS = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
@@ -99,8 +98,8 @@ class RawPhoto(Image.Image):
     def getexif(self) -> Image.Exif:
         """Orientation and time, as EXIF."""
         exif = Image.Exif()
-        exif[_ORIENTATION_TAG] = self.orientation
-        exif.get_ifd(EXIF).update(self._times)
+        exif[ExifTags.Base.Orientation] = self.orientation
+        exif.get_ifd(ExifTags.IFD.Exif).update(self._times)
         return exif
 
     def developed(self, scale: int = 1) -> npt.NDArray[np.uint8]:
@@ -148,8 +147,9 @@ class RawPhoto(Image.Image):
                 times = self._times or _times(image)
                 image.info.pop("exif", None)
                 image.info.pop("xmp", None)
-                image.getexif()[_ORIENTATION_TAG] = 1 if turned else self.orientation
-                image.getexif().get_ifd(EXIF).update(times)
+                exif = image.getexif()
+                exif[ExifTags.Base.Orientation] = 1 if turned else self.orientation
+                exif.get_ifd(ExifTags.IFD.Exif).update(times)
                 return image  # type: ignore[no-any-return]
         return None
 
@@ -175,7 +175,7 @@ def open_raw(stream: BinaryIO, reading: RawReading) -> Image.Image:
         raise ImageError("camera RAW needs an extra: pip install 'qfm-iqm[raw]'") from error
     end = stream.seek(0, io.SEEK_END)
     if is_cut(stream) or data_end(stream) > end:
-        raise ImageError("its data end too early (a truncated file)")
+        raise ImageError(TRUNCATED)
     stream.seek(0)
     raw = rawpy.RawPy()
     try:
@@ -195,7 +195,7 @@ def _times(source: BinaryIO | Image.Image) -> dict[int, str]:
         else:
             source.seek(0)
             exif.load_from_fp(source)
-        found = dict(exif) | exif.get_ifd(EXIF)  # DNG allows both places
+        found = dict(exif) | exif.get_ifd(ExifTags.IFD.Exif)  # DNG allows both places
         return {tag: str(found[tag]) for tags in TIME_TAGS for tag in tags if tag in found}
     return {}
 
@@ -207,4 +207,4 @@ def _refusal(error: Exception) -> ImageError:
         return ImageError(
             "not supported: a camera RAW file of this kind; export it as JPEG, PNG or TIFF"
         )
-    return ImageError("its data are damaged")
+    return ImageError(DAMAGED)

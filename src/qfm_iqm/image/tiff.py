@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import TRUNCATED, ImageError
 from qfm_iqm.image.jpeg import check_jpeg
 
 _WIDTH, _HEIGHT, _BITS = 256, 257, 258
@@ -79,4 +79,4 @@ def _check_deflate(data: bytes) -> None:
     except zlib.error as error:
         raise ImageError("its data are damaged (a wrong checksum)") from error
     if not decoder.eof:
-        raise ImageError("its data end too early (a truncated file)")
+        raise ImageError(TRUNCATED)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.errors import TRUNCATED, ImageError
 from qfm_iqm.image.color import to_srgb
 from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
 
@@ -285,7 +285,7 @@ def _decoded(page: Any, mode: str) -> Image.Image:
     if not all(offset and count for offset, count in segments):
         raise ImageError("not supported: TIFF with parts that are left out")
     if any(offset + count > size for offset, count in segments):
-        raise ImageError("its data end too early (a truncated file)")
+        raise ImageError(TRUNCATED)
     planes = page.asarray(maxworkers=1).reshape(page.shaped)[:, 0]  # (planes, H, W, of each)
     samples_HWC = np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)
     largest = 1 if page.dtype.kind in "bf" else (1 << page.bitspersample) - 1

@@ -30,9 +30,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from qfm_iqm.errors import ImageError, ImageTooLargeError
+from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError
 from qfm_iqm.image.containers import HEADER, container_of, is_cut
 from qfm_iqm.image.decode import MAX_PIXELS, open_file, upright
+from qfm_iqm.image.formats import refuse_large
 from qfm_iqm.image.profiles import coded_profile
 
 _EXIF = {  # what (a, d), or (b, c), of a display matrix are in EXIF's orientations
@@ -48,7 +49,7 @@ _SLACK = 1e-6  # seconds by which timestamps may be rounded
 
 class _DamagedError(ImageError):
     def __init__(self) -> None:
-        super().__init__("its data are damaged")
+        super().__init__(DAMAGED)
 
 
 def sampled_frames(
@@ -84,7 +85,7 @@ def sampled_frames(
     if kind is None:  # FFmpeg would choose, also what opens other files
         raise ImageError("it is no video of a known format")
     if not allow_damaged and is_cut(file, kind):
-        raise ImageError("its data end too early (a truncated file)")
+        raise ImageError(TRUNCATED)
     if av.logging.get_level() is None:  # PyAV listens to nothing then
         av.logging.set_level(av.logging.ERROR)
     last = -math.inf
@@ -97,7 +98,7 @@ def sampled_frames(
             with opened as container:
                 stream = _main_stream(container)
                 codec = stream.codec_context
-                _check_size(codec.width, codec.height, max_pixels)
+                refuse_large(codec.width, codec.height, max_pixels)
                 if admit is not None and skip:
                     admit(_decoding_bytes(codec))
                 codec.options = {"max_pixels": str(max_pixels)}
@@ -108,7 +109,7 @@ def sampled_frames(
                 sampler = _Sampler(container, stream, every, allow_damaged, skip)
                 for time, frame in sampler.frames():
                     if time > last:
-                        _check_size(frame.width, frame.height, max_pixels)
+                        refuse_large(frame.width, frame.height, max_pixels)
                         yield time, shown.image(frame, stream.sample_aspect_ratio)
                         last = time
             break
@@ -128,9 +129,8 @@ def frame_at(path: str, seconds: float) -> Image.Image:
         ImageError: see `sampled_frames`; or there is none.
     """
     with open_file(path) as file:
-        frames = sampled_frames(
-            file, seconds or 1, max_pixels=MAX_PIXELS, allow_damaged=True
-        )  # the first frame, and the one that is meant
+        # The first frame, and the one that is meant.
+        frames = sampled_frames(file, seconds or 1, max_pixels=MAX_PIXELS, allow_damaged=True)
         for time, frame in frames:
             if time >= seconds - _SLACK:
                 return frame
@@ -145,13 +145,6 @@ def _main_stream(container: Any) -> Any:
                 raise ImageError("not supported: FFmpeg knows no decoder for it; export it as MP4")
             return stream
     raise ImageError("there is no video in it")
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"its {width} x {height} pixels exceed the limit of {max_pixels / 1e6:g} megapixels"
-        )
 
 
 def _decoding_bytes(codec: Any) -> int:
