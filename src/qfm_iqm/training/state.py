@@ -84,7 +84,7 @@ def random_state() -> dict[str, Tensor]:
 def restore_random_state(state: dict[str, Tensor]) -> None:
     """Puts the generators back."""
     torch.set_rng_state(state["cpu"])
-    cuda = [state[key] for key in sorted(state) if key.startswith("cuda")]
+    cuda = [value for key, value in state.items() if key != "cpu"]  # in the devices' order
     if cuda and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(cuda)
 
