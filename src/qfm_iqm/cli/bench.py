@@ -229,13 +229,12 @@ def diagnose(
     device: Device = None,
 ) -> None:
     """Diagnose a model: feature aliasing, sensitivity to semantics and to quality."""
-    import torch
-
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation import diagnosis as method
     from qfm_iqm.evaluation.evaluate import recorded_split
     from qfm_iqm.files import check_distinct, check_output, write_whole
     from qfm_iqm.model.folder import load_model
+    from qfm_iqm.scoring.runtimes.torch_runtime import chosen_device
 
     console = messages()
     if out is not None:
@@ -250,7 +249,7 @@ def diagnose(
         table = recorded_split(loaded.card, table, split)
     table = method.sample(table, images, seed)
     folder = root if root is not None else labels.parent
-    loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    loaded.to(chosen_device(device))
     found = method.diagnose(
         loaded,
         table,

@@ -20,8 +20,6 @@ def explain(
     device: Device = None,
 ) -> None:
     """Draw a photo's quality map beside it, and say what lowers its quality most."""
-    import torch
-
     from qfm_iqm.causes.severity import in_words
     from qfm_iqm.files import check_distinct
     from qfm_iqm.image.decode import opened, read_image
@@ -29,6 +27,7 @@ def explain(
     from qfm_iqm.image.load import fetch
     from qfm_iqm.image.raw import RawPhoto
     from qfm_iqm.model.folder import load_model
+    from qfm_iqm.scoring.runtimes.torch_runtime import chosen_device
 
     check_figure(out, "A quality map")
     check_distinct({"--out": out}, [image])
@@ -43,7 +42,7 @@ def explain(
         refuse_idle({"--raw": raw}, "on an image that is no camera RAW file")
     check_device(device)
     loaded = load_model(model)
-    loaded.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    loaded.to(chosen_device(device))
     image_CHW = read_image(source, raw=raw)
     found = loaded.explain(image_CHW)
     label = loaded.card.label.shown

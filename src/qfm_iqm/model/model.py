@@ -174,9 +174,7 @@ class QualityModel(nn.Module):
         """
         network, preprocessing = load_causes(), self.card.preprocessing
         if isinstance(image, Tensor | np.ndarray):
-            wanted = "an RGB tensor (3, H, W), or an array (H, W, 3)"
-            image_CHW = checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
-            whole_CHW = in_eight_bits(image_CHW.numpy())
+            whole_CHW = in_eight_bits(_as_read(image).numpy())
             height, width = whole_CHW.shape[1:]
             size = working_size(height, width, preprocessing)
             small_CHW = whole_CHW
@@ -194,9 +192,7 @@ class QualityModel(nn.Module):
         """An image from anywhere at its working size, and its own height and width."""
         preprocessing = self.card.preprocessing
         if isinstance(image, Tensor | np.ndarray):
-            wanted = "an RGB tensor (3, H, W), or an array (H, W, 3)"
-            # As files are: on the CPU, and reduced in 8 bits.
-            image_CHW = checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
+            image_CHW = _as_read(image)
             height, width = image_CHW.shape[-2:]
             return resize_and_pad(image_CHW, preprocessing), height, width
         source, name = _fetched(image)
@@ -222,6 +218,12 @@ class QualityModel(nn.Module):
         finally:
             self.network.train(training)
         return np.asarray(torch.cat(values).double().numpy())
+
+
+def _as_read(image: Pixels) -> Tensor:
+    """A caller's pixels (3, H, W) where those of files are: on the CPU, to be reduced in 8 bits."""
+    wanted = "an RGB tensor (3, H, W), or an array (H, W, 3)"
+    return checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
 
 
 def _fetched(image: Source) -> tuple[Source, str | None]:

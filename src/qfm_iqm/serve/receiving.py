@@ -101,7 +101,7 @@ def declared_size(request: Request, limits: Limits) -> int:
     if not declared.isdecimal():
         raise RequestError(400, "The Content-Length is no number.")
     if int(declared) > limits.request_bytes:
-        raise _too_large("request", limits.request_bytes)
+        raise _too_large(limits.request_bytes)
     return int(declared)
 
 
@@ -172,9 +172,9 @@ async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes]:
     async for piece in request.stream():
         received += len(piece)
         if received > most:
-            raise _too_large("request", most)
+            raise _too_large(most)
         yield piece
 
 
-def _too_large(what: str, most: int) -> RequestError:
-    return RequestError(413, f"The {what} has more than the {most / 1e6:g} MB that are allowed.")
+def _too_large(most: int) -> RequestError:
+    return RequestError(413, f"The request has more than the {most / 1e6:g} MB that are allowed.")

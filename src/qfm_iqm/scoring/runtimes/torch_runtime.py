@@ -18,6 +18,11 @@ from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill, forked, of_one_shape
 
 
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """A device by torch's name; None takes a GPU if there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 class TorchRuntime(Runtime):
     """A quality model in torch.
 
@@ -43,7 +48,7 @@ class TorchRuntime(Runtime):
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"torch computes in fp32 or bf16, not in {precision}")
         super().__init__(model.card, precision, model.card.weights_sha256)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = chosen_device(device)
         self.batch = 32 if self.device.type == "cpu" else 256
         self.model = model.to(self.device).eval()
         self._compiled: Any = torch.compile(self._forward) if compiled else None
