@@ -457,6 +457,26 @@ def test_training_starts_from_a_teacher_of_the_recipe(recipe_content, write_reci
         torch.testing.assert_close(tensor, start.network.state_dict()[key], atol=1e-6, rtol=0)
 
 
+def test_a_start_may_take_larger_crops_than_a_per_step_teacher(
+    recipe_content, write_recipe, unlabeled_folder, tmp_path, taught
+):
+    whole = {"network__crop": 48, "backbone__name": "efficientnet_lite0_stages"}
+    whole |= {"network__width": 32, "train__epochs": 1, "train__crops_per_image": 1}
+    first = write_recipe(recipe_content(**whole), tmp_path / "first.toml")
+    content = recipe_content(
+        **whole,
+        train__crop=32,
+        method__kind="qfm",
+        method__w_pl=0.5,
+        backbone__weights="teachers.first",
+        distillation__unlabeled=str(unlabeled_folder),
+    )
+    changes = [taught, "distillation.per_step=true", f"teachers.first.recipe={first.name}"]
+    second = write_recipe(content, tmp_path / "second.toml")
+    done = qfm_train(second, "--out", tmp_path / "run", *cli_options(changes))
+    assert done.exit_code == 0, done.stderr
+
+
 def test_a_share_of_the_start_is_kept(recipe_content, write_recipe, tmp_path):
     first = write_recipe(recipe_content(train__epochs=1), tmp_path / "first.toml")
     run = qfm_train(first, "--out", tmp_path / "first")

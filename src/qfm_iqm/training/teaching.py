@@ -81,8 +81,9 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
             f"The teacher {name} was trained on another split of the same data: it has learned "
             "from images that this run is evaluated on."
         )
-    crop = recipe.training_crops.crop
-    if recipe.distillation.per_step and card.network.crop != crop:
+    crop, config = recipe.training_crops.crop, recipe.distillation
+    scores = config.per_step and name == (config.teacher or BASELINE)  # each crop as it comes
+    if scores and card.network.crop != crop:
         raise RecipeError(
             f"distillation.per_step needs a teacher of crops of {crop} pixels, and "
             f"{name} takes {card.network.crop}."
