@@ -150,6 +150,29 @@ def test_a_method_does_not_differ_from_itself():
     assert (one.difference, one.p_test, one.p_bootstrap) == (0, 1, 1)
 
 
+@pytest.mark.parametrize("metric", ["srcc", "plcc"])
+def test_equal_and_opposite_orders_are_compared_whatever_their_correlation_is_rounded_to(metric):
+    rng = np.random.default_rng(4)
+    for n in range(5, 60):
+        labels, scores = rng.normal(size=(2, n))
+        same = {"one": scores, "same": 3 * scores + 1}
+        assert compare_methods(same, labels, metric=metric, n_boot=9)[0].p_test == 1
+        opposite = {"one": labels + scores / 2, "opposite": -3 * (labels + scores / 2)}
+        (found,) = compare_methods(opposite, labels, metric=metric, n_boot=9)
+        expected = 1 - found.value_1 > 1e-9  # a perfect order has no test
+        assert (found.p_test is not None) == expected
+        assert not expected or n < 15 or found.p_test < 0.05
+
+
+def test_a_perfect_order_has_no_test_and_the_others_keep_theirs():
+    labels, good, poor = methods()
+    scores = {"perfect": labels, "good": good, "poor": poor}
+    with_perfect, _, others = compare_methods(scores, labels, n_boot=9)
+    assert with_perfect.p_test is None
+    assert with_perfect.p_test_holm is None
+    assert 0 < others.p_test <= others.p_test_holm
+
+
 def test_all_pairs_are_compared_and_corrected():
     labels, good, poor = methods()
     draw = np.random.default_rng(5)

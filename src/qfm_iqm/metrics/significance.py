@@ -30,6 +30,7 @@ from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
 from qfm_iqm.metrics.correlation import METRICS, check_pair, plcc, srcc
 
 TestName = Literal["meng", "steiger"]
+_ROUNDING = 1e-12  # of a correlation: that of equal orders may be 1 - 2e-16
 
 
 class ZTest(NamedTuple):
@@ -201,10 +202,13 @@ def compare_methods(
         for names in combinations(scores, 2)
     ]
     by_bootstrap = holm([one.p_bootstrap for one in found])
-    by_test = holm([one.p_test for one in found if one.p_test is not None])
+    by_test = iter(holm([one.p_test for one in found if one.p_test is not None]))
     return [
-        one._replace(p_bootstrap_holm=by_bootstrap[i], p_test_holm=by_test[i] if by_test else None)
-        for i, one in enumerate(found)
+        one._replace(
+            p_bootstrap_holm=p_bootstrap,
+            p_test_holm=None if one.p_test is None else next(by_test),
+        )
+        for one, p_bootstrap in zip(found, by_bootstrap, strict=True)
     ]
 
 
@@ -223,9 +227,10 @@ def _compare(
     p_test = None
     if metric in ("srcc", "plcc"):
         between = (srcc if metric == "srcc" else plcc)(one, two)
-        if abs(between) >= 1:  # the same order: no difference, and nothing to test
+        if between > 1 - _ROUNDING:  # the same order: no difference, and nothing to test
             p_test = 1.0
-        else:
+        elif max(abs(value_1), abs(value_2)) < 1 - _ROUNDING:  # else no test is defined
+            between = max(between, _ROUNDING - 1)  # of opposite orders
             tests = {"meng": meng_test, "steiger": steiger_test}
             p_test = tests[test](value_1, value_2, between, y.size).p
     return Difference(
