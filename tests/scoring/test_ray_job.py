@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -108,6 +110,29 @@ def test_a_node_goes_down_and_every_image_is_scored_once(
     assert [(shard.rows, shard.errors) for shard in job.run()] == [(4, 1)]
     assert table(out) == rows
     assert all((out / name).stat().st_mtime_ns == when for name, when in times.items())
+
+
+ALONE = """
+import ray, sys
+from qfm_iqm.scoring.ray_job import DistributedJob, RemoteScorer
+
+model, out, *files = sys.argv[1:]
+job = DistributedJob(out, files, RemoteScorer(model), resume=False)
+print(sum(shard.rows for shard in job.run()))
+print(ray.get_runtime_context().gcs_address)
+"""
+
+
+def test_a_cluster_that_happens_to_run_is_not_joined(cluster, files, tiny_model_folder, tmp_path):
+    arguments = [ALONE, tiny_model_folder, tmp_path / "out", *files[:3]]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", *map(str, arguments)],
+        env=environment, capture_output=True, text=True, timeout=200, check=True,
+    )  # fmt: skip
+    rows, address = done.stdout.split()
+    assert rows == "3"
+    assert address != cluster.address
 
 
 def test_other_places_than_folders(files, remote, monkeypatch):

@@ -115,7 +115,8 @@ def score(
         typer.Option(help="local; or ray: many machines, into a folder or URL of Parquet files."),
     ] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster. Default: Ray on this machine alone.")
+        str | None,
+        typer.Option(help="Of a Ray cluster. Default: RAY_ADDRESS, or Ray on this machine alone."),
     ] = None,
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""

@@ -215,8 +215,8 @@ class DistributedJob:
         """Scores what is missing.
 
         Args:
-            address: of a Ray cluster; None uses the one that is joined already, or starts Ray on
-                this machine.
+            address: of a Ray cluster; None uses the one that is joined already, or that of
+                RAY_ADDRESS, or starts Ray on this machine.
             actors: how many hold the model; None takes as many as the cluster has cores or GPUs.
 
         Yields:
@@ -227,6 +227,8 @@ class DistributedJob:
         import ray
 
         if not ray.is_initialized():
+            # Without an address Ray would join whatever cluster it finds on this machine.
+            address = address or os.environ.get("RAY_ADDRESS") or "local"
             # Ray has its processes import from the folder that is current while it starts, before
             # all others: of what lies beside the photos they must run nothing.
             with chdir(sys.prefix):
