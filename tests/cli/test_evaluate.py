@@ -233,7 +233,15 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
     assert (look["why"], look["split_sha256"]) == ("a release", split.sha256)
     assert int(look["images"]) == len(split.test)
     command = ["evaluate", labels, "--model", model, "--root", photo_folder, "--bootstrap", 0]
-    assert qfm(*command, "--split", "train").code == 0
+    answer = qfm(*command, "--split", "train")
+    assert answer.code == 0
+    assert "training split" not in answer.err
+    learned = f"{len(split.train)} of these {len(table)} images are the training split of {model}"
+    assert f"{learned}: --split test leaves them out." in " ".join(qfm(*command).err.split())
+    beside = shutil.copytree(photo_folder, tmp_path / "photos") / labels.name
+    shutil.copy(labels, beside)
+    crossed = qfm("bench", "cross", beside, "--model", model, "--bootstrap", 0)
+    assert f"{learned}: a cross-dataset test needs others." in " ".join(crossed.err.split())
     assert ledger.read_text().count("\n") == 2  # only looks at test are recorded
     answer = qfm(*command, "--why", "none")
     assert answer.code == 2

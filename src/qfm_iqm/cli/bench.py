@@ -34,7 +34,7 @@ from qfm_iqm.cli.options import (
     with_progress,
 )
 from qfm_iqm.cli.results import check_results, copy_results
-from qfm_iqm.cli.showing import show_cross, show_diagnosis
+from qfm_iqm.cli.showing import say_learned, show_cross, show_diagnosis
 from qfm_iqm.errors import RecipeError
 
 app = typer.Typer(
@@ -160,6 +160,7 @@ def cross(
 ) -> None:
     """Test a model on other datasets: rank figures, and PLCC after the logistic fit."""
     from qfm_iqm.evaluation import cross_dataset as crossing
+    from qfm_iqm.evaluation.evaluate import learned_images
     from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.text_tables import write_csv
@@ -183,6 +184,9 @@ def cross(
     loaded = load_model(model)
     figures = []
     for target in found:
+        if learned := learned_images(loaded.card, target.table):
+            remedy = "a cross-dataset test needs others"
+            say_learned(model, learned, len(target.table), remedy, console)
         figures += crossing.cross(
             loaded,
             target,

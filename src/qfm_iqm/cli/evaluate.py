@@ -23,7 +23,7 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
-from qfm_iqm.cli.showing import show_evaluation
+from qfm_iqm.cli.showing import say_learned, show_evaluation
 from qfm_iqm.errors import counted
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def evaluate(
             evaluation.to_csv(out)
         show_evaluation(evaluation, console)
         return
-    from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
+    from qfm_iqm.evaluation.evaluate import evaluate_model, learned_images, recorded_split
     from qfm_iqm.evaluation.ledger import record_look
     from qfm_iqm.evaluation.methods import read_names
     from qfm_iqm.scoring.runtimes.load import load_runtime
@@ -102,6 +102,8 @@ def evaluate(
         loaded = load_runtime(model, device=device)
     if split is not None:
         table = recorded_split(loaded.card, table, split)
+    elif learned := learned_images(loaded.card, table):
+        say_learned(model, learned, len(table), "--split test leaves them out", console)
     evaluation, scored = evaluate_model(
         loaded,
         table,

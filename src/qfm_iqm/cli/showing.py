@@ -187,3 +187,8 @@ def show_check(found: DatasetCheck) -> None:
     ]
     lines.append(("images decoded", str(found.decoded), "-"))
     print_table((found.dataset.title, "here", "expected"), lines)
+
+
+def say_learned(model: str, learned: int, images: int, remedy: str, console: Console) -> None:
+    """Says that figures are too high, as some of the images are a model's training split."""
+    say(console, f"{learned} of these {images} images are the training split of {model}: {remedy}.")

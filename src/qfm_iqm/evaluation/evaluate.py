@@ -85,6 +85,17 @@ def recorded_split(card: ModelCard, table: RatedTable, split: str) -> RatedTable
     return table.select(found.indices(table)[split])
 
 
+def learned_images(card: ModelCard, table: RatedTable) -> int:
+    """How many images of a table are a model's training split, if it was trained on this table.
+
+    0 says nothing: a part of that table, or a table of the same files, is not recognized.
+    """
+    try:
+        return len(recorded_split(card, table, "train"))
+    except TableError:
+        return 0
+
+
 def evaluate_model(
     model: QualityModel | Runtime,
     table: RatedTable,
