@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
-from skimage import color
+from skimage import color, restoration
 
 from qfm_iqm.image.distortions import DISTORTIONS, LEVELS, distort, distort_at
 
@@ -21,7 +21,7 @@ ORDINARY = {
     "gaussian blur": 2, "lens blur": 4, "motion blur": 6, "resample": 3, "pixelate": 0.1,
     "jpeg": 10, "jpeg2000": 120, "webp": 10, "avif": 20, "white noise": 0.005,
     "white noise in color components": 0.002, "impulse noise": 0.02, "multiplicative noise": 0.02,
-    "denoise": 0.1, "brighten": 0.4, "darken": 0.4, "mean shift": -0.15, "contrast change": 0.3,
+    "denoise": 0.1, "smoothing": 0.1, "brighten": 0.4, "darken": 0.4, "mean shift": -0.15, "contrast change": 0.3,
     "low contrast": 0.5, "color saturation 1": 0.2, "color saturation 2": 3,
     "color quantization": 16, "quantization": 10, "high sharpen": 3,
 }  # fmt: skip
@@ -205,11 +205,37 @@ def test_multiplicative_noise_grows_with_the_value():
         assert half.std() == pytest.approx(0.1 * value, rel=0.05)
 
 
-def test_denoising_takes_noise_and_keeps_edges():
+def test_denoising_leaves_little_of_weak_noise_and_more_of_strong_noise():
+    clean = np.zeros((120, 160, 3), np.uint8)
+    clean[:, :80], clean[:, 80:] = 60, 190
+    left = []
+    for variance in (0.05, 0.1, 0.15):  # of 50, 64 and 73 levels where it was clipped
+        found = distort(clean, "denoise", variance, 1).astype(float)
+        noise = distort(clean, "white noise", variance, 1).astype(float)
+        assert found[:, 84].mean() - found[:, 75].mean() > 90  # the edge stays
+        left.append(found[:, 10:70].std() / noise[:, 10:70].std())
+    assert left[0] < 0.2
+    assert left == sorted(left)
+
+
+def test_denoising_is_non_local_means_of_each_color():
+    """Against scikit-image's, which weighs patches otherwise."""
+    clean = natural()
+    noisy = distort(clean, "white noise", 0.01, 3)
+    found = distort(clean, "denoise", 0.01, 3).astype(float)
+    options = {"patch_size": 5, "patch_distance": 5, "fast_mode": False}
+    expected = np.stack(
+        [restoration.denoise_nl_means(noisy[..., i] / 255, h=0.09, **options) for i in range(3)], 2
+    )
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+    assert np.abs(found - 255 * expected).mean() < 0.5 * np.abs(noisy - 255 * expected).mean()
+
+
+def test_smoothing_takes_noise_and_keeps_edges():
     clean = np.zeros((80, 80, 3), np.uint8)
     clean[:, :40], clean[:, 40:] = 60, 190
     noisy = distort(clean, "white noise", 0.003, 1)
-    found = distort(noisy, "denoise", 0.055)
+    found = distort(noisy, "smoothing", 0.055)
     assert found[:, 5:30].std() < 0.5 * noisy[:, 5:30].std()
     assert found[:, 42].mean() - found[:, 37].mean() > 115
 
@@ -300,7 +326,7 @@ def test_each_level_is_further_from_the_image_than_the_one_before(kind):
 @pytest.mark.parametrize(("kind", "strength"), [
     ("gaussian blur", -1), ("lens blur", -1), ("motion blur", 0.5), ("resample", 0.5),
     ("pixelate", 1), ("jpeg", 0), ("jpeg", 101), ("jpeg2000", 0.5), ("webp", -2), ("avif", 101),
-    ("white noise", -0.1), ("impulse noise", 1.5), ("denoise", -1), ("low contrast", -1),
+    ("white noise", -0.1), ("impulse noise", 1.5), ("denoise", -1), ("smoothing", -1), ("low contrast", -1),
     ("color quantization", 1), ("quantization", 300), ("gaussian blur", float("nan")),
 ])  # fmt: skip
 def test_strengths_out_of_range_are_refused(kind, strength):

@@ -34,12 +34,13 @@ GOOD, FLOOR = 80.0, 18.0  # scores of a good photo and of one that nothing is le
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "blur": ("gaussian blur", "lens blur", "motion blur", "denoise"),
+        "blur": ("gaussian blur", "lens blur", "motion blur"),
         "noise": (
             "white noise",
             "white noise in color components",
             "impulse noise",
             "multiplicative noise",
+            "denoise",
         ),
         "compression": ("jpeg", "jpeg2000", "webp", "avif", "pixelate"),
         "exposure": ("brighten", "darken", "mean shift"),
@@ -54,7 +55,7 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Which kinds of `image.distortions` make each cause, of those that people's opinions are known of.
 
-Smeared texture counts as blur, squares of pixels as compression, too few colors as color.
+What denoising leaves counts as noise, squares of pixels as compression, too few colors as color.
 """
 
 

@@ -20,7 +20,7 @@ from qfm_iqm.training.recipe_schema import AugmentConfig
 
 _SMALLER = (0.75, 0.5, 0.25, 0.125)  # of each side
 _FRAME = 0.12  # of the shorter side, the widest
-_SECOND = ("jpeg", "webp", "avif", "denoise", "gaussian blur", "white noise")
+_SECOND = ("jpeg", "webp", "avif", "gaussian blur", "white noise")
 """What files meet last: a second degradation is one of these."""
 
 
