@@ -32,6 +32,17 @@ def test_crops_are_the_degraded_square_made_smaller(set_root):
     assert not torch.equal(crops_of(noisy, side=40, crop=32), crops_of(other, side=40, crop=32))
 
 
+def test_denoising_is_the_filter_of_the_registered_runs(tmp_path):
+    clean = np.zeros((80, 80, 3), np.uint8)
+    clean[:, :40], clean[:, 40:] = 60, 190
+    noisy = distort(clean, "white noise", 0.003, 1)
+    Image.fromarray(noisy).save(tmp_path / "noisy.png")
+    sheet = Sheet(tmp_path / "noisy.png", "denoise", (0.055,))
+    (found,) = (255 * crops_of(sheet, side=80, crop=80)).permute(0, 2, 3, 1).numpy()
+    assert found[:, 5:30].std() < 0.5 * noisy[:, 5:30].std()
+    assert found[:, 42].mean() - found[:, 37].mean() > 115
+
+
 def test_tokens_are_averaged_over_a_coarser_grid():
     tokens = torch.arange(1 + 16.0)[None, :, None].repeat(1, 1, 2)
     found = pooled(tokens, 2)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qfm_iqm.files import replacing
-from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.decode import Bytes, read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import center_square, eight_bits, resize_and_pad, resized
@@ -53,10 +54,6 @@ class Sheet(NamedTuple):
         return max(1, len(self.strengths))
 
 
-# What the registered runs made of it; `distortions` has learned better since.
-_MADE_AS = {"denoise": "smoothing"}
-
-
 def crops_of(sheet: Sheet, *, side: int, crop: int) -> Tensor:
     """The crops (L, 3, S, S) of a sheet: the central square, degraded, then reduced.
 
@@ -79,7 +76,7 @@ def crops_of(sheet: Sheet, *, side: int, crop: int) -> Tensor:
             for strength in sheet.strengths
         )
         found = [
-            distort(pixels, _MADE_AS.get(sheet.kind, sheet.kind), strength, seed)
+            _degraded(pixels, sheet.kind, strength, seed)
             for strength, seed in zip(sheet.strengths, seeds, strict=True)
         ]
     small = Preprocessing(crop=crop, shorter_side=crop)
@@ -89,6 +86,13 @@ def crops_of(sheet: Sheet, *, side: int, crop: int) -> Tensor:
             for one in found
         ]
     )
+
+
+def _degraded(pixels_HWC: Bytes, kind: str, strength: float, seed: int) -> Bytes:
+    """Degraded pixels; "denoise" is what the registered runs had, as `distort` made it then."""
+    if kind == "denoise":  # a bilateral filter, which smears fine texture
+        return np.asarray(cv2.bilateralFilter(pixels_HWC, 5, 3 * 255 * strength, 2), np.uint8)
+    return distort(pixels_HWC, kind, strength, seed)
 
 
 def pooled(tokens_BND: Tensor, grid: int) -> Tensor:

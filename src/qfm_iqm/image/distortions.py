@@ -5,8 +5,8 @@ pixels, strength and seed give the same result; nothing is drawn from a global r
 
 Most are the types of KADID-10k (Lin, Hosu and Saupe, QoMEX 2019), with the parameter that its
 authors publish, so that what its raters say of a type and strength applies. Types of it that no
-camera, codec or editor makes (shuffled pixels, inserted patches) are left out; WebP, AVIF, lost
-resolution and smoothing are added.
+camera, codec or editor makes (shuffled pixels, inserted patches) are left out; WebP, AVIF and lost
+resolution are added.
 """
 
 from __future__ import annotations
@@ -195,17 +195,8 @@ def _denoise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
     strength = 0.9 * min(255 * math.sqrt(variance), _MOST_DENOISED)
     if not strength:
         return noisy
-    planes = [np.ascontiguousarray(noisy[..., color]) for color in range(3)]
-    cleaned = [cv2.fastNlMeansDenoising(plane, None, strength, 5, 11) for plane in planes]
-    return np.stack(cleaned, 2).astype(np.uint8, copy=False)
-
-
-def _smoothing(pixels: Bytes, sigma: float, _: Draw) -> Bytes:
-    """A bilateral filter made for noise of `sigma`, of values in [0, 1]: smears fine texture."""
-    _at_least(sigma, 0)
-    if not sigma:
-        return pixels.copy()
-    return np.asarray(cv2.bilateralFilter(pixels, 5, 3 * 255 * sigma, 2), np.uint8)
+    cleaned = [cv2.fastNlMeansDenoising(plane, None, strength, 5, 11) for plane in cv2.split(noisy)]
+    return np.asarray(cv2.merge(cleaned), np.uint8)
 
 
 # ---- light and color ----
@@ -296,7 +287,6 @@ DISTORTIONS: Mapping[str, Distortion] = MappingProxyType(
         "impulse noise": _impulse_noise,
         "multiplicative noise": _speckle_noise,
         "denoise": _denoise,
-        "smoothing": _smoothing,
         "brighten": _brighten,
         "darken": _darken,
         "mean shift": _mean_shift,
