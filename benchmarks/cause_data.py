@@ -24,14 +24,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cause_copies import Emphasis, drawn_copy, relit
+from cause_network import TileMeasures, WholeMeasures
 from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.preprocess import reduced_size, resized
 from qfm_iqm.image.views import GRID, TILE, WHOLE, views_of
-from qfm_iqm.training.cause_copies import Emphasis, drawn_copy, relit
-from qfm_iqm.training.cause_network import TileMeasures, WholeMeasures
 from qfm_iqm.training.degradations import read_cells
 
 Floats = npt.NDArray[np.float32]

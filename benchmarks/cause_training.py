@@ -41,9 +41,9 @@ from cause_data import (
     relight_copies,
 )
 from cause_limits import report, thresholds
+from cause_network import CauseSeverities, Ensemble, Readers
 from qfm_iqm.causes.network import FACTS_FILE, NETWORK_FILE
 from qfm_iqm.causes.severity import CAUSES
-from qfm_iqm.training.cause_network import CauseSeverities, Ensemble, Readers
 
 PRETRAINED = Path(qfm_iqm.__file__).parent / "pretrained" / "causes"
 BATCH = 64

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cause_faults import Draw, of_cells
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.cause_faults import Draw, of_cells
 from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
 
 Floats = npt.NDArray[Any]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from qfm_iqm.training.cause_network import (
+from cause_network import (
     CauseSeverities,
     Readers,
     TileMeasures,

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from cause_copies import drawn_copy
+from cause_faults import of_cells, opinion_kept
+from cause_files import filmed, saved_jpeg
+from cause_tones import film
 from qfm_iqm.causes.severity import CAUSES, KINDS, points
-from qfm_iqm.training.cause_copies import drawn_copy
-from qfm_iqm.training.cause_faults import of_cells, opinion_kept
-from qfm_iqm.training.cause_files import filmed, saved_jpeg
-from qfm_iqm.training.cause_tones import film
 from qfm_iqm.training.degradations import CLEAN, LIKE_JPEG, Cells
 
 data = pytest.importorskip("skimage.data", reason="real photographs come with scikit-image")

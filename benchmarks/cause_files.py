@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cause_faults import Draw, of_cells, opinion_kept
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.cause_faults import Draw, of_cells, opinion_kept
 from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
 
 _TABLE = np.asarray(  # of T.81, annex K, luma
