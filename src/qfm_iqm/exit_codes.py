@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     DONE = 0, "Done. `qfm gate`: every image passes or is within the review band."
     FINDINGS = (
         1,
-        "Done, but a file could not be scored, a folder not be listed or a sidecar not be written. "
+        "Done, but a file could not be scored, a folder not listed or a sidecar not written. "
         "`qfm gate`: an image fails. `qfm data check`: the download is not whole.",
     )
     FAILED = (

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfm_iqm.culling.moments import BURST, Limits, find_moments, seconds_of
+from qfm_iqm.culling.moments import Limits, find_moments, seconds_of
 
 LIMITS = Limits(gap=30, together=0.4, alone=0.8)
 NOON = datetime(2024, 5, 1, 12)
@@ -37,11 +37,6 @@ def test_without_a_time_a_photo_must_be_more_alike():
     assert found([0, None], [A, LIKE_A]) == [0, 1]
     assert found([0, None], [A, A]) == [0, 0]
     assert found([None, None, None], [A, B, A]) == [0, 1, 0]
-
-
-def test_without_features_only_bursts_are_known():
-    assert found([0, BURST, 2.5 * BURST], None) == [0, 0, 1]
-    assert found([None, None], None) == [0, 1]
 
 
 def test_moments_that_overlap_in_time_are_told_apart():

@@ -221,7 +221,7 @@ def diagnose(
     ] = 0.1,
     tau: Annotated[
         float,
-        typer.Option(help="Largest label difference to it, in standard deviations.", min=0),
+        typer.Option(help="Largest label difference of a match, in standard deviations.", min=0),
     ] = 0.25,
     neighbors: Annotated[
         int, typer.Option(help="Nearest images of each that aliasing looks at.", min=1)

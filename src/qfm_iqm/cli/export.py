@@ -29,7 +29,8 @@ def export(
         ),
     ] = None,
     precision: Annotated[
-        Literal["fp32", "int8"] | None, typer.Option(help="It computes in. Default: fp32.")
+        Literal["fp32", "int8"] | None,
+        typer.Option(help="Precision of the exported network. Default: fp32."),
     ] = None,
     photos: Annotated[
         list[str] | None,

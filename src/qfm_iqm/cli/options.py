@@ -108,16 +108,14 @@ ListFile = Annotated[
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(help="Of the files in folders, take those that match, like '*.png'."),
+    typer.Option(help="Take only files in folders whose name matches, e.g. '*.png'."),
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option(help="Of the files in folders, leave these out.")
+    list[str] | None, typer.Option(help="Leave out files in folders whose name matches.")
 ]
 Resume = Annotated[
     bool,
-    typer.Option(
-        help="Go on where an earlier run of this table was ended, or help one that is running."
-    ),
+    typer.Option(help="Continue an interrupted run of this table, or join one that is running."),
 ]
 Readers = Annotated[
     int | None,
@@ -127,7 +125,8 @@ AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatev
 Raw = Annotated[
     Literal["preview", "develop"],
     typer.Option(
-        help="Of camera RAW files take the preview, unless it is small, or develop the photo."
+        help="Camera RAW: score the embedded preview, or the developed photo if it is too small; "
+        "or always develop."
     ),
 ]
 NoPairs = Annotated[

@@ -30,7 +30,7 @@ def serve(
         str | None,
         typer.Option(
             envvar="QFM_TOKEN",
-            help="Asked of clients; needed where others than this machine can reach the service.",
+            help="Clients must send it; required when other machines can reach the service.",
         ),
     ] = None,
     no_token: Annotated[
@@ -40,9 +40,9 @@ def serve(
         int | None,
         typer.Option(help="Processes that decode. Default: one per core, at most 4.", min=1),
     ] = None,
-    max_megapixels: Annotated[float, typer.Option(help="Of one image.", min=0.001)] = 50,
-    max_file_mb: Annotated[float, typer.Option(help="Of one image.", min=0.001)] = 50,
-    max_request_mb: Annotated[float, typer.Option(help="Of one request.", min=0.001)] = 200,
+    max_megapixels: Annotated[float, typer.Option(help="Largest image.", min=0.001)] = 50,
+    max_file_mb: Annotated[float, typer.Option(help="Largest image file.", min=0.001)] = 50,
+    max_request_mb: Annotated[float, typer.Option(help="Largest request.", min=0.001)] = 200,
     device: Device = None,
 ) -> None:
     """Serve scores over HTTP, with a page at / and a description at /docs."""

@@ -44,7 +44,7 @@ def gain_of(
 
 
 def find(recipe: ConfoundingRecipe, comparisons: Sequence[Comparison]) -> Outcome | None:
-    """The verdict that was said beforehand; None until all pairs that it needs are there."""
+    """The preregistered verdict; None until all pairs that it needs are there."""
     setting = recipe.settings[recipe.verdict]
     whole = [
         c for c in comparisons if c.setting == recipe.verdict and c.pairs == len(setting.seeds)

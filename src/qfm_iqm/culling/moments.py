@@ -6,7 +6,6 @@ it is most alike, or begins one of its own:
 * A photo with a time looks among the moments whose last photo was taken at most `gap` seconds
   before. It joins if its similarity with the photos there is at least `together` on average.
 * A photo without a time looks among all moments, and must be more alike: `alone`.
-* Without features nothing is known but time: photos at most `BURST` seconds apart are a moment.
 * A photo with the very bytes of an earlier one joins that one's moment.
 
 Times are local, or in UTC if each of them tells its offset. The time that this takes grows with the
@@ -25,8 +24,6 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-
-BURST = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -58,15 +55,14 @@ class _Moments:
         count = np.array(self.counts[first:], np.float32)
         return (self.sums_MD[first : len(self.counts)] @ features_D) / count
 
-    def put(self, moment: int | None, features_D: Floats | None, time: float | None) -> int:
+    def put(self, moment: int | None, features_D: Floats, time: float | None) -> int:
         """Puts a photo into a moment, or into a new one; gives the moment."""
         if moment is None:
             moment = len(self.counts)
             self.counts.append(0)
             self.last.append(None)
         self.counts[moment] += 1
-        if features_D is not None:
-            self.sums_MD[moment] += features_D
+        self.sums_MD[moment] += features_D
         if time is not None:
             self.last[moment] = time
         return moment
@@ -74,7 +70,7 @@ class _Moments:
 
 def find_moments(
     taken: Sequence[str],
-    features_ND: npt.NDArray[np.floating] | None,
+    features_ND: npt.NDArray[np.floating],
     files: Sequence[str],
     limits: Limits,
 ) -> list[int]:
@@ -82,7 +78,7 @@ def find_moments(
 
     Args:
         taken: when each was taken, as ISO 8601; empty where that is not known.
-        features_ND: what each shows, see `culling.features`; None where nothing is known of that.
+        features_ND: what each shows, see `culling.layout`.
         files: SHA-256 of each file.
         limits: when photos are of one moment.
 
@@ -92,34 +88,33 @@ def find_moments(
     if not taken:
         return []
     times = seconds_of(taken)
-    units_ND = None if features_ND is None else _units(features_ND)
-    width = 0 if units_ND is None else units_ND.shape[1]
-    found = _Moments(np.zeros((len(taken), width), np.float32))
+    units_ND = _units(features_ND)
+    found = _Moments(np.zeros(units_ND.shape, np.float32))
     numbers = [0] * len(taken)
     timed = sorted((time, i) for i, time in enumerate(times) if time is not None)
     untimed = [(None, i) for i, time in enumerate(times) if time is None]
     first = 0  # moment that may still go on
     for time, i in [*timed, *untimed]:
-        features_D = None if units_ND is None else units_ND[i]
-        gap = limits.gap if features_D is not None else BURST
         while (
-            time is not None and first < len(found.last) and time - (found.last[first] or 0) > gap
+            time is not None
+            and first < len(found.last)
+            and time - (found.last[first] or 0) > limits.gap
         ):
             first += 1
         moment = found.of_file.get(files[i])
         if moment is None:
             if time is None:
-                moment = _most_alike(found, features_D, 0, limits.alone)
+                moment = _most_alike(found, units_ND[i], 0, limits.alone)
             else:
-                moment = _most_alike(found, features_D, first, limits.together, time - gap)
-        numbers[i] = found.put(moment, features_D, time)
+                moment = _most_alike(found, units_ND[i], first, limits.together, time - limits.gap)
+        numbers[i] = found.put(moment, units_ND[i], time)
         found.of_file.setdefault(files[i], numbers[i])
     return numbers
 
 
 def _most_alike(
     found: _Moments,
-    features_D: Floats | None,
+    features_D: Floats,
     first: int,
     least: float,
     since: float | None = None,
@@ -135,8 +130,6 @@ def _most_alike(
     """
     if first == len(found.counts):
         return None
-    if features_D is None:  # time alone
-        return None if since is None else len(found.counts) - 1
     similarity = found.similarities(features_D, first)
     if since is not None:
         late = [time is not None and time >= since for time in found.last[first:]]

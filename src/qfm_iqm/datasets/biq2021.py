@@ -42,7 +42,6 @@ BIQ2021 = Dataset(
     maximum=1,
     higher_is_better=True,
     folders=("Images",),
-    synthetic=False,
     split="official",
     citation="Ahmed, Asif: BIQ2021: a large-scale blind image quality assessment database, "
     "Journal of Electronic Imaging 2022",

@@ -74,7 +74,6 @@ CSIQ = Dataset(
     mean=0.3507,
     std=0.2625,
     folders=tuple(f"dst_imgs/{kind}" for kind in dict.fromkeys(_FOLDERS.values())),
-    synthetic=True,
     citation="Larson, Chandler: Most apparent distortion: full-reference image quality assessment "
     "and the role of strategy, Journal of Electronic Imaging 2010",
     terms="see site",

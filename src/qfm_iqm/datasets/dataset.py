@@ -25,7 +25,6 @@ class Dataset:
         maximum: upper end.
         higher_is_better: direction of the label.
         folders: below the root, that hold the rated images.
-        synthetic: degraded from pristine images, so that contents repeat.
         citation: of the paper that introduced it.
         terms: of use, in a few words; the site has the whole.
         source: where a person gets it.
@@ -56,7 +55,6 @@ class Dataset:
     maximum: float
     higher_is_better: bool
     folders: tuple[str, ...]
-    synthetic: bool
     citation: str
     terms: str
     source: str

@@ -88,7 +88,6 @@ KADID10K = Dataset(
     std=1.0826,
     folders=("images",),
     unlabeled=tuple(f"I{n:02}.png" for n in range(1, 82)),
-    synthetic=True,
     citation="Lin, Hosu, Saupe: KADID-10k: a large-scale artificially distorted IQA database, "
     "QoMEX 2019",
     terms="see site",

@@ -67,7 +67,6 @@ KONIQ10K = Dataset(
     mean=58.7296,
     std=15.4317,
     folders=_FOLDERS,
-    synthetic=False,
     split="official",
     optional=((_SETS, "split"),),
     citation="Hosu, Lin, Sziranyi, Saupe: KonIQ-10k: an ecologically valid database for deep "

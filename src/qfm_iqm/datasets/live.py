@@ -56,7 +56,6 @@ LIVE = Dataset(
     lowest=-2.65,
     highest=111.78,
     folders=tuple(_KINDS),
-    synthetic=True,
     citation="Sheikh, Sabir, Bovik: A statistical evaluation of recent full reference image "
     "quality assessment algorithms, IEEE TIP 2006",
     terms=TERMS,

@@ -49,7 +49,6 @@ LIVEC = Dataset(
     std=20.2965,
     folders=("Images",),
     unlabeled=tuple(sorted(_TRAINING)),
-    synthetic=False,
     citation="Ghadiyaram, Bovik: Massive online crowdsourced study of subjective and objective "
     "picture quality, IEEE TIP 2016",
     terms=TERMS,

@@ -51,7 +51,6 @@ LIVEFB = Dataset(
     mean=72.1325,
     std=6.1624,
     folders=("database",),
-    synthetic=False,
     split="official where marked",
     citation="Ying et al.: From patches to pictures (PaQ-2-PiQ): mapping the perceptual space of "
     "picture quality, CVPR 2020",

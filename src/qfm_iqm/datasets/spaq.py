@@ -41,7 +41,6 @@ SPAQ = Dataset(
     mean=50.3179,
     std=20.9014,
     folders=("TestImage",),
-    synthetic=False,
     citation="Fang, Zhu, Zeng, Ma, Wang: Perceptual quality assessment of smartphone photography, "
     "CVPR 2020",
     terms="see site",

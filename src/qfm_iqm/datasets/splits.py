@@ -133,7 +133,6 @@ def split_by_content(
     test: float = 0.2,
     validation: float = 0.1,
     seed: int = 0,
-    group: str | None = None,
 ) -> Split:
     """Split so that all images of one content fall into one split.
 
@@ -146,12 +145,10 @@ def split_by_content(
         test: share of all images to test on, 0 for none (a test set that lies elsewhere).
         validation: share of all images to select on, 0 for none.
         seed: which of the splits.
-        group: a column whose values are kept together in place of the contents, for instance a
-            scene that joins several contents.
 
     Raises:
-        TableError: a share out of range, a negative seed, no such column, a split that was asked
-            for and stays empty, or a `group` that tears a content apart.
+        TableError: a share out of range, a negative seed, or a split that was asked for and stays
+            empty.
     """
     if not all(isfinite(share) and 0 <= share < 1 for share in (test, validation)):
         raise TableError(
@@ -166,9 +163,8 @@ def split_by_content(
     if seed < 0:
         raise TableError(f"The seed of a split must be 0 or more, not {seed}.")
 
-    units = table.contents if group is None else table.column(group)
     members: dict[str, list[str]] = {}
-    for name, unit in zip(table.names, units, strict=True):
+    for name, unit in zip(table.names, table.contents, strict=True):
         members.setdefault(unit, []).append(name)
     order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest())
 
@@ -186,11 +182,9 @@ def split_by_content(
             f"test={test} and validation={validation}, but {' and '.join(empty)} would stay empty; "
             "change the shares or give more contents."
         )
-    if group is not None:
-        _refuse_torn_contents(table, listed, group)
     rule = (
         f"split_by_content(test={float(test)}, validation={float(validation)}, seed={int(seed)}, "
-        f"group={group!r}): {'contents' if group is None else 'groups'} in ascending order of "
+        "group=None): contents in ascending order of "
         "sha256('<seed>:<content>') fill test to round(test*N) images, then validation to "
         "round(validation*N); the rest is train"
     )
@@ -237,19 +231,6 @@ def split_from(listed: Mapping[str, Sequence[str]], rule: str) -> Split:
     """A split from the names of each of `SPLITS`."""
     train, validation, test = (tuple(listed[split]) for split in SPLITS)
     return Split(train, validation, test, rule)
-
-
-def _refuse_torn_contents(table: RatedTable, listed: dict[str, list[str]], group: str) -> None:
-    split_of = {name: split for split, names in listed.items() for name in names}
-    homes: dict[str, set[str]] = {}
-    for name, content in zip(table.names, table.contents, strict=True):
-        homes.setdefault(content, set()).add(split_of[name])
-    torn = sorted(content for content, found in homes.items() if len(found) > 1)
-    if torn:
-        raise TableError(
-            f"{table.source}: splitting by '{group}' would put {len(torn)} contents into several "
-            f"splits ({_quoted(torn)}); split by content instead."
-        )
 
 
 def _quoted(items: Iterable[str]) -> str:

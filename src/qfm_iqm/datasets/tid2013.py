@@ -76,7 +76,6 @@ TID2013 = Dataset(
     mean=4.4747,
     std=1.2397,
     folders=("distorted_images",),
-    synthetic=True,
     optional=((_DEVIATIONS, "std"),),
     citation="Ponomarenko et al.: Image database TID2013: peculiarities, results and "
     "perspectives, Signal Processing: Image Communication 2015",

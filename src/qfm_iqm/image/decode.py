@@ -61,9 +61,9 @@ def read_image(
         allow_truncated: whether to take an image whose data end early as far as they go. What
             is missing is gray in a JPEG and black elsewhere; AVIF, HEIC, WebP and camera RAW are
             refused all the same, since their decoders give no partial image.
-        raw: what to take of a camera RAW file: "preview" the camera's own picture in it, where
-            its sides have half of the photo's pixels or more, else and for "develop" the photo as
-            libraw develops it.
+        raw: what to take of a camera RAW file: "preview" takes the camera's embedded JPEG if each
+            side has at least half of the photo's pixels, and else develops the photo; "develop"
+            always develops it (libraw).
 
     Returns:
         RGB float32 (3, H, W) in [0, 1].

@@ -87,18 +87,10 @@ def needed(library: str, what: str) -> Any:
         raise ImageError(f"not supported: {what}; pip install 'qfm-iqm[formats]'") from error
 
 
-def eight_bits(samples: npt.NDArray[Any], largest: float) -> npt.NDArray[np.uint8]:
-    """Samples from 0 to `largest` as the nearest of 256 levels."""
-    return _scaled(samples, largest, np.uint8)
-
-
-def sixteen_bits(samples: npt.NDArray[Any], largest: float) -> npt.NDArray[np.uint16]:
-    """Samples from 0 to `largest` as the nearest of 65,536 levels."""
-    return _scaled(samples, largest, np.uint16)
-
-
-def _scaled(samples: npt.NDArray[Any], largest: float, kind: Any) -> npt.NDArray[Any]:
-    """Samples as the nearest levels of a kind, some rows at a time."""
+def scaled(
+    samples: npt.NDArray[Any], largest: float, kind: type[np.uint8 | np.uint16] = np.uint8
+) -> npt.NDArray[Any]:
+    """Samples from 0 to `largest` as the nearest levels of a kind, some rows at a time."""
     levels = np.iinfo(kind).max
     if samples.dtype == kind and largest == levels:
         return samples

@@ -39,7 +39,7 @@ import simplejpeg
 from PIL import ExifTags, Image, JpegImagePlugin
 
 from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError
-from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
+from qfm_iqm.image.deferred import DeferredImage, needed, scaled
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 # A marker that is neither a restart within compressed data nor a data byte of 255.
@@ -276,8 +276,8 @@ def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
         if _END not in content[-_TRAILER:]:  # the library would fill what is missing
             raise ImageError(TRUNCATED)
         samples = np.asarray(codecs.jpeg8_decode(content))
-        scaled = sixteen_bits if mode == "I;16" else eight_bits
-        return Image.fromarray(scaled(samples, (1 << bits) - 1))
+        kind = np.uint16 if mode == "I;16" else np.uint8
+        return Image.fromarray(scaled(samples, (1 << bits) - 1, kind))
 
     return DeferredImage(
         decode,

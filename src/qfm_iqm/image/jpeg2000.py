@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, Jpeg2KImagePlugin
 
 from qfm_iqm.errors import ImageError
-from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
+from qfm_iqm.image.deferred import DeferredImage, needed, scaled
 from qfm_iqm.image.file_colors import jp2_codestream, jp2_color
 
 _SYCC = b"\1\0\0\0\0\0\x12"  # the beginning of a colr box: enumerated, sYCC
@@ -55,7 +55,7 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
         samples = codecs.jpeg2k_decode(stream.read())
         if samples.dtype.kind == "i":  # the standard's own level shift was left out for these
             samples = samples.astype(np.int32) + (1 << (bits - 1))
-        pixels = eight_bits(samples, (1 << bits) - 1)
+        pixels = scaled(samples, (1 << bits) - 1)
         if is_sycc:
             return Image.frombytes("YCbCr", image.size, pixels.tobytes()).convert("RGB")
         return Image.fromarray(pixels)
@@ -77,8 +77,7 @@ def _stretched(image: Image.Image, bits: int) -> Image.Image:
     image.load()
     full = 16 if image.mode == "I;16" else 8
     white = ((1 << bits) - 1) << (full - bits)
-    scaled = sixteen_bits if full == 16 else eight_bits
-    return Image.fromarray(scaled(np.asarray(image), white))
+    return Image.fromarray(scaled(np.asarray(image), white, np.uint16 if full == 16 else np.uint8))
 
 
 def _components(stream: BinaryIO) -> tuple[tuple[int, int], list[int], bool]:

@@ -1,7 +1,7 @@
 """How much memory images on their way may take: who may decode now, who waits, who is refused.
 
-Every image on its way counts with a small fixed share from the moment it is handed to a reader.
-One that needs more asks, and is admitted when there is room and none before it waits.
+Every image reserves a small fixed share from the moment it is handed to a reader. An image that
+needs more asks for it, and is admitted when there is room and no earlier image waits.
 
 An image may have been decoded before one ahead of it has asked, and its pixels stay until that one
 is done. So that nothing waits for ever, the first image on its way is admitted when no other is

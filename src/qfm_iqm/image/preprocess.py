@@ -65,7 +65,8 @@ class Preprocessing(BaseModel):
             raise ValueError("squeeze and shorter_side exclude each other")
         if self.squeeze is not None and min(self.squeeze) < 16:
             raise ValueError(f"squeeze has a side below 16: {self.squeeze}")
-        if not sizes_fall(self.shorter_side, self.extra_scales, self.crop):
+        sides = (self.shorter_side or 0, *(self.extra_scales or ()), self.crop - 1)
+        if self.extra_scales and not all(before > later for before, later in pairwise(sides)):
             raise ValueError(
                 f"extra_scales must fall from shorter_side to crop at least: {self.extra_scales}"
             )
@@ -75,12 +76,6 @@ class Preprocessing(BaseModel):
     def longest(self) -> int:
         """The longest side of a crop, in pixels."""
         return int(self.crop * self.max_aspect)
-
-
-def sizes_fall(shorter_side: int | None, extra_scales: tuple[int, ...] | None, crop: int) -> bool:
-    """Whether further sizes, if there are any, fall from the first one to a crop's at the least."""
-    sides = (shorter_side or 0, *(extra_scales or ()), crop - 1)
-    return extra_scales is None or all(before > later for before, later in pairwise(sides))
 
 
 def resize_and_pad(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:

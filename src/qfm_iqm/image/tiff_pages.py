@@ -23,7 +23,7 @@ from PIL import Image, TiffImagePlugin
 
 from qfm_iqm.errors import TRUNCATED, ImageError
 from qfm_iqm.image.color import to_srgb
-from qfm_iqm.image.deferred import DeferredImage, eight_bits, needed, sixteen_bits
+from qfm_iqm.image.deferred import DeferredImage, needed, scaled
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
@@ -299,16 +299,16 @@ def _decoded(page: Any, mode: str) -> Image.Image:
     if page.photometric == _WHITE_IS_ZERO:
         values = values ^ True if page.dtype.kind == "b" else values.dtype.type(largest) - values
     if mode == "I;16":
-        return Image.fromarray(sixteen_bits(values[..., 0], largest))
+        return Image.fromarray(scaled(values[..., 0], largest, np.uint16))
     if page.photometric in (_CIELAB, _ICCLAB):
         pixels_HWC = _lab(values, page.photometric)
     elif page.photometric == _PALETTE:
         pixels_HWC = (page.colormap >> 8).astype(np.uint8).T[values[..., 0]]
     else:
-        pixels_HWC = eight_bits(values, largest)
+        pixels_HWC = scaled(values, largest)
     if not _alpha(page):
         return _image(pixels_HWC, mode)
-    alpha_HW1 = eight_bits(alpha, largest)
+    alpha_HW1 = scaled(alpha, largest)
     if not _is_merged(page):
         return _image(np.concatenate([pixels_HWC, alpha_HW1], axis=2), mode)
     names = {_CMYK: "CMYK", _YCBCR: "YCbCr"}

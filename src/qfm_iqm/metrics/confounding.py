@@ -56,7 +56,7 @@ def score_gap(
 def verdict(
     qfm: Gain, oracle: Gain, *, over_like_quality: float, selectivity: tuple[float, float]
 ) -> Outcome:
-    """The verdict that was said beforehand.
+    """The preregistered verdict.
 
     Args:
         qfm: of `qfm` over `random`, in SRCC within clusters.

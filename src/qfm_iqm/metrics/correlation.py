@@ -273,7 +273,7 @@ def rmse_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
 
 
 def _unit_rows(x_BN: FloatArray) -> FloatArray:
-    """Each row centerd and of norm 1; NaN where it is constant."""
+    """Each row centered and of norm 1; NaN where it is constant."""
     # Shifted and scaled to 0 .. 1 first: neither tiny units nor a large offset cost digits.
     low = x_BN.min(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):

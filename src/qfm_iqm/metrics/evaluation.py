@@ -15,7 +15,7 @@ import numpy.typing as npt
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
 from qfm_iqm.metrics.correlation import METRICS, FloatArray, Logistic4, check_pair, fit_logistic
-from qfm_iqm.text_tables import write_csv
+from qfm_iqm.text_tables import unguarded, write_csv
 
 WHOLE = "whole"
 SUBSET_MEAN = "subset_mean"
@@ -51,13 +51,9 @@ class Evaluation:
 
     Attributes:
         rows: one per subset and metric.
-        n_boot: resamples behind each interval.
-        seed: of the bootstrap.
     """
 
     rows: tuple[Row, ...]
-    n_boot: int
-    seed: int
 
     def row(self, subset: str, metric: str) -> Row:
         """The row of a subset and metric.
@@ -110,19 +106,19 @@ class Evaluation:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = tuple(
                     Row(
-                        cells["subset"],
+                        unguarded(cells["subset"]),
                         cells["metric"],
                         int(cells["n"]),
                         number(cells["value"]),
                         number(cells["ci_low"]),
                         number(cells["ci_high"]),
-                        cells["note"],
+                        unguarded(cells["note"]),
                     )
                     for cells in csv.DictReader(file)
                 )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TableError(f"{path} holds no evaluation: {error!r}.") from error
-        return Evaluation(rows, n_boot=1000, seed=0)
+        return Evaluation(rows)
 
 
 def evaluate(
@@ -137,9 +133,9 @@ def evaluate(
     """Metrics on the whole, on each group, and their mean over groups.
 
     A metric that does not exist on a group (fewer than 3 images, 5 for the logistic ones; all
-    scores or labels equal) is listed without a value and with the reason, and so is then its mean
-    over groups: a mean over the groups that happen to be left would be another quantity. On the
-    whole it is an error. Logistic curves are fitted on each subset by itself.
+    scores or labels equal) is listed without a value and with the reason. Its mean over groups is
+    then missing too: a mean over the groups that are left would be another quantity. On the whole
+    it is an error. Logistic curves are fitted on each subset by itself.
 
     The interval of `subset_mean` resamples images within each group, groups independently.
 
@@ -178,7 +174,7 @@ def evaluate(
     if subsets:
         mean = _mean(subsets, metrics)
         table += [mean.row(SUBSET_MEAN, metric) for metric in metrics]
-    return Evaluation(rows=tuple(table), n_boot=n_boot, seed=seed)
+    return Evaluation(tuple(table))
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class BaseWeights(BaseModel):
 
     Attributes:
         name: timm's, with tag.
-        sha256: of their content (`packing.content_hash`).
+        sha256: of their content (`model.delta.content_hash`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -137,8 +137,8 @@ class ModelCard(BaseModel):
         preprocessing: how an image becomes crops.
         label: units and direction of its scores; people are shown these as 0 to 100
             (`LabelUnits.show`).
-        calibration: from the network's answers to label units, by `qfm calibrate`; None takes
-            them as they are.
+        calibration: from the network's predictions to label units, by `qfm calibrate`; None
+            takes them as they are.
         reference_statistics: reference population, interval and out-of-distribution detector, by
             [reference] in a recipe.
         training: data, its terms, split hash, recipe, versions: free-form, for people and checks.

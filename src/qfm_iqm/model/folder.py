@@ -24,7 +24,7 @@ from torch import Tensor
 
 import qfm_iqm
 from qfm_iqm.errors import ModelError, TableError
-from qfm_iqm.files import replacing
+from qfm_iqm.files import replacing, sha256_of
 from qfm_iqm.model.adapters import merged
 from qfm_iqm.model.card import BaseWeights, ModelCard, read_card
 from qfm_iqm.model.delta import check_loss, content_hash, pack, unpack
@@ -139,7 +139,7 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     card = read_card(folder / CARD_FILE)
     weights = folder / WEIGHTS_FILE
     state = read_safetensors(weights)
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = sha256_of(weights)
     if card.weights_sha256 and found != card.weights_sha256:
         raise ModelError(
             f"{weights} is not the file its card describes (SHA-256 {found[:12]}..., the card says "

@@ -19,7 +19,7 @@ class LabelScale(nn.Module):
     """Mean and standard deviation of the training labels, kept with the weights.
 
     The network learns z-scored labels, which makes losses and thresholds mean the same on every
-    dataset; its answers are given back in the label's own units.
+    dataset; its predictions are converted back to label units.
     """
 
     mean: Tensor

@@ -1,6 +1,6 @@
 """Where an image is good or bad: the score of each region, seen alone.
 
-A region is a quarter of a crop: a square of half its side, continued to a whole crop by mirroring,
+A region is a quarter of a crop: a square of half its side, padded by reflection to a whole crop,
 so that the network sees this part of the image and nothing else, at the scale it knows. Regions
 overlap by half. Between the regions' middles the map is linear, patch by patch; in the end it is
 shifted as a whole so that its mean is the image's score: the map says where, the score how much.

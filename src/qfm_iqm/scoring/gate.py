@@ -109,8 +109,8 @@ def apply_rule(
     Args:
         rows: of the images, as scored.
         rule: what is asked.
-        baseline: earlier scores of the same images; one without a score there is held against
-            the limit alone, and is for people to look at where there is no limit.
+        baseline: earlier scores of the same images. An image without one is checked against the
+            limit only; without a limit it goes to review.
 
     Returns:
         A verdict for each row, in order.

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from qfm_iqm.errors import QFMError, TableError
 from qfm_iqm.files import check_output, write_whole
-from qfm_iqm.scoring.job_config import Counted, Identity, Outcome
+from qfm_iqm.scoring.job_config import Identity, Outcome
 from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.scoring.row import COLUMNS, ENDINGS, ScoreRow, write_rows
 from qfm_iqm.scoring.scorer import Scorer
@@ -198,23 +198,23 @@ class Job:
         Raises:
             TableError: the table cannot be written; the folder stays.
         """
-        counted = Counted()
+        outcome = Outcome()
         with self.lock.held(_PLANNING):
             if self.lock.current():
                 rows = (row for n in range(len(self.plan)) for row in self._rows_of(n))
                 if frames is not None:
                     write_frames(self._frames(), frames)
-                self.write_table(counted.passing(rows))
+                self.write_table(outcome.counting(rows))
                 # Gone in one step: a kill leaves the whole folder or, hidden, its remains.
                 remains = self.folder.with_name(f".{self.folder.name}.done")
                 shutil.rmtree(remains, ignore_errors=True)
                 self.folder.rename(remains)
                 shutil.rmtree(remains, ignore_errors=True)
             else:  # another process has done it
-                for _ in counted.passing(self.read_table()):
+                for _ in outcome.counting(self.read_table()):
                     pass
         self.close()
-        return counted.outcome()
+        return outcome
 
     def close(self) -> None:
         """Lets go of the job, finished or not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Scorer
@@ -61,39 +61,26 @@ class Identity:
         return (row.model, row.weights, row.runtime, row.precision) == ours
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
-    """What a finished job has come to.
+    """What a job has come to.
 
     Attributes:
         rows: in the table.
         errors: rows without a score.
-        first_errors: the sentences of the first few of them.
+        first_errors: the sentences of the first five of them.
     """
 
-    rows: int
-    errors: int
-    first_errors: tuple[str, ...]
+    rows: int = 0
+    errors: int = 0
+    first_errors: list[str] = field(default_factory=list)
 
-
-class Counted:
-    """Counts rows that pass."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.errors: list[str] = []
-        self.bad = 0
-
-    def passing(self, rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
-        """The same rows."""
+    def counting(self, rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
+        """The same rows, counted as they pass."""
         for row in rows:
             self.rows += 1
             if row.status == "error":
-                self.bad += 1
-                if len(self.errors) < 5:
-                    self.errors.append(row.error)
+                self.errors += 1
+                if len(self.first_errors) < 5:
+                    self.first_errors.append(row.error)
             yield row
-
-    def outcome(self) -> Outcome:
-        """What has passed."""
-        return Outcome(self.rows, self.bad, tuple(self.errors))

@@ -96,7 +96,7 @@ def collate(crops: Sequence[LearnedCrop]) -> Batch:
 
 
 class ImageStore:
-    """Fitted images as uint8 (3, H, W), decoded once and kept if `keep`."""
+    """Resized and padded images, uint8 (3, H, W); with `keep` each is decoded only once."""
 
     def __init__(self, preprocessing: Preprocessing, *, keep: bool) -> None:
         self._preprocessing = preprocessing

@@ -11,7 +11,6 @@ are there is not made again; one that was interrupted goes on where it was.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,12 @@ from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.leakage import Leak, fold_leaks, read_leaks, refuse_leaks, write_leaks
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.files import write_whole
+from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.metrics.folds import FoldFigure, Summary, summarize, summary_table
 from qfm_iqm.metrics.published import published
 from qfm_iqm.model.card import read_card
 from qfm_iqm.model.locate import CARD_FILE
-from qfm_iqm.text_tables import unguarded, write_csv
+from qfm_iqm.text_tables import write_csv
 from qfm_iqm.training.data import rated_table, split_of, training_images
 from qfm_iqm.training.literature import best_test_epoch, habits
 from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, run
@@ -259,16 +259,14 @@ def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
     card = read_card(fold.folder / "model" / CARD_FILE)
     sha256 = str(card.training["split_sha256"])
     selected = card.training["images"]["validation"] > 0
-    images: dict[str, int] = {}
-    with (fold.folder / "results.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            subset = unguarded(row["subset"])
-            images[subset] = int(row["n"])
-            if row["value"] and selected:
-                yield FoldFigure(
-                    fold.setting, "validation-selected", fold.number, subset, row["metric"],
-                    float(row["value"]), int(row["n"]), card.training["best_epoch"], sha256,
-                )  # fmt: skip
+    rows = Evaluation.from_csv(fold.folder / "results.csv").rows
+    images = {row.subset: row.n for row in rows}
+    for row in rows:
+        if row.value is not None and selected:
+            yield FoldFigure(
+                fold.setting, "validation-selected", fold.number, row.subset, row.metric,
+                row.value, row.n, card.training["best_epoch"], sha256,
+            )  # fmt: skip
     if fold.recipe.protocol != "test-selected":
         return
     best = best_test_epoch(fold.folder / "log.jsonl")

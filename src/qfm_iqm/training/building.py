@@ -129,7 +129,7 @@ def open_feature_cache(model: QualityModel, recipe: Recipe) -> FeatureCache | No
 
 @torch.no_grad()
 def check_memory(recipe: Recipe, network: QualityNetwork, device: torch.device) -> int:
-    """The bytes that a recipe's temporary memory takes on a device once full; 0 without one.
+    """The bytes that a recipe's memory bank takes on a device once full; 0 without one.
 
     Raises:
         RecipeError: more than is free, or crops that the backbone does not take.

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from qfm_iqm.image.preprocess import Preprocessing, sizes_fall
+from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.model.locate import is_model
 from qfm_iqm.training.recipe_schema import (
@@ -189,14 +189,6 @@ class Recipe(Section):
         if side is not None and side < self.network.crop:
             raise ValueError(
                 f"network.shorter_side = {side} is smaller than network.crop = {self.network.crop}"
-            )
-        if side is not None and self.network.squeeze is not None:
-            raise ValueError("network.squeeze and network.shorter_side exclude each other")
-        extra = self.network.extra_scales
-        if not sizes_fall(side, extra, self.network.crop):
-            raise ValueError(
-                f"network.extra_scales = {list(extra or ())} must fall from network.shorter_side "
-                "to network.crop at the least"
             )
         if data.test + data.validation >= 1:
             raise ValueError("data.test and data.validation leave nothing to train on")

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
-from qfm_iqm.image.preprocess import Preprocessing, Resample
+from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import LabelUnits
 
 
@@ -25,8 +25,8 @@ class DataConfig(Section):
         root: folder that names in the tables are relative to.
         dataset: a dataset as `qfm data list` names it, in its official layout under `root`;
             gives label units, name and terms too, where these are left out.
-        labels: in its place, a table of rated images (CSV or Parquet; relative to `root` if it
-            is there).
+        labels: a table of rated images, instead of `dataset` (CSV or Parquet; relative to `root`
+            if it is there).
         name: of the data, for the card and the results.
         terms: the data's terms of use, for the card.
         split: rule that splits the images: "content", the authors' "official" one, or "file".
@@ -40,7 +40,7 @@ class DataConfig(Section):
             is selected on validation.
         reference: share of the training split's images that is kept for the reference statistics:
             nothing is learned from them, and nothing chosen by them.
-        train_share: share of the other training images that is used: what few labels do.
+        train_share: share of the other training images that is used, to study few labels.
         split_seed: number of the fold: the seed of a split by content, the file in a folder.
         label: units and direction of the labels.
     """
@@ -91,15 +91,9 @@ class BackboneConfig(Section):
     frozen_blocks: int | None = Field(default=None, ge=1)
 
 
-class NetworkSection(Section):
+class NetworkSection(Preprocessing, Section):
     """Network and preprocessing; see `NetworkConfig` and `Preprocessing`."""
 
-    crop: int = Field(default=224, ge=16)
-    max_aspect: float = Field(default=1.0, ge=1, le=8)
-    shorter_side: int | None = Field(default=None, ge=16)
-    resample: Resample = "bicubic"
-    extra_scales: tuple[int, ...] | None = Field(default=None, strict=False)
-    squeeze: tuple[int, int] | None = Field(default=None, strict=False)
     width: int | None = Field(default=None, ge=1)
     decoder: str = "attention-panel"
     heads: int | None = Field(default=None, ge=1)
@@ -108,14 +102,7 @@ class NetworkSection(Section):
     @property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes crops."""
-        return Preprocessing(
-            crop=self.crop,
-            max_aspect=self.max_aspect,
-            shorter_side=self.shorter_side,
-            resample=self.resample,
-            extra_scales=self.extra_scales,
-            squeeze=self.squeeze,
-        )
+        return Preprocessing(**self.model_dump(include=set(Preprocessing.model_fields)))
 
 
 class TrainConfig(Section):

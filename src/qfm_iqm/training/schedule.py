@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule of the paper's lineage (docs/method.md, section 10)."""
+"""Optimizer and learning-rate schedule of the paper's lineage (docs/method.md, section 10)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -112,12 +112,7 @@ class StopRequest:
             pass  # not in the main thread: signals are somebody else's
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         self._before.clear()

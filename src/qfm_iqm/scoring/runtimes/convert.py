@@ -1,10 +1,10 @@
 """A network in torch -> a file of ONNX or of OpenVINO, in fp32 or int8.
 
-An int8 network's ranges are set by crops of real photos (static quantisation). Only the encoder
+An int8 network's ranges are set by crops of real photos (static quantization). Only the encoder
 is in int8: the panel decoder is a small part of the work and the last. Weights in fp32 are kept in
 half the bits where that is exact.
 
-nncf quantises, but for convolutions that ONNX Runtime is to compute: of nncf's it computes half in
+nncf quantizes, but for convolutions that ONNX Runtime is to compute: of nncf's it computes half in
 floats (ranges for each channel before depthwise ones, signed ranges beside unsigned ones), of its
 own tool's all in int8. That tool takes no care of attention.
 
@@ -81,7 +81,7 @@ def write_onnx(
         _compact(network, model.network.state_dict())
         found = _share(network, shared or {})
     elif _is_transformer(model):
-        network = _quantised(
+        network = _quantized(
             network,
             calibration,
             lambda crop: {INPUT: crop.numpy()},
@@ -89,7 +89,7 @@ def write_onnx(
             transformer=True,
         )
     else:
-        _quantise_convolutions(file, calibration, exact)
+        _quantize_convolutions(file, calibration, exact)
         return found
     onnx.save(network, file)
     return found
@@ -134,7 +134,7 @@ def _share(network: Any, shared: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _quantise_convolutions(file: Path, calibration: Sequence[Tensor], exact: list[str]) -> None:
+def _quantize_convolutions(file: Path, calibration: Sequence[Tensor], exact: list[str]) -> None:
     """Brings an ONNX file's convolutions and what joins them to int8, by ONNX Runtime's tool."""
     from onnxruntime import quantization
 
@@ -224,7 +224,7 @@ def write_openvino(model: QualityModel, file: Path, calibration: Sequence[Tensor
             example_input=torch.rand(2, 3, size, size),
         )
     if calibration is not None:
-        network = _quantised(
+        network = _quantized(
             network,
             calibration,
             lambda crop: crop.numpy(),
@@ -244,7 +244,7 @@ def _is_exact(node: Any) -> bool:
     return not any(_INEXACT in scope for scope in scopes)
 
 
-def _quantised(
+def _quantized(
     network: Any,
     calibration: Sequence[Tensor],
     feed: Callable[[Tensor], Any],

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 CACHE_DIR = "QFM_CACHE_DIR"
 CHOICES = ("auto", "torch", "onnx", "openvino")
 _NEEDED = {"onnx": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
-"""What a runtime needs, the fastest first (benchmarks/throughput.py): to load, then to write."""
+"""The modules that each runtime needs, fastest runtime first (benchmarks/throughput.py).
+
+The first module loads an export; all of them together write one.
+"""
 
 
 def as_runtime(model: QualityModel | Runtime | str, device: str | torch.device | None) -> Runtime:
