@@ -1,7 +1,5 @@
 """Files that are complete or not there: checked first, written beside their place, then moved."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

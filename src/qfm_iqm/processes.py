@@ -1,7 +1,5 @@
 """Processes that this package starts: they import code from where it does, and nowhere else."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

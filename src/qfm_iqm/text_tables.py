@@ -10,8 +10,6 @@ Design choices:
   with an apostrophe before them, and read back without it, so that every name keeps its identity.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

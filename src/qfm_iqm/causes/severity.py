@@ -5,8 +5,6 @@ from people's opinions of degradations (KADID-10k's cells, `training.degradation
 between a good photo and the worst, the share that raters took away.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType

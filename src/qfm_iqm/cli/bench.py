@@ -1,7 +1,5 @@
 """`qfm bench`: folds, shares of labels, grids of variants, confounding, datasets, a diagnosis."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Literal

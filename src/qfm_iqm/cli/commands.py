@@ -3,8 +3,6 @@
 Nothing heavy is imported before a verb runs, so `qfm --help` answers at once.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`qfm bench confound`: does the method help where content predicts quality?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

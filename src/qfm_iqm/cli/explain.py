@@ -1,7 +1,5 @@
 """`qfm explain`: where a photo is good, and where it is bad."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -4,8 +4,6 @@ Nothing but Python's own modules is imported before `main` runs: Ctrl-C is heede
 `ExitCode` lists the exit codes.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

@@ -1,7 +1,5 @@
 """`--results DIR` of benchmarks: a folder that also gets the figures, each named for its run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

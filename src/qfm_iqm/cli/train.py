@@ -1,7 +1,5 @@
 """`qfm train`: a recipe in, a whole model out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Mistakes in the call of `qfm`, each as one sentence: an unknown verb or option, a bad value."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

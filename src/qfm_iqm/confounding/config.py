@@ -1,7 +1,5 @@
 """The recipe of the confounding experiment (docs/confounding.md)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, Self
 

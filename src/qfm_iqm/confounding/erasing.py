@@ -10,8 +10,6 @@ Then no line of x' says anything of z. Class and patch tokens have statistics of
 Shapes: B crops, N patch tokens, D token width, M all tokens of one kind.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -12,8 +12,6 @@ same command, started twice, uses two processes. Trials are measured on validati
 the settings `trial1`, `trial2` ... in the table.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import zlib

@@ -1,7 +1,5 @@
 """Which photos the experiment uses: the best-rated ones, in two semantically far clusters."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

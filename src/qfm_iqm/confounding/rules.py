@@ -6,8 +6,6 @@ contents: what is of other content is then of the other cluster.
 Shapes: B crops, N patch tokens, D token width.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -7,8 +7,6 @@ out.
 Shapes: M crops, B of a batch, N patch tokens, D token width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import lru_cache

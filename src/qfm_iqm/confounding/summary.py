@@ -1,7 +1,5 @@
 """From runs to paired differences and the verdict."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

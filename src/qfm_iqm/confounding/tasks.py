@@ -1,7 +1,5 @@
 """What a run learns from and is tested on: confounded in training, not in test."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

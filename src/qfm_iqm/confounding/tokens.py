@@ -7,8 +7,6 @@ goes on where it was, and processes that share a folder share the work.
 Shapes: L levels of a sheet, S crop size, N patch tokens, D token width.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

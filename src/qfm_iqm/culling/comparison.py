@@ -7,8 +7,6 @@ What is done is kept in a file of one line for each moment: what is interrupted 
 moment with a photo that could not be read is not kept.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence

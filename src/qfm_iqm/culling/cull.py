@@ -1,7 +1,5 @@
 """Scored photos, put into moments and ranked there: the rows of `qfm cull`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

@@ -10,8 +10,6 @@ There `--resume` finds all that it does not have to read and score again, whatev
 or gone, and whatever `--gap` is asked for.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence

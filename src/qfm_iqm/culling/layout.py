@@ -6,8 +6,6 @@ exposed and degraded anew this tells the same photo from others far better than 
 scoring network, which knows above all what was done to a photo (benchmarks/culling.py).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image

@@ -13,8 +13,6 @@ differences as people do.
 Shapes: R regions, S their side, M measures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 

@@ -14,8 +14,6 @@ number of photos, but for those without a time, each of which is compared with e
 Shapes: N photos, D features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

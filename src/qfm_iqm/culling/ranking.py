@@ -11,8 +11,6 @@ much of the preference sharpness, noise, ... explain. Where none does, the score
 Shapes: P photos of a moment, M measures, T topics.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ matter. A photo of another size is brought to the size of the first one, region 
 Shapes: C colors (3), H and W pixels, R regions, S their side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """One photo, one row of the table of `qfm cull`: its moment, its rank there, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,8 +9,6 @@ Design choices:
   it beside raw files alone; digiKam where it is told to).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field

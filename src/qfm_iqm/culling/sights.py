@@ -1,7 +1,5 @@
 """What culling keeps of each photo while it is scored: its score, and enough to find its moment."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ So edits, keywords and comments of other programs stay as they wrote them. Prope
 attributes of an rdf:Description or elements in it.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from xml.parsers import expat

@@ -1,7 +1,5 @@
 """BIQ2021: photos rated in a laboratory, in three subsets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """All datasets that the library knows, by name."""
 
-from __future__ import annotations
-
 from qfm_iqm.datasets.biq2021 import BIQ2021
 from qfm_iqm.datasets.csiq import CSIQ
 from qfm_iqm.datasets.dataset import Dataset

@@ -5,8 +5,6 @@ label is listed and never used; a file that cannot be decoded is named with its 
 file that the table does without is named with what is lost.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

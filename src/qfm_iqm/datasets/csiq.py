@@ -1,7 +1,5 @@
 """CSIQ: Categorical Subjective Image Quality."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file

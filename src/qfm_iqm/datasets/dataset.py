@@ -1,7 +1,5 @@
 """What is known of a public dataset: facts, and how its official download becomes a table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

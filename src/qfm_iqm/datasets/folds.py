@@ -10,8 +10,6 @@ Other people's folds are read from ARNIQA's arrays and LIQE's lists (`read_arniq
 and written as such a text.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """KADID-10k: Konstanz artificially distorted image quality database."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file

@@ -1,7 +1,5 @@
 """KonIQ-10k: photos from Flickr, 1024 x 768."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file

@@ -3,8 +3,6 @@
 CSV files are read by `reading.read_table`. Nothing is unpickled: scipy reads MATLAB's own format.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping, Sequence

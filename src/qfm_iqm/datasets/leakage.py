@@ -7,8 +7,6 @@ decoded: their perceptual hashes (`image.perceptual_hash`) differ in few bits.
 Shapes: N images, 8 bytes a hash.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """LIVE Image Quality Assessment Database, release 2."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """LIVE In the Wild Image Quality Challenge Database (LIVEC, CLIVE, LIVE Challenge)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file

@@ -1,7 +1,5 @@
 """LIVE-FB (FLIVE, PaQ-2-PiQ): the largest rated set of photos."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file

@@ -6,8 +6,6 @@ Design choices:
 * Every cell is text until the label column alone is read as numbers, so all kinds of file agree.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

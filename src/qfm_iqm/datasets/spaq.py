@@ -1,7 +1,5 @@
 """SPAQ: Smartphone Photography Attribute and Quality."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file

@@ -1,7 +1,5 @@
 """TID2013: Tampere Image Database."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qfm_iqm.datasets.dataset import Dataset, label_file

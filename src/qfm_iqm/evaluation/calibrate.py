@@ -1,7 +1,5 @@
 """A model's card brought to somebody's own ratings."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -5,8 +5,6 @@ reported: SRCC and KRCC, with the sign turned where one label falls as the other
 after the logistic fit. No image of the other dataset is fitted on, but by that curve.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple

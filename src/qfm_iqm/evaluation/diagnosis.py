@@ -25,8 +25,6 @@ Design choices (ours):
 Shapes: M images, B crops in a batch, N patch tokens, D token width, S crop size.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import zlib

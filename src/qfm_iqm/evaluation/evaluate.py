@@ -1,7 +1,5 @@
 """A model against rated images: scored through the engine users score with, then evaluated."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

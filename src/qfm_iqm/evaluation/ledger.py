@@ -9,8 +9,6 @@ current folder if that file is there, as in a checkout of this project; else `te
 beside the results file or the run's folder.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os

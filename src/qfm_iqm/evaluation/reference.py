@@ -7,8 +7,6 @@ interval and the limit, the other says how often they hold.
 Shapes: N images, F pixel statistics.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

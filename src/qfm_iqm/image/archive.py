@@ -3,8 +3,6 @@
 A process reads once what such a file says of its members, and then each member from its place.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Kernels of lens blur and motion blur: what light does on its way, as weights that sum to one."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 Source: ISO/IEC 14496-12.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 from collections.abc import Iterator

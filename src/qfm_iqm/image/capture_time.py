@@ -1,7 +1,5 @@
 """When a photo was taken, by its own EXIF. Times of files say nothing about that."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime
 

@@ -19,8 +19,6 @@ An `ImageError` from here holds the reason alone; `image.decode` names the sourc
 Shapes: H and W pixels, 3 colors.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 from contextlib import suppress

@@ -6,8 +6,6 @@ playlist that would open other files.
 Sources: ISO/IEC 14496-12 (MP4, MOV), RFC 8794 (EBML, of Matroska and WebM).
 """
 
-from __future__ import annotations
-
 from typing import BinaryIO
 
 from qfm_iqm.image import boxes

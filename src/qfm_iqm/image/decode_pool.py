@@ -5,8 +5,6 @@ long is ended, and either is replaced. A job reads many files ahead, in order an
 memory (`read_in_processes`); the service decodes what comes, in many threads (`DecodingPool`).
 """
 
-from __future__ import annotations
-
 import queue
 import time
 from collections import deque

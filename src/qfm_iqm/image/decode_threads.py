@@ -1,7 +1,5 @@
 """Reading ahead in threads of this process: they start at once, and suit a few files."""
 
-from __future__ import annotations
-
 import threading
 import weakref
 from collections import deque

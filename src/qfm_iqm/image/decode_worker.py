@@ -12,8 +12,6 @@ Design choices:
   for ever for what these threads held.
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import pickle

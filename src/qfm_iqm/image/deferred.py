@@ -11,8 +11,6 @@ Design choices:
 Shapes: H and W pixels, C channels.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from typing import Any

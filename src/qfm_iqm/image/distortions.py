@@ -9,8 +9,6 @@ camera, codec or editor makes (shuffled pixels, inserted patches) are left out; 
 resolution are added.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Mapping

@@ -4,8 +4,6 @@ Web addresses are fetched by the standard library, every other scheme (`s3://`, 
 file system that fsspec knows for it.
 """
 
-from __future__ import annotations
-
 import http.client
 import socket
 import ssl

@@ -6,8 +6,6 @@ embedded profile counts before nclx; Pillow and its plugins hand it over.
 Sources: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), 15444-1 annex I (JP2).
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Iterator

@@ -13,8 +13,6 @@ Design choices:
 An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

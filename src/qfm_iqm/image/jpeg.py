@@ -26,8 +26,6 @@ An `ImageError` from here holds the reason alone; `image.decode` names the sourc
 Source: ITU-T T.81, annex B.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from dataclasses import dataclass, field

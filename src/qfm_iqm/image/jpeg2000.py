@@ -7,8 +7,6 @@ decoded by imagecodecs.
 Source: ISO/IEC 15444-1, A.5.1 (the SIZ segment).
 """
 
-from __future__ import annotations
-
 import struct
 from typing import BinaryIO
 

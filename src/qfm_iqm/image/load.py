@@ -3,8 +3,6 @@
 What reading threads and reading processes do; nothing here knows of a network.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -8,8 +8,6 @@ is done. So that nothing waits for ever, the first image on its way is admitted 
 being decoded, whatever the pixels behind it take.
 """
 
-from __future__ import annotations
-
 import ctypes
 import math
 import os

@@ -9,8 +9,6 @@ The limit of 6 bits is ours, found on BIQ2021's photos: pairs of one `content` i
 some are false, at 14 most. benchmarks/near_duplicates.py counts them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image

@@ -7,8 +7,6 @@ few and strong, every scale holds about as much contrast as the next, colors are
 Shapes: H and W pixels.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -12,8 +12,6 @@ when decompressed; it overlooks wrong checksums and missing rows of the pixels. 
 An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -16,8 +16,6 @@ Design choices:
 Shapes: C channels (3), H and W pixels, K crops, S crop size (S x S, or longer one way).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise

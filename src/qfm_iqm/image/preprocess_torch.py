@@ -5,8 +5,6 @@ In batches, on a GPU, with gradients.
 Shapes: B images, C channels (3), H and W pixels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any

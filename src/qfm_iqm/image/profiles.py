@@ -13,8 +13,6 @@ Design choices:
 Sources: ITU-T H.273 (codes), ICC.1:2022 (profiles), PNG third edition (chunks and their order).
 """
 
-from __future__ import annotations
-
 import functools
 import struct
 

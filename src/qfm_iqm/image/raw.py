@@ -18,8 +18,6 @@ rawpy (the extra `raw`) brings libraw.
 Shapes: H and W pixels.
 """
 
-from __future__ import annotations
-
 import io
 from contextlib import suppress
 from functools import cached_property

@@ -15,8 +15,6 @@ The pixels are those of `resize_and_pad(read_image(x))` to the bit, except for s
 Shapes: H and W pixels, 3 colors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast

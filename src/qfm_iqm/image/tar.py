@@ -4,8 +4,6 @@ Nothing is extracted: a member is a piece of its archive and is read from there.
 and not compressed: only there a member can be found without reading what lies before it.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import tarfile

@@ -9,8 +9,6 @@ what is damaged in them is found where it makes no sense, and else it is not.
 An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator
 

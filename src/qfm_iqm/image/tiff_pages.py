@@ -10,8 +10,6 @@ Design choices:
 Sources: TIFF 6.0; TIFF/EP (ISO 12234-2); Adobe's DNG and TIFF technical notes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice

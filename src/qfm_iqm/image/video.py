@@ -19,8 +19,6 @@ PyAV (the extra `video`) brings FFmpeg.
 Sources: ISO/IEC 14496-12 (display matrix), ITU-T H.273 (colors).
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Callable, Iterator

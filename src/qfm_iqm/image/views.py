@@ -11,8 +11,6 @@ size: `LEAST` to `2 * LEAST` pixels remain.
 Shapes: T tiles, S side of a tile, H and W pixels, 3 colors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ a name, so that nothing stays behind whoever is killed. It is sealed, so that no
 under its reader.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import os

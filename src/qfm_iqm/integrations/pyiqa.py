@@ -4,8 +4,6 @@ pyiqa finds its architecture through an entry point by itself, but asks its own 
 of metrics before it looks at entry points.
 """
 
-from __future__ import annotations
-
 import torch
 from pyiqa.default_model_configs import DEFAULT_CONFIGS
 from pyiqa.utils.registry import ARCH_REGISTRY

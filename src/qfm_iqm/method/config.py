@@ -1,7 +1,5 @@
 """The options of the training method, as a recipe holds them; light to import."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator

@@ -9,8 +9,6 @@ content exists keeps its own features.
 Shapes: B crops, N patch tokens, D token width.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

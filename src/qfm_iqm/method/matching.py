@@ -15,8 +15,6 @@ Controls show what matching is worth: `like_quality` and `unlike_semantics` keep
 Shapes: M entries in memory, B crops in a batch, D token width.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple, Protocol
 
 import torch

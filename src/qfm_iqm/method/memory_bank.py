@@ -9,8 +9,6 @@ rank order, so that all ranks hold the same memory.
 Shapes: M entries in memory, B crops in a batch, N patch tokens, D token width.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -8,8 +8,6 @@ stands the same share over all pairs, which a feature space that knows nothing w
 Shapes: N images, D feature width, K neighbors.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ without it, and the error is compared with that of the scores as they were, phot
 Arrays: N rated images; s scores, y ratings.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Measures and verdict of the confounding experiment (docs/confounding.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 

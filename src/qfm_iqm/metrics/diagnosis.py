@@ -8,8 +8,6 @@ absolute changes of a model's predictions, in standard deviations of the labels 
     selectivity = S_q / S_n.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Many repetitions of one experiment as one row a figure: median and spread over folds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ order; what is compared is the difference within each pair. With few pairs no te
 stands beside every figure.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 

@@ -5,8 +5,6 @@ official split. Those marked are cited from other papers or from memory: to be c
 are quoted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

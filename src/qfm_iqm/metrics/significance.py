@@ -15,8 +15,6 @@ correlation. S. Holm, "A simple sequentially rejective multiple test procedure",
 Journal of Statistics 6 (1979) 65-70.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple

@@ -4,8 +4,6 @@ The win rate is over the pairs that differ, as in a sign test; its interval is W
 Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,8 +7,6 @@ goes through peft's layers. Once trained, the product is added to W, so that a m
 plain network at a plain network's cost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

@@ -12,8 +12,6 @@ Shapes: B crops, C channels, S crop size, N patch tokens, P tokens before them (
 registers), D token width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -4,8 +4,6 @@ Every figure stands in the card or in a results file, and what was not measured 
 missing. Only `notes` are written by those who trained the model.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -11,8 +11,6 @@ labels.
 Shapes: B crops, N patch tokens, D token width, L panel members, H heads of width W.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

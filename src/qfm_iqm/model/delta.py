@@ -9,8 +9,6 @@ be packed; a change of higher rank is refused.
     W' - W = U S V^T,   B = U sqrt(S), A = sqrt(S) V^T   (first r singular values)
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -8,8 +8,6 @@ Design choices:
   comes from `QFM_BACKBONE_DIR` or timm's hub, and is checked by hash.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

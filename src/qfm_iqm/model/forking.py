@@ -1,7 +1,5 @@
 """A process that is forked from one that has computed with torch."""
 
-from __future__ import annotations
-
 import os
 from functools import cache
 

@@ -6,8 +6,6 @@ in less time. Its scale stays a constant factor of the weights, so that an optim
 steps as with the norm.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from itertools import pairwise

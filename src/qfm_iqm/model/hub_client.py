@@ -1,7 +1,5 @@
 """Asking the hub: its client logs nothing, and what fails becomes one sentence."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ The hub reads the front matter of that page: license, data, metrics with their i
 figure stands in `card.json`; nothing is sent anywhere.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

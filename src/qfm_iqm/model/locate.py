@@ -1,7 +1,5 @@
 """Where a model's folder is: in the package, on the disk, or on the hub; light to import."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path

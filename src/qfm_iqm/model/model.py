@@ -3,8 +3,6 @@
 Shapes: B images, C channels, H and W pixels, K crops per image, S crop size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Self

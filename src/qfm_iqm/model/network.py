@@ -3,8 +3,6 @@
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

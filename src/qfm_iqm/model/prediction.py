@@ -5,8 +5,6 @@ Whatever computes the predictions - torch, another runtime, another machine - en
 Shapes: K crops of an image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

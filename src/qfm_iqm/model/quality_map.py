@@ -13,8 +13,6 @@ transformers, whose every token has seen the whole crop (benchmarks/quality_map.
 Shapes: S crop size; T x L regions; R rows and C columns of the map, a patch each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

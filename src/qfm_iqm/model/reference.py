@@ -6,8 +6,6 @@ is numbers in the card, so that whatever computes the scores can say what they m
 Source of the interval: split conformal prediction (Vovk et al., 2005; Lei et al., 2018).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Self
 

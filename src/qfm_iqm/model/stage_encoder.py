@@ -11,8 +11,6 @@ Shapes: B photos, C channels, h and w places of a stage's map, N patch tokens of
 width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ Design choices:
   without a network trains just the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

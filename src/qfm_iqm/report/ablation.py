@@ -4,8 +4,6 @@ Both show SRCC on the whole and as mean over the subsets, if there are subsets: 
 won by telling subsets apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The report on two tables of the same images: two models, or two versions of the photos."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

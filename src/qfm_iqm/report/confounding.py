@@ -1,7 +1,5 @@
 """The confounding experiment, to be read: tables, a figure of gains, and both clusters."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

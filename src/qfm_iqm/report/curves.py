@@ -1,7 +1,5 @@
 """The scores of a video over time, in so few points that a page can carry them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from qfm_iqm.scoring.video import FrameScore

@@ -4,8 +4,6 @@ Design choices:
 * Lines differ in their markers as well as in their colors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path

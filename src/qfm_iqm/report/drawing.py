@@ -6,8 +6,6 @@ Design choices:
 * Text of an SVG stays text, so that it can be searched and read aloud.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

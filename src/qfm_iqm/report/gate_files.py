@@ -1,7 +1,5 @@
 """A gate's verdicts as files that other programs read: JUnit XML and JSON."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

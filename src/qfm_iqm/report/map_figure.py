@@ -7,8 +7,6 @@ Design choices:
   an even photo looks even.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ Only moments of several photos stand on it. What is decided there stays in the b
 it as a list of the rejected photos: the page deletes nothing, and neither does qfm.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any

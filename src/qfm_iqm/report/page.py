@@ -8,8 +8,6 @@ Design choices:
 * Data are JSON in a block that no browser executes, with every `<` written as an escape.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

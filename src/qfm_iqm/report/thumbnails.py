@@ -1,7 +1,5 @@
 """Small copies of photos, to be carried inside a report."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

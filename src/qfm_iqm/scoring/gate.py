@@ -1,7 +1,5 @@
 """A gate: which images are good enough to go on, and why the others are not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Which files are meant by the paths on a command line."""
 
-from __future__ import annotations
-
 import fnmatch
 import os
 import re

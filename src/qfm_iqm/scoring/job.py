@@ -18,8 +18,6 @@ Design choices:
 * At the end the shards are put together in the plan's order, and the folder goes.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import shutil

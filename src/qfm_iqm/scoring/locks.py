@@ -4,8 +4,6 @@ POSIX record locks: one byte of the file is one lock. Within one process they ho
 that a process may open a file of locks once only, which is seen to here.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

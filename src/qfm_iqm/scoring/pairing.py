@@ -12,8 +12,6 @@ Design choices:
 A path is compared as its parts joined by slashes; an ending begins at a part.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

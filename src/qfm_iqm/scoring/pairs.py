@@ -4,8 +4,6 @@ Only names and, of a movie, its length decide. Names match if they lie in one fo
 their endings alone.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from contextlib import suppress

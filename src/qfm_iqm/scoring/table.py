@@ -1,7 +1,5 @@
 """Score tables read back: what `qfm score` wrote, or any table of image names and scores."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

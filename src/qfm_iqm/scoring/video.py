@@ -1,7 +1,5 @@
 """From the scores of a video's frames to its row, and the table of these frames."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace

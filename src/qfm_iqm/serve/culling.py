@@ -5,8 +5,6 @@ decoded once more, at native resolution, one at a time and in the same processes
 such threads as processes, which bounds the memory of all requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """How much the service takes on: every bound in one place."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@
 * With a token, everything but the page, its files and `/healthz` asks for it.
 """
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 import json

@@ -3,8 +3,6 @@
 Bytes alone are taken: no path and no URL of a client's is ever opened, and nothing is written.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress

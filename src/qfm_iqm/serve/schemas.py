@@ -1,7 +1,5 @@
 """What the service answers, as its OpenAPI description says it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints

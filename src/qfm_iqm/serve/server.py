@@ -1,7 +1,5 @@
 """The service as a process: its socket, its signals, its end."""
 
-from __future__ import annotations
-
 import signal
 import socket
 from collections.abc import Callable, Iterator

@@ -22,8 +22,6 @@ that variant's run of the same setting and seed: a baseline serves as the teache
 interrupted goes on where it was.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import shutil

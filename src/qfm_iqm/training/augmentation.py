@@ -8,8 +8,6 @@ Everything is done to the photo at its own size, before the model's preprocessin
 the files that people have.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from qfm_iqm.image.decode import Bytes

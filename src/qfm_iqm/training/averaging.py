@@ -1,7 +1,5 @@
 """Averages of weights: what is validated and kept in the place of the last step's."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

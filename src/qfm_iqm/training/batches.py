@@ -11,8 +11,6 @@ Design choices:
 Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token width.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

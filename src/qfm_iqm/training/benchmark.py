@@ -9,8 +9,6 @@ Fold k is the split number k, and k seeds crops, order and first weights too. A 
 are there is not made again; one that was interrupted goes on where it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From a recipe and its data to the model that is trained: network with first weights, and card."""
 
-from __future__ import annotations
-
 import json
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """From a recipe's tables to what is trained on, selected on and tested on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -14,8 +14,6 @@ Design choices:
 Shapes: K crops, N patch tokens, P tokens before them, D token width.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import zlib

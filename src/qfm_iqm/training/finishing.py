@@ -1,7 +1,5 @@
 """What is made of a trained network: reference statistics, exports, page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

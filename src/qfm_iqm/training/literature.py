@@ -16,8 +16,6 @@ A run of this protocol also selects by validation and tests once, as every run d
 come out of the same weights.
 """
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Callable

@@ -11,8 +11,6 @@ speaks the label's units.
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

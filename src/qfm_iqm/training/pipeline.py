@@ -14,8 +14,6 @@
 Only the last model is tested; teachers are chosen by validation.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -11,8 +11,6 @@ an interrupted table goes on with the image that it was at.
 Shapes: K crops of an image, S crop size.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -5,8 +5,6 @@ key=value` changes single keys, with values written as in TOML (quotes around te
 out). A teacher's recipe is filled in from its own file or from the recipe around it.
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping

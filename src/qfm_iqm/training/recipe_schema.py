@@ -1,7 +1,5 @@
 """The sections of a recipe: data, network, training, teachers, and what is made of the model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, Self
 

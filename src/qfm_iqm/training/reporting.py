@@ -1,7 +1,5 @@
 """What a person sees of a training run: a bar with loss, rate and time left; a line per epoch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from typing import TypeVar

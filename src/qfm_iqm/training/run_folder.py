@@ -6,8 +6,6 @@ metric with its interval) and `test.csv` (one row per test image). What the stag
 the training leave is in `stages.json` (`training.stages`).
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

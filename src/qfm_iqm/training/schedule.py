@@ -1,7 +1,5 @@
 """Optimizer and learning-rate schedule of the paper's lineage (docs/method.md, section 10)."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -3,8 +3,6 @@
 Images are scored through the engine users score with. Runs in the first process alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal

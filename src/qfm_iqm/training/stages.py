@@ -5,8 +5,6 @@ are those of the record is not done again; one whose inputs have changed is done
 every later stage of the same network; one that was interrupted goes on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

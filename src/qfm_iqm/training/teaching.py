@@ -5,8 +5,6 @@ Tables of pseudo-labels lie in `pseudo_labels/`, unlabeled images scored as a wh
 trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

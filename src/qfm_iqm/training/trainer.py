@@ -7,8 +7,6 @@ Design choices:
   after every epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

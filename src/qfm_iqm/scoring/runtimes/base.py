@@ -5,8 +5,6 @@ Nothing here needs torch: an exported model is scored without it.
 Shapes: B crops, S crop size (S x S, or longer one way: `Preprocessing.max_aspect`).
 """
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence

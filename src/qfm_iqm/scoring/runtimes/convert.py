@@ -11,8 +11,6 @@ own tool's all in int8. That tool takes no care of attention.
 Shapes: B crops, S crop size.
 """
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence

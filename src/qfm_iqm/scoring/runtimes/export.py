@@ -6,8 +6,6 @@ precision's tolerance is refused. How a network becomes a file: `convert`.
 Shapes: B crops, S crop size.
 """
 
-from __future__ import annotations
-
 import stat
 import tempfile
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ card.json, runtime.json, model.onnx            for ONNX Runtime
 card.json, runtime.json, model.xml, model.bin  for OpenVINO
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

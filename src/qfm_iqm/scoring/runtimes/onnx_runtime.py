@@ -1,7 +1,5 @@
 """ONNX Runtime, on a CPU or on CUDA where its package has that."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

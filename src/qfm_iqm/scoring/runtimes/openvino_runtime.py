@@ -1,7 +1,5 @@
 """OpenVINO, on a CPU."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from typing import ClassVar
