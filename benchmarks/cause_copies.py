@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cause_faults import Draw, Maker, of_cells, opinion_kept
+from cause_faults import Draw, Maker, of_cells, opinion_kept, points
 from cause_files import coded, compression, filmed, saved_jpeg, smoothed
 from cause_tones import any_contrast, contrast, exposure, film
-from qfm_iqm.causes.severity import CAUSES, points
+from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import resized

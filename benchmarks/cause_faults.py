@@ -3,19 +3,57 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
-from qfm_iqm.causes.severity import KINDS
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
+from qfm_iqm.training.degradations import CLEAN, Cells, kept_by
 
 Draw = np.random.Generator
 Maker = Callable[[Bytes, Cells, Draw], tuple[Bytes, str, float]]
 """Pixels to pixels with a fault, what was done, and the share of quality that people see left."""
 HELD_OUT = ("webp",)
+GOOD, FLOOR = 80.0, 18.0  # scores of a good photo and of one that nothing is left of
+
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "blur": ("gaussian blur", "lens blur", "motion blur"),
+        "noise": (
+            "white noise",
+            "white noise in color components",
+            "impulse noise",
+            "multiplicative noise",
+            "denoise",
+        ),
+        "compression": ("jpeg", "jpeg2000", "webp", "avif", "pixelate"),
+        "exposure": ("brighten", "darken", "mean shift"),
+        "contrast": ("contrast change",),
+        "color": (
+            "color saturation 1",
+            "color saturation 2",
+            "color quantization",
+            "quantization",
+        ),
+    }
+)
+"""Which kinds of `image.distortions` make each cause, of those that people's opinions are known of.
+
+What denoising leaves counts as noise, squares of pixels as compression, too few colors as color.
+"""
+
+
+def points(kept: float) -> float:
+    """The severity of a fault that leaves a share `kept` of a good photo's quality."""
+    return (GOOD - FLOOR) * (1 - kept)
+
+
+def kept_at(strength: float, levels: Iterable[tuple[float, float]]) -> float:
+    """The share that people see left at a strength between levels (strength, opinion)."""
+    strengths, opinions = np.array(sorted(levels)).T
+    return kept_by(float(np.interp(strength, strengths, opinions)))
 
 
 def of_cells(cause: str, among: tuple[str, ...] | None = None) -> Maker:

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cause_faults import Draw, of_cells, opinion_kept
+from cause_faults import Draw, kept_at, of_cells, opinion_kept
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
+from qfm_iqm.training.degradations import CLEAN, Cells
 
 _TABLE = np.asarray(  # of T.81, annex K, luma
     [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cause_faults import Draw, of_cells
+from cause_faults import Draw, kept_at, of_cells
 from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
-from qfm_iqm.training.degradations import CLEAN, Cells, kept_at
+from qfm_iqm.training.degradations import CLEAN, Cells
 
 Floats = npt.NDArray[Any]
 

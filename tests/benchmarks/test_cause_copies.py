@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from cause_copies import drawn_copy
-from cause_faults import of_cells, opinion_kept
+from cause_faults import FLOOR, GOOD, KINDS, of_cells, opinion_kept, points
 from cause_files import filmed, saved_jpeg
 from cause_tones import film
-from qfm_iqm.causes.severity import CAUSES, KINDS, points
+from qfm_iqm.causes.severity import CAUSES
+from qfm_iqm.image.distortions import DISTORTIONS
 from qfm_iqm.training.degradations import CLEAN, LIKE_JPEG, Cells
 
 data = pytest.importorskip("skimage.data", reason="real photographs come with scikit-image")
@@ -101,3 +102,15 @@ def test_jpeg_tables_are_those_of_libjpeg():
     ]
     assert errors == sorted(errors)
     assert errors[0] < 20
+
+
+def test_points_lie_between_a_good_photo_and_the_worst():
+    assert points(1.0) == 0
+    assert points(0.0) == GOOD - FLOOR
+
+
+def test_each_cause_has_kinds_of_its_own():
+    assert set(KINDS) == set(CAUSES)
+    kinds = [kind for cause in CAUSES for kind in KINDS[cause]]
+    assert len(kinds) == len(set(kinds))
+    assert set(kinds) <= set(DISTORTIONS)

@@ -1,7 +1,6 @@
 import pytest
 
-from qfm_iqm.causes.severity import CAUSES, FLOOR, GOOD, KINDS, in_words, main_cause, points
-from qfm_iqm.image.distortions import DISTORTIONS
+from qfm_iqm.causes.severity import CAUSES, in_words, main_cause
 from qfm_iqm.scoring.row import COLUMNS
 
 
@@ -24,13 +23,5 @@ def test_a_cause_in_words():
     assert in_words("none", None) == "none"
 
 
-def test_points_lie_between_a_good_photo_and_the_worst():
-    assert points(1.0) == 0
-    assert points(0.0) == GOOD - FLOOR
-
-
-def test_each_cause_is_a_column_and_has_kinds_of_its_own():
+def test_each_cause_is_a_column():
     assert set(CAUSES) <= set(COLUMNS)
-    kinds = [kind for cause in CAUSES for kind in KINDS[cause]]
-    assert len(kinds) == len(set(kinds))
-    assert set(kinds) <= set(DISTORTIONS)

@@ -1,13 +1,12 @@
 """The causes that a photo can lose by, and their severities in points.
 
-A severity says how many points of the 0-100 scale a good photo loses by that fault alone. It comes
-from people's opinions of degradations (KADID-10k's cells, `training.degradations`): of the points
-between a good photo and the worst, the share that raters took away.
+A severity says how many points of the 0-100 scale a good photo loses by that fault alone. It
+was learned from people's opinions of degradations (KADID-10k's, `training.degradations`): of the
+points between a good photo and the worst, the share that raters took away.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -28,33 +27,6 @@ class Causes:
 
 
 CAUSES = ("blur", "noise", "compression", "exposure", "contrast", "color")
-GOOD, FLOOR = 80.0, 18.0  # scores of a good photo and of one that nothing is left of
-
-KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "blur": ("gaussian blur", "lens blur", "motion blur"),
-        "noise": (
-            "white noise",
-            "white noise in color components",
-            "impulse noise",
-            "multiplicative noise",
-            "denoise",
-        ),
-        "compression": ("jpeg", "jpeg2000", "webp", "avif", "pixelate"),
-        "exposure": ("brighten", "darken", "mean shift"),
-        "contrast": ("contrast change",),
-        "color": (
-            "color saturation 1",
-            "color saturation 2",
-            "color quantization",
-            "quantization",
-        ),
-    }
-)
-"""Which kinds of `image.distortions` make each cause, of those that people's opinions are known of.
-
-What denoising leaves counts as noise, squares of pixels as compression, too few colors as color.
-"""
 
 
 def in_words(cause: str, severity: float | None) -> str:
@@ -62,11 +34,6 @@ def in_words(cause: str, severity: float | None) -> str:
     if cause in ("", "none") or severity is None:
         return cause
     return f"{cause}, about {severity:.0f} points"
-
-
-def points(kept: float) -> float:
-    """The severity of a fault that leaves a share `kept` of a good photo's quality."""
-    return (GOOD - FLOOR) * (1 - kept)
 
 
 def main_cause(severities: Sequence[float], least: Sequence[float]) -> str:

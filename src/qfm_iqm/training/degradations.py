@@ -13,7 +13,6 @@ and `own` the photo's label.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +51,6 @@ class Degradation:
 def kept_by(opinion: float) -> float:
     """The share of quality, 0 to 1, that people see left by their mean opinion, 1 to 5."""
     return min(1.0, max(0.0, (opinion - 1) / (CLEAN - 1)))
-
-
-def kept_at(strength: float, levels: Iterable[tuple[float, float]]) -> float:
-    """The share that people see left at a strength between levels (strength, opinion)."""
-    strengths, opinions = np.array(sorted(levels)).T
-    return kept_by(float(np.interp(strength, strengths, opinions)))
 
 
 def lowered(own: float, kept: float, floor: float) -> float:
