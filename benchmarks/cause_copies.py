@@ -27,8 +27,8 @@ import numpy.typing as npt
 from cause_faults import Draw, Maker, of_cells, opinion_kept, points
 from cause_files import coded, compression, filmed, saved_jpeg, smoothed
 from cause_tones import any_contrast, contrast, exposure, film
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.causes.severity import CAUSES
-from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import resized
 from qfm_iqm.training.degradations import Cells

@@ -19,22 +19,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from cause_copies import Emphasis, drawn_copy, relit
 from cause_network import TileMeasures, WholeMeasures
+from qfm_iqm.arrays import Bytes, Floats
 from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.preprocess import reduced_size, resized
 from qfm_iqm.image.views import GRID, TILE, WHOLE, views_of
 from qfm_iqm.training.degradations import read_cells
 
-Floats = npt.NDArray[np.float32]
 SHARD = 500  # copies in a file
 SIDE = 288  # of the working size that the whole photo is reduced by
 SCORED = [i for i in range(GRID**2) if i not in (0, GRID - 1, GRID**2 - GRID, GRID**2 - 1)]

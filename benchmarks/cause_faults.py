@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import CLEAN, Cells, kept_by
 

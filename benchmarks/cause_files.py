@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cause_faults import Draw, kept_at, of_cells, opinion_kept
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import CLEAN, Cells
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import Cells
 

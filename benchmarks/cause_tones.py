@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cause_faults import Draw, kept_at, of_cells
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import CLEAN, Cells
 

@@ -39,11 +39,11 @@ from PIL import Image
 from cause_faults import KINDS, points
 from cause_generators import GENERATORS, degraded
 from qfm_iqm import Scorer
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.causes.network import CauseNetwork, packaged
 from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.image.decode import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing, reduced_size, resized
 from qfm_iqm.image.resize import read_resized

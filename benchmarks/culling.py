@@ -38,19 +38,19 @@ from scipy.sparse.csgraph import connected_components
 
 import qfm_iqm.culling
 from culling_pairs import HELD_OUT, Photos, degraded_moments, deviations_of, rated_moments
+from qfm_iqm.arrays import Bytes, Doubles
 from qfm_iqm.culling.layout import layout
 from qfm_iqm.culling.measures import NAMES
 from qfm_iqm.culling.ranking import INPUTS, PARAMETERS
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.image.decode import Bytes, read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.resize import as_bytes, read_resized
 from qfm_iqm.scoring.runtimes.load import load_runtime
 from qfm_iqm.training.degradations import read_cells
 
-Floats = npt.NDArray[np.float64]
 Row = tuple[str, int, str, float, float | None, float | None]
 
 RESULTS = Path(__file__).parent / "results"
@@ -139,7 +139,7 @@ def _small(file: Path) -> Bytes:
 
 def likeness_rows(files: list[Path], draw: np.random.Generator) -> Iterator[Row]:
     """How many photos are found again after they were framed and degraded anew."""
-    descriptions: dict[str, tuple[list[Floats], list[Floats]]] = {}
+    descriptions: dict[str, tuple[list[Doubles], list[Doubles]]] = {}
     describe = _describers()
     for file in files:
         photo = read_image_uint8(file)
@@ -159,7 +159,7 @@ def likeness_rows(files: list[Path], draw: np.random.Generator) -> Iterator[Row]
             yield check, len(files), name, round(found, 4), None, None
 
 
-def _describers() -> Callable[[Bytes], dict[str, Floats]]:
+def _describers() -> Callable[[Bytes], dict[str, Doubles]]:
     """What describes a photo, by name."""
     import torch
 
@@ -172,7 +172,7 @@ def _describers() -> Callable[[Bytes], dict[str, Floats]]:
     assert isinstance(encoder, StageEncoder)
 
     @torch.inference_mode()
-    def describe(photo_CHW: Bytes) -> dict[str, Floats]:
+    def describe(photo_CHW: Bytes) -> dict[str, Doubles]:
         image = Image.fromarray(np.ascontiguousarray(photo_CHW.transpose(1, 2, 0)))
         pixels = as_bytes(read_resized(image, preprocessing).pixels)
         (crop, *_) = covering_crops(pixels, preprocessing)
@@ -241,7 +241,7 @@ def ranking_rows(rated: Photos, degraded: Photos, kodak: Photos) -> Iterator[Row
 
 
 def _right(
-    check: str, photos: Photos, merits: Floats, among: npt.NDArray[np.bool_] | None = None
+    check: str, photos: Photos, merits: Doubles, among: npt.NDArray[np.bool_] | None = None
 ) -> Iterator[Row]:
     """Shares of pairs that are right, with intervals over moments."""
     better, worse = photos.pairs()
@@ -263,7 +263,7 @@ def _right(
         yield check, len(better), name, round(float(right.sum() / counts.sum()), 4), low, high
 
 
-def fitted(sets: list[Photos], places: list[int]) -> Floats:
+def fitted(sets: list[Photos], places: list[int]) -> Doubles:
     """Weights of a Bradley-Terry model of some inputs; each set of pairs counts alike."""
     differences, shares = [], []
     for photos in sets:
@@ -275,7 +275,7 @@ def fitted(sets: list[Photos], places: list[int]) -> Floats:
     scale = apart.std(0)
     scaled = apart / scale
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Doubles) -> tuple[float, Doubles]:
         margin = scaled @ weights
         wrong = share / (1 + np.exp(margin))
         value = (share * np.logaddexp(0, -margin)).sum() + RIDGE * weights @ weights

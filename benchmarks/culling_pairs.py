@@ -23,16 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qfm_iqm.arrays import Bytes, Doubles
 from qfm_iqm.culling.measures import measured
 from qfm_iqm.culling.regions import Regions
-from qfm_iqm.image.decode import Bytes, read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.resize import read_resized
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.training.degradations import CLEAN, Cells
-
-Floats = npt.NDArray[np.float64]
 
 HELD_OUT = ("lens blur", "jpeg2000", "white noise in color components", "denoise")
 CLEAR_MOS = 0.1
@@ -56,9 +55,9 @@ class Photos:
     """
 
     moment: npt.NDArray[np.int64]
-    opinion: Floats
-    error: Floats
-    inputs: Floats
+    opinion: Doubles
+    error: Doubles
+    inputs: Doubles
     kind: tuple[str, ...]
     seen: npt.NDArray[np.bool_]
 
@@ -74,7 +73,7 @@ class Photos:
         return np.array(better, np.int64), np.array(worse, np.int64)
 
 
-def measured_moment(photos: Sequence[Bytes], runtime: Runtime) -> Floats:
+def measured_moment(photos: Sequence[Bytes], runtime: Runtime) -> Doubles:
     """Score and measures (P, 1 + M) of photos (3, H, W) of one moment."""
     points = [_points(photo, runtime) for photo in photos]
     regions = Regions(photos[int(np.argmax(points))])
@@ -92,14 +91,14 @@ def _points(photo_CHW: Bytes, runtime: Runtime) -> float:
 
 def rated_moments(
     files: Sequence[Path],
-    opinions: Floats,
+    opinions: Doubles,
     moments: Sequence[int],
     seen: Sequence[bool],
     runtime: Runtime,
 ) -> Photos:
     """Rated photos that share their moment with others."""
     numbers = np.array(moments)
-    inputs: list[Floats] = []
+    inputs: list[Doubles] = []
     kept: list[int] = []
     for moment in np.flatnonzero(np.bincount(numbers) > 1):
         members = np.flatnonzero(numbers == moment).tolist()

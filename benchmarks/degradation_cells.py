@@ -25,7 +25,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from qfm_iqm import Scorer, load_runtime
-from qfm_iqm.image.decode import Bytes, in_eight_bits, read_image
+from qfm_iqm.arrays import Bytes
+from qfm_iqm.image.decode import in_eight_bits, read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import Cells, read_cells
 

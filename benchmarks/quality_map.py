@@ -27,11 +27,11 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from qfm_iqm import load_model, read_image
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.image.distortions import LEVELS
 from qfm_iqm.image.preprocess import grid_positions
 from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
@@ -41,7 +41,6 @@ from qfm_iqm.model.network import QualityNetwork
 
 RESULTS = Path(__file__).parent / "results" / "quality_map.csv"
 Way = Callable[[QualityNetwork, Tensor], Tensor]
-FloatArray = npt.NDArray[np.float64]
 
 
 def main() -> None:
@@ -113,7 +112,7 @@ def with_bad_quadrant(image: Tensor, degraded: Tensor, bad: int) -> Tensor:
     return mixed
 
 
-def quadrants(values: FloatArray) -> FloatArray:
+def quadrants(values: Doubles) -> Doubles:
     """Means (4,) of a map's quadrants, row by row; a middle line counts for none."""
     rows, columns = (length // 2 for length in values.shape)
     return np.array(
@@ -125,7 +124,7 @@ def quadrants(values: FloatArray) -> FloatArray:
 @torch.inference_mode()
 def maps(
     model: QualityModel, image: Tensor, ways: Mapping[str, Way]
-) -> Iterator[tuple[str, FloatArray]]:
+) -> Iterator[tuple[str, Doubles]]:
     """The image's map by `model.explain`, and by each way."""
     yield "explain", model.explain(image).values.astype(np.float64)
     if not ways:

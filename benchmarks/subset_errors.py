@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from photos import RESULTS
 from qfm_iqm import load_model
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.evaluation.evaluate import score_rated
 from qfm_iqm.metrics.correlation import srcc
@@ -33,7 +33,6 @@ OUT = RESULTS / "subset_errors.csv"
 RECIPES = Path(__file__).parents[1] / "recipes"
 MODELS = {"default": "default.toml", "vit-tiny": "vit_tiny.toml"}
 LEARNED = 6  # one training photo in so many is scored
-Floats = npt.NDArray[np.float64]
 
 
 def main() -> None:
@@ -89,7 +88,7 @@ def figures(
     )
 
 
-def scored(model: QualityModel, table: RatedTable, root: Path) -> Floats:
+def scored(model: QualityModel, table: RatedTable, root: Path) -> Doubles:
     """Scores of a table's photos, in the units of its labels."""
     return np.array([row.score for row in score_rated(model, table, root)])
 

@@ -29,8 +29,9 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from qfm_iqm import Scorer, load_runtime
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.datasets.tid2013 import KINDS, TID2013
-from qfm_iqm.image.decode import Bytes, in_eight_bits, read_image
+from qfm_iqm.image.decode import in_eight_bits, read_image
 from qfm_iqm.image.distortions import distort
 
 RESULTS = Path(__file__).parent / "results" / "tid2013.csv"

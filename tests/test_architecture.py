@@ -12,6 +12,7 @@ PACKAGE = Path(qfm_iqm.__file__).parent
 
 # From the ground up: a room imports only from rooms before it.
 ROOMS = (
+    "arrays",
     "telemetry",
     "errors",
     "exit_codes",
@@ -35,7 +36,7 @@ ROOMS = (
     "cli",
 )
 # Whatever a room above may do, these stay usable by themselves.
-ALONE = {"method": {"errors"}, "metrics": {"errors", "files", "text_tables"}}
+ALONE = {"method": {"errors"}, "metrics": {"arrays", "errors", "files", "text_tables"}}
 
 
 def modules() -> dict[str, Path]:

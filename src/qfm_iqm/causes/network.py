@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.causes.severity import CAUSES, Causes, main_cause
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.views import Views
@@ -57,7 +57,7 @@ class CauseNetwork:
             content, options, providers=["CPUExecutionProvider"]
         )
 
-    def __call__(self, views: Views) -> npt.NDArray[np.float64]:
+    def __call__(self, views: Views) -> Doubles:
         """The severities (6,) of a photo, in points, in the order of `CAUSES`."""
         given = {"tiles": views.tiles[None], "whole": views.whole[None]}
         (severities_16,) = self._session.run(["severities"], given)
@@ -67,7 +67,7 @@ class CauseNetwork:
         """Where it is loaded from: what the library has loaded cannot be pickled."""
         return load_causes, (self.folder,)
 
-    def causes(self, severities_6: npt.NDArray[np.float64]) -> Causes:
+    def causes(self, severities_6: Doubles) -> Causes:
         """What severities say, rounded to tenths of a point as people are shown them."""
         rounded = [round(value, 1) for value in severities_6.tolist()]
         found = dict(zip(CAUSES, rounded, strict=True))

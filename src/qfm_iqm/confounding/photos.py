@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.cluster.vq import kmeans2
 
+from qfm_iqm.arrays import Floats, Indices
 from qfm_iqm.confounding.config import ConfoundingRecipe
 from qfm_iqm.datasets.leakage import near_duplicates, perceptual_hashes
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.datasets.table import Indices, RatedTable
+from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.training.degradations import LIKE_JPEG, Cells, read_cells
 
@@ -105,7 +105,7 @@ def choose_photos(
     recipe: ConfoundingRecipe,
     names: Sequence[str],
     paths: Sequence[Path],
-    semantics_PD: npt.NDArray[np.float32],
+    semantics_PD: Floats,
     kinds: Sequence[str],
 ) -> list[Photo]:
     """The photos at both ends of the axis between two k-means centers.

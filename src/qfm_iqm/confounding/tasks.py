@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.confounding.config import ConfoundingRecipe
 from qfm_iqm.confounding.photos import Photo, by_hash, rated_photos
 from qfm_iqm.confounding.tokens import Sheet, TokenStore
@@ -15,7 +16,6 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.training.degradations import Cells
 
 Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Crops:
     """
 
     tokens_MND: Tensor
-    labels: Floats
+    labels: Doubles
     photos: Integers
     clusters: Integers
     kinds: Integers

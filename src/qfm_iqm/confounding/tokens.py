@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.files import replacing
-from qfm_iqm.image.decode import Bytes, read_image
+from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import center_square, eight_bits, resize_and_pad, resized

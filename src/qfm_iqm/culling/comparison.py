@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Bytes, Doubles
 from qfm_iqm.culling.measures import NAMES, measured
 from qfm_iqm.culling.regions import LEAST_SIDE, Regions
 from qfm_iqm.culling.sights import Sight
@@ -26,7 +26,6 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.resize import as_bytes
 from qfm_iqm.scoring.scorer import Scorer
 
-Floats = npt.NDArray[np.float64]
 Reread = Callable[[Iterable[Sight]], Iterator[Reading | None]]
 """Reads photos as `native` says, each when it is asked for and in order."""
 
@@ -55,7 +54,7 @@ def rereading(scorer: Scorer) -> Reread:
 
 def compared(
     moments: Iterable[Sequence[Sight]], reread: Reread, record: Path | None = None
-) -> Iterator[Floats]:
+) -> Iterator[Doubles]:
     """Measures the photos of moments.
 
     Args:
@@ -83,7 +82,7 @@ def compared(
         yield found
 
 
-def _measured(moments: Sequence[Sequence[Sight]], reread: Reread) -> Iterator[Floats]:
+def _measured(moments: Sequence[Sequence[Sight]], reread: Reread) -> Iterator[Doubles]:
     """Measures of moments that are not known yet."""
     coming = reread(sight for moment in moments for sight in moment)
     for moment in moments:
@@ -99,7 +98,7 @@ def _measured(moments: Sequence[Sequence[Sight]], reread: Reread) -> Iterator[Fl
         yield found
 
 
-def _pixels(reading: Reading | None, sight: Sight) -> npt.NDArray[np.uint8] | None:
+def _pixels(reading: Reading | None, sight: Sight) -> Bytes | None:
     """The pixels that were scored; None if they are not there any more."""
     if reading is None or reading.pixels is None or reading.sha256 != sight.sha256:
         return None

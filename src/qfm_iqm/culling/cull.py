@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
+from qfm_iqm.arrays import Bytes, Doubles
 from qfm_iqm.culling.measures import NAMES
 from qfm_iqm.culling.moments import find_moments
 from qfm_iqm.culling.ranking import Ranking, load_ranking, order_of, reason
@@ -18,8 +18,7 @@ from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.scoring.row import COLUMNS
 
-Floats = npt.NDArray[np.float64]
-Compare = Callable[[Sequence[Sequence[Sight]]], Iterator[Floats]]
+Compare = Callable[[Sequence[Sequence[Sight]]], Iterator[Doubles]]
 """Measures the photos of moments, each the best score first: see `comparison.compared`."""
 
 STARS = 5
@@ -76,7 +75,7 @@ def cull(
 
 
 def _ranked(
-    sights: Sequence[Sight], points_P: Floats, measures_PM: Floats, ranking: Ranking
+    sights: Sequence[Sight], points_P: Doubles, measures_PM: Doubles, ranking: Ranking
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The photos of a moment, the best first, and what is said of each."""
     merits_P = ranking.merits(points_P, measures_PM)
@@ -103,7 +102,7 @@ def _ranked(
 
 
 def _duplicate(
-    sights: Sequence[Sight], hashes_P8: npt.NDArray[np.uint8], place: int, better: Sequence[int]
+    sights: Sequence[Sight], hashes_P8: Bytes, place: int, better: Sequence[int]
 ) -> tuple[str, int]:
     """Whether a photo repeats a better one of its moment, and which."""
     for other in better:
@@ -116,7 +115,7 @@ def _duplicate(
     return ("near", better[nearest]) if apart[nearest] <= MAX_DISTANCE else ("", 0)
 
 
-def _points(scores: Sequence[float | None], label: LabelUnits) -> Floats:
+def _points(scores: Sequence[float | None], label: LabelUnits) -> Doubles:
     """Scores from 0 (worst) to 100 (best); of labels without a range in their own units."""
     values_N = np.array(scores, np.float64)
     if not label.higher_is_better:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from qfm_iqm import __version__
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.culling.comparison import compared, rereading
-from qfm_iqm.culling.cull import Floats, cull
+from qfm_iqm.culling.cull import cull
 from qfm_iqm.culling.row import CULL_SCHEMA, CullRow, read_cull
 from qfm_iqm.culling.sights import Sight, SightScorer
 from qfm_iqm.errors import TableError
@@ -27,7 +28,7 @@ from qfm_iqm.files import copy_whole, write_whole
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.row import ScoreRow, schema_of, write_rows
 
-Progress = Callable[[Iterator[Floats], int], Iterator[Floats]]
+Progress = Callable[[Iterator[Doubles], int], Iterator[Doubles]]
 
 SIGHT_SCHEMA = schema_of(Sight)
 _SIGHTS, _COMPARED, _JOB = "sights.jsonl", "compared.jsonl", "job.json"
@@ -91,7 +92,7 @@ class CullJob(Job):
         if self._resume and not record.exists() and earlier.exists() and self._is_ours():
             shutil.copy(earlier, record)
 
-        def compare(moments: Sequence[Sequence[Sight]]) -> Iterator[Floats]:
+        def compare(moments: Sequence[Sequence[Sight]]) -> Iterator[Doubles]:
             coming = compared(moments, rereading(self.scorer), record)
             return coming if self._progress is None else self._progress(coming, len(moments))
 

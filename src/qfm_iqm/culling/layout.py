@@ -7,12 +7,9 @@ scoring network, which knows above all what was done to a photo (benchmarks/cull
 """
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from qfm_iqm.image.decode import Bytes
-
-Floats = npt.NDArray[np.float32]
+from qfm_iqm.arrays import Bytes, Floats
 
 _SIDE = 64  # of the gray image whose edges are looked at
 _PLACES = 8  # a side, of edges

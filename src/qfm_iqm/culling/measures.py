@@ -17,11 +17,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
-from qfm_iqm.image.decode import Bytes
-
-Floats = npt.NDArray[np.float32]
+from qfm_iqm.arrays import Bytes, Doubles, Floats
 
 NAMES = (
     "detail 1", "detail 2", "detail 4", "detail 8", "noise", "color noise", "blockiness",
@@ -44,7 +41,7 @@ _LEAST = 1 / 255  # steps and deviations below this are not seen
 _BLACK, _WHITE = 5, 250  # of 255
 
 
-def measured(regions: Iterable[Bytes]) -> npt.NDArray[np.float64]:
+def measured(regions: Iterable[Bytes]) -> Doubles:
     """Measures the same regions of one photo.
 
     Args:
@@ -56,7 +53,7 @@ def measured(regions: Iterable[Bytes]) -> npt.NDArray[np.float64]:
     return np.asarray(np.mean([_of_region(region) for region in regions], axis=0), np.float64)
 
 
-def _of_region(region_CSS: Bytes) -> npt.NDArray[np.float64]:
+def _of_region(region_CSS: Bytes) -> Doubles:
     colors: Floats = np.divide(np.ascontiguousarray(region_CSS), 255, dtype=np.float32)
     red, green, blue = colors
     luma: Floats = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue

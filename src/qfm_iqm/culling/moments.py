@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from qfm_iqm.arrays import Floats
 
 
 @dataclass(frozen=True)

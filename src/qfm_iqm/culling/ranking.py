@@ -19,12 +19,10 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.culling.measures import NAMES, TOPICS
 from qfm_iqm.culling.moments import Limits
-
-Floats = npt.NDArray[np.float64]
 
 PARAMETERS = "parameters.json"
 SCORE = "score"
@@ -52,11 +50,11 @@ class Ranking:
         limits: when photos are of one moment.
     """
 
-    weights: Floats
-    seen: Floats
+    weights: Doubles
+    seen: Doubles
     limits: Limits
 
-    def merits(self, points_P: Floats, measures_PM: Floats) -> Floats:
+    def merits(self, points_P: Doubles, measures_PM: Doubles) -> Doubles:
         """The merits (P,) of the photos of a moment.
 
         Args:
@@ -66,14 +64,14 @@ class Ranking:
         """
         return _beside_mean(np.column_stack([points_P, measures_PM])) @ self.weights
 
-    def explained(self, measures_PM: Floats) -> Floats:
+    def explained(self, measures_PM: Doubles) -> Doubles:
         """What each topic adds to the merit of each photo, as far as it is measured: (P, T)."""
         weighted = _beside_mean(measures_PM) * self.seen
         places = [[NAMES.index(name) for name in names] for names in TOPICS.values()]
         return np.column_stack([weighted[:, place].sum(1) for place in places])
 
 
-def _beside_mean(values_PV: Floats) -> Floats:
+def _beside_mean(values_PV: Doubles) -> Doubles:
     """Values less the mean of those that are known; 0 for those that are not."""
     known = np.isfinite(values_PV)
     mean = np.where(known, values_PV, 0).sum(0) / np.maximum(known.sum(0), 1)
@@ -93,14 +91,14 @@ def ranking_of(parameters: Mapping[str, Any]) -> Ranking:
     return Ranking(weights, seen, Limits(**parameters["limits"]))
 
 
-def order_of(merits_P: Floats) -> list[int]:
+def order_of(merits_P: Doubles) -> list[int]:
     """The photos of a moment, the best first; of equals the earlier."""
     order: list[int] = np.argsort(-merits_P.round(9), kind="stable").tolist()
     return order
 
 
 def reason(
-    merits_P: Floats, explained_PT: Floats, photo: int, order: Sequence[int], best: str
+    merits_P: Doubles, explained_PT: Doubles, photo: int, order: Sequence[int], best: str
 ) -> str:
     """Why a photo is kept, or is not.
 

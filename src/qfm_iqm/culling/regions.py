@@ -15,9 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import fft
 
-from qfm_iqm.image.decode import Bytes
-
-Floats = npt.NDArray[np.float32]
+from qfm_iqm.arrays import Bytes, Floats
 
 SIDE = 256  # pixels
 LEAST_SIDE = 16  # pixels, of a photo

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.culling.layout import layout
 from qfm_iqm.image.load import Reading
 from qfm_iqm.image.perceptual_hash import perceptual_hash
@@ -77,7 +78,7 @@ def layouts(sights: Sequence[Sight]) -> npt.NDArray[np.float16]:
     return np.array(found, np.float16).reshape(len(sights), -1)
 
 
-def hashes(sights: Sequence[Sight]) -> npt.NDArray[np.uint8]:
+def hashes(sights: Sequence[Sight]) -> Bytes:
     """Perceptual hashes of photos, (N, 8)."""
     content = b"".join(bytes.fromhex(sight.hash) for sight in sights)
     return np.frombuffer(content, np.uint8).reshape(-1, 8)

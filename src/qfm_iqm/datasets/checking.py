@@ -5,7 +5,6 @@ label is listed and never used; a file that cannot be decoded is named with its 
 file that the table does without is named with what is lost.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from qfm_iqm.datasets.table import RatedTable, find_below, first_few
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.formats import SUFFIXES
+from qfm_iqm.image.memory_budget import usable_cores
 
 _ROUNDING = 1e-4  # of the facts' four decimals, and no more
 
@@ -128,7 +128,7 @@ def check_dataset(
     missing = tuple(n for n, path in zip(table.names, found, strict=True) if path is None)
     unreadable: tuple[str, ...] = ()
     if decode:
-        with ThreadPoolExecutor(readers or min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(readers or min(8, usable_cores())) as pool:
             answers = pool.map(_why_unreadable, paths)
             coming = progress(answers, len(paths)) if progress else answers
             unreadable = tuple(answer for answer in coming if answer)

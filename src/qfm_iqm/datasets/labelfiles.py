@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.datasets.table import column_key, first_few
 from qfm_iqm.errors import QFMError, TableError
 
-Numbers = npt.NDArray[np.float64]
+Numbers = Doubles
 
 
 def read_mat(path: Path, *variables: str) -> list[Any]:

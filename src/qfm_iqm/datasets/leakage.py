@@ -8,7 +8,6 @@ Shapes: N images, 8 bytes a hash.
 """
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.datasets.splits import SPLITS, Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.files import sha256_of
-from qfm_iqm.image.decode import Bytes, read_image_uint8
+from qfm_iqm.image.decode import read_image_uint8
+from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.perceptual_hash import MAX_DISTANCE, perceptual_hash
 from qfm_iqm.text_tables import unguarded, write_csv
 
@@ -77,7 +78,7 @@ def perceptual_hashes(
     Raises:
         ImageError: `strict`, and a file cannot be read.
     """
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(8, usable_cores()))
     try:
         coming = pool.map(_hash, paths)
         hashes = list(progress(coming, len(paths)) if progress else coming)

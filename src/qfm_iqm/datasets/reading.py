@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qfm_iqm.datasets.table import Floats, RatedTable, column_key, content_of, finite_numbers
+from qfm_iqm.arrays import Doubles
+from qfm_iqm.datasets.table import RatedTable, column_key, content_of, finite_numbers
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import check_output, replacing
 from qfm_iqm.text_tables import SUFFIXES, TextTable, read_text, read_text_table, write_csv
@@ -77,7 +78,7 @@ class Cells:
         cells = self.columns.pop(column_key(column), None)
         return cells if cells is None or self.text is None else self.text.numbers(cells)
 
-    def finite(self, column: str, values: Sequence[str]) -> Floats:
+    def finite(self, column: str, values: Sequence[str]) -> Doubles:
         """The values of a column as finite numbers.
 
         Raises:

@@ -11,7 +11,8 @@ from math import isfinite
 
 import numpy as np
 
-from qfm_iqm.datasets.table import Indices, RatedTable
+from qfm_iqm.arrays import Indices
+from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
 SPLITS = ("train", "validation", "test")

@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles, Indices
 from qfm_iqm.errors import TableError, counted
 from qfm_iqm.image.formats import SUFFIXES
-
-Indices = npt.NDArray[np.intp]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +40,7 @@ class RatedTable:
     """
 
     names: tuple[str, ...]
-    mos: npt.NDArray[np.float64] | None = None
+    mos: Doubles | None = None
     contents: tuple[str, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = "table"
@@ -255,8 +253,8 @@ def first_few(items: Sequence[object], word: str = "") -> str:
 
 
 def finite_numbers(
-    source: object, what: str, values: Sequence[object] | Floats, places: Sequence[str] = ()
-) -> Floats:
+    source: object, what: str, values: Sequence[object] | Doubles, places: Sequence[str] = ()
+) -> Doubles:
     """Reads values as finite numbers (N,).
 
     Args:

@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, TableError
 from qfm_iqm.evaluation.evaluate import Progress, score_rated
@@ -14,8 +14,6 @@ from qfm_iqm.metrics.calibration import Calibration, Kind, calibrate, conformal_
 from qfm_iqm.model.card import LabelUnits, ModelCard
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.reference import Curve, Interval
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def calibrated_card(
@@ -94,7 +92,7 @@ def _rating_units(
     return LabelUnits(name="rating", minimum=low, maximum=high, higher_is_better=higher)
 
 
-def _as_it_was(predictions: FloatArray, label: LabelUnits, units: LabelUnits) -> FloatArray:
+def _as_it_was(predictions: Doubles, label: LabelUnits, units: LabelUnits) -> Doubles:
     """Answers in the ratings' units, by the ends of both scales alone."""
     assert units.worst_and_best is not None
     if label.span is None:
@@ -109,8 +107,8 @@ def _with_curve(
     curve: Curve,
     units: LabelUnits,
     found: Calibration,
-    predicted: FloatArray,
-    ratings: FloatArray,
+    predicted: Doubles,
+    ratings: Doubles,
 ) -> ModelCard:
     """The card with a calibration, and with reference statistics in its units."""
     reference = card.reference_statistics

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
@@ -23,8 +24,6 @@ from qfm_iqm.metrics.evaluation import Evaluation, Row, evaluate
 from qfm_iqm.scoring.pairing import candidates, pair_paths
 from qfm_iqm.scoring.table import read_scores
 from qfm_iqm.text_tables import read_text
-
-Floats = npt.NDArray[np.float64]
 
 KEPT = " (kept)"  # ends the name of a subset from which images are excluded
 
@@ -42,7 +41,7 @@ class SideBySide:
     """
 
     table: RatedTable
-    scores: dict[str, Floats]
+    scores: dict[str, Doubles]
     left_out: dict[str, int]
 
     def aligned(self, *, higher_is_better: bool) -> Aligned:
@@ -79,8 +78,8 @@ class Aligned:
         turned: the methods whose scores were turned, with the SRCC that they had.
     """
 
-    labels: Floats
-    scores: dict[str, Floats]
+    labels: Doubles
+    scores: dict[str, Doubles]
     turned: dict[str, float]
 
 

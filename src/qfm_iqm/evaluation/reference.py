@@ -7,20 +7,20 @@ interval and the limit, the other says how often they hold.
 Shapes: N images, F pixel statistics.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from qfm_iqm.arrays import Doubles, Indices
 from qfm_iqm.datasets.splits import split_by_content
-from qfm_iqm.datasets.table import Indices, RatedTable
+from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.evaluation.evaluate import Progress, score_rated
 from qfm_iqm.image.decode import in_eight_bits, read_image
+from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.pixel_features import NAMES, pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
@@ -28,8 +28,7 @@ from qfm_iqm.metrics.calibration import conformal_half_width, coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
 
-FloatArray = npt.NDArray[np.float64]
-Watch = Callable[[Iterator[list[FloatArray]], int], Iterator[list[FloatArray]]]
+Watch = Callable[[Iterator[list[Doubles]], int], Iterator[list[Doubles]]]
 
 QUANTILES = 101
 SOFT = 20  # one in so many photos seen is also looked at blurred
@@ -110,7 +109,7 @@ def halves(table: RatedTable) -> tuple[Indices, Indices]:
 
 
 def find_interval(
-    mos: FloatArray, scores: FloatArray, setting: Indices, checking: Indices, level: float
+    mos: Doubles, scores: Doubles, setting: Indices, checking: Indices, level: float
 ) -> Interval:
     """Finds the interval from some photos, and on others how often it holds.
 
@@ -133,9 +132,7 @@ def find_interval(
     )
 
 
-def fit_ood_detector(
-    known_NF: FloatArray, setting_NF: FloatArray, checking_NF: FloatArray
-) -> OODDetector:
+def fit_ood_detector(known_NF: Doubles, setting_NF: Doubles, checking_NF: Doubles) -> OODDetector:
     """Learns what photos are like.
 
     Args:
@@ -167,7 +164,7 @@ def fit_ood_detector(
 
 def statistics_of(
     paths: Sequence[Path], preprocessing: Preprocessing, *, soft_from: int | None = None
-) -> Iterator[list[FloatArray]]:
+) -> Iterator[list[Doubles]]:
     """Pixel statistics (F,) of files at a model's working size, in their order.
 
     Args:
@@ -183,7 +180,7 @@ def statistics_of(
         ImageError: a file cannot be read.
     """
 
-    def look(place: int) -> list[FloatArray]:
+    def look(place: int) -> list[Doubles]:
         image_CHW = resize_and_pad(read_image(paths[place]), preprocessing)
         images = [image_CHW]
         soft = -1 if soft_from is None else place - soft_from
@@ -192,10 +189,10 @@ def statistics_of(
             images.append(distort_tensor(image_CHW, kind, level))
         return [pixel_statistics(in_eight_bits(image.numpy())) for image in images]
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, usable_cores())) as pool:
         yield from pool.map(look, range(len(paths)))
 
 
-def _floats(values: FloatArray) -> tuple[float, ...]:
+def _floats(values: Doubles) -> tuple[float, ...]:
     """Numbers for a card: enough digits, and none too many."""
     return tuple(float(f"{value:.7g}") for value in values)

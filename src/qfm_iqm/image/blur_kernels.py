@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
+
+from qfm_iqm.arrays import Floats
 
 
-def disk(radius: float) -> npt.NDArray[np.float32]:
+def disk(radius: float) -> Floats:
     """A disk as of MATLAB's fspecial: the share of each pixel in a circle of `radius` pixels.
 
     It is found on a grid of 21 x 21 points in each pixel.
@@ -21,7 +22,7 @@ def disk(radius: float) -> npt.NDArray[np.float32]:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
-def line(length: float, angle: float) -> npt.NDArray[np.float32]:
+def line(length: float, angle: float) -> Floats:
     """A line of `length` pixels, one pixel wide, as of MATLAB's fspecial ('motion').
 
     A pixel's weight falls with the distance of its center. `angle` is in radians.

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from qfm_iqm.arrays import Bytes, Floats
 from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError, ImageTooLargeError
 from qfm_iqm.image.archive import is_archive, open_member, read_archive, split_member
 from qfm_iqm.image.color import Pixels, is_srgb, srgb_pixels
@@ -32,8 +33,6 @@ from qfm_iqm.image.raw import RawReading
 if TYPE_CHECKING:
     from torch import Tensor
 
-Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 MAX_PIXELS = 250_000_000
@@ -89,7 +88,7 @@ def read_image_uint8(
     background: tuple[int, int, int] = WHITE,
     allow_truncated: bool = False,
     raw: RawReading = "preview",
-) -> npt.NDArray[np.uint8]:
+) -> Bytes:
     """Reads an image as `read_image` does, into 8 bits per color, a quarter of the memory.
 
     For 8-bit sources this is exactly 255 times `read_image`; 16-bit gray is rounded.
@@ -161,7 +160,7 @@ class Picture:
     packing: str
     allow_truncated: bool
     orientation: int = field(init=False)
-    _decoded: npt.NDArray[np.uint8] | None = field(init=False)
+    _decoded: Bytes | None = field(init=False)
 
     def load(self, scale: int = 1) -> None:
         """Decodes the pixels; a JPEG or RAW file at 1 / `scale` (2, 4 or 8) of its size."""

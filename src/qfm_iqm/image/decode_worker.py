@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import ImageTooLargeError
 from qfm_iqm.image.load import Reading, ReadingPolicy, readings
 from qfm_iqm.image.wire import (
@@ -227,7 +228,7 @@ def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
     )
 
 
-def _severities(said: Any) -> npt.NDArray[np.float64]:
+def _severities(said: Any) -> Doubles:
     severities = np.array(said, np.float64)
     if severities.shape != (6,) or not np.isfinite(severities).all():
         raise ValueError("no severities")

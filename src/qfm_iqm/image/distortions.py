@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qfm_iqm.arrays import Bytes, Floats
 from qfm_iqm.image.blur_kernels import disk, line
-from qfm_iqm.image.decode import Bytes
 
 Draw = np.random.Generator
 Distortion = Callable[[Bytes, float, Draw], Bytes]
@@ -305,7 +305,7 @@ DISTORTIONS: Mapping[str, Distortion] = MappingProxyType(
 _REPEAT = cv2.BORDER_REPLICATE
 
 
-def _floats(pixels: Bytes) -> npt.NDArray[np.float32]:
+def _floats(pixels: Bytes) -> Floats:
     return pixels.astype(np.float32) / np.float32(255)
 
 
@@ -314,11 +314,11 @@ def _bytes(values: npt.NDArray[Any]) -> Bytes:
     return rounded
 
 
-def _convolved(pixels: Bytes, kernel: npt.NDArray[np.float32]) -> Bytes:
+def _convolved(pixels: Bytes, kernel: Floats) -> Bytes:
     return _bytes(cv2.filter2D(_floats(pixels), -1, kernel, borderType=_REPEAT))
 
 
-def _gaussian(pixels: Bytes, variance: float, draw: Draw) -> npt.NDArray[np.float32]:
+def _gaussian(pixels: Bytes, variance: float, draw: Draw) -> Floats:
     _at_least(variance, 0)
     return draw.standard_normal(pixels.shape, dtype=np.float32) * np.float32(math.sqrt(variance))
 

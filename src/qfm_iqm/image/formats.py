@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
-import numpy as np
-import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -38,6 +36,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.errors import ImageError, ImageTooLargeError
 from qfm_iqm.image.containers import HEADER, container_of
 from qfm_iqm.image.file_colors import take_up_colors
@@ -227,7 +226,7 @@ def rawmode(image: Image.Image) -> str:
 # ---- the pixels ----
 
 
-def load(image: Image.Image, allow_truncated: bool, scale: int = 1) -> npt.NDArray[np.uint8] | None:
+def load(image: Image.Image, allow_truncated: bool, scale: int = 1) -> Bytes | None:
     """Decodes the pixels of an image, of a truncated one as many as there are.
 
     An image that cannot be decoded gives no pixels afterwards, however often it is asked.

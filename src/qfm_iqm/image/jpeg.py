@@ -32,10 +32,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import ExifTags, Image, JpegImagePlugin
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError
 from qfm_iqm.image.deferred import DeferredImage, needed, scaled
 
@@ -77,7 +77,7 @@ class _Stream:
 
 def decoded_jpeg(
     content: bytes, mode: str, size: tuple[int, int], *, allow_truncated: bool, scale: int = 1
-) -> npt.NDArray[np.uint8] | None:
+) -> Bytes | None:
     """Decodes a JPEG.
 
     Args:
@@ -123,7 +123,7 @@ def check_jpeg(content: bytes) -> None:
 
 
 def _decode(
-    stream: _Stream, name: str, pixels: npt.NDArray[np.uint8] | None = None, strict: bool = True
+    stream: _Stream, name: str, pixels: Bytes | None = None, strict: bool = True
 ) -> str | None:
     """Decodes a stream.
 
@@ -155,9 +155,7 @@ def _decode(
     return ""
 
 
-def _check(
-    stream: _Stream, warning: str, name: str, pixels: npt.NDArray[np.uint8] | None = None
-) -> None:
+def _check(stream: _Stream, warning: str, name: str, pixels: Bytes | None = None) -> None:
     """Refuses a stream that does not hold all pixels; see `_decode`."""
     if _without_filling(stream, warning):
         warning = _decode(stream, name, pixels) or ""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO
 
-import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import DAMAGED, ImageError, ImageTooLargeError
 from qfm_iqm.image.containers import HEADER, container_of
 from qfm_iqm.image.decode import MAX_PIXELS, NO_MEMORY, Source, name_of, open_file, opened
@@ -58,10 +58,10 @@ class Reading:
     error: str = ""
     too_large: bool = False
     seconds: float = 0.0
-    statistics: npt.NDArray[np.float64] | None = None
+    statistics: Doubles | None = None
     time: float | None = None
     taken: str = ""
-    severities: npt.NDArray[np.float64] | None = None
+    severities: Doubles | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ReadingPolicy:
     statistics: bool = False
     fetch: Fetch | None = None
     every: float | None = None
-    causes: Callable[[Views], npt.NDArray[np.float64]] | None = None
+    causes: Callable[[Views], Doubles] | None = None
 
 
 def readings(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.fft import dctn
 
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes
 
 MAX_DISTANCE = 6  # bits in which near-duplicates differ at most
 

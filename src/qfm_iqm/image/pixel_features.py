@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes, Doubles
 
 NAMES = (
     "equal_across", "equal_down", "brightness", "contrast", "dark", "bright", "chroma",
@@ -29,7 +29,7 @@ _FLOOR = 1 / _LEVELS / 4  # below any difference of one level: logarithms stay f
 Gray = npt.NDArray[np.int16]
 
 
-def pixel_statistics(pixels_3HW: Bytes) -> npt.NDArray[np.float64]:
+def pixel_statistics(pixels_3HW: Bytes) -> Doubles:
     """Measures an image.
 
     Args:

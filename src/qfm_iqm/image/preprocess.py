@@ -26,7 +26,8 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from qfm_iqm.image.decode import Bytes, Floats, in_eight_bits, in_unit_range
+from qfm_iqm.arrays import Bytes, Floats
+from qfm_iqm.image.decode import in_eight_bits, in_unit_range
 
 Resample = Literal["bicubic", "bilinear"]
 Cropped = TypeVar("Cropped")  # an array or a tensor

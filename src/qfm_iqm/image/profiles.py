@@ -17,8 +17,8 @@ import functools
 import struct
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import ImageError
 
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
@@ -131,7 +131,7 @@ def profile(exponent: float, chromaticities: Chromaticities | None) -> bytes:
     return _icc(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
 
 
-def _primaries_in_d50(chromaticities: Chromaticities) -> npt.NDArray[np.float64]:
+def _primaries_in_d50(chromaticities: Chromaticities) -> Doubles:
     """Red, green and blue as columns of XYZ that add up to D50 (Bradford's adaptation)."""
     points = np.array(chromaticities, dtype=np.float64).reshape(4, 2)
     if not (points[:, 1] > 0).all():
@@ -158,7 +158,7 @@ def _icc(space: bytes, tags: dict[bytes, bytes]) -> bytes:
     return (head + bytes(28) + _fixed(*_D50)).ljust(128, b"\0") + table + body
 
 
-def _xyz(values: npt.NDArray[np.float64] | tuple[float, float, float]) -> bytes:
+def _xyz(values: Doubles | tuple[float, float, float]) -> bytes:
     return b"XYZ " + bytes(4) + _fixed(*values)
 
 

@@ -23,10 +23,9 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, BinaryIO, Literal
 
-import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError
 from qfm_iqm.image.boxes import is_cut
 from qfm_iqm.image.capture_time import TIME_TAGS
@@ -100,7 +99,7 @@ class RawPhoto(Image.Image):
         exif.get_ifd(ExifTags.IFD.Exif).update(self._times)
         return exif
 
-    def developed(self, scale: int = 1) -> npt.NDArray[np.uint8]:
+    def developed(self, scale: int = 1) -> Bytes:
         """The photo as it is stored, sRGB (H, W, 3), at 1 / `scale` (one of `scales`) of its size.
 
         Raises:
@@ -109,7 +108,7 @@ class RawPhoto(Image.Image):
         import rawpy
 
         try:
-            pixels: npt.NDArray[np.uint8] = self._raw.postprocess(
+            pixels: Bytes = self._raw.postprocess(
                 use_camera_wb=True, half_size=scale == 2, user_flip=0
             )
         except rawpy.LibRawError as error:

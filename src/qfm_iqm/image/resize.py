@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qfm_iqm.arrays import Bytes, Floats
 from qfm_iqm.image.capture_time import capture_time
 from qfm_iqm.image.decode import (
     MAX_PIXELS,
-    Bytes,
-    Floats,
     Picture,
     Source,
     colors_first,

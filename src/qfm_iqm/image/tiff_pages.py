@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.errors import TRUNCATED, ImageError
 from qfm_iqm.image.color import to_srgb
 from qfm_iqm.image.deferred import DeferredImage, needed, scaled
@@ -317,7 +318,7 @@ def _decoded(page: Any, mode: str) -> Image.Image:
     return image
 
 
-def _lab(values_HWC: npt.NDArray[Any], photometric: int) -> npt.NDArray[np.uint8]:
+def _lab(values_HWC: npt.NDArray[Any], photometric: int) -> Bytes:
     """CIELab or ICCLab of 8 or 16 bits as CIELab of 8 bits, whose a and b are signed."""
     if values_HWC.dtype == np.uint8:
         pixels_HWC = values_HWC.astype(np.uint8)
@@ -333,7 +334,7 @@ def _lab(values_HWC: npt.NDArray[Any], photometric: int) -> npt.NDArray[np.uint8
     return pixels_HWC
 
 
-def _image(pixels_HWC: npt.NDArray[np.uint8], mode: str) -> Image.Image:
+def _image(pixels_HWC: Bytes, mode: str) -> Image.Image:
     """An image of 8-bit pixels."""
     height, width, _ = pixels_HWC.shape
     data = np.ascontiguousarray(pixels_HWC)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.preprocess import reflection_padded
 
 TILE = 64  # pixels a side

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.correlation import (
     METRICS,
-    FloatArray,
     Logistic4,
     check_pair,
     fit_logistic,
@@ -31,10 +31,10 @@ from qfm_iqm.metrics.correlation import (
 # Resampled numbers held at once: 8 bytes each, in a handful of arrays.
 CHUNK = 2_000_000
 
-_Metric = Callable[[FloatArray, FloatArray, npt.NDArray[np.int64]], FloatArray]
+_Metric = Callable[[Doubles, Doubles, npt.NDArray[np.int64]], Doubles]
 
 
-def _each(rows: Callable[[FloatArray, FloatArray], FloatArray]) -> _Metric:
+def _each(rows: Callable[[Doubles, Doubles], Doubles]) -> _Metric:
     """A metric of rows, over resamples that are given by their indices."""
     return lambda scores_N, labels_N, index_BN: rows(scores_N[index_BN], labels_N[index_BN])
 
@@ -66,7 +66,7 @@ def bootstrap_replicates(
     n_boot: int = 1000,
     seed: int | tuple[int, ...] = 0,
     curve: Logistic4 | None = None,
-) -> dict[str, FloatArray]:
+) -> dict[str, Doubles]:
     """Each metric on `n_boot` shared resamples of the images.
 
     Args:
@@ -100,7 +100,7 @@ def bootstrap_replicates(
         curve = fit_logistic(s, y)
     mapped = s if curve is None else curve(s)
 
-    chunks: dict[str, list[FloatArray]] = {metric: [] for metric in metrics}
+    chunks: dict[str, list[Doubles]] = {metric: [] for metric in metrics}
     for index_BN in resamples(s.size, n_boot, seed):
         for metric in metrics:
             resampled = _RESAMPLED[metric.removesuffix("_logistic")]
@@ -109,7 +109,7 @@ def bootstrap_replicates(
     return {metric: np.concatenate(parts) for metric, parts in chunks.items()}
 
 
-def percentile_interval(replicates: FloatArray, level: float = 0.95) -> tuple[float, float]:
+def percentile_interval(replicates: Doubles, level: float = 0.95) -> tuple[float, float]:
     """The middle `level` share of the replicates that exist, as (low, high).
 
     Raises:

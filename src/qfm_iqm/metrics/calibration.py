@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.bootstrap import percentile_interval, resamples
 from qfm_iqm.metrics.correlation import check_pair, fit_logistic, srcc
@@ -56,9 +57,8 @@ def coverage(labels: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> 
     return float(((bottom <= y) & (y <= top)).mean()), float((top - bottom).mean())
 
 
-FloatArray = npt.NDArray[np.float64]
 Kind = Literal["isotonic", "logistic"]
-Knots = tuple[FloatArray, FloatArray]
+Knots = tuple[Doubles, Doubles]
 
 LEAST = 30  # ratings: with fewer a curve follows single photos
 _FOLDS = 10
@@ -92,14 +92,14 @@ class Calibration:
     """
 
     kind: Kind
-    x: FloatArray
-    y: FloatArray
+    x: Doubles
+    y: Doubles
     ratings: int
     srcc: float
     before: Figure
     after: Figure
     gain: Figure
-    predicted: FloatArray
+    predicted: Doubles
 
 
 def calibrate(
@@ -153,7 +153,7 @@ def calibrate(
     )
 
 
-def fit_isotonic(scores: FloatArray, ratings: FloatArray) -> Knots:
+def fit_isotonic(scores: Doubles, ratings: Doubles) -> Knots:
     """Isotonic regression, joined by straight lines through the middle of each step.
 
     Steps would give many scores one value; through their middles the curve rises strictly.
@@ -168,7 +168,7 @@ def fit_isotonic(scores: FloatArray, ratings: FloatArray) -> Knots:
     return np.bincount(step, x * counts) / weight, np.bincount(step, level * counts) / weight
 
 
-def fit_logistic_knots(scores: FloatArray, ratings: FloatArray) -> Knots:
+def fit_logistic_knots(scores: Doubles, ratings: Doubles) -> Knots:
     """The logistic curve through knots over the scores and as far again to both sides.
 
     Raises:
@@ -184,13 +184,13 @@ def fit_logistic_knots(scores: FloatArray, ratings: FloatArray) -> Knots:
     return x, curve(x)
 
 
-_CURVES: dict[Kind, Callable[[FloatArray, FloatArray], Knots]] = {
+_CURVES: dict[Kind, Callable[[Doubles, Doubles], Knots]] = {
     "isotonic": fit_isotonic,
     "logistic": fit_logistic_knots,
 }
 
 
-def _checked(scores: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def _checked(scores: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[Doubles, Doubles]:
     """Scores and ratings from which a curve can be learned; else says why not."""
     count = np.size(ratings)
     if count < LEAST:

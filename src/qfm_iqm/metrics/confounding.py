@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.metrics.correlation import srcc
 
 Outcome = Literal["supported", "refuted", "the mechanism does nothing", "undecided"]
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
@@ -21,14 +21,14 @@ class Gain(NamedTuple):
     high: float
 
 
-def srcc_within(scores: Floats, labels: Floats, clusters: Integers) -> tuple[float, float]:
+def srcc_within(scores: Doubles, labels: Doubles, clusters: Integers) -> tuple[float, float]:
     """SRCC within cluster 0 and within cluster 1."""
     first, second = (srcc(scores[clusters == c], labels[clusters == c]) for c in (0, 1))
     return first, second
 
 
 def score_gap(
-    scores: Floats, labels: Floats, clusters: Integers, cells: Integers, upper: int
+    scores: Doubles, labels: Doubles, clusters: Integers, cells: Integers, upper: int
 ) -> float:
     """How much higher the upper cluster scores than the other at equal cells.
 

@@ -18,15 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, optimize, special, stats
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import TableError
-
-FloatArray = npt.NDArray[np.float64]
 
 _PAIRS = 1_000_000  # of images, held at once
 _FLAT = 1e-12  # of the mean squared error, in variances of the labels: no difference
 
 
-def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Doubles, Doubles]:
     """Scores and labels (N,) as float64, fit for every metric here.
 
     Raises:
@@ -133,7 +132,7 @@ class Logistic4:
     b3: float
     b4: float
 
-    def __call__(self, scores: npt.ArrayLike) -> FloatArray:
+    def __call__(self, scores: npt.ArrayLike) -> Doubles:
         """Scores of any shape in label units."""
         s = np.asarray(scores, dtype=np.float64)
         rise = special.expit((s - self.b3) / abs(self.b4))
@@ -165,7 +164,7 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
     mean, std = float(y.mean()), float(y.std())
     target = (y - mean) / std
 
-    def regress(middle_z: float, log_width: float) -> tuple[float, float, FloatArray]:
+    def regress(middle_z: float, log_width: float) -> tuple[float, float, Doubles]:
         """Height of the best curve of this middle and width, its mean rise, and the curve."""
         rise = special.expit((z - middle_z) / np.exp(log_width))
         center = float(rise.mean())
@@ -175,7 +174,7 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
         height = float(rise @ target) / power if power > 1e-12 * z.size else 0.0
         return height, center, height * rise
 
-    def error(shape: FloatArray) -> float:
+    def error(shape: Doubles) -> float:
         return float(np.square(regress(*shape)[2] - target).mean())
 
     beyond = np.array([1.0, 4.0])
@@ -223,20 +222,20 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
 # The same arithmetic over the last axis, without checks, for many samples at once.
 
 
-def srcc_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
+def srcc_rows(scores_BN: Doubles, labels_BN: Doubles) -> Doubles:
     """SRCC of each row (B,); NaN where a row's scores or labels are all equal."""
     return plcc_rows(stats.rankdata(scores_BN, axis=-1), stats.rankdata(labels_BN, axis=-1))
 
 
-def plcc_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
+def plcc_rows(scores_BN: Doubles, labels_BN: Doubles) -> Doubles:
     """PLCC of each row (B,); NaN where a row's scores or labels are all equal."""
     product = (_unit_rows(scores_BN) * _unit_rows(labels_BN)).sum(axis=-1)
     return np.asarray(np.clip(product, -1, 1), dtype=np.float64)
 
 
 def krcc_resamples(
-    scores_N: FloatArray, labels_N: FloatArray, index_BN: npt.NDArray[np.int64]
-) -> FloatArray:
+    scores_N: Doubles, labels_N: Doubles, index_BN: npt.NDArray[np.int64]
+) -> Doubles:
     """KRCC of each resample (B,) of the same images; NaN where its scores or labels are all equal.
 
     A pair of images counts as often as both were drawn, so one table of pairs serves all resamples:
@@ -267,12 +266,12 @@ def krcc_resamples(
         return np.asarray(np.clip(agreement_B / np.sqrt(untied_B), -1, 1), dtype=np.float64)
 
 
-def rmse_rows(scores_BN: FloatArray, labels_BN: FloatArray) -> FloatArray:
+def rmse_rows(scores_BN: Doubles, labels_BN: Doubles) -> Doubles:
     """RMSE of each row (B,)."""
     return np.asarray(np.sqrt(np.square(scores_BN - labels_BN).mean(axis=-1)), dtype=np.float64)
 
 
-def _unit_rows(x_BN: FloatArray) -> FloatArray:
+def _unit_rows(x_BN: Doubles) -> Doubles:
     """Each row centered and of norm 1; NaN where it is constant."""
     # Shifted and scaled to 0 .. 1 first: neither tiny units nor a large offset cost digits.
     low = x_BN.min(axis=-1, keepdims=True)
@@ -282,7 +281,7 @@ def _unit_rows(x_BN: FloatArray) -> FloatArray:
     return np.asarray(x_BN / np.linalg.norm(x_BN, axis=-1, keepdims=True), dtype=np.float64)
 
 
-def _numbers(what: str, values: npt.ArrayLike) -> FloatArray:
+def _numbers(what: str, values: npt.ArrayLike) -> Doubles:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

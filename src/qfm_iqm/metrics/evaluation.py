@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
-from qfm_iqm.metrics.correlation import METRICS, FloatArray, Logistic4, check_pair, fit_logistic
+from qfm_iqm.metrics.correlation import METRICS, Logistic4, check_pair, fit_logistic
 from qfm_iqm.text_tables import unguarded, write_csv
 
 WHOLE = "whole"
@@ -183,7 +184,7 @@ class _Measured:
 
     n: int
     values: dict[str, float]
-    replicates: dict[str, FloatArray]
+    replicates: dict[str, Doubles]
     notes: dict[str, str]
 
     def row(self, subset: str, metric: str) -> Row:
@@ -198,7 +199,7 @@ class _Measured:
 
 
 def _measure(
-    s: FloatArray, y: FloatArray, metrics: Sequence[str], n_boot: int, seed: tuple[int, ...]
+    s: Doubles, y: Doubles, metrics: Sequence[str], n_boot: int, seed: tuple[int, ...]
 ) -> _Measured:
     try:
         check_pair(s, y)
@@ -225,7 +226,7 @@ def _measure(
 def _mean(subsets: Mapping[str, _Measured], metrics: Sequence[str]) -> _Measured:
     """The mean over subsets of each metric, value by value and resample by resample."""
     values: dict[str, float] = {}
-    replicates: dict[str, FloatArray] = {}
+    replicates: dict[str, Doubles] = {}
     notes: dict[str, str] = {}
     for metric in metrics:
         lacking = [name for name, subset in subsets.items() if metric in subset.notes]

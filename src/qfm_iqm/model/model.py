@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.causes.network import load_causes
 from qfm_iqm.causes.severity import Causes
 from qfm_iqm.image.decode import Source, in_eight_bits
@@ -89,7 +89,7 @@ class QualityModel(nn.Module):
         resized_CHW = resize_and_pad(image_CHW, self.card.preprocessing)
         return covering_crops(resized_CHW, self.card.preprocessing)
 
-    def statistics(self, resized_CHW: Tensor) -> npt.NDArray[np.float64] | None:
+    def statistics(self, resized_CHW: Tensor) -> Doubles | None:
         """A resized image's pixel statistics, if the card asks for them."""
         reference = self.card.reference_statistics
         if reference is None or reference.ood_detector is None:
@@ -201,7 +201,7 @@ class QualityModel(nn.Module):
         """Crops where the network is, and in its precision."""
         return crops_BCSS.to(self.network.scale.mean)
 
-    def _answers(self, crops: Iterable[Tensor], batch_size: int) -> npt.NDArray[np.float64]:
+    def _answers(self, crops: Iterable[Tensor], batch_size: int) -> Doubles:
         """The network's answers (K,) for crops, batch by batch, in evaluation mode."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.model.card import ModelCard
 
 
@@ -56,7 +57,7 @@ def score_of(
     *,
     width: int,
     height: int,
-    statistics: Sequence[float] | npt.NDArray[np.float64] | None = None,
+    statistics: Sequence[float] | Doubles | None = None,
     shown: bool = True,
 ) -> QualityScore:
     """What a card makes of the predictions for an image's crops.

@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-FloatArray = npt.NDArray[np.float64]
+from qfm_iqm.arrays import Doubles, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class QualityMap:
         (400, 300)
     """
 
-    values: npt.NDArray[np.float32]
+    values: Floats
     score: float
     width: int
     height: int
@@ -71,9 +70,7 @@ class Regions:
                 wide = torch.cat([part, part.flip(-1)], -1)
                 yield torch.cat([wide, wide.flip(-2)], -2)[:, :size, :size]
 
-    def spread(
-        self, values_TL: FloatArray, size: tuple[int, int], cells: tuple[int, int]
-    ) -> FloatArray:
+    def spread(self, values_TL: Doubles, size: tuple[int, int], cells: tuple[int, int]) -> Doubles:
         """The map (R, C) of an image of `size` (height, width): linear between middles."""
         down_RT, across_CL = (
             _between(starts, self.side, length, count)
@@ -106,7 +103,7 @@ def _starts(length: int, side: int) -> tuple[int, ...]:
     return tuple(round(i * (length - side) / (count - 1)) for i in range(count))
 
 
-def _between(starts: tuple[int, ...], side: int, length: int, count: int) -> FloatArray:
+def _between(starts: tuple[int, ...], side: int, length: int, count: int) -> Doubles:
     """Weights (cells, regions) of linear interpolation at the cells' middles, flat beyond."""
     middles = np.array(starts) + min(side, length) / 2
     places = (np.arange(count) + 0.5) * length / count

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FloatArray = npt.NDArray[np.float64]
+from qfm_iqm.arrays import Doubles
 
 
 class _Section(BaseModel):
@@ -42,7 +42,7 @@ class Curve(_Section):
             raise ValueError("a curve's x must ascend, and its y all ascend or all descend")
         return self
 
-    def __call__(self, values: npt.ArrayLike) -> FloatArray:
+    def __call__(self, values: npt.ArrayLike) -> Doubles:
         """The curve at values of any shape."""
         return np.asarray(np.interp(np.asarray(values, dtype=np.float64), self.x, self.y))
 
@@ -91,7 +91,7 @@ class OODDetector(_Section):
     images: int
     checked: int = 0
 
-    def distance(self, statistics: Sequence[float] | FloatArray) -> float:
+    def distance(self, statistics: Sequence[float] | Doubles) -> float:
         """How far an image's statistics lie from those of the photos."""
         difference = np.asarray(statistics, dtype=np.float64) - np.asarray(self.mean)
         return float(np.linalg.norm(np.asarray(self.whitening) @ difference))

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.win_rate import win_rate
 from qfm_iqm.model.card import LabelUnits
@@ -104,6 +104,6 @@ def comparison_page(
     )
 
 
-def _ranks(score_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _ranks(score_N: Doubles) -> Doubles:
     """Ranks in percent: 0 for the lowest score, 100 for the highest; equal scores share theirs."""
     return np.asarray((rankdata(score_N) - 1) * (100 / max(1, len(score_N) - 1)))

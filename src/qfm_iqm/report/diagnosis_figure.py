@@ -9,12 +9,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.nn import functional
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess_torch import center_square, eight_bits
 from qfm_iqm.metrics.aliasing import AliasedPair, Aliasing
@@ -184,11 +183,11 @@ def _without_repeats(pairs: Iterable[AliasedPair]) -> list[AliasedPair]:
     return kept
 
 
-def thumbnail(path: Path) -> npt.NDArray[np.uint8]:
+def thumbnail(path: Path) -> Bytes:
     """The middle square of a photo as (side, side, 3) pixels."""
     square = center_square(read_image(path))[None]
     small = functional.interpolate(square, (_SIDE, _SIDE), mode="bicubic", antialias=True)[0]
-    pixels: npt.NDArray[np.uint8] = eight_bits(small.clamp(0, 1)).permute(1, 2, 0).numpy()
+    pixels: Bytes = eight_bits(small.clamp(0, 1)).permute(1, 2, 0).numpy()
     return pixels
 
 

@@ -9,12 +9,11 @@ Design choices:
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.preprocess_torch import eight_bits
 from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.model.quality_map import QualityMap
@@ -79,11 +78,11 @@ def color_span(quality_map: QualityMap, label: LabelUnits) -> tuple[float, float
     return low - more, high + more
 
 
-def _reduced(image_CHW: Tensor) -> npt.NDArray[np.uint8]:
+def _reduced(image_CHW: Tensor) -> Bytes:
     """The photo as (H, W, 3) pixels, no larger than a figure shows."""
     scale = min(1.0, _LONG / max(image_CHW.shape[-2:]))
     if scale < 1:
         size = [max(1, round(side * scale)) for side in image_CHW.shape[-2:]]
         image_CHW = functional.interpolate(image_CHW[None], size, mode="area")[0]
-    pixels: npt.NDArray[np.uint8] = eight_bits(image_CHW.clamp(0, 1)).permute(1, 2, 0).cpu().numpy()
+    pixels: Bytes = eight_bits(image_CHW.clamp(0, 1)).permute(1, 2, 0).cpu().numpy()
     return pixels

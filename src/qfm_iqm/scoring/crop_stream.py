@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.image.load import Reading
 from qfm_iqm.image.preprocess import Preprocessing, covering_crops
 from qfm_iqm.scoring.runtimes.base import Crop
@@ -37,8 +37,8 @@ class Crops:
     pixels: Sequence[Crop]
     width: int
     height: int
-    statistics: npt.NDArray[np.float64] | None = None
-    severities: npt.NDArray[np.float64] | None = None
+    statistics: Doubles | None = None
+    severities: Doubles | None = None
 
     @classmethod
     def of(cls, image: Reading, preprocessing: Preprocessing) -> Crops:
@@ -67,7 +67,7 @@ class Pending:
 
 def in_batches(
     found: Iterable[tuple[Reading, Sequence[Crop]] | None],
-    run: Callable[[list[Crop]], npt.NDArray[np.float64]],
+    run: Callable[[list[Crop]], Doubles],
     batch_size: int,
 ) -> Iterator[Pending]:
     """Scores the crops of images in full batches.

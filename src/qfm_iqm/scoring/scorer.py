@@ -19,12 +19,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.causes.network import load_causes
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import MAX_PIXELS
 from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
+from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.raw import RawReading
 from qfm_iqm.model.prediction import QualityScore, score_of
@@ -106,7 +107,7 @@ class Scorer:
         self.frames = frames
         self.runtime = runtime = as_runtime(model, device)
         self.batch_size = batch_size or runtime.batch
-        self.readers = readers or min(8, os.cpu_count() or 1)
+        self.readers = readers or min(8, usable_cores())
         self.processes = processes
         self.max_memory = max_memory
         self.shown = shown
@@ -199,7 +200,7 @@ class Scorer:
     def _stream(self, items: Iterable[str | None]) -> Iterator[ScoreRow]:
         """Scores what comes, in order; at a None what is waiting goes through in a last batch."""
         frames: list[FrameScore] = []
-        severities: list[npt.NDArray[np.float64]] = []  # of these frames
+        severities: list[Doubles] = []  # of these frames
         seconds, failure = 0.0, ""
         for pending in in_batches(self._read_ahead(items), self.runtime.run, self.batch_size):
             row = self._row(pending, frames)
@@ -266,9 +267,7 @@ class Scorer:
         crops = covering_crops(reading.pixels, self.runtime.card.preprocessing)
         return replace(reading, pixels=None), list(crops)
 
-    def _score(
-        self, values_K: npt.NDArray[np.float64], reading: Reading | None = None
-    ) -> QualityScore:
+    def _score(self, values_K: Doubles, reading: Reading | None = None) -> QualityScore:
         """What the model's card makes of the crops' scores."""
         return score_of(
             self.runtime.card,
@@ -317,7 +316,7 @@ class Scorer:
             out_of_distribution=score.out_of_distribution,
         )
 
-    def _with_causes(self, row: ScoreRow, severities_6: npt.NDArray[np.float64]) -> ScoreRow:
+    def _with_causes(self, row: ScoreRow, severities_6: Doubles) -> ScoreRow:
         """A row that says what lowers the photo's quality."""
         if self.causes is None:
             return row

@@ -10,7 +10,7 @@ the files that people have.
 
 import numpy as np
 
-from qfm_iqm.image.decode import Bytes
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing, reduced_size, reflection_padded, resized
 from qfm_iqm.training.degradations import Cells, lowered

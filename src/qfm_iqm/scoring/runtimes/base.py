@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qfm_iqm.arrays import Doubles, Floats
 from qfm_iqm.errors import QFMError
 from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.model.card import ModelCard
@@ -60,7 +61,7 @@ class Runtime(ABC):
         return self
 
     @abstractmethod
-    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
+    def run(self, crops: Sequence[Crop]) -> Doubles:
         """Scores crops.
 
         Args:
@@ -108,7 +109,7 @@ class PartedRuntime(Runtime):
             QFMError: the library cannot be used in a forked process.
         """
 
-    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
+    def run(self, crops: Sequence[Crop]) -> Doubles:
         """See `Runtime.run`."""
         if os.getpid() != self._process:  # a fork has none of its parent's threads
             self._start()
@@ -124,7 +125,7 @@ class PartedRuntime(Runtime):
         return load_exported, (self._file.parent, self.card)
 
     @abstractmethod
-    def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run_part(self, crops_BCSS: Floats) -> Floats:
         """Scores (B,) of few crops (B, 3, S, S), on the thread that it is called in."""
 
 
@@ -144,7 +145,7 @@ def forked(library: str) -> QFMError:
     )
 
 
-def fill(batch_BCSS: npt.NDArray[np.float32], crops: Sequence[Crop]) -> None:
+def fill(batch_BCSS: Floats, crops: Sequence[Crop]) -> None:
     """Puts crops, uint8 or floats in [0, 1], into one batch of floats."""
     for place, crop in zip(batch_BCSS, map(np.asarray, crops), strict=True):
         if crop.dtype == np.uint8:
@@ -153,7 +154,7 @@ def fill(batch_BCSS: npt.NDArray[np.float32], crops: Sequence[Crop]) -> None:
             place[:] = crop
 
 
-def stacked(crops: Sequence[Crop]) -> npt.NDArray[np.float32]:
+def stacked(crops: Sequence[Crop]) -> Floats:
     """Crops as one batch of floats."""
     batch_BCSS = np.empty((len(crops), *crops[0].shape), np.float32)
     fill(batch_BCSS, crops)

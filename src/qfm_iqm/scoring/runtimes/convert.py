@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from qfm_iqm.arrays import Floats
 from qfm_iqm.model.frozen_norm import plain_convolutions
 from qfm_iqm.model.locate import WEIGHTS_FILE
 from qfm_iqm.model.model import QualityModel
@@ -139,7 +139,7 @@ def _quantize_convolutions(file: Path, calibration: Sequence[Tensor], exact: lis
     class Crops(quantization.CalibrationDataReader):  # type: ignore[misc]
         coming = iter(calibration)
 
-        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        def get_next(self) -> dict[str, Floats] | None:
             crop_CSS = next(self.coming, None)
             return None if crop_CSS is None else {INPUT: crop_CSS[None].numpy()}
 
@@ -195,9 +195,7 @@ def _compact(network: Any, state: dict[str, Tensor]) -> None:
     del network.graph.value_info[:]
 
 
-def _channel_factor(
-    scaled_OIHW: npt.NDArray[np.float32], weight_OIHW: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32] | None:
+def _channel_factor(scaled_OIHW: Floats, weight_OIHW: Floats) -> Floats | None:
     """The factor (O, 1, 1, 1) between two weights; None if there is none."""
     flat, scaled = (a.reshape(len(a), -1) for a in (weight_OIHW, scaled_OIHW))
     largest = np.abs(flat).argmax(1)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Floats
 from qfm_iqm.errors import ModelError
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.locate import WEIGHTS_FILE
@@ -59,7 +59,7 @@ class OnnxRuntime(PartedRuntime):
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         self._session = onnxruntime.InferenceSession(str(self._file), options, providers=providers)
 
-    def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run_part(self, crops_BCSS: Floats) -> Floats:
         """See `PartedRuntime.run_part`."""
         (scores_B,) = self._session.run([OUTPUT], {INPUT: crops_BCSS})
         return np.asarray(scores_B)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
+from qfm_iqm.arrays import Floats
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision, forked, threads
 from qfm_iqm.telemetry import InCI
@@ -45,7 +45,7 @@ class OpenvinoRuntime(PartedRuntime):
         self._network = core.compile_model(core.read_model(self._file), "CPU", options)
         self._own = threading.local()  # of each thread, its request
 
-    def run_part(self, crops_BCSS: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run_part(self, crops_BCSS: Floats) -> Floats:
         """See `PartedRuntime.run_part`."""
         if not hasattr(self._own, "request"):
             self._own.request = self._network.create_infer_request()

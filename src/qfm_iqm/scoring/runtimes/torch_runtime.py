@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qfm_iqm.arrays import Doubles
 from qfm_iqm.model.forking import keep_forks_able
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill, forked, of_one_shape
@@ -62,14 +62,14 @@ class TorchRuntime(Runtime):
         return partial(TorchRuntime, self.model, compiled=compiled, **options), ()
 
     @torch.inference_mode()
-    def run(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
+    def run(self, crops: Sequence[Crop]) -> Doubles:
         """See `Runtime.run`; takes frozen features (B, N, D) in place of crops."""
         if self._process != os.getpid() and (self._compiled or self.device.type != "cpu"):
             raise forked("torch, compiled or on a GPU,")
         keep_forks_able()
         return np.concatenate([self._scores(alike) for alike in of_one_shape(crops, len(crops))])
 
-    def _scores(self, crops: Sequence[Crop]) -> npt.NDArray[np.float64]:
+    def _scores(self, crops: Sequence[Crop]) -> Doubles:
         """Scores (B,) of crops of one shape."""
         # In memory that a GPU can fetch from by itself, where there is one; and bytes as bytes:
         # turning them into floats here would take longer than the network takes there.
