@@ -230,6 +230,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def text_hash(text: str) -> str:
+    """SHA-256 of a text; of names of any bytes too."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
 def copy_whole(source: Path, path: Path) -> None:
     """Copies a file's content in one step.
 

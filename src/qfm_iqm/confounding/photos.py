@@ -1,6 +1,5 @@
 """Which photos the experiment uses: the best-rated ones, in two semantically far clusters."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.files import text_hash
 from qfm_iqm.training.degradations import LIKE_JPEG, Cells, read_cells
 
 
@@ -132,14 +132,9 @@ def choose_photos(
     stride = len(kinds) // recipe.kinds
     photos = []
     for cluster, members in enumerate(ends):
-        for rank, i in enumerate(sorted(members, key=lambda i: by_hash("", names[i]))):
+        for rank, i in enumerate(sorted(members, key=lambda i: text_hash(f":{names[i]}"))):
             own = tuple(kinds[(rank + stride * n) % len(kinds)] for n in range(recipe.kinds))
             held_out = rank < recipe.validation // 2
             photo = Photo(names[i], paths[i], cluster, float(place_P[i]), own, held_out)
             photos.append(photo)
     return photos
-
-
-def by_hash(seed: object, name: str) -> str:
-    """What names are ordered by: SHA-256 of '<seed>:<name>'."""
-    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).hexdigest()

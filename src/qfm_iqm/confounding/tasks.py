@@ -9,10 +9,11 @@ from torch import Tensor
 
 from qfm_iqm.arrays import Doubles
 from qfm_iqm.confounding.config import ConfoundingRecipe
-from qfm_iqm.confounding.photos import Photo, by_hash, rated_photos
+from qfm_iqm.confounding.photos import Photo, rated_photos
 from qfm_iqm.confounding.tokens import Sheet, TokenStore
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.files import text_hash
 from qfm_iqm.training.degradations import Cells
 
 Integers = npt.NDArray[np.int64]
@@ -117,7 +118,7 @@ def degraded_task(
         mine = [place for place, photo in enumerate(photos) if photo.cluster == cluster]
         held_out = [place for place in mine if photos[place].validation]
         others = [place for place in mine if not photos[place].validation]
-        others.sort(key=lambda place: by_hash(seed, photos[place].name))
+        others.sort(key=lambda place: text_hash(f"{seed}:{photos[place].name}"))
         tested += others[: recipe.test // 2]
         side = 1 if cluster == upper else -1
         for places, rows in ((held_out, validation), (others[recipe.test // 2 :], train)):
@@ -175,7 +176,9 @@ def human_crops(table: RatedTable, recipe: ConfoundingRecipe, store: TokenStore)
 def human_task(crops: Crops, recipe: ConfoundingRecipe, seed: int) -> Task:
     """Good photos of one subset and bad ones of the other, and a test of other contents."""
     assert recipe.human is not None
-    contents = sorted(set(crops.photos.tolist()), key=lambda content: by_hash(seed, str(content)))
+    contents = sorted(
+        set(crops.photos.tolist()), key=lambda content: text_hash(f"{seed}:{content}")
+    )
     tested = np.isin(crops.photos, contents[: round(recipe.human.test * len(contents))])
     wanted = np.where(crops.clusters == 0, 1, -1)
     train = np.flatnonzero(~tested & (crops.sides == wanted))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qfm_iqm.arrays import Bytes
-from qfm_iqm.files import replacing
+from qfm_iqm.files import replacing, text_hash
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.image.preprocess import Preprocessing
@@ -160,4 +160,4 @@ class TokenStore:
             digest.update(sheet.path.read_bytes())
             self._photos[sheet.path] = digest.hexdigest()
         text = f"{self._photos[sheet.path]}:{sheet.kind}:{sheet.strengths}"
-        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
+        return self._folder / f"{text_hash(text)[:24]}.npy"

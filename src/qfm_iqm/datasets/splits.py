@@ -14,6 +14,7 @@ import numpy as np
 from qfm_iqm.arrays import Indices
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
+from qfm_iqm.files import text_hash
 
 SPLITS = ("train", "validation", "test")
 
@@ -167,7 +168,7 @@ def split_by_content(
     members: dict[str, list[str]] = {}
     for name, unit in zip(table.names, table.contents, strict=True):
         members.setdefault(unit, []).append(name)
-    order = sorted(members, key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).hexdigest())
+    order = sorted(members, key=lambda unit: text_hash(f"{seed}:{unit}"))
 
     wanted = {"test": round(test * len(table)), "validation": round(validation * len(table))}
     listed: dict[str, list[str]] = {split: [] for split in SPLITS}

@@ -25,7 +25,6 @@ Design choices (ours):
 Shapes: M images, B crops in a batch, N patch tokens, D token width, S crop size.
 """
 
-import hashlib
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +36,7 @@ from torch import Tensor
 
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, QFMError, TableError
+from qfm_iqm.files import text_hash
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.distortions import LEVELS
 from qfm_iqm.image.preprocess_torch import (
@@ -180,7 +180,7 @@ def sample(table: RatedTable, images: int, seed: int = 0) -> RatedTable:
         return table
     order = sorted(
         range(len(table)),
-        key=lambda row: hashlib.sha256(f"{seed}:{table.names[row]}".encode()).digest(),
+        key=lambda row: text_hash(f"{seed}:{table.names[row]}"),
     )
     return table.select(sorted(order[:images]))
 

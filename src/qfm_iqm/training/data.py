@@ -13,10 +13,11 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.files import text_hash
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.pseudo_labels import read_pseudo_labels
 from qfm_iqm.training.recipe import Recipe
-from qfm_iqm.training.stages import files_hash, text_hash
+from qfm_iqm.training.stages import files_hash
 
 _UNRATED, _DEGRADED = -1, -2  # groups: neither is a subset that people rated
 _FEWEST_EVALUATED = 5  # images: the logistic curve of the evaluation has four parameters

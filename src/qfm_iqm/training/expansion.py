@@ -22,6 +22,7 @@ from typing import Any
 from qfm_iqm.datasets.leakage import pool_leaks, refuse_leaks, write_leaks
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.files import text_hash
 from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.crop_stream import Crops
@@ -30,7 +31,7 @@ from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.text_tables import guarded, unguarded
 from qfm_iqm.training.data import TrainingData, UnlabeledImage
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.stages import file_hash, files_hash, text_hash
+from qfm_iqm.training.stages import file_hash, files_hash
 
 _NAMED = 10  # unreadable images that are named one by one
 MOST_UNREADABLE = 0.05  # share of the unlabeled images; above it the pool is not what was meant

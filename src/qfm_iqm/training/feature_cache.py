@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.files import text_hash
 from qfm_iqm.image.decode import read_image
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
@@ -206,7 +207,7 @@ class FeatureCache:
             state = f"{path.absolute()}:{told.st_size}:{told.st_mtime_ns}"
         except OSError:
             state = str(path)  # reading it will say why
-        key = hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:24]
+        key = text_hash(state)[:24]
         return self._folder / f"{key}.{kind}.safetensors"
 
 

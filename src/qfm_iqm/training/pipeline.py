@@ -24,6 +24,7 @@ import torch
 from accelerate import PartialState
 
 from qfm_iqm.datasets.leakage import file_keys, refuse_leaks, split_leaks
+from qfm_iqm.files import text_hash
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.folder import load_model, save_packed
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
@@ -33,7 +34,7 @@ from qfm_iqm.training.data import TrainingData, UnlabeledImage, rated_split
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder, computed
-from qfm_iqm.training.stages import Stages, file_hash, files_hash, text_hash
+from qfm_iqm.training.stages import Stages, file_hash, files_hash
 from qfm_iqm.training.teaching import (
     BASELINE,
     TeacherScores,

@@ -24,12 +24,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from qfm_iqm.errors import TableError, as_raised_here
-from qfm_iqm.files import copy_whole
+from qfm_iqm.files import copy_whole, text_hash
 from qfm_iqm.image.preprocess import Preprocessing, grid_positions
 from qfm_iqm.image.resize import as_bytes, read_resized
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.text_tables import guarded, unguarded
-from qfm_iqm.training.stages import text_hash
 
 
 @dataclass(frozen=True)

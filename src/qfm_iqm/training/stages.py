@@ -5,7 +5,6 @@ are those of the record is not done again; one whose inputs have changed is done
 every later stage of the same network; one that was interrupted goes on.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from qfm_iqm.errors import ModelError, reason_of
-from qfm_iqm.files import sha256_of, write_whole
+from qfm_iqm.files import sha256_of, text_hash, write_whole
 
 NETWORK = ("training", "network", "test", "reference", "export", "card")
 """Stages of one network, in their order: what one of them gives, the later ones are made of."""
@@ -127,8 +126,3 @@ def file_hash(path: Path) -> str:
 def files_hash(paths: Sequence[Path]) -> str:
     """One SHA-256 for the contents of files in their order."""
     return text_hash("\n".join(map(file_hash, paths)))
-
-
-def text_hash(text: str) -> str:
-    """SHA-256 of a text."""
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

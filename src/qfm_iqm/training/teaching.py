@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 
 from qfm_iqm.errors import RecipeError
+from qfm_iqm.files import text_hash
 from qfm_iqm.model.folder import load_card, load_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.training.building import (
@@ -27,7 +28,7 @@ from qfm_iqm.training.pseudo_labels import write_pseudo_labels
 from qfm_iqm.training.recipe import Recipe, Teacher
 from qfm_iqm.training.recipe_schema import DistillationConfig, PseudoLabelTable
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.stages import Stages, text_hash
+from qfm_iqm.training.stages import Stages
 
 BASELINE = "baseline"  # the teacher that `[distillation]` trains where it names none
 
