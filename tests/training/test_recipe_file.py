@@ -189,7 +189,7 @@ def test_further_sizes_fall_from_the_first_to_the_crop(recipe_file):
     assert recipe.network.preprocessing.extra_scales == (48, 32)
     for sides in ("[64]", "[40, 48]", "[31]"):
         message = refused(recipe_file, first, f"network.extra_scales={sides}")
-        assert f"network.extra_scales = {sides} must fall from network.shorter_side" in message
+        assert f"extra_scales must fall from shorter_side to crop at least: {sides}" in message
 
 
 def test_augmentation_is_of_whole_photos_and_of_labels_that_rise(recipe_file, tmp_path):
@@ -220,8 +220,9 @@ def test_augmentation_is_of_whole_photos_and_of_labels_that_rise(recipe_file, tm
         ("data.validation=0", "only protocol = 'test-selected' does without"),
         (
             "network.extra_scales=[40]",
-            "network.extra_scales = [40] must fall from network.shorter_side",
+            "[network] is refused: extra_scales must fall from shorter_side to crop at least: [40]",
         ),
+        ("network.squeeze=[8, 8]", "[network] is refused: squeeze has a side below 16: (8, 8)"),
         ("data.test=0.9", None),
     ],
 )

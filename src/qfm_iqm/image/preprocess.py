@@ -64,11 +64,12 @@ class Preprocessing(BaseModel):
             raise ValueError("squeeze and shorter_side exclude each other")
         if self.squeeze is not None and min(self.squeeze) < 16:
             raise ValueError(f"squeeze has a side below 16: {self.squeeze}")
-        sides = (self.shorter_side or 0, *(self.extra_scales or ()), self.crop - 1)
-        if self.extra_scales and not all(before > later for before, later in pairwise(sides)):
-            raise ValueError(
-                f"extra_scales must fall from shorter_side to crop at least: {self.extra_scales}"
-            )
+        if (extra := self.extra_scales) is not None:
+            sides = (self.shorter_side or 0, *extra, self.crop - 1)
+            if not all(before > later for before, later in pairwise(sides)):
+                raise ValueError(
+                    f"extra_scales must fall from shorter_side to crop at least: {list(extra)}"
+                )
         return self
 
     @property
