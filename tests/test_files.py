@@ -47,6 +47,23 @@ def test_only_one_format_may_be_allowed(tmp_path):
         check_output(tmp_path / "t.parquet", ".csv")
 
 
+@pytest.mark.parametrize(
+    ("there", "replaced"),
+    [(b"", True), (b"subset,metric\n1", True), (b"name,mos\n", False), (b"x" * 99999, False)],
+)
+def test_only_files_that_bear_the_mark_are_replaced(tmp_path, there, replaced):
+    out = tmp_path / "out.csv"
+    check_output(out, ".csv", mark="subset,metric")
+    out.write_bytes(there)
+    check_output(out, ".csv")
+    if replaced:
+        check_output(out, ".csv", mark="subset,metric")
+    else:
+        with pytest.raises(TableError, match="is there and is no file of this kind that qfm wrote"):
+            check_output(out, ".csv", mark="subset,metric")
+    assert out.read_bytes() == there
+
+
 def test_a_folder_and_a_place_that_is_not_there_are_refused(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(TableError, match="it is a folder"):

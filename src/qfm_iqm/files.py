@@ -14,15 +14,18 @@ from typing import TextIO
 from qfm_iqm.errors import TableError
 
 
-def check_output(path: Path, *endings: str) -> None:
+def check_output(path: Path, *endings: str, mark: str = "") -> None:
     """Refuses, before any work is done, a file that could not be written.
 
     Args:
         path: where to.
         endings: what its name may end in.
+        mark: what a file that is there begins with, somewhere in its first 64 KiB, if it is one of
+            ours: only such a file, or an empty one, is replaced.
 
     Raises:
-        TableError: another ending, a folder, or a place that cannot be written to.
+        TableError: another ending, a folder, a place that cannot be written to, or somebody
+            else's file.
     """
     if path.suffix.lower() not in endings:
         raise TableError(f"'{path}' cannot be written: its name must end in {_either(endings)}.")
@@ -37,6 +40,14 @@ def check_output(path: Path, *endings: str) -> None:
         places = (folder,) if there is None else (folder, path)
         if not all(os.access(place, os.W_OK) for place in places):
             raise TableError(f"'{path}' cannot be written: no permission.")
+    if mark and there is not None and stat.S_ISREG(there.st_mode):
+        with _writing(path), path.open("rb") as file:
+            beginning = file.read(1 << 16)
+        if beginning and mark.encode() not in beginning:
+            raise TableError(
+                f"'{path}' is there and is no file of this kind that qfm wrote: give another name, "
+                "or remove it first."
+            )
 
 
 def check_distinct(

@@ -12,6 +12,14 @@ def test_photo_map_and_scale_are_drawn(qfm, tiny_model_folder, photo_folder, tmp
         assert figure.width > 600
     assert "patches" in answer.out
     assert str(out) in answer.out
+    again = qfm("explain", photo_folder / "photo_06.png", "-m", tiny_model_folder, "--out", out)
+    assert again.code == 0, again.err  # a map is replaced, a photo is not
+    photo = tmp_path / "photo.png"
+    photo.write_bytes((photo_folder / "photo_06.png").read_bytes())
+    refused = qfm("explain", photo_folder / "photo_05.png", "-m", tiny_model_folder, "--out", photo)
+    assert refused.code == 2
+    assert "is there and is no file of this kind that qfm wrote" in refused.err
+    assert photo.read_bytes() == (photo_folder / "photo_06.png").read_bytes()
 
 
 @pytest.mark.parametrize(

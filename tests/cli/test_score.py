@@ -113,6 +113,14 @@ def test_a_path_where_nothing_is_gives_a_row(qfm, tiny_model_folder, tmp_path):
     assert "gone.jpg" in row["error"]
 
 
+def test_an_empty_path_is_refused(qfm, photo_folder, tiny_model_folder, tmp_path):
+    out = tmp_path / "t.csv"
+    answer = qfm("score", photo_folder, "", "-m", tiny_model_folder, "--out", out)
+    assert answer.code == 2
+    assert answer.err == "qfm: One of the paths is empty: name images or folders.\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_many_errors_are_summed_up(qfm, tiny_model_folder, tmp_path):
     gone = [tmp_path / f"{number}.jpg" for number in range(8)]
     answer = qfm("score", *gone, "-m", tiny_model_folder, "-o", tmp_path / "t.csv")

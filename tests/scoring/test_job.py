@@ -165,12 +165,24 @@ def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, fi
     assert (again, outcome.rows) == ([], 7)
     more, outcome = done(out, files[3:12], scorer, resume=True)
     assert [row.path for row in more] == files[7:12]
-    assert read_rows(out) == first[3:] + more
+    assert read_rows(out) == first + more  # files that are not named keep their rows
     anew, _ = done(out, files[:2], scorer)  # without --resume the table is written anew
     assert read_rows(out) == anew
     assert [(row.path, row.sha256) for row in anew] == [(r.path, r.sha256) for r in first[:2]]
     scores = [row.score for row in first[:2]]  # of a shard of three: another batch
     assert [row.score for row in anew] == pytest.approx(scores, abs=1e-3)
+
+
+def test_a_finished_table_of_another_model_is_not_continued(
+    build_model, scorer, files, tmp_path, small_parts
+):
+    out = tmp_path / "t.csv"
+    done(out, files[:4], scorer)
+    before = out.read_bytes()
+    with pytest.raises(QFMError, match=r"has rows with weights = \w+, not \w*: write to another"):
+        Job(out, files[:5], Scorer(build_model(seed=1)), resume=True)
+    assert out.read_bytes() == before
+    assert not folder_of(out).exists()
 
 
 def test_files_that_come_later_are_scored_after_the_others(small_parts, scorer, files, tmp_path):

@@ -301,7 +301,12 @@ def test_a_model_may_be_named(tiny_model_folder, model, paths, alone):
         Scorer(3)
 
 
-@pytest.mark.parametrize("name", ["batch_size", "readers", "max_pixels"])
-def test_a_number_below_one_is_refused(model, name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
-        Scorer(model, **{name: 0})
+@pytest.mark.parametrize("name", ["batch_size", "readers", "max_pixels", "max_memory"])
+@pytest.mark.parametrize("number", [0, 2.5, float("nan"), "2"])
+def test_what_is_no_whole_number_above_zero_is_refused(model, name, number):
+    with pytest.raises(
+        ValueError, match=f"{name} must be a whole number of at least 1, not {number!r}"
+    ):
+        Scorer(model, **{name: number})
+    with pytest.raises(ValueError, match="raw must be one of preview, develop, not 'no'"):
+        Scorer(model, raw="no")

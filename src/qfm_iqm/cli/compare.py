@@ -49,7 +49,7 @@ def compare(
     from qfm_iqm.metrics.significance import Difference, compare_methods
 
     if out is not None:
-        check_output(out, ".csv")
+        check_output(out, ".csv", mark=",".join(Difference._fields))
     check_distinct({"--out": out}, [*scores, labels])
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)

@@ -34,7 +34,7 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
-from qfm_iqm.cli.report import write_page
+from qfm_iqm.cli.report import PAGE_MARK, write_page
 from qfm_iqm.errors import counted
 from qfm_iqm.exit_codes import ExitCode
 
@@ -102,7 +102,7 @@ def cull(
         refuse_idle(idle, "without --xmp")
     check_output(out, *ENDINGS)
     if report is not None:
-        check_output(report, ".html")
+        check_output(report, ".html", mark=PAGE_MARK)
     check_distinct({"--out": out, "--report": report}, [*(paths or []), list_file])
     check_replaceable(out, OWN_COLUMNS)
     check_device(device)

@@ -83,9 +83,12 @@ def gate(
     from qfm_iqm.scoring.table import read_scores
 
     console = messages()
-    for path, ending in ((junit, ".xml"), (json, ".json")):
+    for path, ending, mark in (
+        (junit, ".xml", 'name="qfm gate"'),
+        (json, ".json", '"without_baseline"'),
+    ):
         if path is not None:
-            check_output(path, ending)
+            check_output(path, ending, mark=mark)
     check_distinct({"--junit": junit, "--json": json}, [*paths, baseline])
     if (baseline is None) != (max_drop is None):
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")

@@ -48,6 +48,8 @@ def files_of(
             raise QFMError(f"The list {list_file} cannot be read: {error.strerror}.") from error
     if not paths:
         raise QFMError("Nothing to score: name images or folders, or a list of them by --list.")
+    if "" in paths:
+        raise QFMError("One of the paths is empty: name images or folders.")
     found = find_images(
         paths,
         all_files=chosen["--all-files"],
@@ -63,7 +65,8 @@ def files_of(
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.files:
         hint = "" if chosen["--include"] or chosen["--exclude"] else "; see --all-files"
-        skipped = f" ({found.skipped} files have other names{hint})"
+        others = counted(found.skipped, "file has another name", "files have other names")
+        skipped = f" ({others}{hint})"
         raise QFMError(
             f"There is no image in {', '.join(paths[:5])}{skipped if found.skipped else ''}."
         )

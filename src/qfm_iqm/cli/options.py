@@ -200,13 +200,19 @@ def extra(name: str, purpose: str) -> Iterator[None]:
         ) from error
 
 
-def check_figure(path: Path, purpose: str) -> None:
-    """Refuses a figure that cannot be written, or drawn for want of matplotlib."""
+def check_figure(path: Path, purpose: str, *, mark: str = "") -> None:
+    """Refuses a figure that cannot be written, or drawn for want of matplotlib.
+
+    Args:
+        path: where to.
+        purpose: what it is, for the sentence.
+        mark: see `files.check_output`.
+    """
     from qfm_iqm.files import check_output
 
     with extra("figures", purpose):
         from qfm_iqm.report.drawing import ENDINGS
-    check_output(path, *ENDINGS)
+    check_output(path, *ENDINGS, mark=mark)
 
 
 def messages() -> Console:

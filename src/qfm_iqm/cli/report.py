@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.video import FrameScore
 
 
+PAGE_MARK = 'content="qfm-iqm"'  # in the head of every page
+
+
 def report(
     tables: Annotated[
         list[Path], typer.Argument(help="A score table; or two, of the same images, to compare.")
@@ -72,7 +75,7 @@ def report(
     if len(tables) == 2:
         own = {"--threshold": threshold, "--maps": maps, "--frames": frames}
         refuse_idle(own, "on two tables")
-    check_output(out, ".html")
+    check_output(out, ".html", mark=PAGE_MARK)
     check_distinct({"--out": out}, [*tables, frames])
     if root is not None and not root.is_dir():
         raise QFMError(f"--root {root}: there is no such folder.")

@@ -37,7 +37,7 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
-from qfm_iqm.cli.report import explainer_of, report_rows
+from qfm_iqm.cli.report import PAGE_MARK, explainer_of, report_rows
 from qfm_iqm.cli.showing import show_rows
 from qfm_iqm.errors import counted
 from qfm_iqm.exit_codes import ExitCode
@@ -140,7 +140,7 @@ def score(
     if written is not None:
         check_output(written, *ENDINGS)
     if report is not None:
-        check_output(report, ".html")
+        check_output(report, ".html", mark=PAGE_MARK)
     if frames is not None:
         check_output(frames, ".csv")
     outputs = {"--out": written, "--report": report, "--frames": frames}

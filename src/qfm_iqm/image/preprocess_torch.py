@@ -55,6 +55,8 @@ def checked_pixels(pixels: Pixels, name: str, wanted: str, *, dimensions: int) -
         ValueError: of another shape or type, not finite, or beyond the range.
     """
     if isinstance(pixels, Tensor):
+        if pixels.layout != torch.strided or pixels.is_meta:
+            raise ValueError(f"{name} must be {wanted}, not a sparse or a meta tensor")
         colors, known = -3, pixels.is_floating_point() or pixels.dtype == torch.uint8
     elif isinstance(pixels, np.ndarray):
         colors, known = -1, pixels.dtype.kind == "f" or pixels.dtype == np.uint8

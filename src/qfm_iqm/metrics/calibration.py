@@ -201,8 +201,8 @@ def _checked(scores: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[Doubles, Do
     related = stats.spearmanr(s, y)
     if related.statistic < 0 and related.pvalue < _SURE:
         raise TableError(
-            f"These ratings fall as the scores rise (SRCC {related.statistic:.2f}): if low ratings "
-            "mean good photos, say so with --lower-is-better."
+            f"These ratings fall as the scores rise (SRCC {related.statistic:.2f}): give "
+            "--lower-is-better if low ratings mean good photos, and leave it out if they do not."
         )
     if related.pvalue >= _SURE:
         raise TableError(

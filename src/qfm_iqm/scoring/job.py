@@ -237,11 +237,21 @@ class Job:
         return read_rows(self.out)
 
     def known(self, files: Sequence[str]) -> list[ScoreRow]:
-        """Rows of an earlier table of that name that hold for these files."""
+        """Rows of an earlier table of that name: of other files, and those that hold for these.
+
+        Raises:
+            QFMError: it has rows of another model, runtime or precision.
+        """
         wanted = set(files)
-        rows = {row.path: row for row in read_rows(self.out) if self.identity.wrote(row)}
+        rows = {row.path: row for row in read_rows(self.out)}
+        if other := next(filter(None, map(self.identity.differs, rows.values())), ""):
+            raise QFMError(f"{self.out} {other}: write to another table, or leave out --resume.")
         # A video is scored again: where its frames went is not known.
-        return [row for path, row in rows.items() if path in wanted and row.frames is None]
+        return [
+            row
+            for path, row in rows.items()
+            if path not in wanted or (self.identity.wrote(row) and row.frames is None)
+        ]
 
     # ---- the folder ----
 

@@ -53,12 +53,18 @@ class Identity:
             causes=scorer.causes is not None,
         )
 
+    def differs(self, row: ScoreRow) -> str:
+        """What another model, runtime or precision wrote a row with, in words; else nothing."""
+        for name in ("model", "weights", "runtime", "precision"):
+            found, ours = getattr(row, name), getattr(self, name)
+            if row.status == "ok" and found != ours:
+                return f"has rows with {name} = {found}, not {ours}"
+        return ""
+
     def wrote(self, row: ScoreRow) -> bool:
         """Whether a row of an earlier table says what scoring its file again would, or more."""
-        ours = (self.model, self.weights, self.runtime, self.precision)
-        if row.status != "ok" or (self.causes and not row.cause):
-            return False
-        return (row.model, row.weights, row.runtime, row.precision) == ours
+        ours = not self.differs(row)
+        return row.status == "ok" and ours and (bool(row.cause) or not self.causes)
 
 
 @dataclass

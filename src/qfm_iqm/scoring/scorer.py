@@ -16,7 +16,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class Scorer:
 
     Raises:
         TypeError: the model is none of these.
-        ValueError: a number is below 1.
+        ValueError: a number is no whole one or below 1, or `raw` is none of its values.
 
     Examples:
         >>> (row,) = Scorer("default").score_paths(["gone.jpg"])
@@ -99,9 +100,11 @@ class Scorer:
         causes: bool = False,
     ) -> None:
         numbers = {"batch_size": batch_size, "readers": readers, "max_pixels": max_pixels}
-        for name, number in numbers.items():
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, not {number}")
+        for name, number in {**numbers, "max_memory": max_memory}.items():
+            if number is not None and (not isinstance(number, Integral) or number < 1):
+                raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
+        if raw not in get_args(RawReading):
+            raise ValueError(f"raw must be one of {', '.join(get_args(RawReading))}, not {raw!r}")
         if every is not None and not (math.isfinite(every) and every > 0):
             raise ValueError(f"every must be a finite number above 0, not {every}")
         self.frames = frames
