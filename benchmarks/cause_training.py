@@ -3,7 +3,7 @@ r"""Trains the network that says why a photo scores low, and puts it into the pa
     nice -n 5 python benchmarks/cause_training.py --root BIQ2021 \
         --cells CELLS --cache cache
 
-Made for two CPU cores and some two hours. Copies with known faults of photos of the training split
+Made for two CPU cores and some forty minutes. Copies with known faults of photos of the training split
 are made once (`cause_data`), in shards under `--cache`, and kept as the views that the network sees
 and as their measures. Training keeps its state there after each epoch. A run that was ended goes on
 where it was; delete the folder to begin anew. Needs the extras train and video.
@@ -47,7 +47,7 @@ from qfm_iqm.causes.severity import CAUSES
 
 PRETRAINED = Path(qfm_iqm.__file__).parent / "pretrained" / "causes"
 BATCH = 64
-MEMBERS = 2  # of the ensemble
+MEMBERS = 4  # of the ensemble
 TILES = 10  # of a copy, seen at a time
 LR = 2e-3
 

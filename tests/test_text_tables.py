@@ -5,7 +5,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qfm_iqm.errors import TableError
@@ -54,6 +54,14 @@ def test_what_spreadsheets_save(tmp_path, encoding, delimiter, end):
 plain = st.text(st.characters(codec="cp1252", exclude_categories=["Cc"]), min_size=1, max_size=8)
 
 
+def is_utf8_by_chance(text, encoding):
+    """Whether bytes in another encoding are UTF-8 too: no reader can tell which was meant."""
+    try:
+        return encoding == "cp1252" and text != text.encode(encoding).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.tuples(plain, plain), min_size=1, max_size=5),
@@ -64,6 +72,7 @@ def test_any_cells_are_read_as_they_were_written(tmp_path_factory, rows, encodin
     rows = [row for row in rows if any(map(str.strip, row)) and not any("'" in c for c in row)]
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=delimiter).writerows([("name", "mos"), *rows])
+    assume(not is_utf8_by_chance(file.getvalue(), encoding))
     path = table(tmp_path_factory.mktemp("t"), file.getvalue(), encoding)
     found = read_text_table(path)
     assert (found.header, list(map(tuple, found.rows))) == (["name", "mos"], rows)
