@@ -74,6 +74,16 @@ def test_a_map_is_that_of_the_model(service, photo_folder, tiny_model_folder):
     assert found["low"] == pytest.approx(expected["low"], abs=2e-3)
 
 
+@pytest.mark.parametrize("way", ["score", "map"])
+def test_a_strip_is_refused(service, way):
+    strip = io.BytesIO()
+    Image.new("RGB", (2001, 100)).save(strip, "PNG")
+    with service.client() as client:
+        answer = client.post(f"/v1/{way}", content=strip.getvalue())
+    assert answer.status_code == 413
+    assert "one side is more than 20 times as long as the other" in answer.text
+
+
 def test_a_broken_file_among_good_ones(service):
     files = [
         ("files", ("a.png", png())),

@@ -53,6 +53,9 @@ def multipart(*files, field="files"):
     return {"Content-Type": "multipart/form-data; boundary=b"}, [body + b"--b--\r\n"]
 
 
+cut = multipart(("a", b"1"), ("b", bytes(50)))
+
+
 def test_a_body_is_one_image():
     (upload,) = asyncio.run(receive(request({"X-File-Name": "a.jpg"}, [b"12", b"34"]), LIMITS))
     assert (upload.name, upload.content) == ("a.jpg", b"1234")
@@ -79,6 +82,7 @@ def test_files_keep_their_order_and_bytes():
         ({"Content-Type": "multipart/form-data"}, [b"x"], 400),
         ({"Content-Type": "multipart/form-data; boundary=b"}, [b"no multipart"], 400),
         (*multipart(("a", bytes(600)), ("b", bytes(600))), 413),
+        (cut[0], [cut[1][0][:-20]], 400),
     ],
     ids=[
         "nothing",
@@ -91,6 +95,7 @@ def test_files_keep_their_order_and_bytes():
         "no boundary",
         "broken",
         "large form",
+        "cut off",
     ],
 )
 def test_what_is_refused(headers, pieces, code):

@@ -58,7 +58,7 @@ class ScoreRow:
         int | None,
         "Frames of a video that were scored; empty for a photo. The score is their mean.",
     ] = None
-    p10: Annotated[float | None, "10th percentile of the scores of a video's frames."] = None
+    p10: Annotated[float | None, "The tenth percentile of the scores of a video's frames."] = None
     worst: Annotated[float | None, "Mean score of a video's worst second."] = None
     worst_at: Annotated[float | None, "Where that second begins, in seconds."] = None
     cause: Annotated[

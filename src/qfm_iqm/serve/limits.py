@@ -13,6 +13,7 @@ class Limits:
         request_bytes: of one request.
         files: images in one request.
         pixels: of one image.
+        aspect: longer side of one image, in its shorter sides: a strip takes many crops.
         pending_bytes: of all requests that are being served; beyond it, clients wait (429).
         pending_images: images that are being served; beyond it, clients wait (429).
         workers: processes that decode.
@@ -25,6 +26,7 @@ class Limits:
     request_bytes: int = 200_000_000
     files: int = 64
     pixels: int = 50_000_000
+    aspect: float = 20.0
     pending_bytes: int = 400_000_000
     pending_images: int = 512
     workers: int = min(4, os.cpu_count() or 1)

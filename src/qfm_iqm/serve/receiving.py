@@ -139,6 +139,11 @@ async def discard(request: Request) -> None:
 
 class _InMemory(MultiPartParser):
     spool_max_size = 1 << 40  # no part is ever written to disk; the stream is bounded
+    ended = False
+
+    def on_end(self) -> None:
+        """The last boundary has come: without it, the last part would be dropped."""
+        self.ended = True
 
 
 async def _files(request: Request, limits: Limits) -> list[Upload]:
@@ -157,6 +162,8 @@ async def _files(request: Request, limits: Limits) -> list[Upload]:
     except KeyError:
         raise RequestError(400, "The multipart request names no boundary.") from None
     try:
+        if not parser.ended:
+            raise RequestError(400, "The multipart body ends before its last boundary.")
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
             raise RequestError(400, "There is no image in the request.")

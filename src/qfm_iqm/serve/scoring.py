@@ -140,4 +140,8 @@ class ScoringService:
         image = await asyncio.get_running_loop().run_in_executor(self._threads, read)
         if image.error:
             raise RequestError(413 if image.too_large else 415, image.error)
+        sides = sorted((image.width or 1, image.height or 1))
+        if sides[1] > self.limits.aspect * sides[0]:
+            times = f"{self.limits.aspect:g} times as long as the other"
+            raise RequestError(413, f"cannot read {upload.name!r}: one side is more than {times}")
         return image
