@@ -60,6 +60,8 @@ def test_group():
     groups = table_of_four().group("Subset")
     assert list(groups) == ["s1", "s2"]
     assert groups["s1"].tolist() == [1, 3] and groups["s2"].tolist() == [0, 2]
+    scenes = RatedTable(names=("a", "b", "c"), contents=("y", "x", "y")).group("content")
+    assert {name: rows.tolist() for name, rows in scenes.items()} == {"x": [1], "y": [0, 2]}
     with pytest.raises(TableError, match=r"no column 'scene'; .* its other columns are subset"):
         table_of_four().group("scene")
     with pytest.raises(TableError, match="1 are blank \\(row 2\\)"):

@@ -74,6 +74,15 @@ def test_a_map_is_that_of_the_model(service, photo_folder, tiny_model_folder):
     assert found["low"] == pytest.approx(expected["low"], abs=2e-3)
 
 
+@pytest.mark.parametrize("asked", ["score?cuases=true", "score?gap=5", "cull?causes=1", "map?x="])
+def test_a_parameter_without_effect_is_refused(service, asked):
+    with service.client() as client:
+        answer = client.post(f"/v1/{asked}", content=png())
+    assert answer.status_code == 422
+    name = asked.partition("?")[2].partition("=")[0]
+    assert answer.json() == {"error": f"There is no parameter '{name}' here: see /docs."}
+
+
 @pytest.mark.parametrize("way", ["score", "map"])
 def test_a_strip_is_refused(service, way):
     strip = io.BytesIO()

@@ -120,11 +120,13 @@ class RatedTable:
         )
 
     def column(self, name: str) -> tuple[str, ...]:
-        """The column called `name` (any letter case) as text.
+        """The column called `name` (any letter case) as text; the contents are one too.
 
         Raises:
             TableError: no such column; the message lists those there are.
         """
+        if column_key(name) == "content":
+            return self.contents
         try:
             return self.columns[column_key(name)]
         except KeyError:

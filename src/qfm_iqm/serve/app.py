@@ -76,7 +76,9 @@ _MISTAKES: _Responses = {
     429: {"model": Mistake, "description": "Too much to do: see Retry-After."},
 }
 _MISSPELLED: _Responses = {422: {"model": Mistake, "description": "A parameter is wrong."}}
-_NO_MAP: _Responses = {422: {"model": Mistake, "description": "The model draws no maps."}}
+_NO_MAP: _Responses = {
+    422: {"model": Mistake, "description": "The model draws no maps, or a parameter is wrong."}
+}
 
 
 def create_app(
@@ -181,6 +183,7 @@ def create_app(
 
         One image that is refused sets the answer's code; among several each has its own.
         """
+        _refuse_unknown(request, "causes")
         service: ScoringService = request.app.state.service
         async with admission.request(declared_size(request, bounds)):
             uploads = await receive(request, bounds)
@@ -204,6 +207,7 @@ def create_app(
 
         Rows are those of the command, moment after moment. Refusals are as for scores.
         """
+        _refuse_unknown(request, "gap")
         culling: CullingService = request.app.state.culling
         async with admission.request(declared_size(request, bounds)):
             uploads = await receive(request, bounds)
@@ -215,6 +219,7 @@ def create_app(
     @app.post("/v1/map", response_model=ImageMap, responses=drawing, **taking)
     async def quality_map(request: Request) -> Response:
         """Where one image is better and worse."""
+        _refuse_unknown(request)
         service: ScoringService = request.app.state.service
         async with admission.request(declared_size(request, bounds)):
             uploads = await receive(request, bounds)
@@ -251,6 +256,13 @@ def create_app(
     _add_pages(app)
     app.add_middleware(AccessMiddleware, hosts=hosts, token=token)
     return app
+
+
+def _refuse_unknown(request: Request, *known: str) -> None:
+    """Refuses parameters that would have no effect."""
+    for name in request.query_params:
+        if name not in known:
+            raise RequestError(422, f"There is no parameter '{name}' here: see /docs.")
 
 
 def _rows(found: Sequence[tuple[int, ScoreRow]]) -> Response:
