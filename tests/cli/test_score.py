@@ -318,6 +318,9 @@ def test_memory_may_be_limited(qfm, photos, tiny_model_folder):
     assert answer.code == 1
     assert [row["status"] for row in rows_of(answer.out)] == ["ok", "error", "ok", "ok"]
     assert qfm("score", photos, "--max-memory", "much").code == 2
+    refused = qfm("score", photos, "--max-memory", "100MB")
+    assert refused.code == 2
+    assert "--max-memory must be at least 500MB" in refused.err
 
 
 # ---- real processes ------------------------------------------------------------------------------

@@ -145,6 +145,7 @@ MaxMemory = Annotated[
     ),
 ]
 
+_LEAST_MEMORY = 500_000_000  # program, a reading process, `image.memory_budget.LEAST`
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -175,7 +176,12 @@ def parse_bytes(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
     if found is None or not float(found[1]):
         raise QFMError(f"--max-memory takes an amount like 2GB or 800MB, not '{text}'.")
-    return round(float(found[1]) * _UNITS[found[2]])
+    amount = round(float(found[1]) * _UNITS[found[2]])
+    if amount < _LEAST_MEMORY:
+        raise QFMError(
+            f"--max-memory must be at least 500MB, which qfm itself needs, not '{text}'."
+        )
+    return amount
 
 
 def millions(value: float, option: str) -> int:
