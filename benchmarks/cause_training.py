@@ -3,10 +3,10 @@ r"""Trains the network that says why a photo scores low, and puts it into the pa
     nice -n 5 python benchmarks/cause_training.py --root BIQ2021 \
         --cells CELLS --cache cache
 
-Made for two CPU cores and some forty minutes. Copies with known faults of photos of the training split
-are made once (`cause_data`), in shards under `--cache`, and kept as the views that the network sees
-and as their measures. Training keeps its state there after each epoch. A run that was ended goes on
-where it was; delete the folder to begin anew. Needs the extras train and video.
+Made for two CPU cores and some forty minutes. Copies with known faults of photos of the training
+split are made once (`cause_data`), in shards under `--cache`, and kept as the views that the
+network sees and as their measures. Training keeps its state there after each epoch. A run that was
+ended goes on where it was; delete the folder to begin anew. Needs the extras train and video.
 
 Photos of the training split that no copy to learn from is made of set from which severity on a
 cause is named (`cause_limits`): clean ones must stay without a cause in `--clean` of all cases.
