@@ -48,9 +48,9 @@ def compare(
     from qfm_iqm.metrics.evaluation import evaluate
     from qfm_iqm.metrics.significance import Difference, compare_methods
 
+    check_distinct({"--out": out}, [*scores, labels])
     if out is not None:
         check_output(out, ".csv", mark=",".join(Difference._fields))
-    check_distinct({"--out": out}, [*scores, labels])
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)
     both = found.aligned(higher_is_better=not lower_is_better)

@@ -72,10 +72,10 @@ def evaluate(
     from qfm_iqm.files import check_distinct, check_output
 
     console = messages()
+    check_distinct({"--out": out, "--per-image": per_image}, [labels, scores, exclude])
     for path, mark in ((out, "subset,metric,n,value"), (per_image, "name,")):
         if path is not None:
             check_output(path, ".csv", mark=mark)
-    check_distinct({"--out": out, "--per-image": per_image}, [labels, scores, exclude])
     if scores is not None:
         own: dict[str, object] = {"--model": model, "--root": root, "--split": split}
         own |= {"--per-image": per_image, "--device": device, "--why": why}

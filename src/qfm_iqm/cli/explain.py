@@ -27,8 +27,8 @@ def explain(
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.runtimes.torch_runtime import chosen_device
 
-    check_figure(out, "A quality map", mark="Quality map")
     check_distinct({"--out": out}, [image])
+    check_figure(out, "A quality map", mark="Quality map")
     from qfm_iqm.report.map_figure import draw_map
     from qfm_iqm.scoring.scorer import Scorer
 

@@ -83,13 +83,13 @@ def gate(
     from qfm_iqm.scoring.table import read_scores
 
     console = messages()
+    check_distinct({"--junit": junit, "--json": json}, [*paths, baseline])
     for path, ending, mark in (
         (junit, ".xml", 'name="qfm gate"'),
         (json, ".json", '"without_baseline"'),
     ):
         if path is not None:
             check_output(path, ending, mark=mark)
-    check_distinct({"--junit": junit, "--json": json}, [*paths, baseline])
     if (baseline is None) != (max_drop is None):
         raise QFMError("--baseline and --max-drop belong together: give both or neither.")
     max_pixels = millions(max_megapixels, "--max-megapixels")

@@ -75,8 +75,8 @@ def report(
     if len(tables) == 2:
         own = {"--threshold": threshold, "--maps": maps, "--frames": frames}
         refuse_idle(own, "on two tables")
-    check_output(out, ".html", mark=PAGE_MARK)
     check_distinct({"--out": out}, [*tables, frames])
+    check_output(out, ".html", mark=PAGE_MARK)
     if root is not None and not root.is_dir():
         raise QFMError(f"--root {root}: there is no such folder.")
     console = messages()
