@@ -20,8 +20,8 @@ def check_output(path: Path, *endings: str, mark: str = "") -> None:
     Args:
         path: where to.
         endings: what its name may end in.
-        mark: what a file that is there begins with, somewhere in its first 64 KiB, if it is one of
-            ours: only such a file, or an empty one, is replaced.
+        mark: text that a file of ours holds in its first 64 KiB: only such a file, or an empty one,
+            is replaced. Tables have `scoring.table.check_replaceable`.
 
     Raises:
         TableError: another ending, a folder, a place that cannot be written to, or somebody

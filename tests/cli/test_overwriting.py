@@ -74,6 +74,15 @@ REFUSED = [
     ("score photos -m model --out rated.jsonl", "'rated.jsonl' is there and is no table that"),
     ("score photos -m model --out s.csv --frames notes.csv", "'notes.csv' is there and is no"),
     ("cull photos -m model --out rated.csv", "'rated.csv' is there and is no table that qfm"),
+    ("evaluate labels.csv --scores a.csv --out notes.csv", "'notes.csv' is there and is no table"),
+    ("evaluate labels.csv --root . -m model --per-image notes.csv", "'notes.csv' is there and is"),
+    ("compare a.csv b.csv --labels labels.csv --out notes.csv", "'notes.csv' is there and is no"),
+    ("explain photos/photo_05.png -m model --out ph.png", "'ph.png' is there and is no"),
+    ("report a.csv --out own.html", "'own.html' is there and is no file of this kind"),
+    ("score photos -m model --out s.csv --report own.html", "'own.html' is there and is no file"),
+    ("cull photos -m model --out s.csv --report own.html", "'own.html' is there and is no file"),
+    ("gate ph.png --min 1 -m model --json own.json", "'own.json' is there and is no file of this"),
+    ("gate ph.png --min 1 -m model --junit own.xml", "'own.xml' is there and is no file of this"),
     ("data export livec --root tree --out notes.csv", "'notes.csv' is there and is no table"),
     ("export --to hub-folder -m model --out own", "'own' is there and is no model folder"),
     ("export --to onnx -m model --out own", "'own' is there and is no exported model"),
@@ -103,6 +112,8 @@ REFUSED = [
 def test_what_is_somebodys_own_is_not_replaced(qfm, folder, line, sentence):
     (folder / "page.html").symlink_to("labels.csv")
     (folder / "base.json").symlink_to("a.csv")
+    for name in ("own.html", "own.json", "own.xml"):
+        (folder / name).write_text("somebody's own")
     if "diagnosis" in line:
         (folder / "diagnosis.json").touch()
         (folder / "diagnosis.png").symlink_to("diagnosis.json")
@@ -116,6 +127,11 @@ def test_what_is_somebodys_own_is_not_replaced(qfm, folder, line, sentence):
 
 
 REPLACED = [
+    "evaluate labels.csv --scores labels.csv --column mos --out figures.csv",
+    "compare labels.csv others.csv --labels labels.csv --column mos --out apart.csv",
+    "explain ph.png -m model --out map.png",
+    "report a.csv --out page.html",
+    "gate ph.png --min 1 -m model --json gate.json --junit gate.xml",
     "score photos -m model --out t.csv",
     "score photos -m model --out t.parquet",
     "cull photos -m model --out t.jsonl",
@@ -131,6 +147,7 @@ def test_what_the_same_command_wrote_is_replaced(qfm, folder, line):
     (folder / "t.csv").touch()  # as `mktemp` makes it
     rows = "".join(f"image{number}.jpg,{number}\n" for number in range(20))
     (folder / "labels.csv").write_text(f"name,mos\n{rows}")
+    (folder / "others.csv").write_text(f"name,mos\n{rows.replace(',9', ',5')}")
     for _ in range(2):
         answer = qfm(*line.split())
         assert answer.code == 0, answer.err

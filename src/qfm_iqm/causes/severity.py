@@ -1,8 +1,8 @@
 """The causes that a photo can lose by, and their severities in points.
 
-A severity says how many points of the 0-100 scale a good photo loses by that fault alone. It
-was learned from people's opinions of degradations (KADID-10k's, `training.degradations`): of the
-points between a good photo and the worst, the share that raters took away.
+A severity says how many points of the 0-100 scale a good photo loses by that fault alone. It was
+learned from people's opinions of degradations (KADID-10k's): of the points between a good photo and
+the worst, the share that raters took away.
 """
 
 from collections.abc import Mapping, Sequence

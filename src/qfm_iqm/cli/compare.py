@@ -47,10 +47,12 @@ def compare(
     from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.metrics.evaluation import evaluate
     from qfm_iqm.metrics.significance import Difference, compare_methods
+    from qfm_iqm.scoring.table import check_replaceable
 
     check_distinct({"--out": out}, [*scores, labels])
     if out is not None:
-        check_output(out, ".csv", mark=",".join(Difference._fields))
+        check_output(out, ".csv")
+        check_replaceable(out, Difference._fields)
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)
     both = found.aligned(higher_is_better=not lower_is_better)

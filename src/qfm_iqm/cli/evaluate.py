@@ -70,12 +70,17 @@ def evaluate(
     """Evaluate a model or a score table: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.files import check_distinct, check_output
+    from qfm_iqm.scoring.table import check_replaceable
 
     console = messages()
     check_distinct({"--out": out, "--per-image": per_image}, [labels, scores, exclude])
-    for path, mark in ((out, "subset,metric,n,value"), (per_image, "name,")):
+    for path, columns in (
+        (out, ("subset", "metric", "n", "value")),
+        (per_image, ("name", "mos", "score", "crop_std")),
+    ):
         if path is not None:
-            check_output(path, ".csv", mark=mark)
+            check_output(path, ".csv")
+            check_replaceable(path, columns)
     if scores is not None:
         own: dict[str, object] = {"--model": model, "--root": root, "--split": split}
         own |= {"--per-image": per_image, "--device": device, "--why": why}

@@ -184,6 +184,7 @@ def split_by_content(
             f"test={test} and validation={validation}, but {' and '.join(empty)} would stay empty; "
             "change the shares or give more contents."
         )
+    # The rule is part of a split's hash: it stays as it was written first, "group" too.
     rule = (
         f"split_by_content(test={float(test)}, validation={float(validation)}, seed={int(seed)}, "
         "group=None): contents in ascending order of "

@@ -244,8 +244,9 @@ class Job:
         """
         wanted = set(files)
         rows = {row.path: row for row in read_rows(self.out)}
-        if other := next(filter(None, map(self.identity.differs, rows.values())), ""):
-            raise QFMError(f"{self.out} {other}: write to another table, or leave out --resume.")
+        for row in rows.values():
+            if other := self.identity.differs(row):
+                raise QFMError(f"{self.out} {other}: write to another table, or omit --resume.")
         # A video is scored again: where its frames went is not known.
         return [
             row
