@@ -227,6 +227,7 @@ def test_the_model_says_what_it_is(service):
         "request_bytes": 5_000_000,
         "files": 64,
         "pixels": 1_000_000,
+        "aspect": 20,
     }
 
 

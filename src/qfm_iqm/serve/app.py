@@ -233,7 +233,7 @@ def create_app(
         """The model that scores, and the limits."""
         card = model.card.model_dump()
         shown = ("name", "description", "license", "results", "weights_sha256", "version")
-        named = ("file_bytes", "request_bytes", "files", "pixels")
+        named = ("file_bytes", "request_bytes", "files", "pixels", "aspect")
         return {name: card[name] for name in shown} | {
             "label": model.card.label.shown.model_dump(),
             "columns": words_of(COLUMNS),

@@ -87,6 +87,7 @@ class ModelFacts(BaseModel):
     results: list[dict[str, Any]] = Field(description="How it did on rated images.")
     weights_sha256: str = Field(description="SHA-256 of its weights.")
     version: str = Field(description="Version of qfm-iqm that wrote it.")
-    limits: dict[str, int] = Field(
-        description="Bytes of a file and of a request, files of a request, pixels of an image."
+    limits: dict[str, int | float] = Field(
+        description="Bytes of a file and of a request, files of a request, pixels of an image, and "
+        "how many times its shorter side an image may be long."
     )
