@@ -1,8 +1,9 @@
 """Copies of good photos with known faults, to learn causes from.
 
-A copy has no fault, one or two, in the order in which photos meet them: optics, sensor, editing,
-file. Its label holds the severity of each cause in points (`causes.severity`), by people's opinions
-of that degradation.
+A copy has no fault, one or two. In half of the copies they come in the order of optics, sensor,
+editing, file; in the others noise, light and color come in any order: a camera's exposure comes
+before its noise, and a scanner's noise after all editing. The label of a copy holds the severity of
+each cause in points (`causes.severity`), by people's opinions of that degradation.
 
 So that faults of other origin are recognized too, each is made in several ways that people's
 opinions can be carried over to: noise of any kind by its variance, blur by its width, exposure by
@@ -77,16 +78,16 @@ def drawn_copy(pixels_HWC: Bytes, cells: Cells, draw: Draw, emphasis: Emphasis =
         pixels_HWC: the photo, uint8.
         cells: people's opinions of degradations.
         draw: what is drawn from.
-        emphasis: what there is more of: "light", faults of light and color, in more ways and at any
-            place in the order; "files", compression by codecs that smooth their blocks; "video", by
-            those of videos too; "codecs", by HEVC too; "film", exposure as on a film. "tones":
-            faults of light and color alone.
+        emphasis: what there is more of: "light", faults of light and color, in more ways; "files",
+            compression by codecs that smooth their blocks; "video", by those of videos too;
+            "codecs", by HEVC too; "film", exposure as on a film. "tones": faults of light and color
+            alone.
     """
     pixels_HWC = _another_view(pixels_HWC, draw)
     number = int(draw.choice(3, p=_FAULTS[emphasis]))
     causes = set(draw.choice(CAUSES, number, replace=False, p=_CHANCE[emphasis]).tolist())
     order = _ORDER
-    if emphasis == "light" and draw.random() < 0.5:
+    if emphasis != "tones" and draw.random() < 0.5:
         order = ("blur", *draw.permutation(_ORDER[1:-1]).tolist(), "compression")
     if not causes & {"blur"} and draw.random() < 0.12:
         pixels_HWC = distort(pixels_HWC, "high sharpen", draw.uniform(0.1, 0.6))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qfm_iqm.errors import TableError
 from qfm_iqm.image.preprocess import Preprocessing, resized
 from qfm_iqm.training.augmentation import Augmentation
 from qfm_iqm.training.degradations import CLEAN, Cells, lowered
@@ -24,10 +25,13 @@ def photo():
     return (base[..., None] + texture).clip(0, 255).astype(np.uint8)
 
 
-def augmented(photo, label=0.8, *, seed=0, degraded=False, cells=None, flip=False, **options):
-    config = AugmentConfig().model_copy(update=options)
-    augmentation = Augmentation(config, cells, SHOWN, flip=flip)
-    return augmentation(photo, label, np.random.default_rng(seed), degraded=degraded)
+def augmentation(cells=None, flip=False, **options):
+    return Augmentation(AugmentConfig().model_copy(update=options), cells, SHOWN, flip=flip)
+
+
+def augmented(photo, label=0.8, *, seed=0, degraded=False, **options):
+    draw = np.random.default_rng(seed)
+    return augmentation(**options)(photo, label, draw, degraded=degraded)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,3 +112,30 @@ def test_the_same_draw_gives_the_same(photo):
     first, again, other = (augmented(photo, seed=seed, **options)[0] for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_a_pair_is_a_photo_as_it_is_and_degraded_in_the_same_view(photo):
+    tone = Cells({"darken": ((0.2, 2.8), (0.21, 2.8))})  # changes each pixel for itself
+    shown = augmentation(tone, flip=True, zoom=0.5, floor=0.2, framed=0.5, smaller=0.5)
+    views = set()
+    for seed in range(20):
+        pairs = [shown.pair(photo, 0.8, np.random.default_rng(seed)) for _ in range(2)]
+        (plain, own), (dark, lower) = pairs[0]
+        assert own == 0.8
+        assert lower == pytest.approx(lowered(0.8, 1.8 / (CLEAN - 1), 0.2))
+        assert dark.mean() < plain.mean() - 5
+        assert np.corrcoef(plain.ravel(), dark.ravel())[0, 1] > 0.97
+        assert all(np.array_equal(*both) for both in zip(pairs[0][0], pairs[1][0], strict=True))
+        views.add(plain.tobytes())
+    assert len(views) == 20
+
+
+def test_kinds_may_be_drawn_three_times_as_often(photo):
+    cells = Cells(dict.fromkeys(("jpeg", "webp", "avif"), ((10.0, 2.8), (9.0, 2.8))))
+    drawn = [cells.draw(np.random.default_rng(seed), often=("webp",)).kind for seed in range(1000)]
+    assert 0.55 < drawn.count("webp") / len(drawn) < 0.65
+    assert 0.17 < drawn.count("avif") / len(drawn) < 0.23
+    with pytest.raises(TableError, match="no opinions of 'jitter'"):
+        augmentation(cells, often=("jitter",))
+    with pytest.raises(TableError, match="no opinions of 'webp'"):
+        augmentation(cells, often=("webp",), held_out=("webp",))

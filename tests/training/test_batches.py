@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.preprocess import Preprocessing, reduced, reduced_size
+from qfm_iqm.training.augmentation import Augmentation
 from qfm_iqm.training.batches import (
     Batch,
     CropDataset,
@@ -18,6 +19,8 @@ from qfm_iqm.training.batches import (
     Sample,
     collate,
 )
+from qfm_iqm.training.degradations import Cells
+from qfm_iqm.training.recipe_schema import AugmentConfig
 
 CROP = Preprocessing(crop=32)
 
@@ -42,6 +45,11 @@ def epoch_of(
     order.start = start
     loader = DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=collate)
     return [Batch(*(part.clone() for part in batch)) for batch in loader]
+
+
+def crop_of(dataset, index):
+    (drawn,) = dataset[index]
+    return drawn.crop
 
 
 def equal(batches, others):
@@ -69,7 +77,7 @@ def test_a_filled_cache_asks_for_no_file_again(samples, tmp_path):
     dataset.fill()
     for copy in copies:
         copy.path.unlink()
-    assert torch.equal(dataset[7].crop, CropDataset(samples, CROP, seed=3)[7].crop)
+    assert torch.equal(crop_of(dataset, 7), crop_of(CropDataset(samples, CROP, seed=3), 7))
     with pytest.raises(ImageError, match="there is no such file"):
         CropDataset(copies, CROP, seed=3, cache=True).fill()
     CropDataset(copies, CROP, seed=3).fill()  # keeps nothing, and so reads nothing
@@ -120,10 +128,10 @@ def test_crops_are_drawn_from_every_size_that_the_model_looks_at(samples):
     for epoch in range(4):
         dataset.epoch = epoch
         for place, sample in enumerate(samples):
-            drawn = dataset[place]
+            drawn = crop_of(dataset, place)
             first = store.get(sample.path).numpy()
             sizes = {80: first, 48: reduced(first, reduced_size(*first.shape[1:], 48))}
-            found = [side for side, image in sizes.items() if shows(image, drawn.crop.numpy())]
+            found = [side for side, image in sizes.items() if shows(image, drawn.numpy())]
             assert len(found) == 1
             seen[found[0]] += 1
     assert min(seen.values()) > 0.3 * sum(seen.values())
@@ -149,8 +157,8 @@ def test_crops_that_a_teacher_scored_are_the_same_in_every_epoch(samples):
     image = torch.tensor(np.asarray(Image.open(path)).transpose(2, 0, 1).copy())
     dataset = CropDataset(fixed, CROP, seed=0, flip=False)
     for dataset.epoch in range(4):
-        assert torch.equal(dataset[0].crop, image[:, 7:39, 50:82])
-        assert torch.equal(dataset[1].crop, image[:, 64:, 64:])
+        assert torch.equal(crop_of(dataset, 0), image[:, 7:39, 50:82])
+        assert torch.equal(crop_of(dataset, 1), image[:, 64:, 64:])
 
 
 @pytest.mark.parametrize(("top", "left"), [(65, 0), (0, 65), (200, 200)])
@@ -258,3 +266,37 @@ def test_an_empty_pool_adds_nothing():
     assert list(EpochOrder(9, 3, unlabeled=0, unlabeled_batch=4, seed=1)) == list(
         EpochOrder(9, 3, seed=1)
     )
+
+
+# Pairs
+
+
+@pytest.fixture(scope="module")
+def shown():
+    cells = Cells({"darken": ((0.3, 2.8), (0.4, 1.9))})
+    return Augmentation(AugmentConfig(), cells, CROP, flip=True)
+
+
+def test_a_batch_goes_on_with_its_pairs_before_the_unlabeled_crops(mixed, shown):
+    rated, taught = mixed[:40], mixed[40:]
+    paired = [replace(one, degraded=True, paired=True, group=-2) for one in rated[:5]]
+    dataset = CropDataset([*rated, *paired, *taught], CROP, seed=3, augmentation=shown)
+    order = EpochOrder(
+        40, 8, pairs=5, pairs_batch=2, unlabeled=len(taught), unlabeled_batch=3, seed=3
+    )
+    loader = DataLoader(dataset, batch_sampler=order, collate_fn=collate)
+    plain = EpochOrder(40, 8, unlabeled=len(taught), unlabeled_batch=3, seed=3)
+    drawn = []
+    for batch, indices, without in zip(loader, order, plain, strict=True):
+        assert len(indices) == 13
+        assert indices[:8] == without[:8]
+        assert [i - 5 for i in indices[10:]] == without[8:]
+        drawn += indices[8:10]
+        assert len(batch.crop) == 15
+        assert batch.pair.tolist() == [-1] * 8 + [i for i in indices[8:10] for _ in "12"] + [-1] * 3
+        assert batch.supervised.tolist() == [True] * 12 + [False] * 3
+        for k in (8, 10):
+            assert batch.content[k] == batch.content[k + 1]
+            assert batch.label[k] == rated[indices[k // 2 + 4] - 40].label
+            assert batch.crop[k].float().mean() > batch.crop[k + 1].float().mean()
+    assert set(drawn[:5]) == set(drawn[5:]) == set(range(40, 45))  # in passes

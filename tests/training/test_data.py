@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import shutil
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 
@@ -251,6 +251,17 @@ def test_good_photos_are_learned_from_degraded_too(make_recipe, rows, tmp_path):
     assert [s.degraded for s in taught] == [False, False, False, True, True]
     assert [s.label for s in taught[3:]] == [good, good + 1]
     assert taught[3].group == copies[0].group != taught[0].group
+    assert data.pairs == 0
+    # As pairs they come behind all others that have a label.
+    options = {"augment__cells": str(cells), "augment__good": good, "augment__pairs": 2}
+    paired = load_data(make_recipe(**options, train__crops_per_image=2), unlabeled)
+    assert paired.samples[: paired.supervised] == people
+    assert (paired.pairs, paired.unlabeled) == (len(copies), len(taught))
+    behind = paired.samples[paired.supervised :]
+    assert behind[: paired.pairs] == [replace(one, paired=True) for one in copies]
+    assert behind[paired.pairs :] == taught
+    with pytest.raises(TableError, match=r"augment\.pairs has no effect: no training image of"):
+        load_data(make_recipe(**options | {"augment__good": labels[-1] + 1}))
 
 
 def test_a_teacher_that_scores_crops_may_score_those_of_rated_photos(make_recipe, tmp_path):

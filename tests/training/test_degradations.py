@@ -15,6 +15,7 @@ CELLS = {  # made up, in the form of KADID-10k's
     "jpeg": [(43, 4.3), (36, 4.2), (24, 3.9), (7, 1.9), (4, 1.3)],
     "mean shift": [(0.15, 4.2), (0.08, 4.5), (0, 4.6), (-0.08, 4.4), (-0.15, 3.9)],
     "color saturation 1": [(0.4, 2.7), (0.2, 2.3), (0.1, 2.2), (0, 2.2), (-0.4, 2.0)],
+    "contrast change": [(0.3, 3.4), (0.15, 3.9), (0, 4.3), (-0.4, 4.1), (-0.6, 3.3)],
     "jitter": [(0.05, 4.4), (0.1, 4.1), (0.2, 3.2), (0.5, 1.8), (1, 1.3)],
 }
 
@@ -36,9 +37,14 @@ def cells(tmp_path):
 
 def test_kinds_that_are_photographic_are_read_and_webp_and_avif_added(cells):
     assert set(cells.levels) == {
-        "gaussian blur", "jpeg", "mean shift", "color saturation 1", "webp", "avif"
+        "gaussian blur", "jpeg", "mean shift", "color saturation 1", "contrast change", "webp",
+        "avif",
     }  # fmt: skip
     assert cells.levels["jpeg"][-1] == (4, 1.3)
+    # Where nothing is changed nothing is lost, but for color, where zero is gray.
+    assert [cells.levels[k][2] for k in ("mean shift", "contrast change")] == [(0, CLEAN)] * 2
+    assert cells.levels["contrast change"][1] == (0.15, 3.9)
+    assert (0, 2.2) in cells.levels["color saturation 1"]
     assert [opinion for _, opinion in cells.levels["webp"]] == [4.3, 4.2, 3.9, 1.9, 1.3]
 
 

@@ -320,20 +320,25 @@ def test_before_anything_is_in_memory_nothing_is_matched(network):
     assert "qcc" in step(objective, rated, 1.0)
 
 
-def test_a_teacher_speaks_for_unlabeled_crops_alone_and_does_not_learn(network):
+@pytest.mark.parametrize("number", [1, 2])
+def test_teachers_speak_for_unlabeled_crops_alone_and_do_not_learn(network, number):
     torch.manual_seed(1)
-    teacher = QualityNetwork("test_vit", crop=32, label_mean=MEAN, label_std=STD).double().eval()
+    teachers = [
+        QualityNetwork("test_vit", crop=32, label_mean=MEAN, label_std=STD).double().eval()
+        for _ in range(number)
+    ]
     config = MethodConfig(kind="qfm", w_pl=0.5, target="label")
-    objective = Objective(network, config, teacher=teacher)
+    objective = Objective(network, config, teachers=teachers)
     crops, labels, contents, rated = batch = next(batches(unlabeled=3))
-    said = torch.where(rated, labels, teacher(crops).detach())
+    scores = [teacher(crops).detach() for teacher in teachers]
+    said = torch.where(rated, labels, sum(scores) / number)
     expected = by_hand(network, [(crops, said, contents, rated)], config, 1.0)
     before = labels.clone()
     found = step(objective, batch, 1.0)
     found["loss"].backward()
     assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-9)
     assert torch.equal(labels, before)
-    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(p.grad is None for teacher in teachers for p in teacher.parameters())
     assert objective.state_dict().keys() == Objective(network, config).state_dict().keys()
 
 
@@ -534,3 +539,21 @@ def test_the_fidelity_term_is_part_of_the_loss(network):
     assert "fidelity" not in plain
     difference = ranked["loss"] - plain["loss"]
     assert difference.item() == pytest.approx(2 * ranked["fidelity"].item())
+
+
+def test_pairs_are_learned_from_by_their_differences(network):
+    batch = next(batches())
+    pairs = torch.tensor([7, -1, -1, 3, 7, 3])
+    plain, paired, none = (
+        step(Objective(network, MethodConfig()), batch, 0, pairs_B=given)
+        for given in (None, pairs, torch.full((6,), -1))
+    )
+    assert "pairs" not in plain and "pairs" not in none
+    assert none["loss"].item() == plain["loss"].item()
+    quality = (network(batch[0]) - MEAN) / STD
+    target = (batch[1] - MEAN) / STD
+    by_hand = smooth_l1(
+        [(quality[i] - quality[j], target[i] - target[j]) for i, j in ((0, 4), (3, 5))]
+    )
+    assert paired["pairs"].item() == pytest.approx(by_hand.item(), rel=1e-9)
+    assert (paired["loss"] - plain["loss"]).item() == pytest.approx(by_hand.item(), rel=1e-9)

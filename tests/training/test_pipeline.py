@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 import signal
@@ -392,6 +393,25 @@ def test_a_per_step_teacher_learns_nothing_and_teaches(recipe, tmp_path, taught)
     other = read_recipe(recipe, [taught])
     run(other, tmp_path / "images", resume=False, reporter=SILENT)
     assert weights(tmp_path / "run") != weights(tmp_path / "images")
+
+
+def test_several_per_step_teachers_teach_their_mean(
+    recipe_content, write_recipe, recipe, tmp_path, finished
+):
+    baseline = str(finished[0] / "teachers" / "baseline" / "model")
+    whole = {"backbone__name": "efficientnet_lite0_stages", "network__width": 32}
+    # Scored in crops of 48 pixels and longer ones, and so a teacher of crops of any size.
+    whole |= {"network__crop": 48, "network__max_aspect": 2.0, "train__epochs": 1}
+    other = write_recipe(recipe_content(**whole), tmp_path / "other.toml")
+    found = {}
+    for name, names in (("one", baseline), ("alone", [baseline]), ("two", [baseline, "other"])):
+        changes = [f"distillation.teacher={json.dumps(names)}", "distillation.per_step=true"]
+        if name == "two":
+            changes.append(f"teachers.other.recipe={other}")
+        done = qfm_train(recipe, "--out", tmp_path / name, *cli_options(changes))
+        assert done.exit_code == 0, done.stderr
+        found[name] = weights(tmp_path / name)
+    assert found["one"] == found["alone"] != found["two"]
 
 
 def test_a_teacher_of_other_units_is_refused(recipe, tmp_path, taught):

@@ -175,6 +175,12 @@ def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
     [
         (["distillation.per_step=true"], "has no effect without distillation.unlabeled"),
         (["distillation.with_rated=true"], "distillation.with_rated needs distillation.per_step"),
+        (
+            ['distillation.teacher=["default", "vit-tiny"]'],
+            "distillation.teacher may be several with distillation.per_step",
+        ),
+        (["distillation.teacher=[]"], "needs at least one name, and each once"),
+        (['distillation.teacher=["default", "default"]'], "at least one name, and each once"),
         (["train.crop=16", "train.fixed_crops=2"], "leave train.crop out"),
         (["train.crop=96", "network.shorter_side=64"], "is larger than network.shorter_side = 64"),
     ],

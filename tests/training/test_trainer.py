@@ -358,8 +358,8 @@ def test_a_stop_leaves_no_trace_with_unlabeled_images(
 
     def trainer(name, resume=False):
         teacher = build_model(crop=32, seed=3).network
-        given = teacher if recipe.distillation.per_step else None
-        return Trainer(recipe, tmp_path / name, resume=resume, unlabeled=unlabeled, teacher=given)
+        given = [teacher] if recipe.distillation.per_step else []
+        return Trainer(recipe, tmp_path / name, resume=resume, unlabeled=unlabeled, teachers=given)
 
     trainer("whole").run()
     for stop, resume in (((0, 4), False), ((1, 1), True)):
@@ -380,7 +380,8 @@ def test_a_per_step_teacher_scores_the_crops_in_place_of_the_images(
         teacher = None if seed is None else build_model(crop=32, seed=seed).network
         before = teacher and {k: v.clone() for k, v in teacher.state_dict().items()}
         recipe = expanding(train__epochs=1)
-        run = Trainer(recipe, tmp_path / name, unlabeled=images, teacher=teacher)
+        given = [] if teacher is None else [teacher]
+        run = Trainer(recipe, tmp_path / name, unlabeled=images, teachers=given)
         run.run()
         found[name] = weights(tmp_path / name)
         if teacher is not None:
@@ -498,7 +499,8 @@ def stop_at(trainer, epoch, step):
     trainer.reporter.step = look
 
 
-def test_whole_photos_and_averaged_weights_resume_to_the_same_bytes(make_recipe, tmp_path):
+@pytest.mark.parametrize("pairs", [0, 2])
+def test_whole_photos_and_averaged_weights_resume_to_the_same_bytes(make_recipe, tmp_path, pairs):
     cells = tmp_path / "cells.csv"
     lines = ["name,level,parameter,dmos_mean", "jpeg,1,40,4.2", "jpeg,2,8,1.9"]
     cells.write_text("\n".join(lines))
@@ -513,6 +515,7 @@ def test_whole_photos_and_averaged_weights_resume_to_the_same_bytes(make_recipe,
         network__shorter_side=32,
         augment__cells=str(cells),
         augment__good=50.0,
+        augment__pairs=pairs,
         augment__smaller=0.2,
         augment__framed=0.2,
         augment__zoom=0.7,
@@ -523,7 +526,8 @@ def test_whole_photos_and_averaged_weights_resume_to_the_same_bytes(make_recipe,
     last = whole.model.network.state_dict()
     assert any(not torch.equal(kept[key], last[key]) for key in kept)  # the average is kept
     logged = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
-    assert all("fidelity" in line for line in logged if line["kind"] == "step")
+    steps = [line for line in logged if line["kind"] == "step"]
+    assert all("fidelity" in line and ("pairs" in line) == bool(pairs) for line in steps)
     first = Trainer(recipe, tmp_path / "parted")
     stop_at(first, 1, 2)
     with pytest.raises(InterruptedRunError):

@@ -30,6 +30,9 @@ class Augmentation:
         cells: people's opinions of degradations; None where none are learned.
         preprocessing: the model's.
         flip: mirror half of the photos.
+
+    Raises:
+        TableError: there are no opinions of a kind that the configuration names.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Augmentation:
     ) -> None:
         self._config = config
         self._cells = None if cells is None else cells.without(config.held_out)
+        if self._cells is not None:
+            self._cells.check(config.often)
         self._preprocessing = preprocessing
         self._flip = flip
 
@@ -68,7 +73,19 @@ class Augmentation:
                 pixels_HWC = _smaller(pixels_HWC, draw)
             elif chance < config.smaller + config.framed:
                 pixels_HWC = _framed(pixels_HWC, draw)
-        pixels_HWC = _view(pixels_HWC, draw.uniform(config.zoom, 1), draw)
+        return self._seen(pixels_HWC, draw), label
+
+    def pair(
+        self, pixels_HWC: Bytes, label: float, draw: np.random.Generator
+    ) -> list[tuple[Bytes, float]]:
+        """A photo as it is, and degraded, both seen alike; arguments and results as of a call."""
+        versions = [(pixels_HWC, label), self._degraded(pixels_HWC, label, draw)]
+        seed = int(draw.integers(1 << 32))
+        return [(self._seen(one, np.random.default_rng(seed)), own) for one, own in versions]
+
+    def _seen(self, pixels_HWC: Bytes, draw: np.random.Generator) -> Bytes:
+        """A crop (3, S, S) of some view of the photo."""
+        pixels_HWC = _view(pixels_HWC, draw.uniform(self._config.zoom, 1), draw)
         side, size = self._preprocessing.shorter_side, self._preprocessing.crop
         height, width = pixels_HWC.shape[:2]
         if side is not None and min(height, width) > side:
@@ -79,14 +96,14 @@ class Augmentation:
         crop_CSS = image_CHW[:, top : top + size, left : left + size]
         if self._flip and draw.random() < 0.5:
             crop_CSS = crop_CSS[..., ::-1]
-        return np.ascontiguousarray(crop_CSS), label
+        return np.ascontiguousarray(crop_CSS)
 
     def _degraded(
         self, pixels_HWC: Bytes, label: float, draw: np.random.Generator
     ) -> tuple[Bytes, float]:
         """A photo degraded once, or twice in a row, and the label that people would give it."""
         assert self._cells is not None
-        steps = [self._cells.draw(draw)]
+        steps = [self._cells.draw(draw, often=self._config.often)]
         if draw.random() < self._config.sequences:
             steps.append(self._cells.draw(draw, among=_SECOND))
         for step in steps:

@@ -30,6 +30,8 @@ from qfm_iqm.image.resize import as_bytes, read_resized
 from qfm_iqm.training.augmentation import Augmentation
 from qfm_iqm.training.feature_cache import FeatureCache, fixed_crop, random_crop
 
+UNPAIRED = -1
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -45,6 +47,7 @@ class Sample:
             unlabeled images of DLE, which have terms of their own in the objective.
         group: id of the subset that its quality is compared within.
         degraded: whether the image is learned from degraded; see `training.augmentation`.
+        paired: whether a degraded one comes as a pair, the image as it is beside it.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class Sample:
     supervised: bool = True
     group: int = 0
     degraded: bool = False
+    paired: bool = False
 
 
 class LearnedCrop(NamedTuple):
@@ -65,6 +69,7 @@ class LearnedCrop(NamedTuple):
         content: id.
         supervised: whether the label is people's, or may be learned as if it were.
         group: id of the subset that its quality is compared within.
+        pair: id that the two crops of a pair share; `UNPAIRED` of any other.
     """
 
     crop: Tensor
@@ -72,6 +77,7 @@ class LearnedCrop(NamedTuple):
     content: int
     supervised: bool
     group: int
+    pair: int
 
 
 class Batch(NamedTuple):
@@ -82,15 +88,16 @@ class Batch(NamedTuple):
     content: Tensor
     supervised: Tensor
     group: Tensor
+    pair: Tensor
 
     def input(self) -> Tensor:
         """What the network takes: pixels of 8 bits as floats, frozen features as they are."""
         return self.crop.float() / 255 if self.crop.dtype == torch.uint8 else self.crop
 
 
-def collate(crops: Sequence[LearnedCrop]) -> Batch:
-    """Stacks crops to a batch."""
-    return Batch(*default_collate([tuple(crop) for crop in crops]))
+def collate(samples: Sequence[Sequence[LearnedCrop]]) -> Batch:
+    """Stacks the crops of samples to a batch."""
+    return Batch(*default_collate([tuple(crop) for crops in samples for crop in crops]))
 
 
 class ImageStore:
@@ -121,8 +128,8 @@ class ImageStore:
         return torch.from_numpy(as_bytes(read_resized(path, self._preprocessing).pixels))
 
 
-class CropDataset(Dataset[LearnedCrop]):
-    """Crops as they are learned from in an epoch, one of each sample.
+class CropDataset(Dataset[list[LearnedCrop]]):
+    """Crops as they are learned from in an epoch: one of each sample, or the two of a pair.
 
     Args:
         samples: what to learn from.
@@ -172,23 +179,28 @@ class CropDataset(Dataset[LearnedCrop]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> LearnedCrop:
+    def __getitem__(self, index: int) -> list[LearnedCrop]:
         sample = self.samples[index]
         draw = np.random.default_rng([self._seed, self.epoch, index])
-        label = sample.label
         if self._augmentation is not None:
             pixels_HWC = self._store.get(sample.path).numpy().transpose(1, 2, 0)
-            pixels_CSS, label = self._augmentation(
-                pixels_HWC, label, draw, degraded=sample.degraded
-            )
-            crop = torch.from_numpy(pixels_CSS)
+            if sample.paired:
+                shown = self._augmentation.pair(pixels_HWC, sample.label, draw)
+            else:
+                degraded = sample.degraded
+                shown = [self._augmentation(pixels_HWC, sample.label, draw, degraded=degraded)]
+            crops = [(torch.from_numpy(pixels_CSS), label) for pixels_CSS, label in shown]
         elif sample.place is None:
-            crop = self._random(sample, draw)
+            crops = [(self._random(sample, draw), sample.label)]
         else:
             flip = self._flip and draw.random() < 0.5
             crop = self._scored(sample.path, sample.place)
-            crop = crop.flip(-1) if flip else crop
-        return LearnedCrop(crop, label, sample.content, sample.supervised, sample.group)
+            crops = [(crop.flip(-1) if flip else crop, sample.label)]
+        pair = index if sample.paired else UNPAIRED
+        return [
+            LearnedCrop(crop, label, sample.content, sample.supervised, sample.group, pair)
+            for crop, label in crops
+        ]
 
     def _scored(self, path: Path, place: tuple[int, int]) -> Tensor:
         """The crop of the image that a teacher scored."""
@@ -223,14 +235,16 @@ class EpochOrder(Sampler[list[int]]):
     """Batches of samples in an order drawn from (seed, epoch); the last short one is dropped.
 
     An epoch is one pass over the supervised samples, which come first in the dataset. Each batch
-    may end with unlabeled ones (DLE), drawn in passes of their own: as many passes, or as small a
-    part of one, as the epoch has room for.
+    may go on with pairs and end with unlabeled samples (DLE). Both are drawn in passes of their
+    own: as many passes, or as small a part of one, as the epoch has room for.
 
     Args:
-        supervised: number of supervised samples.
-        batch_size: supervised samples in a batch.
-        unlabeled: number of unlabeled samples behind them.
-        unlabeled_batch: unlabeled samples in a batch.
+        supervised: number of supervised samples without pairs.
+        batch_size: of these in a batch.
+        pairs: number of samples behind them that are pairs.
+        pairs_batch: of these in a batch.
+        unlabeled: number of unlabeled samples behind the pairs.
+        unlabeled_batch: of these in a batch.
         seed: of the order.
 
     Attributes:
@@ -243,14 +257,18 @@ class EpochOrder(Sampler[list[int]]):
         supervised: int,
         batch_size: int,
         *,
+        pairs: int = 0,
+        pairs_batch: int = 0,
         unlabeled: int = 0,
         unlabeled_batch: int = 0,
         seed: int,
     ) -> None:
         self._supervised = supervised
         self._batch = min(batch_size, supervised)
-        self._unlabeled = unlabeled
-        self._unlabeled_batch = unlabeled_batch if unlabeled else 0
+        self._beside = (  # first, number, of these in a batch, what tells the draws apart
+            (supervised, pairs, pairs_batch, 2),
+            (supervised + pairs, unlabeled, unlabeled_batch, 1),
+        )
         self._seed = seed
         self.epoch = 0
         self.start = 0
@@ -261,15 +279,13 @@ class EpochOrder(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._supervised // self._batch
         supervised = np.random.default_rng([self._seed, self.epoch]).permutation(self._supervised)
-        draw = np.random.default_rng([self._seed, self.epoch, 1])
-        wanted = batches * self._unlabeled_batch
-        passes = -(-wanted // self._unlabeled) if self._unlabeled else 0
-        unlabeled = [self._supervised + draw.permutation(self._unlabeled) for _ in range(passes)]
-        unlabeled_order = np.concatenate([*unlabeled, np.empty(0, dtype=np.int64)])
+        orders = [(supervised, self._batch)]
+        for first, number, each, stream in self._beside:
+            if number and each:
+                draw = np.random.default_rng([self._seed, self.epoch, stream])
+                passes = -(-batches * each // number)
+                order = np.concatenate([draw.permutation(number) for _ in range(passes)])
+                orders.append((first + order, each))
         for i in range(self.start, batches):
-            yield [
-                *supervised[i * self._batch : (i + 1) * self._batch].tolist(),
-                *unlabeled_order[
-                    i * self._unlabeled_batch : (i + 1) * self._unlabeled_batch
-                ].tolist(),
-            ]
+            parts = [order[i * each : (i + 1) * each] for order, each in orders]
+            yield np.concatenate(parts).tolist()

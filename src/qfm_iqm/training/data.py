@@ -28,8 +28,9 @@ class TrainingData:
     """What a run learns from and is evaluated on.
 
     Attributes:
-        samples: of the training split and of the pseudo-labelled tables; then the unlabeled ones.
-        supervised: how many of the samples have a label: people's, or a pseudo-label of a table.
+        samples: of the training split and of the pseudo-labelled tables; then the pairs; then the
+            unlabeled ones.
+        supervised: how many of the first have a label: people's, or a pseudo-label of a table.
         validation: rated images that select the epoch; None where none are kept for that.
         test: rated images for the one test.
         train: rated images of the training split that are learned from.
@@ -56,6 +57,16 @@ class TrainingData:
         """The splits that are scored and never trained on, by name."""
         tables = {"validation": self.validation, "test": self.test, "reference": self.reference}
         return {split: table for split, table in tables.items() if table is not None}
+
+    @cached_property
+    def pairs(self) -> int:
+        """How many of the samples are pairs of a photo as it is and degraded."""
+        return sum(sample.paired for sample in self.samples)
+
+    @property
+    def unlabeled(self) -> int:
+        """How many of the samples have a teacher's score alone."""
+        return len(self.samples) - self.supervised - self.pairs
 
     def labels_hash(self) -> str:
         """SHA-256 of what is learned from and evaluated: names, contents and labels."""
@@ -123,10 +134,21 @@ def load_data(
             train.paths(data.root), labels, train.contents, groups, strict=True
         )
     ]
-    samples = people * recipe.train.crops_per_image + _degraded(recipe, people)
+    samples = people * recipe.train.crops_per_image
+    degraded = _degraded(recipe, people)
+    in_pairs = recipe.augment is not None and recipe.augment.pairs > 0
+    if in_pairs and not degraded:
+        raise TableError(
+            f"augment.pairs has no effect: no training image of {table.source} has a label of "
+            "augment.good or more."
+        )
+    if not in_pairs:
+        samples += degraded
     for path in pseudo_labels:
         samples += _pseudo_labelled(recipe, path, content_ids)
     supervised = len(samples)
+    if in_pairs:
+        samples += [replace(one, paired=True) for one in degraded]
     expansion = [
         Sample(
             image.path,

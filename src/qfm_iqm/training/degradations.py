@@ -27,6 +27,7 @@ _GEOMETRIC = (  # strengths whose ratio is what is seen, not their difference
     "white noise in color components", "impulse noise", "multiplicative noise",
 )  # fmt: skip
 _WHOLE = ("jpeg", "webp", "avif", "color quantization", "quantization")
+_NOTHING_AT_ZERO = ("contrast change", "mean shift")
 _AT_LEVEL = 0.35  # share drawn at a published level; the others lie between two of them
 
 # Qualities of WebP and AVIF at which photos lose as much as at KADID-10k's of JPEG.
@@ -74,21 +75,36 @@ class Cells:
         Raises:
             TableError: there is no such kind.
         """
+        self.check(kinds)
+        return Cells({kind: found for kind, found in self.levels.items() if kind not in kinds})
+
+    def check(self, kinds: tuple[str, ...]) -> None:
+        """Refuses kinds that there are no opinions of.
+
+        Raises:
+            TableError: names the kind.
+        """
         for kind in kinds:
             if kind not in self.levels:
                 raise TableError(
                     f"There are no opinions of '{kind}': choose among {', '.join(self.levels)}."
                 )
-        return Cells({kind: found for kind, found in self.levels.items() if kind not in kinds})
 
-    def draw(self, draw: np.random.Generator, among: tuple[str, ...] | None = None) -> Degradation:
-        """Draws a kind, all alike, and a strength at a published level or between two.
+    def draw(
+        self,
+        draw: np.random.Generator,
+        among: tuple[str, ...] | None = None,
+        often: tuple[str, ...] = (),
+    ) -> Degradation:
+        """Draws a kind, and a strength at a published level or between two.
 
         Args:
             draw: what is drawn from.
             among: kinds to choose from, those of them that there are opinions of; None for all.
+            often: kinds that are drawn three times as often as the others.
         """
         kinds = [kind for kind in self.levels if among is None or kind in among]
+        kinds += 2 * [kind for kind in kinds if kind in often]
         kind = str(draw.choice(kinds or list(self.levels)))
         levels = self.levels[kind]
         if draw.random() < _AT_LEVEL:
@@ -104,7 +120,8 @@ def read_cells(path: Path) -> Cells:
     """Reads mean opinions of degradations: columns name, level, parameter, dmos_mean (1 to 5).
 
     Kinds that are none of `DISTORTIONS` are left out; WebP and AVIF are added, rated as JPEG where
-    they lose as much.
+    they lose as much. A change of contrast or light by zero counts as clean: `distort` changes
+    nothing then, whatever it was that raters saw.
 
     Raises:
         TableError: no such table, or not all that is needed.
@@ -115,8 +132,10 @@ def read_cells(path: Path) -> Cells:
         found: dict[str, dict[int, tuple[float, float]]] = {}
         for row in rows:
             if row["name"] in DISTORTIONS:
-                cell = float(row["parameter"]), float(row["dmos_mean"])
-                found.setdefault(row["name"], {})[int(row["level"])] = cell
+                strength, opinion = float(row["parameter"]), float(row["dmos_mean"])
+                if strength == 0 and row["name"] in _NOTHING_AT_ZERO:
+                    opinion = CLEAN
+                found.setdefault(row["name"], {})[int(row["level"])] = strength, opinion
     except OSError as error:
         raise TableError(f"The table {path} cannot be read: {error.strerror}.") from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:

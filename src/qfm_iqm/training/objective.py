@@ -1,6 +1,6 @@
 """The objective of a training step (docs/method.md, section 8).
 
-    L = smoothL1(q, y) + w_fidelity * L_fidelity + w_qcc * ramp * L_qcc(supervised)
+    L = smoothL1(q, y) + w_fidelity * L_fidelity + L_pairs + w_qcc * ramp * L_qcc(supervised)
         + w_u * [ ramp * L_qcc(unlabeled) + w_pl * smoothL1(q_u, T(x_u)) ]
 
 Supervised crops come with a label of people or of a pseudo-labelled table, unlabeled ones (DLE)
@@ -10,6 +10,8 @@ speaks the label's units.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,8 @@ class Objective(nn.Module):
     Args:
         network: what is trained.
         config: the method.
-        teacher: scores unlabeled crops as they come, in place of their pseudo-labels; frozen, and
-            no part of this module's parameters.
+        teachers: score unlabeled crops as they come, in place of their pseudo-labels; the mean of
+            their scores counts. Frozen, and no part of this module's parameters.
         fidelity: weight of the fidelity loss.
 
     Attributes:
@@ -44,7 +46,7 @@ class Objective(nn.Module):
         network: QualityNetwork,
         config: MethodConfig,
         *,
-        teacher: QualityNetwork | None = None,
+        teachers: Sequence[QualityNetwork] = (),
         fidelity: float = 0.0,
     ) -> None:
         super().__init__()
@@ -53,7 +55,7 @@ class Objective(nn.Module):
         self.config = config
         self.memory = MemoryBank(config.memory) if config.kind == "qfm" else None
         self.counts = dict.fromkeys(("matched", "fallbacks", "unmatched"), 0)
-        self._teacher = (teacher,)  # in a tuple, where torch does not look for parameters
+        self._teachers = tuple(teachers)  # torch does not look for parameters in a tuple
 
     def forward(
         self,
@@ -64,6 +66,7 @@ class Objective(nn.Module):
         *,
         supervised_B: Tensor | None = None,
         groups_B: Tensor | None = None,
+        pairs_B: Tensor | None = None,
         draw: int = 0,
     ) -> dict[str, Tensor]:
         """One step.
@@ -75,6 +78,8 @@ class Objective(nn.Module):
             epoch: epochs done so far, with fraction.
             supervised_B: (B,) whether a crop's label is people's; None for all.
             groups_B: ids (B,) of the subsets that qualities are compared within; None for one.
+            pairs_B: ids (B,) that the two crops of a pair share, negative for others; None for no
+                pairs.
             draw: seed of what this step draws.
 
         Returns:
@@ -85,12 +90,12 @@ class Objective(nn.Module):
         supervised_B = (
             torch.ones_like(contents_B, dtype=torch.bool) if supervised_B is None else supervised_B
         )
-        if self._teacher[0] is not None and not supervised_B.all():
+        if self._teachers and not supervised_B.all():
             with torch.no_grad():
+                crops_UCSS = crops_BCSS[~supervised_B]
+                scores_U = torch.stack([teacher(crops_UCSS) for teacher in self._teachers]).mean(0)
                 labels_B = labels_B.clone()
-                labels_B[~supervised_B] = self._teacher[0](crops_BCSS[~supervised_B]).to(
-                    labels_B.dtype
-                )
+                labels_B[~supervised_B] = scores_U.to(labels_B.dtype)
         tokens_BND = self.network.encode(crops_BCSS)
         quality_B = scale.to_standard(self.network.decode(tokens_BND))
         loss = quality_B.new_zeros(())
@@ -109,6 +114,15 @@ class Objective(nn.Module):
             terms["fidelity"] = fidelity_loss(quality_B, target_B, groups_B)
             loss = loss + self.fidelity * terms["fidelity"]
             terms["fidelity"] = terms["fidelity"].detach()
+        if pairs_B is not None and (pairs_B >= 0).any():
+            first, second = _couples(pairs_B)
+            paired = pairs_B[first] >= 0
+            first, second = first[paired], second[paired]
+            difference = functional.smooth_l1_loss(
+                quality_B[first] - quality_B[second], target_B[first] - target_B[second]
+            )
+            loss = loss + difference
+            terms["pairs"] = difference.detach()
         if self.memory is None:
             return {"loss": loss, **terms}
 
@@ -203,15 +217,20 @@ def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tens
         target_B: labels (B,), likewise.
         groups_B: ids (B,).
     """
-    first, second = torch.triu_indices(len(groups_B), len(groups_B), 1, device=groups_B.device)
-    same = groups_B[first] == groups_B[second]
-    first, second = first[same], second[same]
+    first, second = _couples(groups_B)
     if not len(first):
         return quality_B.sum() * 0
     predicted = _preferred(quality_B[first] - quality_B[second])
     labelled = _preferred((target_B[first] - target_B[second]) / _LABEL_NOISE)
     kept = (predicted * labelled).sqrt() + ((1 - predicted) * (1 - labelled)).sqrt()
     return (1 - kept).mean()
+
+
+def _couples(ids_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of all two that have the same id."""
+    first, second = torch.triu_indices(len(ids_B), len(ids_B), 1, device=ids_B.device)
+    same = ids_B[first] == ids_B[second]
+    return first[same], second[same]
 
 
 def _preferred(difference: Tensor) -> Tensor:

@@ -36,10 +36,10 @@ from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder, computed
 from qfm_iqm.training.stages import Stages, file_hash, files_hash
 from qfm_iqm.training.teaching import (
-    BASELINE,
     TeacherScores,
     check_teacher,
     checked_data,
+    labelling,
     teachers_of,
 )
 from qfm_iqm.training.trainer import Trainer
@@ -130,16 +130,19 @@ def run(
     if recipe.starts_from is not None:
         recipe = recipe.with_weights(teachers[recipe.starts_from])
     unlabeled: list[UnlabeledImage] = []
-    per_step = None
+    models = [load_model(teachers[name]) for name in labelling(recipe)]
     if pool is not None:
-        model = load_model(teachers[recipe.distillation.teacher or BASELINE])
-        unlabeled = scores.score_images(pool, model)
-        per_step = model.network if recipe.distillation.per_step else None
+        unlabeled = scores.score_images(pool, models[0])
+    per_step = models if recipe.distillation.per_step else []
     trainer = partial(
-        Trainer, recipe, out, resume=True, reporter=reporter, unlabeled=unlabeled, teacher=per_step,
-        pseudo_labels=tables.values(), replace=replace,
+        Trainer, recipe, out, resume=True, reporter=reporter, unlabeled=unlabeled,
+        teachers=[model.network for model in per_step], pseudo_labels=tables.values(),
+        replace=replace,
     )  # fmt: skip
-    return _Network(recipe, folder, data, stages, reporter, tables).build(trainer, split)
+    inputs = {name: file_hash(file) for name, file in tables.items()} | {
+        f"teacher {number}": model.card.weights_sha256 for number, model in enumerate(per_step)
+    }
+    return _Network(recipe, folder, data, stages, reporter, inputs).build(trainer, split)
 
 
 def refuse_shared(recipe: Recipe) -> None:
@@ -165,10 +168,10 @@ class _Network:
         data: TrainingData,
         stages: Stages,
         reporter: Reporter,
-        tables: Mapping[str, Path],
+        inputs: Mapping[str, str],
     ) -> None:
         self.recipe, self.folder, self.data = recipe, folder, data
-        self.stages, self.reporter, self.tables = stages, reporter, tables
+        self.stages, self.reporter, self.inputs = stages, reporter, inputs
         self.out, self.model = folder.path, folder.model
         self.first = PartialState().is_main_process
 
@@ -195,7 +198,7 @@ class _Network:
                 "labels": self.data.labels_hash(),
                 "images": self.data.images_hash,
                 "first weights": finishing.weights_hash(recipe.backbone.weights),
-                **{name: file_hash(file) for name, file in self.tables.items()},
+                **self.inputs,
                 **({"expansion": file_hash(expansion)} if recipe.distillation.unlabeled else {}),
             },
         )
@@ -298,11 +301,10 @@ class _Network:
 
 def _announcement(data: TrainingData) -> str:
     """What is trained on, in a sentence."""
-    unlabeled = len(data.samples) - data.supervised
     validation = 0 if data.validation is None else len(data.validation)
     return (
         f"{data.supervised} crops an epoch, {validation} validation and {len(data.test)} test "
         f"images; labels {data.label_mean:.4f} +- {data.label_std:.4f}"
-        + f"; {unlabeled} unlabeled images"
-        * bool(unlabeled)
+        + f"; {data.pairs} pairs" * bool(data.pairs)
+        + f"; {data.unlabeled} unlabeled images" * bool(data.unlabeled)
     )

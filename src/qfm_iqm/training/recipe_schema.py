@@ -173,7 +173,10 @@ class AugmentConfig(Section):
     Attributes:
         cells: table of people's mean opinions of degradations (`training.degradations.read_cells`;
             relative to `data.root` if it is there); None learns none.
-        good: photos with at least this label are also learned from degraded, once an epoch.
+        good: photos with at least this label are also learned from degraded: once an epoch, or as
+            pairs.
+        pairs: in each batch, beside its rated photos, of a degraded photo and the same as it is.
+        often: kinds of degradation that are drawn three times as often as the others.
         floor: label of what is degraded beyond recognition.
         sequences: share of the degraded copies that are degraded twice.
         held_out: kinds of degradation that are not learned, to test on.
@@ -184,6 +187,8 @@ class AugmentConfig(Section):
 
     cells: Path | None = None
     good: float = 0.0
+    pairs: int = Field(default=0, ge=0)
+    often: tuple[str, ...] = ()
     floor: float = 0.0
     sequences: float = Field(default=0.0, ge=0, le=1)
     held_out: tuple[str, ...] = ()
@@ -193,7 +198,7 @@ class AugmentConfig(Section):
 
     @model_validator(mode="after")
     def _needs_cells(self) -> Self:
-        idle = {"good", "floor", "sequences", "held_out"} & self.model_fields_set
+        idle = {"good", "pairs", "often", "floor", "sequences", "held_out"} & self.model_fields_set
         if self.cells is None and idle:
             raise ValueError(f"augment.{min(idle)} has no effect without augment.cells")
         return self
@@ -207,7 +212,8 @@ class DistillationConfig(Section):
             `root` if it is there); None for no expansion.
         root: folder that names in such a table are relative to; None for `data.root`.
         teacher: a name of `[teachers.NAME]`, or a model folder or name; None first trains one by
-            this very recipe without expansion and consistency, in `teachers/baseline/`.
+            this very recipe without expansion and consistency, in `teachers/baseline/`. With
+            `per_step` it may be a list of several, whose scores are averaged.
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
             over its covering crops, kept in `expansion.csv` under the run.
         with_rated: with `per_step` the teacher also scores crops of the rated training images.
@@ -219,12 +225,28 @@ class DistillationConfig(Section):
 
     unlabeled: Path | None = None
     root: Path | None = None
-    teacher: str | None = None
+    teacher: str | tuple[str, ...] | None = None
     per_step: bool = False
     with_rated: bool = False
     share: float = Field(default=0.5, gt=0)
     leaks: Literal["refuse", "drop"] = "refuse"
     max_distance: int = Field(default=6, ge=0, le=64)
+
+    @model_validator(mode="after")
+    def _several_teachers(self) -> Self:
+        if isinstance(self.teacher, tuple):
+            if not self.teacher or len(set(self.teacher)) < len(self.teacher):
+                raise ValueError("distillation.teacher needs at least one name, and each once")
+            if len(self.teacher) > 1 and not self.per_step:
+                raise ValueError("distillation.teacher may be several with distillation.per_step")
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The teachers that are named; empty if one is to be trained by this very recipe."""
+        if isinstance(self.teacher, tuple):
+            return self.teacher
+        return () if self.teacher is None else (self.teacher,)
 
 
 class PseudoLabelTable(Section):

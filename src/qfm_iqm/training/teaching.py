@@ -34,15 +34,21 @@ BASELINE = "baseline"  # the teacher that `[distillation]` trains where it names
 
 
 def teachers_of(recipe: Recipe) -> dict[str, Teacher]:
-    """A recipe's teachers, and the one that `[distillation]` names or trains."""
-    config = recipe.distillation
+    """A recipe's teachers, and those that `[distillation]` names or trains."""
     teachers = dict(recipe.teachers)
-    if config.unlabeled is not None and (config.teacher or BASELINE) not in teachers:
-        if config.teacher is not None:
-            teachers[config.teacher] = Teacher(model=config.teacher)
-        else:
-            teachers[BASELINE] = Teacher(recipe=baseline_recipe(recipe))
+    for name in labelling(recipe):
+        if name not in teachers:
+            trained = name == BASELINE and not recipe.distillation.named
+            teachers[name] = (
+                Teacher(recipe=baseline_recipe(recipe)) if trained else Teacher(model=name)
+            )
     return teachers
+
+
+def labelling(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the teachers that label the images of `[distillation]`; none without these."""
+    config = recipe.distillation
+    return () if config.unlabeled is None else config.named or (BASELINE,)
 
 
 def baseline_recipe(recipe: Recipe) -> Recipe:
@@ -80,9 +86,10 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
             f"The teacher {name} was trained on another split of the same data: it has learned "
             "from images that this run is evaluated on."
         )
-    crop, config = recipe.training_crops.crop, recipe.distillation
-    scores = config.per_step and name == (config.teacher or BASELINE)  # each crop as it comes
-    if scores and card.network.crop != crop:
+    crop = recipe.training_crops.crop
+    scores = recipe.distillation.per_step and name in labelling(recipe)  # each crop as it comes
+    any_size = card.preprocessing.max_aspect > 1
+    if scores and card.network.crop != crop and not any_size:
         raise RecipeError(
             f"distillation.per_step needs a teacher of crops of {crop} pixels, and "
             f"{name} takes {card.network.crop}."

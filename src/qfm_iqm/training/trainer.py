@@ -63,7 +63,7 @@ class Trainer:
         resume: go on with the run in `out` (or begin, if there is none).
         reporter: shows progress; None is silent.
         unlabeled: images of Distilled Label Expansion with their pseudo-labels.
-        teacher: scores unlabeled crops as they come, in place of these.
+        teachers: score unlabeled crops as they come, in place of these.
         pseudo_labels: tables of crops that a teacher scored.
         replace: whether a run of another recipe in `out` shall be replaced.
 
@@ -81,7 +81,7 @@ class Trainer:
         resume: bool = False,
         reporter: Reporter | None = None,
         unlabeled: Sequence[UnlabeledImage] = (),
-        teacher: QualityNetwork | None = None,
+        teachers: Sequence[QualityNetwork] = (),
         pseudo_labels: Iterable[Path] = (),
         replace: bool = False,
     ) -> None:
@@ -100,12 +100,12 @@ class Trainer:
         self.reporter = spoken or Reporter(None)
         self.model = build_model(recipe, self.data)
         self.memory_bytes = check_memory(recipe, self.model.network, self.accelerator.device)
-        if teacher is not None:
+        for teacher in teachers:
             teacher.to(self.accelerator.device).eval().requires_grad_(False)
         self.objective = Objective(
             self.model.network,
             recipe.method,
-            teacher=teacher,
+            teachers=teachers,
             fidelity=config.fidelity,
         )
         self.model.to(self.accelerator.device)  # before copies are made of it
@@ -126,7 +126,9 @@ class Trainer:
         self.order = EpochOrder(
             self.data.supervised,
             config.batch_size,
-            unlabeled=len(self.data.samples) - self.data.supervised,
+            pairs=self.data.pairs,
+            pairs_batch=0 if recipe.augment is None else recipe.augment.pairs,
+            unlabeled=self.data.unlabeled,
             unlabeled_batch=max(1, round(config.batch_size * recipe.distillation.share)),
             seed=config.seed,
         )
@@ -264,6 +266,7 @@ class Trainer:
                     progress,
                     supervised_B=batch.supervised,
                     groups_B=batch.group,
+                    pairs_B=batch.pair,
                     draw=_seed(config.seed, epoch, self.step),
                 )
             self.accelerator.backward(losses["loss"])
