@@ -210,7 +210,7 @@ def read(
         policy: how to read.
         admit: called once with the most bytes that reading takes; see
             `image.resize.read_resized`.
-        large: of larger files (in bytes), only the header is read before admission.
+        large: size in bytes above which only a file's header is read before admission.
         content: content of the file, if it was already read.
     """
     began = time.perf_counter()
