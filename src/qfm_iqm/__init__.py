@@ -1,20 +1,20 @@
-"""QFM-IQM: how good a photo looks to people, without a reference.
+"""QFM-IQM: no-reference image quality assessment.
 
     from qfm_iqm import load_model
     score = load_model().score("photo.jpg")
     print(score.value, score.crop_std)
 
-What is promised is what is named here; everything else may move. Names are imported when they
-are first used, so that `import qfm_iqm` and `qfm --help` cost nothing.
+The public API is what is named here; everything else may change. Names are imported on first use,
+so that `import qfm_iqm` and `qfm --help` are fast.
 """
 
-# No module of Python's own is imported here but what Python has loaded at its start: with
-# `python -m qfm_iqm` these lines run while the current folder is still searched, until `__main__`.
+# Only standard library modules that Python loads at startup may be imported here: with
+# `python -m qfm_iqm`, the current folder is on `sys.path` until `__main__` removes it.
 from qfm_iqm.telemetry import switch_off
 
-switch_off()  # libraries read their switches when they are imported, wherever that happens
+switch_off()  # before any library is imported and reads its switch
 
-TYPE_CHECKING = False  # type checkers take it for true
+TYPE_CHECKING = False  # type checkers treat it as True
 if TYPE_CHECKING:
     from typing import Any
 
@@ -58,7 +58,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> "Any":
-    if name == "__version__":  # pyproject.toml says it, and nothing else does
+    if name == "__version__":  # defined in pyproject.toml alone
         from importlib import metadata
 
         return metadata.version("qfm-iqm")

@@ -3,8 +3,8 @@
 import os
 import sys
 
-# `-m` has Python look for modules in the current folder first: those that lie beside the photos
-# are not ours to run. (What Python itself imports before this line, `python -P -m` keeps safe.)
+# With `-m`, Python searches the current folder first and would run modules beside the photos.
+# (Python's own imports before this line are safe with `python -P -m`.)
 if __name__ == "__main__" and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):  # noqa: PTH109
     del sys.path[0]
 

@@ -1,4 +1,4 @@
-"""The types of arrays that all rooms speak of; names of variables end in their shapes."""
+"""Array types used in all packages; a variable's name ends in its shape."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,7 +1,7 @@
-"""What can go wrong by a user's hand, as exceptions that carry one clear sentence.
+"""Exceptions for user errors; the message of each is one clear sentence.
 
-The command line prints the sentence and exits with a non-zero code; a Python caller
-can catch `QFMError` alone. Anything else that escapes is a defect of this library.
+The command line prints the sentence and exits with a non-zero code; a Python caller needs to catch
+`QFMError` only. Any other exception is a bug of this library.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class QFMError(Exception):
-    """A mistake in what was asked: what was found, and what to do, in one sentence.
+    """A user error: one sentence on what was found and what to do.
 
     Examples:
         >>> from qfm_iqm import read_image
@@ -31,15 +31,15 @@ class ImageError(QFMError):
 
 
 class ImageTooLargeError(ImageError):
-    """An image that takes more pixels or memory than are allowed."""
+    """An image that needs more pixels or memory than allowed."""
 
 
 class TableError(QFMError):
-    """A table of labels or scores that cannot be used as it is."""
+    """A table of labels or scores that cannot be used."""
 
 
 class ModelError(QFMError):
-    """A model folder, a card or backbone weights that cannot be loaded."""
+    """A model folder, model card or backbone weights that cannot be loaded."""
 
 
 class RecipeError(QFMError):
@@ -47,12 +47,12 @@ class RecipeError(QFMError):
 
 
 def counted(number: int, what: str, plural: str | None = None) -> str:
-    """A number of things in a sentence.
+    """A number with its noun, singular or plural.
 
     Args:
-        number: how many.
-        what: one of them.
-        plural: several of them; None adds an s.
+        number: the number.
+        what: singular form.
+        plural: plural form; None adds an s to the singular.
 
     Examples:
         >>> counted(1, "photo"), counted(3, "row has", "rows have")
@@ -62,7 +62,7 @@ def counted(number: int, what: str, plural: str | None = None) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at the name that was probably meant, for the end of a sentence; empty if none is near.
+    """A hint at the closest known name, for the end of a sentence; empty if none is close.
 
     Examples:
         >>> nearest("scor", ["score", "cull"])
@@ -73,7 +73,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """What is wrong, for the end of a sentence: without the number and path that Python adds.
+    """An error's reason for the end of a sentence, without the number and path that Python adds.
 
     Examples:
         >>> reason_of(IsADirectoryError(21, "Is a directory", "photos"))
@@ -83,7 +83,7 @@ def reason_of(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    r"""What another library's error says in its first line, or its kind where it says nothing.
+    r"""The first line of an error's message, or the error's type if the message is empty.
 
     Examples:
         >>> first_line(ValueError("no such key\nhere is why")), first_line(ValueError())
@@ -94,9 +94,9 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def as_raised_here() -> Iterator[None]:
-    """Gives a mistake that a reading process of torch's loader met its one sentence back.
+    """Restores the message of a `QFMError` from a worker process of torch's `DataLoader`.
 
-    Such a process hands over its traceback as text, and the sentence at its end.
+    A worker passes on its traceback as text, with the message at the end.
     """
     try:
         yield

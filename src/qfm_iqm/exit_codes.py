@@ -1,4 +1,4 @@
-"""The exit codes of `qfm`: one list for the code, the documentation and the man page."""
+"""The exit codes of `qfm`, also used for the documentation and the man page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class ExitCode(IntEnum):
     """An exit code.
 
     Attributes:
-        meaning: what it says, as users read it.
+        meaning: description for users.
     """
 
     meaning: str

@@ -1,4 +1,4 @@
-"""Files that are complete or not there: checked first, written beside their place, then moved."""
+"""Writes files atomically: checks the path, writes a file beside it, then renames that."""
 
 import hashlib
 import os
@@ -15,17 +15,17 @@ from qfm_iqm.errors import TableError
 
 
 def check_output(path: Path, *endings: str, mark: str = "") -> None:
-    """Refuses, before any work is done, a file that could not be written.
+    """Raises, before any work is done, if a file cannot be written.
 
     Args:
-        path: where to.
-        endings: what its name may end in.
-        mark: text that a file of ours holds in its first 64 KiB: only such a file, or an empty one,
-            is replaced. Tables have `scoring.table.check_replaceable`.
+        path: file to write.
+        endings: allowed file extensions.
+        mark: text in the first 64 KiB of a file that this package wrote: only such a file, or an
+            empty one, is replaced. For tables, see `scoring.table.check_replaceable`.
 
     Raises:
-        TableError: another ending, a folder, a place that cannot be written to, or somebody
-            else's file.
+        TableError: the extension is wrong, the path is a folder, not writable, or a file that this
+            package did not write.
     """
     if path.suffix.lower() not in endings:
         raise TableError(f"'{path}' cannot be written: its name must end in {_either(endings)}.")
@@ -53,13 +53,13 @@ def check_output(path: Path, *endings: str, mark: str = "") -> None:
 def check_distinct(
     outputs: Mapping[str, Path | None], inputs: Iterable[str | os.PathLike[str] | None]
 ) -> None:
-    """Refuses, before any work is done, an output that would replace an input or another output.
+    """Raises, before any work is done, if an output would replace an input or another output.
 
-    Two names of one file (a link, another spelling of its path) are one place.
+    Two names of one file (a link, another spelling of its path) count as the same.
 
     Args:
-        outputs: where to write, by the option that says so; None for what is not written.
-        inputs: files that are read; None for what is not given. URLs are passed over.
+        outputs: files to write by option name; None if not written.
+        inputs: files to read; None if not given. URLs are ignored.
 
     Raises:
         TableError: an output is one of the inputs, or two outputs are the same file.
@@ -74,7 +74,7 @@ def check_distinct(
                 f"{other} and {option} would write the same file '{path}': give each its own name."
             )
     if not any(path is not None and path.exists() for path in outputs.values()):
-        return  # nothing is replaced, and inputs may be many
+        return  # nothing is replaced; there may be many inputs
     for source in inputs:
         if source is not None and (option := taken.get(_identity(source), "")):
             raise TableError(
@@ -84,7 +84,7 @@ def check_distinct(
 
 
 def _identity(path: str | os.PathLike[str]) -> object:
-    """What is the same for all names of a file."""
+    """A key that is equal for all names of a file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - names of images stay as they were given
     except OSError:
@@ -93,13 +93,13 @@ def _identity(path: str | os.PathLike[str]) -> object:
 
 
 def check_place(folder: Path) -> None:
-    """Refuses, before any work is done, a folder that could not be written, or made.
+    """Raises, before any work is done, if a folder cannot be written or created.
 
     Args:
-        folder: where to.
+        folder: folder to write.
 
     Raises:
-        TableError: a file, or a place that cannot be written to.
+        TableError: the path is a file or not writable.
     """
     with _writing(folder):
         for place in (folder, *folder.absolute().parents):
@@ -114,19 +114,19 @@ def check_place(folder: Path) -> None:
 
 
 def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool = False) -> None:
-    """Refuses, before any work is done, a folder that could not be written, or is somebody's own.
+    """Raises, before any work is done, if a folder cannot be written or holds foreign files.
 
-    Hidden files do not count: a repository of the hub holds some before a model is in it.
+    Hidden files do not count: a repository of the hub has some before it holds a model.
 
     Args:
-        folder: where to.
-        marks: names that tell an earlier output of the same kind, which may be continued or
+        folder: folder to write.
+        marks: names that identify an earlier output of the same kind, which may be continued or
             replaced.
-        what: that kind, e.g. "model folder".
-        whole: whether the folder is replaced as a whole and so may hold nothing but these.
+        what: the kind of output, e.g. "model folder".
+        whole: the folder is replaced as a whole, so it may hold only files in `marks`.
 
     Raises:
-        TableError: a file, a place that cannot be written to, or a folder that holds other files.
+        TableError: the path is a file, not writable, or a folder with other files.
     """
     check_place(folder)
     if not folder.is_dir():
@@ -143,21 +143,20 @@ def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool
 
 
 def _either(words: tuple[str, ...]) -> str:
-    """Words to choose from: `a, b or c`."""
+    """Joins words as `a, b or c`."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives an empty file to write to, and brings its content to `path` at the end.
+    """Yields an empty file to write to, and moves it to `path` at the end.
 
-    An earlier file of that name is there, whole, until then; it stays if anything is raised. It
-    keeps its permissions, and a new one has those that the process's umask says. Where `path` is a
-    link, the link stays and its target is written. A pipe or device cannot be replaced: the
-    complete content is sent to it.
+    An existing file stays complete until then, also if anything is raised. Its owner and
+    permissions are kept; a new file gets those of the process's umask. If `path` is a link, its
+    target is replaced. A pipe or device cannot be replaced: the complete content is sent to it.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the file cannot be written.
     """
     with _writing(path):
         before = _status(path)
@@ -175,14 +174,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _beside(path: Path, before: os.stat_result | None) -> Iterator[Path]:
-    """Gives an empty file beside `path`, and moves it there at the end."""
+    """Yields an empty file beside `path`, and renames it to `path` at the end."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
-    # As any new file is made: the umask and the folder say who may read it.
+    # Created like any new file, so that the umask and the folder determine its permissions.
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield partial
         if before is not None:
-            with suppress(PermissionError):  # to give a file to its owner takes the right to
+            with suppress(PermissionError):  # changing the owner needs privileges
                 os.chown(partial, before.st_uid, before.st_gid)
             partial.chmod(stat.S_IMODE(before.st_mode))
         with partial.open("rb") as file:
@@ -194,7 +193,7 @@ def _beside(path: Path, before: os.stat_result | None) -> Iterator[Path]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Says of what the system refuses that `path` cannot be written."""
+    """Turns an `OSError` into a `TableError`: `path` cannot be written."""
     try:
         yield
     except OSError as error:
@@ -202,7 +201,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What is at a place, links followed; None if nothing is."""
+    """The status of a path, following links; None if nothing is there."""
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -211,12 +210,12 @@ def _status(path: Path) -> os.stat_result | None:
 
 @contextmanager
 def writing_text(path: Path) -> Iterator[TextIO]:
-    """Gives a text file in UTF-8, line ends as they are written, that replaces `path` at the end.
+    """Yields a UTF-8 text file, line ends unchanged, that replaces `path` at the end.
 
-    File names that are no valid Unicode are written as the system gave them.
+    File names that are not valid Unicode are written as their original bytes.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the file cannot be written.
     """
     with (
         replacing(path) as partial,
@@ -226,10 +225,10 @@ def writing_text(path: Path) -> Iterator[TextIO]:
 
 
 def write_whole(text: str, path: Path) -> None:
-    """Writes a text file in UTF-8, its line ends as they are, in one step.
+    """Writes a UTF-8 text file in one step, line ends unchanged.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the file cannot be written.
     """
     with writing_text(path) as file:
         file.write(text)
@@ -242,7 +241,7 @@ def sha256_of(path: Path) -> str:
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 of a text; of names of any bytes too."""
+    """SHA-256 of a text, which may hold file names that are not valid Unicode."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -250,7 +249,7 @@ def copy_whole(source: Path, path: Path) -> None:
     """Copies a file's content in one step.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the file cannot be written.
     """
     with replacing(path) as partial:
         shutil.copyfile(source, partial)

@@ -1,4 +1,4 @@
-"""Processes that this package starts: they import code from where it does, and nowhere else."""
+"""Starts Python processes that import modules only from where this process does."""
 
 import os
 import subprocess
@@ -6,21 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = str(Path(__file__).parents[1])  # the folder that this package was imported from
+_PACKAGES = str(Path(__file__).parents[1])  # the folder of this package
 
 
 def start_python(code: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a Python process that imports modules from where this one does.
+    """Starts a Python process with this process's import path.
 
-    Python looks for modules in the current folder first when it is given code by `-c` or `-m`: a
-    `random.py` that lies beside the photos would run in place of Python's own. `-P` keeps the
-    current folder out while Python starts; afterwards the process takes this one's list of folders.
+    With `-c` or `-m`, Python searches the current folder first: a `random.py` beside the photos
+    would run in place of the standard module. `-P` excludes the current folder while Python starts;
+    then the process takes over this one's `sys.path`.
 
     Args:
-        code: what the process runs.
-        options: of `subprocess.Popen`.
+        code: Python code to run.
+        options: options of `subprocess.Popen`.
     """
-    folders = [entry for entry in sys.path if isinstance(entry, str) and entry]  # "" is the current
+    folders = [entry for entry in sys.path if isinstance(entry, str) and entry]  # "" is current
     if _PACKAGES not in folders:
         folders.append(_PACKAGES)
     begin = f"import sys; sys.path[:] = {folders!r}"
@@ -28,5 +28,5 @@ def start_python(code: str, **options: Any) -> subprocess.Popen[bytes]:
 
 
 def keep_current_folder_out() -> None:
-    """Keeps the current folder out of the imports of whatever Python processes libraries start."""
+    """Excludes the current folder from imports in Python processes that libraries start."""
     os.environ.setdefault("PYTHONSAFEPATH", "1")

@@ -1,6 +1,6 @@
-"""The reports that libraries send about their users, switched off before they are imported."""
+"""Switches off the telemetry of libraries before they are imported."""
 
-# Nothing is imported here that Python has not loaded at its start: see the package's first lines.
+# Only modules that Python loads at startup may be imported here: see `__init__.py`.
 import os
 
 _SWITCHES = {
@@ -11,19 +11,19 @@ _SWITCHES = {
 
 
 def switch_off() -> None:
-    """Switches reports off for this process and those that it starts.
+    """Switches telemetry off for this process and its child processes.
 
-    What the environment says already is the user's choice, and stays.
+    Variables that are already set are the user's choice and stay.
     """
     for name, value in _SWITCHES.items():
         os.environ.setdefault(name, value)
 
 
 class InCI:
-    """A context in which openvino and nncf take this for an automatic build, and report nothing.
+    """A context in which openvino and nncf assume a CI build and send no telemetry.
 
-    They have no other switch in the environment. They look at this one when they are imported, and
-    at each conversion.
+    They have no other environment variable for this. They read `CI` when they are imported and at
+    each conversion.
     """
 
     def __enter__(self) -> None:

@@ -1,13 +1,13 @@
-"""Text tables and lists as people's programs save them, and how a name is kept in a CSV.
+"""Reads text tables and lists from common programs; writes CSV that is safe in spreadsheets.
 
 Design choices:
 
-* A byte order mark says the encoding. Without one a file is UTF-8, or else Windows-1252, in which
-  Excel saves a plain CSV; nothing else is guessed.
-* The delimiter is the one of comma, semicolon and tab that gives most rows the header's width, or
-  the one that a first line `sep=;` names.
+* A byte order mark determines the encoding. Without one, a file is UTF-8, or else Windows-1252, in
+  which Excel saves a plain CSV; nothing else is guessed.
+* The delimiter is the comma, semicolon, tab or bar that gives most rows the header's width, or the
+  one that a first line like `sep=;` names.
 * A spreadsheet runs a cell that begins with one of `= + - @` as a formula. Such texts are written
-  with an apostrophe before them, and read back without it, so that every name keeps its identity.
+  with a leading apostrophe and read without it, so that every name stays the same.
 """
 
 import codecs
@@ -24,21 +24,21 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.files import writing_text
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-"""What names of text tables end in; Excel calls its "Unicode Text" `.txt`."""
+"""File extensions of text tables; Excel saves "Unicode Text" as `.txt`."""
 
-_MARKS = (  # the mark of UTF-16 begins that of UTF-32: the longer one comes first
+_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "UTF-32-LE"),
     (codecs.BOM_UTF32_BE, "UTF-32-BE"),
     (codecs.BOM_UTF16_LE, "UTF-16-LE"),
     (codecs.BOM_UTF16_BE, "UTF-16-BE"),
 )
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_SAMPLE = 1 << 16  # characters by which the delimiter is found
+_SAMPLE = 1 << 16  # characters to find the delimiter in
 _SEP_LINE = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # 1,234 may mean 1234
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_OURS = (b"path,sha256,", b"path,time,score")  # how the tables that this package writes begin
+_OURS = (b"path,sha256,", b"path,time,score")  # how this package's tables begin
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class TextTable:
     """The cells of a text table.
 
     Attributes:
-        header: names of the columns.
-        rows: of as many cells as the header; rows without any text are left out.
-        lines: the line of the file in which each row ends.
-        form: encoding and delimiter that the file was read with, for messages.
-        delimiter: what parts the cells.
+        header: column names.
+        rows: rows with as many cells as the header; rows without text are left out.
+        lines: for each row, the line of the file in which it ends.
+        form: encoding and delimiter used to read the file, for messages.
+        delimiter: character between cells.
     """
 
     header: list[str]
@@ -60,10 +60,10 @@ class TextTable:
     delimiter: str
 
     def numbers(self, cells: Sequence[str]) -> Sequence[str]:
-        """The cells of a column of numbers, with points in place of decimal commas.
+        """Replaces decimal commas by points in a column of numbers.
 
-        They are returned as they are if some hold a point, or if a comma may part thousands: such
-        cells are no numbers, and whoever reads them says so.
+        The cells are returned unchanged if any holds a point, or if the commas may separate
+        thousands: the caller then rejects them as numbers.
         """
         commas = [_COMMA_NUMBER.fullmatch(cell) is not None for cell in cells]
         if not any(commas) or any("." in cell for cell in cells):
@@ -75,14 +75,14 @@ class TextTable:
 
 
 def read_text_table(path: Path, *, strip: bool = False) -> TextTable:
-    """Reads a text table, whatever program has saved it.
+    """Reads a text table saved by any common program.
 
     Args:
         path: the file.
-        strip: take off spaces around cells.
+        strip: remove spaces around cells.
 
     Raises:
-        TableError: the file is empty, in no known encoding, or no table.
+        TableError: the file is empty, of unknown encoding, or not a table.
         OSError: it cannot be read.
     """
     text, encoding = read_text(path)
@@ -125,7 +125,7 @@ def read_text(path: Path) -> tuple[str, str]:
     """The text of a file, and the name of its encoding.
 
     Raises:
-        TableError: it is in no known encoding.
+        TableError: the encoding is unknown.
         OSError: it cannot be read.
     """
     content = path.read_bytes()
@@ -137,8 +137,8 @@ def read_text(path: Path) -> tuple[str, str]:
     try:
         text = plain.decode()
     except UnicodeDecodeError:
-        # File names that are no valid text stand in our own tables as the system gave them.
-        # A program of Windows has saved the table anew where the header ends in a return.
+        # Our own tables hold file names that are invalid UTF-8 as raw bytes. A header that ends in
+        # a carriage return means that a Windows program has saved the table again.
         if plain.startswith(_OURS) and not plain.partition(b"\n")[0].endswith(b"\r"):
             text = plain.decode(errors="surrogateescape")
         else:
@@ -159,12 +159,12 @@ def read_text(path: Path) -> tuple[str, str]:
 
 
 def as_utf8(content: bytes) -> tuple[bytes, str]:
-    """What a byte order mark says to be text, as UTF-8 without it, and the encoding's name.
+    """Converts content with a byte order mark to UTF-8 without it; also names the encoding.
 
-    Content without a mark is returned as it is, under an empty name.
+    Content without a mark is returned unchanged, with an empty name.
 
     Raises:
-        UnicodeDecodeError: the mark says UTF-16 or UTF-32, and the content is none.
+        UnicodeDecodeError: the mark is of UTF-16 or UTF-32, but the content is not.
     """
     if content.startswith(codecs.BOM_UTF8):
         return content[len(codecs.BOM_UTF8) :], "UTF-8"
@@ -176,20 +176,20 @@ def as_utf8(content: bytes) -> tuple[bytes, str]:
 
 
 def guarded(value: Any) -> Any:
-    """A value as it is written into a CSV: no spreadsheet takes a text for a formula."""
+    """A value for a CSV cell: an apostrophe keeps spreadsheets from running text as a formula."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Writes a table as CSV in one step, every digit kept, guarded against formulas.
+    """Writes a CSV table in one step, with all digits and texts guarded against formulas.
 
     Args:
-        path: to write.
-        header: names of the columns.
-        rows: of texts and numbers; None leaves a cell empty.
+        path: file to write.
+        header: column names.
+        rows: texts and numbers; None leaves a cell empty.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the file cannot be written.
     """
     with writing_text(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -198,17 +198,17 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    """A line of a table in Markdown."""
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def unguarded(cell: str) -> str:
-    """The text that `guarded` made a cell of; any other cell as it is."""
+    """Reverses `guarded`; any other cell is returned unchanged."""
     return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def _delimiter(text: str) -> str:
-    """The delimiter that gives most rows of the beginning the header's width."""
+    """The delimiter that gives most of the first rows the header's width."""
     best, found = ",", (0, 0)
     for delimiter in _DELIMITERS:
         sample = io.StringIO(text[:_SAMPLE], newline="")
@@ -218,7 +218,7 @@ def _delimiter(text: str) -> str:
                 for row in islice(csv.reader(sample, delimiter=delimiter), 50)
                 if any(map(str.strip, row))
             ]
-        except csv.Error:  # whoever reads the whole will say so
+        except csv.Error:  # reading the whole table will report it
             continue
         width = _width(rows[0]) if rows else 0
         fitting = sum(_fits(row, width) for row in rows[1:])
@@ -228,10 +228,10 @@ def _delimiter(text: str) -> str:
 
 
 def _width(header: Sequence[str]) -> int:
-    """The number of columns, without those at the end that have no name."""
+    """The number of columns, without unnamed ones at the end."""
     return max((n for n, cell in enumerate(header, 1) if cell.strip()), default=0)
 
 
 def _fits(cells: Sequence[str], width: int) -> bool:
-    """Whether a row has a header's width; empty cells at its end do not count."""
+    """Whether a row has the header's width, not counting empty cells at its end."""
     return len(cells) >= width and not any(map(str.strip, cells[width:]))

@@ -1,1 +1,1 @@
-"""Why a photo scores low: what lowers its quality, in points."""
+"""Causes of low quality: how many points each fault of a photo costs."""

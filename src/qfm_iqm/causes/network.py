@@ -1,4 +1,4 @@
-"""The network that says why a photo scores low; it serves every model, in ONNX Runtime."""
+"""The network that estimates the causes of low quality, for all models, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ NETWORK_FILE, FACTS_FILE = "causes.onnx", "causes.json"
 
 
 class CauseNetwork:
-    """A loaded network; may be called from many threads at once.
+    """A loaded network; thread-safe.
 
-    One photo at a time, on one thread: the same photo gives the same severities to the bit,
+    It computes one photo at a time on one thread, so that a photo's severities are bit-identical
     whatever else is scored.
 
     Args:
-        folder: that holds the network and its facts.
+        folder: folder with the network and its facts.
 
     Attributes:
-        least: the severity that each of `CAUSES` is named from on.
+        least: least severity at which each of `CAUSES` is named.
 
     Raises:
         ModelError: a file is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime  # here: scores alone may come from another runtime
+        import onnxruntime  # imported here: scores may come from another runtime
 
         self.folder = folder
         try:
@@ -64,11 +64,11 @@ class CauseNetwork:
         return np.maximum(np.asarray(severities_16[0], np.float64), 0)
 
     def __reduce__(self) -> tuple[Callable[[Path], CauseNetwork], tuple[Path]]:
-        """Where it is loaded from: what the library has loaded cannot be pickled."""
+        """Pickles the folder, because the session cannot be pickled."""
         return load_causes, (self.folder,)
 
     def causes(self, severities_6: Doubles) -> Causes:
-        """What severities say, rounded to tenths of a point as people are shown them."""
+        """The causes of severities, rounded to tenths of a point for display."""
         rounded = [round(value, 1) for value in severities_6.tolist()]
         found = dict(zip(CAUSES, rounded, strict=True))
         return Causes(main_cause(rounded, self.least), found)
@@ -76,7 +76,7 @@ class CauseNetwork:
 
 @cache
 def load_causes(folder: Path | None = None) -> CauseNetwork:
-    """The network of the package, or of a folder; loaded once in each process.
+    """The network of the package or of a folder; loaded once per process.
 
     Raises:
         ModelError: a file is missing or damaged.
@@ -85,5 +85,5 @@ def load_causes(folder: Path | None = None) -> CauseNetwork:
 
 
 def packaged() -> Path:
-    """The folder of the network that comes with the package."""
+    """The folder of the network in the package."""
     return Path(str(resources.files("qfm_iqm") / "pretrained" / "causes"))

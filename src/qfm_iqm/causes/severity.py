@@ -1,8 +1,8 @@
-"""The causes that a photo can lose by, and their severities in points.
+"""Causes of low quality and their severities in points.
 
-A severity says how many points of the 0-100 scale a good photo loses by that fault alone. It was
-learned from people's opinions of degradations (KADID-10k's): of the points between a good photo and
-the worst, the share that raters took away.
+A severity is how many points of the 0-100 scale a good photo loses by that fault alone. It was
+learned from ratings of degradations (KADID-10k): the share that raters took off the points between
+a good photo and the worst one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Causes:
-    """What lowers a photo's quality.
+    """The causes of a photo's low quality.
 
     Attributes:
         main: the cause that costs most, or "none".
-        severities: of each of `CAUSES`, in points.
+        severities: severity of each of `CAUSES`, in points.
     """
 
     main: str
@@ -30,7 +30,7 @@ CAUSES = ("blur", "noise", "compression", "exposure", "contrast", "color")
 
 
 def in_words(cause: str, severity: float | None) -> str:
-    """A cause for people: "compression, about 30 points"; "none" for none."""
+    """A cause in words: "compression, about 30 points", or "none"."""
     if cause in ("", "none") or severity is None:
         return cause
     return f"{cause}, about {severity:.0f} points"
@@ -40,8 +40,8 @@ def main_cause(severities: Sequence[float], least: Sequence[float]) -> str:
     """The cause that costs most, or "none".
 
     Args:
-        severities: in points, as of `CAUSES`.
-        least: of each cause, the severity that it is named from on.
+        severities: severity of each of `CAUSES`, in points.
+        least: least severity at which each cause is named.
     """
     named = [
         (severity, cause)

@@ -1,1 +1,1 @@
-"""The command line: one file per verb; each parses, calls and prints, and holds no logic."""
+"""The command line: one file per verb. Each parses, calls and prints; it holds no logic."""

@@ -1,4 +1,4 @@
-"""`qfm bench`: folds, shares of labels, grids of variants, confounding, datasets, a diagnosis."""
+"""`qfm bench`: folds, learning curves, ablations, cross-dataset tests, diagnosis, confounding."""
 
 import json
 from pathlib import Path
@@ -178,7 +178,7 @@ def cross(
             "on datasets whose labels are known",
         )
     for target in found:
-        target.table.paths(target.root)  # every file must be there before any is scored
+        target.table.paths(target.root)  # fails on a missing file before any is scored
     loaded = load_model(model)
     figures = []
     for target in found:
@@ -300,7 +300,7 @@ def _run(
         from qfm_iqm.training.reporting import Reporter
     changes = list(changes or ())
     if splits is not None:
-        # In full: a relative path would first be looked for beside the images.
+        # Absolute: a relative path would first be looked up beside the images.
         changes += ['data.split="file"', f"data.split_file={json.dumps(str(splits.resolve()))}"]
     plan = benchmark.plan_benchmark(
         recipe,

@@ -1,4 +1,4 @@
-"""`qfm calibrate`: bring a model's scores to one's own ratings."""
+"""`qfm calibrate`: map a model's scores to the user's ratings."""
 
 from __future__ import annotations
 

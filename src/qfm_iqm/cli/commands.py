@@ -1,6 +1,6 @@
-"""Every verb of `qfm`, as one application.
+"""All verbs of `qfm` in one typer application.
 
-Nothing heavy is imported before a verb runs, so `qfm --help` answers at once.
+Heavy modules are imported only when a verb runs, so `qfm --help` answers at once.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`qfm compare`: score tables of several methods on the same images, and what differs for sure."""
+"""`qfm compare`: compares score tables of several methods on the same images, with tests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def compare(
 
 
 def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:
-    """Prints a row per subset, a column per method: the metric and its interval."""
+    """Prints one row per subset and one column per method: the metric and its interval."""
     first = next(iter(evaluations.values()))
     lines = []
     for subset in dict.fromkeys(row.subset for row in first.rows):
@@ -91,7 +91,7 @@ def _show_methods(evaluations: dict[str, Evaluation], metric: str) -> None:
 
 
 def _show_differences(differences: list[Difference], test: str) -> None:
-    """Prints a line per pair of methods."""
+    """Prints one row per pair of methods."""
     lines = []
     for one in differences:
         tested = "-" if one.p_test is None else f"{one.p_test:.4f} ({one.p_test_holm:.4f})"

@@ -43,7 +43,7 @@ def confound(
     figures = ("runs.csv", "options.csv", "clusters.csv",
                "summary.csv", "summary.md", "summary.svg")  # fmt: skip
     check_results(results, recipe.stem, figures)
-    torch.set_num_threads(1)  # sums then do not depend on the machine; processes use the cores
+    torch.set_num_threads(1)  # sums are then the same on every machine; processes use the cores
     with stoppable(console, f"The same command goes on ({folder})."):
         reporter = Reporter(console)
         experiment = grid.prepare(checked, folder, reporter)

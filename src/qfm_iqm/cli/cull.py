@@ -1,4 +1,4 @@
-"""`qfm cull`: of the photos of each moment, which to keep."""
+"""`qfm cull`: chooses which photo of each moment to keep."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def cull(
 
     with extra("runtimes", f"The runtime of '{model}'"):
         loaded = load_runtime(model, runtime, precision=precision, device=device, say=console.print)
-    if memory is None:  # what is kept would count
+    if memory is None:  # freed memory that is kept would count against --max-memory
         keep_freed_memory()
     scorer = SightScorer(
         loaded,
@@ -153,7 +153,7 @@ def cull(
 
 
 def _summarize(rows: Sequence[CullRow], console: Console) -> None:
-    """Says how many photos, moments and duplicates there are."""
+    """Prints how many photos, moments and duplicates there are."""
     culled = [row for row in rows if row.moment is not None]
     several = {row.moment for row in culled if row.photos != 1}
     exact, near = (sum(row.duplicate == kind for row in culled) for kind in ("exact", "near"))
@@ -170,7 +170,7 @@ def _summarize(rows: Sequence[CullRow], console: Console) -> None:
 def _write_sidecars(
     rows: Sequence[CullRow], naming: Naming, overwrite: bool, console: Console
 ) -> int:
-    """Writes the sidecars; gives the exit code."""
+    """Writes the sidecars and returns the exit code."""
     from qfm_iqm.culling.sidecar import write_sidecars
 
     outcome = write_sidecars(rows, naming, overwrite=overwrite)
@@ -184,7 +184,7 @@ def _write_sidecars(
 
 
 def _write_report(rows: Sequence[CullRow], source: Path, out: Path, console: Console) -> None:
-    """Writes the page of moments."""
+    """Writes the HTML page of moments."""
     from qfm_iqm.report.moments import moments_page
     from qfm_iqm.report.scores import Place
 

@@ -1,4 +1,4 @@
-"""`qfm data`: datasets that are known, what of one is here, its table and splits."""
+"""`qfm data`: lists datasets, checks downloads, exports tables and writes splits."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def export(
         table = table.select(rows)
         if left_out:
             say(messages(), f"{left_out} labels without image are left out.")
-    table.paths(root)  # every image is there, and each once
+    table.paths(root)  # fails unless every image is there exactly once
     write_table(table, out)
     say(messages(), f"{len(table)} images: {out}")
 
@@ -188,7 +188,7 @@ def split(
 def _look_for_leaks(
     table: RatedTable, found: list[SplitOfTable], root: Path, out: Path, *, refuse: bool
 ) -> None:
-    """Compares the images of the splits of every fold; lists what they share."""
+    """Looks for images that the splits of a fold share, and writes leaks.csv."""
     with extra("train", "Looking for near-duplicates"):
         from qfm_iqm.datasets.leakage import fold_leaks, refuse_leaks, write_leaks
     from qfm_iqm.errors import TableError

@@ -1,4 +1,4 @@
-"""`qfm evaluate`: a model, or the scores of any method, against rated images."""
+"""`qfm evaluate`: evaluates a model, or the scores of any method, on rated images."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _of_scores(
     exclude: Path | None,
     console: Console,
 ) -> Evaluation:
-    """Evaluates one method's scores as they are: a correlation below 0 tells their direction."""
+    """Evaluates one method's scores unchanged: lower-is-better scores correlate negatively."""
     from qfm_iqm.evaluation.methods import evaluate_scores, read_names, side_by_side
 
     found = side_by_side([scores], labels, column=column, label=label)
@@ -150,7 +150,7 @@ def _of_scores(
 
 
 def say_left_out(found: SideBySide, console: Console) -> None:
-    """Says how many scores are of no rated image."""
+    """Prints how many scores belong to images without a label."""
     for name, count in found.left_out.items():
         if count:
             say(console, f"{name} has {count} more scores, of images without a label: left out.")

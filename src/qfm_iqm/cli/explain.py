@@ -1,4 +1,4 @@
-"""`qfm explain`: where a photo is good, and where it is bad."""
+"""`qfm explain`: shows where a photo is good and where it is bad."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`qfm export`: a model for another runtime, compared with torch before it is kept, or the hub."""
+"""`qfm export`: writes a model for another runtime, checked against torch, or for the hub."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def export(
 
 
 def _write_hub_folder(model: str, out: Path | None, console: Console) -> None:
-    """Writes what can be uploaded as it is."""
+    """Writes a folder that can be uploaded unchanged."""
     from qfm_iqm.files import check_folder
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.model.hub_folder import save_hub_folder
@@ -98,7 +98,7 @@ def _write_hub_folder(model: str, out: Path | None, console: Console) -> None:
 def _rated(
     model: QualityModel, labels: Path, split: str | None, root: Path | None, label: str
 ) -> Rated:
-    """What gives the SRCC of a model on a rated table."""
+    """A function that returns a model's SRCC on a rated table."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
 

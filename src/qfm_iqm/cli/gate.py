@@ -1,4 +1,4 @@
-"""`qfm gate`: are these images good enough? An exit code for pipelines."""
+"""`qfm gate`: passes or fails images by their scores; the exit code is for pipelines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from qfm_iqm.scoring.gate import Rule, Verdict
 
-SHOWN = 20  # images of each outcome that are named on the terminal
+SHOWN = 20  # images listed on the terminal for each outcome
 
 
 def gate(
@@ -95,7 +95,7 @@ def gate(
     max_pixels = millions(max_megapixels, "--max-megapixels")
     memory = None if max_memory is None else parse_bytes(max_memory)
     check_device(device)
-    with extra("runtimes", f"The runtime of '{model}'"):  # the one that qfm score takes
+    with extra("runtimes", f"The runtime of '{model}'"):  # the same as in qfm score
         loaded = load_runtime(model, device=device)
     higher = loaded.card.label.shown.higher_is_better
     if (maximum if higher else minimum) is not None:
@@ -140,7 +140,7 @@ def gate(
 
 
 def _band(text: str) -> tuple[float, float]:
-    """LOW:HIGH as two numbers."""
+    """Parses LOW:HIGH."""
     from qfm_iqm.errors import QFMError
 
     try:
@@ -151,7 +151,7 @@ def _band(text: str) -> tuple[float, float]:
 
 
 def _limits(texts: Sequence[str]) -> dict[str, float]:
-    """CAUSE:POINTS as numbers by cause."""
+    """Parses CAUSE:POINTS into a dict."""
     from qfm_iqm.causes.severity import CAUSES
     from qfm_iqm.errors import QFMError
 
@@ -172,7 +172,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
 
 
 def _say(verdicts: Sequence[Verdict], rule: Rule, console: Console) -> None:
-    """What did not pass, the worst kind last, and one line of counts."""
+    """Prints the images that did not pass, worst outcome last, and one line of counts."""
     from qfm_iqm.report.gate_files import counts, without_baseline
 
     number = counts(verdicts)

@@ -1,4 +1,4 @@
-"""`qfm info`: what a model is, from its card."""
+"""`qfm info`: describes a model from its card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def info(model: Model = "default") -> None:
 
 
 def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
-    """What is told of a model, line by line."""
+    """Name and value of each line to print."""
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     training, label, statistics = card.training, card.label, card.reference_statistics
     yield "name", card.name

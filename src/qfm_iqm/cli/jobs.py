@@ -1,4 +1,4 @@
-"""Which files a verb is about, and running a job over them: for `qfm score` and `qfm cull`."""
+"""Finds input files and runs a job on them: for `qfm score` and `qfm cull`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.job import Job
     from qfm_iqm.scoring.job_config import Outcome
 
-MANY = 200  # files: from here on it pays to start processes that read them
+MANY = 200  # files above which reading them in processes pays off
 
 
 def files_of(
     paths: list[str], list_file: str | None, chosen: dict[str, Any], *, cull: bool = False
 ) -> FoundFiles:
-    """The files that are meant, at least one.
+    """Finds the input files, at least one.
 
     Args:
-        paths: of files and folders.
-        list_file: that names more; - for stdin.
-        chosen: the options that choose in folders, by name.
-        cull: take photos that lie beside each other, and no videos.
+        paths: files and folders.
+        list_file: text file with more paths; - for stdin.
+        chosen: values of the options that select files in folders, by option name.
+        cull: skip videos and do not look into archives.
 
     Raises:
-        QFMError: nothing is named, or there is no image.
+        QFMError: no path is given, or there is no image.
     """
     from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.inputs import find_images, read_list
@@ -74,13 +74,13 @@ def files_of(
 
 
 def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = None) -> int:
-    """Runs a job to its table; gives the exit code.
+    """Runs a job until its table is written, and returns the exit code.
 
     Args:
-        job: opened.
-        found: its files.
-        console: for people.
-        table: of the videos' frames to write; None for none.
+        job: the open job.
+        found: the job's files.
+        console: console for messages.
+        table: table of video frames to write; None writes none.
     """
     from qfm_iqm.scoring.job import holds_rows
 
@@ -113,13 +113,13 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
 
 
 def summary(rows: int, errors: int, seconds: float, found: FoundFiles) -> str:
-    """What was scored, in a sentence without its end.
+    """A summary sentence without its full stop.
 
     Args:
-        rows: of files that were scored, errors among them.
-        errors: of these.
-        seconds: that it took.
-        found: the files.
+        rows: number of rows, including errors.
+        errors: number of rows with an error.
+        seconds: duration.
+        found: the input files.
     """
     text = f"Scored {counted(rows - errors, 'image')} in {seconds:.1f} s"
     if rows > errors:

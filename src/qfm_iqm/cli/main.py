@@ -1,6 +1,6 @@
-"""`qfm`: the one place where a user's mistake, and Ctrl-C, become a sentence.
+"""Entry point of `qfm`: turns user errors and Ctrl-C into one sentence and an exit code.
 
-Nothing but Python's own modules is imported before `main` runs: Ctrl-C is heeded from there on.
+Only standard library modules are imported before `main` runs, so that it handles Ctrl-C early.
 `ExitCode` lists the exit codes.
 """
 
@@ -8,7 +8,7 @@ import errno
 import os
 import sys
 
-# What the system says of a place that somebody named, wherever it is come upon.
+# Errors of the operating system that the user's path causes, wherever they occur.
 _REFUSALS = {
     errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.EIO,
     errno.ENOSPC, errno.EDQUOT, errno.ESTALE,
@@ -20,9 +20,9 @@ def main() -> None:
     try:
         _main()
     except KeyboardInterrupt:
-        exec("")  # else Python, where Ctrl-C ended an `exec`, dies by the signal in place of a code
+        exec("")  # resets a flag of Python: else it dies by SIGINT if Ctrl-C ended an `exec`
         print("Interrupted: nothing was written.", file=sys.stderr)
-        sys.exit(130)  # ExitCode.INTERRUPTED, which may not be there yet
+        sys.exit(130)  # ExitCode.INTERRUPTED, which may not be imported yet
 
 
 def _main() -> None:
@@ -42,7 +42,7 @@ def _main() -> None:
         code = ExitCode.FAILED
     else:
         sys.exit(code)
-    # What is still held back for a reader would fail once more when Python ends.
+    # Else flushing the buffers when Python exits would fail again.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2) if code == ExitCode.READER_LEFT else (1,):
         os.dup2(nowhere, stream)
@@ -50,10 +50,10 @@ def _main() -> None:
 
 
 def _run() -> str | int | None:
-    """Runs the verb that was asked for, and gives its exit code.
+    """Runs the command line and returns its exit code.
 
     Raises:
-        OSError: the output cannot be written; `BrokenPipeError` if nobody reads it any more.
+        OSError: the output cannot be written; `BrokenPipeError` if its reader has closed it.
     """
     from qfm_iqm.cli.commands import app
     from qfm_iqm.errors import QFMError
@@ -64,10 +64,10 @@ def _run() -> str | int | None:
     except QFMError as error:
         _say(str(error))
     except SystemExit as left:
-        if isinstance(left.__context__, BrokenPipeError):  # that typer and rich made a code of
+        if isinstance(left.__context__, BrokenPipeError):  # typer or rich turned it into a code
             raise left.__context__ from None
         if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
-            raise KeyboardInterrupt from None  # that typer made a code of
+            raise KeyboardInterrupt from None  # typer turned it into a code
         return left.code
     except OSError as error:
         if isinstance(error, BrokenPipeError) or _is_refused(error):
@@ -76,13 +76,13 @@ def _run() -> str | int | None:
             _say(f"'{error.filename}' cannot be used: {error.strerror}.")
         else:
             _print_traceback()
-    except Exception:  # a defect; Python's own code 1 would be an answer here
+    except Exception:  # a bug; Python's exit code 1 has another meaning here
         _print_traceback()
     return ExitCode.FAILED
 
 
 def _say(sentence: str) -> None:
-    """Prints a sentence as one line: line ends and control codes in names are written out."""
+    """Prints a sentence as one line; line breaks and control characters are escaped."""
     shown = (c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
     print(f"qfm: {''.join(shown)}", file=sys.stderr)
 
@@ -94,12 +94,12 @@ def _print_traceback() -> None:
 
 
 def _is_refused(error: OSError) -> bool:
-    """Whether the output has no room or is closed; of a file, an error names it."""
+    """Whether stdout is full or closed: errors of named files have a file name."""
     return (error.errno == errno.ENOSPC and error.filename is None) or _is_closed(error)
 
 
 def _is_closed(error: OSError) -> bool:
-    """Whether stdout is what `_open_closed_streams` put in its place."""
+    """Whether stdout was closed and `_open_closed_streams` replaced it."""
     import fcntl
 
     writing = fcntl.fcntl(1, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
@@ -107,11 +107,11 @@ def _is_closed(error: OSError) -> bool:
 
 
 def _open_closed_streams() -> None:
-    """Opens the null device in place of standard streams that the caller has closed (`>&-`).
+    """Replaces standard streams that the caller has closed (`>&-`) by the null device.
 
-    Else the first file that is opened would take a stream's number, and what is meant for the
-    terminal would go into it. What is written to a closed stdout is lost, and so fails: it is open
-    for reading alone.
+    Else the first opened file would get a stream's descriptor, and terminal output would go into
+    it. The replacement of stdout is read-only, so that writing to it fails and no output is lost
+    silently.
     """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         if handle == 1:

@@ -1,4 +1,4 @@
-"""Options that several verbs share, so that they read and mean the same everywhere."""
+"""Options that several verbs share, so that name, help and meaning are the same everywhere."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LINE_EVERY = 30.0  # seconds between lines of progress where there is no terminal
-_SURE = 10  # items before the time that is left is estimated
+LINE_EVERY = 30.0  # seconds between progress lines without a terminal
+_SURE = 10  # items before the remaining time is estimated
 
 
 def _models(incomplete: str) -> list[str]:
-    """What a shell offers to complete a model's name; it offers files by itself."""
+    """Completions of a model's name; the shell adds files itself."""
     from qfm_iqm.model.locate import packaged_models
 
     return [name for name in packaged_models() if name.startswith(incomplete)]
@@ -145,17 +145,17 @@ MaxMemory = Annotated[
     ),
 ]
 
-_LEAST_MEMORY = 500_000_000  # program, a reading process, `image.memory_budget.LEAST`
+_LEAST_MEMORY = 500_000_000  # program, one reader process and `image.memory_budget.LEAST`
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def refuse_idle(options: Mapping[str, object], where: str, or_else: str = "") -> None:
-    """Refuses options that were given and can have no effect in this call.
+    """Raises if options are given that have no effect in this call.
 
     Args:
-        options: their values by name; None, False and an empty list stand for not given.
-        where: they have none, e.g. "without --table".
-        or_else: what else may be done, e.g. ", or give --table".
+        options: option values by name; None, False and an empty list mean not given.
+        where: condition under which they have no effect, e.g. "without --table".
+        or_else: an alternative for the message, e.g. ", or give --table".
     """
     from qfm_iqm.errors import QFMError
 
@@ -170,7 +170,7 @@ def refuse_idle(options: Mapping[str, object], where: str, or_else: str = "") ->
 
 
 def parse_bytes(text: str) -> int:
-    """An amount of memory for --max-memory, like 2GB, 800M or 1.5 G."""
+    """Parses the value of --max-memory, like 2GB, 800M or 1.5 G."""
     from qfm_iqm.errors import QFMError
 
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
@@ -185,7 +185,7 @@ def parse_bytes(text: str) -> int:
 
 
 def millions(value: float, option: str) -> int:
-    """An option's megapixels or megabytes as a count of pixels or bytes, at least one."""
+    """Converts an option's megapixels or megabytes to pixels or bytes, at least one."""
     from qfm_iqm.errors import QFMError
 
     if not math.isfinite(value) or round(value * 1e6) < 1:
@@ -195,7 +195,7 @@ def millions(value: float, option: str) -> int:
 
 @contextmanager
 def extra(name: str, purpose: str) -> Iterator[None]:
-    """Says which extra to install if what is imported within is not there."""
+    """Names the extra to install if an import in the block fails."""
     from qfm_iqm.errors import QFMError
 
     try:
@@ -207,11 +207,11 @@ def extra(name: str, purpose: str) -> Iterator[None]:
 
 
 def check_figure(path: Path, purpose: str, *, mark: str = "") -> None:
-    """Refuses a figure that cannot be written, or drawn for want of matplotlib.
+    """Raises if a figure cannot be written, or matplotlib is not installed.
 
     Args:
-        path: where to.
-        purpose: what it is, for the sentence.
+        path: file to write.
+        purpose: name of the figure in the error message.
         mark: see `files.check_output`.
     """
     from qfm_iqm.files import check_output
@@ -222,20 +222,20 @@ def check_figure(path: Path, purpose: str, *, mark: str = "") -> None:
 
 
 def messages() -> Console:
-    """The console for people: on stderr, so that stdout stays for results."""
+    """Console for messages: on stderr, as stdout is for results."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def say(console: Console, sentence: str, style: str | None = None) -> None:
-    """Prints a sentence as it is: no markup, no line broken."""
+    """Prints a sentence without markup and line wrapping."""
     console.print(sentence, style=style, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def interruptible(console: Console, sentence: str) -> Iterator[None]:
-    """Ends on Ctrl-C with a sentence that says what is written; without it, nothing would be."""
+    """On Ctrl-C, prints a sentence on what is written; `main` would say that nothing was."""
     try:
         yield
     except KeyboardInterrupt:
@@ -245,7 +245,7 @@ def interruptible(console: Console, sentence: str) -> Iterator[None]:
 
 @contextmanager
 def stoppable(console: Console, sentence: str) -> Iterator[None]:
-    """Ends a training that is asked to stop with a sentence that says how to go on."""
+    """When a training is interrupted, prints a sentence on how to resume it."""
     from qfm_iqm.training.state import InterruptedRunError
 
     try:
@@ -256,7 +256,7 @@ def stoppable(console: Console, sentence: str) -> Iterator[None]:
 
 
 def with_progress(items: Iterator[T], total: int, title: str, console: Console) -> Iterator[T]:
-    """Passes items on and shows progress: a bar on a terminal, now and then a line in a log."""
+    """Yields the items and shows progress: a bar on a terminal, otherwise occasional lines."""
     if not console.is_terminal:
         yield from _with_lines(items, total, title, console)
         return
@@ -277,7 +277,7 @@ def with_progress(items: Iterator[T], total: int, title: str, console: Console) 
 
 
 def _with_lines(items: Iterator[T], total: int, title: str, console: Console) -> Iterator[T]:
-    """Says every half minute how far it is: short work stays silent."""
+    """Prints a progress line every `LINE_EVERY` seconds, so nothing for short work."""
     began = said = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
@@ -290,7 +290,7 @@ def _with_lines(items: Iterator[T], total: int, title: str, console: Console) ->
 
 
 def check_device(name: str | None) -> None:
-    """Refuses a device that torch does not know or this machine does not have."""
+    """Raises if torch does not know the device or this machine does not have it."""
     if name is None:
         return
     import torch

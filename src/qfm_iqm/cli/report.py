@@ -1,4 +1,4 @@
-"""`qfm report`: score tables as one page to look at, offline."""
+"""`qfm report`: turns score tables into one HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -130,16 +130,16 @@ def report_rows(
     explainer: QualityModel | None,
     console: Console,
 ) -> None:
-    """The page of scores that were just made, images found from where one is.
+    """Writes the page for rows just scored; image paths are relative to the current folder.
 
     Args:
-        rows: of the images.
-        frames: of the videos among them.
-        source: where they come from, for people.
+        rows: score rows of the images.
+        frames: frame scores of the videos among them.
+        source: description of the images' source.
         out: HTML file to write.
         label: units of the scores.
-        explainer: draws maps of quality; None leaves them out.
-        console: for people.
+        explainer: model that draws quality maps; None leaves them out.
+        console: console for messages.
     """
     from qfm_iqm.report.scores import Place, scores_page
     from qfm_iqm.scoring.table import table_of
@@ -153,7 +153,7 @@ def report_rows(
 
 
 def explainer_of(model: str) -> QualityModel | None:
-    """The model in torch, which draws maps; None for an exported one, which draws none."""
+    """The torch model that draws quality maps; None for an exported model, which cannot."""
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.model.locate import find_model
     from qfm_iqm.scoring.runtimes.export_folder import is_exported
@@ -162,7 +162,7 @@ def explainer_of(model: str) -> QualityModel | None:
 
 
 def write_page(page: str, out: Path, console: Console) -> None:
-    """Writes a page, and says how large it is."""
+    """Writes a page and prints its size."""
     from qfm_iqm.files import write_whole
 
     write_whole(page, out)
@@ -170,9 +170,9 @@ def write_page(page: str, out: Path, console: Console) -> None:
 
 
 def model_of(tables: list[ScoreTable]) -> str | None:
-    """The one model that scored, if the package has it.
+    """The one model of the tables, if the package has it.
 
-    Of a model that is not at hand the scale stays open, and higher is taken as better.
+    For any other model the scale is unknown, and higher is taken as better.
     """
     from qfm_iqm.model.locate import packaged_models
 

@@ -1,4 +1,4 @@
-"""`--results DIR` of benchmarks: a folder that also gets the figures, each named for its run."""
+"""`--results DIR` of benchmarks: a folder for copies of the results, named after the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,12 @@ from qfm_iqm.files import check_output, check_place, copy_whole
 
 
 def check_results(results: Path | None, stem: str, names: Sequence[str]) -> None:
-    """Refuses, before any work is done, a folder of results that could not be written.
+    """Raises, before any work is done, if the results folder cannot be written.
 
     Args:
-        results: the folder, made where it is not there; None for none.
-        stem: what the copies' names begin with.
-        names: of the files.
+        results: the folder, created if missing; None for none.
+        stem: prefix of the copies' names.
+        names: file names.
     """
     if results is None:
         return
@@ -22,7 +22,7 @@ def check_results(results: Path | None, stem: str, names: Sequence[str]) -> None
 
 
 def copy_results(folder: Path, results: Path | None, stem: str, names: Sequence[str]) -> None:
-    """Copies the figures of a run into the folder of results, where one is given."""
+    """Copies the result files of a run into the results folder, if one is given."""
     if results is None:
         return
     results.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`qfm score`: photos in, a table of scores out."""
+"""`qfm score`: scores photos into a table."""
 
 from __future__ import annotations
 
@@ -185,12 +185,12 @@ def score(
             )
             raise typer.Exit(code or int(bool(found.unreadable)))
         loaded = load_runtime(model, say=console.print, **choice)
-    if memory is None:  # what is kept would count
+    if memory is None:  # freed memory that is kept would count against --max-memory
         keep_freed_memory()
     scorer = Scorer(
         loaded,
         readers=readers,
-        # What decodes videos of strangers is large, and is kept out of this process.
+        # Video decoders are large and read untrusted files: they stay out of this process.
         processes=len(found.files) > MANY or memory is not None or bool(found.videos),
         max_memory=memory,
         **policy,
@@ -228,9 +228,9 @@ def _score_on_ray(
     address: str | None,
     console: Console,
 ) -> int:
-    """Scores into a folder or URL of Parquet files; gives the exit code.
+    """Scores into a folder or URL of Parquet files, and returns the exit code.
 
-    Paths become absolute: other machines stand in other folders.
+    Paths become absolute: workers have other current folders.
     """
     from qfm_iqm.scoring.ray_job import DistributedJob, RemoteScorer
 
@@ -260,7 +260,7 @@ def _score_on_ray(
 
 
 def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
-    """What draws maps: the model that scores if torch computes it, or else the same in torch."""
+    """The torch model that draws quality maps; None if the scoring model is an exported one."""
     own: QualityModel | None = getattr(loaded, "model", None)
     return own or explainer_of(model)
 
@@ -268,7 +268,7 @@ def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
 def _score_and_show(
     scorer: Scorer, found: FoundFiles, console: Console, table: Path | None
 ) -> tuple[int, list[ScoreRow]]:
-    """Scores for the terminal or a pipe; gives the exit code and the rows."""
+    """Scores to the terminal or a pipe, and returns the exit code and the rows."""
     from qfm_iqm.scoring.video import FrameScore, write_frames
 
     frames: list[FrameScore] = []
@@ -303,7 +303,7 @@ def _score_into(
     console: Console,
     table: Path | None,
 ) -> int:
-    """Scores into a table, as a job that can go on; gives the exit code."""
+    """Scores into a table as a resumable job, and returns the exit code."""
     from qfm_iqm.scoring.job import Job
 
     job = Job(out, found.files, scorer, resume=resume)

@@ -1,4 +1,4 @@
-"""`qfm serve`: scores over HTTP, and a page for people."""
+"""`qfm serve`: serves scores over HTTP, and a web page."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def serve(
 
     @cache
     def explainer() -> QualityModel:
-        """Torch's model, loaded when the first map is asked for if it does not score."""
+        """The torch model for quality maps, loaded on the first call unless it also scores."""
         from qfm_iqm.model.folder import load_model
 
         return getattr(loaded, "model", None) or load_model(model)

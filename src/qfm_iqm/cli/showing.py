@@ -1,4 +1,4 @@
-"""What is shown on stdout: rows as a table or as CSV, whoever reads; figures as tables."""
+"""Output on stdout: rows as a table on a terminal, as CSV in a pipe; figures as tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_rows(rows: list[ScoreRow]) -> None:
-    """Shows rows as whoever reads stdout wants them."""
+    """Shows rows as a table on a terminal, otherwise as CSV."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -31,7 +31,7 @@ def show_rows(rows: list[ScoreRow]) -> None:
     from qfm_iqm.scoring.row import SCHEMA, print_csv
 
     terminal = sys.stdout.isatty()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are no valid text must not stop us
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may be invalid Unicode
         if terminal:
             sys.stdout.reconfigure(errors="replace")
         else:  # the same bytes as in a file
@@ -40,7 +40,7 @@ def show_rows(rows: list[ScoreRow]) -> None:
         print_csv(rows, sys.stdout)
         sys.stdout.flush()
         return
-    # A line holds the figures of quality; a model's card may not allow all of them.
+    # A line shows the numbers on quality; not every model's card gives all of them.
     figures = [one.name for one in SCHEMA.values() if one.kind == "float" and one.name != "seconds"]
     names = [
         name
@@ -65,7 +65,7 @@ def show_rows(rows: list[ScoreRow]) -> None:
 
 
 def show_datasets(datasets: Sequence[Dataset]) -> None:
-    """Shows what is known of datasets as whoever reads stdout wants it."""
+    """Shows facts on datasets as a table on a terminal, otherwise as CSV."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -96,12 +96,12 @@ def show_datasets(datasets: Sequence[Dataset]) -> None:
         table.add_row(*row.values())
     console = Console(highlight=False)
     console.print(table)
-    for dataset in datasets:  # a line of its own each: an address that breaks cannot be opened
+    for dataset in datasets:  # on separate lines: a wrapped URL cannot be opened
         console.print(f"\n{dataset.title}: {dataset.terms}\n{dataset.source}", soft_wrap=True)
 
 
 def cell(row: Row) -> str:
-    """A value, and its 95 % interval under it, short enough for 80 columns in all."""
+    """A value with its 95 % interval below it, short enough for a table of 80 columns."""
     if row.value is None:
         return "-"
     if row.ci_low is None or row.ci_high is None:
@@ -111,7 +111,7 @@ def cell(row: Row) -> str:
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table on stdout: a column of names, then figures. Into a pipe, 120 columns wide."""
+    """Prints a table on stdout: names, then figures. It is 120 columns wide in a pipe."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -125,7 +125,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def show_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Prints an evaluation on stdout: a row per subset, a column per metric."""
+    """Prints an evaluation on stdout: one row per subset, one column per metric."""
     metrics = list(dict.fromkeys(row.metric for row in evaluation.rows))
     lines = []
     for subset in dict.fromkeys(row.subset for row in evaluation.rows):
@@ -138,7 +138,7 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
 
 
 def show_diagnosis(found: Diagnosis) -> None:
-    """Prints a diagnosis on stdout: its figures, and the responses to each degradation by level."""
+    """Prints a diagnosis on stdout: its figures, then the response to each degradation level."""
     figures = [("aliasing, random pairs", f"{found.trained.random_rate:.1%}")]
     if found.backbone is not None:
         figures.append(("aliasing, public backbone", f"{found.backbone.rate:.1%}"))
@@ -163,7 +163,7 @@ def show_diagnosis(found: Diagnosis) -> None:
 
 
 def show_cross(figures: list[CrossFigure], trained_on: str) -> None:
-    """Prints a line per target, published ones below it, and a column per metric, on stdout."""
+    """Prints one row per target, with published figures below it, and one column per metric."""
     from qfm_iqm.metrics.published import published_cross
 
     metrics = list(dict.fromkeys(figure.metric for figure in figures))
@@ -180,7 +180,7 @@ def show_cross(figures: list[CrossFigure], trained_on: str) -> None:
 
 
 def show_check(found: DatasetCheck) -> None:
-    """Prints what is here beside what a whole download holds, on stdout."""
+    """Prints the counts found beside those of a complete download, on stdout."""
     lines = [
         (what, f"{here:.6g}", "-" if expected is None else f"{expected:.6g}")
         for what, (here, expected) in found.figures.items()
@@ -190,5 +190,5 @@ def show_check(found: DatasetCheck) -> None:
 
 
 def say_learned(model: str, learned: int, images: int, remedy: str, console: Console) -> None:
-    """Says that figures are too high, as some of the images are a model's training split."""
+    """Warns that images of the model's training split make the figures too high."""
     say(console, f"{learned} of these {images} images are the training split of {model}: {remedy}.")

@@ -1,4 +1,4 @@
-"""`qfm train`: a recipe in, a whole model out."""
+"""`qfm train`: trains a complete model from a recipe."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from qfm_iqm.cli.options import (
 )
 from qfm_iqm.cli.showing import show_evaluation
 
-# What a run leaves first: any of these tells its folder.
+# A folder with any of these, which a run writes first, is a run's folder.
 MARKS = ("recipe.json", "stages.json", "teachers", "pseudo_labels", "leaks.csv", "model")
 
 
@@ -57,7 +57,7 @@ def train(
         evaluation = run(
             checked, folder, resume=resume, reporter=Reporter(console), allow_leaks=allow_leaks
         )
-    if not PartialState().is_main_process:  # of several processes, the first alone speaks
+    if not PartialState().is_main_process:  # only the first process prints
         return
     show_evaluation(evaluation, console)
     if results is not None:

@@ -1,4 +1,4 @@
-"""Mistakes in the call of `qfm`, each as one sentence: an unknown verb or option, a bad value."""
+"""Usage errors of `qfm` as one sentence each: an unknown verb or option, a bad value."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,20 +10,20 @@ from typer.core import TyperCommand, TyperGroup
 
 from qfm_iqm.errors import QFMError, nearest
 
-# Where it is to be imported from depends on typer's version; this subclass has one place.
+# Its import path depends on typer's version; that of this subclass does not.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 class Verbs(TyperGroup):
-    """All verbs: a mistake in the call raises a `QFMError`, where typer would print a box."""
+    """All verbs: a usage error raises a `QFMError`, where typer would print a box."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Reads what comes before a verb."""
+        """Parses the arguments before a verb."""
         with self._sentences():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        """Reads what comes after a verb, and runs it."""
+        """Parses the arguments after a verb, and runs it."""
         with self._sentences():
             return super().invoke(ctx)
 
@@ -32,21 +32,21 @@ class Verbs(TyperGroup):
         try:
             yield
         except UsageError as error:
-            if type(error).__name__ == "NoArgsIsHelpError":  # is no mistake: typer shows the help
+            if type(error).__name__ == "NoArgsIsHelpError":  # not an error: typer shows help
                 raise
             raise QFMError(_sentence(error, self, sys.argv[1:])) from error
 
 
 def _sentence(error: Any, command: Any, words: Sequence[str]) -> str:
-    """What is wrong, and where help is.
+    """The error in one sentence that points to the help.
 
     Args:
-        error: typer's.
-        command: all verbs.
-        words: of the call.
+        error: typer's usage error.
+        command: the group of all verbs.
+        words: command line arguments.
     """
     verb = "qfm"
-    for word in words:  # what comes before a verb is an option that ends the program at once
+    for word in words:  # only options that end the program stand before a verb
         below = getattr(command, "commands", {})
         if word not in below:
             break
@@ -69,18 +69,18 @@ def _sentence(error: Any, command: Any, words: Sequence[str]) -> str:
 
 
 def _options(command: TyperCommand) -> list[str]:
-    """The names of a verb's options, and of what switches them off."""
+    """The names of a verb's options, with the --no- names that switch them off."""
     return [name for one in command.params for name in (*one.opts, *one.secondary_opts)]
 
 
 def _name(parameter: Any) -> str:
-    """An option as it is given, or an argument as the man page writes it."""
+    """The long name of an option, or an argument's name in capitals as in a man page."""
     names: list[str] = parameter.opts
     return max(names, key=len) if parameter.param_type_name == "option" else names[0].upper()
 
 
 def _reason(error: Any) -> str:
-    """Why a value cannot be used; of newer typer's reasons, with the value."""
+    """Why a value is invalid; with the value if newer typer versions leave it out."""
     reason: str = error.message.rstrip(".").removeprefix("Value error, ")
     if details := getattr(error.__cause__, "errors", None):
         return reason.replace("Input", repr(details()[0]["input"]), 1)

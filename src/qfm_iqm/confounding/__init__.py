@@ -1,1 +1,1 @@
-"""An experiment: does semantic-noise matching help where content predicts quality?"""
+"""Confounding experiment: does semantic noise matching help where content predicts quality?"""

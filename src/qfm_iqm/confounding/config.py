@@ -11,14 +11,14 @@ from qfm_iqm.training.recipe_schema import Section
 
 
 class Trial(Section):
-    """Options of a run; each variant tries all trials, and keeps the best on validation.
+    """Options of a run; each variant keeps the trial that is best on validation.
 
     Attributes:
-        alpha: norm of what is added to a token, as a share of the token's own.
+        alpha: norm of the noise added to a token, as a share of the token's norm.
         lr: peak learning rate.
         epochs: passes over the training crops.
-        top_k: a match is drawn among so many best.
-        tau: largest label difference of like quality, in standard deviations.
+        top_k: number of best matches to draw from.
+        tau: largest label difference for similar quality, in standard deviations.
     """
 
     alpha: float = Field(gt=0, le=10)
@@ -29,11 +29,11 @@ class Trial(Section):
 
 
 class Tuning(Section):
-    """Where the trials are compared: on confounded validation.
+    """How the trials are compared, on confounded validation.
 
     Attributes:
-        rho: how far content predicts quality.
-        seeds: one run of each variant and trial for each.
+        rho: how strongly content predicts quality.
+        seeds: random seeds; each variant and trial runs once with each.
     """
 
     rho: float = Field(ge=0, le=1)
@@ -44,14 +44,14 @@ class Setting(Section):
     """One row of the experiment: every variant with every seed.
 
     Attributes:
-        data: "degraded" photos; or "human", opinions of the photos themselves.
-        rho: how far content predicts quality; for degraded photos.
-        seeds: of photos, cells, order and first weights.
-        variants: names in `rules.VARIANTS`; None for all that were registered.
-        further: those as well that were tried after the verdict.
-        adapters: rank of adapters in the backbone; None leaves it frozen.
-        alpha: in place of the chosen one.
-        epochs: in place of the chosen number.
+        data: "degraded" photos, or "human" for ratings of the photos themselves.
+        rho: how strongly content predicts quality; only for degraded photos.
+        seeds: random seeds of photos, cells, order and initial weights.
+        variants: names in `rules.VARIANTS`; None for all registered ones.
+        further: also run the variants that were tried after the verdict.
+        adapters: rank of adapters in the backbone; None keeps it frozen.
+        alpha: replaces the chosen alpha.
+        epochs: replaces the chosen number of epochs.
     """
 
     data: Literal["degraded", "human"] = "degraded"
@@ -85,18 +85,18 @@ class Setting(Section):
 
     @property
     def registered(self) -> bool:
-        """Whether it stands in the figure: degraded photos, frozen backbone, chosen options."""
+        """Whether it is in the figure: degraded photos, frozen backbone, chosen options."""
         return self.data == "degraded" and not (self.adapters or self.alpha or self.epochs)
 
 
 class Human(Section):
-    """The twin with people's opinions.
+    """The twin experiment with human ratings.
 
     Attributes:
-        column: of the subsets.
-        upper: subset whose photos above its median are learned from.
-        lower: subset whose photos below its median are learned from.
-        test: share of the contents that a seed keeps for its test.
+        column: column of the subsets.
+        upper: subset whose photos above its median are used for training.
+        lower: subset whose photos below its median are used for training.
+        test: share of the contents that each seed uses for testing.
     """
 
     column: str = "subset"
@@ -109,28 +109,28 @@ class ConfoundingRecipe(Section):
     """The whole experiment.
 
     Attributes:
-        root: folder that the names in the table are relative to.
+        root: base folder of the names in the table.
         labels: table of rated photos, relative to `root`.
-        cells: table of mean opinions of degradations (`training.degradations.read_cells`).
-        split_seed: of the project's split, whose test photos are never used.
-        backbone: its name.
+        cells: table of mean ratings of degradations (`training.degradations.read_cells`).
+        split_seed: seed of the project's split, whose test photos are never used.
+        backbone: name of the backbone.
         weights: as in a recipe's `backbone.weights`.
-        pool: so many best-rated training photos are clustered.
-        photos: of these, from both ends.
-        validation: of these, the validation photos of all seeds.
-        test: of the others, the test photos of a seed.
-        kinds: types of degradation that a photo gets.
-        mild: labels above it are mild.
-        severe: labels below it are severe.
-        side: of the square that is degraded, in pixels, at most.
-        crop: side of the crop that the network sees.
-        grid: patch tokens are averaged to a grid of this side.
-        batch_size: crops of a step.
-        verdict: name of the setting that the verdict is of.
-        tuning: where options are chosen.
-        trials: what each variant tries.
-        settings: what is run with the chosen options.
-        human: the twin, for settings of data "human".
+        pool: number of best-rated training photos that are clustered.
+        photos: number of photos taken from both ends of the pool.
+        validation: number of these photos that are used for validation by all seeds.
+        test: number of the other photos that each seed uses for testing.
+        kinds: number of degradation types per photo.
+        mild: labels above this value are mild.
+        severe: labels below this value are severe.
+        side: largest side of the square that is degraded, in pixels.
+        crop: side of the network's crop in pixels.
+        grid: side of the grid that patch tokens are averaged to.
+        batch_size: crops per step.
+        verdict: name of the setting for the verdict.
+        tuning: how options are chosen.
+        trials: options that each variant tries.
+        settings: settings that run with the chosen options.
+        human: the twin experiment, for settings with data "human".
     """
 
     root: Path
@@ -173,10 +173,10 @@ def read_confounding(path: Path, changes: list[str]) -> ConfoundingRecipe:
     """Reads and checks the experiment's recipe.
 
     Args:
-        path: TOML.
+        path: TOML file.
         changes: "key=value" each, as in `qfm train --set`.
 
     Raises:
-        RecipeError: names the key that is wrong.
+        RecipeError: a key is wrong; the message names it.
     """
     return validated(ConfoundingRecipe, read_content(path, changes), str(path))

@@ -1,13 +1,13 @@
-"""Takes out of tokens what tells the clusters apart at equal quality.
+"""Removes from tokens what distinguishes the clusters at equal quality.
 
-Least-squares concept erasure (LEACE; Belrose et al., NeurIPS 2023) in closed form. For tokens x and
-the part z of the cluster that no line of the label explains:
+Closed-form least-squares concept erasure (LEACE; Belrose et al., NeurIPS 2023). For tokens x and
+the part z of the cluster that is not a linear function of the label:
 
     w = cov(x)^-1 cov(x, z),   x' = x - cov(x, z) w . (x - mean(x)) / (w . cov(x, z))
 
-Then no line of x' says anything of z. Class and patch tokens have statistics of their own.
+No linear function of x' then predicts z. Class and patch tokens have separate statistics.
 
-Shapes: B crops, N patch tokens, D token width, M all tokens of one kind.
+Shapes: B crops, N patch tokens, D token width, M all tokens of a kind.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 
 from qfm_iqm.confounding.tasks import Integers
 
-_RIDGE = 1e-3  # of the mean variance: an inverse of few crops is unsure
+_RIDGE = 1e-3  # share of the mean variance, to regularize the inverse for few crops
 
 
 @dataclass(frozen=True)
 class Direction:
-    """What is taken out of tokens of one kind.
+    """The direction that is removed from tokens of a kind.
 
     Attributes:
-        mean_D: of the tokens.
-        reads_D: what reads the cluster off them.
-        carries_D: what is taken away for each unit that is read.
+        mean_D: mean of the tokens.
+        reads_D: linear predictor of the cluster.
+        carries_D: vector that is subtracted per unit of the prediction.
     """
 
     mean_D: Tensor
@@ -35,20 +35,20 @@ class Direction:
     carries_D: Tensor
 
     def __call__(self, tokens_BND: Tensor) -> Tensor:
-        """Tokens without it."""
+        """Removes the direction from tokens."""
         read_BN1 = ((tokens_BND - self.mean_D) @ self.reads_D)[..., None]
         return tokens_BND - read_BN1 * self.carries_D
 
 
 class Erased(nn.Module):
-    """An encoder whose tokens do not tell the clusters apart by any line.
+    """An encoder whose tokens do not linearly distinguish the clusters.
 
     Args:
-        encoder: from rows of crops to tokens (B, 1 + N, D); frozen.
-        width: D.
-        rows: of the training crops.
-        clusters_B: the clusters of these.
-        labels_B: the labels of these.
+        encoder: frozen encoder from rows of crops to tokens (B, 1 + N, D).
+        width: token width D.
+        rows: rows of the training crops.
+        clusters_B: clusters of the training crops.
+        labels_B: labels of the training crops.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class Erased(nn.Module):
 
 
 def residual(clusters_B: Tensor, labels_B: Tensor) -> Tensor:
-    """What a line of the labels does not explain of the clusters, with mean 0."""
+    """The residual, with mean 0, of a linear regression of the clusters on the labels."""
     labels_B = labels_B - labels_B.mean()
     clusters_B = clusters_B - clusters_B.mean()
     return clusters_B - labels_B * (labels_B @ clusters_B) / (labels_B @ labels_B)
 
 
 def direction(tokens_MD: Tensor, unexplained_M: Tensor) -> Direction:
-    """What tokens (M, D) say of z (M,), which has mean 0, by a line."""
+    """The direction of tokens (M, D) that linearly predicts z (M,), which has mean 0."""
     mean_D = tokens_MD.double().mean(0)
     centered_MD = tokens_MD.double() - mean_D
     covariance_DD = centered_MD.T @ centered_MD / len(centered_MD)

@@ -1,15 +1,15 @@
-"""All runs of the experiment: paired, resumable, and shared by processes.
+"""All runs of the experiment: paired, resumable, and distributed over processes.
 
-    DIR/recipe.json   what the runs are of
+    DIR/recipe.json   the recipe of the runs
     DIR/tokens/       tokens of the frozen backbone
     DIR/clusters.csv  the photos of both clusters
-    DIR/runs.csv      a row for each finished run
-    DIR/options.csv   the trial that each variant keeps
-    DIR/lock          a byte is locked by the process that makes that run
+    DIR/runs.csv      one row per finished run
+    DIR/options.csv   the best trial of each variant
+    DIR/lock          the process that makes a run locks one byte
 
-A run is the unit of everything: what is written, what a kill loses, what a process takes on. The
-same command, started twice, uses two processes. Trials are measured on validation alone, and are
-the settings `trial1`, `trial2` ... in the table.
+A run is the unit of writing, of loss by a kill, and of work for a process. Starting the same
+command twice uses two processes. Trials are measured only on validation; in the table they are the
+settings `trial1`, `trial2` ...
 """
 
 import json
@@ -46,22 +46,22 @@ from qfm_iqm.text_tables import write_csv
 from qfm_iqm.training.ablation import add_row, read_runs
 from qfm_iqm.training.reporting import Reporter
 
-MARKS = ("recipe.json", "runs.csv")  # tell the folder; the first is written before any work
-_TABLE = 0  # byte of the lock: who writes a table
+MARKS = ("recipe.json", "runs.csv")  # identify the folder; the first is written before any work
+_TABLE = 0  # byte of the lock for writing a table
 Tasks = Callable[[Setting, int], Task]
 Run = tuple[str, str, int]  # setting, variant, seed
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """What all runs share.
+    """The data shared by all runs.
 
     Attributes:
-        recipe: of the experiment.
-        out: its folder.
+        recipe: recipe of the experiment.
+        out: folder of the experiment.
         state: weights of the backbone.
-        task: what a setting and a seed are about.
-        ends: for each cluster the files of its photos, farthest from the other cluster first.
+        task: returns the task of a setting and a seed.
+        ends: files of each cluster's photos, farthest from the other cluster first.
     """
 
     recipe: ConfoundingRecipe
@@ -72,17 +72,17 @@ class Experiment:
 
 
 def prepare(recipe: ConfoundingRecipe, out: Path, reporter: Reporter) -> Experiment:
-    """Chooses the photos and computes all tokens that are missing.
+    """Chooses the photos and computes all missing tokens.
 
     Raises:
         RecipeError: the folder holds runs of another recipe.
-        QFMError: photos, opinions or weights cannot be used.
+        QFMError: photos, ratings or weights cannot be used.
     """
     cells = usable_cells(recipe)
     state = backbone_state(recipe.weights, recipe.backbone)
     out.mkdir(parents=True, exist_ok=True)
     _keep_recipe(recipe, out)
-    torch.manual_seed(0)  # weights = "random" are the same in each process
+    torch.manual_seed(0)  # so that weights = "random" are the same in each process
     encoder: torch.nn.Module = build_encoder(recipe.backbone, crop=recipe.crop, state=state)  # type: ignore[assignment]
     store = TokenStore(
         out / "tokens", encoder, side=recipe.side, crop=recipe.crop, grid=recipe.grid
@@ -122,12 +122,12 @@ def prepare(recipe: ConfoundingRecipe, out: Path, reporter: Reporter) -> Experim
 
 
 def run_all(experiment: Experiment, reporter: Reporter, only: list[str] | None = None) -> None:
-    """Makes the runs that are missing: first the trials, then the settings.
+    """Makes the missing runs: first the trials, then the settings.
 
     Args:
-        experiment: prepared.
-        reporter: says which run begins.
-        only: settings to make; None for all.
+        experiment: the prepared experiment.
+        reporter: reports each run.
+        only: names of settings to run; None for all.
     """
     recipe = experiment.recipe
     (experiment.out / "lock").touch()
@@ -151,7 +151,7 @@ def run_all(experiment: Experiment, reporter: Reporter, only: list[str] | None =
 
 
 def choose_options(recipe: ConfoundingRecipe, out: Path) -> dict[str, Trial]:
-    """For each variant the trial of the highest mean validation SRCC; of equals, the first."""
+    """The trial of each variant with the highest mean validation SRCC; among equals, the first."""
     found: dict[tuple[str, str], list[float]] = {}
     for row in read_runs(out / "runs.csv"):
         if row["setting"].startswith("trial"):
@@ -167,7 +167,7 @@ def choose_options(recipe: ConfoundingRecipe, out: Path) -> dict[str, Trial]:
 
 
 def _planned(settings: dict[str, Setting]) -> Iterator[Run]:
-    """Every run, the seeds of a setting one after the other: pairs are complete early."""
+    """Yields all runs, seed by seed in each setting, so that pairs are completed early."""
     for name, setting in settings.items():
         for seed in setting.seeds:
             for variant in setting.taken:
@@ -181,7 +181,7 @@ def _make(
     lock: LockFile,
     reporter: Reporter,
 ) -> None:
-    """Makes what is missing, and waits for what other processes are making."""
+    """Makes the missing runs, and waits for those of other processes."""
     table = experiment.out / "runs.csv"
     planned = list(_planned(settings))
 
@@ -209,13 +209,13 @@ def _make(
                     taken = True
             finally:
                 lock.release(byte)
-        if not taken and (left := missing()):  # others are at the rest: wait for the first of it
+        if not taken and (left := missing()):  # others make the rest: wait for the first run
             with lock.held(_byte(left[0])):
                 pass
 
 
 def _byte(run: Run) -> int:
-    """The byte of the lock that a run is locked by."""
+    """The byte of the lock file for a run."""
     return 1 + zlib.crc32("/".join(map(str, run)).encode())
 
 
@@ -226,7 +226,7 @@ def _run(
     chosen: dict[str, Trial] | None,
     task: Task,
 ) -> dict[str, str]:
-    """The row of one run."""
+    """Makes a run and returns its row."""
     name, variant, seed = run
     recipe, began = experiment.recipe, time.monotonic()
     adapted = None
@@ -252,9 +252,9 @@ def _run(
 
 
 def _keep_recipe(recipe: ConfoundingRecipe, out: Path) -> None:
-    """Writes the recipe, or refuses to go on with runs of another one.
+    """Writes the recipe, or refuses a folder with runs of another one.
 
-    Settings may be added, seeds and variants; where files lie may change.
+    Settings, seeds and variants may be added, and paths may change.
     """
 
     def told(content: dict[str, object], settings: set[str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Which photos the experiment uses: the best-rated ones, in two semantically far clusters."""
+"""Chooses the photos of the experiment: best-rated ones in two semantically distant clusters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class Photo:
     """A photo of the experiment.
 
     Attributes:
-        name: in the table.
-        path: its file.
+        name: name in the table.
+        path: image file.
         cluster: 0 for A, 1 for B.
-        place: between the clusters: above zero at A's end, below at B's.
-        kinds: the types of degradation that it gets.
-        validation: whether it is a validation photo, of all seeds.
+        place: position on the axis between the clusters: above zero towards A, below towards B.
+        kinds: degradation types that are applied to it.
+        validation: whether it is a validation photo, for all seeds.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Photo:
 
 
 def rated_photos(recipe: ConfoundingRecipe) -> tuple[RatedTable, dict[str, Indices]]:
-    """The table of rated photos, and the rows of the project's own split.
+    """The table of rated photos, and the rows of the project's split.
 
     Raises:
         TableError: the table cannot be read or split.
@@ -50,15 +50,15 @@ def rated_photos(recipe: ConfoundingRecipe) -> tuple[RatedTable, dict[str, Indic
 
 
 def usable_cells(recipe: ConfoundingRecipe) -> Cells:
-    """The types that raters saw, and that have both mild and severe cells.
+    """The degradation types that were rated and have both mild and severe cells.
 
     Raises:
-        TableError: the table of opinions cannot be read, or too few types can be used.
+        TableError: the table of ratings cannot be read, or too few types are usable.
     """
     found = {
         kind: levels
         for kind, levels in read_cells(recipe.cells).levels.items()
-        if kind not in LIKE_JPEG  # raters did not see these
+        if kind not in LIKE_JPEG  # these were not rated
         and any(label > recipe.mild for _, label in levels)
         and any(label < recipe.severe for _, label in levels)
     }
@@ -71,11 +71,11 @@ def usable_cells(recipe: ConfoundingRecipe) -> Cells:
 
 
 def best_rated(recipe: ConfoundingRecipe) -> tuple[list[str], list[Path]]:
-    """Names and files of the pool: one photo of each content, and none of its near-duplicates.
+    """Names and files of the pool: one photo per content, without near-duplicates.
 
     Raises:
-        TableError: there are too few.
-        ImageError: one cannot be read.
+        TableError: there are too few photos.
+        ImageError: a photo cannot be read.
     """
     table, rows = rated_photos(recipe)
     assert table.mos is not None
@@ -89,7 +89,7 @@ def best_rated(recipe: ConfoundingRecipe) -> tuple[list[str], list[Path]]:
     paths = candidates.paths(recipe.root)
     hashes = perceptual_hashes(paths, strict=True).hashes_N8
     dropped: set[int] = set()
-    for one, other, _ in near_duplicates(hashes, hashes):  # sorted: the better-rated come first
+    for one, other, _ in near_duplicates(hashes, hashes):  # sorted: better-rated photos first
         if one < other and one not in dropped:
             dropped.add(other)
     kept = [row for row in range(len(paths)) if row not in dropped][: recipe.pool]
@@ -111,14 +111,14 @@ def choose_photos(
     """The photos at both ends of the axis between two k-means centers.
 
     Args:
-        recipe: of the experiment.
-        names: of the pool, best-rated first.
-        paths: their files.
-        semantics_PD: their class tokens.
-        kinds: types of degradation, spread evenly over the photos of each cluster.
+        recipe: recipe of the experiment.
+        names: names of the pool's photos, best-rated first.
+        paths: files of the photos.
+        semantics_PD: class tokens of the photos.
+        kinds: degradation types, which are spread evenly over the photos of each cluster.
 
     Returns:
-        Photos of A, then of B, each in the order of the SHA-256 of their names.
+        Photos of A, then of B, each ordered by the SHA-256 of their names.
     """
     draw = np.random.default_rng(0)
     centers_2D, _ = kmeans2(semantics_PD.astype(np.float64), 2, iter=100, minit="++", seed=draw)
@@ -128,7 +128,7 @@ def choose_photos(
     half = recipe.photos // 2
     ends = [order[:half], order[-half:]]
     if min(names[i] for i in ends[1]) < min(names[i] for i in ends[0]):
-        ends, place_P = ends[::-1], -place_P  # A holds the first name, whatever k-means calls it
+        ends, place_P = ends[::-1], -place_P  # A has the first name, whatever k-means numbers it
     stride = len(kinds) // recipe.kinds
     photos = []
     for cluster, members in enumerate(ends):

@@ -1,7 +1,7 @@
-"""What each variant of the experiment adds to a photo's tokens (docs/confounding.md).
+"""The variants of the experiment: the noise they add to tokens (docs/confounding.md).
 
-The rules are those of `method.matching`. The oracle is `like_quality` with clusters in the place of
-contents: what is of other content is then of the other cluster.
+The rules are those of `method.matching`. The oracle is `like_quality` with clusters as contents, so
+that a match of other content is from the other cluster.
 
 Shapes: B crops, N patch tokens, D token width.
 """
@@ -22,12 +22,12 @@ class Variant:
 
     Attributes:
         matching: rule in `method.matching.MATCHING`; None adds nothing.
-        target: of the perturbed prediction.
-        other_cluster: matches must be of the other cluster, not merely of another photo.
-        keep_statistics: each channel gets back its mean and deviation over the own patches.
-        balanced: draws the groups of cluster and side equally often.
-        erased: what tells the clusters apart at equal quality is taken out of the tokens.
-        further: tried after the verdict; settings have it only if they ask for it.
+        target: target of the perturbed prediction.
+        other_cluster: matches must be from the other cluster, not only from another photo.
+        keep_statistics: restore each channel's mean and standard deviation over the patches.
+        balanced: draw all groups of cluster and side equally often.
+        erased: remove from tokens what distinguishes the clusters at equal quality.
+        further: tried after the verdict; only in settings that request it.
     """
 
     matching: str | None = None
@@ -69,15 +69,15 @@ def add(
     alpha: float,
     keep_statistics: bool = False,
 ) -> Tensor:
-    """Adds noise to tokens at the same norm whatever it is, and brings the sum back.
+    """Adds noise to tokens at a norm relative to theirs, and restores norms or statistics.
 
     Args:
         tokens_BND: tokens (B, 1 + N, D), class token first.
-        noise_BND: what is added; each token of it is first scaled to the norm of the own one.
-        found_B: where False, nothing is added.
-        alpha: weight of what is added.
-        keep_statistics: patches get back their mean and deviation per channel; else, as the class
-            token always, their norms.
+        noise_BND: noise; each of its tokens is first scaled to the norm of the crop's token.
+        found_B: whether to add noise to a crop.
+        alpha: weight of the noise.
+        keep_statistics: restore the patches' mean and standard deviation per channel; otherwise,
+            and always for the class token, restore the norms.
     """
     norm_BN1 = tokens_BND.norm(dim=-1, keepdim=True)
     scaled_BND = functional.normalize(noise_BND.to(tokens_BND.dtype), dim=-1) * norm_BN1

@@ -1,10 +1,10 @@
-"""One run: a decoder trained on confounded crops, and measured on unconfounded ones.
+"""One run: trains a decoder on confounded crops and measures it on unconfounded ones.
 
-Runs of one seed share crops, order and first weights. With a frozen backbone the memory holds all
-training crops from the start, as their tokens never change; with adapters it is first in, first
-out.
+Runs with the same seed share crops, order and initial weights. With a frozen backbone the memory
+holds all training crops from the start, because their tokens never change; with adapters it is
+first in, first out.
 
-Shapes: M crops, B of a batch, N patch tokens, D token width.
+Shapes: M crops, B crops in a batch, N patch tokens, D token width.
 """
 
 import math
@@ -33,13 +33,13 @@ from qfm_iqm.model.decoder import build_decoder
 from qfm_iqm.training.recipe_schema import TrainConfig
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
 
-_KEPT = 4096  # decoded crops in memory: 150 KB each
-_EVERY = 4  # of the test crops one in four is matched to measure noise sensitivity
-_TAU = 0.25  # of that match
+_KEPT = 4096  # decoded crops in memory, 150 KB each
+_EVERY = 4  # one in this many test crops is used to measure noise sensitivity
+_TAU = 0.25  # tau of these matches
 
 
 class StoredTokens(nn.Module):
-    """The encoder of a frozen backbone: tokens that were computed before."""
+    """The encoder of a frozen backbone, which returns precomputed tokens."""
 
     def __init__(self, crops: Crops) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class StoredTokens(nn.Module):
 
 
 class AdaptedBackbone(nn.Module):
-    """A backbone with adapters, from rows of crops to tokens."""
+    """A backbone with adapters; maps rows of crops to tokens."""
 
     def __init__(
         self, crops: Crops, recipe: ConfoundingRecipe, state: dict[str, Tensor] | None, rank: int
@@ -71,7 +71,7 @@ class AdaptedBackbone(nn.Module):
         self._pixels = pixels
 
     def forward(self, rows: Integers) -> Tensor:
-        """The tokens (B, 1 + N, D) of rows, averaged as the stored ones are."""
+        """The tokens (B, 1 + N, D) of rows, averaged like the stored ones."""
         crops_BCSS = torch.stack([self._pixels(row) for row in rows.tolist()]).float() / 255
         return pooled(self.encoder(crops_BCSS), self._grid)
 
@@ -106,12 +106,12 @@ def train(
     """Trains one variant.
 
     Args:
-        task: what is learned from.
-        name: of the variant.
-        options: how.
-        seed: of order and first weights.
-        batch_size: crops of a step.
-        adapted: recipe, weights of the backbone and rank of adapters; None for stored tokens.
+        task: training data.
+        name: name of the variant.
+        options: training options.
+        seed: seed of the order and the initial weights.
+        batch_size: crops per step.
+        adapted: recipe, backbone weights and rank of adapters; None for stored tokens.
     """
     variant = VARIANTS[name]
     torch.manual_seed(seed)
@@ -167,7 +167,7 @@ def train(
 
 
 def order(task: Task, variant: Variant, seed: int, epoch: int) -> Integers:
-    """The rows of an epoch: each once; or, balanced, the groups of cluster and side alike often."""
+    """The rows of an epoch: each once or, if balanced, drawn equally often from each group."""
     draw = np.random.default_rng([seed, epoch])
     shuffled = draw.permutation(task.train)
     if not variant.balanced:
@@ -180,13 +180,13 @@ def order(task: Task, variant: Variant, seed: int, epoch: int) -> Integers:
 
 @torch.inference_mode()
 def encode(network: Network, rows: Integers) -> Tensor:
-    """Tokens (M, 1 + N, D) of rows, in float16 as they are stored."""
+    """Tokens (M, 1 + N, D) of rows, in float16 like the stored ones."""
     return torch.cat([network.encoder(batch).half() for batch in _batches(rows, 256)])
 
 
 @torch.inference_mode()
 def decode(network: Network, tokens_MND: Tensor) -> Tensor:
-    """Predictions (M,) of tokens, in standard deviations of the training labels."""
+    """Predictions (M,) for tokens, in standard deviations of the training labels."""
     return torch.cat([network.decoder(part.float()) for part in tokens_MND.split(256)])
 
 
@@ -201,9 +201,9 @@ def test_figures(network: Network, task: Task, alpha: float) -> dict[str, float]
     """All measures on the unconfounded test crops.
 
     Args:
-        network: trained.
-        task: of the test crops.
-        alpha: at which noise sensitivity is measured.
+        network: the trained network.
+        task: task with the test crops.
+        alpha: alpha for measuring noise sensitivity.
     """
     crops, rows = task.crops, task.test
     tokens_MND = encode(network, rows)
@@ -239,6 +239,6 @@ def test_figures(network: Network, task: Task, alpha: float) -> dict[str, float]
 
 
 def _batches(rows: Integers, size: int) -> Iterator[Integers]:
-    """Rows in groups of this size, the last of which may be smaller."""
+    """Yields rows in groups of `size`; the last group may be smaller."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

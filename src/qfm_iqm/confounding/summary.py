@@ -1,4 +1,4 @@
-"""From runs to paired differences and the verdict."""
+"""Computes paired differences and the verdict from runs."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def summarize(recipe: ConfoundingRecipe, table: Path) -> list[Comparison]:
 def gain_of(
     comparisons: Sequence[Comparison], setting: str, variant: str, reference: str, metric: str
 ) -> Gain | None:
-    """A mean paired difference and its interval; None where there is no pair."""
+    """A mean paired difference and its interval; None if there is no pair."""
     for c in comparisons:
         if (c.setting, c.variant, c.reference, c.metric) == (setting, variant, reference, metric):
             return Gain(c.mean_difference, c.ci_low, c.ci_high)
@@ -42,7 +42,7 @@ def gain_of(
 
 
 def find(recipe: ConfoundingRecipe, comparisons: Sequence[Comparison]) -> Outcome | None:
-    """The preregistered verdict; None until all pairs that it needs are there."""
+    """The preregistered verdict; None until all required pairs are complete."""
     setting = recipe.settings[recipe.verdict]
     whole = [
         c for c in comparisons if c.setting == recipe.verdict and c.pairs == len(setting.seeds)
@@ -72,7 +72,7 @@ def find(recipe: ConfoundingRecipe, comparisons: Sequence[Comparison]) -> Outcom
 def gains_by_rho(
     recipe: ConfoundingRecipe, comparisons: Sequence[Comparison], variant: str
 ) -> dict[float, Gain]:
-    """A variant's gain over `random` at each rho, of the settings as registered."""
+    """A variant's gain over `random` at each rho, in the registered settings."""
     found = {}
     for name, setting in recipe.settings.items():
         gain = gain_of(comparisons, name, variant, "random", "srcc")
@@ -84,7 +84,7 @@ def gains_by_rho(
 def gains_over_random(
     recipe: ConfoundingRecipe, comparisons: Sequence[Comparison]
 ) -> dict[str, dict[float, Gain]]:
-    """For each other variant its gain over `random` at each rho: what the figure shows."""
+    """Each variant's gain over `random` at each rho, for the figure."""
     variants = dict.fromkeys(c.variant for c in comparisons if c.variant != "random")
     return {variant: gains_by_rho(recipe, comparisons, variant) for variant in variants}
 
@@ -110,5 +110,5 @@ def told(recipe: ConfoundingRecipe, comparisons: Sequence[Comparison]) -> str:
 
 
 def _said(gain: Gain | None) -> str:
-    assert gain is not None  # or there were no verdict
+    assert gain is not None  # guaranteed by the verdict
     return f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"

@@ -1,4 +1,4 @@
-"""What a run learns from and is tested on: confounded in training, not in test."""
+"""Training and test data of a run: confounded in training, unconfounded in test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class Crops:
     """All crops of an experiment, M of them.
 
     Attributes:
-        tokens_MND: their tokens, float16.
-        labels: in label units.
-        photos: which content each shows.
-        clusters: 0 or 1.
-        kinds: types as numbers; -1 for clean photos.
-        cells: type and level as one number; -1 for clean photos.
+        tokens_MND: tokens, float16.
+        labels: labels in label units.
+        photos: number of each crop's content.
+        clusters: cluster, 0 or 1.
+        kinds: number of the degradation type; -1 for clean photos.
+        cells: number of type and level; -1 for clean photos.
         sides: 1 for mild (or good), -1 for severe (or bad), 0 for neither.
         clean: row of the same photo's clean crop.
-        sources: sheet of each crop, and its place there.
+        sources: sheet of each crop, and its index in the sheet.
     """
 
     tokens_MND: Tensor
@@ -48,14 +48,14 @@ class Crops:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What one run is about.
+    """The data of one run.
 
     Attributes:
-        crops: of which it takes some.
-        train: rows that are learned from.
-        validation: rows by which options are chosen.
-        test: unconfounded rows.
-        upper: the cluster whose photos are mostly good in training.
+        crops: all crops.
+        train: rows for training.
+        validation: rows for choosing options.
+        test: unconfounded rows for testing.
+        upper: cluster whose photos are mostly good in training.
     """
 
     crops: Crops
@@ -66,7 +66,7 @@ class Task:
 
 
 def sheets_of(photos: Sequence[Photo], cells: Cells) -> list[Sheet]:
-    """For each photo the clean sheet and one for each of its types."""
+    """The sheets of each photo: a clean one and one per degradation type."""
     strengths = {kind: tuple(s for s, _ in levels) for kind, levels in cells.levels.items()}
     return [
         sheet
@@ -105,10 +105,10 @@ def degraded_crops(
 def degraded_task(
     crops: Crops, photos: Sequence[Photo], recipe: ConfoundingRecipe, rho: float, seed: int
 ) -> Task:
-    """Draws the cells of a seed: with probability rho they go with their photo's cluster.
+    """Draws the cells of a seed; with probability rho a cell agrees with its photo's cluster.
 
-    What is drawn for a photo does not depend on rho: a cell that goes against the cluster at some
-    rho does so at every smaller one.
+    The random numbers of a photo do not depend on rho: a cell that disagrees with the cluster at
+    some rho does so at every smaller rho.
     """
     upper = seed % 2
     train: list[int] = []
@@ -129,7 +129,7 @@ def degraded_task(
 
 
 def _drawn(crops: Crops, place: int, side: int, rho: float, seed: int) -> list[int]:
-    """One row of each type of a photo: of this side with probability rho, else of the other."""
+    """One row per type of a photo: from `side` with probability rho, else from the other side."""
     rows = np.flatnonzero((crops.photos == place) & (crops.kinds >= 0))
     draw = np.random.default_rng([seed, place])
     chosen = []
@@ -142,10 +142,10 @@ def _drawn(crops: Crops, place: int, side: int, rho: float, seed: int) -> list[i
 
 
 def human_photos(recipe: ConfoundingRecipe) -> RatedTable:
-    """The twin's photos: of the two subsets, and none of the project's test photos.
+    """The twin's photos: those of the two subsets without the project's test photos.
 
     Raises:
-        TableError: no such column or subset.
+        TableError: there is no such column or subset.
     """
     assert recipe.human is not None
     table, rows = rated_photos(recipe)
@@ -174,7 +174,7 @@ def human_crops(table: RatedTable, recipe: ConfoundingRecipe, store: TokenStore)
 
 
 def human_task(crops: Crops, recipe: ConfoundingRecipe, seed: int) -> Task:
-    """Good photos of one subset and bad ones of the other, and a test of other contents."""
+    """Trains on good photos of one subset and bad ones of the other; tests on other contents."""
     assert recipe.human is not None
     contents = sorted(
         set(crops.photos.tolist()), key=lambda content: text_hash(f"{seed}:{content}")

@@ -1,8 +1,8 @@
-"""Tokens of degraded photos from a frozen backbone, computed once and kept on disk.
+"""Tokens of degraded photos from a frozen backbone, computed once and stored on disk.
 
-A sheet is one photo with one type of degradation at its levels, or the clean photo. Each sheet has
-a file of its own, named by all that it depends on and written in one step. So a killed computation
-goes on where it was, and processes that share a folder share the work.
+A sheet is a photo with one type of degradation at all its levels, or the clean photo. Each sheet
+has its own file, which is named by a hash of everything it depends on and written atomically. A
+killed computation thus resumes, and processes that share a folder share the work.
 
 Shapes: L levels of a sheet, S crop size, N patch tokens, D token width.
 """
@@ -31,16 +31,16 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import center_square, eight_bits, resize_and_pad, resized
 from qfm_iqm.model.delta import add_weights
 
-_SHEETS = 4  # that go through the backbone together
+_SHEETS = 4  # sheets per forward pass
 
 
 class Sheet(NamedTuple):
     """Crops of one photo.
 
     Attributes:
-        path: of the photo.
+        path: path of the photo.
         kind: type of degradation; None for the clean photo.
-        strengths: one crop for each; none for the clean photo.
+        strengths: strengths, one crop each; empty for the clean photo.
     """
 
     path: Path
@@ -49,17 +49,17 @@ class Sheet(NamedTuple):
 
     @property
     def crops(self) -> int:
-        """How many there are."""
+        """Number of crops."""
         return max(1, len(self.strengths))
 
 
 def crops_of(sheet: Sheet, *, side: int, crop: int) -> Tensor:
-    """The crops (L, 3, S, S) of a sheet: the central square, degraded, then reduced.
+    """The crops (L, 3, S, S) of a sheet: the center square, degraded and then reduced.
 
     Args:
-        sheet: what is asked for.
-        side: the square has this side at most when it is degraded.
-        crop: S.
+        sheet: the sheet.
+        side: largest side of the square when it is degraded.
+        crop: crop size S.
 
     Raises:
         ImageError: the photo cannot be read.
@@ -88,14 +88,14 @@ def crops_of(sheet: Sheet, *, side: int, crop: int) -> Tensor:
 
 
 def _degraded(pixels_HWC: Bytes, kind: str, strength: float, seed: int) -> Bytes:
-    """Degraded pixels; "denoise" is what the registered runs had, as `distort` made it then."""
+    """Degrades pixels; "denoise" is as in the registered runs, before `distort` was changed."""
     if kind == "denoise":  # a bilateral filter, which smears fine texture
         return np.asarray(cv2.bilateralFilter(pixels_HWC, 5, 3 * 255 * strength, 2), np.uint8)
     return distort(pixels_HWC, kind, strength, seed)
 
 
 def pooled(tokens_BND: Tensor, grid: int) -> Tensor:
-    """Tokens whose patches are averaged to a grid of this side; those of a smaller grid stay."""
+    """Averages patch tokens to a grid of this side; smaller grids are left unchanged."""
     side = math.isqrt(tokens_BND.shape[1] - 1)
     if side <= grid:
         return tokens_BND
@@ -105,10 +105,10 @@ def pooled(tokens_BND: Tensor, grid: int) -> Tensor:
 
 
 class TokenStore:
-    """Tokens of sheets, in float16, under a folder.
+    """Stores tokens of sheets, in float16, in a folder.
 
     Args:
-        folder: of all stores; made if it is not there.
+        folder: folder of all stores; created if missing.
         encoder: the frozen backbone.
         side: see `crops_of`.
         crop: see `crops_of`.
@@ -124,7 +124,7 @@ class TokenStore:
         self._photos: dict[Path, str] = {}
 
     def fill(self, sheets: Sequence[Sheet]) -> Iterator[Sheet]:
-        """Computes the sheets that are missing, and names them as they are done.
+        """Computes the missing sheets, and yields each sheet when it is done.
 
         Raises:
             ImageError: a photo cannot be read.
@@ -132,7 +132,7 @@ class TokenStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         missing = [sheet for sheet in sheets if not self._file(sheet).is_file()]
         groups = [missing[i : i + _SHEETS] for i in range(0, len(missing), _SHEETS)]
-        # Each process in an order of its own: they seldom meet at the same sheets.
+        # Each process has its own order, so that they rarely compute the same sheets.
         random.Random(os.getpid()).shuffle(groups)
         for group in groups:
             wanted = [sheet for sheet in group if not self._file(sheet).is_file()]
@@ -141,7 +141,7 @@ class TokenStore:
             yield from group
 
     def load(self, sheets: Iterable[Sheet]) -> Tensor:
-        """The tokens (sum of L, 1 + N, D) of sheets that are there, in their order."""
+        """Loads the tokens (sum of L, 1 + N, D) of existing sheets, in order."""
         arrays: list[npt.NDArray[np.float16]] = [np.load(self._file(sheet)) for sheet in sheets]
         return torch.from_numpy(np.concatenate(arrays))
 

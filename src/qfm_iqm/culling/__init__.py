@@ -1,1 +1,1 @@
-"""Of photos of one moment, which to keep."""
+"""Culling: chooses which of the photos of one moment to keep."""

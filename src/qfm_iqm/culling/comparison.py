@@ -1,10 +1,10 @@
-"""Measures of the photos of each moment, read once more at native resolution.
+"""Measures the photos of each moment, which are read again at native resolution.
 
-Only photos that share their moment with another are read. The photo with the best score comes
-first, as regions are chosen in it; the others follow, so that one photo at a time is in memory.
+Only photos that share their moment with others are read. The photo with the best score comes first,
+because regions are chosen in it; only one photo is in memory at a time.
 
-What is done is kept in a file of one line for each moment: what is interrupted goes on there. A
-moment with a photo that could not be read is not kept.
+Results are recorded in a file with one line per moment, from which an interrupted run resumes. A
+moment with an unreadable photo is not recorded.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ from qfm_iqm.image.resize import as_bytes
 from qfm_iqm.scoring.scorer import Scorer
 
 Reread = Callable[[Iterable[Sight]], Iterator[Reading | None]]
-"""Reads photos as `native` says, each when it is asked for and in order."""
+"""Reads photos with a `native` policy, on demand and in order."""
 
 
 def native(policy: ReadingPolicy) -> ReadingPolicy:
-    """How photos are read to be compared, that were scored by a policy."""
+    """The policy for reading photos at native resolution, from the policy for scoring them."""
     return replace(
         policy, preprocessing=Preprocessing(crop=LEAST_SIDE), statistics=False, causes=None
     )
 
 
 def rereading(scorer: Scorer) -> Reread:
-    """Reads the files of photos as a scorer does."""
+    """Returns a function that reads photos like a scorer."""
 
     def reread(sights: Iterable[Sight]) -> Iterator[Reading | None]:
         return read_ahead(
@@ -58,13 +58,13 @@ def compared(
     """Measures the photos of moments.
 
     Args:
-        moments: the photos of each, the best score first.
-        reread: reads them.
-        record: JSON lines of what is done, read first and continued; None keeps none.
+        moments: the photos of each moment, best score first.
+        reread: reads the photos.
+        record: JSON lines file of results, which is read first and extended; None for none.
 
     Yields:
-        The measures (P, M) of each moment's photos, in order: NaN for one that cannot be read any
-        more or whose file has changed.
+        The measures (P, M) of each moment's photos, in order; NaN for a photo that can no longer be
+        read or whose file has changed.
     """
     known = {} if record is None else _known(record)
     waiting = list(moments)
@@ -76,14 +76,14 @@ def compared(
             yield np.array(known[key], np.float64).reshape(-1, len(NAMES))
             continue
         found = next(coming)
-        if record is not None and np.isfinite(found).all():  # what is missing may come back
+        if record is not None and np.isfinite(found).all():  # a missing photo may come back
             with record.open("a", encoding="ascii") as file:
                 file.write(json.dumps([key, found.tolist()]) + "\n")
         yield found
 
 
 def _measured(moments: Sequence[Sequence[Sight]], reread: Reread) -> Iterator[Doubles]:
-    """Measures of moments that are not known yet."""
+    """Yields the measures of moments that are not recorded yet."""
     coming = reread(sight for moment in moments for sight in moment)
     for moment in moments:
         regions: Regions | None = None
@@ -99,20 +99,20 @@ def _measured(moments: Sequence[Sequence[Sight]], reread: Reread) -> Iterator[Do
 
 
 def _pixels(reading: Reading | None, sight: Sight) -> Bytes | None:
-    """The pixels that were scored; None if they are not there any more."""
+    """The pixels of a photo; None if it is unreadable or has changed since it was scored."""
     if reading is None or reading.pixels is None or reading.sha256 != sight.sha256:
         return None
     return as_bytes(reading.pixels)
 
 
 def _key(moment: Sequence[Sight]) -> str:
-    """What the measures of a moment depend on."""
+    """A hash of the paths and contents that the measures of a moment depend on."""
     parts = [f"{sight.path}\0{sight.sha256}" for sight in moment]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _known(record: Path) -> dict[str, list[list[float]]]:
-    """What a record holds; a line that broke off, or is damaged, is left out."""
+    """Reads a record; truncated or damaged lines are ignored."""
     found = {}
     if record.exists():
         for line in record.read_bytes().splitlines():

@@ -1,4 +1,4 @@
-"""Scored photos, put into moments and ranked there: the rows of `qfm cull`."""
+"""Groups scored photos into moments and ranks them there; makes the rows of `qfm cull`."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.scoring.row import COLUMNS
 
 Compare = Callable[[Sequence[Sequence[Sight]]], Iterator[Doubles]]
-"""Measures the photos of moments, each the best score first: see `comparison.compared`."""
+"""Measures the photos of moments, each with the best score first; see `comparison.compared`."""
 
 STARS = 5
 
@@ -27,17 +27,17 @@ STARS = 5
 def cull(
     sights: Sequence[Sight], label: LabelUnits, compare: Compare, *, gap: float | None = None
 ) -> list[CullRow]:
-    """Puts photos into moments and ranks them there.
+    """Groups photos into moments and ranks them there.
 
     Args:
-        sights: of all photos, those without a score too.
-        label: units of their scores, as people are shown them.
-        compare: measures the photos of the moments that have several.
-        gap: seconds between photos of one moment at most; None takes the package's.
+        sights: sights of all photos, including those without a score.
+        label: display units of the scores.
+        compare: measures the photos of moments with several photos.
+        gap: most seconds between photos of one moment; None takes the package's value.
 
     Returns:
-        A row for each photo: moments in the order of time, their photos by rank; at the end the
-        photos without a score.
+        One row per photo: moments in order of time, their photos by rank; photos without a score
+        come last.
     """
     ranking = load_ranking()
     limits = ranking.limits if gap is None else replace(ranking.limits, gap=gap)
@@ -47,7 +47,7 @@ def cull(
         return failed
     files = [sight.sha256 for sight in scored]
     points_N = _points([sight.score for sight in scored], label)
-    # Copies of a file are equals, however their batches rounded their scores.
+    # Copies of a file get equal scores, even if their batches were rounded differently.
     first: dict[str, int] = {}
     points_N = points_N[[first.setdefault(file, place) for place, file in enumerate(files)]]
     numbers = find_moments(
@@ -77,7 +77,7 @@ def cull(
 def _ranked(
     sights: Sequence[Sight], points_P: Doubles, measures_PM: Doubles, ranking: Ranking
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The photos of a moment, the best first, and what is said of each."""
+    """Yields the photos of a moment, best first, with their columns of culling."""
     merits_P = ranking.merits(points_P, measures_PM)
     explained_PT = ranking.explained(measures_PM)
     order = order_of(merits_P)
@@ -104,7 +104,7 @@ def _ranked(
 def _duplicate(
     sights: Sequence[Sight], hashes_P8: Bytes, place: int, better: Sequence[int]
 ) -> tuple[str, int]:
-    """Whether a photo repeats a better one of its moment, and which."""
+    """Whether and how a photo repeats a better one of its moment, and which one."""
     for other in better:
         if sights[other].sha256 == sights[place].sha256:
             return "exact", other
@@ -116,7 +116,7 @@ def _duplicate(
 
 
 def _points(scores: Sequence[float | None], label: LabelUnits) -> Doubles:
-    """Scores from 0 (worst) to 100 (best); of labels without a range in their own units."""
+    """Scores from 0 (worst) to 100 (best); in label units if the label has no range."""
     values_N = np.array(scores, np.float64)
     if not label.higher_is_better:
         values_N = -values_N
@@ -126,5 +126,5 @@ def _points(scores: Sequence[float | None], label: LabelUnits) -> Doubles:
 
 
 def _of_score(sight: Sight) -> dict[str, Any]:
-    """What a photo's row says of its score, and when it was taken."""
+    """The columns of a photo's score and capture time."""
     return {name: getattr(sight, name) for name in COLUMNS} | {"taken": sight.taken}

@@ -1,13 +1,12 @@
-"""The job of culling: that of scoring, whose shards hold sights, and which ends with the moments.
+"""The culling job: a scoring job whose shards hold sights, followed by finding moments.
 
-Scoring is shared by processes and goes on where it was interrupted, as that of `qfm score` does.
-One process then compares the photos of each moment; what it has compared is kept in the job's
-folder (`compared.jsonl`).
+Scoring is shared by processes and resumable, as in `qfm score`. Then one process compares the
+photos of each moment, and records the results in the job's folder (`compared.jsonl`).
 
-Moments cannot be found again from the table: of which photos it tells that they are alike, not how
-much. So sights and comparisons stay when the table is complete, beside it in `cull.csv.resume/`.
-There `--resume` finds all that it does not have to read and score again, whatever photos have come
-or gone, and whatever `--gap` is asked for.
+Moments cannot be recomputed from the table, which says which photos are similar but not how much.
+Sights and comparisons are therefore kept next to a complete table in `cull.csv.resume/`, so that
+`--resume` need not read and score photos again, even if photos were added or removed or `--gap` is
+changed.
 """
 
 import json
@@ -39,19 +38,19 @@ class CullJob(Job):
 
     Args:
         out: the table: .csv, .jsonl or .parquet.
-        files: what to cull. Files of an earlier run keep their places, and new ones come after.
-        scorer: scores them.
-        resume: go on with what an earlier run left, or join one that is running.
+        files: files to cull. Files of an earlier run keep their order; new ones follow.
+        scorer: the scorer.
+        resume: continue an earlier run, or join one that is running.
         gap: see `cull.cull`.
-        progress: wraps the measures of moments as they come, given how many there will be.
+        progress: wraps the iterator over measures of moments; also gets their number.
 
     Attributes:
-        rows: of the table, once it is written; else empty.
+        rows: rows of the table, once it is written; else empty.
 
     Raises:
-        QFMError: there is an unfinished job and `resume` is not set, or it is one of another model
-            or of other settings.
-        TableError: the place cannot be written to.
+        QFMError: there is an unfinished job and `resume` is False, or the job has another model or
+            other settings.
+        TableError: the table or the folder cannot be written.
     """
 
     columns = tuple(SIGHT_SCHEMA)
@@ -74,7 +73,7 @@ class CullJob(Job):
 
     @property
     def kept_folder(self) -> Path:
-        """Where sights and comparisons of a complete table are."""
+        """The folder with the sights and comparisons of a complete table."""
         return self.out.with_name(self.out.name + ".resume")
 
     def read_shard(self, path: Path) -> Sequence[Sight]:
@@ -86,7 +85,7 @@ class CullJob(Job):
         write_rows(rows, path, SIGHT_SCHEMA)
 
     def write_table(self, rows: Iterable[ScoreRow]) -> None:
-        """Finds and ranks the moments, and writes the table and what stays beside it."""
+        """Finds and ranks the moments; writes the table and the folder for resuming."""
         sights = cast("list[Sight]", list(rows))
         record, earlier = self.folder / _COMPARED, self.kept_folder / _COMPARED
         if self._resume and not record.exists() and earlier.exists() and self._is_ours():
@@ -102,7 +101,7 @@ class CullJob(Job):
         write_rows(self.rows, self.out, CULL_SCHEMA)
 
     def _keep(self, sights: Sequence[Sight], record: Path) -> None:
-        """Writes what stays beside the table."""
+        """Writes the folder for resuming."""
         try:
             self.kept_folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -115,11 +114,11 @@ class CullJob(Job):
         write_whole(json.dumps(self._depends_on(), indent=1), self.kept_folder / _JOB)
 
     def _depends_on(self) -> dict[str, Any]:
-        """What sights and comparisons depend on, apart from the files."""
+        """What sights and comparisons depend on, besides the files."""
         return {"version": __version__, **asdict(self.identity)}
 
     def _is_ours(self) -> bool:
-        """Whether what stays beside the table is what this job would find."""
+        """Whether the kept folder is valid for this job."""
         try:
             found: object = json.loads((self.kept_folder / _JOB).read_text())
         except (OSError, ValueError):
@@ -132,7 +131,7 @@ class CullJob(Job):
         return self.rows
 
     def known(self, files: Sequence[str]) -> list[ScoreRow]:
-        """Sights of an earlier table of that name that hold for these files."""
+        """Reusable sights of these files from an earlier table."""
         if not self._is_ours():
             return []
         wanted = set(files)

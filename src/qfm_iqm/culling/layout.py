@@ -1,9 +1,9 @@
-"""What a photo shows and where, in few numbers: to see that two photos show the same.
+"""Layout features of a photo, for recognizing photos of the same subject.
 
-Directions of edges in 8 x 8 places, and colors in 4 x 4. Photos of one moment agree in them however
-sharp, noisy or bright each is, and photos of different moments hardly. On photos that were framed,
-exposed and degraded anew this tells the same photo from others far better than the features of the
-scoring network, which knows above all what was done to a photo (benchmarks/culling.py).
+They are edge directions in 8 x 8 cells and colors in 4 x 4 cells. Photos of one moment have similar
+features whatever their sharpness, noise or brightness; photos of different moments do not. On
+photos that were reframed, re-exposed and degraded, they recognize the same photo far better than
+the features of the scoring network, which encode mainly distortions (benchmarks/culling.py).
 """
 
 import numpy as np
@@ -11,22 +11,22 @@ from PIL import Image
 
 from qfm_iqm.arrays import Bytes, Floats
 
-_SIDE = 64  # of the gray image whose edges are looked at
-_PLACES = 8  # a side, of edges
+_SIDE = 64  # side of the gray image for edges
+_PLACES = 8  # edge cells per side
 _DIRECTIONS = 8
-_COLOR_PLACES = 4  # a side
-_COLOR_SHARE = 1 / 3  # of the similarity
-_FAINT = 10.0  # levels of gray: edges that are weaker in all count less
+_COLOR_PLACES = 4  # color cells per side
+_COLOR_SHARE = 1 / 3  # weight of colors in the similarity
+_FAINT = 10.0  # gray levels; cells with weaker edges count less
 
 
 def layout(pixels_CHW: Bytes) -> Floats:
-    """What a photo shows and where.
+    """Computes the layout features of a photo.
 
     Args:
         pixels_CHW: RGB (3, H, W), uint8.
 
     Returns:
-        560 numbers of length 1 together: their products are the similarity of photos, at most 1.
+        A unit vector of 560 numbers; the dot product of two vectors is the similarity of photos.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0)))
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("YCbCr")
@@ -38,7 +38,7 @@ def layout(pixels_CHW: Bytes) -> Floats:
 
 
 def _edges(gray_HW: Floats) -> Floats:
-    """How much of the edges at each place runs in each direction, beside the photo's average."""
+    """Strength of edges in each cell and direction, relative to the photo's average."""
     down, across = np.gradient(gray_HW)
     strength = np.hypot(down, across)
     angle = np.arctan2(down, across) % np.pi
@@ -52,7 +52,7 @@ def _edges(gray_HW: Floats) -> Floats:
 
 
 def _colors(values_HWC: Floats) -> Floats:
-    """Mean Y'CbCr at each place: the luma beside the photo's average, so exposure is no matter."""
+    """Mean Y'CbCr in each cell, with luma relative to the photo's average, to ignore exposure."""
     step = _SIDE // _COLOR_PLACES
     means = values_HWC.reshape(_COLOR_PLACES, step, _COLOR_PLACES, step, 3).mean((1, 3))
     means[..., 0] -= means[..., 0].mean()

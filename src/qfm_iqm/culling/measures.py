@@ -1,16 +1,15 @@
-"""What is measured on the same regions of photos of one moment, to tell which is better.
+"""Measures on the same regions of photos of one moment, to decide which photo is better.
 
-Each measure is a plain number of one photo; only differences between photos of one moment mean
-something, as the content is the same there. Nothing here is trained: `culling.ranking` weighs the
-differences as people do.
+Only differences of a measure between photos of one moment are meaningful, because their content is
+the same. Nothing here is trained: `culling.ranking` weights the differences by human preference.
 
-* Detail at four scales: the logarithm of the mean squared difference between neighbors, of the
-  region and of the region reduced 2, 4 and 8 times, less what noise adds to it.
-* Noise of luma and of color: the deviation in the flattest tenth of blocks of 8 x 8 pixels.
-* Blockiness: how much larger steps are at the borders of the blocks of JPEG than beside them.
-* Exposure: shares of pixels that are black or white, and the mean; contrast and saturation.
+* Detail at four scales: the logarithm of the root mean squared difference between neighbors, minus
+  the contribution of noise, in the region and in the region reduced 2, 4 and 8 times.
+* Noise of luma and of color: the standard deviation in the flattest tenth of 8 x 8 blocks.
+* Blockiness: how much larger steps are at the borders of JPEG blocks than elsewhere.
+* Exposure: shares of black and of white pixels, and the mean; contrast and saturation.
 
-Shapes: R regions, S their side, M measures.
+Shapes: R regions, S side of a region, M measures.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,22 +32,22 @@ TOPICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "color": ("contrast", "saturation"),
     }
 )
-"""What measures speak of together, in the words of reasons."""
+"""The measures of each topic that a reason may name."""
 
-_BLOCK = 8  # pixels
-_FLAT = 0.1  # share of the blocks
-_LEAST = 1 / 255  # steps and deviations below this are not seen
-_BLACK, _WHITE = 5, 250  # of 255
+_BLOCK = 8  # pixels per side of a block
+_FLAT = 0.1  # share of the blocks that count as flat
+_LEAST = 1 / 255  # steps and deviations below this are invisible
+_BLACK, _WHITE = 5, 250  # limits of black and white, of 255
 
 
 def measured(regions: Iterable[Bytes]) -> Doubles:
-    """Measures the same regions of one photo.
+    """Measures the regions of one photo.
 
     Args:
-        regions: pixels (3, S, S) of each region, uint8, S at least 16.
+        regions: pixels (3, S, S) of each region, uint8; S must be at least 16.
 
     Returns:
-        The measures (M,), in the order of `NAMES`: the mean over the regions.
+        The measures (M,) in the order of `NAMES`, averaged over the regions.
     """
     return np.asarray(np.mean([_of_region(region) for region in regions], axis=0), np.float64)
 
@@ -62,7 +61,7 @@ def _of_region(region_CSS: Bytes) -> Doubles:
     details: list[float] = []
     reduced = luma
     for scale in (1, 2, 4, 8):
-        # Noise of neighbors that is independent: half of it is left by each reduction.
+        # Each reduction halves the noise if the noise of neighbors is independent.
         energy = _energy(reduced) - 2 * (noise / scale) ** 2
         details.append(0.5 * np.log(max(energy, 0.0) + _LEAST**2))
         reduced = _halved(reduced)
@@ -83,36 +82,36 @@ def _of_region(region_CSS: Bytes) -> Doubles:
 
 
 def _energy(gray: Floats) -> float:
-    """The mean squared difference between neighbors, down and across."""
+    """The mean squared difference between vertical and horizontal neighbors."""
     return float(((np.diff(gray, axis=0) ** 2).mean() + (np.diff(gray, axis=1) ** 2).mean()) / 2)
 
 
 def _halved(gray: Floats) -> Floats:
-    """Means of 2 x 2 pixels; an odd last row or column is left out."""
+    """Means of 2 x 2 pixels; an odd last row or column is dropped."""
     even = gray[: gray.shape[0] // 2 * 2, : gray.shape[1] // 2 * 2]
     sums = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
     return np.asarray(sums / np.float32(4), np.float32)
 
 
 def _flat_deviation(gray: Floats) -> float:
-    """Deviation from the neighbors' mean within the flattest blocks."""
+    """Standard deviation from the neighbors' mean in the flattest blocks."""
     rows, columns = (length // _BLOCK for length in gray.shape)
     residual = gray.copy()
     residual[1:-1, 1:-1] -= (
         gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
     ) / 4
     blocks = residual[: rows * _BLOCK, : columns * _BLOCK]
-    inner = blocks.reshape(rows, _BLOCK, columns, _BLOCK)[:, 1:-1, :, 1:-1]  # no region's edge
+    inner = blocks.reshape(rows, _BLOCK, columns, _BLOCK)[:, 1:-1, :, 1:-1]  # without edges
     deviation = inner.std((1, 3)).ravel()
     flattest = np.sort(deviation)[: max(1, int(_FLAT * deviation.size))]
-    return float(flattest.mean() / np.sqrt(1.25))  # the residual of white noise has 1 + 1/4
+    return float(flattest.mean() / np.sqrt(1.25))  # white noise has a residual variance of 1 + 1/4
 
 
 def _blockiness(luma: Floats) -> float:
-    """The logarithm of steps at the likeliest borders of blocks, over those elsewhere."""
+    """The logarithm of steps at the most likely block borders, over steps elsewhere."""
     found = 0.0
     for axis in (0, 1):
-        # Second differences: a border stands out of a slope that goes on.
+        # Steps relative to neighboring steps, so that smooth slopes do not count.
         steps = np.abs(np.diff(luma, axis=axis))
         steps = np.moveaxis(steps, axis, 0)
         extra = np.maximum(steps[1:-1] - (steps[:-2] + steps[2:]) / 2, 0).mean(1)

@@ -1,15 +1,15 @@
-"""Which photos are of one moment: taken soon after each other, and alike.
+"""Groups photos into moments: photos that are similar and taken shortly after each other.
 
-Photos are gone through in the order of time, those without a time last. Each joins the moment that
-it is most alike, or begins one of its own:
+Photos are processed in order of time, those without a time last. Each joins the most similar moment
+or starts a new one:
 
-* A photo with a time looks among the moments whose last photo was taken at most `gap` seconds
-  before. It joins if its similarity with the photos there is at least `together` on average.
-* A photo without a time looks among all moments, and must be more alike: `alone`.
-* A photo with the very bytes of an earlier one joins that one's moment.
+* For a photo with a time, candidates are the moments whose last photo was taken at most `gap`
+  seconds before. It joins if its mean similarity with a moment's photos is at least `together`.
+* For a photo without a time, all moments are candidates, and the limit is `alone`.
+* A photo with the same bytes as an earlier one joins that one's moment.
 
-Times are local, or in UTC if each of them tells its offset. The time that this takes grows with the
-number of photos, but for those without a time, each of which is compared with every moment.
+Times are local, or in UTC if all of them have an offset. The running time is linear in the number
+of photos, except that photos without a time are compared with every moment.
 
 Shapes: N photos, D features.
 """
@@ -26,12 +26,12 @@ from qfm_iqm.arrays import Floats
 
 @dataclass(frozen=True)
 class Limits:
-    """When photos are of one moment.
+    """The limits for photos of one moment.
 
     Attributes:
-        gap: seconds between a photo and the last one of its moment, at most.
-        together: the least mean similarity with the photos of a moment in that time.
-        alone: the same for a photo without a time.
+        gap: most seconds between a photo and the last one of its moment.
+        together: least mean similarity with the photos of a moment within that time.
+        alone: least mean similarity for a photo without a time.
     """
 
     gap: float
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass
 class _Moments:
-    """What is known of the moments so far: sums of unit features, counts, times of the last."""
+    """The moments so far: sums of unit features, numbers of photos, times of the last photos."""
 
     sums_MD: Floats
     counts: list[int] = field(default_factory=list)
@@ -49,12 +49,12 @@ class _Moments:
     of_file: dict[str, int] = field(default_factory=dict)
 
     def similarities(self, features_D: Floats, first: int) -> Floats:
-        """Mean similarity of a photo with each moment from a first one on."""
+        """Mean similarity of a photo with each moment from `first` on."""
         count = np.array(self.counts[first:], np.float32)
         return (self.sums_MD[first : len(self.counts)] @ features_D) / count
 
     def put(self, moment: int | None, features_D: Floats, time: float | None) -> int:
-        """Puts a photo into a moment, or into a new one; gives the moment."""
+        """Adds a photo to a moment, or to a new one; returns the moment's number."""
         if moment is None:
             moment = len(self.counts)
             self.counts.append(0)
@@ -75,13 +75,13 @@ def find_moments(
     """Finds the moments of photos.
 
     Args:
-        taken: when each was taken, as ISO 8601; empty where that is not known.
-        features_ND: what each shows, see `culling.layout`.
+        taken: capture time of each photo, as ISO 8601; empty if unknown.
+        features_ND: layout features, see `culling.layout`.
         files: SHA-256 of each file.
-        limits: when photos are of one moment.
+        limits: limits for photos of one moment.
 
     Returns:
-        The number of each photo's moment, from 0 in the order of time.
+        The number of each photo's moment, from 0 in order of time.
     """
     if not taken:
         return []
@@ -91,7 +91,7 @@ def find_moments(
     numbers = [0] * len(taken)
     timed = sorted((time, i) for i, time in enumerate(times) if time is not None)
     untimed = [(None, i) for i, time in enumerate(times) if time is None]
-    first = 0  # moment that may still go on
+    first = 0  # first moment that may still get photos
     for time, i in [*timed, *untimed]:
         while (
             time is not None
@@ -121,10 +121,10 @@ def _most_alike(
 
     Args:
         found: the moments so far.
-        features_D: of the photo.
-        first: moment that is looked at.
-        least: similarity.
-        since: time of a moment's last photo, at least; None for any.
+        features_D: features of the photo.
+        first: number of the first moment to consider.
+        least: least similarity.
+        since: earliest time of a moment's last photo; None for any time.
     """
     if first == len(found.counts):
         return None
@@ -137,7 +137,7 @@ def _most_alike(
 
 
 def seconds_of(taken: Sequence[str]) -> list[float | None]:
-    """Times as seconds on one clock: UTC if each tells its offset, else local."""
+    """Times in seconds: in UTC if all have an offset, else local."""
     times = [datetime.fromisoformat(text) if text else None for text in taken]
     known = all(time.tzinfo is not None for time in times if time is not None)
     return [
@@ -147,7 +147,7 @@ def seconds_of(taken: Sequence[str]) -> list[float | None]:
 
 
 def _units(features_ND: npt.NDArray[np.floating]) -> Floats:
-    """Features as vectors of length 1."""
+    """Normalizes features to unit vectors."""
     features = features_ND.astype(np.float32)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(length, 1e-12), np.float32)

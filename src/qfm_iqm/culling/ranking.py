@@ -1,12 +1,12 @@
-"""Which photo of a moment is better, and why, in words.
+"""Ranks the photos of a moment, and explains the ranking in words.
 
-Of photos that show the same, the better one has the higher merit: a weighted sum of its score and
-its measures. The weights are those of a Bradley-Terry model, fitted on pairs of photos of one
-moment of which people clearly prefer one (benchmarks/culling.py --fit): with merits u, a photo is
-preferred with probability 1 / (1 + exp(u_other - u_own)).
+The better of two photos of the same subject has the higher merit, a weighted sum of its score and
+its measures. The weights are from a Bradley-Terry model, fitted on pairs of photos of one moment of
+which people clearly prefer one (benchmarks/culling.py --fit): with merits u, a photo is preferred
+with probability 1 / (1 + exp(u_other - u_own)).
 
-The reason is what can be seen: a second such model, of the measures without the score, tells how
-much of the preference sharpness, noise, ... explain. Where none does, the score is the reason.
+Reasons name visible differences: a second such model, of the measures without the score, tells how
+much sharpness, noise, ... explain. If none explains enough, the score is the reason.
 
 Shapes: P photos of a moment, M measures, T topics.
 """
@@ -27,7 +27,7 @@ from qfm_iqm.culling.moments import Limits
 PARAMETERS = "parameters.json"
 SCORE = "score"
 INPUTS = (SCORE, *NAMES)
-LEVEL = 0.4  # of merit: photos that differ by less are alike (a preference of 60 %)
+LEVEL = 0.4  # photos whose merits differ by less count as equal (a preference of 60 %)
 
 _WORDS = {
     "sharpness": ("sharper", "less sharp"),
@@ -42,12 +42,12 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True)
 class Ranking:
-    """How photos of one moment are ranked.
+    """The parameters for ranking photos of one moment.
 
     Attributes:
-        weights: of the score and of each measure (`INPUTS`), for the merit.
-        seen: of each measure, for the reason.
-        limits: when photos are of one moment.
+        weights: weights of the score and of each measure (`INPUTS`), for the merit.
+        seen: weights of the measures, for the reason.
+        limits: limits for photos of one moment.
     """
 
     weights: Doubles
@@ -58,21 +58,21 @@ class Ranking:
         """The merits (P,) of the photos of a moment.
 
         Args:
-            points_P: their scores, from 0 (worst) to 100 (best).
-            measures_PM: their measures (`culling.measures`); NaN for a photo that was not
-                measured, of which the score alone counts.
+            points_P: scores, from 0 (worst) to 100 (best).
+            measures_PM: measures (`culling.measures`); NaN for a photo that was not measured, for
+                which only the score counts.
         """
         return _beside_mean(np.column_stack([points_P, measures_PM])) @ self.weights
 
     def explained(self, measures_PM: Doubles) -> Doubles:
-        """What each topic adds to the merit of each photo, as far as it is measured: (P, T)."""
+        """The contribution (P, T) of each topic to each photo's merit, from the measures."""
         weighted = _beside_mean(measures_PM) * self.seen
         places = [[NAMES.index(name) for name in names] for names in TOPICS.values()]
         return np.column_stack([weighted[:, place].sum(1) for place in places])
 
 
 def _beside_mean(values_PV: Doubles) -> Doubles:
-    """Values less the mean of those that are known; 0 for those that are not."""
+    """Values minus the mean of the known ones; 0 for unknown ones."""
     known = np.isfinite(values_PV)
     mean = np.where(known, values_PV, 0).sum(0) / np.maximum(known.sum(0), 1)
     return np.where(known, values_PV - mean, 0)
@@ -80,19 +80,19 @@ def _beside_mean(values_PV: Doubles) -> Doubles:
 
 @cache
 def load_ranking() -> Ranking:
-    """The ranking that ships in the package."""
+    """The ranking in the package."""
     return ranking_of(json.loads(resources.files(__package__).joinpath(PARAMETERS).read_text()))
 
 
 def ranking_of(parameters: Mapping[str, Any]) -> Ranking:
-    """A ranking of parameters as `PARAMETERS` holds them."""
+    """A ranking from parameters in the format of `PARAMETERS`."""
     weights = np.array([parameters["weights"][name] for name in INPUTS], np.float64)
     seen = np.array([parameters["reasons"][name] for name in NAMES], np.float64)
     return Ranking(weights, seen, Limits(**parameters["limits"]))
 
 
 def order_of(merits_P: Doubles) -> list[int]:
-    """The photos of a moment, the best first; of equals the earlier."""
+    """The photos of a moment, best first; among equals, the earlier first."""
     order: list[int] = np.argsort(-merits_P.round(9), kind="stable").tolist()
     return order
 
@@ -100,14 +100,14 @@ def order_of(merits_P: Doubles) -> list[int]:
 def reason(
     merits_P: Doubles, explained_PT: Doubles, photo: int, order: Sequence[int], best: str
 ) -> str:
-    """Why a photo is kept, or is not.
+    """Why a photo is kept or not.
 
     Args:
-        merits_P: of the moment's photos.
-        explained_PT: what each topic adds to them.
-        photo: which one.
-        order: the photos, the best first.
-        best: name of the best photo, for the others' reasons.
+        merits_P: merits of the moment's photos.
+        explained_PT: contributions of the topics.
+        photo: index of the photo.
+        order: indices of the photos, best first.
+        best: name of the best photo, for the reasons of the others.
 
     Returns:
         A phrase, such as "sharper than the other three".

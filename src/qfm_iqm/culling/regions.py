@@ -1,10 +1,10 @@
-"""The same regions of several photos of one moment, at native resolution.
+"""Finds the same regions in several photos of one moment, at native resolution.
 
-The photos are aligned by a shift, found by phase correlation: of the whole photos at a small size
-first, and then of each region by itself. So a hand that moved a little between two photos does not
-matter. A photo of another size is brought to the size of the first one, region by region.
+The photos are aligned by shifts from phase correlation, first of the whole photos at a small size,
+then of each region, so that small camera movements do not matter. A photo of another size is
+resized to the first one's size, region by region.
 
-Shapes: C colors (3), H and W pixels, R regions, S their side.
+Shapes: C colors (3), H and W pixels, R regions, S side of a region.
 """
 
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ from scipy import fft
 
 from qfm_iqm.arrays import Bytes, Floats
 
-SIDE = 256  # pixels
-LEAST_SIDE = 16  # pixels, of a photo
-MOST = 4  # regions
+SIDE = 256  # largest side of a region in pixels
+LEAST_SIDE = 16  # smallest side of a photo in pixels
+MOST = 4  # largest number of regions
 _SMALL = 192  # pixels of the longer side at which whole photos are aligned
-_MARGIN = 0.05  # of a side: what lies there may be outside a photo that is shifted
-_FARTHEST = 0.3  # of a side, by which photos may be shifted
-_CENTER_BONUS = 1.5  # of two regions of as much detail, the one in the middle is looked at
+_MARGIN = 0.05  # share of a side that is avoided, because shifted photos may not show it
+_FARTHEST = 0.3  # largest shift, as a share of a side
+_CENTER_BONUS = 1.5  # factor on the detail of regions near the center
 
 
 class Regions:
-    """Regions of a first photo, to be found in others.
+    """Regions of a first photo that are then found in others.
 
-    The most detailed squares of a grid are taken, with a preference for the middle: blur and noise
-    show where there is something to see.
+    The most detailed squares of a grid are chosen, with a preference for the center, because blur
+    and noise are visible in detail.
 
     Args:
-        pixels_CHW: the first photo, (3, H, W), uint8, no side shorter than `LEAST_SIDE`.
+        pixels_CHW: the first photo, (3, H, W), uint8; each side has at least `LEAST_SIDE` pixels.
 
     Attributes:
         corners: top and left of each region, in pixels of the first photo.
-        side: S, in pixels: `SIDE`, or a third of a small photo's shorter side.
+        side: side S in pixels: `SIDE`, or a third of the shorter side of a small photo.
     """
 
     def __init__(self, pixels_CHW: Bytes) -> None:
@@ -49,7 +49,7 @@ class Regions:
         self._patches = [self._cut(pixels_CHW, *corner)[1].copy() for corner in self.corners]
 
     def of(self, pixels_CHW: Bytes) -> Iterator[Bytes]:
-        """The same regions of a photo of the same moment.
+        """Yields the same regions of another photo of the same moment.
 
         Args:
             pixels_CHW: (3, H, W), uint8, of any size.
@@ -67,7 +67,7 @@ class Regions:
             yield self._cut(pixels_CHW, top + down + finer[0], left + across + finer[1])
 
     def _most_detailed(self, pixels_CHW: Bytes) -> list[tuple[int, int]]:
-        """Corners of the squares that are looked at, the most detailed first."""
+        """Corners of the chosen squares, most detailed first."""
         tops, lefts = (_starts(length, self.side) for length in (self._height, self._width))
         found = []
         for top in tops:
@@ -81,7 +81,7 @@ class Regions:
         return [corner for _, corner in found[:MOST]]
 
     def _cut(self, pixels_CHW: Bytes, top: int, left: int) -> Bytes:
-        """A square of a photo, moved inside it where it lies across its edge."""
+        """Cuts a square, which is moved inside the photo if it crosses an edge."""
         height, width = pixels_CHW.shape[1:]
         top = min(max(top, 0), self._height - self.side)
         left = min(max(left, 0), self._width - self.side)
@@ -89,7 +89,7 @@ class Regions:
             return pixels_CHW[:, top : top + self.side, left : left + self.side]
         down, across = height / self._height, width / self._width
         box = left * across, top * down, (left + self.side) * across, (top + self.side) * down
-        # Only what is resampled, and a margin for the filter, becomes an image.
+        # Convert only the resampled part, with a margin for the filter, to an image.
         first = max(0, int(box[0]) - 4), max(0, int(box[1]) - 4)
         part = pixels_CHW[:, first[1] : int(box[3]) + 5, first[0] : int(box[2]) + 5]
         image = Image.fromarray(np.ascontiguousarray(part.transpose(1, 2, 0)))
@@ -102,13 +102,13 @@ class Regions:
 def shift_between(
     first_HW: npt.NDArray[np.generic], other_HW: npt.NDArray[np.generic]
 ) -> tuple[int, int]:
-    """Rows and columns by which the content of one gray image lies further in another.
+    """Rows and columns by which the content of a gray image is shifted in another one.
 
-    By phase correlation; a shift of more than `_FARTHEST` of a side counts as none.
+    Uses phase correlation; a shift of more than `_FARTHEST` of a side counts as zero.
 
     Args:
         first_HW: gray image (H, W).
-        other_HW: of the same shape.
+        other_HW: gray image of the same shape.
     """
     height, width = first_HW.shape
     first, other = (_spectrum(one) for one in (first_HW, other_HW))
@@ -125,7 +125,7 @@ def shift_between(
 
 
 def _spectrum(gray_HW: npt.NDArray[np.generic]) -> npt.NDArray[np.complex64]:
-    """The spectrum of a gray image that fades out towards its edges."""
+    """The spectrum of a gray image with a Hann window."""
     gray = gray_HW.astype(np.float32)
     found: npt.NDArray[np.complex64] = fft.rfft2((gray - gray.mean()) * _window(*gray.shape))
     return found
@@ -137,16 +137,16 @@ def _window(height: int, width: int) -> Floats:
 
 
 def _reduced(pixels_CHW: Bytes, height: int, width: int) -> Floats:
-    """The green of a photo at a small size, whose aspect is that of (height, width)."""
+    """The green channel of a photo at a small size with the aspect ratio of (height, width)."""
     scale = _SMALL / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    step = max(1, max(pixels_CHW.shape[1:]) // (4 * _SMALL))  # four samples a side are enough
+    step = max(1, max(pixels_CHW.shape[1:]) // (4 * _SMALL))  # four samples per side suffice
     green = Image.fromarray(np.ascontiguousarray(pixels_CHW[1, ::step, ::step]))
     return np.asarray(green.resize(size, Image.Resampling.BOX), np.float32)
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Where squares of a side begin that lie evenly over a length, edge to edge or nearly so."""
+    """Starts of evenly spaced, almost adjacent squares of a side along a length."""
     margin = min(round(_MARGIN * length), (length - side) // 2)
     room = length - 2 * margin - side
     count = room // side + 1

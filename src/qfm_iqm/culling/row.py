@@ -1,4 +1,4 @@
-"""One photo, one row of the table of `qfm cull`: its moment, its rank there, and why."""
+"""Rows of the table of `qfm cull`: a photo's moment, its rank there, and the reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from qfm_iqm.scoring.table import column_values
 
 @dataclass(frozen=True)
 class CullRow(ScoreRow):
-    """A row of a table of scores, and what culling says of the photo."""
+    """A score row with the columns of culling."""
 
     moment: Annotated[
         int | None, "Number of the photo's moment, from 1 in the order of time; empty on an error."
@@ -37,14 +37,14 @@ class CullRow(ScoreRow):
 _ALL = schema_of(CullRow)
 _FIRST = ("path", *(name for name in _ALL if name not in schema_of(ScoreRow)))
 CULL_SCHEMA = {name: _ALL[name] for name in (*_FIRST, *(n for n in _ALL if n not in _FIRST))}
-"""The columns by name, in the order of tables: what culling says comes first."""
+"""The columns by name, in the order of tables: the columns of culling come first."""
 
 
 def read_cull(path: Path) -> list[CullRow]:
-    """Reads a table that `qfm cull` wrote.
+    """Reads a table written by `qfm cull`.
 
     Raises:
-        TableError: it cannot be read, or is no such table.
+        TableError: it cannot be read or is no such table.
     """
     cells = read_cells(path, strip=False)
     if set(cells.header) != set(CULL_SCHEMA):

@@ -1,12 +1,12 @@
-"""XMP sidecars: a rating and a label beside a photo, for darktable, digiKam and Lightroom.
+"""XMP sidecars with a photo's rating and label, for darktable, digiKam and Lightroom.
 
 Design choices:
-* The photo is never written to. A rating that is there, in the sidecar or in the photo itself,
-  stays unless one asks otherwise; so does a label. A rating of 0 is none: so XMP defines it.
-* A sidecar that is there keeps every byte but those of the rating and the label: edits, keywords
-  and comments of other programs stay as they wrote them.
-* Two names are in use: `photo.jpg.xmp` (darktable, digiKam) and `photo.xmp` (Lightroom, which reads
-  it beside raw files alone; digiKam where it is told to).
+* Photos are never written to. An existing rating, in the sidecar or in the photo, is kept unless
+  overwriting is requested; so is a label. XMP defines a rating of 0 as no rating.
+* In an existing sidecar only the bytes of the rating and the label change; edits, keywords and
+  comments of other programs are kept.
+* There are two naming schemes: `photo.jpg.xmp` (darktable, digiKam) and `photo.xmp` (Lightroom,
+  only for raw files; digiKam, if configured).
 """
 
 from collections import Counter
@@ -25,17 +25,17 @@ from qfm_iqm.image.fetch import is_url
 
 Naming = Literal["full", "stem", "both"]
 
-KEEPER_LABEL = "Green"  # a name of a color is what the three programs read as one
+KEEPER_LABEL = "Green"  # all three programs understand color names
 
 
 @dataclass
 class Outcome:
-    """What came of writing sidecars.
+    """The result of writing sidecars.
 
     Attributes:
-        written: how many hold the rating now.
-        kept: how many kept the rating that was there.
-        problems: a sentence for each that was not written.
+        written: number of sidecars with the new rating.
+        kept: number of sidecars that kept an existing rating.
+        problems: one sentence for each sidecar that was not written.
     """
 
     written: int = 0
@@ -44,15 +44,15 @@ class Outcome:
 
 
 def write_sidecars(rows: Iterable[CullRow], naming: Naming, *, overwrite: bool = False) -> Outcome:
-    """Writes the ratings of culled photos into sidecars, and the label of those that are kept.
+    """Writes the ratings of culled photos to sidecars, and a label for photos to keep.
 
-    A sidecar that two photos would share (IMG_1.jpg and IMG_1.dng as IMG_1.xmp) is not written, nor
-    is one of a photo that comes by URL.
+    Sidecars that two photos would share (IMG_1.xmp for IMG_1.jpg and IMG_1.dng) and sidecars of
+    photos from URLs are not written.
 
     Args:
-        rows: of the photos.
-        naming: of the sidecars.
-        overwrite: replace ratings and labels that are there.
+        rows: rows of the photos.
+        naming: naming scheme of the sidecars.
+        overwrite: replace existing ratings and labels.
     """
     outcome = Outcome()
     rated = [row for row in rows if row.rating is not None]
@@ -92,20 +92,20 @@ def sidecars_of(photo: str, naming: Naming) -> list[Path]:
 def write_sidecar(
     sidecar: Path, photo: Path, rating: int, *, keep: bool, overwrite: bool = False
 ) -> bool:
-    """Writes a rating, and the label of a photo that is kept, into a sidecar.
+    """Writes a rating, and a label for a photo to keep, to a sidecar.
 
     Args:
-        sidecar: the file, made if it is not there.
-        photo: that it belongs to.
-        rating: 1 to 5.
-        keep: whether the photo is kept.
-        overwrite: replace a rating and a label that are there.
+        sidecar: the file; created if missing.
+        photo: the photo that it belongs to.
+        rating: rating, 1 to 5.
+        keep: whether to keep the photo.
+        overwrite: replace an existing rating and label.
 
     Returns:
-        Whether the rating was written; if not, there was one already.
+        Whether the rating was written; False if one existed.
 
     Raises:
-        QFMError: what is there is no XMP that can be changed, or cannot be written.
+        QFMError: the existing file is no XMP that can be changed, or the file cannot be written.
     """
     try:
         content = sidecar.read_bytes() if sidecar.exists() else None
@@ -120,20 +120,20 @@ def write_sidecar(
     if keep and (overwrite or label is None or not label.value):
         packet.set("Label", KEEPER_LABEL)
     elif overwrite and label is not None and label.value == KEEPER_LABEL:
-        packet.set("Label", "")  # of an earlier run, when this photo was the one to keep
+        packet.set("Label", "")  # from an earlier run in which this photo was kept
     if packet.content != before:
         write_whole(packet.content.decode(), sidecar)
     return overwrite or not rated
 
 
 def _has_rating(packet: Packet) -> bool:
-    """Whether a packet holds a rating: 0 stands for none."""
+    """Whether a packet holds a rating; 0 means none."""
     rating = packet.properties.get("Rating")
     return rating is not None and rating.value not in ("", "0")
 
 
 def _rated_itself(photo: Path) -> bool:
-    """Whether a photo carries a rating inside."""
+    """Whether a photo has an embedded rating."""
     try:
         with Image.open(photo) as image:
             if image.getexif().get(ExifTags.Base.Rating):
@@ -141,5 +141,5 @@ def _rated_itself(photo: Path) -> bool:
             content = image.info.get("xmp", b"")
         content = content.encode() if isinstance(content, str) else content
         return bool(content) and _has_rating(Packet(content.strip(b"\0 \n"), str(photo)))
-    except Exception:  # what cannot be read holds no rating for anybody
+    except Exception:  # unreadable metadata count as no rating
         return False

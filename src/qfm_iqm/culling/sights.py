@@ -1,4 +1,4 @@
-"""What culling keeps of each photo while it is scored: its score, and enough to find its moment."""
+"""Sights: what culling keeps of each scored photo, its score and features to find its moment."""
 
 import base64
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from qfm_iqm.scoring.video import FrameScore
 
 @dataclass(frozen=True)
 class Sight(ScoreRow):
-    """A scored photo, and what it shows: two kilobytes."""
+    """A scored photo with its content features, about two kilobytes."""
 
     taken: Annotated[str, "When the photo was taken, as ISO 8601; empty if it does not say."] = ""
     hash: Annotated[str, "Perceptual hash, as hexadecimal digits."] = ""
@@ -31,14 +31,14 @@ class Sight(ScoreRow):
 
 @dataclass(frozen=True)
 class Seen(Reading):
-    """A reading, and what its pixels show: see `Sight`."""
+    """A reading with content features; see `Sight`."""
 
     hash: str = ""
     layout: str = ""
 
 
 def seen(reading: Reading) -> Reading:
-    """A reading that also says what its pixels show; one without pixels stays as it is."""
+    """Adds content features to a reading; a reading without pixels is returned unchanged."""
     if reading.pixels is None:
         return reading
     pixels_CHW = as_bytes(reading.pixels)
@@ -51,11 +51,11 @@ def seen(reading: Reading) -> Reading:
 
 
 def sight_of(row: ScoreRow, reading: Reading) -> Sight:
-    """What culling keeps of a photo.
+    """Makes the sight of a photo.
 
     Args:
-        row: its row, with a score or an error.
-        reading: its own, after `seen`.
+        row: the photo's row, with a score or an error.
+        reading: the photo's reading from `seen`.
     """
     if row.status == "error" or not isinstance(reading, Seen):
         return Sight(**vars(row))
@@ -63,7 +63,7 @@ def sight_of(row: ScoreRow, reading: Reading) -> Sight:
 
 
 class SightScorer(Scorer):
-    """A scorer whose rows are sights. It takes what it keeps from the pixels that are scored."""
+    """A scorer whose rows are sights, with features from the scored pixels."""
 
     def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
         return super()._with_crops(None if reading is None else seen(reading))
@@ -73,12 +73,12 @@ class SightScorer(Scorer):
 
 
 def layouts(sights: Sequence[Sight]) -> npt.NDArray[np.float16]:
-    """What photos show, (N, D)."""
+    """Layout features (N, D) of photos."""
     found = [np.frombuffer(base64.b64decode(sight.layout), "<f2") for sight in sights]
     return np.array(found, np.float16).reshape(len(sights), -1)
 
 
 def hashes(sights: Sequence[Sight]) -> Bytes:
-    """Perceptual hashes of photos, (N, 8)."""
+    """Perceptual hashes (N, 8) of photos."""
     content = b"".join(bytes.fromhex(sight.hash) for sight in sights)
     return np.frombuffer(content, np.uint8).reshape(-1, 8)

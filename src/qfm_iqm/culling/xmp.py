@@ -1,7 +1,7 @@
-"""An XMP packet that is changed in place: a property is set, and every other byte stays.
+"""Edits XMP packets in place: sets a property and keeps every other byte.
 
-So edits, keywords and comments of other programs stay as they wrote them. Properties may be
-attributes of an rdf:Description or elements in it.
+Edits, keywords and comments of other programs are thus kept. Properties may be attributes of an
+rdf:Description or elements in it.
 """
 
 import re
@@ -29,12 +29,12 @@ EMPTY = (
 
 @dataclass(frozen=True)
 class Property:
-    """A property that a packet holds.
+    """A property in a packet.
 
     Attributes:
-        value: as it is written.
-        start: its first byte.
-        end: the byte behind it.
+        value: value as written.
+        start: offset of its first byte.
+        end: offset after its last byte.
     """
 
     value: str
@@ -43,18 +43,18 @@ class Property:
 
 
 class Packet:
-    """A packet of XMP.
+    """An XMP packet.
 
     Args:
         content: XML in UTF-8.
-        name: what it is called in an error.
+        name: name of the packet in errors.
 
     Attributes:
-        content: with all that was set.
-        properties: of XMP's basic namespace (xmp:Rating, xmp:Label, ...), by name.
+        content: content with all changes.
+        properties: properties in XMP's basic namespace (xmp:Rating, xmp:Label, ...), by name.
 
     Raises:
-        QFMError: it is no XMP in UTF-8.
+        QFMError: the content is no XMP in UTF-8.
     """
 
     def __init__(self, content: bytes, name: str) -> None:
@@ -63,7 +63,7 @@ class Packet:
         self._read()
 
     def set(self, name: str, value: str) -> None:
-        """Sets a property: in the place that it has, or in the first description."""
+        """Sets a property in place, or adds it to the first description."""
         held = self.properties.get(name)
         if held is not None:
             start, end, text = held.start, held.end, value
@@ -75,11 +75,11 @@ class Packet:
         self._read()
 
     def _read(self) -> None:
-        """Finds what the packet holds, and where."""
+        """Finds the properties and their positions."""
         self.properties: dict[str, Property] = {}
         self._place, self._prefix = -1, ""
         self._scopes: list[dict[str, str]] = [{}]  # namespaces by prefix
-        self._open: list[tuple[str, int]] = []  # elements: name, byte behind the start tag
+        self._open: list[tuple[str, int]] = []  # open elements: name, offset after the start tag
         self._parser = expat.ParserCreate("UTF-8")
         self._parser.StartElementHandler = self._started
         self._parser.EndElementHandler = self._ended
@@ -99,7 +99,7 @@ class Packet:
         name = f"{scope.get(prefix, '')} {local}"
         start = self._parser.CurrentByteIndex
         text = _START_TAG.match(self.content, start)
-        assert text is not None  # the parser has read it
+        assert text is not None  # the parser has accepted it
         self._scopes.append(scope)
         self._open.append((name, text.end()))
         if name != _DESCRIPTION:

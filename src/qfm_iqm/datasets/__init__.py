@@ -1,1 +1,1 @@
-"""Rated sets of images: their tables of labels and their splits."""
+"""Rated image datasets: tables of labels, splits and checks."""

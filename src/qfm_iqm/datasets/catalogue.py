@@ -1,4 +1,4 @@
-"""All datasets that the library knows, by name."""
+"""All known datasets, by name."""
 
 from qfm_iqm.datasets.biq2021 import BIQ2021
 from qfm_iqm.datasets.csiq import CSIQ
@@ -19,10 +19,10 @@ DATASETS: dict[str, Dataset] = {
 
 
 def find_dataset(name: str) -> Dataset:
-    """The dataset of that name.
+    """The dataset with this name.
 
     Raises:
-        TableError: there is none; lists those there are.
+        TableError: there is none; the message lists the known datasets.
     """
     if name not in DATASETS:
         raise TableError(unknown_dataset(name))
@@ -30,5 +30,5 @@ def find_dataset(name: str) -> Dataset:
 
 
 def unknown_dataset(name: str) -> str:
-    """A sentence for a name that is none; lists those there are."""
+    """The message for an unknown name, with a list of the known datasets."""
     return f"There is no dataset '{name}'; choose one of {', '.join(DATASETS)}."

@@ -1,8 +1,8 @@
-"""Is a download whole? What is there beside what its authors published.
+"""Checks whether a downloaded dataset is complete, against the published facts.
 
-Rules: a label without image makes a tree incomplete, and training refuses it; an image without
-label is listed and never used; a file that cannot be decoded is named with its reason; a label
-file that the table does without is named with what is lost.
+A label without an image makes a dataset incomplete, and training refuses it. An image without a
+label is listed and never used. Files that cannot be decoded are listed with the reason. Missing
+optional label files are listed with the column that is lost.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,23 +19,23 @@ from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.formats import SUFFIXES
 from qfm_iqm.image.memory_budget import usable_cores
 
-_ROUNDING = 1e-4  # of the facts' four decimals, and no more
+_ROUNDING = 1e-4  # the facts are rounded to four decimals
 
 Progress = Callable[[Iterator[str], int], Iterator[str]]
 
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        dataset: what was asked for.
-        table: its rated images, whether they are there or not.
-        missing: names that have a label and no image.
-        unlabeled: images below the dataset's folders that have no label, and should have one.
-        unreadable: one sentence for each image that cannot be decoded; empty if none was tried.
-        decoded: images that were tried.
-        doubled: names that mean an image which another name means already.
+        dataset: the dataset.
+        table: its rated images, including missing ones.
+        missing: names with a label but no image.
+        unlabeled: images below the dataset's folders that should have a label but have none.
+        unreadable: one sentence per image that cannot be decoded; empty if nothing was decoded.
+        decoded: number of images that were decoded or tried.
+        doubled: names of an image that another name already refers to.
     """
 
     dataset: Dataset
@@ -48,7 +48,7 @@ class DatasetCheck:
 
     @property
     def figures(self) -> dict[str, tuple[float, float | None]]:
-        """What is here and what a whole download holds, by name; None where that is not known."""
+        """Pairs of found and expected values, by name; the expected value is None if unknown."""
         mos = self.table.mos
         assert mos is not None
         facts = self.dataset
@@ -64,7 +64,7 @@ class DatasetCheck:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What is not as it should be, a sentence each; none for a whole download."""
+        """Problems, one sentence each; empty for a complete download."""
         facts, mos = self.dataset, self.table.mos
         assert mos is not None
         found = []
@@ -110,17 +110,17 @@ def check_dataset(
     readers: int | None = None,
     progress: Progress | None = None,
 ) -> DatasetCheck:
-    """Compares a tree with what a dataset should be.
+    """Checks a download against the facts of its dataset.
 
     Args:
-        dataset: that should be there.
-        root: of its download.
-        decode: decode every image, which takes minutes for tens of thousands.
-        readers: threads that decode; None takes one per core, at most 8.
-        progress: wraps the answers as they come, given their number.
+        dataset: the expected dataset.
+        root: root folder of the download.
+        decode: decode every image; takes minutes for tens of thousands.
+        readers: number of decoding threads; None takes one per core, at most 8.
+        progress: wraps the iterator over decoding results; also gets their number.
 
     Raises:
-        TableError: no such folder, or label files that are missing or cannot be used.
+        TableError: the folder does not exist, or label files are missing or unusable.
     """
     table = dataset.load(root)
     found = table.find(root)
@@ -144,7 +144,7 @@ def check_dataset(
 
 
 def _doubled(names: Sequence[str], paths: Sequence[Path | None]) -> Iterator[str]:
-    """Names whose image an earlier name means too."""
+    """Yields names that refer to the same image as an earlier name."""
     seen: set[Path] = set()
     for name, path in zip(names, paths, strict=True):
         if path is None:
@@ -155,13 +155,13 @@ def _doubled(names: Sequence[str], paths: Sequence[Path | None]) -> Iterator[str
 
 
 def _unlabeled(dataset: Dataset, root: Path, rated: Sequence[Path]) -> Iterator[str]:
-    """Images below a dataset's folders, by name relative to the root, that have no label."""
+    """Yields images below a dataset's folders that have no label, relative to the root."""
     known = set(rated)
     unlabeled = {name.casefold() for name in dataset.unlabeled}
     for folder in dataset.folders:
         place = find_below(root, folder)
         if place is None or (known and not any(place in path.parents for path in known)):
-            continue  # such as the smaller copies of KonIQ-10k beside the larger ones
+            continue  # such as KonIQ-10k's smaller copies next to the larger ones
         yield from (
             path.relative_to(root).as_posix()
             for path in sorted(place.rglob("*"))

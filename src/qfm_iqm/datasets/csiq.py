@@ -7,7 +7,7 @@ from qfm_iqm.datasets.labelfiles import matched, read_lines, read_sheet
 from qfm_iqm.datasets.table import RatedTable, content_of, finite_numbers, first_few
 from qfm_iqm.errors import TableError
 
-# Folder by the spellings of the kind in sheet and file names, and the spelling in file names.
+# Folder by each spelling of the kind in sheets and file names; then the spelling in file names.
 _FOLDERS = {
     "noise": "awgn",
     "awgn": "awgn",

@@ -1,4 +1,4 @@
-"""What is known of a public dataset: facts, and how its official download becomes a table."""
+"""A public dataset: its facts, and how to read its official download as a table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,37 +11,37 @@ from qfm_iqm.errors import TableError
 
 @dataclass(frozen=True)
 class Dataset:
-    """A public rated set of images.
+    """A public dataset of rated images.
 
     Attributes:
-        name: as the command line and recipes call it.
-        title: as its authors call it.
-        images: rated images in a whole download.
-        contents: source images that they were made from; as many as images if each is its own.
-        label: what the label is called.
+        name: name on the command line and in recipes.
+        title: name given by the authors.
+        images: number of rated images in a complete download.
+        contents: number of source images; equal to `images` if each image is its own source.
+        label: name of the label.
         minimum: lower end of the scale.
-        maximum: upper end.
+        maximum: upper end of the scale.
         higher_is_better: direction of the label.
-        folders: below the root, that hold the rated images.
-        citation: of the paper that introduced it.
-        terms: of use, in a few words; the site has the whole.
-        source: where a person gets it.
-        read: label files below a root -> table; names relative to the root; images not looked at.
-            Contents are what the label files call the source photo, whatever folder it lies in:
-            of degraded images by `table.content_of`, else the image's own name there.
-        lowest: label of a whole download; None if it is not known here.
-        highest: label, likewise. LIVE's real labels leave their scale at both ends.
-        mean: of the labels, likewise.
-        std: their standard deviation (of the whole, not of a sample), likewise.
-        unlabeled: files in the folders, by name, that the authors left without a label.
-        split: what a benchmark tests on: numbered folds, the authors' own split, or that split
+        folders: folders below the root with the rated images.
+        citation: the paper that introduced it.
+        terms: terms of use in short; the site has the full text.
+        source: download site.
+        read: reads the label files below a root as a table, with names relative to the root; does
+            not read images. A content is the source photo's name in the label files without its
+            folder: by `table.content_of` for degraded images, else the image's own name.
+        lowest: lowest label of a complete download; None if unknown.
+        highest: highest label; None if unknown. LIVE's labels exceed their scale at both ends.
+        mean: mean of the labels; None if unknown.
+        std: population standard deviation of the labels; None if unknown.
+        unlabeled: names of files in the folders that have no label from the authors.
+        split: what a benchmark tests on: numbered folds, the authors' split, or the authors' split
             where the label files mark it.
-        optional: label files that a table can do without, and the column that is lost then.
-        batch_size: crops per step and process in the paper's training (ours where it gives none).
-        group: column whose groups are reported beside the whole; None for none.
-        shorter_side: to which photos are reduced; None keeps their size.
-        squeezed: height and width to which the literature resizes its photos, whatever their
-            aspect; None for datasets whose size it keeps.
+        optional: optional label files, each with the column that is lost without it.
+        batch_size: crops per step and process in the paper's training (ours if it gives none).
+        group: column of groups to report in addition to the whole; None for no groups.
+        shorter_side: shorter side that photos are reduced to; None keeps their size.
+        squeezed: height and width that the literature resizes photos to, whatever their aspect
+            ratio; None if the literature keeps their size.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Dataset:
     squeezed: tuple[int, int] | None = None
 
     def load(self, root: Path) -> RatedTable:
-        """The rated images below `root`, a table with names relative to it.
+        """Reads the rated images below `root` as a table with names relative to it.
 
-        Columns that the dataset has: `std`, `distortion`, `level`, `split`, and its own.
+        Columns, if the dataset has them: `std`, `distortion`, `level`, `split`, and its own ones.
 
         Raises:
-            TableError: no such folder, label files that are missing or cannot be used.
+            TableError: the folder does not exist, or label files are missing or unusable.
         """
         if not root.is_dir():
             raise TableError(
@@ -86,14 +86,14 @@ class Dataset:
 
 
 def label_file(root: Path, *candidates: str) -> Path:
-    """The first of some files that lies below `root`, whatever its letter case.
+    """The first of several files that exists below `root`, in any letter case.
 
     Args:
-        root: of the download.
-        candidates: paths relative to it, the preferred one first.
+        root: root folder of the download.
+        candidates: paths relative to the root, in order of preference.
 
     Raises:
-        TableError: there is none of them; says so if one lies a folder deeper.
+        TableError: none exists; the message says if one is a folder deeper.
     """
     for candidate in candidates:
         if (path := find_below(root, candidate)) is not None:

@@ -1,13 +1,12 @@
-"""Folds: which images train, select and test in a numbered repetition of an experiment.
+"""Folds: the numbered train, validation and test splits of an experiment.
 
-    content   by content and number (`splits.split_by_content` with the number as its seed): ten
-              folds are numbers 0 to 9, of any dataset, the same on every machine
-    official  the authors' own splits; where they name no validation split, it is taken out of
-              their training split by the rule of `content`
-    file      a split that somebody wrote as text (`Split.to_text`)
+    content   by content (`splits.split_by_content` with the fold's number as seed): ten folds are
+              the numbers 0 to 9, for any dataset, the same on every machine
+    official  the authors' splits; if they name no validation split, it is taken from their
+              training split by the `content` rule
+    file      a split from a text file (`Split.to_text`)
 
-Other people's folds are read from ARNIQA's arrays and LIQE's lists (`read_arniqa`, `read_liqe`),
-and written as such a text.
+`read_arniqa` and `read_liqe` read folds from ARNIQA's arrays and LIQE's lists.
 """
 
 import csv
@@ -25,7 +24,7 @@ from qfm_iqm.files import write_whole
 from qfm_iqm.text_tables import write_csv
 
 SplitKind = Literal["content", "official", "file"]
-_FOREIGN = {"train": "train", "validation": "val", "test": "test"}  # in other people's file names
+_FOREIGN = {"train": "train", "validation": "val", "test": "test"}  # in ARNIQA's and LIQE's files
 
 
 def choose_split(
@@ -37,18 +36,18 @@ def choose_split(
     fold: int,
     file: Path | None = None,
 ) -> Split:
-    """The split of a table by one of the rules above.
+    """Splits a table by one of the rules above.
 
     Args:
         table: rated images.
-        kind: of rule.
-        test: share of all images, for `content`.
-        validation: share of all images for `content`, of the training split for `official`.
-        fold: number of the repetition.
-        file: for `file`.
+        kind: the rule.
+        test: share of all images for the test split, for `content`.
+        validation: share of all images for `content`, or of the training split for `official`.
+        fold: number of the fold.
+        file: path of the split, for `file`.
 
     Raises:
-        TableError: the rule cannot be followed on this table.
+        TableError: the rule cannot be applied to this table.
     """
     if kind == "content":
         return split_by_content(table, test=test, validation=validation, seed=fold)
@@ -60,10 +59,10 @@ def choose_split(
 
 
 def official_fold(table: RatedTable, *, validation: float, fold: int) -> Split:
-    """The authors' splits, with a validation split out of training where they name none.
+    """The authors' splits; without a validation split, one is taken from the training split.
 
     Raises:
-        TableError: the table has no official split, or it holds no test split.
+        TableError: the table has no official split, or that has no test split.
     """
     split = official_split(table)
     if not split.test:
@@ -77,10 +76,10 @@ def official_fold(table: RatedTable, *, validation: float, fold: int) -> Split:
 
 
 def read_split(path: Path) -> Split:
-    """A split written as text.
+    """Reads a split from a text file.
 
     Raises:
-        TableError: the file cannot be read, or is no split.
+        TableError: the file cannot be read or is no split.
     """
     try:
         return Split.from_text(path.read_text("utf-8"))
@@ -89,7 +88,7 @@ def read_split(path: Path) -> Split:
 
 
 def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
-    """Writes `fold0.txt` ... and `folds.csv`: number, SHA-256, images of each split, rule.
+    """Writes `fold0.txt` ... and `folds.csv` (number, SHA-256, size of each split, rule).
 
     Raises:
         TableError: the folder cannot be written to.
@@ -110,28 +109,28 @@ def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
 
 
 def count_arniqa(folder: Path) -> int:
-    """How many of ARNIQA's folds a folder holds.
+    """Number of ARNIQA's folds in a folder.
 
     Raises:
-        TableError: no array that can be read.
+        TableError: the array is missing or unreadable.
     """
     return len(_array(folder / "train.npy"))
 
 
 def read_arniqa(folder: Path, fold: int, table: RatedTable, order: Path | None = None) -> Split:
-    """One of ARNIQA's folds: arrays (folds, n) of row numbers, filled up with -1.
+    """Reads one of ARNIQA's folds from arrays (folds, n) of row numbers, padded with -1.
 
-    Of a dataset with one official split it has arrays (n,), which are fold 0.
+    For a dataset with one official split the arrays are (n,), which is fold 0.
 
     Args:
-        folder: that holds `train.npy`, `test.npy` and perhaps `val.npy`.
+        folder: folder with `train.npy`, `test.npy` and optionally `val.npy`.
         fold: row of the arrays.
-        table: rated images; the numbers are its rows, unless `order` lists the images.
-        order: ARNIQA's own list (`LIVE.txt`, `CSIQ.txt`), whose column `dis_img_path` names the
-            image of each number after the dataset's folder.
+        table: rated images; the numbers are its rows, unless `order` is given.
+        order: ARNIQA's list (`LIVE.txt`, `CSIQ.txt`), whose column `dis_img_path` holds the image
+            of each number, with the dataset's folder in front.
 
     Raises:
-        TableError: a file that is missing or no such array, or a number out of range.
+        TableError: a file is missing or no such array, or a number is out of range.
     """
     names = table.names if order is None else _names_in_order(order, table)
     listed: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -150,17 +149,17 @@ def read_arniqa(folder: Path, fold: int, table: RatedTable, order: Path | None =
 
 
 def read_liqe(folder: Path, table: RatedTable, prefix: str = "") -> Split:
-    """One of LIQE's folds: lists `*_train*.txt`, `*_val*.txt`, `*_test*.txt`, an image a line.
+    """Reads one of LIQE's folds: `*_train*.txt`, `*_val*.txt`, `*_test*.txt`, an image per line.
 
-    The first cell of a line, before a tab, names the image relative to the dataset's folder.
+    The first cell of a line, before a tab, is the image's path relative to the dataset's folder.
 
     Args:
-        folder: of one fold, such as `splits2/1`.
+        folder: folder of one fold, such as `splits2/1`.
         table: rated images.
-        prefix: of the lists' names, where a folder holds those of several datasets.
+        prefix: prefix of the lists' names, if the folder holds lists of several datasets.
 
     Raises:
-        TableError: a list that is missing or there twice, or an image that the table lacks.
+        TableError: a list is missing or ambiguous, or an image is not in the table.
     """
     listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     finder = _Finder(table)
@@ -182,7 +181,7 @@ def read_liqe(folder: Path, table: RatedTable, prefix: str = "") -> Split:
 
 
 def _array_row(path: Path, fold: int) -> list[int]:
-    """One row of an array of integers, without what fills it up."""
+    """One row of an array of integers, without its padding."""
     array = _array(path)
     if not 0 <= fold < len(array):
         raise TableError(f"{path} holds {len(array)} folds, and none with the number {fold}.")
@@ -190,7 +189,7 @@ def _array_row(path: Path, fold: int) -> list[int]:
 
 
 def _array(path: Path) -> npt.NDArray[np.integer]:
-    """An array of integers (folds, n); one of a single fold may be (n,)."""
+    """Reads an array of integers (folds, n); that of a single fold may be (n,)."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -204,7 +203,7 @@ def _array(path: Path) -> npt.NDArray[np.integer]:
 
 
 def _names_in_order(order: Path, table: RatedTable) -> list[str]:
-    """The table's names in the order of ARNIQA's own list."""
+    """The table's names in the order of ARNIQA's list."""
     try:
         with order.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -217,7 +216,7 @@ def _names_in_order(order: Path, table: RatedTable) -> list[str]:
 
 
 class _Finder:
-    """Finds a table's names whatever their letter case, by path, else by an unambiguous file."""
+    """Finds a table's names in any letter case, by path or else by unambiguous file name."""
 
     def __init__(self, table: RatedTable) -> None:
         self._source = table.source
@@ -228,7 +227,7 @@ class _Finder:
         self._files = {file: names[0] for file, names in files.items() if len(names) == 1}
 
     def names(self, listed: Sequence[str], path: Path) -> list[str]:
-        """The table's names of what a list names."""
+        """The table's names of the listed images."""
         found = [
             self._paths.get(name.casefold()) or self._files.get(PurePosixPath(name).name.casefold())
             for name in listed

@@ -35,7 +35,7 @@ KINDS = (
     "high sharpen",
     "contrast change",
 )
-"""Kinds 01 to 25 of the file names, in the words of the database's paper."""
+"""Kinds 01 to 25 in file names, as named in the database's paper."""
 
 
 def _read(root: Path) -> RatedTable:
@@ -56,7 +56,7 @@ def _read(root: Path) -> RatedTable:
             f"{path}: ref_img must be the photo that the image's name begins with, but of "
             f"{len(wrong)} images it is not ({first_few(wrong)})."
         )
-    # Called var, but deviations: ratings of 4 and 5 with mean 4.57 deviate by .495.
+    # The column is named var but holds deviations: ratings 4 and 5 with mean 4.57 deviate by .495.
     finite_numbers(path, "var", std := table.column("var"))
     return RatedTable(
         names=tuple(f"images/{name}" for name in table.names),
@@ -79,7 +79,7 @@ KADID10K = Dataset(
     label="DMOS",
     minimum=1,
     maximum=5,
-    higher_is_better=True,  # whatever its column is called
+    higher_is_better=True,  # although its column is called dmos
     lowest=1,
     highest=4.93,
     mean=3.0326,

@@ -14,12 +14,12 @@ _SETS = "koniq10k_distributions_sets.csv"
 
 
 def _places(name: str) -> tuple[str, str]:
-    """Where a label file lies: at the root, or in the folder that its archive unpacks to."""
+    """Paths of a label file: at the root, or in the folder that its archive unpacks to."""
     return name, f"{name.removesuffix('.csv')}/{name}"
 
 
 def _read(root: Path) -> RatedTable:
-    """Both label files hold the same values: the one scaled to 0-100 is MOS_zscore, or MOS."""
+    """Reads either label file; the label on 0-100 is MOS_zscore in one and MOS in the other."""
     path = label_file(root, *_places(_SCORES), *_places(_SETS))
     in_sets = path.name.lower() == _SETS
     table = read_table(path, label="MOS" if in_sets else "MOS_zscore")

@@ -1,6 +1,6 @@
-"""The kinds of label file that official downloads hold, as columns: .mat, .xlsx, lines of text.
+"""Reads label files of official downloads as columns: .mat, .xlsx, lines of text.
 
-CSV files are read by `reading.read_table`. Nothing is unpickled: scipy reads MATLAB's own format.
+`reading.read_table` reads CSV files. Nothing is unpickled: scipy reads MATLAB's format directly.
 """
 
 import re
@@ -20,12 +20,12 @@ Numbers = Doubles
 
 
 def read_mat(path: Path, *variables: str) -> list[Any]:
-    """Variables of a MATLAB file (up to version 7.2), flat: numbers (N,) or lists of text.
+    """Reads variables of a MATLAB file (up to version 7.2) as numbers (N,) or lists of text.
 
     Raises:
-        TableError: no MATLAB file, or a variable is missing or holds something else.
+        TableError: the file is no MATLAB file, or a variable is missing or holds something else.
     """
-    # Here, not above: scipy.io is not needed for the tables of most datasets.
+    # Imported here: most datasets do not need scipy.io.
     from scipy.io import loadmat
 
     try:
@@ -57,15 +57,15 @@ def _flat(values: npt.NDArray[Any]) -> Any:
 def read_sheet(
     path: Path, columns: Sequence[str], sheet: str | None = None
 ) -> dict[str, list[str]]:
-    """Columns of an Excel sheet as text; the header may stand in any row and column.
+    """Reads columns of an Excel sheet as text; the header may be in any row and column.
 
     Args:
         path: an .xlsx file.
-        columns: that are wanted, in any letter case.
-        sheet: its name; None for the first.
+        columns: names of the columns, in any letter case.
+        sheet: name of the sheet; None for the first one.
 
     Raises:
-        TableError: no Excel file, no such sheet, or no row that holds these columns.
+        TableError: the file is no Excel file, has no such sheet, or no row with these columns.
         QFMError: openpyxl is not installed.
     """
     try:
@@ -76,7 +76,7 @@ def read_sheet(
         ) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about styles, which nobody asked for
+            warnings.simplefilter("ignore")  # warnings about styles are irrelevant
             book = load_workbook(path, read_only=True, data_only=True)
             if sheet is not None and sheet not in book.sheetnames:
                 raise TableError(
@@ -87,7 +87,7 @@ def read_sheet(
             book.close()
     except TableError:
         raise
-    except Exception as error:  # of the archive, of its XML, of what openpyxl makes of both
+    except Exception as error:  # from the archive, its XML, or openpyxl
         raise TableError(f"{path} is no Excel file that can be read ({error}).") from error
     wanted = [column_key(column) for column in columns]
     for number, row in enumerate(rows):
@@ -100,7 +100,7 @@ def read_sheet(
 
 
 def _text(cell: object) -> str:
-    """A cell as people see it: Excel keeps 1600 as 1600.0."""
+    """A cell as displayed: Excel stores 1600 as 1600.0."""
     if cell is None:
         return ""
     if isinstance(cell, float) and cell.is_integer():
@@ -109,10 +109,10 @@ def _text(cell: object) -> str:
 
 
 def read_lines(path: Path, fields: int) -> list[list[str]]:
-    """Lines of text with so many fields parted by white space; blank ones are left out.
+    """Reads lines of `fields` fields separated by white space; skips blank lines.
 
     Raises:
-        TableError: not text, or a line with another number of fields.
+        TableError: the file is not text, or a line has another number of fields.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -129,7 +129,7 @@ def read_lines(path: Path, fields: int) -> list[list[str]]:
 
 
 def same_length(path: Path, columns: Mapping[str, Sequence[object] | Numbers]) -> int:
-    """The one length of columns that belong together.
+    """The common length of columns that belong together.
 
     Raises:
         TableError: their lengths differ.
@@ -142,10 +142,10 @@ def same_length(path: Path, columns: Mapping[str, Sequence[object] | Numbers]) -
 
 
 def matched(pattern: str, names: Sequence[str], path: Path, form: str) -> list[re.Match[str]]:
-    """What a pattern finds in file names, whatever their letter case.
+    """Matches a pattern with whole file names, in any letter case.
 
     Raises:
-        TableError: a name is of another form.
+        TableError: a name does not match.
     """
     found = [re.fullmatch(pattern, name, re.IGNORECASE) for name in names]
     wrong = [name for name, match in zip(names, found, strict=True) if match is None]

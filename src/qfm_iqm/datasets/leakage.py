@@ -1,10 +1,10 @@
-"""Leaks: images of one split that show what an image of another split shows.
+"""Leaks: images of different splits that show the same.
 
-Three reasons, the surest first: both images have one content; both files hold the same bytes; both
-are near-duplicates, whatever their encoding, size or brightness. Only the last needs the images
-decoded: their perceptual hashes (`image.perceptual_hash`) differ in few bits.
+There are three reasons, the most certain first: the images have the same content; the files hold
+the same bytes; the images are near-duplicates, which may differ in encoding, size or brightness.
+Only the last requires decoding: the perceptual hashes (`image.perceptual_hash`) differ in few bits.
 
-Shapes: N images, 8 bytes a hash.
+Shapes: N images, 8 bytes per hash.
 """
 
 import csv
@@ -31,7 +31,7 @@ from qfm_iqm.text_tables import unguarded, write_csv
 
 Progress = Callable[[Iterator[Bytes | ImageError], int], Iterator[Bytes | ImageError]]
 
-_PAIRS_AT_ONCE = 2**20  # 8 MiB of differing bits: within the processor's cache
+_PAIRS_AT_ONCE = 2**20  # 8 MiB, which fits the processor's cache
 
 
 class Leak(NamedTuple):
@@ -39,12 +39,12 @@ class Leak(NamedTuple):
 
     Attributes:
         fold: number of the fold.
-        split: of the one image: "train", "validation", "test", or "unlabeled".
-        image: its name; of an unlabeled image its path.
-        other_split: of the other image.
-        other: its name; beside an unlabeled image its path.
+        split: split of the first image: "train", "validation", "test", or "unlabeled".
+        image: name of the first image; its path if it is unlabeled.
+        other_split: split of the second image.
+        other: name of the second image; its path if the first is unlabeled.
         reason: "content", "file" or "near-duplicate".
-        distance: bits in which the perceptual hashes differ; 0 for the other reasons.
+        distance: Hamming distance of the perceptual hashes; 0 for the other reasons.
     """
 
     fold: int
@@ -58,7 +58,7 @@ class Leak(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class HashedImages:
-    """The images that could be read, their hashes (N, 8), and a sentence for each other one."""
+    """The readable images, their hashes (N, 8), and one error sentence per unreadable image."""
 
     paths: tuple[Path, ...]
     hashes_N8: Bytes
@@ -68,22 +68,22 @@ class HashedImages:
 def perceptual_hashes(
     paths: Sequence[Path | str], *, strict: bool = False, progress: Progress | None = None
 ) -> HashedImages:
-    """Hashes images as the network would see them: upright, sRGB.
+    """Hashes images upright and in sRGB, as the network sees them.
 
     Args:
         paths: the files.
-        strict: refuse files that cannot be read, which else are listed in `errors`.
-        progress: wraps the hashes as they come, given their number.
+        strict: refuse unreadable files; otherwise they are listed in `errors`.
+        progress: wraps the iterator over hashes; also gets their number.
 
     Raises:
-        ImageError: `strict`, and a file cannot be read.
+        ImageError: a file cannot be read and `strict` is True.
     """
     pool = ThreadPoolExecutor(min(8, usable_cores()))
     try:
         coming = pool.map(_hash, paths)
         hashes = list(progress(coming, len(paths)) if progress else coming)
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupted run does not read on
+        pool.shutdown(cancel_futures=True)  # an interrupted run stops reading
     hashed = {i: bits for i, bits in enumerate(hashes) if not isinstance(bits, ImageError)}
     errors = tuple(str(error) for error in hashes if isinstance(error, ImageError))
     if strict and errors:
@@ -100,15 +100,15 @@ def near_duplicates(
 ) -> list[tuple[int, int, int]]:
     """Lists all pairs (row of a, row of b, distance) of hashes that differ in few bits, sorted.
 
-    It compares every pair, a bounded number at a time: 10^4 x 10^5 take some seconds.
+    Compares every pair, a bounded number at a time; 10^4 x 10^5 pairs take a few seconds.
 
     Args:
         hashes_a: hashes (N, 8), uint8.
         hashes_b: hashes (M, 8), uint8.
-        max_distance: bits in which a pair differs at most.
+        max_distance: largest Hamming distance of a pair.
 
     Raises:
-        ValueError: arrays of another shape or type, or a distance out of 0 to 64.
+        ValueError: an array has a wrong shape or type, or `max_distance` is not in 0 to 64.
     """
     if not 0 <= max_distance <= 64:
         raise ValueError(f"hashes of 64 bits differ by 0 to 64 of them, not {max_distance}")
@@ -123,9 +123,9 @@ def near_duplicates(
 
 
 def file_keys(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Gives each file a key that only files of the same bytes share.
+    """A key for each file that only files with the same bytes share.
 
-    It reads only files of equal size.
+    Reads only files of equal size.
 
     Raises:
         TableError: a file cannot be read.
@@ -151,18 +151,18 @@ def split_leaks(
     fold: int = 0,
     max_distance: int = MAX_DISTANCE,
 ) -> list[Leak]:
-    """Lists what two splits share, a row for each pair, under its surest reason.
+    """Lists the leaking pairs between splits, each with its most certain reason.
 
     Args:
         table: rated images.
-        split: of this table.
-        files: a key of each image's file (`file_keys`); None compares no files.
+        split: split of this table.
+        files: key of each image's file (`file_keys`); None compares no files.
         hashes_N8: perceptual hashes; None looks for no near-duplicates.
-        fold: number of the split.
-        max_distance: bits in which near-duplicates differ at most.
+        fold: number of the fold.
+        max_distance: largest Hamming distance of near-duplicates.
 
     Raises:
-        TableError: the split is of another table.
+        TableError: the split belongs to another table.
     """
     rows = split.indices(table)
     keys = [("content", table.contents)] + ([] if files is None else [("file", files)])
@@ -191,7 +191,7 @@ def fold_leaks(
     """Decodes every image once and lists the leaks of every fold.
 
     Raises:
-        TableError: a split is of another table, or names match no file.
+        TableError: a split belongs to another table, or names match no file.
         ImageError: an image cannot be read.
     """
     paths = table.paths(root)
@@ -213,18 +213,18 @@ def pool_leaks(
     *,
     max_distance: int = MAX_DISTANCE,
 ) -> list[Leak]:
-    """Lists what unlabeled images show of rated images that must stay unseen.
+    """Lists unlabeled images that leak from held-out rated images.
 
     An image leaks if it has the content or the name of a held-out image, or if it is a
     near-duplicate of one. An unlabeled image that cannot be read is compared by name and content.
 
     Args:
-        names: of the unlabeled images.
-        contents: what each shows; its name where nothing is known.
-        paths: of their files.
-        held_out: splits that select or test, by name.
-        root: folder that the names of these are relative to.
-        max_distance: bits in which near-duplicates differ at most.
+        names: names of the unlabeled images.
+        contents: content of each unlabeled image; its name if unknown.
+        paths: files of the unlabeled images.
+        held_out: held-out splits (validation, test) by name.
+        root: base folder of the held-out images' names.
+        max_distance: largest Hamming distance of near-duplicates.
 
     Raises:
         ImageError: a held-out image cannot be read.
@@ -250,15 +250,15 @@ def pool_leaks(
 
 
 def write_leaks(leaks: Sequence[Leak], path: Path) -> None:
-    """Writes a CSV with a row for each pair."""
+    """Writes a CSV with one row per pair."""
     write_csv(path, Leak._fields, leaks)
 
 
 def read_leaks(path: Path) -> list[Leak]:
-    """Reads the list that `write_leaks` wrote.
+    """Reads a list written by `write_leaks`.
 
     Raises:
-        TableError: it is not there, or is no such list.
+        TableError: the file does not exist or is no such list.
     """
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -279,12 +279,12 @@ def refuse_leaks(leaks: Sequence[Leak], *, listed: Path | None = None, remedy: s
     """Refuses splits that share images.
 
     Args:
-        leaks: pairs of images.
-        listed: where they are written, for the message.
+        leaks: leaking pairs.
+        listed: file that lists them, for the message.
         remedy: what the user can do, for the message.
 
     Raises:
-        TableError: there are any; counts them by reason and names the nearest three.
+        TableError: there are leaks; the message counts them by reason and names the nearest three.
     """
     if not leaks:
         return
@@ -303,7 +303,7 @@ def refuse_leaks(leaks: Sequence[Leak], *, listed: Path | None = None, remedy: s
 
 
 def _shared(keys: Sequence[str], ones: list[int], others: list[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of a row of the one list and a row of the other with the same key."""
+    """Pairs of a row in `ones` and a row in `others` with the same key."""
     rows: dict[str, list[int]] = {}
     for i in ones:
         rows.setdefault(keys[i], []).append(i)
@@ -311,7 +311,7 @@ def _shared(keys: Sequence[str], ones: list[int], others: list[int]) -> Iterator
 
 
 def _hash(path: Path | str) -> Bytes | ImageError:
-    """The pHash (8,) of an image, or why it cannot be read."""
+    """The pHash (8,) of an image, or the error if it cannot be read."""
     try:
         return perceptual_hash(read_image_uint8(path))
     except ImageError as error:
@@ -319,7 +319,7 @@ def _hash(path: Path | str) -> Bytes | ImageError:
 
 
 def _words(hashes_N8: Bytes) -> npt.NDArray[np.uint64]:
-    """Each hash as one number of 64 bits."""
+    """Each hash as a 64-bit integer."""
     if hashes_N8.dtype != np.uint8 or hashes_N8.ndim != 2 or hashes_N8.shape[1] != 8:
         raise ValueError(
             f"hashes are uint8 (N, 8), not {hashes_N8.dtype} of shape {hashes_N8.shape}"

@@ -10,9 +10,9 @@ from qfm_iqm.datasets.table import RatedTable, content_of, finite_numbers
 from qfm_iqm.errors import TableError
 
 TERMS = "any purpose, with LIVE's copyright notice and the source acknowledged"
-"""In short what the readme of LIVE's downloads says."""
+"""Summary of the terms in the readme of LIVE's downloads."""
 
-# In this order the label files list them, img1.bmp ... of each.
+# In the order of the label files, each kind with img1.bmp, img2.bmp ...
 _KINDS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
 
 
@@ -26,7 +26,7 @@ def _read(root: Path) -> RatedTable:
     )
     if rows != len(names):
         raise TableError(f"{path} must hold {len(names)} labels, but it holds {rows}.")
-    # Copies of the references lie among the degraded images and have no label of their own.
+    # The degraded images include copies of the references, which have no label.
     kept = np.flatnonzero(finite_numbers(path, "orgs", orgs) == 0).tolist()
     deviations = finite_numbers(path, "dmos_std", [std[i] for i in kept])
     return RatedTable(
@@ -50,7 +50,7 @@ LIVE = Dataset(
     minimum=0,
     maximum=100,
     higher_is_better=False,
-    # Realigned labels pass the ends of their scale. pyiqa's list holds those before realignment.
+    # Realigned labels exceed the scale at both ends. pyiqa's list has them before realignment.
     lowest=-2.65,
     highest=111.78,
     folders=tuple(_KINDS),

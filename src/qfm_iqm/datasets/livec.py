@@ -7,7 +7,7 @@ from qfm_iqm.datasets.labelfiles import read_mat, same_length
 from qfm_iqm.datasets.live import TERMS
 from qfm_iqm.datasets.table import RatedTable, finite_numbers
 
-# Shown to the raters for training; they come first in the files and belong to no experiment.
+# Images for training the raters; they come first in the files and are in no experiment.
 _TRAINING = frozenset(f"t{n}.bmp" for n in range(1, 8))
 
 

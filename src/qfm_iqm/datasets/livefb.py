@@ -1,4 +1,4 @@
-"""LIVE-FB (FLIVE, PaQ-2-PiQ): the largest rated set of photos."""
+"""LIVE-FB (FLIVE, PaQ-2-PiQ): the largest dataset of rated photos."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
 
-# By the spellings of the column is_valid.
+# Split by each spelling in the column is_valid.
 _SPLITS = {
     **dict.fromkeys(("1", "1.0", "true"), "test"),
     **dict.fromkeys(("0", "0.0", "false"), "train"),
@@ -18,7 +18,7 @@ def _read(root: Path) -> RatedTable:
     path = label_file(root, "labels_image.csv", "database/labels_image.csv")
     table = read_table(path)
     columns = {}
-    if "is_valid" in table.columns:  # later releases mark the authors' validation split
+    if "is_valid" in table.columns:  # only later releases mark the authors' validation split
         marks = [value.lower() for value in table.column("is_valid")]
         if unknown := sorted({mark for mark in marks if mark not in _SPLITS}):
             raise TableError(

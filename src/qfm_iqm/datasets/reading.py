@@ -1,9 +1,10 @@
-"""A text table (CSV and its kin), JSON lines or Parquet -> a table of rated images.
+"""Reads tables of rated images from text tables (CSV and similar), JSON lines or Parquet.
 
 Design choices:
 
-* Nothing is repaired or dropped in silence. What cannot be used is refused with its line numbers.
-* Every cell is text until the label column alone is read as numbers, so all kinds of file agree.
+* Nothing is silently repaired or dropped. Unusable rows are refused with their line numbers.
+* All cells are read as text and only the label column is parsed as numbers, so that all file
+  formats give the same table.
 """
 
 import json
@@ -18,7 +19,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.files import check_output, replacing
 from qfm_iqm.text_tables import SUFFIXES, TextTable, read_text, read_text_table, write_csv
 
-# The first of these that a table has is its column; the others stay ordinary columns.
+# The first of these in a table is its name column; the others are ordinary columns.
 NAME_COLUMNS = (
     "name",
     "image_name",
@@ -34,14 +35,14 @@ REFERENCE_COLUMNS = ("ref_name", "ref_img")
 
 @dataclass(frozen=True)
 class Cells:
-    """A table of images whose cells are text.
+    """A table of images with text cells.
 
     Attributes:
         source: the file.
-        header: the columns as the file names them.
-        columns: by their normalized names.
-        places: of the rows, for messages.
-        text: how the cells of a text table were read; None for other files.
+        header: column names as in the file.
+        columns: columns by normalized name.
+        places: position of each row, for messages.
+        text: the text table that the cells come from; None for other formats.
     """
 
     source: Path
@@ -52,17 +53,17 @@ class Cells:
 
     @property
     def form(self) -> str:
-        """How the file was read, to stand at the end of a message."""
+        """How the file was read, for the end of a message."""
         return f" ({self.text.form})" if self.text else ""
 
     def take_names(self, *first: str) -> tuple[str, ...]:
-        """Takes out the column of image names: one of `NAME_COLUMNS`, in their order.
+        """Removes and returns the column of image names: the first of `NAME_COLUMNS`.
 
         Args:
-            first: names of columns that come before those.
+            first: names of columns to prefer over those.
 
         Raises:
-            TableError: there is none.
+            TableError: there is no such column.
         """
         key = next((key for key in (*first, *NAME_COLUMNS) if key in self.columns), None)
         if key is None:
@@ -74,7 +75,7 @@ class Cells:
         return self.columns.pop(key)
 
     def take_numbers(self, column: str) -> Sequence[str] | None:
-        """Takes out a column of numbers, with decimal points; None if there is no such column."""
+        """Removes and returns a column of numbers, with decimal points; None if missing."""
         cells = self.columns.pop(column_key(column), None)
         return cells if cells is None or self.text is None else self.text.numbers(cells)
 
@@ -82,12 +83,12 @@ class Cells:
         """The values of a column as finite numbers.
 
         Raises:
-            TableError: some are none; says in which lines.
+            TableError: some values are not finite numbers; the message names their lines.
         """
         return finite_numbers(f"{self.source}{self.form}", f"'{column}'", values, self.places)
 
     def lacks(self, column: str) -> TableError:
-        """The refusal of a table without a column that was asked for."""
+        """The error for a table without the requested column."""
         return TableError(
             f"{self.source}: the label column '{column}' was asked for, but the columns are: "
             f"{', '.join(self.header)}; call the one that holds the labels so, or name it by "
@@ -96,24 +97,24 @@ class Cells:
 
 
 def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True) -> RatedTable:
-    """Read a table of rated images from a text table (`text_tables`), `.jsonl` or `.parquet`.
+    """Reads a table of rated images from a text table (`text_tables`), `.jsonl` or `.parquet`.
 
-    The name column is `name` or one of `NAME_COLUMNS`. Contents are the column `content` as it is,
-    else those of the reference images (`table.content_of`) in one of `REFERENCE_COLUMNS`. Every
-    other column is kept as text. Spaces around cells are stripped; rows and trailing columns in
-    which every cell is empty, which spreadsheets leave behind, are no part of the table. A column
-    without a header is called `column_<position>`, and a repeated header gets `_2`, `_3` ...
+    The name column is `name` or one of `NAME_COLUMNS`. Contents come from the column `content`, or
+    else from the reference images (`table.content_of`) in one of `REFERENCE_COLUMNS`. Every other
+    column is kept as text. Spaces around cells are stripped. Rows and trailing columns with only
+    empty cells, which spreadsheets leave behind, are ignored. A column without a header is called
+    `column_<position>`; a repeated header gets the suffix `_2`, `_3` ...
 
     Args:
         path: the file.
-        label: the column that holds the label, for tables that call it `dmos` or `MOS_zscore`.
-            Its values are kept as they are, whatever their direction.
-        require_mos: refuse a table without labels; if false such a table has `mos` None. A label
-            column that is there must hold a number in every row either way.
+        label: name of the label column, for tables that call it `dmos` or `MOS_zscore`. Its values
+            are not changed, whatever their direction.
+        require_mos: refuse a table without labels; if False, `mos` of such a table is None. An
+            existing label column must hold a number in every row in any case.
 
     Raises:
-        TableError: the file is missing, not a table of these kinds or damaged, has no rows, lacks
-            a column, or holds a row that cannot be used.
+        TableError: the file is missing, of another format or damaged, has no rows, lacks a column,
+            or has an unusable row.
     """
     cells = read_cells(Path(path))
     names = cells.take_names()
@@ -135,15 +136,15 @@ def read_table(path: Path | str, *, label: str = "mos", require_mos: bool = True
 
 
 def read_cells(path: Path, *, strip: bool = True, may_be_empty: bool = False) -> Cells:
-    """Reads the cells of a text table, of JSON lines or of a Parquet table.
+    """Reads the cells of a text table, JSON lines or a Parquet table.
 
     Args:
-        path: the file; its ending tells the format.
-        strip: take off spaces around cells.
-        may_be_empty: read a table without rows too.
+        path: the file; its extension determines the format.
+        strip: strip spaces around cells.
+        may_be_empty: accept a table without rows.
 
     Raises:
-        TableError: the file is missing, not a table of these kinds or damaged, or has no rows.
+        TableError: the file is missing, of another format or damaged, or has no rows.
     """
     reader = _READERS.get(path.suffix.lower())
     if path.is_dir():
@@ -172,13 +173,13 @@ Read = tuple[list[str], list[str], list[list[str]], TextTable | None]
 
 
 def _read_text(path: Path, strip: bool) -> Read:
-    """Header, the place of each row for messages, and rows of cells."""
+    """Header, the position of each row for messages, the rows of cells, and the text table."""
     table = read_text_table(path, strip=strip)
     return table.header, [f"line {line}" for line in table.lines], table.rows, table
 
 
 def _read_jsonl(path: Path, strip: bool) -> Read:
-    """As `_read_text`: an object a line, whose fields are the columns; nulls are empty cells."""
+    """Like `_read_text`, from one object per line with columns as fields; nulls are empty cells."""
     text, _ = read_text(path)
     found = {f"line {n}": line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
     objects = [_json_object(line, place, path) for place, line in found.items()]
@@ -203,8 +204,8 @@ def _cell(value: object, strip: bool) -> str:
 
 
 def _read_parquet(path: Path, strip: bool) -> Read:
-    """As `_read_text`; nulls are empty cells."""
-    # Here, not above: a table in CSV must not wait for pyarrow.
+    """Like `_read_text`; nulls are empty cells."""
+    # Imported here so that CSV tables do not wait for pyarrow.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -226,7 +227,7 @@ def _read_parquet(path: Path, strip: bool) -> Read:
 
 
 def _unique_keys(header: Iterable[str]) -> list[str]:
-    """Normalized column names, each once, so that no column hides another."""
+    """Normalized column names, made unique."""
     keys: list[str] = []
     for position, column in enumerate(header, start=1):
         key = base = column_key(column) or f"column_{position}"
@@ -243,22 +244,22 @@ _READERS: dict[str, Callable[[Path, bool], Read]] = {
     ".parquet": _read_parquet,
 }
 ENDINGS = tuple(_READERS)
-"""Of names of tables that are read."""
+"""File extensions of the tables that can be read."""
 
 COLUMNS = ("name", "mos", "std", "content", "distortion", "level", "split")
 
 
 def write_table(table: RatedTable, path: Path) -> None:
-    """Writes `COLUMNS` of a table; what the dataset does not have stays blank.
+    """Writes `COLUMNS` of a table; columns that it does not have are blank.
 
-    The label is the dataset's own value, untouched, to the last digit.
+    Labels are written unchanged, in full precision.
 
     Args:
-        table: with labels.
-        path: that ends in .csv or .parquet.
+        table: a table with labels.
+        path: file to write, ending in .csv or .parquet.
 
     Raises:
-        TableError: no labels, another ending, or a place that cannot be written to.
+        TableError: the table has no labels, or the path has another extension or cannot be written.
     """
     if table.mos is None:
         raise TableError(f"{table.source} has no labels to write.")
@@ -278,7 +279,7 @@ def _write_csv(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float
 
 
 def _write_parquet(path: Path, texts: dict[str, tuple[str, ...]], labels: list[float]) -> None:
-    # Here, not above: a table in CSV must not wait for pyarrow.
+    # Imported here so that CSV tables do not wait for pyarrow.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

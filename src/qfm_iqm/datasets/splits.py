@@ -1,7 +1,7 @@
-"""Splits of a table into train, validation and test: by content, stated, the same everywhere.
+"""Reproducible splits of a table into train, validation and test, by content.
 
-No random generator of any library is involved: the order of contents is that of their SHA-256,
-so a split depends on names, contents and arguments alone, never on row order, machine or version.
+No random generator is used. Contents are ordered by SHA-256, so that a split depends only on names,
+contents and arguments, not on row order, machine or version.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from qfm_iqm.files import text_hash
 
 SPLITS = ("train", "validation", "test")
 
-# How official tables spell the splits; 0, 1, 2 are pyiqa's codes for the same three.
+# Spellings of the splits in official tables; 0, 1, 2 are pyiqa's codes.
 OFFICIAL_VALUES = {
     "train": "train",
     "training": "train",
@@ -38,13 +38,13 @@ class Split:
     """Three disjoint sets of image names and the rule that made them.
 
     Attributes:
-        train: names to fit on, sorted by code point, as are the other two.
-        validation: names to select the network on; empty where the rule asks for none.
-        test: names to test on; empty where the rule asks for none.
-        rule: one line that states the generator and its arguments.
+        train: names for training; sorted by code point, like the other two.
+        validation: names for model selection; empty if the rule asks for none.
+        test: names for testing; empty if the rule asks for none.
+        rule: one line with the splitting rule and its arguments.
 
     Raises:
-        TableError: a name in two splits, or a line break in a name or in the rule.
+        TableError: a name is in two splits, or a name or the rule contains a line break.
     """
 
     train: tuple[str, ...]
@@ -74,7 +74,7 @@ class Split:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the canonical text, 64 hexadecimal digits: names the split in a model card."""
+        """SHA-256 of the canonical text in hex; identifies the split in a model card."""
         return hashlib.sha256(self.to_text().encode()).hexdigest()
 
     def to_text(self) -> str:
@@ -85,14 +85,14 @@ class Split:
 
     @staticmethod
     def from_text(text: str) -> "Split":
-        """The inverse of `to_text`; line order and Windows line ends do not matter.
+        """The inverse of `to_text`; line order and Windows line endings do not matter.
 
         Raises:
-            TableError: no rule, or a line that is not `split<TAB>name`.
+            TableError: the rule is missing, or a line is not `split<TAB>name`.
         """
         rule: str | None = None
         listed: dict[str, list[str]] = {split: [] for split in SPLITS}
-        # Not splitlines(): it would also break names at rarer separators such as U+2028.
+        # Not splitlines(): it also splits at rarer separators such as U+2028.
         for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
             split, tab, name = line.partition("\t")
             if line.startswith("# rule: "):
@@ -111,10 +111,10 @@ class Split:
     def indices(self, table: RatedTable) -> dict[str, Indices]:
         """Row indices of each split in `table`, in the order of the sorted names.
 
-        That order makes what follows independent of the table's row order.
+        That order does not depend on the table's row order.
 
         Raises:
-            TableError: the table's names are not exactly the split's.
+            TableError: the table does not have exactly the names of the split.
         """
         row = {name: index for index, name in enumerate(table.names)}
         names = set(self.train + self.validation + self.test)
@@ -136,21 +136,20 @@ def split_by_content(
     validation: float = 0.1,
     seed: int = 0,
 ) -> Split:
-    """Split so that all images of one content fall into one split.
+    """Splits a table so that all images of a content are in the same split.
 
-    Contents in ascending order of SHA-256("<seed>:<content>") fill test until it holds at least
-    round(test * N) images, then validation likewise; the rest is train. N counts all images.
-    Ten splits are ten seeds.
+    In ascending order of SHA-256("<seed>:<content>"), contents fill the test split until it has at
+    least round(test * N) images, then validation likewise; the rest is train. N is the number of
+    all images.
 
     Args:
-        table: the rated images; labels are not looked at.
-        test: share of all images to test on, 0 for none (a test set that lies elsewhere).
-        validation: share of all images to select on, 0 for none.
-        seed: which of the splits.
+        table: the rated images; labels are not used.
+        test: share of all images for testing; 0 for none (a separate test set).
+        validation: share of all images for model selection; 0 for none.
+        seed: number of the split.
 
     Raises:
-        TableError: a share out of range, a negative seed, or a split that was asked for and stays
-            empty.
+        TableError: a share is out of range, the seed is negative, or a requested split is empty.
     """
     if not all(isfinite(share) and 0 <= share < 1 for share in (test, validation)):
         raise TableError(
@@ -184,7 +183,7 @@ def split_by_content(
             f"test={test} and validation={validation}, but {' and '.join(empty)} would stay empty; "
             "change the shares or give more contents."
         )
-    # The rule is part of a split's hash: it stays as it was written first, "group" too.
+    # The rule is part of a split's hash, so its wording must not change, including "group".
     rule = (
         f"split_by_content(test={float(test)}, validation={float(validation)}, seed={int(seed)}, "
         "group=None): contents in ascending order of "
@@ -195,14 +194,14 @@ def split_by_content(
 
 
 def official_split(table: RatedTable) -> Split:
-    """The split that the dataset's authors wrote into the column `split` or `set`.
+    """The dataset authors' split, from the column `split` or `set`.
 
-    Values: train or training, val or validation, test, or pyiqa's codes 0, 1, 2 for the same.
-    A dataset without a validation split gives an empty one. Contents are not checked: an official
-    split is compared with the literature as it is.
+    `OFFICIAL_VALUES` lists the values, which include pyiqa's codes 0, 1, 2. Without a validation
+    split in the table, that split is empty. Contents are not checked, because an official split
+    must match the literature.
 
     Raises:
-        TableError: no such column, another value in it, or fewer than two splits.
+        TableError: the column is missing or has another value, or there are fewer than two splits.
     """
     column = next((key for key in ("split", "set") if key in table.columns), None)
     if column is None:
@@ -231,7 +230,7 @@ def official_split(table: RatedTable) -> Split:
 
 
 def split_from(listed: Mapping[str, Sequence[str]], rule: str) -> Split:
-    """A split from the names of each of `SPLITS`."""
+    """A split from the names in each of `SPLITS`."""
     train, validation, test = (tuple(listed[split]) for split in SPLITS)
     return Split(train, validation, test, rule)
 

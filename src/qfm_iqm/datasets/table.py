@@ -1,10 +1,10 @@
-"""A table of rated images: names, labels, contents and whatever else it holds, and their files.
+"""A table of rated images: names, labels, contents, other columns, and the image files.
 
 Design choices:
 
-* Nothing is repaired or dropped in silence. What cannot be used is refused with its rows.
+* Nothing is silently repaired or dropped. Unusable rows are refused by number.
 * Column names are compared in lower case with underscores for spaces: `Image Name` is `image_name`.
-* Labels are kept as they are. Whether high is good is a fact of the dataset, not of the table.
+* Labels are not changed. Their direction is a property of the dataset, not of the table.
 """
 
 from collections import Counter
@@ -23,20 +23,20 @@ from qfm_iqm.image.formats import SUFFIXES
 
 @dataclass(frozen=True, eq=False)
 class RatedTable:
-    """Rated images, one per row, held by column.
+    """Rated images, one per row, stored by column.
 
     Attributes:
-        names: image names as the table spells them, relative to the image folder; unique.
-        mos: labels (N,) float64 in the dataset's own units and direction, read-only; None for a
-            table without labels.
-        contents: what each image shows; images of one content must stay in one split.
-            Left empty it becomes the names: each image is its own content.
-        columns: every other column as text (subset, split, std ...), by its normalized name.
-        source: the path the table came from, for messages.
+        names: unique image names as in the table, relative to the image folder.
+        mos: read-only labels (N,) float64 in the dataset's units and direction; None for a table
+            without labels.
+        contents: content of each image; images of the same content must be in the same split. If
+            empty, each image's name is its content.
+        columns: every other column as text (subset, split, std ...), by normalized name.
+        source: path of the table, for messages.
 
     Raises:
-        TableError: no rows, columns of unequal length, blank or duplicate names, or a label that
-            is not a finite number.
+        TableError: there are no rows, columns have unequal lengths, names are blank or duplicate,
+            or a label is not a finite number.
     """
 
     names: tuple[str, ...]
@@ -97,7 +97,7 @@ class RatedTable:
         """The rows at `indices`, in that order.
 
         Raises:
-            TableError: no index, an index out of 0 .. N-1, a repeated one, or not integers.
+            TableError: there are no indices, or they are out of range, repeated or not integers.
         """
         rows = np.asarray(indices)
         if rows.size == 0 or rows.dtype.kind not in "iu":
@@ -120,10 +120,10 @@ class RatedTable:
         )
 
     def column(self, name: str) -> tuple[str, ...]:
-        """The column called `name` (any letter case) as text; the contents are one too.
+        """A column as text, by its name in any letter case; "content" gives the contents.
 
         Raises:
-            TableError: no such column; the message lists those there are.
+            TableError: there is no such column; the message lists the columns.
         """
         if column_key(name) == "content":
             return self.contents
@@ -137,11 +137,11 @@ class RatedTable:
             ) from None
 
     def group(self, column: str) -> dict[str, Indices]:
-        """Row indices of each value of a column, values sorted, indices ascending.
+        """Row indices for each value of a column; values are sorted, indices ascending.
 
         Raises:
-            TableError: no such column, or a blank cell in it: a group without a name would be
-                lost in every report.
+            TableError: there is no such column, or it has a blank cell: reports would lose a group
+                without a name.
         """
         rows: dict[str, list[int]] = {}
         for row, value in enumerate(self.column(column)):
@@ -155,7 +155,7 @@ class RatedTable:
         return {value: np.array(rows[value], dtype=np.intp) for value in sorted(rows)}
 
     def find(self, root: Path) -> list[Path | None]:
-        """The file of every image below `root` as `paths` finds them; None where there is none."""
+        """The file of every image below `root`, found as in `paths`; None if there is none."""
         listings: dict[Path, dict[str, list[str]]] = {}
         found = (find_below(Path(root), name, listings) for name in self.names)
         return [path if path is not None and path.is_file() else None for path in found]
@@ -163,11 +163,12 @@ class RatedTable:
     def paths(self, root: Path) -> list[Path]:
         """The file of every image below `root`, in the table's order.
 
-        A name whose exact file is missing matches a file that differs only in letter case, as
-        the official tables of several datasets need. An absolute name is taken as it is.
+        If there is no file with the exact name, a file that differs only in letter case matches;
+        the official tables of several datasets need this. Absolute names are used unchanged.
 
         Raises:
-            TableError: no such folder, names that match no file, or two names for one file.
+            TableError: the folder does not exist, names match no file, or two names match the same
+                file.
         """
         root = Path(root)
         if not root.is_dir():
@@ -195,12 +196,12 @@ class RatedTable:
 def find_below(
     root: Path, name: str, listings: dict[Path, dict[str, list[str]]] | None = None
 ) -> Path | None:
-    """Finds a file or folder below `root`, else the only one that differs in letter case.
+    """Finds a file or folder below `root`, or else the only one that differs in letter case.
 
     Args:
         root: folder to look in.
-        name: relative to it.
-        listings: of folders that were read before; filled here.
+        name: path relative to `root`.
+        listings: cache of folder listings; filled by this function.
     """
     if _is_there(root / name):
         return root / name
@@ -217,7 +218,7 @@ def find_below(
 
 
 def _listing(folder: Path) -> dict[str, list[str]]:
-    """Entries of a folder by their name without letter case; empty where it cannot be listed."""
+    """Entries of a folder by case-folded name; empty if the folder cannot be listed."""
     entries: dict[str, list[str]] = {}
     try:
         for entry in folder.iterdir():
@@ -230,12 +231,12 @@ def _listing(folder: Path) -> dict[str, list[str]]:
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name too long for the file system is no file either
+    except OSError:  # such as a name that is too long for the file system
         return False
 
 
 def content_of(reference: str) -> str:
-    """The content that a reference image's file shows, however a list spells its name.
+    """The content of a reference image, independent of the spelling of its file name.
 
     `I25.BMP`, `i25.bmp`, `refimgs/i25.bmp` and `I25` are all `i25`.
     """
@@ -244,12 +245,12 @@ def content_of(reference: str) -> str:
 
 
 def column_key(column: str) -> str:
-    """A column's name as it is compared: lower case, underscores for spaces."""
+    """A column's normalized name: lower case, underscores for spaces."""
     return "_".join(column.lower().split())
 
 
 def first_few(items: Sequence[object], word: str = "") -> str:
-    """Up to three items for a message, after the word that says what they are."""
+    """Up to three items for a message, after a word that describes them."""
     shown = ", ".join(str(item) for item in items[:3])
     return f"{word} {shown}".strip() + (", ..." if len(items) > 3 else "")
 
@@ -257,16 +258,16 @@ def first_few(items: Sequence[object], word: str = "") -> str:
 def finite_numbers(
     source: object, what: str, values: Sequence[object] | Doubles, places: Sequence[str] = ()
 ) -> Doubles:
-    """Reads values as finite numbers (N,).
+    """Parses values as finite numbers (N,).
 
     Args:
         source: the file, for messages.
-        what: is read, for messages.
+        what: description of the values, for messages.
         values: numbers or texts.
-        places: of the values, for messages; their rows where none are given.
+        places: position of each value, for messages; row numbers by default.
 
     Raises:
-        TableError: some are not finite numbers; says where the first of them stand.
+        TableError: some are not finite numbers; the message names the first ones.
     """
     found = np.array([_number(value) for value in values], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(found)).tolist()
@@ -281,7 +282,7 @@ def finite_numbers(
 
 
 def _number(value: Any) -> float:
-    # Python would read 1_000 as a number; no table means that.
+    # Python parses 1_000 as a number, but no table means that.
     try:
         return float("nan" if isinstance(value, str) and "_" in value else value)
     except (TypeError, ValueError):

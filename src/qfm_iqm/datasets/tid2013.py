@@ -32,7 +32,7 @@ KINDS = (
     "chromatic aberrations",
     "sparse sampling and reconstruction",
 )
-"""Kinds 01 to 24 of the file names, in the words of the database's paper."""
+"""Kinds 01 to 24 in file names, as named in the database's paper."""
 
 
 _DEVIATIONS = "mos_std.txt"
@@ -80,6 +80,6 @@ TID2013 = Dataset(
     terms="see site",
     source="https://www.ponomarenko.info/tid2013.htm",
     read=_read,
-    batch_size=48,  # ours, as the paper's is not known
+    batch_size=48,  # ours; the paper's is unknown
     group="distortion",
 )

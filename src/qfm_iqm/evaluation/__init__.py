@@ -1,1 +1,1 @@
-"""Numbers about scores: correlation with human opinion, and how sure they are."""
+"""Evaluation of models: correlation with human opinion, calibration, diagnosis, test ledger."""

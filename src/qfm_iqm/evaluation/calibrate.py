@@ -1,4 +1,4 @@
-"""A model's card brought to somebody's own ratings."""
+"""Calibrates a model's card to a user's own ratings."""
 
 import math
 from pathlib import Path
@@ -30,23 +30,22 @@ def calibrated_card(
     """Fits a curve from a model's scores to ratings.
 
     Args:
-        model: the model, not calibrated yet.
+        model: a model without calibration.
         table: rated photos.
-        root: folder that names are relative to.
-        ends: lowest and highest rating of the scale rated on; None for the model's own.
-        higher_is_better: of the ratings.
-        kind: of the curve.
-        device: torch's name; None takes a GPU if there is one.
-        progress: wraps the rows as they come, given their number.
+        root: base folder of the names.
+        ends: lowest and highest value of the rating scale; None takes the model's scale.
+        higher_is_better: whether higher ratings are better.
+        kind: kind of curve.
+        device: a torch device name; None takes a GPU if there is one.
+        progress: wraps the iterator over rows; also gets their number.
 
     Returns:
-        The new card, whose label is the ratings', and what the curve is worth. The interval of
-        its reference statistics, if it has them, is found anew from the errors in cross-validation.
+        The new card, with the ratings' units, and the calibration with its errors. The interval of
+        the card's reference statistics, if any, is recomputed from the cross-validation errors.
 
     Raises:
-        ModelError: the model is calibrated already.
-        TableError: photos that cannot be read, ratings beyond the scale, or ratings that no curve
-            can be learned from.
+        ModelError: the model is already calibrated.
+        TableError: photos cannot be read, ratings lie outside the scale, or no curve can be fitted.
     """
     if model.card.calibration is not None:
         raise ModelError(
@@ -56,7 +55,7 @@ def calibrated_card(
     rows = score_rated(model, table, root, device=device, progress=progress)
     predictions = np.array([row.score for row in rows], dtype=np.float64)
     ratings = np.asarray(table.mos)
-    # Where low is good, the curve is fitted to what is lost: both sides rise then.
+    # Where low is good the sign is flipped, so that both sides increase with quality.
     prediction_sign, sign = (1 if u.higher_is_better else -1 for u in (model.card.label, units))
     found = calibrate(
         prediction_sign * predictions,
@@ -73,7 +72,7 @@ def calibrated_card(
 def _rating_units(
     label: LabelUnits, table: RatedTable, ends: tuple[float, float] | None, higher: bool
 ) -> LabelUnits:
-    """The units of ratings, which must lie within them."""
+    """The units of the ratings; refuses ratings outside their scale."""
     if table.mos is None:
         raise TableError(f"{table.source} has no ratings: a column mos is needed.")
     low, high = ends or (label.minimum, label.maximum)
@@ -93,7 +92,7 @@ def _rating_units(
 
 
 def _as_it_was(predictions: Doubles, label: LabelUnits, units: LabelUnits) -> Doubles:
-    """Answers in the ratings' units, by the ends of both scales alone."""
+    """Predictions mapped linearly to the ratings' units, by the ends of both scales."""
     assert units.worst_and_best is not None
     if label.span is None:
         return predictions
@@ -110,7 +109,7 @@ def _with_curve(
     predicted: Doubles,
     ratings: Doubles,
 ) -> ModelCard:
-    """The card with a calibration, and with reference statistics in its units."""
+    """The card with a calibration, and with reference statistics in the calibrated units."""
     reference = card.reference_statistics
     if reference is not None:
         level = 0.9 if reference.interval is None else reference.interval.level

@@ -1,8 +1,8 @@
-"""Cross-dataset tests: a model trained on one dataset against others.
+"""Cross-dataset tests: a model trained on one dataset is tested on others.
 
-Label scales and directions differ between datasets, so only what does not depend on them is
-reported: SRCC and KRCC, with the sign turned where one label falls as the other rises, and PLCC
-after the logistic fit. No image of the other dataset is fitted on, but by that curve.
+Label scales and directions differ between datasets, so only metrics that do not depend on them are
+reported: SRCC and KRCC, with the sign flipped if the label directions differ, and PLCC after the
+logistic fit. Only that curve is fitted on the other dataset.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ REPORTED = ("srcc", "krcc", "plcc_logistic")
 
 @dataclass(frozen=True)
 class Target:
-    """What a model is tested on.
+    """A test dataset.
 
     Attributes:
-        name: of the dataset, or of the table's file.
-        table: all of its rated images.
-        root: folder that names are relative to.
-        higher_is_better: direction of its labels.
-        is_table: whether it is a table, and no dataset that is known.
+        name: name of the dataset or of the table's file.
+        table: all rated images.
+        root: base folder of the names.
+        higher_is_better: direction of the labels.
+        is_table: whether it is a table, not a known dataset.
     """
 
     name: str
@@ -43,15 +43,15 @@ class CrossFigure(NamedTuple):
     """One figure of a model on a target.
 
     Attributes:
-        model: its name.
-        trained_on: as its card says.
-        split_sha256: of the split that it was trained by.
-        target: what it was tested on.
+        model: name of the model.
+        trained_on: training data, according to the model's card.
+        split_sha256: hash of the split that the model was trained on.
+        target: name of the test dataset.
         metric: "srcc", "krcc" or "plcc_logistic".
-        images: of the target.
-        value: of the metric; None where it does not exist.
-        ci_low: lower end of its 95 % interval.
-        ci_high: upper end.
+        images: number of images of the target.
+        value: value of the metric; None if undefined.
+        ci_low: lower end of the 95 % interval.
+        ci_high: upper end of the interval.
     """
 
     model: str
@@ -66,15 +66,15 @@ class CrossFigure(NamedTuple):
 
 
 def find_target(text: str, *, label: str = "mos", lower_is_better: bool = False) -> Target:
-    """Reads `NAME=ROOT` (a dataset in its official layout) or a table's path.
+    """Reads a test dataset, given as `NAME=ROOT` (official layout) or as a table's path.
 
     Args:
-        text: what was asked for.
-        label: column of a table's labels; a dataset's are known.
+        text: the dataset or table.
+        label: label column of a table; that of a dataset is known.
         lower_is_better: direction of a table's labels.
 
     Raises:
-        TableError: no such dataset, folder or table.
+        TableError: there is no such dataset, folder or table.
     """
     name, equals, root = text.partition("=")
     if equals and name in DATASETS:
@@ -102,14 +102,14 @@ def cross(
 
     Args:
         model: the model.
-        target: what it is tested on.
-        n_boot: resamples behind each interval.
-        device: torch's name; None takes a GPU if there is one.
-        progress: wraps the rows as they come, given their number.
+        target: the test dataset.
+        n_boot: bootstrap resamples for each interval.
+        device: a torch device name; None takes a GPU if there is one.
+        progress: wraps the iterator over rows; also gets their number.
 
     Raises:
-        TableError: no labels, images that are missing or cannot be read, or scores of which a
-            correlation does not exist.
+        TableError: there are no labels, images are missing or unreadable, or a correlation is
+            undefined.
     """
     table = target.table
     scored = score_rated(model, table, target.root, device=device, progress=progress)

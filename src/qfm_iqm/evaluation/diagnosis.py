@@ -1,26 +1,26 @@
-"""How much a model reacts to semantics, and how much to quality (docs/method.md, section 9).
+"""Measures how much a model reacts to semantics and to quality (docs/method.md, section 9).
 
-Of a model D(E(x)) and rated images x_i with labels y_i,
+For a model D(E(x)) and rated images x_i with labels y_i,
 
-    aliasing: the share of nearest neighbors in features that are far in quality
-              (`metrics.aliasing`), of the trained encoder and of the public backbone,
+    aliasing: the share of nearest neighbors in feature space with very different quality
+              (`metrics.aliasing`), for the trained encoder and for the public backbone,
     S_n = mean_i |D(F_i + alpha F_j*(i)) - D(F_i)|,   j* matched by the `quality` rule,
     S_q = mean_i,d,l |D(E(x_i)) - D(E(degrade(x_i; d, l)))|,
     selectivity = S_q / S_n.
 
-Less S_n alone is no success: a network that reacts to nothing has none. Models are compared at the
-same alpha on the same images.
+A small S_n alone is no success: a constant network has S_n = 0. Models are compared at the same
+alpha on the same images.
 
 Design choices (ours):
 * The semantic descriptor of an image is its class token, averaged over the covering crops.
-* S_n and S_q are both of the center crop, so that selectivity divides like by like. Degradations
-  are made of that crop, at the size the network sees: a level means the same for every photo.
-* Matching and perturbing are training's own, over a `MemoryBank` of all the center crops.
-  Images stream by; what stays of each is one crop's tokens in bfloat16 (1.5 GB for 10,000
-  images and a ViT-S) and its descriptors.
-* Answers are in standard deviations of the labels the model was trained on, label gaps (aliasing,
-  tau) in those of the labels given: a table may have other units than the model.
-* Noise depends on the seed and the image's name, not on order, neighbors or batches.
+* S_n and S_q are both measured on the center crop, so that their ratio is meaningful. The crop is
+  degraded at the size the network sees, so that a level means the same for every photo.
+* Matching and perturbation use the training code, over a `MemoryBank` of all center crops. Images
+  are streamed; only one crop's bfloat16 tokens per image (1.5 GB for 10,000 images and a ViT-S) and
+  its descriptors are kept.
+* Predictions are in standard deviations of the model's training labels; label gaps (aliasing, tau)
+  are in standard deviations of the given labels, because a table may have other units.
+* Noise depends only on the seed and the image's name, not on order, neighbors or batches.
 
 Shapes: M images, B crops in a batch, N patch tokens, D token width, S crop size.
 """
@@ -56,7 +56,7 @@ from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.model.weights import backbone_state
 
 DEGRADATIONS = ("gaussian blur", "jpeg", "white noise")
-"""Kinds out of `LEVELS` that S_q averages over, each at all of its five strengths."""
+"""Kinds in `LEVELS` that S_q averages over, each at all five strengths."""
 
 Progress = Callable[[Iterator[Path], int], Iterator[Path]]
 
@@ -80,22 +80,23 @@ def diagnose(
     """Diagnoses a model on rated images.
 
     Args:
-        model: computed where it is; set to evaluation.
+        model: the model; it runs on its current device and is put in evaluation mode.
         images: rated images.
-        root: folder that their names are relative to.
-        alpha: weight of the matched features that are added.
-        tau: largest label difference of a match, in standard deviations of the labels given.
-        neighbors: nearest neighbors of each image that aliasing looks at.
+        root: base folder of the images' names.
+        alpha: weight of the added features.
+        tau: largest label difference of a match, in standard deviations of the given labels.
+        neighbors: number of nearest neighbors for aliasing.
         threshold: label difference of an aliased pair, in the same units.
-        examples: aliased pairs to keep at most.
-        backbone: also measure the public backbone's features, if its weights can be had.
-        seed: of the noise.
-        batch_size: crops that go through the network at once; does not change the figures.
-        progress: wraps the files as they are taken, given their number.
+        examples: largest number of aliased pairs to keep.
+        backbone: also measure the public backbone's features, if its weights are available.
+        seed: seed of the noise.
+        batch_size: crops per forward pass; does not change the figures.
+        progress: wraps the iterator over files; also gets their number.
 
     Raises:
         QFMError: `alpha` or `tau` is out of range.
-        TableError: no labels or constant ones, too few images, names that match no file.
+        TableError: labels are missing or constant, there are too few images, or names match no
+            file.
         ImageError: an image cannot be read.
         ModelError: the model's predictions are not finite numbers.
     """
@@ -175,7 +176,7 @@ def diagnose(
 
 
 def sample(table: RatedTable, images: int, seed: int = 0) -> RatedTable:
-    """At most so many rows of a table: those whose SHA-256 of '<seed>:<name>' is smallest."""
+    """At most `images` rows of a table: those with the smallest SHA-256 of '<seed>:<name>'."""
     if len(table) <= images:
         return table
     order = sorted(
@@ -186,10 +187,10 @@ def sample(table: RatedTable, images: int, seed: int = 0) -> RatedTable:
 
 
 def public_backbone(network: QualityNetwork) -> TimmEncoder:
-    """The network's encoder as it was before any training on quality, without projection.
+    """The network's encoder before any training on quality, without projection.
 
     Raises:
-        ModelError: the public weights cannot be had.
+        ModelError: the public weights are not available.
     """
     config = network.config
     state = backbone_state(None, config.backbone)
@@ -200,7 +201,7 @@ def public_backbone(network: QualityNetwork) -> TimmEncoder:
 def _descriptor(
     encoder: Encoder, crops: Sequence[Tensor], batch_size: int, device: torch.device
 ) -> Tensor:
-    """The class token (D,) averaged over crops, in float64."""
+    """The mean class token (D,) over crops, in float64."""
     parts = [encoder(crops_BCSS)[:, 0].cpu() for crops_BCSS in _batches(crops, batch_size, device)]
     return torch.cat(parts).double().mean(0)
 
@@ -208,7 +209,7 @@ def _descriptor(
 def _predictions(
     network: QualityNetwork, crops: Sequence[Tensor], batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """The first crop's tokens (1, 1 + N, D), and the predictions of all, in standard units."""
+    """The first crop's tokens (1, 1 + N, D), and predictions for all crops in standard units."""
     first_1ND, predictions = None, []
     for crops_BCSS in _batches(crops, batch_size, network.scale.mean.device):
         tokens_BND = network.encode(crops_BCSS)
@@ -221,7 +222,7 @@ def _predictions(
 def _noise_sensitivity(
     network: QualityNetwork, memory: MemoryBank, alpha: float, tau: float, batch_size: int
 ) -> tuple[float, int]:
-    """S_n over all entries of a memory, each matched within it, and the number of fallbacks."""
+    """S_n over all entries of a memory, matched within the memory, and the number of fallbacks."""
     changes, fallbacks = [], 0
     for start in range(0, len(memory), batch_size):
         rows = slice(start, start + batch_size)
@@ -236,6 +237,6 @@ def _noise_sensitivity(
 
 
 def _batches(crops: Sequence[Tensor], batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    """Crops as batches (B, 3, S, S) where the network runs."""
+    """Yields crops as batches (B, 3, S, S) on the network's device."""
     for start in range(0, len(crops), batch_size):
         yield torch.stack(list(crops[start : start + batch_size])).to(device)

@@ -1,4 +1,4 @@
-"""A model against rated images: scored through the engine users score with, then evaluated."""
+"""Evaluates a model on rated images, scored by the same engine as `qfm score`."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
 
 @dataclass(frozen=True)
 class ScoredDataset:
-    """Rated images with their scores, one row each.
+    """Rated images with their scores.
 
     Attributes:
         table: the rated images.
         rows: their score rows, in the same order.
-        by: the column whose groups were reported; None for none.
+        by: column of the reported groups; None for no groups.
     """
 
     table: RatedTable
@@ -39,7 +39,7 @@ class ScoredDataset:
     by: str | None
 
     def to_csv(self, path: Path) -> None:
-        """Writes `name, mos, score, crop_std` and the group, one row per image."""
+        """Writes `name, mos, score, crop_std` and the group column, one row per image."""
         assert self.table.mos is not None
         columns: dict[str, Iterable[Any]] = {
             "name": self.table.names,
@@ -53,11 +53,11 @@ class ScoredDataset:
 
 
 def recorded_split(card: ModelCard, table: RatedTable, split: str) -> RatedTable:
-    """Takes the images of one split, by the rule that a model's card records.
+    """Selects the images of one split by the rule recorded in a model's card.
 
     Raises:
-        TableError: the card records no split, or one from a file, or splitting this table by its
-            rule gives another split: it is not the table the model was trained on.
+        TableError: the card records no split or a split from a file, or its rule gives another
+            split for this table, which is then not the table the model was trained on.
     """
     recorded = card.training.get("split_sha256")
     data = card.training.get("recipe", {}).get("data", {})
@@ -84,9 +84,10 @@ def recorded_split(card: ModelCard, table: RatedTable, split: str) -> RatedTable
 
 
 def learned_images(card: ModelCard, table: RatedTable) -> int:
-    """How many images of a table are a model's training split, if it was trained on this table.
+    """Number of images in a model's training split, if it was trained on this table.
 
-    0 says nothing: a part of that table, or a table of the same files, is not recognized.
+    0 does not rule out an overlap: a subset of the training table, or another table of the same
+    files, is not recognized.
     """
     try:
         return len(recorded_split(card, table, "train"))
@@ -107,28 +108,28 @@ def evaluate_model(
     metrics: Sequence[str] = tuple(METRICS),
     excluded: Collection[str] = (),
 ) -> tuple[Evaluation, ScoredDataset]:
-    """Scores rated images, in label units, and evaluates the scores.
+    """Scores rated images in label units, and evaluates the scores.
 
     Args:
-        model: the model, also one loaded by another runtime than torch.
+        model: the model, or a runtime other than torch.
         table: rated images.
-        root: folder that their names are relative to.
-        by: column whose groups are reported beside the whole.
-        n_boot: bootstrap resamples behind each interval.
-        device: torch's name; None takes a GPU if there is one.
-        progress: wraps the rows as they come, given their number.
-        source: gives the crops of a file in place of reading it.
-        metrics: which; see `evaluate`.
-        excluded: names of images; where there are any, figures without these follow the others.
+        root: base folder of the images' names.
+        by: column of groups to report in addition to the whole.
+        n_boot: bootstrap resamples for each interval.
+        device: a torch device name; None takes a GPU if there is one.
+        progress: wraps the iterator over rows; also gets their number.
+        source: returns the crops of a file instead of reading it.
+        metrics: names of metrics; see `evaluate`.
+        excluded: names of images; if any, figures without these images are added.
 
     Raises:
-        TableError: no labels, names that match no file, images that cannot be read, scores of
-            which a correlation does not exist, or excluded names that the table does not hold.
+        TableError: there are no labels, names match no file, images cannot be read, a correlation
+            is undefined, or excluded names are not in the table.
     """
     if table.mos is None:
         raise TableError(f"{table.source} has no labels to evaluate against.")
     if by is not None:
-        table.group(by)  # refused now, and not after the scoring
+        table.group(by)  # fails now, not after the scoring
     kept_rows(table, excluded)
     rows = score_rated(model, table, root, device=device, progress=progress, source=source)
     scores = [row.score for row in rows if row.score is not None]
@@ -137,11 +138,11 @@ def evaluate_model(
 
 
 def card_results(evaluation: Evaluation, data: str) -> list[ResultRow]:
-    """An evaluation's figures as a model's card holds them: those with an interval.
+    """The figures of an evaluation for a model's card: those with an interval.
 
     Args:
-        evaluation: what was found.
-        data: on which images, in words.
+        evaluation: the evaluation.
+        data: description of the images.
     """
     return [
         ResultRow(
@@ -167,18 +168,18 @@ def score_rated(
     progress: Progress | None = None,
     source: Callable[[str], Crops] | None = None,
 ) -> list[ScoreRow]:
-    """Scores rated images in label units, all of them or none.
+    """Scores rated images in label units; fails if any image cannot be scored.
 
     Args:
         model: the model.
         table: rated images.
-        root: folder that their names are relative to.
-        device: torch's name; None takes a GPU if there is one.
-        progress: wraps the rows as they come, given their number.
-        source: gives the crops of a file in place of reading it.
+        root: base folder of the images' names.
+        device: a torch device name; None takes a GPU if there is one.
+        progress: wraps the iterator over rows; also gets their number.
+        source: returns the crops of a file instead of reading it.
 
     Raises:
-        TableError: no labels, names that match no file, or images that cannot be read.
+        TableError: there are no labels, names match no file, or images cannot be read.
     """
     if table.mos is None:
         raise TableError(f"{table.source} has no labels: a column mos is needed.")

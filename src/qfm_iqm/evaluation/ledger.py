@@ -1,12 +1,12 @@
-"""The test ledger: one row for each look at a test split, appended and never rewritten.
+"""The test ledger: one row per evaluation on a test split, appended and never rewritten.
 
-A test split measures what was chosen elsewhere only while nobody chooses by it. The ledger says how
-often it was looked at, by which model, and why: `qfm evaluate` of the test split and the final test
-of every training append to it. Decisions cite validation.
+A test split is unbiased only as long as nothing is selected by it. The ledger records how often it
+was used, by which model, and why: `qfm evaluate` on the test split and the final test of every
+training append to it. Decisions should be based on validation.
 
-Its place: QFM_TEST_LEDGER where that is set; else `benchmarks/results/test_ledger.csv` under the
-current folder if that file is there, as in a checkout of this project; else `test_ledger.csv`
-beside the results file or the run's folder.
+Its path is QFM_TEST_LEDGER if that is set; else `benchmarks/results/test_ledger.csv` in the current
+folder if that file exists, as in a checkout of this project; else `test_ledger.csv` next to the
+results file or the run's folder.
 """
 
 import csv
@@ -30,12 +30,12 @@ _PROJECT = Path("benchmarks/results") / NAME
 
 
 class Look(NamedTuple):
-    """A look at a test split: figures of all its images, and what they were for.
+    """One evaluation on a whole test split, and its purpose.
 
     Attributes:
-        date: of the day, UTC.
-        commit: of this package's code, with `-dirty` if it was changed; else its version.
-        data: what the model was trained on, in its card's words.
+        date: date in UTC.
+        commit: commit of this package's code, with `-dirty` if it was changed; else its version.
+        data: the model's training data, as in its card.
     """
 
     date: str
@@ -51,13 +51,13 @@ class Look(NamedTuple):
 
 
 def record_look(evaluation: Evaluation, card: ModelCard, beside: Path, why: str) -> Path:
-    """Appends a row for the evaluation of a test split, and returns the ledger's place.
+    """Appends a row for an evaluation on a test split, and returns the ledger's path.
 
     Args:
-        evaluation: of the whole test split.
-        card: of the model.
-        beside: a file or folder; the ledger lies beside it, unless the rule above says otherwise.
-        why: what the look was for.
+        evaluation: evaluation on the whole test split.
+        card: the model's card.
+        beside: a file or folder that the ledger is next to, unless the rule above differs.
+        why: purpose of the evaluation.
 
     Raises:
         TableError: the ledger cannot be written to.
@@ -81,22 +81,22 @@ def record_look(evaluation: Evaluation, card: ModelCard, beside: Path, why: str)
 
 
 def ledger_path(beside: Path) -> Path:
-    """The ledger's place for results that lie at `beside`; see the rule above."""
+    """The ledger's path for results at `beside`; see the rule above."""
     if named := os.environ.get("QFM_TEST_LEDGER"):
         return Path(named)
     return _PROJECT if _PROJECT.is_file() else beside.parent / NAME
 
 
 def append_look(path: Path, look: Look) -> None:
-    """Appends a row in one write, under a lock; writes the header first where there is no ledger.
+    """Appends a row in one write, under a lock; a new ledger first gets a header.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the ledger cannot be written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            with suppress(ModuleNotFoundError):  # a system without POSIX locks appends all the same
+            with suppress(ModuleNotFoundError):  # no lock on systems without POSIX locks
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -105,7 +105,7 @@ def append_look(path: Path, look: Look) -> None:
             writer = csv.writer(rows, lineterminator="\n")
             if not size:
                 writer.writerow(Look._fields)
-            elif not path.read_bytes().endswith(b"\n"):  # what a kill left of a row stays apart
+            elif not path.read_bytes().endswith(b"\n"):  # end a row that a kill left incomplete
                 rows.write("\n")
             writer.writerow(map(guarded, look))
             file.write(rows.getvalue().encode())
@@ -114,7 +114,7 @@ def append_look(path: Path, look: Look) -> None:
 
 
 def _commit() -> str:
-    """The commit of this package's code where it lies in a checkout, else its version."""
+    """The commit of this package's code if it is a checkout, else its version."""
     folder = Path(qfm_iqm.__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
     if (folder.parents[1] / "pyproject.toml").is_file():

@@ -1,8 +1,8 @@
-"""Score tables of any method, put side by side on the images that they have in common.
+"""Score tables of several methods, aligned on the same rated images.
 
-A score table has an image name and a score a row, as `qfm score`, `qfm evaluate --per-image` and
-other tools write them (`scoring.table`); the labels come from one of them or from a table of their
-own. Rows belong together by the ending of their paths (`scoring.pairing`).
+A score table has an image name and a score per row, as written by `qfm score`, `qfm evaluate
+--per-image` and other tools (`scoring.table`). The labels come from the first score table or from a
+separate table. Rows are matched by the ends of their paths (`scoring.pairing`).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from qfm_iqm.scoring.pairing import candidates, pair_paths
 from qfm_iqm.scoring.table import read_scores
 from qfm_iqm.text_tables import read_text
 
-KEPT = " (kept)"  # ends the name of a subset from which images are excluded
+KEPT = " (kept)"  # suffix of the name of a subset from which images are excluded
 
-_TRIED = 3  # images without a score for which the reason is looked for
+_TRIED = 3  # images without a score whose reason is searched
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Methods' scores of the same rated images.
+    """Scores of several methods for the same rated images.
 
     Attributes:
         table: the rated images.
-        scores: (N,) by method, in the table's order.
-        left_out: by method, how many of its scores are of no rated image.
+        scores: (N,) scores by method, in the table's order.
+        left_out: number of scores without a rated image, by method.
     """
 
     table: RatedTable
@@ -45,15 +45,15 @@ class SideBySide:
     left_out: dict[str, int]
 
     def aligned(self, *, higher_is_better: bool) -> Aligned:
-        """Labels and scores brought to one direction: high is good.
+        """Labels and scores with one direction: higher is better.
 
-        Nothing in a score table says its direction, so it is taken from the sign of the SRCC.
+        A score table does not state its direction, so it is inferred from the sign of the SRCC.
 
         Args:
             higher_is_better: direction of the labels.
 
         Raises:
-            TableError: all scores of a method, or all labels, are equal.
+            TableError: all scores of a method or all labels are equal.
         """
         assert self.table.mos is not None
         labels = self.table.mos if higher_is_better else -self.table.mos
@@ -70,12 +70,12 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Labels and scores that rise with quality.
+    """Labels and scores that increase with quality.
 
     Attributes:
-        labels: (N,) float64.
-        scores: (N,) by method.
-        turned: the methods whose scores were turned, with the SRCC that they had.
+        labels: (N,) labels, float64.
+        scores: (N,) scores by method.
+        turned: methods whose scores were negated, with their SRCC before.
     """
 
     labels: Doubles
@@ -89,14 +89,14 @@ def side_by_side(
     """Reads score tables and the labels of their images.
 
     Args:
-        files: score tables; a file's name without its ending names the method.
+        files: score tables; the file name without extension is the method's name.
         labels: table of labels; None takes them from the first score table.
-        column: of the scores.
+        column: column of the scores.
         label: column of the labels.
 
     Raises:
-        TableError: files that cannot be read, two of one name, or an image that a method has no
-            score of.
+        TableError: a file cannot be read, two files have the same name, or a method has no score
+            for an image.
     """
     twice = [path for path, number in Counter(files).items() if number > 1]
     if twice:
@@ -132,8 +132,8 @@ def _why(alone: Sequence[str], images: Sequence[str]) -> str:
     """Why rated images have no score.
 
     Args:
-        alone: those that no row of the score table belongs to.
-        images: of the score table.
+        alone: rated images without a row in the score table.
+        images: images of the score table.
     """
     if not alone:
         return "their rows hold none"
@@ -155,20 +155,19 @@ def evaluate_scores(
     metrics: Sequence[str] = tuple(METRICS),
     excluded: Collection[str] = (),
 ) -> Evaluation:
-    """Evaluates scores of rated images, and once more without the excluded ones.
+    """Evaluates scores of rated images, with and without the excluded images.
 
     Args:
         table: rated images.
-        scores: (N,) in the table's order.
-        by: column whose groups are reported beside the whole.
-        n_boot: bootstrap resamples behind each interval.
-        metrics: which; see `metrics.evaluation.evaluate`.
-        excluded: names of images, such as near-duplicates of training images; the figures without
-            them follow the others, and `KEPT` ends the names of their subsets.
+        scores: (N,) scores in the table's order.
+        by: column of groups to report in addition to the whole.
+        n_boot: bootstrap resamples for each interval.
+        metrics: names of metrics; see `metrics.evaluation.evaluate`.
+        excluded: names of images, such as near-duplicates of training images; figures without them
+            follow the others, in subsets whose names end in `KEPT`.
 
     Raises:
-        TableError: scores of which a correlation does not exist, or excluded names that the table
-            does not hold.
+        TableError: a correlation is undefined, or excluded names are not in the table.
     """
     values = np.asarray(scores, dtype=np.float64)
     rows: tuple[Row, ...] = ()
@@ -186,7 +185,7 @@ def evaluate_scores(
 
 
 def kept_rows(table: RatedTable, excluded: Collection[str]) -> list[int]:
-    """Lists the rows of a table that are not excluded by name.
+    """The rows of a table whose names are not excluded.
 
     Raises:
         TableError: a name is not in the table, or all images are excluded.
@@ -202,10 +201,10 @@ def kept_rows(table: RatedTable, excluded: Collection[str]) -> list[int]:
 
 
 def read_names(path: Path) -> frozenset[str]:
-    """Reads a list of image names, one a line.
+    """Reads a list of image names, one per line.
 
     Raises:
-        TableError: it cannot be read, or it names no image.
+        TableError: the list cannot be read or is empty.
     """
     try:
         text, _ = read_text(path)

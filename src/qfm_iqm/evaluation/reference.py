@@ -1,8 +1,8 @@
-"""Reference statistics of a trained model: percentile, interval, out-of-distribution detector.
+"""Computes a model's reference statistics: percentile, interval, out-of-distribution detector.
 
-All three are found on rated photos that the model was not trained on, so that they promise no more
-than what holds on further photos of that kind. These are halved by content: one half sets the
-interval and the limit, the other says how often they hold.
+All three are computed on rated photos that the model was not trained on, so that they also hold for
+new photos of that kind. The photos are divided into halves by content: one half sets the interval
+and the limit, the other measures how often they hold.
 
 Shapes: N images, F pixel statistics.
 """
@@ -31,11 +31,11 @@ from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
 Watch = Callable[[Iterator[list[Doubles]], int], Iterator[list[Doubles]]]
 
 QUANTILES = 101
-SOFT = 20  # one in so many photos seen is also looked at blurred
-FALSE_ALARMS = 0.015  # share of photos that are called out of distribution
-SEEN = 1000  # photos, at most, from which it is learned what photos are like
-LEAST = 100  # images from which reference statistics can be found
-_SHRINKAGE = 0.05  # of the correlations towards none: they are estimated, not known
+SOFT = 20  # one in this many training photos is also used as a blurred copy
+FALSE_ALARMS = 0.015  # target share of photos that are marked out of distribution
+SEEN = 1000  # most training photos used to fit the detector
+LEAST = 100  # fewest images for reference statistics
+_SHRINKAGE = 0.05  # shrinkage of the estimated correlations towards zero
 
 
 def find_reference_statistics(
@@ -50,22 +50,22 @@ def find_reference_statistics(
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> ReferenceStatistics:
-    """Finds a model's reference statistics.
+    """Computes a model's reference statistics.
 
     Args:
-        model: the model; the reference statistics of its card, if any, are not used.
+        model: the model; existing reference statistics in its card are not used.
         held_out: rated photos that the model was not trained on.
-        root: folder that names are relative to.
-        seen: photos it was trained on, to learn from at most `SEEN` of them what photos are like;
-            None takes half of `held_out` for that, and a quarter each for the limit and its check.
-        population: what `held_out` is, in words.
-        level: share of photos whose label the interval shall hold.
-        device: torch's name; None takes a GPU if there is one.
-        progress: wraps the rows of scores as they come, given their number.
-        watch: wraps the pixel statistics as they come, given their number.
+        root: base folder of the names.
+        seen: training photos; the detector is fitted on at most `SEEN` of them. None takes half of
+            `held_out` for that, and a quarter each for the limit and its check.
+        population: description of `held_out`.
+        level: target coverage of the interval.
+        device: a torch device name; None takes a GPU if there is one.
+        progress: wraps the iterator over score rows; also gets their number.
+        watch: wraps the iterator over pixel statistics; also gets their number.
 
     Raises:
-        TableError: fewer than 100 photos, no labels, or photos that cannot be read.
+        TableError: there are fewer than 100 photos, no labels, or unreadable photos.
     """
     if len(held_out) < LEAST:
         raise TableError(
@@ -103,7 +103,7 @@ def find_reference_statistics(
 
 
 def halves(table: RatedTable) -> tuple[Indices, Indices]:
-    """The rows of two halves of a table that share no content, by its hash: the same everywhere."""
+    """The rows of two halves of a table without shared content, divided by hash of the content."""
     halves = split_by_content(table, test=0.5, validation=0).indices(table)
     return halves["test"], halves["train"]
 
@@ -111,14 +111,14 @@ def halves(table: RatedTable) -> tuple[Indices, Indices]:
 def find_interval(
     mos: Doubles, scores: Doubles, setting: Indices, checking: Indices, level: float
 ) -> Interval:
-    """Finds the interval from some photos, and on others how often it holds.
+    """Computes the interval on some photos and its coverage on others.
 
     Args:
         mos: labels (N,) of held-out photos.
-        scores: the model's (N,), in label units.
-        setting: places of the photos from which the interval is found.
-        checking: places of those on which its coverage is counted.
-        level: share of photos whose label the interval shall hold.
+        scores: the model's scores (N,), in label units.
+        setting: rows of the photos that set the interval.
+        checking: rows of the photos that its coverage is measured on.
+        level: target coverage of the interval.
     """
     half_width = conformal_half_width(mos[setting] - scores[setting], level)
     others = scores[checking]
@@ -133,12 +133,13 @@ def find_interval(
 
 
 def fit_ood_detector(known_NF: Doubles, setting_NF: Doubles, checking_NF: Doubles) -> OODDetector:
-    """Learns what photos are like.
+    """Fits the out-of-distribution detector.
 
     Args:
-        known_NF: pixel statistics of photos, from which mean and covariance are taken.
-        setting_NF: of other photos, of which `FALSE_ALARMS` may lie beyond the limit.
-        checking_NF: of still others, on which the false alarms are counted.
+        known_NF: pixel statistics of the photos for mean and covariance.
+        setting_NF: pixel statistics of other photos; a share `FALSE_ALARMS` of them may lie beyond
+            the limit.
+        checking_NF: pixel statistics of further photos, for measuring the false alarms.
     """
     mean, deviation = known_NF.mean(0), known_NF.std(0) + 1e-6
     standard_NF = (known_NF - mean) / deviation
@@ -165,16 +166,16 @@ def fit_ood_detector(known_NF: Doubles, setting_NF: Doubles, checking_NF: Double
 def statistics_of(
     paths: Sequence[Path], preprocessing: Preprocessing, *, soft_from: int | None = None
 ) -> Iterator[list[Doubles]]:
-    """Pixel statistics (F,) of files at a model's working size, in their order.
+    """Yields pixel statistics (F,) of files at a model's working size, in order.
 
     Args:
-        paths: of images.
-        preprocessing: of the model.
-        soft_from: from this place on every twentieth photo is looked at blurred too, for a photo
-            out of focus is a photo; None for none.
+        paths: image files.
+        preprocessing: the model's preprocessing.
+        soft_from: from this index on, every twentieth photo is also used as a blurred copy, because
+            photos out of focus are in distribution; None uses no blurred copies.
 
     Yields:
-        Of each file its statistics, and those of its blurred copy if there is one.
+        For each file, its statistics and those of its blurred copy, if there is one.
 
     Raises:
         ImageError: a file cannot be read.
@@ -194,5 +195,5 @@ def statistics_of(
 
 
 def _floats(values: Doubles) -> tuple[float, ...]:
-    """Numbers for a card: enough digits, and none too many."""
+    """Values for a card, rounded to seven significant digits."""
     return tuple(float(f"{value:.7g}") for value in values)

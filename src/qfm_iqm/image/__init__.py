@@ -1,1 +1,1 @@
-"""Bytes -> pixels -> crops: reading, cropping, and known degradations."""
+"""Decoding, preprocessing and degrading images."""

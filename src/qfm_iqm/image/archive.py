@@ -1,6 +1,6 @@
-"""Images in files that hold many: `shard.tar/000017.jpg` and `train.parquet/000017.jpg` are paths.
+"""Images in archives, addressed as `shard.tar/000017.jpg` or `train.parquet/000017.jpg`.
 
-A process reads once what such a file says of its members, and then each member from its place.
+A process reads an archive's index once, and then each member from its position.
 """
 
 import os
@@ -13,37 +13,37 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.parquet import read_parquet
 from qfm_iqm.image.tar import read_tar
 
-_KNOWN = 32  # archives whose members a process keeps in mind
+_KNOWN = 32  # archives whose index a process caches
 
 
 class Archive(Protocol):
-    """What is known of an archive."""
+    """The index of an archive."""
 
     @property
     def kind(self) -> str:
-        """What it is, in words."""
+        """Description of the archive's format."""
 
     @property
     def members(self) -> Mapping[str, object]:
-        """Its members by name, in order."""
+        """The members by name, in order."""
 
     @property
     def damage(self) -> str:
-        """Why there may be more that cannot be found; empty for an archive that is whole."""
+        """Why members may be missing; empty if the archive is intact."""
 
     @property
     def only_images(self) -> bool:
-        """Whether each member is an image, whatever it is called."""
+        """Whether every member is an image, whatever its name."""
 
     @property
     def is_table(self) -> bool:
-        """Whether it is a table of other things: folders pass over it."""
+        """Whether it is a table without images, which is ignored in folders."""
 
     def open(self, name: str) -> BinaryIO:
-        """Opens a member of that name.
+        """Opens a member by its name.
 
         Raises:
-            ImageError: it cannot be read; says the reason alone.
+            ImageError: it cannot be read; the message holds only the reason.
             OSError: the archive cannot be opened.
         """
 
@@ -53,12 +53,12 @@ _INTO = re.compile(f"(?:{'|'.join(map(re.escape, _READERS))})/", re.IGNORECASE)
 
 
 def is_archive(path: str) -> bool:
-    """Whether a path is that of an archive on this machine, by its name."""
+    """Whether a path is an existing local file with an archive's extension."""
     return _ending(path) in _READERS and os.path.isfile(path)  # noqa: PTH113 - any bytes
 
 
 def split_member(path: str) -> tuple[str, str] | None:
-    """The archive and the name in it that a path means; None for one that leads into no archive."""
+    """Splits a path into an archive and a member's name; None if it leads into no archive."""
     for found in _INTO.finditer(path):
         archive, name = path[: found.end() - 1], path[found.end() :]
         if name and is_archive(archive):
@@ -67,7 +67,7 @@ def split_member(path: str) -> tuple[str, str] | None:
 
 
 def read_archive(path: str) -> Archive:
-    """Reads what an archive says of its members, or remembers it while the file has not changed.
+    """Reads an archive's index; cached as long as the file has not changed.
 
     Raises:
         OSError: it cannot be opened.
@@ -80,7 +80,7 @@ def open_member(archive: str, name: str) -> BinaryIO:
     """Opens a file in an archive.
 
     Raises:
-        ImageError: there is none of that name; says the reason alone.
+        ImageError: there is no such file in it; the message holds only the reason.
         OSError: the archive cannot be opened.
     """
     found = read_archive(archive)

@@ -1,4 +1,4 @@
-"""Kernels of lens blur and motion blur: what light does on its way, as weights that sum to one."""
+"""Kernels of lens blur and motion blur; their weights sum to one."""
 
 import math
 
@@ -8,9 +8,9 @@ from qfm_iqm.arrays import Floats
 
 
 def disk(radius: float) -> Floats:
-    """A disk as of MATLAB's fspecial: the share of each pixel in a circle of `radius` pixels.
+    """A disk like MATLAB's fspecial('disk'): each pixel's share of a circle of `radius` pixels.
 
-    It is found on a grid of 21 x 21 points in each pixel.
+    The share is sampled on a grid of 21 x 21 points per pixel.
     """
     reach, fine = max(0, math.ceil(radius - 0.5)), 21
     place = (np.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
@@ -23,9 +23,9 @@ def disk(radius: float) -> Floats:
 
 
 def line(length: float, angle: float) -> Floats:
-    """A line of `length` pixels, one pixel wide, as of MATLAB's fspecial ('motion').
+    """A line of `length` pixels, one pixel wide, like MATLAB's fspecial('motion').
 
-    A pixel's weight falls with the distance of its center. `angle` is in radians.
+    A pixel's weight decreases with its center's distance from the line. `angle` is in radians.
     """
     half = (length - 1) / 2
     reach = math.ceil(half) + 1

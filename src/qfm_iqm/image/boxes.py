@@ -1,4 +1,4 @@
-"""The boxes that ISO base media files are made of: AVIF, HEIC, JPEG 2000, CR3, MP4 and MOV.
+"""Boxes of ISO base media files: AVIF, HEIC, JPEG 2000, CR3, MP4 and MOV.
 
 Source: ISO/IEC 14496-12.
 """
@@ -10,16 +10,16 @@ from typing import BinaryIO
 
 _FAR = 1 << 62
 MOVIE = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-"""What files begin with that are older than `ftyp`: those of QuickTime."""
+"""First boxes of QuickTime files that predate `ftyp`."""
 
 
 def boxes(
     stream: BinaryIO, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes from `start` to `end`, up to the first one that cannot be; the last may be cut.
+    """Yields the boxes from `start` to `end`, up to the first invalid one; the last may be cut.
 
     Yields:
-        Kind, and first byte and end of its content.
+        Kind, and start and end of the content.
     """
     if end is None:
         end = stream.seek(0, os.SEEK_END)
@@ -46,12 +46,12 @@ def is_cut(stream: BinaryIO) -> bool:
     if stream.read(4) not in (b"ftyp", *MOVIE):
         return False
     length = stream.seek(0, os.SEEK_END)
-    # A box without a size goes on to the end, wherever that is.
+    # A box without a size extends to the end of the file.
     return any(length < end < _FAR for _, _, end in boxes(stream, 0, _FAR))
 
 
 def movie_seconds(stream: BinaryIO) -> float | None:
-    """How long an MP4 or MOV says that it is; None if it does not say."""
+    """The duration in an MP4's or MOV's header, in seconds; None if there is none."""
     for kind, start, end in boxes(stream):
         if kind != b"moov":
             continue

@@ -1,4 +1,4 @@
-"""When a photo was taken, by its own EXIF. Times of files say nothing about that."""
+"""Capture time of a photo from its EXIF data; file times do not tell it."""
 
 import re
 from datetime import datetime
@@ -9,19 +9,19 @@ TIME_TAGS = (
     (0x9003, 0x9291, 0x9011),
     (0x9004, 0x9292, 0x9012),
 )
-"""Tags of time, fraction of its second, offset from UTC: of the exposure, then of digitizing."""
+"""Tags of time, fraction of a second and UTC offset: of exposure, then of digitization."""
 
 
 def capture_time(image: Image.Image) -> str:
-    """When an opened image was taken, as ISO 8601.
+    """The capture time of an opened image, as ISO 8601.
 
     Returns:
-        Local time to the microsecond, with the offset from UTC where EXIF tells it, as in
-        "2024-05-01T12:30:05.250000+02:00"; empty where there is no time, or none that makes sense.
+        Local time to the microsecond, with the UTC offset if EXIF has it, as in
+        "2024-05-01T12:30:05.250000+02:00"; empty if there is no valid time.
     """
     try:
         tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
-    except Exception:  # damaged metadata say nothing against the pixels
+    except Exception:  # damaged metadata do not make an image unreadable
         return ""
     for time, fraction, offset in TIME_TAGS:
         found = re.match(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)", str(tags.get(time, "")))
@@ -33,6 +33,6 @@ def capture_time(image: Image.Image) -> str:
         text += f".{digits[0][:6]:0<6}" if digits else ""
         try:
             return datetime.fromisoformat(text + (zone[0] if zone else "")).isoformat()
-        except ValueError:  # a camera whose clock was never set
+        except ValueError:  # such as from a camera whose clock was never set
             continue
     return ""

@@ -1,20 +1,19 @@
-"""A decoded image of any mode -> sRGB pixels without transparency.
+"""Converts a decoded image of any mode to sRGB pixels without transparency.
 
 Design choices:
-* Deterministic, never guessed from the content: what a mode's numbers mean is fixed. 16-bit gray
-  is 0..65535, also in mode I; mode F is 0..1; a value outside is refused rather than clipped.
-* 16-bit gray stays 16 bits. Of 16-bit *color* (PNG and TIFF) Pillow keeps the high byte, which
-  is at most one 8-bit step (1/255) below the exact value: scaled, not clipped, and well under
-  what is visible; no further dependency is worth that step.
-* Color is brought to sRGB through the embedded ICC profile (perceptual intent). A profile that
-  moves no color by more than one 8-bit step is sRGB itself and leaves the pixels untouched; one
-  that is broken, or made for another color space than the pixels', is ignored. CMYK without a
-  usable profile becomes (1-C)(1-K), Pillow's rule. Where a file describes its colors in numbers
-  (PNG's gAMA and cHRM, cICP, nclx), the description counts as the profile that says the same
-  (`image.profiles`). HDR, in a profile as well, is refused.
+* The value range of a mode is fixed and never guessed from the content. 16-bit gray is 0..65535,
+  also in mode I; mode F is 0..1; values outside are refused rather than clipped.
+* 16-bit gray keeps 16 bits. For 16-bit *color* (PNG and TIFF) Pillow keeps the high byte, which is
+  at most one 8-bit step (1/255) below the exact value. This is invisible and not worth another
+  dependency.
+* Colors are converted to sRGB by the embedded ICC profile (perceptual intent). A profile that moves
+  no color by more than one 8-bit step counts as sRGB, and the pixels stay unchanged. A broken
+  profile, or one for another color space, is ignored. CMYK without a usable profile becomes
+  (1-C)(1-K), Pillow's rule. If a file describes its colors by numbers (PNG's gAMA and cHRM, cICP,
+  nclx), the equivalent profile is used (`image.profiles`). HDR is refused, in profiles as well.
 * Alpha is composited over the background in sRGB code values, as browsers do.
 
-An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
+An `ImageError` raised here holds only the reason; `image.decode` adds the source's name.
 
 Shapes: H and W pixels, 3 colors.
 """
@@ -46,21 +45,21 @@ _PLAIN_MODE = {
 
 
 def is_srgb(image: Image.Image) -> bool:
-    """Whether the pixels of an image are what `srgb_pixels` gives, as they stand."""
+    """Whether `srgb_pixels` would return the pixels of an image unchanged."""
     plain = image.mode == "RGB" and "transparency" not in image.info
     return plain and not _profile(image, image.mode)
 
 
 def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, int]) -> Pixels:
-    """A loaded image of any mode -> sRGB pixels (H, W, 3) over the background.
+    """Converts a loaded image of any mode to sRGB pixels (H, W, 3) over a background.
 
     Args:
-        image: the image with its pixels decoded; not changed.
-        rawmode: how its file packs the pixels, see `image.formats.rawmode`.
+        image: the image with decoded pixels; not changed.
+        rawmode: how the file packs the pixels, see `image.formats.rawmode`.
         background: 8-bit sRGB color behind transparent pixels.
 
     Returns:
-        uint8, or uint16 where the image is deep gray.
+        uint8; uint16 for 16-bit gray.
 
     Raises:
         ImageError: gray values lie outside the range of their mode.
@@ -78,7 +77,7 @@ def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, in
 def _color_and_alpha(
     image: Image.Image, rawmode: str
 ) -> tuple[Image.Image, NDArray[np.uint8] | None]:
-    """Splits any mode into L, I;16, RGB, CMYK or LAB and the alpha (H, W), if it has one."""
+    """Splits an image of any mode into L, I;16, RGB, CMYK or LAB and alpha (H, W), if any."""
     key = image.info.get("transparency")
     if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_deep_gray(image, rawmode))
@@ -93,7 +92,7 @@ def _color_and_alpha(
 
 
 def _deep_gray(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
-    """Modes I;16, I (0..65535) and F (0..1) as 16-bit gray (H, W)."""
+    """Converts modes I;16, I (0..65535) and F (0..1) to 16-bit gray (H, W)."""
     values = np.asarray(image)
     if image.mode == "F":
         _check_range(values, 1, "floats in 0..1")
@@ -103,14 +102,14 @@ def _deep_gray(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
     if rawmode.startswith("I;12"):
         values = np.rint(values * (65535 / 4095))
     gray = values.astype(np.uint16)
-    # Pillow inverts "white is zero" TIFFs up to 8 bits only.
+    # Pillow inverts "white is zero" TIFFs only up to 8 bits.
     tags = getattr(image, "tag_v2", {})
     return 65535 - gray if tags.get(_PHOTOMETRIC_TAG) == 0 else gray
 
 
 def _check_range(values: NDArray[Any], highest: int, what: str) -> None:
     low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= highest):  # so written, NaN is refused too
+    if not (low >= 0 and high <= highest):  # this form refuses NaN too
         raise ImageError(
             f"its gray values run from {low:g} to {high:g} and must be {what}; "
             "scale them and save it as 16-bit PNG"
@@ -121,10 +120,10 @@ def _check_range(values: NDArray[Any], highest: int, what: str) -> None:
 
 
 def _keyed_alpha(image: Image.Image, key: object, rawmode: str) -> NDArray[np.uint8] | None:
-    """Alpha of an image in which one color, the PNG tRNS chunk's, is transparent.
+    """Alpha of an image with one transparent color, from the PNG tRNS chunk.
 
-    The chunk counts in the file's own bits, Pillow's pixels in 8. Of 16-bit color only the
-    high bytes can be compared.
+    The chunk uses the file's bit depth, while Pillow's pixels have 8 bits. For 16-bit color only
+    the high bytes can be compared.
     """
     bands = len(image.getbands())
     if isinstance(key, int) and bands == 1:
@@ -140,7 +139,7 @@ def _keyed_alpha(image: Image.Image, key: object, rawmode: str) -> NDArray[np.ui
 def _composited(
     pixels: Pixels, alpha: NDArray[np.uint8], background: tuple[int, int, int]
 ) -> Pixels:
-    """Pixels (H, W, 3) over the background, in exact integer arithmetic, rounded."""
+    """Composites pixels (H, W, 3) over the background in integer arithmetic, with rounding."""
     weight = alpha[..., None].astype(np.uint32)
     behind = np.array(background, dtype=np.uint32) * (int(np.iinfo(pixels.dtype).max) // 255)
     mixed = (pixels * weight + behind * (255 - weight) + 127) // 255
@@ -151,7 +150,7 @@ def _composited(
 
 
 def _profile(image: Image.Image, mode: str) -> bytes:
-    """The embedded profile of an image, or one of what it says in numbers; `b""` for sRGB."""
+    """An image's embedded profile, or one made from its numbers; `b""` for sRGB."""
     info = image.info
     profile = info.get("icc_profile")
     if isinstance(profile, bytes):
@@ -168,11 +167,11 @@ def _chromaticities(info: dict[str | tuple[int, int], Any]) -> Chromaticities | 
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """L, I;16, RGB, YCbCr, CMYK or LAB -> L, I;16 or RGB in sRGB code values."""
+    """Converts L, I;16, RGB, YCbCr, CMYK or LAB to L, I;16 or RGB in sRGB code values."""
     transform = _transform(profile, image.mode)
     if transform is not None:
         with suppress(ImageCms.PyCMSError):
-            if image.mode == "L":  # each of 256 levels exactly, and once
+            if image.mode == "L":  # transform each of the 256 levels once, exactly
                 levels = Image.frombytes("L", (256, 1), bytes(range(256)))
                 table = np.asarray(ImageCms.applyTransform(levels, transform))[0]
                 return Image.fromarray(table[np.asarray(image)])
@@ -182,17 +181,17 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)  # photos of one camera share a profile; applying is thread-safe
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from a profile to sRGB; None where there is nothing to do, or it is unusable."""
+    """The transform from a profile to sRGB; None if it is not needed or the profile is unusable."""
     _refuse_hdr_profile(profile)
     try:
-        if mode == "LAB":  # is a color space by itself
+        if mode == "LAB":  # already a defined color space
             source: Any = ImageCms.createProfile("LAB")
         elif profile:
             source = ImageCms.getOpenProfile(io.BytesIO(profile))
         else:
             return None
         target = ImageCms.createProfile("sRGB")
-        # lcms would shorten a curve of gray to a table that is off by ten 8-bit steps in the darks.
+        # lcms would reduce a gray curve to a table that is off by ten 8-bit steps in dark tones.
         exact = ImageCms.Flags.NOOPTIMIZE if mode in ("L", "I;16") else ImageCms.Flags.NONE
         transform = ImageCms.buildTransform(source, target, mode, "RGB", flags=exact)
         return None if mode == "RGB" and _changes_nothing(transform) else transform
@@ -201,7 +200,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _refuse_hdr_profile(profile: bytes) -> None:
-    """Refuses a profile whose `cicp` tag says that it is of HDR colors (ICC.1:2022, 9.2.17)."""
+    """Refuses a profile whose `cicp` tag declares HDR colors (ICC.1:2022, 9.2.17)."""
     tags = int.from_bytes(profile[128:132])
     for entry in range(132, min(132 + 12 * tags, len(profile) - 11), 12):
         if profile[entry : entry + 4] == b"cicp":

@@ -1,7 +1,7 @@
-"""Which files are videos, of which format, and whether one is as long as it says.
+"""Detects video files, their format, and whether they are truncated.
 
-The content chooses FFmpeg's demuxer, and only self-contained formats are there to choose from: no
-playlist that would open other files.
+The content determines FFmpeg's demuxer, and only self-contained formats are allowed: no playlists,
+which would open other files.
 
 Sources: ISO/IEC 14496-12 (MP4, MOV), RFC 8794 (EBML, of Matroska and WebM).
 """
@@ -18,9 +18,9 @@ VIDEO_SUFFIXES = frozenset(
     )
     for ending in endings
 )
-"""What names of videos end in, in lower case."""
+"""File extensions of videos, in lower case."""
 
-HEADER = 1000  # first bytes that tell whether a file is a video
+HEADER = 1000  # number of first bytes that identify a video
 
 _IMAGES = (b"avi", b"hei", b"hev", b"mif", b"msf", b"crx", b"jp2", b"jpx", b"jxl")  # brands
 _SIGNATURES = (
@@ -31,12 +31,12 @@ _SIGNATURES = (
     (0, b"0&\xb2u\x8ef\xcf\x11", "asf"),
     (0, b"OggS", "ogg"),
 )
-_PACKETS = ((188, 0), (192, 4))  # of MPEG-TS: length, and where in it the first byte is
+_PACKETS = ((188, 0), (192, 4))  # MPEG-TS: packet length, offset of the sync byte
 _SEGMENT, _UNKNOWN_SIZE = b"\x18\x53\x80\x67", (1 << 56) - 1
 
 
 def container_of(header: bytes) -> str | None:
-    """FFmpeg's name of the format of a video with these first `HEADER` bytes; None of no video."""
+    """FFmpeg's name of the video format with these first `HEADER` bytes; None if it is no video."""
     if header[4:8] == b"ftyp":
         return None if header[8:11] in _IMAGES else "mov"
     if header[4:8] in boxes.MOVIE:
@@ -49,7 +49,7 @@ def container_of(header: bytes) -> str | None:
 
 
 def is_cut(file: BinaryIO, kind: str | None) -> bool:
-    """Whether a file ends before the end that its format names; formats that name none never do."""
+    """Whether a file is shorter than its header says; False for formats without a length."""
     length = file.seek(0, 2)
     file.seek(0)
     head = file.read(HEADER)
@@ -64,7 +64,7 @@ def is_cut(file: BinaryIO, kind: str | None) -> bool:
 
 
 def _ebml_size(data: bytes, place: int) -> tuple[int, int]:
-    """The size of an EBML element, in a variable number of bytes, and where its content begins."""
+    """The variable-length size of an EBML element, and the offset of its content."""
     first = data[place] if place < len(data) else 0
     count = 9 - first.bit_length()
     if not first or place + count > len(data):

@@ -1,9 +1,8 @@
-"""The one image decoder: a path, bytes, a stream or a Pillow image -> RGB pixels.
+"""The image decoder: reads a path, bytes, a stream or a Pillow image as RGB pixels.
 
-Training, scoring, the page and the service all read through this file. It finds the bytes, takes
-them through `image.formats` (which files are read) and `image.color` (what their numbers mean),
-turns the picture upright and makes one sentence of every failure. EXIF orientation is applied; an
-EXIF block that cannot be parsed counts as upright.
+Training, scoring, the page and the service all use it. It decodes with `image.formats`, converts
+colors with `image.color`, applies the EXIF orientation, and turns every failure into one sentence.
+An EXIF block that cannot be parsed counts as upright.
 
 Shapes: H and W pixels, 3 colors; arrays inside are (H, W, 3), uint8 or uint16.
 """
@@ -48,34 +47,34 @@ def read_image(
     allow_truncated: bool = False,
     raw: RawReading = "preview",
 ) -> Tensor:
-    """Reads an image as the network sees it: upright, sRGB, without transparency.
+    """Reads an image upright, in sRGB and without transparency.
 
-    Safe to call from many threads at once.
+    Thread-safe.
 
     Args:
-        source: a path, the encoded bytes, a binary stream (read from where it stands to its
-            end, and not closed) or a Pillow image (its current frame; not changed).
-        max_pixels: larger images are refused from their header, before any pixel is decoded.
+        source: a path, the encoded bytes, a binary stream (read from its position to its end, and
+            not closed) or a Pillow image (its current frame; not changed).
+        max_pixels: larger images are refused by their header, before decoding.
         background: 8-bit sRGB color behind transparent pixels.
-        allow_truncated: whether to take an image whose data end early as far as they go. What
-            is missing is gray in a JPEG and black elsewhere; AVIF, HEIC, WebP and camera RAW are
-            refused all the same, since their decoders give no partial image.
-        raw: what to take of a camera RAW file: "preview" takes the camera's embedded JPEG if each
-            side has at least half of the photo's pixels, and else develops the photo; "develop"
+        allow_truncated: accept images whose data end early. Missing pixels are gray in a JPEG and
+            black elsewhere; AVIF, HEIC, WebP and camera RAW are still refused, because their
+            decoders return no partial image.
+        raw: how to read a camera RAW file: "preview" takes the camera's embedded JPEG if each side
+            has at least half of the photo's pixels, and otherwise develops the photo; "develop"
             always develops it (libraw).
 
     Returns:
         RGB float32 (3, H, W) in [0, 1].
 
     Raises:
-        ImageError: the source cannot be read or is refused; one sentence says why.
+        ImageError: the source cannot be read or is refused; the message is one sentence.
         ValueError: `max_pixels` or `background` is out of range.
 
     Examples:
         >>> read_image(Image.new("RGB", (4, 3), "white")).shape
         torch.Size([3, 3, 4])
     """
-    import torch  # here, as reading alone does without
+    import torch  # imported here: other readers do not need torch
 
     pixels = _read(source, max_pixels, background, allow_truncated, raw)
     return torch.from_numpy(in_unit_range(colors_first(pixels)))
@@ -89,7 +88,7 @@ def read_image_uint8(
     allow_truncated: bool = False,
     raw: RawReading = "preview",
 ) -> Bytes:
-    """Reads an image as `read_image` does, into 8 bits per color, a quarter of the memory.
+    """Reads an image like `read_image`, with 8 bits per color: a quarter of the memory.
 
     For 8-bit sources this is exactly 255 times `read_image`; 16-bit gray is rounded.
 
@@ -114,17 +113,17 @@ def read_image_uint8(
 
 
 def colors_first(pixels: Pixels) -> npt.NDArray[Any]:
-    """(H, W, 3) pixels, possibly a flipped view, as a contiguous copy (3, H, W)."""
+    """Copies (H, W, 3) pixels, possibly a flipped view, to a contiguous (3, H, W) array."""
     return np.array(pixels.transpose(2, 0, 1), order="C")
 
 
 def in_eight_bits(pixels: Floats) -> Bytes:
-    """Pixels in [0, 1] as the nearest of 256 levels."""
+    """Rounds pixels in [0, 1] to 8 bits."""
     return np.asarray(np.rint(pixels * np.float32(255)).astype(np.uint8))
 
 
 def in_unit_range(pixels: npt.NDArray[Any]) -> Floats:
-    """Pixels of 8 or 16 bits as float32 in [0, 1]."""
+    """Converts 8-bit or 16-bit pixels to float32 in [0, 1]."""
     largest = np.float32(np.iinfo(pixels.dtype).max)
     return np.asarray(np.divide(pixels, largest, dtype=np.float32, casting="unsafe"))
 
@@ -136,7 +135,7 @@ def _read(
     allow_truncated: bool,
     raw: RawReading,
 ) -> Pixels:
-    """Source -> upright sRGB pixels (H, W, 3), every failure an `ImageError`."""
+    """Reads upright sRGB pixels (H, W, 3); every failure is an `ImageError`."""
     if len(background) != 3 or not all(0 <= value <= 255 for value in background):
         raise ValueError(f"background must be three values in 0..255, not {background}")
     with opened(source, max_pixels=max_pixels, allow_truncated=allow_truncated, raw=raw) as picture:
@@ -146,14 +145,14 @@ def _read(
 
 @dataclass
 class Picture:
-    """An image whose header is parsed and whose pixels may not be decoded yet.
+    """An image with a parsed header; its pixels may not be decoded yet.
 
     Attributes:
-        image: Pillow's.
-        packing: how its file packs the pixels, see `image.formats.rawmode`.
+        image: the Pillow image.
+        packing: how the file packs the pixels, see `image.formats.rawmode`.
         allow_truncated: see `read_image`.
-        orientation: EXIF (or XMP) orientation 1..8, and 1 where there is none or it cannot be
-            parsed; there once the pixels are decoded, since a file may name it after them.
+        orientation: EXIF (or XMP) orientation 1..8; 1 if there is none or it cannot be parsed. It
+            is set when the pixels are decoded, because a file may store it after them.
     """
 
     image: Image.Image
@@ -163,13 +162,13 @@ class Picture:
     _decoded: Bytes | None = field(init=False)
 
     def load(self, scale: int = 1) -> None:
-        """Decodes the pixels; a JPEG or RAW file at 1 / `scale` (2, 4 or 8) of its size."""
+        """Decodes the pixels; JPEG and RAW files at 1 / `scale` (2, 4 or 8) of their size."""
         self._decoded = load(self.image, self.allow_truncated, scale)
         self.orientation = _orientation(self.image)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of what was decoded."""
+        """Width and height of the decoded image."""
         if self._decoded is None:
             return self.image.size
         height, width = self._decoded.shape[:2]
@@ -181,7 +180,10 @@ class Picture:
         *,
         background: tuple[int, int, int] = WHITE,
     ) -> Pixels:
-        """The loaded image, or a (left, top, right, bottom) of it, as stored: sRGB (H, W, 3)."""
+        """Returns sRGB (H, W, 3) of the loaded image or of a (left, top, right, bottom) box.
+
+        The orientation is not applied.
+        """
         image = self.image
         left, top, right, bottom = box = box or (0, 0, *self.size)
         if self._decoded is not None:
@@ -199,7 +201,7 @@ class Picture:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged metadata say nothing against the pixels
+    except Exception:  # damaged metadata do not make an image unreadable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -213,17 +215,17 @@ def opened(
     allow_truncated: bool = False,
     raw: RawReading = "preview",
 ) -> Iterator[Picture]:
-    """Opens an image and makes an `ImageError` of whatever goes wrong while it is open.
+    """Opens an image; turns every error while it is open into an `ImageError`.
 
     Args:
         source: see `read_image`.
-        name: what to call it in an error; None takes the source's own name.
+        name: name of the source in errors; None takes its own name.
         max_pixels: see `read_image`.
         allow_truncated: see `read_image`.
         raw: see `read_image`.
 
     Raises:
-        ImageError: the source cannot be read or is refused; one sentence says why.
+        ImageError: the source cannot be read or is refused; the message is one sentence.
         ValueError: `max_pixels` is out of range.
     """
     if max_pixels < 1:
@@ -233,18 +235,18 @@ def opened(
         with quiet_pillow, _opened(source, raw) as image:
             check_size(image, max_pixels)
             yield Picture(image, rawmode(image), allow_truncated)
-    except ImageError as refusal:  # the reason alone
+    except ImageError as refusal:  # holds only the reason
         raise type(refusal)(f"cannot read {name}: {refusal}") from refusal.__cause__
     except MemoryError as error:
         raise ImageTooLargeError(f"cannot read {name}: {NO_MEMORY}") from error
     except Exception as error:
-        # Hostile or damaged bytes make decoders raise nearly anything (struct.error, zlib.error,
-        # KeyError, ...): at this boundary each means that this source cannot be decoded.
+        # Hostile or damaged bytes make decoders raise almost anything (struct.error, zlib.error,
+        # KeyError, ...). Here any of them means that the source cannot be decoded.
         raise ImageError(f"cannot read {name}: {_plain(error)}") from error
 
 
 def _plain(error: Exception) -> str:
-    """What a decoder's error means; its own words and numbers mean something to it alone."""
+    """A plain reason for a decoder's error, whose own text would not help a user."""
     if re.search("truncated|unexpected end", str(error), re.IGNORECASE):
         return TRUNCATED
     return DAMAGED
@@ -254,7 +256,7 @@ def _plain(error: Exception) -> str:
 
 
 def name_of(source: object) -> str:
-    """The source as a sentence names it; quoting keeps odd path characters harmless."""
+    """The source's name for a message; paths are quoted, which makes odd characters harmless."""
     if isinstance(source, str | os.PathLike):
         return repr(os.fsdecode(source))
     if isinstance(source, bytes | bytearray | memoryview):
@@ -264,7 +266,7 @@ def name_of(source: object) -> str:
 
 @contextmanager
 def _opened(source: Source, raw: RawReading) -> Iterator[Image.Image]:
-    """An image with its header parsed and its pixels not yet decoded."""
+    """Opens an image: parses its header, but decodes no pixels yet."""
     if isinstance(source, Image.Image):
         yield source
         return
@@ -287,10 +289,10 @@ def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Opens a regular file, or one in an archive.
+    """Opens a regular file or a member of an archive.
 
     Raises:
-        ImageError: it cannot be opened; holds the reason alone.
+        ImageError: it cannot be opened; the message holds only the reason.
     """
     try:
         if (found := split_member(path)) is not None:
@@ -302,7 +304,7 @@ def open_file(path: str) -> BinaryIO:
         kind = os.stat(path).st_mode  # noqa: PTH116 - a str keeps names that Path would rewrite
         if stat.S_ISDIR(kind):
             raise ImageError("it is a folder; give the path of one image file")
-        if not stat.S_ISREG(kind):  # a pipe or a device could block for ever
+        if not stat.S_ISREG(kind):  # a pipe or a device could block forever
             raise ImageError("it is not a regular file")
         return open(path, "rb")  # noqa: PTH123 - as above; the caller closes it
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -319,7 +321,7 @@ def open_file(path: str) -> BinaryIO:
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undoes an EXIF orientation with views: 5..8 swap the axes first, then the sides flip."""
+    """Undoes an EXIF orientation by views: 5..8 first swap the axes, then sides are flipped."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -1,8 +1,8 @@
-"""The pool of decoding processes, for jobs and for the service.
+"""Pools of decoding processes, for jobs and for the service.
 
-A process that dies takes no more with it than the image that it was decoding, one that takes too
-long is ended, and either is replaced. A job reads many files ahead, in order and within a budget of
-memory (`read_in_processes`); the service decodes what comes, in many threads (`DecodingPool`).
+If a process dies, only the image it was decoding is lost; a process that takes too long is killed;
+both are replaced. A job reads many files ahead, in order and within a memory budget
+(`read_in_processes`). The service decodes images as they come, from many threads (`DecodingPool`).
 """
 
 import queue
@@ -19,13 +19,13 @@ from qfm_iqm.image.decode_worker import Worker, WorkerDeathError
 from qfm_iqm.image.load import Reading, ReadingPolicy
 from qfm_iqm.image.memory_budget import MemoryBudget, images_share, readers_within, usable_cores
 
-# For one file of a job: a server may take `fetch.LONGEST` to send it, and decoding as long again.
+# Limit for one file of a job: a server may take `fetch.LONGEST` to send it, and decoding as long.
 IMAGE_SECONDS = 1200.0
 
-_AHEAD = 4  # files on their way for each process
-_QUEUED = 2  # files that a process has before it
+_AHEAD = 4  # files in flight per process
+_QUEUED = 2  # files queued at a process
 _TRIES = 2
-_STARTS = 4  # processes that end before they read anything, in all
+_STARTS = 4  # failed starts of processes that end a job
 
 
 def read_ahead(
@@ -36,20 +36,20 @@ def read_ahead(
     processes: bool,
     max_memory: int | None,
 ) -> Iterator[Reading | None]:
-    """Reads files ahead, within a limit of memory.
+    """Reads files ahead within a memory limit.
 
     Args:
         items: files, and None for a border.
         policy: how to read.
-        readers: threads, or processes; of processes fewer, where they would take more than half of
-            the memory.
-        processes: read in processes of their own, not in threads of this one.
-        max_memory: bytes for the whole program; None takes half of what the machine has free for
-            the images on their way.
+        readers: number of threads or processes; fewer processes if they would take more than half
+            of the memory.
+        processes: read in separate processes instead of threads.
+        max_memory: bytes for the whole program; None allows half of the machine's free memory for
+            the images in flight.
 
     Yields:
-        A reading, or None for a border, in order. Its pixels count as gone when the next is asked
-        for.
+        A reading, or None for a border, in order. Its pixels count as freed when the next one is
+        requested.
 
     Raises:
         QFMError: processes end before they read anything.
@@ -65,17 +65,17 @@ def read_ahead(
 def read_in_processes(
     items: Iterable[str | None], policy: ReadingPolicy, processes: int, memory: int
 ) -> Iterator[Reading | None]:
-    """Reads in processes of their own.
+    """Reads files in separate processes.
 
-    A file during whose reading a process ended unasked (a crash, or the system's killer) is given
-    to another process once, and then gets a reading with an error. One that takes longer than
-    `IMAGE_SECONDS` gets it at once.
+    If a process dies while reading a file (by a crash or the OOM killer), the file is given to
+    another process once; the second time it gets a reading with an error. A file that takes longer
+    than `IMAGE_SECONDS` gets an error at once.
 
     Args:
         items: files, and None for a border.
         policy: how to read.
-        processes: how many.
-        memory: bytes that images on their way may take.
+        processes: number of processes.
+        memory: bytes for the images in flight.
 
     Yields:
         See `read_ahead`.
@@ -92,7 +92,7 @@ def read_in_processes(
 
 
 class _Readers:
-    """The processes of a job, and which file is where."""
+    """The processes of a job and their files."""
 
     def __init__(self, policy: ReadingPolicy, processes: int, memory: int) -> None:
         self.policy = policy
@@ -101,9 +101,9 @@ class _Readers:
         self.workers: list[Worker] = []
         for _ in range(processes):
             self.workers.append(self._start())
-        self.waiting: deque[tuple[int, str]] = deque()  # no process has them yet
-        self.done: dict[int, deque[Reading | None]] = {}  # what is there to be given, in order
-        self.streaming: dict[int, Worker] = {}  # of each video that has given a frame, its process
+        self.waiting: deque[tuple[int, str]] = deque()  # files not yet given to a process
+        self.done: dict[int, deque[Reading | None]] = {}  # readings to yield, in order
+        self.streaming: dict[int, Worker] = {}  # process of each video that has given a frame
         self.tries: dict[int, int] = {}
         self.failed_starts = 0
 
@@ -132,7 +132,7 @@ class _Readers:
             while readings := self.done.get(given):
                 reading = readings.popleft()
                 yield reading
-                if reading is not None and reading.time is not None:  # a frame: more will come
+                if reading is not None and reading.time is not None:  # a frame: more will follow
                     if given in self.streaming:
                         self.streaming[given].go_on()
                     if not readings:
@@ -142,7 +142,7 @@ class _Readers:
                 self.budget.leave(given)
                 given += 1
                 if not finished:
-                    break  # hand out more before anything else
+                    break  # hand out more files first
 
     def _hand_out(self) -> None:
         for number in self.budget.admitted():
@@ -151,13 +151,13 @@ class _Readers:
                     worker.admit()
         by_load = sorted(self.workers, key=lambda worker: len(worker.tasks))
         for worker in by_load * _QUEUED:
-            # In order, so that what is wanted next never waits behind a video that waits for it.
+            # In order, so that the next file never queues behind a video that waits for it.
             late = bool(self.waiting and worker.tasks and worker.tasks[-1][0] > self.waiting[0][0])
             if self.waiting and len(worker.tasks) < _QUEUED and not late:
                 worker.give(*self.waiting.popleft())
 
     def _listen(self, *, wait: bool) -> None:
-        """Takes what processes say; waits for the first of it, or the first deadline, if asked."""
+        """Handles messages of processes; with `wait`, waits for one or for the first deadline."""
         deadlines = [worker.deadline for worker in self.workers if worker.deadline is not None]
         most = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         speaking = connection.wait([worker.socket for worker in self.workers], most if wait else 0)
@@ -192,7 +192,7 @@ class _Readers:
         self.done.setdefault(number, deque()).append(reading)
 
     def _bury(self, worker: Worker, death: WorkerDeathError) -> None:
-        """A process has ended unasked: its files go to others, the one it was reading once."""
+        """Replaces a dead process; its files go to others, the one it was reading only once."""
         self.workers.remove(worker)
         worker.close()
         if not worker.ready:
@@ -218,16 +218,16 @@ class _Readers:
 
 
 class DecodingPool:
-    """Decoding processes for content that comes at any time; `decode` may be called from threads.
+    """Decoding processes for requests at any time; `decode` is thread-safe.
 
     Args:
-        policies: ways to read, of which `decode` names one.
-        workers: how many processes.
-        seconds: that one image may take.
-        decode_bytes: of memory that a process may take on for one image.
+        policies: reading policies; `decode` chooses one.
+        workers: number of processes.
+        seconds: time limit for one image.
+        decode_bytes: memory limit of a process for one image.
 
     Attributes:
-        restarts: processes that were replaced.
+        restarts: number of replaced processes.
 
     Raises:
         QFMError: a process does not start.
@@ -246,7 +246,7 @@ class DecodingPool:
         self._idle: queue.Queue[Worker] = queue.Queue()
         starting = [self._start() for _ in range(workers)]
         try:
-            for worker in starting:  # they load side by side
+            for worker in starting:  # they start in parallel
                 worker.hear()
                 self._idle.put(worker)
         except WorkerDeathError as death:
@@ -258,12 +258,12 @@ class DecodingPool:
         """Decodes one image; blocks while all processes are busy.
 
         Args:
-            content: its bytes.
-            name: what to call it in an error.
-            policy: which of the ways to read.
+            content: the encoded bytes.
+            name: name of the image in errors.
+            policy: index of the reading policy.
 
         Returns:
-            What came of it; an image that cannot be read, or not within the limits, has an error.
+            The reading; it has an error if the image cannot be read within the limits.
         """
         worker = self._idle.get()
         try:
@@ -284,7 +284,7 @@ class DecodingPool:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """Ends the processes, each when its image is done."""
+        """Ends each process when its image is done."""
         for _ in range(self._workers):
             self._idle.get().close()
 
@@ -295,11 +295,11 @@ class DecodingPool:
     def _replacement(self) -> Worker:
         self.restarts += 1
         worker = self._start()
-        with suppress(WorkerDeathError):  # one that does not start is found dead by its next image
+        with suppress(WorkerDeathError):  # a failed start is noticed at its next image
             worker.hear()
         return worker
 
 
 def default_processes() -> int:
-    """One reading process for each core that this process may use, at most 16."""
+    """The default number of reading processes: one per usable core, at most 16."""
     return min(16, usable_cores())

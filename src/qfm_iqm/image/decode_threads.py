@@ -1,4 +1,4 @@
-"""Reading ahead in threads of this process: they start at once, and suit a few files."""
+"""Reads ahead in threads of this process, which start at once and suit a few files."""
 
 import threading
 import weakref
@@ -24,12 +24,12 @@ def read_in_threads(
     Args:
         items: files, and None for a border.
         policy: how to read.
-        threads: how many.
-        memory: bytes that images on their way may take.
+        threads: number of threads.
+        memory: bytes for the images in flight.
 
     Yields:
-        A reading, or None for a border, in order. Its pixels count as gone when the next is asked
-        for.
+        A reading, or None for a border, in order. Its pixels count as freed when the next one is
+        requested.
     """
     budget = _ThreadBudget(MemoryBudget(memory, _ahead(threads)))
 
@@ -60,14 +60,14 @@ def read_in_threads(
                 del found
                 yield reading
                 del reading
-                yield from coming  # the other frames of a video, decoded as they are asked for
+                yield from coming  # the other frames of a video, decoded on demand
                 budget.leave(number)
     finally:
         budget.close()
 
 
 class _ThreadBudget:
-    """A memory budget that threads wait at."""
+    """A thread-safe memory budget that threads can wait for."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self.share = budget.share
@@ -85,7 +85,7 @@ class _ThreadBudget:
         """Waits until there is memory for an image.
 
         Raises:
-            ImageError: there never is so much.
+            ImageError: the image needs more than there ever is.
         """
         with self._changed:
             answer = self._budget.ask(number, needed)
@@ -118,7 +118,7 @@ class _ThreadBudget:
             self._look_again()
 
     def close(self) -> None:
-        """Lets the threads go that still wait: nobody wants what they would read."""
+        """Releases waiting threads, because their readings are no longer needed."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -136,28 +136,28 @@ def _close_all() -> None:
         budget.close()
 
 
-# Python waits at its end for the threads of pools, and a reader that was not closed would have
-# some that wait for memory. Nothing public is called before: `atexit` comes after.
+# At exit Python waits for the threads of pools, and an unclosed reader may have threads that wait
+# for memory. `atexit` runs after that wait, and no public hook runs before it.
 threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
 def _ahead(threads: int) -> int:
-    """Files that may be on their way at once in threads."""
+    """Number of files that may be in flight at once."""
     return 2 * threads + 1
 
 
 def call_in_threads(
     items: Iterable[Given | None], function: Callable[[Given], Got], threads: int
 ) -> Iterator[Got | None]:
-    """Calls a function with each item, in threads of this process.
+    """Calls a function with each item in threads of this process.
 
     Args:
-        items: what to call it with, and None for a border.
+        items: arguments of the calls, and None for a border.
         function: called in a thread.
-        threads: how many.
+        threads: number of threads.
 
     Yields:
-        What `function` gave, and None for a border, in order.
+        The results, and None for a border, in order.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
         ahead: deque[Future[Got] | None] = deque()

@@ -1,15 +1,15 @@
-"""One decoding process: the program that it runs, and the handle that its parent holds.
+"""A decoding process: its program, and the handle in the parent process.
 
-Jobs and the service both decode in it (`image.decode_pool`). Hostile bytes meet the decoders here,
-in a process whose death costs one image.
+Jobs and the service both use it (`image.decode_pool`). Hostile bytes are decoded here, in a process
+whose death costs one image.
 
 Design choices:
-* Nothing that it says is unpickled (`image.wire`). A process that a hostile image has taken over
-  can say nothing but numbers and text, and these are checked.
-* Pixels lie in a file in memory, and wait there until the parent has time. A process that may write
-  no file sends them as bytes.
-* It is a program of its own, not a fork: a fork of a process whose threads have computed may wait
-  for ever for what these threads held.
+* The parent unpickles nothing from it (`image.wire`). A process that a hostile image has taken over
+  can send only numbers and text, which are checked.
+* Pixels are passed as a file in memory until the parent reads them. A process without permission to
+  write files sends them as bytes.
+* It is a new program, not a fork: a fork of a process with threads may wait forever for locks that
+  these threads held.
 """
 
 import mmap
@@ -43,17 +43,17 @@ from qfm_iqm.image.wire import (
 )
 from qfm_iqm.processes import start_python
 
-START_SECONDS = 300.0  # for all its imports, on a busy machine with slow disks
-FRAMES_AHEAD = 2  # of a video, decoded and not used
-_SENDING_SECONDS = 10.0  # for the rest of an answer that has begun
+START_SECONDS = 300.0  # limit for its imports, on a busy machine with slow disks
+FRAMES_AHEAD = 2  # decoded frames of a video that are not used yet
+_SENDING_SECONDS = 10.0  # limit for the rest of an answer that has begun
 _DTYPES = ("uint8", "float32")
 
 
 class WorkerDeathError(Exception):
-    """A decoding process has ended, or must be ended; the text says how.
+    """A decoding process has ended or must be killed; the message says how.
 
     Attributes:
-        late: whether it gave no answer in time.
+        late: whether it did not answer in time.
     """
 
     def __init__(self, how: str, *, late: bool = False) -> None:
@@ -65,18 +65,18 @@ class Worker:
     """The handle of a decoding process.
 
     Args:
-        policies: ways to read, of which `give` names one.
-        seconds: that one image may take, without the time that it waits for memory.
-        share: bytes that an image takes without asking; None if none has to ask.
-        decode_bytes: of memory that the process may take on, if that is bounded. It may then
-            neither write files nor print.
+        policies: reading policies; `give` chooses one.
+        seconds: time limit for one image, without its waiting for memory.
+        share: bytes that an image may take without asking; None if no image has to ask.
+        decode_bytes: memory limit of the process for decoding; None for no limit. A limited process
+            may neither write files nor print.
 
     Attributes:
-        socket: to wait at.
-        tasks: number and path of what it was given and has not answered, in order.
-        ready: whether it has started.
-        deadline: when it must have said something, by the monotonic clock; None for any time.
-        unused: frames of a video that it has sent and nobody has used yet.
+        socket: connection to the process, to wait for its messages.
+        tasks: number and path of each unanswered image, in order.
+        ready: whether the process has started.
+        deadline: time of the monotonic clock by which it must send a message; None for no limit.
+        unused: frames of a video that it has sent but that are not used yet.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
-                process_group=0,  # Ctrl-C is for this process, which then ends the others
+                process_group=0,  # only the parent gets Ctrl-C, and then ends the others
             )
         self.tasks: deque[tuple[int, str]] = deque()
         self.ready = False
@@ -108,13 +108,13 @@ class Worker:
     def give(
         self, number: int, path: str, content: bytes | None = None, *, policy: int = 0
     ) -> None:
-        """Hands it an image: a file, or its content if that is here already.
+        """Gives it an image: a file, or its content if that was already read.
 
         Args:
-            number: of the image.
-            path: of the file.
-            content: of it.
-            policy: which of the ways to read.
+            number: number of the image.
+            path: path of the file.
+            content: content of the file; None lets the process read it.
+            policy: index of the reading policy.
         """
         self.tasks.append((number, path))
         if self.ready and len(self.tasks) == 1:
@@ -123,31 +123,31 @@ class Worker:
         self._send(request, content or b"")
 
     def admit(self, refusal: str = "") -> None:
-        """Lets it decode the image that it asked about, or says why not."""
+        """Allows it to decode the image that it asked about, or refuses with a reason."""
         self._begin()
         self._send({"refusal": refusal})
 
     def go_on(self) -> None:
-        """Lets it decode one more frame of its video: one has been used."""
+        """Allows it to decode one more frame of its video, because one was used."""
         self.unused -= 1
         if self.deadline is None:
             self._begin()
         self._send({"used": self.tasks[0][0]})
 
     def hear(self) -> tuple[int, Reading | int] | None:
-        """Waits for what it says next.
+        """Waits for its next message.
 
         Returns:
-            The number of an image, and its reading or the bytes that decoding it takes; None: it
-            has started.
+            The number of an image with its reading or with the bytes needed to decode it; None if
+            the process has started.
 
         Raises:
-            WorkerDeathError: it says nothing in time, nothing that makes sense, or nothing any
-                more. It must be closed then.
+            WorkerDeathError: it sent nothing in time, sent something invalid, or has ended. It
+                must then be closed.
         """
         deadline = self.deadline
         if deadline is not None and connection.wait([self.socket], 0):
-            # What was said in time counts, however late it is heard.
+            # A message that was sent in time counts, however late it is read.
             deadline = max(deadline, time.monotonic() + _SENDING_SECONDS)
         try:
             header, body = receive_frame(self.socket, most=self._most, deadline=deadline)
@@ -160,7 +160,7 @@ class Worker:
             raise WorkerDeathError("its answer makes no sense") from None
 
     def close(self) -> None:
-        """Ends it at once."""
+        """Kills the process."""
         self.socket.close()
         self._process.kill()
         self._process.wait()
@@ -204,13 +204,13 @@ class Worker:
         """How it ended."""
         try:
             code = self._process.wait(10)
-        except subprocess.TimeoutExpired:  # it has closed its socket, and goes on
+        except subprocess.TimeoutExpired:  # it has closed its socket but still runs
             return "it does not answer any more"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _reading(path: str, header: Header, body: bytearray | mmap.mmap) -> Reading:
-    """What a process says of an image, checked; any exception if it makes no sense."""
+    """Parses a process's answer about an image; raises some exception if it is invalid."""
     statistics, severities = header["statistics"], header["severities"]
     return Reading(
         path,
@@ -236,7 +236,7 @@ def _severities(said: Any) -> Doubles:
 
 
 def _pixels(data: bytearray | mmap.mmap, header: Header) -> npt.NDArray[Any]:
-    """Pixels (3, H, W) of data that hold as many as the header says."""
+    """Pixels (3, H, W) from data whose size must match the header."""
     dtype, shape = header["dtype"], tuple(map(int, header["shape"]))
     colors = 2 if header["colors_last"] else 0
     if dtype not in _DTYPES or len(shape) != 3 or min(shape) < 1 or shape[colors] != 3:
@@ -251,23 +251,23 @@ def _pixels(data: bytearray | mmap.mmap, header: Header) -> npt.NDArray[Any]:
 
 
 def main(handle: int) -> None:
-    """Decodes what its parent asks for, until that ends."""
+    """Decodes the parent's requests until the parent ends."""
     parent = socket.socket(fileno=handle)
     waiting: deque[Frame] = deque()
     with suppress(EOFError, ConnectionError):
         settings, body = receive_frame(parent)
-        policies: tuple[ReadingPolicy, ...] = pickle.loads(body)  # the parent's, not a worker's
+        policies: tuple[ReadingPolicy, ...] = pickle.loads(body)  # sent by the trusted parent
         bounded = settings["decode_bytes"] is not None
         if bounded:
             _limit(settings["decode_bytes"])
         send_frame(parent, {"ready": True})
-        if bounded:  # libraries must not fill a log with what they find in damaged files
+        if bounded:  # libraries must not fill the log with messages about damaged files
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         share = settings["share"]
         admit = None if share is None else partial(_ask, parent, waiting, share)
         while True:
             request, body = waiting.popleft() if waiting else receive_frame(parent)
-            if "used" in request:  # the last frames of a video that is done
+            if "used" in request:  # about the last frames of a finished video
                 continue
             content = bytes(body) if request["given"] else None
             policy = policies[request["policy"]]
@@ -283,7 +283,7 @@ def main(handle: int) -> None:
 
 
 def _ask(parent: socket.socket, waiting: deque[Frame], share: int, needed: int) -> None:
-    """Waits until there is memory for an image; what else is said meanwhile is kept."""
+    """Waits until there is memory for an image; keeps other messages for later."""
     if needed <= share:
         return
     send_frame(parent, {"needed": needed})
@@ -294,7 +294,7 @@ def _ask(parent: socket.socket, waiting: deque[Frame], share: int, needed: int) 
 
 
 def _wait_for_use(parent: socket.socket, waiting: deque[Frame], number: int) -> None:
-    """Waits until a frame of a video has been used; what else is said meanwhile is kept."""
+    """Waits until a frame of a video was used; keeps other messages for later."""
     while (frame := receive_frame(parent))[0].get("used") != number:
         waiting.append(frame)
 
@@ -309,7 +309,7 @@ def _answer(parent: socket.socket, reading: Reading, *, in_file: bool) -> None:
     if pixels is None:
         send_frame(parent, header)
         return
-    # Rows of 8-bit images lie with their colors beside each other: that order is kept.
+    # 8-bit images are interleaved (H, W, 3) in memory; that order is kept.
     colors_last = pixels.transpose(1, 2, 0).flags.c_contiguous
     flat = pixels.transpose(1, 2, 0) if colors_last else np.ascontiguousarray(pixels)
     header |= {"shape": flat.shape, "dtype": flat.dtype.name, "colors_last": colors_last}
@@ -323,7 +323,7 @@ def _answer(parent: socket.socket, reading: Reading, *, in_file: bool) -> None:
 
 
 def _limit(decode_bytes: int) -> None:
-    """Bounds what this process may take on from here, where the system can."""
+    """Limits this process's further memory and file writes, if the system supports it."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 

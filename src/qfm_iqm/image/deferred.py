@@ -1,12 +1,12 @@
-"""Images that Pillow cannot decode rightly, behind Pillow's interface.
+"""Images that Pillow cannot decode correctly, behind Pillow's interface.
 
-tifffile and imagecodecs (the extra `formats`) decode them to samples of any depth; here these
-become a Pillow image when it is loaded, so that all that follows treats every image alike.
+tifffile and imagecodecs (the extra `formats`) decode them to samples of any depth. Loading converts
+these to a Pillow image, so that later code treats all images alike.
 
 Design choices:
-* Colors come down to 8 bits, rounded from the exact value; gray alone keeps 16.
-* What a sample's numbers mean is fixed: integers run from 0 to the largest of their bits, floats
-  from 0 to 1. Floats outside are refused rather than clipped.
+* Colors are rounded to 8 bits; gray keeps 16 bits.
+* The range of samples is fixed: integers from 0 to the maximum of their bit depth, floats from 0 to
+  1. Values outside are refused rather than clipped.
 
 Shapes: H and W pixels, C channels.
 """
@@ -21,14 +21,14 @@ from PIL import ExifTags, Image
 
 from qfm_iqm.errors import ImageError
 
-_STRIP_SAMPLES = 1 << 20  # that become floats at once
+_STRIP_SAMPLES = 1 << 20  # samples converted to float at a time
 
 
 class DeferredImage(Image.Image):
-    """An image whose header is parsed, and whose pixels a function decodes when it is loaded.
+    """An image with a parsed header, whose pixels a function decodes at loading.
 
     Attributes:
-        decoder_bytes: what decoding takes at most for a pixel, beside the canvas.
+        decoder_bytes: most bytes per pixel for decoding, besides the canvas.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class DeferredImage(Image.Image):
         orientation: int = 1,
         info: dict[Any, Any] | None = None,
     ) -> None:
-        """Keeps what the header says.
+        """Stores the facts from the header.
 
         Args:
-            decode: makes the pixels, in the mode and size that are given here.
+            decode: decodes the pixels; the result must have this mode and size.
             like: format, mode and size (width, height).
             decoder_bytes: see the class.
-            orientation: as in EXIF.
-            info: as Pillow's.
+            orientation: EXIF orientation.
+            info: as in Pillow.
         """
         super().__init__()
         self.format, self._mode, self._size = like
@@ -74,7 +74,7 @@ class DeferredImage(Image.Image):
 
 
 def needed(library: str, what: str) -> Any:
-    """A library of the extra that reads what Pillow does not.
+    """Imports a library of the extra `formats`.
 
     Raises:
         ImageError: it is not installed.
@@ -88,7 +88,7 @@ def needed(library: str, what: str) -> Any:
 def scaled(
     samples: npt.NDArray[Any], largest: float, kind: type[np.uint8 | np.uint16] = np.uint8
 ) -> npt.NDArray[Any]:
-    """Samples from 0 to `largest` as the nearest levels of a kind, some rows at a time."""
+    """Rounds samples in 0..`largest` to the levels of an integer type, some rows at a time."""
     levels = np.iinfo(kind).max
     if samples.dtype == kind and largest == levels:
         return samples
@@ -97,7 +97,7 @@ def scaled(
     for top in range(0, len(samples), rows):
         part = samples[top : top + rows].astype(np.float64)
         low, high = part.min(), part.max()
-        if not (low >= 0 and high <= largest):  # so written, NaN is refused too
+        if not (low >= 0 and high <= largest):  # this form refuses NaN too
             kinds = "floats in 0..1" if largest == 1 else f"integers in 0..{largest:g}"
             raise ImageError(
                 f"its values run from {low:g} to {high:g} and must be {kinds}; "

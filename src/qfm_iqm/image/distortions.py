@@ -1,12 +1,11 @@
-"""Photographic degradations of known strength: for training, diagnostics and demonstrations.
+"""Photographic degradations of known strength, for training, diagnostics and demonstrations.
 
-Each takes RGB pixels (H, W, 3) in 8 bits, of any size from 1x1 on, and gives such pixels. The same
-pixels, strength and seed give the same result; nothing is drawn from a global random state.
+Each maps 8-bit RGB pixels (H, W, 3) of any size to such pixels. The result depends only on pixels,
+strength and seed; no global random state is used.
 
-Most are the types of KADID-10k (Lin, Hosu and Saupe, QoMEX 2019), with the parameter that its
-authors publish, so that what its raters say of a type and strength applies. Types of it that no
-camera, codec or editor makes (shuffled pixels, inserted patches) are left out; WebP, AVIF and lost
-resolution are added.
+Most are types of KADID-10k (Lin, Hosu and Saupe, QoMEX 2019) with its authors' parameters, so that
+its ratings of a type and strength apply. Types that no camera, codec or editor causes (shuffled
+pixels, inserted patches) are left out; WebP, AVIF and lost resolution are added.
 """
 
 import io
@@ -36,10 +35,10 @@ LEVELS: Mapping[str, tuple[float, ...]] = MappingProxyType(
         "resample": (1.5, 2, 3, 5, 8),
     }
 )
-"""The strengths of level 1 (just visible) to level 5 (severe) of the kinds that tests grade by.
+"""The strengths of level 1 (just visible) to level 5 (severe), for kinds used in graded tests.
 
-Ours, in roughly even steps of visibility. They are not KADID-10k's, so that none of that set's
-ratings belongs to one of these levels.
+They are ours, in roughly even steps of visibility. They are not KADID-10k's, so its ratings do not
+apply to these levels.
 """
 
 
@@ -49,14 +48,14 @@ def distort(pixels_HWC: Bytes, kind: str, strength: float, seed: int = 0) -> Byt
     Args:
         pixels_HWC: RGB pixels (H, W, 3), uint8.
         kind: a key of `DISTORTIONS`.
-        strength: in the unit of the kind; see its function.
-        seed: of the kinds that draw: noises, and the direction of motion blur.
+        strength: strength in the unit of the kind; see its function.
+        seed: random seed, for noise and the direction of motion blur.
 
     Returns:
         The degraded pixels, same shape, uint8.
 
     Raises:
-        ValueError: no such kind, or a strength that it does not have.
+        ValueError: there is no such kind, or the strength is out of its range.
     """
     if kind not in DISTORTIONS:
         raise ValueError(f"no distortion named {kind!r}; choose one of {', '.join(DISTORTIONS)}")
@@ -69,7 +68,7 @@ def distort_at(pixels_HWC: Bytes, kind: str, level: int, seed: int = 0) -> Bytes
     """Degrades an image at one of the five levels of `LEVELS`.
 
     Raises:
-        ValueError: no such kind or level.
+        ValueError: there is no such kind or level.
     """
     if kind not in LEVELS:
         raise ValueError(f"no levels of {kind!r}; choose one of {', '.join(LEVELS)}")
@@ -82,7 +81,7 @@ def distort_at(pixels_HWC: Bytes, kind: str, level: int, seed: int = 0) -> Bytes
 
 
 def _gaussian_blur(pixels: Bytes, sigma: float, _: Draw) -> Bytes:
-    """Gaussian of `sigma` pixels, cut at two sigma, the edge repeated (MATLAB's imgaussfilt)."""
+    """Gaussian of `sigma` pixels, cut at two sigma, edges replicated (MATLAB's imgaussfilt)."""
     _at_least(sigma, 0)
     side = 2 * math.ceil(2 * sigma) + 1
     if side == 1:
@@ -97,13 +96,13 @@ def _lens_blur(pixels: Bytes, radius: float, _: Draw) -> Bytes:
 
 
 def _motion_blur(pixels: Bytes, length: float, draw: Draw) -> Bytes:
-    """Average along a line of `length` pixels (MATLAB's fspecial('motion')), at a drawn angle."""
+    """Average along a line of `length` pixels at a random angle (MATLAB's fspecial('motion'))."""
     _at_least(length, 1)
     return _convolved(pixels, line(length, draw.uniform(0, math.pi)))
 
 
 def _resample(pixels: Bytes, factor: float, _: Draw) -> Bytes:
-    """Reduced `factor` times by area averaging and enlarged again, bicubically."""
+    """Reduction by `factor` with area averaging, then bicubic enlargement."""
     _at_least(factor, 1)
     height, width = pixels.shape[:2]
     smaller = max(1, round(width / factor)), max(1, round(height / factor))
@@ -112,7 +111,7 @@ def _resample(pixels: Bytes, factor: float, _: Draw) -> Bytes:
 
 
 def _pixelate(pixels: Bytes, strength: float, _: Draw) -> Bytes:
-    """Reduced to .95 - strength ** .6 of each side and enlarged again, by nearest neighbors."""
+    """Reduction to .95 - strength ** .6 of each side and enlargement, both nearest neighbor."""
     share = 0.95 - strength**0.6
     if not 0 < share <= 1:
         raise ValueError(f"the strength of pixelate must leave some of an image, not {strength}")
@@ -128,46 +127,46 @@ def _pixelate(pixels: Bytes, strength: float, _: Draw) -> Bytes:
 
 
 def _jpeg(pixels: Bytes, quality: float, _: Draw) -> Bytes:
-    """JPEG, 4:2:0, of libjpeg's `quality`, 1 (worst) to 100."""
+    """JPEG, 4:2:0, with libjpeg's `quality`, 1 (worst) to 100."""
     return _recoded(pixels, "JPEG", quality=_whole(quality, 1, 100), subsampling="4:2:0")
 
 
 def _jpeg2000(pixels: Bytes, rate: float, _: Draw) -> Bytes:
-    """JPEG 2000, irreversible wavelet, `rate` bits of the pixels per bit of the file."""
+    """JPEG 2000 with the irreversible wavelet and the compression ratio `rate`."""
     _at_least(rate, 1)
     options = {"quality_mode": "rates", "quality_layers": [rate], "irreversible": True}
     return _recoded(pixels, "JPEG2000", **options)
 
 
 def _webp(pixels: Bytes, quality: float, _: Draw) -> Bytes:
-    """WebP of libwebp's `quality`, 0 (worst) to 100."""
+    """WebP with libwebp's `quality`, 0 (worst) to 100."""
     return _recoded(pixels, "WEBP", quality=_whole(quality, 0, 100), method=2)
 
 
 def _avif(pixels: Bytes, quality: float, _: Draw) -> Bytes:
-    """AVIF, 4:2:0, of libavif's `quality`, 0 (worst) to 100."""
+    """AVIF, 4:2:0, with libavif's `quality`, 0 (worst) to 100."""
     return _recoded(pixels, "AVIF", quality=_whole(quality, 0, 100), speed=9, subsampling="4:2:0")
 
 
 # ---- noise ----
 
-_MOST_DENOISED = 55.0  # levels of 8 bits, standard deviation
+_MOST_DENOISED = 55.0  # standard deviation in 8-bit levels
 
 
 def _white_noise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
-    """Gaussian noise of a `variance`, of values in [0, 1], for each pixel and color."""
+    """Gaussian noise of `variance` (values in [0, 1]) on each pixel and color."""
     return _bytes(_floats(pixels) + _gaussian(pixels, variance, draw))
 
 
 def _color_noise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
-    """Gaussian noise of a `variance` on luma and both chroma components (Y'CbCr)."""
+    """Gaussian noise of `variance` on luma and both chroma components (Y'CbCr)."""
     components = cv2.cvtColor(_floats(pixels), cv2.COLOR_RGB2YCrCb)
     noisy = components + _gaussian(pixels, variance, draw)
     return _bytes(cv2.cvtColor(noisy, cv2.COLOR_YCrCb2RGB))
 
 
 def _impulse_noise(pixels: Bytes, share: float, draw: Draw) -> Bytes:
-    """A `share` of all values becomes black or white (salt and pepper)."""
+    """Sets a `share` of all values to black or white (salt and pepper)."""
     if not 0 <= share <= 1:
         raise ValueError(f"the share of impulses must be in 0..1, not {share}")
     drawn = draw.random(pixels.shape, dtype=np.float32)
@@ -178,16 +177,16 @@ def _impulse_noise(pixels: Bytes, share: float, draw: Draw) -> Bytes:
 
 
 def _speckle_noise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
-    """Noise that grows with the value: x + x n, n Gaussian of a `variance`."""
+    """Multiplicative noise: x + x n, with n Gaussian of `variance`."""
     values = _floats(pixels)
     return _bytes(values + values * _gaussian(pixels, variance, draw))
 
 
 def _denoise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
-    """White noise of a `variance`, most of it taken away again by non-local means.
+    """White noise of `variance`, mostly removed by non-local means.
 
-    Each color by itself, as KADID-10k's authors did by a network that knows noise of up to
-    `_MOST_DENOISED` levels: of stronger noise more is left.
+    Each color is denoised separately. KADID-10k's authors used a network for noise of up to
+    `_MOST_DENOISED` levels, so more is left of stronger noise.
     """
     noisy = _white_noise(pixels, variance, draw)
     strength = 0.9 * min(255 * math.sqrt(variance), _MOST_DENOISED)
@@ -201,28 +200,28 @@ def _denoise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
 
 
 def _brighten(pixels: Bytes, strength: float, _: Draw) -> Bytes:
-    """The tone curve through (0, 0), (.5, .5 + strength / 2), (1, 1): a parabola."""
+    """A parabolic tone curve through (0, 0), (.5, .5 + strength / 2), (1, 1)."""
     return _curved(pixels, (0, 0.5, 1), (0, 0.5 + strength / 2, 1))
 
 
 def _darken(pixels: Bytes, strength: float, _: Draw) -> Bytes:
-    """The tone curve through (0, 0), (.5, .5 - strength / 2), (1, 1)."""
+    """A parabolic tone curve through (0, 0), (.5, .5 - strength / 2), (1, 1)."""
     return _curved(pixels, (0, 0.5, 1), (0, 0.5 - strength / 2, 1))
 
 
 def _mean_shift(pixels: Bytes, shift: float, _: Draw) -> Bytes:
-    """All values raised by `shift`, of values in [0, 1], and clipped."""
+    """Adds `shift` to all values (in [0, 1]) and clips them."""
     return _bytes(_floats(pixels) + shift)
 
 
 def _contrast_change(pixels: Bytes, strength: float, _: Draw) -> Bytes:
-    """The tone curve through 0, .25 - strength / 4, .5, .75 + strength / 4, 1: more, or less."""
+    """A tone curve through 0, .25 - strength / 4, .5, .75 + strength / 4, 1 at equal steps."""
     points = (0, 0.25, 0.5, 0.75, 1)
     return _curved(pixels, points, (0, 0.25 - strength / 4, 0.5, 0.75 + strength / 4, 1))
 
 
 def _low_contrast(pixels: Bytes, factor: float, _: Draw) -> Bytes:
-    """The distance from the image's mean value, times `factor`."""
+    """Multiplies the difference from the image's mean value by `factor`."""
     _at_least(factor, 0)
     values = _floats(pixels)
     mean = values.mean(dtype=np.float64)
@@ -230,11 +229,11 @@ def _low_contrast(pixels: Bytes, factor: float, _: Draw) -> Bytes:
 
 
 def _saturation(pixels: Bytes, factor: float, _: Draw) -> Bytes:
-    """The saturation of HSV times `factor`; below zero colors become their opposites."""
+    """Multiplies the HSV saturation by `factor`; negative factors invert colors."""
     values = _floats(pixels)
     hsv = cv2.cvtColor(values, cv2.COLOR_RGB2HSV)
     saturation, value = hsv[..., 1], hsv[..., 2:]
-    # At a hue, RGB = V (1 - S c) with some c of each color: linear in S, and so for S below zero.
+    # At a fixed hue, RGB = V (1 - S c) with a constant c per color: linear in S, also for S < 0.
     gray = np.repeat(value, 3, axis=2)
     wanted = np.minimum(factor * saturation, 1)[..., None]
     own = np.maximum(saturation, 1e-6)[..., None]
@@ -242,20 +241,20 @@ def _saturation(pixels: Bytes, factor: float, _: Draw) -> Bytes:
 
 
 def _lab_saturation(pixels: Bytes, factor: float, _: Draw) -> Bytes:
-    """The color components of CIELAB times `factor`."""
+    """Multiplies the CIELAB color components by `factor`."""
     lab = cv2.cvtColor(_floats(pixels), cv2.COLOR_RGB2LAB)
     lab[..., 1:] = lab[..., 1:] * np.float32(factor)
     return _bytes(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
 
 
 def _color_quantization(pixels: Bytes, colors: float, _: Draw) -> Bytes:
-    """A palette of so many `colors` (median cut), dithered."""
+    """Quantizes to a dithered palette of `colors` colors (median cut)."""
     palette = Image.fromarray(pixels).quantize(_whole(colors, 2, 256), Image.Quantize.MEDIANCUT)
     return np.asarray(palette.convert("RGB"))
 
 
 def _quantization(pixels: Bytes, levels: float, _: Draw) -> Bytes:
-    """Each color in so many evenly spread `levels`."""
+    """Quantizes each color channel to `levels` evenly spaced levels."""
     number = _whole(levels, 2, 256)
     steps = np.minimum(np.arange(256) * number // 256, number - 1)
     table = np.rint(steps * (255 / (number - 1))).astype(np.uint8)
@@ -263,7 +262,7 @@ def _quantization(pixels: Bytes, levels: float, _: Draw) -> Bytes:
 
 
 def _sharpen(pixels: Bytes, amount: float, _: Draw) -> Bytes:
-    """Unsharp masking: `amount` times what a Gaussian of three pixels takes away."""
+    """Unsharp masking with a Gaussian of three pixels, weighted by `amount`."""
     values = _floats(pixels)
     blurred = cv2.GaussianBlur(values, (13, 13), 3, borderType=_REPEAT)
     return _bytes(values + amount * (values - blurred))
@@ -297,10 +296,10 @@ DISTORTIONS: Mapping[str, Distortion] = MappingProxyType(
         "high sharpen": _sharpen,
     }
 )
-"""What degrades, by name: KADID-10k's names where it has the type."""
+"""The degradations by name; KADID-10k's names where it has the type."""
 
 
-# ---- arithmetic that several share ----
+# ---- shared arithmetic ----
 
 _REPEAT = cv2.BORDER_REPLICATE
 
@@ -324,13 +323,13 @@ def _gaussian(pixels: Bytes, variance: float, draw: Draw) -> Floats:
 
 
 def _curved(pixels: Bytes, x: tuple[float, ...], y: tuple[float, ...]) -> Bytes:
-    """Pixels through the polynomial tone curve that meets the points."""
+    """Applies the polynomial tone curve through the points."""
     curve = np.polynomial.Polynomial.fit(x, y, len(x) - 1)
     return np.asarray(cv2.LUT(pixels, _bytes(curve(np.arange(256) / 255))), np.uint8)
 
 
 def _recoded(pixels: Bytes, codec: str, **options: Any) -> Bytes:
-    """Pixels through one of Pillow's encoders and back."""
+    """Encodes pixels with one of Pillow's encoders and decodes them."""
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, codec, **options)
     with Image.open(encoded) as image:

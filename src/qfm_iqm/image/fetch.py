@@ -1,7 +1,7 @@
-"""The content of what a URL points to, or one plain reason why there is none.
+"""Fetches the content of a URL, or raises one plain reason why not.
 
-Web addresses are fetched by the standard library, every other scheme (`s3://`, `gs://`) by the
-file system that fsspec knows for it.
+The standard library fetches web addresses; fsspec's file systems fetch all other schemes (`s3://`,
+`gs://`).
 """
 
 import http.client
@@ -14,33 +14,33 @@ from urllib.parse import quote
 
 from qfm_iqm.errors import ImageError, first_line
 
-TIMEOUT = 30.0  # seconds that a server may say nothing
-LONGEST = 600.0  # seconds that one file may take in all
+TIMEOUT = 30.0  # seconds without data from a server
+LONGEST = 600.0  # seconds for one file in all
 
 _PIECE = 1 << 20
-_UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # what an address is made of; anything else is escaped
+_UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # characters that are not escaped in a URL
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is an address and no local file."""
+    """Whether a path is a URL, not a local file."""
     return "://" in path
 
 
 def is_web(url: str) -> bool:
-    """Whether a URL is fetched over HTTP: there is no folder then, each one is a file."""
+    """Whether a URL is fetched over HTTP, where every URL is a file and there are no folders."""
     return url.lower().startswith(("http://", "https://"))
 
 
 def fetch_url(url: str, *, timeout: float = TIMEOUT, longest: float = LONGEST) -> bytes:
-    """The content of what a URL points to.
+    """Fetches the content of a URL.
 
     Args:
-        url: the address.
-        timeout: seconds that a web server may say nothing.
+        url: the URL.
+        timeout: seconds that a web server may send no data.
         longest: seconds that a web server may take in all.
 
     Raises:
-        ImageError: there is none; says the reason alone.
+        ImageError: it cannot be fetched; the message holds only the reason.
     """
     return _from_web(url, timeout, longest) if is_web(url) else _from_file_system(url)
 
@@ -57,7 +57,7 @@ def _from_web(url: str, timeout: float, longest: float) -> bytes:
                 pieces.append(piece)
                 if time.monotonic() - began > longest:
                     raise ImageError(f"{host} took longer than {longest:g} s")
-            if answer.length:  # announced, and never sent
+            if answer.length:  # announced but never sent
                 raise ImageError(f"{host} closed the connection before the end")
             return b"".join(pieces)
     except urllib.error.HTTPError as error:
@@ -69,7 +69,7 @@ def _from_web(url: str, timeout: float, longest: float) -> bytes:
 
 
 def _reason(error: object, host: str, timeout: float) -> str:
-    """Why a web server gave no answer."""
+    """Why a request to a web server failed."""
     if isinstance(error, TimeoutError):
         return f"{host} timed out: no answer within {timeout:g} s"
     if isinstance(error, socket.gaierror):
@@ -96,5 +96,5 @@ def _from_file_system(url: str) -> bytes:
         raise ImageError("it is a folder") from error
     except PermissionError as error:
         raise ImageError("there is no permission to read it") from error
-    except Exception as error:  # each file system has its own kinds of errors
+    except Exception as error:  # each file system has its own exceptions
         raise ImageError(first_line(error)) from error

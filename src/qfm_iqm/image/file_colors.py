@@ -1,7 +1,7 @@
-"""The colors that AVIF, HEIC and JPEG 2000 describe and Pillow does not hand over.
+"""Color descriptions in AVIF, HEIC and JPEG 2000 files that Pillow does not provide.
 
-They lie in the boxes of these ISO files, and become `info["icc_profile"]`. In AVIF and HEIC an
-embedded profile counts before nclx; Pillow and its plugins hand it over.
+They are in the boxes of these ISO files, and become `info["icc_profile"]`. In AVIF and HEIC an
+embedded profile, which Pillow and its plugins provide, takes precedence over nclx.
 
 Sources: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), 15444-1 annex I (JP2).
 """
@@ -17,16 +17,16 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.boxes import boxes
 from qfm_iqm.image.profiles import coded_profile
 
-_JP2_PLAIN = {0, 12, 15, 16, 17, 18}  # bilevel, CMYK, bilevel, sRGB, gray, sYCC: as decoded
+_JP2_PLAIN = {0, 12, 15, 16, 17, 18}  # bilevel, CMYK, bilevel, sRGB, gray, sYCC: decoded rightly
 _JP2_NAMES = {14: "CIELab", 20: "e-sRGB", 21: "ROMM-RGB", 24: "e-sYCC"}
 _LARGEST = 1 << 24  # bytes of one box that is read into memory
 
 
 def take_up_colors(image: Image.Image, stream: BinaryIO) -> None:
-    """Gives an opened image the profile of the colors that its file describes.
+    """Sets an opened image's profile to the colors that its file describes.
 
     Raises:
-        ImageError: the colors are known and cannot be brought to sRGB.
+        ImageError: the colors are known but cannot be converted to sRGB.
     """
     if image.format in ("AVIF", "HEIF") and not image.info.get("icc_profile"):
         for content in heif_colors(stream):
@@ -57,7 +57,7 @@ def _take_up_jp2(image: Image.Image, content: bytes) -> None:
 
 
 def heif_colors(stream: BinaryIO) -> list[bytes]:
-    """The contents of the `colr` boxes that belong to the primary item of an AVIF or HEIC."""
+    """The contents of the `colr` boxes of an AVIF's or HEIC's primary item."""
     meta = _content(stream, b"meta")[4:]  # after version and flags
     inside = {kind: meta[start:end] for kind, start, end in boxes(io.BytesIO(meta))}
     properties = io.BytesIO(inside.get(b"iprp", b""))
@@ -82,7 +82,7 @@ def heif_colors(stream: BinaryIO) -> list[bytes]:
 
 
 def jp2_color(stream: BinaryIO) -> bytes:
-    """The content of the `colr` box that counts, the first one of a JP2; `b""` if there is none."""
+    """The content of a JP2's first `colr` box, which is the valid one; `b""` if there is none."""
     header = _content(stream, b"jp2h")
     for kind, start, end in boxes(io.BytesIO(header)):
         if kind == b"colr":
@@ -91,7 +91,7 @@ def jp2_color(stream: BinaryIO) -> bytes:
 
 
 def jp2_codestream(stream: BinaryIO) -> int:
-    """Where the codestream of a JPEG 2000 file begins, bare or in a JP2."""
+    """The offset of the codestream in a JPEG 2000 file, bare or in a JP2."""
     stream.seek(0)
     if stream.read(4) == b"\xff\x4f\xff\x51":
         return 0
@@ -99,7 +99,7 @@ def jp2_codestream(stream: BinaryIO) -> int:
 
 
 def _content(stream: BinaryIO, wanted: bytes) -> bytes:
-    """The content of the first box of a kind at the top of a file."""
+    """The content of the first top-level box of a kind."""
     for kind, start, end in boxes(stream):
         if kind == wanted:
             stream.seek(start)
@@ -114,7 +114,7 @@ def _primary_item(content: bytes) -> int:
 
 
 def _associations(content: bytes) -> Iterator[tuple[int, int]]:
-    """Item and index (from 1) of a property, of all that an `ipma` box joins."""
+    """Yields the (item, property index from 1) pairs of an `ipma` box."""
     version, wide = content[0], content[3] & 1
     (count,) = struct.unpack_from(">I", content, 4)
     place = 8

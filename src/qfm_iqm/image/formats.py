@@ -1,16 +1,16 @@
-"""Encoded bytes -> a decoded Pillow image: which formats are read, and how far a damaged one.
+"""Decodes bytes to a Pillow image: the supported formats, and the handling of damaged files.
 
 Design choices:
-* Only formats with a signature and a self-contained decoder are tried (see `_FORMATS`): nothing
-  that guesses from a file name, and nothing that starts another program (EPS).
-* Pillow's plugins are used but where they read some layouts wrongly or not at all (`_OPENERS`).
-* A file that is whole is never called damaged: where a layout is not read, the sentence says so.
-* The first frame stands for an animation, and for a multi-page file the first page that is not
-  marked as a reduced copy.
-* Pillow's global switches (`MAX_IMAGE_PIXELS`, `LOAD_TRUNCATED_IMAGES`) are neither read for our
-  limits nor changed: both act on all threads, and other code in the process relies on them.
+* Only formats with a signature and a self-contained decoder are tried (see `_FORMATS`): none that
+  is guessed from a file name, and none that starts another program (EPS).
+* Pillow's plugins are used, except where they read some layouts wrongly or not at all (`_OPENERS`).
+* An intact file is never called damaged: if its layout is not supported, the message says so.
+* An animation is read as its first frame, a multi-page file as its first page that is not marked as
+  a reduced copy.
+* Pillow's global switches (`MAX_IMAGE_PIXELS`, `LOAD_TRUNCATED_IMAGES`) are neither used nor
+  changed: they act on all threads, and other code in the process relies on them.
 
-An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
+An `ImageError` raised here holds only the reason; `image.decode` adds the source's name.
 """
 
 import logging
@@ -51,18 +51,18 @@ _LOGGERS = ("PIL", "tifffile")
 
 
 class _QuietPillow:
-    """While any thread is inside, what Pillow and tifffile say is not printed."""
+    """Silences messages of Pillow and tifffile while any thread is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
         self._entry = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif|tifffile)\b"), 0)
-        self._handler = logging.NullHandler()  # else unhandled messages go to stderr
+        self._handler = logging.NullHandler()  # without it, unhandled messages go to stderr
         if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
             os.register_at_fork(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
-        """Forgets the threads that were inside when this process was forked: none of them is here.
+        """Resets the state after a fork, because the threads that were inside do not exist here.
 
         One of them may have held the lock.
         """
@@ -83,7 +83,7 @@ class _QuietPillow:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                with suppress(ValueError):  # someone else has reset the list meanwhile
+                with suppress(ValueError):  # other code may have reset the list
                     cast(list[object], warnings.filters).remove(self._entry)
                 for name in _LOGGERS:
                     logging.getLogger(name).removeHandler(self._handler)
@@ -107,7 +107,7 @@ _FORMATS = tuple(
         Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
-_OPENERS: dict[str, Opener] = {  # in the place of Pillow's own
+_OPENERS: dict[str, Opener] = {  # used instead of Pillow's
     "JPEG": open_jpeg,
     "PNG": open_png,
     "TIFF": open_tiff,
@@ -122,12 +122,12 @@ SUFFIXES = RAW_SUFFIXES | frozenset(
     )
     for ending in endings
 )
-"""What names of files in these formats end in, in lower case."""
+"""File extensions of these formats, in lower case."""
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
-_SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
+_SHARED_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF, depending on the compatible brands
 _COLOR_PFM = re.compile(rb"PF\s")
-# How Pillow's plugins say that a file is whole, but of a layout that they do not read.
+# Messages of Pillow's plugins about intact files with an unsupported layout.
 _UNSUPPORTED = re.compile(r"Unsupported |cannot handle |unknown |unable to determine |.*supported")
 
 
@@ -137,15 +137,15 @@ _UNSUPPORTED = re.compile(r"Unsupported |cannot handle |unknown |unable to deter
 def identified(stream: BinaryIO, raw: RawReading = "preview") -> Image.Image:
     """Parses the header with the plugin whose signature matches; decodes no pixels yet.
 
-    `Image.open` is not used since it warns and raises at Pillow's own global pixel limit.
+    `Image.open` is not used because it warns and raises at Pillow's global pixel limit.
 
     Args:
         stream: the file.
         raw: see `image.decode.read_image`.
 
     Raises:
-        ImageError: the stream is empty, of no known format, or of a layout that is not read.
-        Exception: whatever the plugin raises over damaged data.
+        ImageError: the stream is empty, or its format or layout is not supported.
+        Exception: any exception of the plugin on damaged data.
     """
     header = stream.read(HEADER)
     if not header:
@@ -163,7 +163,7 @@ def identified(stream: BinaryIO, raw: RawReading = "preview") -> Image.Image:
             return open_raw(stream, raw)
         except ImageError:
             raise
-        except Exception as error:  # the next plugin with this signature may know better
+        except Exception as error:  # the next plugin with this signature may succeed
             failure = error
         else:
             take_up_colors(image, stream)
@@ -199,7 +199,7 @@ def _heic_factory() -> Opener:
 
 
 def check_size(image: Image.Image, max_pixels: int) -> None:
-    """Refuses an image without pixels, or with more than `max_pixels`, by its header."""
+    """Refuses an image with no pixels or more than `max_pixels`, by its header."""
     for width, height in (image.size, getattr(image, "photo_size", image.size)):
         if width < 1 or height < 1:
             raise ImageError(f"it has no pixels ({width} x {height})")
@@ -215,7 +215,7 @@ def refuse_large(width: int, height: int, max_pixels: int) -> None:
 
 
 def rawmode(image: Image.Image) -> str:
-    """How the file packs its pixels ("L;2", "RGB;16B", ...), which loading forgets."""
+    """How the file packs its pixels ("L;2", "RGB;16B", ...); unknown after loading."""
     tiles = getattr(image, "tile", None)
     packing: object = tiles[0].args if tiles else ""
     if isinstance(packing, tuple) and packing:
@@ -227,22 +227,22 @@ def rawmode(image: Image.Image) -> str:
 
 
 def load(image: Image.Image, allow_truncated: bool, scale: int = 1) -> Bytes | None:
-    """Decodes the pixels of an image, of a truncated one as many as there are.
+    """Decodes the pixels of an image; for a truncated one, as many as there are.
 
-    An image that cannot be decoded gives no pixels afterwards, however often it is asked.
+    After a failure the image gives no pixels, even if it is loaded again.
 
     Args:
-        image: Pillow's, opened.
+        image: the opened Pillow image.
         allow_truncated: see `image.decode.read_image`.
-        scale: of a JPEG, see `image.jpeg.decoded_jpeg`; of a camera RAW file, see `image.raw`.
+        scale: for a JPEG, see `image.jpeg.decoded_jpeg`; for a camera RAW file, see `image.raw`.
 
     Returns:
-        The pixels (H, W, colors) of most JPEGs, packed as in the file, and of a developed RAW
-        file; None where they are in the image.
+        The pixels (H, W, colors) of most JPEGs, packed as in the file, and of a developed RAW file;
+        None if they are in the image.
 
     Raises:
-        ImageError: the data are damaged or end early, and `allow_truncated` is false.
-        Exception: whatever the decoder raises over damaged data.
+        ImageError: the data are damaged or end early, and `allow_truncated` is False.
+        Exception: any exception of the decoder on damaged data.
     """
     if isinstance(image, RawPhoto):
         return image.developed(scale)
@@ -278,11 +278,11 @@ def _load_with_pillow(image: Image.Image, allow_truncated: bool) -> None:
             and image.mode == "RGBA"
             and image.getchannel("A").getextrema() == (0, 0)
         ):
-            image.putalpha(255)  # as every viewer shows it: nothing was meant to be hidden
+            image.putalpha(255)  # like every viewer: an all-zero alpha is not meant
     except (OSError, SyntaxError):
         if not allow_truncated or not isinstance(image, ImageFile.ImageFile):
             raise
-        # Without tiles left to decode Pillow takes the rows that it has got as the image.
+        # Without tiles left to decode, Pillow accepts the rows that it has.
         if image.tile:
             image.tile = []
             image.load_end()

@@ -1,27 +1,26 @@
-"""JPEG: the pixels, and whether the file holds all of them.
+"""Decodes JPEG, and checks whether the file holds all pixels.
 
-JPEG has no checksum, and its decoder goes on over damaged data: it invents what is missing, and
-says so in a warning. Pillow drops these warnings, so a file that lacks its lower half passes for
-whole, and one that lacks nothing but its end marker does not. simplejpeg is the same decoder
-(libjpeg-turbo, the same pixels to the bit) and hands the warnings on.
+JPEG has no checksum, and its decoder continues over damaged data: it fills in missing pixels and
+emits a warning. Pillow drops these warnings, so it accepts a file without its lower half but
+refuses one without its end marker. simplejpeg uses the same decoder (libjpeg-turbo, bit-identical
+pixels) and passes the warnings on.
 
 Design choices:
-* The decoder gets what the pixels need and nothing else: comments and metadata, bytes between the
-  segments and whatever follows the end marker cannot make a whole file look damaged.
-* Every warning about compressed data counts as damage: too few, too many, or meaningless codes.
-* A progressive file that ends between two scans brings no warning: we count what its scans sent.
-* Bytes that only fill up the end of the data are harmless.
-* A span of zero bytes is damage even if the decoder gets through it, unless the tables say that
-  zeros may be plain areas.
+* The decoder gets only the segments that the pixels need, so that comments, metadata, bytes between
+  segments and bytes after the end marker cannot make an intact file look damaged.
+* Every warning about compressed data counts as damage: too few, too many, or invalid codes.
+* A progressive file that ends between two scans causes no warning, so the coefficients that its
+  scans send are counted.
+* Padding at the end of the data is harmless.
+* A run of zero bytes counts as damage even if it decodes, unless by the Huffman tables zeros may be
+  plain areas.
+* Pillow's plugin refuses depths other than 8 bits per color (12 in medicine and archives, lossless)
+  by the frame header. With a header changed to 8 bits it parses the rest of such a file (size,
+  profile, EXIF), and imagecodecs decodes the original file.
 
-* Other than 8 bits a color (12 in medicine and archives, lossless) Pillow's plugin refuses by their
-  frame header. It parses the rest of such a file (size, profile, EXIF) once its header says 8 bits,
-  and imagecodecs decodes the file as it is.
+Changes that leave the codes valid are not detected, such as most single bit flips.
 
-What stays unnoticed is a change after which the codes still come out even, such as most single
-flipped bits.
-
-An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
+An `ImageError` raised here holds only the reason; `image.decode` adds the source's name.
 
 Source: ITU-T T.81, annex B.
 """
@@ -40,11 +39,11 @@ from qfm_iqm.errors import DAMAGED, TRUNCATED, ImageError
 from qfm_iqm.image.deferred import DeferredImage, needed, scaled
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
-# A marker that is neither a restart within compressed data nor a data byte of 255.
+# A marker that is neither a restart in compressed data nor an escaped 0xFF byte.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _EOI, _SOS, _DHT, _PROGRESSIVE = 0xD9, 0xDA, 0xC4, 0xC2
-_SEQUENTIAL = {0xC0, 0xC1}  # Huffman-coded frames whose every scan holds whole blocks
-_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # not APP0 and APP14, which say what colors mean
+_SEQUENTIAL = {0xC0, 0xC1}  # Huffman-coded frames whose scans hold whole blocks
+_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # not APP0 and APP14, which define the colors
 
 _COLORS = {"RGB": ("RGB", 3), "L": ("GRAY", 1), "CMYK": ("CMYK", 4)}
 _LOSSES = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
@@ -53,20 +52,19 @@ _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _ZERO_RUN = 32  # bytes: more than a block of 63 equal coefficients
 _GRAY = 128
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 ... SOF15
-_TRAILER = 1 << 12  # some programs write a few bytes behind the end
-_READ_AHEAD = 16  # bytes that the decoder takes before it needs them, and does not count
+_TRAILER = 1 << 12  # some programs write a few bytes after the end
+_READ_AHEAD = 16  # bytes that the decoder reads ahead and does not count
 
 
 @dataclass
 class _Stream:
-    """What the pixels need of a JPEG.
+    """The parts of a JPEG that the pixels need.
 
     Attributes:
-        parts: of the file, in order.
-        scans: which of them are compressed data, and whether zero bytes may be a picture there.
+        parts: parts of the file, in order.
+        scans: indices of the parts with compressed data, and whether zero bytes may be valid there.
         ended: whether the file has an end marker.
-        unsent: pairs of a component and a coefficient, of a progressive file, whose last bit no
-            scan sends.
+        unsent: (component, coefficient) pairs of a progressive file whose last bit no scan sends.
     """
 
     parts: list[bytes] = field(default_factory=list)
@@ -83,25 +81,25 @@ def decoded_jpeg(
     Args:
         content: the file, from the image's start marker on.
         mode: Pillow's mode of the image.
-        size: its width and height.
-        allow_truncated: whether to take what there is; what is missing is gray.
-        scale: 2, 4 or 8 for so many times fewer pixels a side, in a fraction of the time: of each
-            block of 8 x 8 the lowest frequencies alone are transformed.
+        size: width and height.
+        allow_truncated: accept a truncated file; missing pixels are gray.
+        scale: 2, 4 or 8 to reduce each side by this factor in a fraction of the time: only the
+            lowest frequencies of each 8 x 8 block are transformed.
 
     Returns:
-        (H, W, colors), CMYK as it is stored; None for a rare layout that this decoder refuses,
-        such as unusual sampling factors.
+        Pixels (H, W, colors), with CMYK as stored; None for a rare layout that this decoder
+        refuses, such as unusual sampling factors.
 
     Raises:
-        ImageError: the file does not hold all pixels, and `allow_truncated` is false.
-        MemoryError: decoding takes more memory than there is.
+        ImageError: the file does not hold all pixels, and `allow_truncated` is False.
+        MemoryError: there is not enough memory.
     """
     if mode not in _COLORS:
         return None
     name, colors = _COLORS[mode]
     stream = _parsed(content)
     width, height = (-(-side // scale) for side in size)
-    pixels = np.full((height, width, colors), _GRAY, np.uint8)  # a decoder that gives up leaves it
+    pixels = np.full((height, width, colors), _GRAY, np.uint8)  # kept where decoding stops
     warning = _decode(stream, name, pixels, strict=not allow_truncated)
     if warning is None:
         return None
@@ -111,7 +109,7 @@ def decoded_jpeg(
 
 
 def check_jpeg(content: bytes) -> None:
-    """Refuses a JPEG, such as one within a TIFF, that does not hold all pixels.
+    """Refuses a JPEG, such as one in a TIFF, that does not hold all pixels.
 
     Raises:
         ImageError: see `decoded_jpeg`.
@@ -129,13 +127,13 @@ def _decode(
 
     Args:
         stream: the JPEG.
-        name: of the colors that are wanted.
-        pixels: where to put them, if anywhere, at whose size they are decoded. They are there even
-            if there is a warning.
-        strict: whether a warning is wanted.
+        name: name of the output colors.
+        pixels: output buffer, whose size determines the decoded size; None discards the pixels. It
+            is filled even if there is a warning.
+        strict: report warnings.
 
     Returns:
-        The decoder's first warning, empty if there was none; None if it refuses the layout.
+        The decoder's first warning; empty if there was none; None if it refuses the layout.
     """
     height, width = (0, 0) if pixels is None else pixels.shape[:2]
     try:
@@ -168,9 +166,9 @@ def _check(stream: _Stream, warning: str, name: str, pixels: Bytes | None = None
 
 
 def _without_filling(stream: _Stream, warning: str) -> bool:
-    """Takes away equal bytes that fill up the end, if it was them that the decoder warned of.
+    """Removes padding of equal bytes at the end, if the decoder's warning was about it.
 
-    It must have been done where the filling begins: zeros that it took for pixels are none.
+    The pixels must end where the padding begins: zeros that were decoded as pixels are no padding.
     """
     found = _SURPLUS.search(warning)
     if found is None or not stream.ended or len(stream.scans) != 1:
@@ -185,10 +183,10 @@ def _without_filling(stream: _Stream, warning: str) -> bool:
 
 
 def _parsed(content: bytes) -> _Stream:
-    """Takes apart the first image of a file, up to its end marker."""
+    """Parses the first image of a file, up to its end marker."""
     stream = _Stream([_START])
     sequential, tables, place = False, dict[int, int](), len(_START)
-    zeros: bool | None = None  # of the data that follow, if these are compressed
+    zeros: bool | None = None  # for the data that follow; None if they are not compressed
     while not stream.ended:
         found = _MARKER.search(content, place)
         start = found.start() if found else len(content)
@@ -211,9 +209,9 @@ def _parsed(content: bytes) -> _Stream:
             tables |= _first_symbols(segment[4:])
         elif marker == _SOS:
             zeros = not sequential or _may_be_zero(segment, tables)
-            if sequential:  # some cameras write here what belongs into progressive files
+            if sequential:  # some cameras write values for progressive files here
                 segment = segment[:-3] + b"\0\x3f\0"
-            elif len(segment) >= 10 and segment[-1] & 15 == 0:  # down to the last bit
+            elif len(segment) >= 10 and segment[-1] & 15 == 0:  # sends the last bit
                 sent = range(segment[-3], segment[-2] + 1)
                 stream.unsent -= {(component, n) for component in segment[5:-3:2] for n in sent}
         if marker != _EOI and marker not in _METADATA:
@@ -223,33 +221,33 @@ def _parsed(content: bytes) -> _Stream:
 
 
 def _may_be_zero(header: bytes, tables: dict[int, int]) -> bool:
-    """Whether a long run of zero bytes may be a picture in the scan of blocks after a header.
+    """Whether a long run of zero bytes may be valid data in the scan after a header.
 
-    It may where zero bits say that a block is complete, as in plain areas. Where they are a
-    coefficient they fill block after block with it, which no picture does.
+    It may if zero bits mean that a block is complete, as in plain areas. If they stand for a
+    coefficient, they would repeat it in block after block, which no picture does.
     """
     return all(tables.get(selected & 15, 0) == 0 for selected in header[6:-3:2])
 
 
 def _first_symbols(tables: bytes) -> dict[int, int]:
-    """By its number: the symbol that zero bits stand for in each Huffman table for coefficients."""
+    """The symbol that zero bits stand for in each AC Huffman table, by the table's number."""
     found = {}
     while len(tables) > 17:
-        if tables[0] >> 4 == 1:  # else it is a table for mean values
+        if tables[0] >> 4 == 1:  # AC; otherwise it is a DC table
             found[tables[0] & 15] = tables[17]
         tables = tables[17 + sum(tables[1:17]) :]
     return found
 
 
-# ---- other than 8 bits a color ----
+# ---- depths other than 8 bits per color ----
 
 
 def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
     """Opens a JPEG; decodes no pixels yet.
 
     Raises:
-        ImageError: it is whole, but of a layout that is not read.
-        Exception: whatever Pillow raises over damaged data.
+        ImageError: the file is intact, but its layout is not supported.
+        Exception: any exception of Pillow on damaged data.
     """
     try:
         return JpegImagePlugin.jpeg_factory(stream, name)
@@ -269,7 +267,7 @@ def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
     mode = "I;16" if image.mode == "L" and bits > 8 else image.mode
 
     def decode() -> Image.Image:
-        if _END not in content[-_TRAILER:]:  # the library would fill what is missing
+        if _END not in content[-_TRAILER:]:  # the library would fill in missing pixels
             raise ImageError(TRUNCATED)
         samples = np.asarray(codecs.jpeg8_decode(content))
         kind = np.uint16 if mode == "I;16" else np.uint8
@@ -285,7 +283,7 @@ def open_jpeg(stream: BinaryIO, name: str) -> Image.Image:
 
 
 def _precision(content: bytes) -> int:
-    """Where the frame header says how many bits a color has."""
+    """The offset of the number of bits per color in the frame header."""
     place = 2
     while place + 4 < len(content):
         if content[place + 1] in _FRAME_MARKERS:

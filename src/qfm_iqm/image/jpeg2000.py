@@ -1,8 +1,8 @@
-"""JPEG 2000: what Pillow's plugin reads rightly, and imagecodecs the rest.
+"""JPEG 2000: Pillow's plugin for the layouts that it reads correctly, else imagecodecs.
 
-Pillow shifts samples to 8 bits, or gray to 16: above 8 bits of color, white wraps round to black;
-where it shifts upwards, white stays short of white. The latter is scaled here, and deep colors are
-decoded by imagecodecs.
+Pillow shifts samples to 8 bits, or gray to 16. Above 8 bits of color, white wraps around to black;
+when it shifts up, white stays below the maximum. The latter is rescaled here; imagecodecs decodes
+colors above 8 bits.
 
 Source: ISO/IEC 15444-1, A.5.1 (the SIZ segment).
 """
@@ -17,15 +17,15 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.deferred import DeferredImage, needed, scaled
 from qfm_iqm.image.file_colors import jp2_codestream, jp2_color
 
-_SYCC = b"\1\0\0\0\0\0\x12"  # the beginning of a colr box: enumerated, sYCC
+_SYCC = b"\1\0\0\0\0\0\x12"  # first bytes of a colr box: enumerated, sYCC
 
 
 def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
     """Opens a JPEG 2000, bare or in a JP2; decodes no pixels yet.
 
     Raises:
-        ImageError: it is whole, but of a layout that is not read.
-        Exception: whatever Pillow raises over damaged data.
+        ImageError: the file is intact, but its layout is not supported.
+        Exception: any exception of Pillow on damaged data.
     """
     size, precisions, subsampled = _components(stream)
     if len(precisions) > 4:
@@ -36,7 +36,7 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
         return image
     bits = precisions[0]
     if len(precisions) == 1 and bits > 8:
-        image._mode = "I;16"  # also where Pillow takes 9 bits for 8
+        image._mode = "I;16"  # also for 9 bits, which Pillow treats as 8
     if len(set(precisions)) > 1 or bits > 16 or image.mode in ("P", "PA"):
         raise ImageError(f"not supported: JPEG 2000 with components of {_listed(precisions)} bits")
     if image.size != size:
@@ -49,9 +49,9 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
     is_sycc = jp2_color(stream).startswith(_SYCC)
 
     def decode() -> Image.Image:
-        stream.seek(jp2_codestream(stream))  # alone, as the library applies profiles otherwise
+        stream.seek(jp2_codestream(stream))  # only this: the library would apply profiles
         samples = codecs.jpeg2k_decode(stream.read())
-        if samples.dtype.kind == "i":  # the standard's own level shift was left out for these
+        if samples.dtype.kind == "i":  # signed samples are without the standard's level shift
             samples = samples.astype(np.int32) + (1 << (bits - 1))
         pixels = scaled(samples, (1 << bits) - 1)
         if is_sycc:
@@ -71,7 +71,7 @@ def _deferred(image: Image.Image, decode: object, decoder_bytes: int) -> Image.I
 
 
 def _stretched(image: Image.Image, bits: int) -> Image.Image:
-    """An image that Pillow shifted up from `bits`, so that its white is white."""
+    """Rescales an image that Pillow shifted up from `bits`, so that white is the maximum."""
     image.load()
     full = 16 if image.mode == "I;16" else 8
     white = ((1 << bits) - 1) << (full - bits)
@@ -79,7 +79,7 @@ def _stretched(image: Image.Image, bits: int) -> Image.Image:
 
 
 def _components(stream: BinaryIO) -> tuple[tuple[int, int], list[int], bool]:
-    """Size, bits of each component, and whether any is subsampled, from the SIZ segment."""
+    """Size, bits per component, and whether any component is subsampled, from the SIZ segment."""
     stream.seek(jp2_codestream(stream))
     head = stream.read(42)
     if head[:4] != b"\xff\x4f\xff\x51" or len(head) < 42:

@@ -1,6 +1,6 @@
-"""One file, read: its content, hash and pixels at the model's working size, or why there are none.
+"""Reads one file: its hash and its pixels at the model's working size, or an error.
 
-What reading threads and reading processes do; nothing here knows of a network.
+Reading threads and reading processes run this code; it does not depend on a network.
 """
 
 import hashlib
@@ -31,23 +31,23 @@ Fetch = Callable[[str], bytes]
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading one file.
+    """The result of reading one file.
 
     Attributes:
         path: the file.
-        pixels: the image at its working size, (3, H, W), uint8 or floats in [0, 1]; None if there
-            is none, and of an image whose crops came from elsewhere.
-        width: of the image in pixels, upright; None if it is not known.
-        height: likewise.
-        sha256: of its content; empty if that could not be read.
-        error: why there are no pixels; empty if there are.
-        too_large: whether it was refused for the pixels, memory or time that it takes.
-        seconds: that reading took.
-        statistics: of the pixels at the working size, if they were asked for.
-        time: of a frame of a video, seconds from its first one on; None of a file. The video's own
-            reading follows its frames, without pixels.
-        taken: when, see `image.capture_time`.
-        severities: of each cause of low quality, in points, if they were asked for.
+        pixels: the image at its working size, (3, H, W), uint8 or floats in [0, 1]; None after an
+            error, or if its crops come from another source.
+        width: width of the upright image in pixels; None if unknown.
+        height: height of the upright image in pixels; None if unknown.
+        sha256: hash of the content; empty if it could not be read.
+        error: why there are no pixels; else empty.
+        too_large: whether it was refused for its pixels, memory or time.
+        seconds: time of reading.
+        statistics: pixel statistics at the working size, if requested.
+        time: for a video frame, seconds since the first frame; None for a file. The reading of the
+            video itself follows its frames, without pixels.
+        taken: capture time, see `image.capture_time`.
+        severities: severity of each cause of low quality, in points, if requested.
     """
 
     path: str
@@ -66,18 +66,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class ReadingPolicy:
-    """What is read, and how.
+    """How files are read.
 
     Attributes:
-        preprocessing: the model's.
+        preprocessing: the model's preprocessing.
         max_pixels: larger images are refused.
-        allow_truncated: take the part of a truncated file that is there.
-        raw: what to take of camera RAW files, see `image.decode.read_image`.
-        statistics: measure the pixels (`image.pixel_features`).
-        fetch: gives the content of a file; None reads local files and URLs.
-        every: seconds of a video from which one frame is read; None refuses videos.
-        causes: what finds severities in the views of an image; None for none. It goes to reading
-            processes, where it is loaded again.
+        allow_truncated: accept the available part of a truncated file.
+        raw: how to read camera RAW files, see `image.decode.read_image`.
+        statistics: compute pixel statistics (`image.pixel_features`).
+        fetch: returns the content of a file; None reads local files and URLs.
+        every: interval in seconds between the frames read from a video; None refuses videos.
+        causes: estimates severities from the views of an image; None computes none. It is pickled
+            to reading processes, which load it again.
     """
 
     preprocessing: Preprocessing
@@ -98,11 +98,11 @@ def readings(
     *,
     content: bytes | None = None,
 ) -> Iterator[Reading]:
-    """Reads one file: an image, or a video's frames as they are asked for and then the video.
+    """Reads one file: an image, or a video's frames on demand and then the video itself.
 
     Args:
         path: the file.
-        policy: how.
+        policy: how to read.
         admit: see `read`.
         large: see `read`.
         content: see `read`.
@@ -125,7 +125,7 @@ def _header(path: str) -> bytes:
         with open_file(path) as file:
             return file.read(HEADER)
     except (ImageError, OSError):
-        return b""  # reading it will say why
+        return b""  # reading the file will raise the error
 
 
 def _read_video(
@@ -135,7 +135,7 @@ def _read_video(
     admit: Callable[[int], None] | None,
     content: bytes | None,
 ) -> Iterator[Reading]:
-    """The frames of a video, and then the video: without pixels, or with its error."""
+    """Yields the frames of a video, and then the video's reading, without pixels."""
     began = time.perf_counter()
     video = Reading(path)
     try:
@@ -159,7 +159,7 @@ def _read_video(
                 raise ImageError("it changed while it was read")
     except (ImageError, MemoryError) as error:
         video = replace(_failed(path, error), sha256=video.sha256)
-    except Exception as error:  # as of images: decoders raise nearly anything over hostile bytes
+    except Exception as error:  # decoders raise almost anything on hostile bytes
         damaged = ImageError(DAMAGED)
         damaged.__cause__ = error
         video = replace(_failed(path, damaged), sha256=video.sha256)
@@ -167,7 +167,7 @@ def _read_video(
 
 
 def _digest(file: BinaryIO) -> str:
-    """SHA-256 of a file that is too large to be held."""
+    """SHA-256 of a file that is too large for memory."""
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):
         digest.update(piece)
@@ -175,10 +175,10 @@ def _digest(file: BinaryIO) -> str:
 
 
 def _state(file: BinaryIO) -> tuple[int, int]:
-    """What tells whether a file has changed."""
+    """Size and modification time of a file, to detect changes."""
     try:
         found = os.fstat(file.fileno())
-    except io.UnsupportedOperation:  # bytes in memory, or a piece of an archive
+    except io.UnsupportedOperation:  # bytes in memory, or a member of an archive
         return 0, 0
     return found.st_size, found.st_mtime_ns
 
@@ -202,16 +202,16 @@ def read(
 ) -> Reading:
     """Reads one image; a failure is a reading with its error.
 
-    The content is read once, and hash and pixels are both of it: a file that is exchanged
-    meanwhile cannot give the score of one content under the hash of another.
+    The content is read once for both hash and pixels, so that a file that is replaced meanwhile
+    cannot give the score of one content with the hash of another.
 
     Args:
         path: the file.
-        policy: how.
-        admit: called once, with the bytes that reading takes at most; see
+        policy: how to read.
+        admit: called once with the most bytes that reading takes; see
             `image.resize.read_resized`.
-        large: of files with more bytes the header alone is read before admission.
-        content: of the file, if it is here already.
+        large: size in bytes above which only a file's header is read before admission.
+        content: content of the file, if it was already read.
     """
     began = time.perf_counter()
     sha256 = ""
@@ -237,20 +237,20 @@ def decoded(
     name: str | None = None,
     admit: Callable[[int], None] | None = None,
 ) -> Reading:
-    """An image from anywhere at its working size, with its statistics and severities if asked for.
+    """Reads an image from any source at its working size, with statistics and severities.
 
     Args:
-        path: of the reading.
+        path: path for the reading.
         source: see `image.decode.read_image`.
-        policy: how.
-        name: what to call the source in an error; None takes the source's own name.
+        policy: how to read; decides whether statistics and severities are computed.
+        name: name of the source in errors; None takes its own name.
         admit: see `image.resize.read_resized`.
 
     Returns:
-        What came of it, without hash and seconds.
+        The reading, without hash and time.
 
     Raises:
-        ImageError: it cannot be read or is refused; one sentence says why.
+        ImageError: it cannot be read or is refused; the message is one sentence.
     """
     image = read_resized(
         source,
@@ -285,11 +285,11 @@ def _size(path: str) -> int:
     try:
         return os.stat(path).st_size  # noqa: PTH116 - a str keeps names that Path would rewrite
     except (OSError, ValueError):
-        return 0  # reading it will say why
+        return 0  # reading the file will raise the error
 
 
 def _needed(path: str, policy: ReadingPolicy) -> int:
-    """The memory that a file takes, by its size and header."""
+    """The memory that reading a file takes, by its size and header."""
     with opened(path, max_pixels=policy.max_pixels, raw=policy.raw) as picture:
         needed = decoding_bytes(picture, policy.preprocessing, measured=policy.statistics)
         return _size(path) + needed
@@ -299,7 +299,7 @@ def read_content(path: str) -> bytes:
     """The content of a local file.
 
     Raises:
-        ImageError: it cannot be read, or changed while it was.
+        ImageError: it cannot be read, or changed while it was read.
     """
     try:
         with open_file(path) as file:
@@ -318,10 +318,10 @@ def read_content(path: str) -> bytes:
 
 
 def fetch(path: str) -> bytes:
-    """The content of a local file, or of what a URL points to.
+    """The content of a local file or a URL.
 
     Raises:
-        ImageError: it cannot be read, or changed while it was.
+        ImageError: it cannot be read, or changed while it was read.
     """
     if not is_url(path):
         return read_content(path)

@@ -1,15 +1,15 @@
-"""Images in Parquet files, as Hugging Face datasets keep them.
+"""Images in Parquet files, as stored by Hugging Face datasets.
 
-Each row is an image: of the column whose type is that of `datasets.Image` ({bytes, path}), or else
-of the only column of bytes.
+Each row is an image, in the column of type `datasets.Image` ({bytes, path}) or else in the only
+column of bytes.
 
 Design choices:
-* A row is called by its path if no other row has the same, or else by its number, from 0.
-* Rows are read forward in their row group, one at a time. Places where reading stopped are kept, so
-  that rows in order are read once. Such a place holds one page of one column: of what `datasets`
-  writes that is a row group at most, of 100 images.
-* A row that has a path and no bytes is an error: a file from elsewhere does not choose what is read
-  of this machine.
+* A row's name is its path if that is unique, or else its number, counted from 0.
+* Rows are read forward in their row group, one at a time. Read positions are kept, so that rows in
+  order are read only once. A position holds one page of one column, which in files from `datasets`
+  is at most a row group of 100 images.
+* A row with a path but no bytes is an error: a foreign file must not choose which local files are
+  read.
 
 Sources: Apache Parquet; `datasets.Image.embed_storage`.
 """
@@ -31,23 +31,23 @@ from qfm_iqm.errors import DAMAGED, ImageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BUFFER = 1 << 20  # bytes that are read at once
-_NAMES = 1 << 16  # names that are read at once
-_PLACES = 4  # at which reading may go on, in a process
+_BUFFER = 1 << 20  # bytes read at a time
+_NAMES = 1 << 16  # names read at a time
+_PLACES = 4  # read positions kept per process
 
 
 @dataclass(frozen=True, eq=False)
 class ParquetArchive:
-    """What a Parquet file says of its images; see `image.archive.Archive`.
+    """The index of the images in a Parquet file; see `image.archive.Archive`.
 
     Attributes:
-        path: of the file.
-        members: the row of each image, by name.
-        damage: why there may be more that cannot be found; empty for a file that is whole.
-        is_table: whether there is no column of images in it.
-        column: the column of bytes, dots before its fields.
-        starts: the first row of each row group.
-        metadata: the file's, as pyarrow has it.
+        path: path of the file.
+        members: row of each image, by name.
+        damage: why images may be missing; empty if the file is intact.
+        is_table: whether it has no column of images.
+        column: the column of bytes, with a dotted path to its field.
+        starts: first row of each row group.
+        metadata: the file's metadata from pyarrow.
     """
 
     path: str
@@ -77,7 +77,7 @@ class ParquetArchive:
 
 
 def read_parquet(path: str) -> ParquetArchive:
-    """Reads which images are in a Parquet file.
+    """Reads the index of the images in a Parquet file.
 
     Raises:
         OSError: it cannot be opened.
@@ -115,18 +115,18 @@ def read_parquet(path: str) -> ParquetArchive:
 
 
 def _opened(path: str, metadata: Any = None) -> Any:
-    # Here, not above: photos outside of Parquet files must not wait for pyarrow.
+    # Imported here so that photos outside of Parquet files do not wait for pyarrow.
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(path, metadata=metadata, buffer_size=_BUFFER, pre_buffer=False)
 
 
 def _refusal(error: Exception) -> ImageError:
-    """What pyarrow's errors mean, which are of nearly any kind over damaged files.
+    """The error to raise for pyarrow's exceptions, which are of almost any kind on damaged files.
 
     Raises:
         OSError: the system refuses the file.
-        MemoryError: there is not enough of it.
+        MemoryError: there is not enough memory.
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
         raise error
@@ -144,7 +144,7 @@ def _columns(schema: pa.Schema) -> list[str]:
 
 
 def _told(schema: pa.Schema) -> list[str] | None:
-    """What `datasets` says in the file of its columns; None if it says nothing."""
+    """The image columns in the metadata of `datasets`; None if there is no such metadata."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         return [name for name, feature in features.items() if feature.get("_type") == "Image"]
@@ -174,7 +174,7 @@ def _names(file: Any, column: str) -> list[str | None]:
 
 
 def _leaf(batch: pa.RecordBatch) -> pa.Array:
-    """The only column of a batch, or its only field."""
+    """The only column of a batch, or that column's first field."""
     import pyarrow as pa
 
     found = batch.column(0)
@@ -182,7 +182,7 @@ def _leaf(batch: pa.RecordBatch) -> pa.Array:
 
 
 class _Place:
-    """Where reading a row group stopped."""
+    """A read position in a row group."""
 
     def __init__(self, archive: ParquetArchive, group: int) -> None:
         self.of = archive, group
@@ -194,7 +194,7 @@ class _Place:
         self.rows = archive.metadata.row_group(group).num_rows
 
     def read(self, row: int) -> bytes | None:
-        """The bytes of a row that lies ahead."""
+        """The bytes of a row at or after the position."""
         while self.at <= row:
             batch = next(self._batches)
             self.at += batch.num_rows
@@ -206,7 +206,7 @@ class _Place:
 
 
 class _Places:
-    """The places of a process, the last used at the end; none is used by two threads at once."""
+    """The read positions of a process, last used at the end; one thread at a time uses each."""
 
     def __init__(self) -> None:
         self._free: list[_Place] = []
@@ -230,7 +230,7 @@ class _Places:
         return content
 
     def _nearest(self, archive: ParquetArchive, group: int, row: int) -> _Place | None:
-        """Takes the last place before a row."""
+        """Removes and returns the last position before a row."""
         with self._lock:
             before = [one for one in self._free if one.of == (archive, group) and one.at <= row]
             place = max(before, key=lambda one: one.at, default=None)

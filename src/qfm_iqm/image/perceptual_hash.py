@@ -1,12 +1,12 @@
-"""Perceptual hashes (pHash): 64 bits that stay when a photo is encoded, resized or brightened anew.
+"""Perceptual hashes (pHash): 64 bits that survive re-encoding, resizing and brightening of a photo.
 
-Which of the 8 x 8 lowest frequencies of the 32 x 32 gray image lie above their median. Mirrored,
-rotated or strongly cropped copies have other bits, and images without structure, such as all-black
-ones, cannot be told apart.
+The bits say which of the 8 x 8 lowest frequencies of the 32 x 32 gray image lie above their median.
+Mirrored, rotated or strongly cropped copies have other hashes; images without structure, such as
+all-black ones, cannot be distinguished.
 
-The limit of 6 bits is ours, found on BIQ2021's photos: pairs of one `content` id differ by at most
-2 bits. Pairs of different ids within 6 bits nearly all show the same scene after all; at 8 bits
-some are false, at 14 most. benchmarks/near_duplicates.py counts them.
+The limit of 6 bits is ours, determined on BIQ2021: pairs with the same `content` id differ by at
+most 2 bits. Pairs with different ids within 6 bits almost all show the same scene; at 8 bits some
+are false, at 14 most. benchmarks/near_duplicates.py counts them.
 """
 
 import numpy as np
@@ -16,10 +16,10 @@ from scipy.fft import dctn
 
 from qfm_iqm.arrays import Bytes
 
-MAX_DISTANCE = 6  # bits in which near-duplicates differ at most
+MAX_DISTANCE = 6  # largest Hamming distance of near-duplicates
 
-_SIDE = 32  # of the gray image that is transformed
-_LOWEST = 8  # frequencies a side
+_SIDE = 32  # side of the gray image that is transformed
+_LOWEST = 8  # lowest frequencies per side
 
 
 def perceptual_hash(pixels_CHW: Bytes) -> Bytes:

@@ -1,8 +1,8 @@
-"""What the pixels of an image are like, in a few numbers: to tell photos from what is none.
+"""Pixel statistics of an image, to distinguish photos from other images.
 
-Photos share statistics that drawings, text, flat colors and pure noise lack (natural scene
-statistics: Ruderman, 1994; Mittal et al., 2012): neighbors are alike but rarely equal, edges are
-few and strong, every scale holds about as much contrast as the next, colors are many.
+Photos share natural scene statistics (Ruderman, 1994; Mittal et al., 2012) that drawings, text,
+flat colors and pure noise lack: neighbors are similar but rarely equal, edges are few and strong,
+contrast is about the same at every scale, and there are many colors.
 
 Shapes: H and W pixels.
 """
@@ -19,41 +19,41 @@ NAMES = (
     "gradient", "sparsity", "roughness", "coarser", "coarsest", "anisotropy",
     "colors", "commonest",
 )  # fmt: skip
-"""Of the statistics, in their order."""
+"""Names of the statistics, in order."""
 
 _LEVELS = 255
 _WHITE = 3 * _LEVELS
-_FLOOR = 1 / _LEVELS / 4  # below any difference of one level: logarithms stay finite
+_FLOOR = 1 / _LEVELS / 4  # keeps logarithms finite; smaller than a difference of one level
 
-# Sums of three colors, kept as such: integers are exact, and small ones fast.
+# Gray is the sum of three colors: integers are exact, and small ones are fast.
 Gray = npt.NDArray[np.int16]
 
 
 def pixel_statistics(pixels_3HW: Bytes) -> Doubles:
-    """Measures an image.
+    """Computes the pixel statistics of an image.
 
     Args:
-        pixels_3HW: RGB (3, H, W) in 8 bits, of any size from 1x1 on.
+        pixels_3HW: 8-bit RGB (3, H, W) of any size.
 
     Returns:
-        As many numbers as `NAMES`, float64, all finite, in units of the whole range:
+        One finite float64 number per name in `NAMES`, in units of the full value range:
 
-        * shares of neighbors that are equal, side by side and one above the other;
-        * mean and (log) standard deviation of the brightness, shares of black and white pixels;
-        * mean distance between the largest and the smallest color of a pixel;
-        * log mean gradient; log of its root mean square over its mean: few strong edges, or many
-          weak ones;
-        * log mean second difference over the gradient: fine grain;
-        * log mean gradient at a half and at a quarter of the size, over that at full size;
+        * shares of equal neighbors, horizontally and vertically;
+        * mean and log standard deviation of the brightness, shares of black and white pixels;
+        * mean difference between a pixel's largest and smallest color value;
+        * log mean gradient, and log of its root mean square over its mean, which is larger for few
+          strong edges than for many weak ones;
+        * log mean second difference over the gradient, which measures fine grain;
+        * log mean gradient at half and at quarter size, over that at full size;
         * log of horizontal over vertical gradient;
-        * log number of different colors, and the share of the commonest.
+        * log number of different colors, and the share of the most common one.
     """
     pixels_3HW = np.ascontiguousarray(pixels_3HW)
     gray_HW: Gray = pixels_3HW.sum(0, dtype=np.int16)
     across_Hw, down_hW = np.diff(gray_HW, axis=1), np.diff(gray_HW, axis=0)
     mean_gradient = _mean_size(across_Hw, down_hW)
     second = _mean_size(np.diff(across_Hw, axis=1), np.diff(down_hW, axis=0))
-    half_hw = _halved(gray_HW)  # sums of four: their gradients are divided by as many
+    half_hw = _halved(gray_HW)  # sums of four pixels, so gradients are divided by four
     quarter_hw = _halved(half_hw)
     counts = _color_counts(pixels_3HW)
     return np.array(
@@ -78,14 +78,14 @@ def pixel_statistics(pixels_3HW: Bytes) -> Doubles:
 
 
 def _equal(ones: Bytes, others: Bytes) -> float:
-    """The share of neighbors that are equal in all colors."""
+    """Share of neighbors that are equal in all colors."""
     red, green, blue = (one == other for one, other in zip(ones, others, strict=True))
     return _share(red & green & blue)
 
 
 def _color_counts(pixels_3HW: Bytes) -> npt.NDArray[np.int64]:
-    """How many pixels have each color, of 4 bits a channel."""
-    # The nearest of 16 levels is (value + 8) // 17: for bytes, this product without its last bits.
+    """Number of pixels of each color, at 4 bits per channel."""
+    # The nearest of 16 levels is (value + 8) // 17; for bytes, it is this product shifted by 12.
     levels_3HW = np.add(pixels_3HW, 8, dtype=np.uint16) * np.uint16(241) >> np.uint16(12)
     red_HW, green_HW, blue_HW = levels_3HW
     codes_HW = red_HW << np.uint16(8) | green_HW << np.uint16(4) | blue_HW
@@ -93,7 +93,7 @@ def _color_counts(pixels_3HW: Bytes) -> npt.NDArray[np.int64]:
 
 
 def _halved(gray_HW: Gray) -> Gray:
-    """Sums of two by two pixels; nothing of an image that would have no gradient left."""
+    """Sums of 2 x 2 pixels; empty if the result would have no gradient."""
     if min(gray_HW.shape) < 4:
         return np.zeros((0, 0), np.int16)
     height, width = (side // 2 * 2 for side in gray_HW.shape)
@@ -106,7 +106,7 @@ def _mean_gradient(gray_HW: Gray) -> float:
 
 
 def _mean_size(*parts: Gray) -> float:
-    """The mean of all absolute values; 0 of nothing: one column of pixels has no neighbors."""
+    """Mean of all absolute values; 0 if there are none, such as for a single column of pixels."""
     count = sum(part.size for part in parts)
     return sum(int(np.abs(part).sum(dtype=np.int64)) for part in parts) / max(count, 1) / _WHITE
 

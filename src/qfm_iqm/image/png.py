@@ -1,15 +1,15 @@
-"""PNG: its chunks, of which Pillow gets those that the pixels need.
+"""PNG: passes Pillow only the chunks that the pixels need, and checks the pixels.
 
-Pillow refuses a whole image because of a wrong checksum in a comment, or of a profile that is long
-when decompressed; it overlooks wrong checksums and missing rows of the pixels. Here
+Pillow refuses an image because of a wrong checksum in a comment or a profile that is large when
+decompressed, but it overlooks wrong checksums and missing rows of the pixels. Here:
 
-* text and animation are passed over, and a chunk about color with a wrong checksum is left out;
-* the checksums of the pixels are compared, and every row must be there;
-* what is decompressed beside the pixels has a limit, beyond which it is left out;
-* colors that cICP tells count before a profile, sRGB, and gAMA with cHRM (third edition, 4.3);
-* opening reads no pixels. What says how the image is turned may follow them.
+* text and animation chunks are skipped, and a color chunk with a wrong checksum is ignored;
+* the checksums of the pixels are checked, and every row must be present;
+* metadata that exceed a limit when decompressed are ignored;
+* colors in cICP take precedence over a profile, sRGB, and gAMA with cHRM (third edition, 4.3);
+* opening reads no pixels; the orientation may be stored after them.
 
-An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
+An `ImageError` raised here holds only the reason; `image.decode` adds the source's name.
 """
 
 import io
@@ -25,22 +25,22 @@ from PIL.PngImagePlugin import PngImageFile
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.profiles import coded_profile
 
-_Key = str | tuple[int, int]  # of Pillow's `info`
+_Key = str | tuple[int, int]  # keys of Pillow's `info`
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = b"IDAT"
-_SHOWN = {b"IHDR", b"PLTE", b"tRNS"}  # without these there are no right pixels
+_SHOWN = {b"IHDR", b"PLTE", b"tRNS"}  # required for correct pixels
 _COLORS = {b"cHRM", b"cICP", b"cLLI", b"gAMA", b"mDCV", b"sBIT", b"sRGB"}
 _METADATA = {b"eXIf", b"iCCP", b"iTXt", b"tEXt", b"zTXt"}
 
-_MOST = 1 << 24  # bytes of a chunk, or of what it holds in compressed form
+_MOST = 1 << 24  # largest size of a chunk or of its decompressed content, in bytes
 _PIECE = 1 << 16
-_CHECKSUM = 4  # bytes, of a chunk and of compressed data
+_CHECKSUM = 4  # bytes of a checksum, of chunks and of compressed data
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The head of a chunk: its kind, and where its body lies."""
+    """A chunk's kind, and position and length of its body."""
 
     kind: bytes
     start: int
@@ -48,11 +48,11 @@ class _Chunk:
 
 
 def open_png(stream: BinaryIO, name: str = "") -> PngImageFile:
-    """Opens a PNG by its header, as Pillow's plugin does.
+    """Opens a PNG by its header, like Pillow's plugin.
 
     Raises:
         ImageError: the header is damaged.
-        Exception: whatever Pillow raises over damaged data.
+        Exception: any exception of Pillow on damaged data.
     """
     header, metadata = [_SIGNATURE], dict[_Key, str | bytes]()
     codes: bytes | None = None  # the first cICP, unless it is damaged
@@ -82,9 +82,9 @@ def open_png(stream: BinaryIO, name: str = "") -> PngImageFile:
 
 
 def prepare_png(image: PngImageFile, *, allow_truncated: bool) -> None:
-    """Lets an opened PNG take its pixels from here when it is loaded, and be checked.
+    """Makes an opened PNG read its pixels through this module, with checks, when it is loaded.
 
-    Its `load` then raises an `ImageError` if a checksum is wrong and `allow_truncated` is false.
+    Its `load` then raises an `ImageError` if a checksum is wrong and `allow_truncated` is False.
     """
     pixels = _pixel_data(image, cast(BinaryIO, image.fp), not allow_truncated)
 
@@ -100,10 +100,10 @@ def prepare_png(image: PngImageFile, *, allow_truncated: bool) -> None:
 
 
 def _pixel_data(image: PngImageFile, stream: BinaryIO, checked: bool) -> Iterator[bytes]:
-    """The compressed pixels in pieces; metadata that follow go to the image.
+    """Yields the compressed pixels in pieces; adds metadata that follow to the image.
 
-    The last bytes are kept back: a checksum, which the decoder of an image with all rows does not
-    ask for. One that lacks rows does, whatever the compressed data say of their end.
+    The last bytes, a checksum, are held back. The decoder requests them only if rows are missing,
+    whatever the compressed data say about their end.
     """
     found = passed = False
     kept = b""
@@ -119,7 +119,7 @@ def _pixel_data(image: PngImageFile, stream: BinaryIO, checked: bool) -> Iterato
                     yield kept[:-_CHECKSUM]
                     kept = kept[-_CHECKSUM:]
             stored = stream.read(_CHECKSUM)
-            # Where the file ends here, it is for the decoder to say whether there is enough.
+            # If the file ends here, the decoder decides whether the data suffice.
             if checked and len(stored) == _CHECKSUM and stored != struct.pack(">I", sum_):
                 raise ImageError("its data are damaged (a wrong checksum)")
         elif found:
@@ -132,7 +132,7 @@ def _pixel_data(image: PngImageFile, stream: BinaryIO, checked: bool) -> Iterato
 
 
 def _chunks(stream: BinaryIO) -> Iterator[_Chunk]:
-    """The chunks of a PNG, up to its end; the stream stands at the body of each."""
+    """Yields the chunks of a PNG, with the stream at the body of each."""
     place = len(_SIGNATURE)
     while True:
         stream.seek(place)
@@ -145,7 +145,7 @@ def _chunks(stream: BinaryIO) -> Iterator[_Chunk]:
 
 
 def _body(stream: BinaryIO, chunk: _Chunk) -> tuple[bytes, bool]:
-    """The body of a chunk, and whether its checksum is right."""
+    """The body of a chunk, and whether its checksum is correct."""
     stream.seek(chunk.start)
     body = stream.read(chunk.length)
     return body, stream.read(_CHECKSUM) == _encoded(chunk.kind, body)[-_CHECKSUM:]
@@ -159,10 +159,10 @@ def _encoded(kind: bytes, body: bytes) -> bytes:
 
 
 def _described(kind: bytes, body: bytes) -> dict[_Key, str | bytes]:
-    """What Pillow knows by name of a chunk of metadata: a profile, or how the image is turned.
+    """A metadata chunk as items of Pillow's `info`: a profile, or data with the orientation.
 
-    A wrong checksum does not matter. Profiles have one of their own, and are left out by it; the
-    others are no more trusted here than in formats without any.
+    A wrong checksum of the chunk does not matter. Profiles have their own checksum and are ignored
+    if it is wrong; the other metadata are trusted no more than in formats without checksums.
     """
     name, _, rest = body.partition(b"\0")
     if kind == b"eXIf":

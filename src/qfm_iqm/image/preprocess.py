@@ -1,19 +1,18 @@
-"""Which pixels the network sees: an image is resized and padded, and crops cover it.
+"""Preprocessing: an image is resized, padded and covered by crops.
 
 Design choices:
-* The crops of an image cover it: every pixel is seen, so that no defect is missed by chance,
-  and the same image always gives the same crops (no random test crops).
-* Crops to the right of the middle are mirrored, and those in the very middle if their right half is
-  the brighter one. So a mirrored image shows the network the same crops again, and gets the same
-  score. It costs nothing.
-* A crop may be longer than it is high (`max_aspect`), for networks that take any size: then most
-  photos are one crop, seen whole.
-* An image is never enlarged: enlarging blurs, and blur lowers quality. A side shorter than a crop
-  is padded by reflection (edge included), which adds no new edge and no new color.
-* What is reduced is reduced in 8 bits, as files are stored and screens show them. Floats take
-  twice the time and say nothing that people see.
+* The crops cover the image, so that no defect is missed by chance, and the same image always gives
+  the same crops (no random test crops).
+* Crops right of the center are mirrored; crops exactly at the center are mirrored if their right
+  half is brighter. A mirrored image therefore gives the same crops and the same score, at no cost.
+* A crop may have one longer side (`max_aspect`), for networks that take any size; most photos are
+  then a single crop.
+* An image is never enlarged, because that blurs it, and blur lowers quality. A side shorter than a
+  crop is reflection-padded (edge included), which adds no new edge and no new color.
+* Images are reduced in 8 bits, like stored and displayed images. Floats take twice the time without
+  a visible difference.
 
-Shapes: C channels (3), H and W pixels, K crops, S crop size (S x S, or longer one way).
+Shapes: C channels (3), H and W pixels, K crops, S crop size (S x S, or one side longer).
 """
 
 import math
@@ -34,19 +33,18 @@ Cropped = TypeVar("Cropped")  # an array or a tensor
 
 
 class Preprocessing(BaseModel):
-    """How an image becomes crops; part of a model's card.
+    """How an image is turned into crops; part of a model's card.
 
     Attributes:
-        crop: side of the square crops, in pixels; of longer ones, the shorter side.
-        max_aspect: how many times as long the longer side of a crop may be.
-        shorter_side: images whose shorter side is longer than this are first reduced to it,
-            aspect kept, antialiased; None keeps every image at its own size.
-        resample: how: "bicubic", or "bilinear", which takes half the time and rings nowhere.
-        extra_scales: shorter sides, each smaller than the one before, that what was reduced to
-            `shorter_side` is reduced to once more: its crops count as those before, and each shows
-            more of the image at once. None for none.
-        squeeze: (height, width) that every image is brought to, aspect not kept: a habit of the
-            literature, for comparison with its figures; None for none.
+        crop: shorter side of a crop in pixels; crops are square unless `max_aspect` exceeds 1.
+        max_aspect: largest aspect ratio of a crop.
+        shorter_side: larger images are first reduced to this shorter side, antialiased, with their
+            aspect ratio kept; None keeps every image's size.
+        resample: "bicubic", or "bilinear", which takes half the time and causes no ringing.
+        extra_scales: descending shorter sides that the image at `shorter_side` is further reduced
+            to. Their crops count equally, and each shows more of the image. None for none.
+        squeeze: (height, width) that every image is resized to without keeping its aspect ratio,
+            as in the literature, for comparison with its figures; None for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -79,15 +77,15 @@ class Preprocessing(BaseModel):
 
 
 def resize_and_pad(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
-    """Brings an image to the size at which it is cropped.
+    """Resizes and pads an image to the size at which it is cropped.
 
     Args:
-        image_CHW: image (C, H, W) in [0, 1] of any size from 1x1 on.
+        image_CHW: image (C, H, W) in [0, 1] of any size.
         preprocessing: the model's preprocessing.
 
     Returns:
-        The image squeezed, or reduced to `shorter_side` where it is larger, then padded by
-        reflection at the bottom and right where a side is shorter than a crop.
+        The image, squeezed or, if larger, reduced to `shorter_side`; then reflection-padded at the
+        bottom and right where a side is shorter than a crop.
     """
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
@@ -103,26 +101,26 @@ def resized(
     resample: Resample = "bicubic",
     extent: tuple[float, float] | None = None,
 ) -> Bytes:
-    """Pixels (H, W, 3) resampled to (H, W), antialiased, across first and then down.
+    """Resamples pixels (H, W, 3) to a size, antialiased, first horizontally, then vertically.
 
     Args:
-        pixels_HWC: uint8.
+        pixels_HWC: pixels, uint8.
         size: height and width of the result.
-        resample: how.
-        extent: height and width of what is resampled, from the top left corner, in pixels that
-            may be fractions; None for all.
+        resample: resampling filter.
+        extent: height and width, possibly fractional, of the resampled region from the top left
+            corner; None for the whole image.
     """
     height, width = size
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
     down, across = extent or pixels_HWC.shape[:2]
     method = Image.Resampling[resample.upper()]
-    # One direction at a time: left to itself, Pillow begins with the one that costs less.
+    # One direction at a time, because Pillow would start with the cheaper one.
     image = image.resize((width, image.height), method, (0, 0, across, image.height))
     return np.array(image.resize((width, height), method, (0, 0, width, down)))
 
 
 def reflection_padded(image_CHW: Any, crop: int) -> Any:
-    """An array or a tensor whose sides shorter than a crop are padded by reflection."""
+    """Reflection-pads the sides of an array or a tensor that are shorter than a crop."""
     height, width = image_CHW.shape[-2:]
     if height < crop:
         image_CHW = image_CHW[..., _mirrored(height, crop), :]
@@ -132,7 +130,7 @@ def reflection_padded(image_CHW: Any, crop: int) -> Any:
 
 
 def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Height and width that an image is resized to, before any mirroring."""
+    """Height and width that an image is resized to, before padding."""
     if preprocessing.squeeze is not None:
         return preprocessing.squeeze
     if preprocessing.shorter_side is None:
@@ -141,7 +139,7 @@ def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple
 
 
 def reduced_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width of an image whose shorter side is `side` at most, aspect kept."""
+    """Height and width of an image reduced to a shorter side of at most `side`, aspect kept."""
     if min(height, width) <= side:
         return height, width
     scale = side / min(height, width)
@@ -151,7 +149,7 @@ def reduced_size(height: int, width: int, side: int) -> tuple[int, int]:
 def grid_positions(
     height: int, width: int, size: int, longest: int | None = None
 ) -> list[tuple[int, int]]:
-    """The covering grid: as few evenly spread crops as cover every pixel.
+    """The covering grid: the fewest evenly spaced crops that cover every pixel.
 
     Args:
         height: image height, at least `size`.
@@ -169,15 +167,15 @@ def grid_positions(
 def covering_crops(
     resized_CHW: npt.NDArray[Any], preprocessing: Preprocessing
 ) -> Iterator[npt.NDArray[Any]]:
-    """Yields the crops (C, S, S) that cover a resized image, at each size that it is looked at.
+    """Yields the crops (C, S, S) that cover a resized image, at each scale.
 
     Args:
-        resized_CHW: as `resize_and_pad` gives it, floats or bytes.
-        preprocessing: the model's.
+        resized_CHW: an image from `resize_and_pad`, floats or bytes.
+        preprocessing: the model's preprocessing.
 
     Yields:
-        Those of the covering grid, row by row, each turned to one side: views of the image; then
-        those of the image at its `extra_scales`.
+        The crops of the covering grid, row by row, possibly mirrored, as views of the image; then
+        those of the `extra_scales`.
     """
     height, width = resized_CHW.shape[-2:]
     size, longest = preprocessing.crop, preprocessing.longest
@@ -189,7 +187,7 @@ def covering_crops(
 def reduced(
     image_CHW: npt.NDArray[Any], size: tuple[int, int], resample: Resample = "bicubic"
 ) -> npt.NDArray[Any]:
-    """Bytes or floats (3, H, W) resampled to (height, width), in 8 bits between."""
+    """Resamples bytes or floats (3, H, W) to (height, width), computed in 8 bits."""
     whole = image_CHW.dtype == np.uint8
     pixels_HWC = (image_CHW if whole else in_eight_bits(image_CHW)).transpose(1, 2, 0)
     reduced_CHW = resized(pixels_HWC, size, resample).transpose(2, 0, 1)
@@ -206,9 +204,9 @@ def further_sizes(
 
 
 def grid_crops(image_CHW: Cropped, size: int, longest: int | None = None) -> Iterator[Cropped]:
-    """Yields the crops of an image's covering grid, turned to one side each.
+    """Yields the crops of an image's covering grid, possibly mirrored.
 
-    The image is an array, and they are views of it, or a tensor, and may be a batch of some.
+    The image is an array, whose crops are views, or a tensor, which may be a batch.
     """
     image: Any = image_CHW
     height, width = image.shape[-2:]
@@ -216,8 +214,8 @@ def grid_crops(image_CHW: Cropped, size: int, longest: int | None = None) -> Ite
     columns = len(_starts(width, across))
     for place, (top, left) in enumerate(grid_positions(height, width, size, longest)):
         rows = image[..., top : top + down, :]
-        right = 2 * (place % columns) + 1 - columns  # of the middle
-        if right == 0:  # in an odd width one column more, so that both halves are alike
+        right = 2 * (place % columns) + 1 - columns  # above 0: right of the center
+        if right == 0:  # in an odd width one more column, so that both halves are equal
             yield _turned(rows[..., left : width - left])[..., :across]
         else:
             crop = rows[..., left : left + across]
@@ -225,12 +223,12 @@ def grid_crops(image_CHW: Cropped, size: int, longest: int | None = None) -> Ite
 
 
 def _extent(side: int, size: int, longest: int | None) -> int:
-    """The extent of a crop along a side of an image."""
+    """The length of a crop along a side of an image."""
     return size if longest is None else max(size, min(side, longest))
 
 
 def _turned(crop: Any) -> Any:
-    """A crop with its brighter half on the left; of a batch of tensors, each."""
+    """A crop with its brighter half on the left; in a batch of tensors, each separately."""
     half = crop.shape[-1] // 2
     left, right = crop[..., :half], crop[..., -half:]
     axes, level = (-3, -2, -1), 1.0 if str(crop.dtype).endswith("uint8") else 1 / 255
@@ -246,7 +244,7 @@ def _mirror(crop: Any) -> Any:
 
 
 def _starts(length: int, size: int) -> list[int]:
-    """Evenly spread starts of the fewest windows of `size` that cover `length`, in symmetry."""
+    """Evenly spaced, symmetric starts of the fewest windows of `size` that cover `length`."""
     if length < size:
         raise ValueError(
             f"a side of {length} pixels is shorter than the crop of {size}: pad it first"
@@ -261,6 +259,6 @@ def _starts(length: int, size: int) -> list[int]:
 
 
 def _mirrored(length: int, target: int) -> npt.NDArray[np.int64]:
-    """Indices 0..length-1, length-1..0, 0..., cut at `target`: edge-inclusive mirroring."""
+    """Indices 0..length-1, length-1..0, 0..., cut at `target`: edge-inclusive reflection."""
     position = np.arange(target) % (2 * length)
     return np.minimum(position, 2 * length - 1 - position)

@@ -1,6 +1,6 @@
-"""Pixels that callers hold in memory: checked, then cropped as `image.preprocess` does it.
+"""Preprocessing of tensors, as in `image.preprocess`: in batches, on a GPU, with gradients.
 
-In batches, on a GPU, with gradients.
+Callers' pixels are checked first.
 
 Shapes: B images, C channels (3), H and W pixels.
 """
@@ -29,30 +29,30 @@ from qfm_iqm.image.preprocess import (
 Pixels = Tensor | npt.NDArray[Any]
 
 OVERSHOOT = 0.2
-"""How far values may lie beyond [0, 1]; they are clamped.
+"""How far values may lie outside [0, 1]; they are clamped.
 
-Bicubic resizing overshoots: by up to 0.11 in photos, and by 0.16 along the edges of white text on
-black, if it is antialiased; by 0.17 in photos if it is not. Values in other units lie far beyond.
+Bicubic resizing overshoots: with antialiasing by up to 0.11 in photos and 0.16 at edges of white
+text on black, without it by 0.17 in photos. Values in other units lie much farther outside.
 """
 
 
 def checked_pixels(pixels: Pixels, name: str, wanted: str, *, dimensions: int) -> Tensor:
-    """Takes pixels from a caller, and refuses what would be scored wrongly without a word.
+    """Converts a caller's pixels, and refuses those that would silently be scored wrongly.
 
     Args:
         pixels: RGB, a tensor (..., 3, H, W) or an array (..., H, W, 3): floats in [0, 1], or uint8
             from 0 to 255.
-        name: what to call them in an error.
-        wanted: kind and shape, for the same.
-        dimensions: how many there must be.
+        name: name of the pixels in errors.
+        wanted: required kind and shape, for errors.
+        dimensions: required number of dimensions.
 
     Returns:
-        A tensor (..., 3, H, W) of float32 in [0, 1], or of float64 if the values were. Values
-        beyond the range by `OVERSHOOT` at most are clamped. On a GPU, this waits for the values.
+        A tensor (..., 3, H, W) in [0, 1], float64 if the values were, else float32. Values outside
+        the range by at most `OVERSHOOT` are clamped. On a GPU, this synchronizes.
 
     Raises:
-        TypeError: neither a tensor nor an array.
-        ValueError: of another shape or type, not finite, or beyond the range.
+        TypeError: the pixels are neither a tensor nor an array.
+        ValueError: their shape or type is wrong, or values are not finite or out of range.
     """
     if isinstance(pixels, Tensor):
         if pixels.layout != torch.strided or pixels.is_meta:
@@ -68,7 +68,7 @@ def checked_pixels(pixels: Pixels, name: str, wanted: str, *, dimensions: int) -
             f"{name} must be {wanted}, of floating-point numbers in [0, 1] or of uint8, "
             f"not {shape} of {pixels.dtype}"
         )
-    if isinstance(pixels, np.ndarray):  # into memory of our own: it may lie backwards
+    if isinstance(pixels, np.ndarray):  # copied, because strides may be negative
         kind = np.uint8 if pixels.dtype == np.uint8 else np.float32
         pixels = torch.from_numpy(np.array(np.moveaxis(pixels, -1, -3), kind, order="C"))
     if pixels.dtype == torch.uint8:
@@ -78,10 +78,10 @@ def checked_pixels(pixels: Pixels, name: str, wanted: str, *, dimensions: int) -
     return checked
 
 
-# One operation, which torch.compile and torch.export need not look into: the check reads values.
+# A custom op, opaque to torch.compile and torch.export, because the check reads values.
 @torch.library.custom_op("qfm_iqm::in_unit_range", mutates_args=())
 def _in_unit_range(pixels: Tensor, name: str) -> Tensor:
-    """Values in [0, 1], clamped if they overshoot; what lies farther is refused."""
+    """Clamps values that overshoot [0, 1] and refuses values farther outside."""
     low, high = (float(bound) for bound in pixels.aminmax())
     if not -OVERSHOOT <= low <= high <= 1 + OVERSHOOT:
         raise ValueError(f"{name} must hold values from 0 to 1, {_found(low, high)}")
@@ -98,7 +98,7 @@ def _keep(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-    """That of `clamp`: the gradient within the range, nothing beyond."""
+    """The gradient of `clamp`: zero outside the range."""
     (pixels,) = ctx.saved_tensors
     return gradient * ((pixels >= 0) & (pixels <= 1)), None
 
@@ -107,7 +107,7 @@ _in_unit_range.register_autograd(_backward, setup_context=_keep)
 
 
 def _found(low: float, high: float) -> str:
-    """What came in place of [0, 1], and what to do if it is well known."""
+    """The range that was found instead of [0, 1], with a hint if it is a common mistake."""
     if math.isnan(low):
         return "and holds NaN"
     hint = ""
@@ -123,16 +123,16 @@ def _found(low: float, high: float) -> str:
 
 
 def resize_and_pad(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Brings an image to the size at which it is cropped.
+    """Resizes and pads an image to the size at which it is cropped.
 
     Args:
-        image_CHW: float image (C, H, W) or (B, C, H, W) of any size from 1x1 on.
+        image_CHW: float image (C, H, W) or (B, C, H, W) of any size.
         preprocessing: the model's preprocessing.
 
     Returns:
-        See `image.preprocess.resize_and_pad`; on a CPU and without gradients to the bit the same.
-        Elsewhere what is reduced is reduced in floats, and pixels differ by some of 255 levels at
-        most.
+        See `image.preprocess.resize_and_pad`; on a CPU without gradients the result is
+        bit-identical. Otherwise images are reduced in floats, and pixels differ by at most a few of
+        255 levels.
     """
     height, width = image_CHW.shape[-2:]
     size = working_size(height, width, preprocessing)
@@ -143,15 +143,15 @@ def resize_and_pad(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def covering_crops(resized_CHW: Tensor, preprocessing: Preprocessing) -> Iterator[Tensor]:
-    """Yields the crops (C, S, S) that cover a resized image, at each size that it is looked at.
+    """Yields the crops (C, S, S) that cover a resized image, at each scale.
 
     Args:
-        resized_CHW: as `resize_and_pad` gives it (C, H, W), or a batch (B, C, H, W), whose
-            crops are one.
+        resized_CHW: an image from `resize_and_pad`, (C, H, W), or a batch (B, C, H, W), which gives
+            batches of crops.
         preprocessing: the model's preprocessing.
 
     Yields:
-        See `image.preprocess.covering_crops`; equal to them as `resize_and_pad` is.
+        See `image.preprocess.covering_crops`; equality is as for `resize_and_pad`.
     """
     height, width = resized_CHW.shape[-2:]
     size, longest = preprocessing.crop, preprocessing.longest
@@ -163,21 +163,21 @@ def covering_crops(resized_CHW: Tensor, preprocessing: Preprocessing) -> Iterato
 def crops_of_images(
     images: Pixels | Iterable[Pixels], preprocessing: Preprocessing
 ) -> tuple[list[Tensor], list[int]]:
-    """The crops of images that are in memory, on the CPU, and how many each image has.
+    """The crops, on the CPU, of images in memory, and the number of crops per image.
 
     Args:
         images: see `scoring.scorer.Scorer.score_batch`.
-        preprocessing: the model's.
+        preprocessing: the model's preprocessing.
 
     Raises:
         TypeError: an image is neither a tensor nor an array.
-        ValueError: it is of another shape or type, not finite, or beyond the range.
+        ValueError: its shape or type is wrong, or values are not finite or out of range.
     """
     wanted = "RGB tensors (3, H, W), or arrays (H, W, 3)"
     if not isinstance(images, Iterable):
         raise TypeError(f"images must be {wanted}, not of type {type(images).__name__}")
     shape = tuple(getattr(images, "shape", ()))
-    if len(shape) not in (0, 4):  # not each image by itself: its rows are none
+    if len(shape) not in (0, 4):  # iterating over a single image would give its rows
         raise ValueError(f"images must be {wanted}, or a batch of them, not {shape}")
     crops: list[Tensor] = []
     counts: list[int] = []
@@ -191,19 +191,19 @@ def crops_of_images(
 
 
 def center_square(image_CHW: Tensor, size: int | None = None) -> Tensor:
-    """The square of a side in the middle of an image; None takes the shorter side."""
+    """The center square of an image; None takes its shorter side as size."""
     size = size or min(image_CHW.shape[-2:])
     top, left = ((side - size) // 2 for side in image_CHW.shape[-2:])
     return image_CHW[:, top : top + size, left : left + size]
 
 
 def eight_bits(image: Tensor) -> Tensor:
-    """Values in [0, 1] as uint8, rounded: as small as they were in the file."""
+    """Rounds values in [0, 1] to uint8, which takes as little memory as in the file."""
     return image.mul(255).round().to(torch.uint8)
 
 
 def resized(image_CHW: Tensor, size: tuple[int, int], resample: Resample = "bicubic") -> Tensor:
-    """Images (..., C, H, W), floats, or bytes on a CPU, resampled to (height, width)."""
+    """Resamples images (..., C, H, W), floats or (on a CPU) bytes, to (height, width)."""
     images_BCHW = image_CHW.reshape(-1, *image_CHW.shape[-3:])
     if image_CHW.device.type == "cpu" and not image_CHW.requires_grad:
         scaled_BCHW = torch.stack([_reduced(image, size, resample) for image in images_BCHW])
@@ -222,11 +222,11 @@ def _reduced(image_CHW: Tensor, size: tuple[int, int], resample: Resample) -> Te
 
 
 def distort_tensor(image_CHW: Tensor, kind: str, level: int, seed: int = 0) -> Tensor:
-    """An image (3, H, W) degraded in 8 bits (`image.distortions.distort_at`).
+    """Degrades an image (3, H, W) in 8 bits (`image.distortions.distort_at`).
 
-    Floats in [0, 1] or uint8 in, the same kind of values out.
+    Takes floats in [0, 1] or uint8, and returns the same type.
     """
-    from qfm_iqm.image.distortions import distort_at  # here: scoring does without OpenCV
+    from qfm_iqm.image.distortions import distort_at  # imported here: scoring needs no OpenCV
 
     array_CHW = image_CHW.numpy()
     pixels_CHW = array_CHW if image_CHW.dtype == torch.uint8 else in_eight_bits(array_CHW)

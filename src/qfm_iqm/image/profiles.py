@@ -1,14 +1,14 @@
-"""What a file says of its colors in numbers -> an ICC profile, so that one road leads to sRGB.
+"""Converts numeric color descriptions to ICC profiles.
 
-PNG (cICP, gAMA, cHRM), AVIF, HEIC (nclx) and JPEG 2000 can describe colors without a profile. Here
-such a description becomes the profile that says the same, and `image.color` treats it as any
-other. Colors that are sRGB already need none: `b""`.
+PNG (cICP, gAMA, cHRM), AVIF, HEIC (nclx) and JPEG 2000 can describe colors without a profile. Such
+a description is converted to an equivalent profile, which `image.color` treats like any other.
+sRGB needs no profile: `b""`.
 
 Design choices:
-* The curves of BT.601, BT.709 and BT.2020 count as sRGB's, as in browsers: files carry these codes
-  by habit, and are made on screens that show sRGB.
+* The curves of BT.601, BT.709 and BT.2020 count as sRGB's, as in browsers: these codes are written
+  by convention, for images made on sRGB screens.
 * A gAMA within 5 % of 1/2.2 counts as sRGB's curve, as in libpng.
-* PQ and HLG (HDR) are refused: to show them on a scale of 0 to 1 takes a choice of tone mapping.
+* PQ and HLG (HDR) are refused, because mapping them to 0..1 requires a choice of tone mapping.
 
 Sources: ITU-T H.273 (codes), ICC.1:2022 (profiles), PNG third edition (chunks and their order).
 """
@@ -25,7 +25,7 @@ Chromaticities = tuple[float, float, float, float, float, float, float, float]
 """x and y of white, red, green and blue (CIE 1931), in the order of PNG's cHRM."""
 
 SRGB_CURVE = 0.0
-"""In the place of an exponent: the curve of sRGB."""
+"""Stands for sRGB's curve where an exponent is expected."""
 
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
 
@@ -50,28 +50,28 @@ _CURVES = dict.fromkeys((1, _UNSPECIFIED, 6, 11, 12, 13, 14, 15), SRGB_CURVE)  #
 _CURVES |= {4: 2.2, 5: 2.8, 8: 1.0}
 _HDR = {16: "PQ", 18: "HLG"}
 
-_D50 = (0.9642, 1.0, 0.8249)  # of the space in which profiles connect
+_D50 = (0.9642, 1.0, 0.8249)  # white point of the profile connection space
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
 
 
 def refuse_hdr(transfer: int) -> None:
-    """Refuses the transfer characteristics (H.273) of HDR, which has no place on our scale."""
+    """Refuses the transfer characteristics (H.273) of HDR."""
     if transfer in _HDR:
         raise ImageError(f"not supported: HDR colors ({_HDR[transfer]}); export it as SDR")
 
 
 def coded_profile(primaries: int, transfer: int, *, mode: str) -> bytes:
-    """The profile of colors that are told by code points (CICP): cICP, nclx.
+    """The profile of colors described by code points (CICP): cICP, nclx.
 
     Args:
         primaries: ColorPrimaries of H.273.
         transfer: TransferCharacteristics of H.273.
-        mode: Pillow's, of the image.
+        mode: Pillow's mode of the image.
 
     Raises:
-        ImageError: the code points mean HDR, or have no meaning here.
+        ImageError: the code points mean HDR, or are not supported.
     """
     refuse_hdr(transfer)
     if primaries not in _PRIMARIES or transfer not in _CURVES:
@@ -85,12 +85,12 @@ def coded_profile(primaries: int, transfer: int, *, mode: str) -> bytes:
 def measured_profile(
     gamma: float | None, chromaticities: Chromaticities | None, *, gray: bool
 ) -> bytes:
-    """The profile of colors that are told by exponent and chromaticities: gAMA, cHRM.
+    """The profile of colors described by exponent and chromaticities: gAMA, cHRM.
 
     Args:
-        gamma: of the file, 1/2.2 for instance; None, or what cannot be one, for sRGB's curve.
-        chromaticities: of the file; None, or what spans no colors, for those of sRGB.
-        gray: whether the image has no colors.
+        gamma: gamma of the file, such as 1/2.2; None or an invalid value takes sRGB's curve.
+        chromaticities: chromaticities of the file; None or invalid ones take sRGB's.
+        gray: whether the image is gray.
     """
     exponent = SRGB_CURVE
     if gamma is not None and gamma > 0 and abs(gamma * 2.2 - 1) > 0.05:
@@ -105,11 +105,11 @@ def measured_profile(
 
 @functools.lru_cache(maxsize=16)
 def profile(exponent: float, chromaticities: Chromaticities | None) -> bytes:
-    """An ICC profile of a curve and primaries; `b""` where that is sRGB.
+    """An ICC profile with a curve and primaries; `b""` for sRGB.
 
     Args:
-        exponent: of light over value, or `SRGB_CURVE`.
-        chromaticities: of the primaries; None for gray.
+        exponent: exponent from value to light, or `SRGB_CURVE`.
+        chromaticities: chromaticities of white and primaries; None for gray.
 
     Raises:
         ArithmeticError, LinAlgError, struct.error: the chromaticities span no colors.
@@ -132,7 +132,7 @@ def profile(exponent: float, chromaticities: Chromaticities | None) -> bytes:
 
 
 def _primaries_in_d50(chromaticities: Chromaticities) -> Doubles:
-    """Red, green and blue as columns of XYZ that add up to D50 (Bradford's adaptation)."""
+    """Red, green and blue as columns of XYZ that sum to D50 (Bradford adaptation)."""
     points = np.array(chromaticities, dtype=np.float64).reshape(4, 2)
     if not (points[:, 1] > 0).all():
         raise ArithmeticError("a chromaticity has no luminance")
@@ -147,7 +147,7 @@ def _primaries_in_d50(chromaticities: Chromaticities) -> Doubles:
 
 
 def _icc(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """The bytes of a display profile, version 4.3, of tags that are multiples of 4 bytes."""
+    """The bytes of a display profile, version 4.3; tag sizes must be multiples of 4 bytes."""
     table, body = struct.pack(">I", len(tags)), b""
     start = 128 + 4 + 12 * len(tags)
     for name, data in tags.items():
@@ -163,5 +163,5 @@ def _xyz(values: Doubles | tuple[float, float, float]) -> bytes:
 
 
 def _fixed(*values: float) -> bytes:
-    """Numbers as s15Fixed16."""
+    """Encodes numbers as s15Fixed16."""
     return b"".join(struct.pack(">i", round(value * 65536)) for value in values)

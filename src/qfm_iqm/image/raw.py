@@ -1,19 +1,18 @@
-"""Camera RAW files: the preview that the camera has put in, or the photo developed by libraw.
+"""Camera RAW files: the camera's embedded preview, or the photo developed by libraw.
 
 Design choices:
-* The preview counts only where each of its sides has half the pixels of the photo's, or more: it is
-  the camera's own picture of the photo then. A smaller one is a thumbnail, and the photo is
-  developed.
-* The photo's size and orientation are those of the RAW data. What the preview says of its own
-  orientation is ignored, as cameras disagree about what it means.
-* Developing takes libraw's defaults with the camera's white balance: sRGB, 8 bits, brightened until
-  1 % of the pixels are white. Where that leaves enough pixels, each cell of the Bayer pattern
-  becomes one pixel: a quarter of the time and memory.
-* When the photo was taken is what the file's own tags say, where it is built like a TIFF, else what
-  the preview's EXIF says.
-* A file that is cut short is refused even if its preview is whole.
+* The preview is used only if each side has at least half of the photo's pixels. A smaller one is a
+  thumbnail, and the photo is developed instead.
+* The photo's size and orientation are those of the RAW data. The preview's own orientation is
+  ignored, because cameras disagree about its meaning.
+* Developing uses libraw's defaults with the camera's white balance: sRGB, 8 bits, brightened until
+  1 % of the pixels are white. If that leaves enough pixels, each cell of the Bayer pattern becomes
+  one pixel, in a quarter of the time and memory.
+* The capture time comes from the file's tags if it is structured like a TIFF, else from the
+  preview's EXIF.
+* A truncated file is refused even if its preview is complete.
 
-rawpy (the extra `raw`) brings libraw.
+rawpy (the extra `raw`) contains libraw.
 
 Shapes: H and W pixels.
 """
@@ -42,12 +41,12 @@ RAW_SUFFIXES = frozenset(
     )
     for ending in endings
 )
-"""What names of camera RAW files end in, in lower case."""
+"""File extensions of camera RAW files, in lower case."""
 
-# Camera RAW files that tell by their first bytes; `image.tiff_pages` knows those in TIFF.
+# RAW formats with a signature; `image.tiff_pages` detects those in TIFF.
 _SIGNATURES = (
     (0, b"FUJIFILMCCD-RAW"),  # RAF
-    (0, b"IIRO"),  # ORF, of both byte orders and of later cameras
+    (0, b"IIRO"),  # ORF in both byte orders and of later cameras
     (0, b"MMOR"),
     (0, b"IIRS"),
     (0, b"IIU\0"),  # RW2, RWL
@@ -60,22 +59,22 @@ _SIGNATURES = (
     (8, b"IIIITwaR"),  # IIQ, a TIFF
     (8, b"MMMMRawT"),
 )
-# EXIF's orientations by libraw's numbers.
+# EXIF orientations by libraw's numbers.
 _ORIENTATIONS = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 
 class RawPhoto(Image.Image):
-    """A RAW file whose header is parsed, to be developed.
+    """A RAW file with a parsed header, to be developed.
 
-    Its mode and size are those of the developed photo, which `developed` gives.
+    Its mode and size are those of the developed photo.
     """
 
     def __init__(self, raw: Any, times: dict[int, str]) -> None:
-        """Takes libraw's handle of an opened file, and its tags of time."""
+        """Takes libraw's handle of an opened file, and its time tags."""
         super().__init__()
         sizes, aspect = raw.sizes, raw.sizes.pixel_aspect
         self.format, self._mode = "RAW", "RGB"
-        self._size = (  # as libraw makes pixels square
+        self._size = (  # after libraw has made the pixels square
             round(sizes.iwidth * max(1, aspect)),
             round(sizes.iheight / min(1, aspect)),
         )
@@ -84,12 +83,12 @@ class RawPhoto(Image.Image):
 
     @cached_property
     def scales(self) -> tuple[int, ...]:
-        """At which parts of its size it can be developed; this reads the sensor's values."""
+        """Reduction factors at which it can be developed; this reads the sensor's values."""
         pattern = self._raw.raw_pattern
         return (1, 2) if pattern is not None and pattern.shape == (2, 2) else (1,)
 
     def developing_bytes(self, scale: int) -> int:
-        """What developing takes at most for a pixel of the photo, with the result."""
+        """Most bytes per pixel of the photo for developing, including the result."""
         return 24 if len(self.scales) == 1 else 16 if scale == 1 else 6
 
     def getexif(self) -> Image.Exif:
@@ -100,10 +99,10 @@ class RawPhoto(Image.Image):
         return exif
 
     def developed(self, scale: int = 1) -> Bytes:
-        """The photo as it is stored, sRGB (H, W, 3), at 1 / `scale` (one of `scales`) of its size.
+        """The photo as stored, sRGB (H, W, 3), at 1 / `scale` (one of `scales`) of its size.
 
         Raises:
-            ImageError: its data are damaged, or the sensor is of an unusual kind.
+            ImageError: its data are damaged, or the kind of sensor is not supported.
         """
         import rawpy
 
@@ -122,13 +121,14 @@ class RawPhoto(Image.Image):
         return pixels
 
     def preview(self) -> Image.Image | None:
-        """The preview, to be decoded as any image; None if there is none of half the photo's size.
+        """The preview, to be decoded like any image; None if it is below half the photo's size.
 
-        It must be asked for before the sensor's values are read: libraw crashes on some previews
-        afterwards. Only JPEGs count. Of other previews libraw tells three colors a pixel even if
-        they are gray, and their size would be read beyond their end.
+        Call it before the sensor's values are read, because libraw later crashes on some previews.
+        Only JPEG previews are used: for others libraw reports three colors per pixel even if they
+        are gray, so that reading would go beyond their end.
 
-        Its attribute `photo_size` is the photo's width and height, in the preview's orientation.
+        The preview's attribute `photo_size` is the photo's width and height, in the preview's
+        orientation.
         """
         import rawpy
 
@@ -152,19 +152,19 @@ class RawPhoto(Image.Image):
 
 
 def is_raw(header: bytes) -> bool:
-    """Whether a file with these first 64 bytes is a camera RAW file; TIFF tells by its pages."""
+    """Whether a file with these first 64 bytes is a RAW file, except for RAW files in TIFF."""
     return any(header[at:].startswith(mark) for at, mark in _SIGNATURES)
 
 
 def open_raw(stream: BinaryIO, reading: RawReading) -> Image.Image:
-    """Opens a camera RAW file: its preview, or the photo to be developed; decodes no pixels yet.
+    """Opens a camera RAW file as its preview or as the photo; decodes no pixels yet.
 
     Args:
         stream: the file.
-        reading: "preview" takes the preview where it is large enough, "develop" never.
+        reading: "preview" takes the preview if it is large enough, "develop" never.
 
     Raises:
-        ImageError: rawpy is missing, the file is cut short, or libraw does not read it.
+        ImageError: rawpy is missing, the file is truncated, or libraw cannot read it.
     """
     try:
         import rawpy
@@ -184,7 +184,7 @@ def open_raw(stream: BinaryIO, reading: RawReading) -> Image.Image:
 
 
 def _times(source: BinaryIO | Image.Image) -> dict[int, str]:
-    """The tags of time of a file that is built like a TIFF, or of a preview's EXIF."""
+    """The time tags of a file structured like a TIFF, or of a preview's EXIF."""
     exif = Image.Exif()
     with suppress(Exception):  # files of other kinds, damaged metadata
         if isinstance(source, Image.Image):

@@ -1,16 +1,16 @@
-"""An encoded image -> its working size, in as little memory as that takes.
+"""Decodes an image at its working size, with little memory.
 
-`resize_and_pad(read_image(x))` holds the whole image as floats, 12 bytes a pixel. Here an image is
-brought from the decoder's canvas to its working size some rows at a time:
+`resize_and_pad(read_image(x))` holds the whole image as floats, 12 bytes per pixel. Here an image
+is resized from the decoder's canvas some rows at a time:
 
-* What is reduced is reduced across first, strip by strip, and down afterwards: the resampling is
-  separable, and its order is that of `image.preprocess.resized`.
-* Pixels stay in 8 bits. Crops become floats when they are cut.
-* A JPEG whose shorter side is four times what is wanted, or more, is decoded at a half, a quarter
-  or an eighth of its size, and a camera RAW file developed at a half. At least twice the wanted
-  pixels a side remain, and resizing antialiases them.
+* Images are reduced first horizontally, strip by strip, and then vertically: the resampling is
+  separable, and this is the order of `image.preprocess.resized`.
+* Pixels stay in 8 bits; crops are converted to floats when they are cut.
+* A JPEG whose shorter side is at least four times the working size is decoded at a half, a quarter
+  or an eighth of its size; a camera RAW file is developed at half size. At least twice the required
+  pixels per side remain, and resizing antialiases them.
 
-The pixels are those of `resize_and_pad(read_image(x))` to the bit, except for such large files.
+Except for such large files, the pixels are bit-identical to `resize_and_pad(read_image(x))`.
 
 Shapes: H and W pixels, 3 colors.
 """
@@ -46,13 +46,13 @@ from qfm_iqm.image.preprocess import (
 from qfm_iqm.image.raw import RawPhoto, RawReading
 from qfm_iqm.image.views import Views, tiles, whole
 
-STRIP_PIXELS = 1 << 19  # pixels that are copied at once
-_SCALES = (1, 2, 4, 8)  # at which libjpeg decodes by transforms of their own
+STRIP_PIXELS = 1 << 19  # pixels copied at a time
+_SCALES = (1, 2, 4, 8)  # reduction factors for which libjpeg has special transforms
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
-_BACK = {6: 8, 8: 6}  # what undoes an orientation, where it is another
-_DEEP = ("I", "F")  # first letters of modes with more than 8 bits: read whole
+_BACK = {6: 8, 8: 6}  # inverse orientations; all others are their own inverse
+_DEEP = ("I", "F")  # first letters of modes with more than 8 bits, which are read as a whole
 
-# Bytes a pixel takes on Pillow's canvas, and at most in the decoder beside it.
+# Bytes per pixel on Pillow's canvas, and most bytes per pixel in the decoder.
 _CANVAS = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 _DECODER = {"WEBP": 8, "AVIF": 12, "HEIF": 12, "JPEG2000": 16, "GIF": 4, "TIFF": 4}
 
@@ -62,11 +62,11 @@ class ResizedImage:
     """An image at the size at which it is cropped.
 
     Attributes:
-        pixels: RGB (3, H, W), uint8, or float32 in [0, 1] of an image with more than 8 bits.
-        width: of the image in pixels, upright, before it was resized.
-        height: of the image in pixels, upright, before it was resized.
-        taken: when, see `image.capture_time`.
-        views: what tells the causes of its quality, if they were asked for.
+        pixels: RGB (3, H, W), uint8; float32 in [0, 1] for an image with more than 8 bits.
+        width: width of the upright image in pixels before resizing.
+        height: height of the upright image in pixels before resizing.
+        taken: capture time, see `image.capture_time`.
+        views: views for estimating causes of low quality, if requested.
     """
 
     pixels: Bytes | Floats
@@ -77,12 +77,12 @@ class ResizedImage:
 
 
 def as_floats(pixels: npt.NDArray[Any]) -> Floats:
-    """Pixels in 8 bits as float32 in [0, 1], as `read_image` makes them; floats as they are."""
+    """Converts 8-bit pixels to float32 in [0, 1], like `read_image`; floats stay unchanged."""
     return pixels if pixels.dtype == np.float32 else in_unit_range(pixels)
 
 
 def as_bytes(pixels: npt.NDArray[Any]) -> Bytes:
-    """Floats in [0, 1] as the nearest of 256 levels; pixels in 8 bits as they are."""
+    """Rounds floats in [0, 1] to 8 bits; 8-bit pixels stay unchanged."""
     return pixels if pixels.dtype == np.uint8 else in_eight_bits(pixels)
 
 
@@ -102,18 +102,19 @@ def read_resized(
 
     Args:
         source: see `read_image`.
-        preprocessing: the model's.
-        name: what to call the source in an error.
+        preprocessing: the model's preprocessing.
+        name: name of the source in errors.
         max_pixels: see `read_image`.
         allow_truncated: see `read_image`.
         raw: see `read_image`.
-        admit: called with the bytes that decoding will take at most, once the header is read; it
-            may wait until there is room, or raise an `ImageError`.
-        measured: whether the result will be measured (`image.pixel_features`), which takes memory.
-        viewed: whether its views are cut too (`image.views`).
+        admit: called with the most bytes that decoding takes, once the header is read; it may wait
+            for memory or raise an `ImageError`.
+        measured: whether pixel statistics will be computed (`image.pixel_features`), which takes
+            memory.
+        viewed: also cut the views (`image.views`).
 
     Raises:
-        ImageError: the source cannot be read or is refused; one sentence says why.
+        ImageError: the source cannot be read or is refused; the message is one sentence.
     """
     with opened(
         source, name=name, max_pixels=max_pixels, allow_truncated=allow_truncated, raw=raw
@@ -137,7 +138,7 @@ def read_resized(
             pixels = _reduced(picture, stored, preprocessing.resample, extent)
         views = _views(picture, pixels, (height, width), scale) if viewed else None
         taken = capture_time(picture.image)
-        # Of a RAW file's preview, the photo's.
+        # For a RAW file's preview, the photo's size.
         photo = getattr(picture.image, "photo_size", (width, height))
     across, down = photo[::-1] if turned else photo
     padded = reflection_padded(pixels, preprocessing.crop)
@@ -147,9 +148,9 @@ def read_resized(
 def decoding_bytes(
     picture: Picture, preprocessing: Preprocessing, *, measured: bool = False
 ) -> int:
-    """The memory that reading an opened image takes at its peak, estimated from above.
+    """An upper estimate of the peak memory for reading an opened image.
 
-    How the image is turned does not matter, and may not be known before its pixels are decoded.
+    The orientation does not matter, and may be unknown before the pixels are decoded.
     """
     image = picture.image
     width, height = image.size
@@ -159,13 +160,13 @@ def decoding_bytes(
     else:
         decoder = getattr(image, "decoder_bytes", _DECODER.get(image.format or "", 0))
     if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
-        decoder = 6  # libjpeg keeps all coefficients, 16 bits each
+        decoder = 6  # libjpeg keeps all coefficients, with 16 bits each
     target_height, target_width = working_size(height, width, preprocessing)
     coefficients = width * height * decoder
     width, height = -(-width // scale), -(-height // scale)
     canvas = width * height * _CANVAS.get(image.mode, 4)
     if image.mode.startswith(_DEEP):
-        result = 32 * width * height  # whole, through 16-bit gray to floats
+        result = 32 * width * height  # converted as a whole, from 16-bit gray to floats
     elif (target_height, target_width) == (height, width):
         result = 3 * width * height
     else:
@@ -177,7 +178,7 @@ def decoding_bytes(
 
 
 def _scale(image: Image.Image, preprocessing: Preprocessing) -> int:
-    """How many times fewer pixels a side an image is decoded at."""
+    """The factor by which each side of an image is reduced in decoding."""
     side = preprocessing.shorter_side
     scales = getattr(image, "scales", _SCALES if image.format in ("JPEG", "MPO") else (1,))
     if side is None:
@@ -188,13 +189,13 @@ def _scale(image: Image.Image, preprocessing: Preprocessing) -> int:
 def _views(
     picture: Picture, pixels_CHW: npt.NDArray[Any], size: tuple[int, int], scale: int
 ) -> Views:
-    """What is seen of a decoded image: tiles of its own pixels, and the whole.
+    """The views of a decoded image: tiles of its pixels, and the whole image.
 
     Args:
-        picture: decoded.
+        picture: the decoded image.
         pixels_CHW: the image at its working size, not padded.
-        size: height and width before it was decoded, as it is stored.
-        scale: how many times smaller it was decoded.
+        size: stored height and width before the reduction in decoding.
+        scale: factor by which decoding reduced each side.
     """
     width, height = picture.size
     turned = picture.orientation in _TURNED
@@ -202,7 +203,7 @@ def _views(
         size, width, height = size[::-1], height, width
 
     def part(top: int, left: int, bottom: int, right: int) -> Bytes:
-        """A box of the upright image, from where it is stored."""
+        """A box of the upright image, read from the stored image."""
         if picture.orientation in (3, 4, 7, 8):
             top, bottom = height - bottom, height - top
         if picture.orientation in (2, 3, 6, 7):
@@ -223,7 +224,7 @@ def _whole(picture: Picture) -> Floats:
 
 
 def _same_size(picture: Picture) -> Bytes:
-    """The image, rows beside each other in memory as they come."""
+    """The upright image at its own size, with interleaved colors in memory."""
     width, height = picture.size
     turned = picture.orientation in _TURNED
     upright_HWC = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
@@ -236,19 +237,19 @@ def _same_size(picture: Picture) -> Bytes:
 def _reduced(
     picture: Picture, target: tuple[int, int], resample: Resample, extent: tuple[float, float]
 ) -> Bytes:
-    """The image reduced to (H, W), given as it is stored, and then turned upright.
+    """Reduces the stored image to (H, W) and turns it upright.
 
     Args:
-        picture: decoded.
-        target: height and width.
-        resample: how.
-        extent: height and width of the image in decoded pixels; of the last one a part may lie
-            beyond it.
+        picture: the decoded image.
+        target: height and width, as stored.
+        resample: resampling filter.
+        extent: height and width of the image in decoded pixels, possibly fractional: the last
+            decoded pixel may extend beyond it.
     """
     width, height = picture.size
     down, across = extent
     turned = picture.orientation in _TURNED
-    if turned:  # what is down here will be across: it comes first
+    if turned:  # the stored vertical will be horizontal, so it is reduced first
         first_HWC = np.empty((target[0], width, 3), np.uint8)
         for left, right in _strips(width, height):
             strip_HWC = _bytes(picture, (left, 0, right, height))
@@ -272,7 +273,7 @@ def _reduced(
 
 
 def _bytes(picture: Picture, box: tuple[int, int, int, int]) -> Bytes:
-    """A part of an image that has no more than 8 bits."""
+    """A box of an image with at most 8 bits."""
     return cast(Bytes, picture.pixels(box))
 
 

@@ -1,7 +1,7 @@
-"""Images in tar archives, as WebDataset's shards hold them.
+"""Images in tar archives, such as WebDataset shards.
 
-Nothing is extracted: a member is a piece of its archive and is read from there. Archives are local
-and not compressed: only there a member can be found without reading what lies before it.
+Nothing is extracted: members are read directly from the archive. Archives must be local and
+uncompressed, so that a member can be read without reading everything before it.
 """
 
 import io
@@ -12,19 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-_BLOCK = 512  # bytes; a block of zeros ends an archive
+_BLOCK = 512  # bytes; a zero block ends an archive
 
 
 @dataclass(frozen=True)
 class TarArchive:
-    """What an archive's headers say; see `image.archive.Archive`.
+    """The index of a tar archive; see `image.archive.Archive`.
 
     Attributes:
-        path: of the archive.
-        members: where the content of each regular file begins, and its length, by name. Of files of
-            one name it is the last, as extracting them all would leave it; of files that break off
-            it is none.
-        damage: why there may be more that cannot be found; empty for an archive that is whole.
+        path: path of the archive.
+        members: offset and length of each regular file, by name. The last file of a name counts,
+            as in extraction; truncated files are left out.
+        damage: why members may be missing; empty if the archive is intact.
     """
 
     path: str
@@ -36,13 +35,13 @@ class TarArchive:
     is_table = False
 
     def open(self, name: str) -> BinaryIO:
-        """Opens a member, as a piece of the archive."""
-        # A buffer over the piece is all that a reader of files asks for.
+        """Opens a member as a section of the archive."""
+        # A buffered reader provides the whole interface that callers use.
         return cast(BinaryIO, io.BufferedReader(_Piece(self.path, *self.members[name])))
 
 
 def read_tar(path: str) -> TarArchive:
-    """Reads the headers of an archive.
+    """Reads the index of an archive.
 
     Raises:
         OSError: it cannot be opened.
@@ -57,14 +56,14 @@ def read_tar(path: str) -> TarArchive:
                 plain = member.isreg() and not member.issparse()
                 if plain and member.offset_data + member.size <= size:
                     members[member.name] = (member.offset_data, member.size)
-                tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
             end = tar.offset
         with open(path, "rb") as file:  # noqa: PTH123 - as above
             file.seek(end)
             whole = file.read(_BLOCK) == bytes(_BLOCK)
     except OSError:
         raise
-    except Exception:  # tarfile raises many kinds over damaged headers
+    except Exception:  # tarfile raises many kinds of errors on damaged headers
         whole = False
     if whole:
         return TarArchive(path, members, "")
@@ -76,7 +75,7 @@ def read_tar(path: str) -> TarArchive:
 
 
 class _Piece(io.RawIOBase):
-    """A stretch of a file, to be read as if it were a file of its own."""
+    """A section of a file that is read like a separate file."""
 
     def __init__(self, path: str, start: int, length: int) -> None:
         super().__init__()
@@ -92,7 +91,7 @@ class _Piece(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a place within the stretch, or after it."""
+        """Moves to a position in the section or after it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
         if base + offset < 0:
             raise OSError("there is nothing before the beginning of a file")
@@ -100,7 +99,7 @@ class _Piece(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: object) -> int:
-        """Reads what is left of the stretch into a buffer; gives the number of bytes."""
+        """Reads the rest of the section into a buffer; returns the number of bytes."""
         room = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # any buffer, as io has it
         room = room[: max(0, self._length - self._at)]
         self._file.seek(self._start + self._at)
@@ -110,6 +109,6 @@ class _Piece(io.RawIOBase):
 
     def close(self) -> None:
         """Closes the archive too."""
-        with suppress(AttributeError):  # it could not be opened
+        with suppress(AttributeError):  # the file could not be opened
             self._file.close()
         super().close()

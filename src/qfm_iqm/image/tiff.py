@@ -1,12 +1,12 @@
-"""TIFF: what is done before Pillow decodes one; `image.tiff_pages` opens it.
+"""TIFF: checks and repairs before Pillow decodes; `image.tiff_pages` opens files.
 
-Compressed pixels must be whole, where their compression has a way to tell.
+Compressed pixels are checked where the compression allows it.
 
-libtiff stops at the last pixel of a strip or tile, and overlooks the checksum that deflate has
-after it; it drops the warnings over JPEG data. PackBits, LZW and the fax codes have no checksum:
-what is damaged in them is found where it makes no sense, and else it is not.
+libtiff stops at the last pixel of a strip or tile, so it overlooks deflate's checksum after it, and
+it drops warnings about JPEG data. PackBits, LZW and the fax codes have no checksum: damage in them
+is only found if the codes become invalid.
 
-An `ImageError` from here holds the reason alone; `image.decode` names the source before it.
+An `ImageError` raised here holds only the reason; `image.decode` adds the source's name.
 """
 
 import zlib
@@ -20,16 +20,16 @@ from qfm_iqm.image.jpeg import check_jpeg
 
 _WIDTH, _HEIGHT, _BITS = 256, 257, 258
 _COMPRESSION, _TABLES, _FILL_ORDER = 259, 347, 266
-_PLACES = ((273, 279), (324, 325))  # offsets and lengths, of strips and of tiles
+_PLACES = ((273, 279), (324, 325))  # tags of offsets and lengths, for strips and tiles
 _JPEG, _DEFLATE = 7, (8, 32946)
 _PIECE = 1 << 20
 
 
 def check_tiff(image: TiffImageFile) -> None:
-    """Compares the checksums of an opened TIFF, and decodes JPEG data within it for a check.
+    """Checks an opened TIFF: the checksums of deflate data, and JPEG data by decoding them.
 
     Raises:
-        ImageError: they are damaged.
+        ImageError: the data are damaged.
     """
     tags = image.tag_v2
     compression = tags.get(_COMPRESSION)
@@ -43,11 +43,11 @@ def check_tiff(image: TiffImageFile) -> None:
 
 
 def prepare_tiff(image: TiffImageFile) -> None:
-    """Repairs two faults of Pillow's TIFF reader before it decodes an opened TIFF."""
-    # It would check its own global pixel limit while it allocates the canvas.
+    """Works around two faults of Pillow's TIFF reader before an opened TIFF is decoded."""
+    # Pillow would check its global pixel limit when it allocates the canvas.
     size = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
     image.im = Image.new(image.mode, size).im
-    # It reads uncompressed 16-bit planes (one per color) as if they were 8-bit.
+    # Pillow reads uncompressed 16-bit planes (one per color) as 8-bit.
     if 16 in image.tag_v2.get(_BITS, ()):
         order = "L" if image.tag_v2.prefix == b"II" else "B"
         image.tile = [
@@ -59,7 +59,7 @@ def prepare_tiff(image: TiffImageFile) -> None:
 
 
 def _pieces(image: TiffImageFile) -> Iterator[bytes]:
-    """The compressed strips or tiles."""
+    """Yields the compressed strips or tiles."""
     for offsets, lengths in _PLACES:
         places = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ()), strict=False)
         for offset, length in places:

@@ -1,11 +1,11 @@
-"""TIFF: which page of a file is its image, and who decodes it.
+"""TIFF: selects the page of a file that is its image, and the library that decodes it.
 
 Design choices:
-* Camera RAW files are TIFFs too, whose first page is a preview: what has a DNG version or a page in
-  the colors of a sensor is left to `image.raw`. A TIFF with no page but reduced copies is refused.
-* The first page that is not marked as a reduced copy or as a mask stands for the file.
-* Pillow reads what it reads rightly, the common layouts; tifffile with imagecodecs (the extra
-  `formats`) the others. Signed samples are refused: nothing says which of them is black.
+* Many camera RAW files are TIFFs whose first page is a preview: files with a DNG version or a page
+  in sensor colors are left to `image.raw`. A TIFF with only reduced copies is refused.
+* The image is the first page that is not marked as a reduced copy or as a mask.
+* Pillow reads the common layouts, which it decodes correctly; tifffile with imagecodecs (the extra
+  `formats`) reads the others. Signed samples are refused, because their black level is undefined.
 
 Sources: TIFF 6.0; TIFF/EP (ISO 12234-2); Adobe's DNG and TIFF technical notes.
 """
@@ -27,11 +27,11 @@ from qfm_iqm.image.deferred import DeferredImage, needed, scaled
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
 _DEPTH, _DNG_VERSION = 32997, 50706
-_DATA = ((273, 279), (324, 325), (513, 514))  # offsets and lengths: strips, tiles, JPEG
-_MARKS = 1 | 4  # bits of NewSubfileType: a reduced copy of another page, or a mask for it
+_DATA = ((273, 279), (324, 325), (513, 514))  # tags of offsets and lengths: strips, tiles, JPEG
+_MARKS = 1 | 4  # bits of NewSubfileType: a reduced copy of another page, or a mask for one
 _SENSOR = (32803, 34892)  # photometric interpretations: color filter array, linear raw
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
-_NOT_IN_PILLOW = (50001, 50002)  # compressions that Pillow opens and may be unable to decode
+_NOT_IN_PILLOW = (50001, 50002)  # compressions that Pillow opens but may be unable to decode
 _BLACK_IS_ZERO, _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = (
     1, 0, 2, 3, 5, 6, 8, 9,
 )  # fmt: skip
@@ -57,18 +57,18 @@ Tags = TiffImagePlugin.ImageFileDirectory_v2
 
 
 class RawFileError(ImageError):
-    """A TIFF is a camera RAW file: it holds what a sensor measured."""
+    """The TIFF is a camera RAW file: it holds sensor data."""
 
 
 def open_tiff(stream: BinaryIO, name: str) -> Image.Image:
-    """Opens the page of a TIFF that is its image; decodes no pixels yet.
+    """Opens the image page of a TIFF; decodes no pixels yet.
 
     Raises:
         RawFileError: it is a camera RAW file.
-        ImageError: it is whole, but of a layout that is not read.
-        Exception: whatever Pillow raises over damaged data.
+        ImageError: the file is intact, but its layout is not supported.
+        Exception: any exception of Pillow on damaged data.
     """
-    if _header(stream)[:4] == b"MM\0\x2b":  # whose tags Pillow misreads
+    if _header(stream)[:4] == b"MM\0\x2b":  # Pillow misreads the tags of these
         return _opened_by_tifffile(stream, None, "a BigTIFF of this byte order")
     frame, tags = _main_page(stream)
     what = f"TIFF with {_layout(tags)}"
@@ -76,7 +76,7 @@ def open_tiff(stream: BinaryIO, name: str) -> Image.Image:
         raise ImageError(f"not supported: {what}; save it with unsigned ones")
     if _pillow_reads(tags):
         stream.seek(0)
-        with suppress(SyntaxError):  # a layout that it does not know
+        with suppress(SyntaxError):  # a layout that Pillow does not know
             image = TiffImagePlugin.TiffImageFile(stream, name)
             image.seek(frame)
             return image
@@ -101,7 +101,7 @@ def _main_page(stream: BinaryIO) -> tuple[int, Tags]:
 
 
 def data_end(stream: BinaryIO) -> int:
-    """Where the last of a TIFF's pixel data end by what its pages say; 0 for any other file."""
+    """The end offset of a TIFF's pixel data, according to its pages; 0 for any other file."""
     end = 0
     with suppress(Exception):  # no TIFF
         for tags in islice(_pages(stream), _MOST_PAGES):
@@ -126,7 +126,7 @@ def _only_copies() -> ImageError:
 
 
 def _pages(stream: BinaryIO) -> Iterator[Tags]:
-    """The tags of each page in turn; only the first one must be whole."""
+    """Yields the tags of each page; only those of the first page must be intact."""
     header = _header(stream)
     offset, seen = Tags(header).next, set[int]()
     while offset and offset not in seen:
@@ -144,7 +144,7 @@ def _pages(stream: BinaryIO) -> Iterator[Tags]:
 def _pages_below(stream: BinaryIO, tags: Tags) -> Iterator[Tags]:
     """The tags of the pages that a page refers to (SubIFDs)."""
     for offset in islice(_each(tags, _SUBIFDS), _MOST_PAGES):
-        with suppress(Exception):  # a damaged one holds nothing that is shown
+        with suppress(Exception):  # damaged ones are ignored, because they are not displayed
             yield _tags_at(stream, _header(stream), int(offset))
 
 
@@ -161,23 +161,23 @@ def _header(stream: BinaryIO) -> bytes:
     return header if header[2:3] == b"\x2b" or header[3:4] == b"\x2b" else header[:8]
 
 
-# ---- who reads it ----
+# ---- which library ----
 
 
 def _pillow_reads(tags: Tags) -> bool:
-    """Whether Pillow, should it open a page of this layout, decodes it to the right values."""
+    """Whether Pillow, if it opens a page of this layout, decodes it correctly."""
     bits, form = _all_of(tags, _BITS, 1), _all_of(tags, _FORMAT, _UNSIGNED)
     subsampled = tags.get(_PHOTOMETRIC) == _YCBCR and tags.get(_SUBSAMPLING) != (1, 1)
     return (
         tags.get(_COMPRESSION, 1) not in _NOT_IN_PILLOW
         and tags.get(_DEPTH, 1) == 1
-        and not (bits == {32} and form == {_UNSIGNED})  # it takes them for signed
-        and not (subsampled and tags.get(_COMPRESSION, 1) == 1)  # it takes them for whole
+        and not (bits == {32} and form == {_UNSIGNED})  # Pillow reads them as signed
+        and not (subsampled and tags.get(_COMPRESSION, 1) == 1)  # ... as not subsampled
     )
 
 
 def _layout(tags: Tags) -> str:
-    """What a page is like, in words."""
+    """Describes the layout of a page in words."""
     forms = {_UNSIGNED: "", _SIGNED: "signed ", _FLOAT: "float "}
     form = forms.get(max(_all_of(tags, _FORMAT, _UNSIGNED)), "unusual ")
     bits = "/".join(map(str, sorted(_all_of(tags, _BITS, 1))))
@@ -189,16 +189,16 @@ def _layout(tags: Tags) -> str:
 
 
 def _all_of(tags: Tags, tag: int, default: int) -> set[int]:
-    """The values of a tag, which has one for each sample of a pixel or one for all."""
+    """The values of a tag with one value per sample of a pixel, or one for all."""
     values = tags.get(tag, default)
     return set(values or (default,)) if isinstance(values, tuple) else {values}
 
 
-# ---- by tifffile ----
+# ---- decoding by tifffile ----
 
 
 def _opened_by_tifffile(stream: BinaryIO, frame: int | None, what: str) -> Image.Image:
-    """A page that Pillow does not read, its pixels still to be decoded; None for the main one."""
+    """Opens a page that Pillow cannot read; decodes no pixels yet. Frame None is the main page."""
     tifffile = needed("tifffile", what)
     needed("imagecodecs", what)
     stream.seek(0)
@@ -225,7 +225,7 @@ def _opened_by_tifffile(stream: BinaryIO, frame: int | None, what: str) -> Image
 
 
 def _tifffile_reads(page: Any, tifffile: Any) -> bool:
-    """Whether a page can be decoded, and its values have one meaning."""
+    """Whether a page can be decoded, and its values are unambiguous."""
     kind = "" if page.dtype is None else page.dtype.kind
     if page.photometric not in _COLORS or kind not in ("b", "u", "f") or page.imagedepth != 1:
         return False
@@ -248,14 +248,14 @@ def _tifffile_reads(page: Any, tifffile: Any) -> bool:
 
 
 def _alpha(page: Any) -> int:
-    """What the first channel beside the colors is: 0 no alpha, 1 multiplied in, 2 an alpha."""
+    """Kind of the first extra channel: 0 no alpha, 1 premultiplied alpha, 2 straight alpha."""
     if page.samplesperpixel == _COLORS[page.photometric]:
         return 0
-    return int(page.extrasamples[0]) if page.extrasamples else 2  # as Pillow takes it
+    return int(page.extrasamples[0]) if page.extrasamples else 2  # as in Pillow
 
 
 def _is_merged(page: Any) -> bool:
-    """Whether decoding must bring the colors to sRGB, as no mode has them beside an alpha."""
+    """Whether decoding must convert the colors to sRGB, because no mode has them with alpha."""
     return bool(_alpha(page) and page.photometric in (_CMYK, _YCBCR, _CIELAB, _ICCLAB))
 
 
@@ -278,7 +278,7 @@ def _mode(page: Any) -> str:
 
 
 def _decoded(page: Any, mode: str) -> Image.Image:
-    """A page's pixels as a Pillow image of a mode."""
+    """Decodes a page's pixels to a Pillow image of a mode."""
     size = page.parent.filehandle.size
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not all(offset and count for offset, count in segments):
@@ -289,7 +289,7 @@ def _decoded(page: Any, mode: str) -> Image.Image:
     samples_HWC = np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)
     largest = 1 if page.dtype.kind in "bf" else (1 << page.bitspersample) - 1
     highest = samples_HWC.max()
-    if page.bitspersample >= 32 and 0 < highest <= largest >> 16:  # scaled so, it would be black
+    if page.bitspersample >= 32 and 0 < highest <= largest >> 16:  # would be scaled to black
         raise ImageError(
             f"its values go no further than {highest} of {largest}; save it with fewer bits"
         )
@@ -319,23 +319,23 @@ def _decoded(page: Any, mode: str) -> Image.Image:
 
 
 def _lab(values_HWC: npt.NDArray[Any], photometric: int) -> Bytes:
-    """CIELab or ICCLab of 8 or 16 bits as CIELab of 8 bits, whose a and b are signed."""
+    """Converts CIELab or ICCLab with 8 or 16 bits to 8-bit CIELab with signed a and b."""
     if values_HWC.dtype == np.uint8:
         pixels_HWC = values_HWC.astype(np.uint8)
     else:
         wide = values_HWC.astype(np.float64)
-        if photometric == _CIELAB:  # white is 65535 there, and 65280 in ICCLab
+        if photometric == _CIELAB:  # white is 65535 in CIELab, but 65280 in ICCLab
             wide[..., 0] *= 256 / 257
             wide[..., 1:] = (wide[..., 1:] + 0x8000) % 0x10000
         pixels_HWC = np.minimum(np.rint(wide / 256), 255).astype(np.uint8)
         photometric = _ICCLAB
-    if photometric == _ICCLAB:  # around 128
+    if photometric == _ICCLAB:  # a and b are centered at 128
         pixels_HWC[..., 1:] += np.uint8(128)
     return pixels_HWC
 
 
 def _image(pixels_HWC: Bytes, mode: str) -> Image.Image:
-    """An image of 8-bit pixels."""
+    """A Pillow image from 8-bit pixels."""
     height, width, _ = pixels_HWC.shape
     data = np.ascontiguousarray(pixels_HWC)
     return Image.frombytes(mode, (width, height), data.tobytes())

@@ -1,20 +1,20 @@
-"""Videos: one frame of each interval, upright and in sRGB.
+"""Videos: one frame per interval, upright and in sRGB.
 
 Design choices:
-* A frame counts for the interval in which it begins, by its timestamp; of each interval the first
-  frame is taken. So a variable frame rate makes no difference, and no frame is taken twice.
-* Only what the wanted frames need is decoded: nothing between the last wanted frame and the next
-  keyframe. One frame at a time is held, beside those that the decoder keeps.
-* The display matrix turns a frame, and pixels that are not square become so by reducing the longer
-  side of them: nothing is enlarged. Interlaced frames stay as they are stored.
-* HDR (PQ, HLG) is refused, as of images: to show it on a scale of 0 to 1 takes a choice of tones.
-  PyAV's FFmpeg lacks zimg, and the tones that its own scaler chooses differ between its releases.
-* If an error follows a skip, the video is decoded once more without skips: a keyframe of H.264 may
-  name frames from before it (open groups of pictures), and FFmpeg misses them.
-* A damaged frame, or a file that is shorter than it says, refuses the video. Decoders go on over
-  damaged data, and tell only FFmpeg's log: an error there counts as damage.
+* A frame belongs to the interval that contains its timestamp, and the first frame of each interval
+  is taken. Thus a variable frame rate makes no difference, and no frame is taken twice.
+* Only what the required frames need is decoded: nothing between the last required frame and the
+  next keyframe. One frame is held at a time, besides those that the decoder keeps.
+* The display matrix is applied. Non-square pixels are made square by reducing the image along their
+  longer side; nothing is enlarged. Interlaced frames are not changed.
+* HDR (PQ, HLG) is refused, as for images, because mapping it to 0..1 requires a choice of tone
+  mapping. PyAV's FFmpeg lacks zimg, and its scaler's tone mapping differs between releases.
+* If an error follows a skip, the video is decoded again without skips: an H.264 keyframe may be
+  followed by frames that refer to frames before it (open GOP), which FFmpeg would miss.
+* A video with a damaged frame, or a file shorter than its header says, is refused. Decoders
+  continue over damaged data and report it only in FFmpeg's log, so an error there counts as damage.
 
-PyAV (the extra `video`) brings FFmpeg.
+PyAV (the extra `video`) contains FFmpeg.
 
 Sources: ISO/IEC 14496-12 (display matrix), ITU-T H.273 (colors).
 """
@@ -34,15 +34,15 @@ from qfm_iqm.image.decode import MAX_PIXELS, open_file, upright
 from qfm_iqm.image.formats import refuse_large
 from qfm_iqm.image.profiles import coded_profile
 
-_EXIF = {  # what (a, d), or (b, c), of a display matrix are in EXIF's orientations
+_EXIF = {  # EXIF orientation by the signs of (a, d) or (b, c) of a display matrix
     "straight": {(1, 1): 1, (-1, 1): 2, (-1, -1): 3, (1, -1): 4},
     "turned": {(1, 1): 5, (1, -1): 6, (-1, -1): 7, (-1, 1): 8},
 }
 _BT709, _UNSPECIFIED = 1, 2
-_HD = 720  # lines from which on a video that names no matrix is of BT.709
+_HD = 720  # least number of lines at which a video without a matrix counts as BT.709
 _DECODER_FRAMES = 12
-_HELD = 64 << 20  # bytes of packets that wait for a reason to be decoded
-_SLACK = 1e-6  # seconds by which timestamps may be rounded
+_HELD = 64 << 20  # most bytes of packets that are held before they are decoded
+_SLACK = 1e-6  # rounding tolerance of timestamps in seconds
 
 
 class _DamagedError(ImageError):
@@ -58,21 +58,21 @@ def sampled_frames(
     allow_damaged: bool = False,
     admit: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[float, Image.Image]]:
-    """The first frame of each interval of a video.
+    """Yields the first frame of each interval of a video.
 
     Args:
         file: the video, seekable.
         every: length of an interval in seconds.
         max_pixels: larger frames are refused.
-        allow_damaged: pass over what cannot be decoded, and take a file that is cut short.
-        admit: called once the header is read, with the bytes that decoding takes at most.
+        allow_damaged: skip what cannot be decoded, and accept a truncated file.
+        admit: called once the header is read, with the most bytes that decoding takes.
 
     Yields:
-        Seconds from the first frame on, and the frame: RGB, with a profile where it is not sRGB.
+        Seconds since the first frame, and the frame: RGB, with a profile if it is not sRGB.
 
     Raises:
-        ImageError: PyAV is missing, it is no video that FFmpeg reads, it is HDR or damaged; says
-            the reason alone.
+        ImageError: PyAV is missing, FFmpeg cannot read the file, or it is HDR or damaged; the
+            message holds only the reason.
     """
     try:
         import av
@@ -80,11 +80,11 @@ def sampled_frames(
         raise ImageError("a video needs an extra: pip install 'qfm-iqm[video]'") from error
     file.seek(0)
     kind = container_of(file.read(HEADER))
-    if kind is None:  # FFmpeg would choose, also what opens other files
+    if kind is None:  # FFmpeg would guess, and might choose a format that opens other files
         raise ImageError("it is no video of a known format")
     if not allow_damaged and is_cut(file, kind):
         raise ImageError(TRUNCATED)
-    if av.logging.get_level() is None:  # PyAV listens to nothing then
+    if av.logging.get_level() is None:  # otherwise PyAV captures no messages
         av.logging.set_level(av.logging.ERROR)
     last = -math.inf
     for skip in (True, False):
@@ -100,7 +100,7 @@ def sampled_frames(
                 if admit is not None and skip:
                     admit(_decoding_bytes(codec))
                 codec.options = {"max_pixels": str(max_pixels)}
-                codec.thread_count = 1  # others would print what they find
+                codec.thread_count = 1  # other threads would print their messages
                 if not allow_damaged:
                     codec.options |= {"err_detect": "explode"}
                 shown = _Shown()
@@ -121,13 +121,13 @@ def sampled_frames(
 
 
 def frame_at(path: str, seconds: float) -> Image.Image:
-    """The first frame of a local video from so many seconds on.
+    """The first frame of a local video at or after a time in seconds.
 
     Raises:
-        ImageError: see `sampled_frames`; or there is none.
+        ImageError: see `sampled_frames`; or there is no such frame.
     """
     with open_file(path) as file:
-        # The first frame, and the one that is meant.
+        # These are the first frame and the requested one.
         frames = sampled_frames(file, seconds or 1, max_pixels=MAX_PIXELS, allow_damaged=True)
         for time, frame in frames:
             if time >= seconds - _SLACK:
@@ -136,7 +136,7 @@ def frame_at(path: str, seconds: float) -> Image.Image:
 
 
 def _main_stream(container: Any) -> Any:
-    """The video stream that plays: pictures of covers do not."""
+    """The first video stream that is not a cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & type(stream.disposition).attached_pic:
             if stream.codec_context is None:
@@ -146,20 +146,20 @@ def _main_stream(container: Any) -> Any:
 
 
 def _decoding_bytes(codec: Any) -> int:
-    """What the frames of a decoder, and a few in RGB, take at most."""
+    """Most bytes for a decoder's frames and a few RGB frames."""
     deep = codec.format is not None and codec.format.components[0].bits > 8
     each = 6 if deep else 3  # bytes of a pixel with all its colors
     return int(codec.width * codec.height * (each * _DECODER_FRAMES + 4 * 3))
 
 
 class _Bytes:
-    """A file for FFmpeg: a place that damage names and that is none is an answer, and no error."""
+    """A file for FFmpeg whose `seek` returns -1 for invalid positions instead of raising."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.tell, self._seek = file.read, file.tell, file.seek
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Goes to a place; -1 for one before the beginning."""
+        """Moves to a position; returns -1 if it is invalid."""
         try:
             return self._seek(offset, whence)
         except (OSError, ValueError):
@@ -170,7 +170,7 @@ class _Sampler:
     """Decodes the first frame of each interval.
 
     Attributes:
-        skipped: whether packets were dropped undecoded.
+        skipped: whether packets were dropped without decoding.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class _Sampler:
         self.skipped = False
 
     def frames(self) -> Iterator[tuple[float, Any]]:
-        """The frames, and their times from the first frame on."""
+        """Yields the times since the first frame, and the frames."""
         start: float | None = None
         for packet in self._needed():
             for frame in self._heard(packet.decode) or ():
@@ -191,7 +191,7 @@ class _Sampler:
                         raise _DamagedError
                     continue
                 time = frame.time
-                if time is None:  # neither in the file nor to be guessed
+                if time is None:  # not in the file, and it cannot be inferred
                     raise ImageError("not supported: frames without times; export it as MP4")
                 start = time if start is None else start
                 if time >= self._wanted - _SLACK:
@@ -200,17 +200,17 @@ class _Sampler:
                     self._wanted = start + (interval + 1) * self._every
 
     def _needed(self) -> Iterator[Any]:
-        """The packets that a wanted frame may need.
+        """Yields the packets that a required frame may need.
 
-        They wait until one of them is known to lie in the next interval. If a keyframe comes
-        before, they are dropped, with those that follow the keyframe and are shown before it.
+        Packets are held until one of them is known to lie in the next interval. If a keyframe comes
+        first, they are dropped, with later packets that are displayed before the keyframe.
         """
         held: list[Any] = []
-        key: tuple[int, float] | None = None  # a keyframe in `held`, and when it is shown
-        latest = -math.inf  # the last frame that is under way
+        key: tuple[int, float] | None = None  # index of a keyframe in `held`, and its time
+        latest = -math.inf  # latest display time of a held packet
         dropped = False
         for packet, time in self._packets():
-            if key is not None and time >= key[1]:  # what is shown before the keyframe is all here
+            if key is not None and time >= key[1]:  # all packets displayed before it are here
                 if latest < self._wanted - _SLACK:
                     dropped |= len(held) > 1
                     held = [held[key[0]]]
@@ -232,9 +232,9 @@ class _Sampler:
             held.clear()
 
     def _packets(self) -> Iterator[tuple[Any, float]]:
-        """The packets from a keyframe on, and when each is shown; infinity if nothing tells."""
+        """Yields packets from the first keyframe on, with display times (infinite if unknown)."""
         packets = self._container.demux(self._stream)
-        begun = False  # a recording may begin anywhere
+        begun = False  # a recording may begin between keyframes
         while (packet := self._heard(lambda: next(packets, None))) is not None:
             if packet.is_corrupt and not self._allow_damaged:
                 raise _DamagedError
@@ -244,7 +244,7 @@ class _Sampler:
                 yield packet, float(packet.pts * packet.time_base) if timed else math.inf
 
     def _heard(self, call: Callable[[], Any]) -> Any:
-        """What a call to FFmpeg gives; None for an error, where damage is allowed."""
+        """Calls FFmpeg and checks its log; returns None on an error if damage is allowed."""
         import av
 
         try:
@@ -260,7 +260,7 @@ class _Sampler:
 
 
 class _Shown:
-    """Turns frames into what is shown of them; keeps FFmpeg's converter between them."""
+    """Converts decoded frames to images; keeps FFmpeg's converter between frames."""
 
     def __init__(self) -> None:
         from av.video.reformatter import Interpolation, VideoReformatter
@@ -274,7 +274,7 @@ class _Shown:
         )
 
     def image(self, frame: Any, aspect: Fraction | None) -> Image.Image:
-        """A decoded frame, whose pixels are so wide for their height."""
+        """A decoded frame as an image; `aspect` is the aspect ratio of its pixels."""
         said = (code or _UNSPECIFIED for code in (frame.color_primaries, frame.color_trc))
         profile = coded_profile(*said, mode="RGB")
         width, height = frame.width, frame.height
@@ -298,7 +298,7 @@ class _Shown:
 
 
 def _orientation(frame: Any) -> int:
-    """What the display matrix of a frame does, as an EXIF orientation."""
+    """The display matrix of a frame as an EXIF orientation."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return 1

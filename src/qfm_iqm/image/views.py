@@ -1,12 +1,11 @@
-"""What tells why a photo is good or bad: small tiles of its own pixels, and the whole photo, small.
+"""Views of a photo for estimating causes of low quality: tiles of its pixels, and a thumbnail.
 
-A model's working size hides blur, noise and blocks. So tiles are cut from the pixels as they were
-decoded, at places that are spread over the photo alike for every photo, whatever its format. Light
-and color are seen in the whole photo.
+A model's working size hides blur, noise and blocks, so tiles are cut from the decoded pixels, at
+positions that are spread over every photo in the same way. The thumbnail shows light and color.
 
-Opinions of degradations are those of people who saw whole pictures on a screen. So the tiles of a
-photo whose shorter side has `2 * LEAST` pixels or more are cut at a half, a quarter ... of its
-size: `LEAST` to `2 * LEAST` pixels remain.
+Degradations were rated by people who saw whole pictures on a screen. The tiles of a photo whose
+shorter side has at least `2 * LEAST` pixels are therefore cut at a half, a quarter ... of its size,
+so that `LEAST` to `2 * LEAST` pixels remain.
 
 Shapes: T tiles, S side of a tile, H and W pixels, 3 colors.
 """
@@ -20,22 +19,22 @@ from PIL import Image
 from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.preprocess import reflection_padded
 
-TILE = 64  # pixels a side
-GRID = 4  # tiles across, and down
-TILES = GRID**2 - 4  # of a photo that is scored
-WHOLE = 64  # pixels a side of the whole photo
-LEAST = 576  # pixels of the shorter side
+TILE = 64  # pixels per side of a tile
+GRID = 4  # tiles per row and per column
+TILES = GRID**2 - 4  # tiles used for scoring
+WHOLE = 64  # pixels per side of the thumbnail
+LEAST = 576  # least pixels of the shorter side after reduction
 
 Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Views:
-    """What is seen of a photo.
+    """The views of a photo.
 
     Attributes:
-        tiles: (T, S, S, 3), uint8.
-        whole: (WHOLE, WHOLE, 3), uint8: the photo, its aspect not kept.
+        tiles: tiles (T, S, S, 3), uint8.
+        whole: the photo as a thumbnail (WHOLE, WHOLE, 3), uint8; its aspect ratio is not kept.
     """
 
     tiles: Bytes
@@ -43,7 +42,7 @@ class Views:
 
 
 def reduction(height: int, width: int) -> int:
-    """How many times smaller a photo is seen: a power of two."""
+    """The factor by which a photo is reduced for tiles: a power of two."""
     times = 1
     while min(height, width) >= 2 * times * LEAST:
         times *= 2
@@ -51,14 +50,15 @@ def reduction(height: int, width: int) -> int:
 
 
 def places(height: int, width: int, draw: np.random.Generator | None = None) -> Iterator[Place]:
-    """Top and left of each tile: one in each cell of a grid, anywhere there.
+    """Yields top and left of each tile: one at a random position in each cell of a grid.
 
-    Photos are scored without the four corners, which say least.
+    For scoring, positions are fixed, and the four corners, which are least informative, are left
+    out.
 
     Args:
-        height: of the photo in pixels.
-        width: likewise.
-        draw: what the places are drawn from; None for those that every photo is scored at.
+        height: height of the photo in pixels.
+        width: width of the photo in pixels.
+        draw: random generator for the positions; None takes the fixed positions for scoring.
     """
     shares = _SHARES if draw is None else draw.random((GRID, GRID, 2))
     for row in range(GRID):
@@ -73,16 +73,16 @@ def places(height: int, width: int, draw: np.random.Generator | None = None) -> 
 
 
 _OUTER = (0, GRID - 1)
-# In the middle half of each cell; drawn once, so that they fall on any phase of blocks.
+# Fixed random positions in the middle half of each cell, which fall on all phases of blocks.
 _SHARES = 0.25 + np.random.default_rng(0).random((GRID, GRID, 2)) / 2
 
 
 def views_of(pixels_HWC: Bytes, small_HWC: Bytes, draw: np.random.Generator | None = None) -> Views:
-    """The views of a photo that is in memory.
+    """The views of a photo in memory.
 
     Args:
         pixels_HWC: the photo, uint8.
-        small_HWC: the same, reduced to a model's working size.
+        small_HWC: the photo at a model's working size.
         draw: see `places`.
     """
     height, width = pixels_HWC.shape[:2]
@@ -101,13 +101,13 @@ def tiles(
     decoded: int = 1,
     draw: np.random.Generator | None = None,
 ) -> Bytes:
-    """Cuts the tiles.
+    """Cuts the tiles of a photo.
 
     Args:
-        part: gives the pixels (H, W, 3) between top, left, bottom and right.
-        size: height and width of what was decoded, in pixels.
-        own: of the photo itself; None for the same.
-        decoded: how many times smaller it was decoded.
+        part: returns the pixels (H, W, 3) between top, left, bottom and right.
+        size: height and width of the decoded photo in pixels.
+        own: height and width of the original photo; None if it was not reduced in decoding.
+        decoded: factor by which decoding reduced each side.
         draw: see `places`.
     """
     times = max(1, reduction(*(own or size)) // decoded)
@@ -124,13 +124,13 @@ def tiles(
 
 
 def whole(small_HWC: Bytes) -> Bytes:
-    """The whole photo at `WHOLE` pixels a side, by area averaging."""
+    """The whole photo reduced to `WHOLE` pixels per side by area averaging."""
     image = Image.fromarray(np.ascontiguousarray(small_HWC))
     return np.asarray(image.resize((WHOLE, WHOLE), Image.Resampling.BOX))
 
 
 def _averaged(pixels_HWC: Bytes, times: int) -> Bytes:
-    """Pixels averaged over squares of so many a side."""
+    """Averages pixels over squares of `times` pixels per side."""
     height, width = (side // times for side in pixels_HWC.shape[:2])
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))

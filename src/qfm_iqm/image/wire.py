@@ -1,8 +1,8 @@
-"""What goes between a decoding process and its parent: frames of a JSON header and bytes.
+"""Messages between a decoding process and its parent: frames with a JSON header and bytes.
 
-In place of the bytes a frame may carry the handle of an anonymous file in memory. Nothing of it has
-a name, so that nothing stays behind whoever is killed. It is sealed, so that nobody can shorten it
-under its reader.
+Instead of the bytes a frame may carry the handle of an anonymous file in memory. The file has no
+name, so that nothing is left behind if a process is killed, and it is sealed, so that it cannot be
+shortened while it is read.
 """
 
 import json
@@ -20,7 +20,7 @@ if sys.platform == "linux":
 Header = dict[str, Any]
 Frame = tuple[Header, bytearray | mmap.mmap]
 
-_LENGTHS = struct.Struct("<IQ")  # bytes of header and body
+_LENGTHS = struct.Struct("<IQ")  # lengths of header and body in bytes
 _MOST_HEADER = 1 << 20
 
 
@@ -40,17 +40,17 @@ def send_frame(
 def receive_frame(
     source: socket.socket, *, most: int = 1 << 40, deadline: float | None = None
 ) -> Frame:
-    """Receives a header and a body; what lies in a file in memory is the body.
+    """Receives a header and a body, which may be the content of a file in memory.
 
     Args:
         source: the socket.
-        most: bytes of a body.
-        deadline: by the monotonic clock; None waits for ever.
+        most: largest body in bytes.
+        deadline: deadline by the monotonic clock; None waits forever.
 
     Raises:
-        EOFError: there is nothing more.
-        TimeoutError: it has not come in time.
-        ValueError: it is no such frame.
+        EOFError: the connection has ended.
+        TimeoutError: the deadline has passed.
+        ValueError: the data are no valid frame.
     """
     wait_until(source, deadline)
     flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -70,7 +70,7 @@ def receive_frame(
 
 
 def _exactly(source: socket.socket, size: int, deadline: float | None) -> bytearray:
-    """So many bytes of a socket."""
+    """Receives exactly `size` bytes from a socket."""
     buffer = bytearray(size)
     left = memoryview(buffer)
     while left:
@@ -83,7 +83,7 @@ def _exactly(source: socket.socket, size: int, deadline: float | None) -> bytear
 
 
 def wait_until(end: socket.socket, deadline: float | None) -> None:
-    """Lets whatever is done next at a socket wait until then."""
+    """Sets the timeout of a socket's next operation to a deadline."""
     left = None if deadline is None else deadline - time.monotonic()
     if left is not None and left <= 0:
         raise TimeoutError
@@ -91,10 +91,10 @@ def wait_until(end: socket.socket, deadline: float | None) -> None:
 
 
 def _mapped(handle: int) -> mmap.mmap:
-    """The content of a file in memory, whose handle is closed."""
+    """Maps the content of a file in memory and closes its handle."""
     try:
         if sys.platform == "linux":
-            # What is cut short while it is read kills the reader.
+            # If a mapped file were shortened, reading it would kill this process.
             if not fcntl.fcntl(handle, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
                 raise ValueError("a file that may be cut short")
         return mmap.mmap(handle, 0, access=mmap.ACCESS_COPY)
@@ -103,7 +103,7 @@ def _mapped(handle: int) -> mmap.mmap:
 
 
 def file_in_memory(data: memoryview) -> int:
-    """A file without a name that holds data, and can be neither changed nor cut short."""
+    """Creates an anonymous, sealed file in memory that holds data."""
     assert sys.platform == "linux"
     handle = os.memfd_create("qfm-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     while data:

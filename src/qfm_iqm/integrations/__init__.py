@@ -1,1 +1,1 @@
-"""Doors to other libraries, each of which imports its library when it is used."""
+"""Integrations with other libraries; importing one imports its library."""

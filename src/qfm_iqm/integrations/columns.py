@@ -1,7 +1,7 @@
-"""Columns of scores for batches of images, as `datasets` and Ray Data hand them out.
+"""Score columns for batches of images, as in `datasets` and Ray Data.
 
-What `datasets.Dataset.map(..., batched=True)` and `ray.data.Dataset.map_batches` call. It needs
-neither library.
+For `datasets.Dataset.map(..., batched=True)` and `ray.data.Dataset.map_batches`; neither library
+is needed here.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ COLUMNS = ("score", "percentile", "out_of_distribution", "error")
 
 
 class ScoreColumns:
-    """Scores the images of a batch: its call takes a batch and gives the columns to be added.
+    """A callable that scores the images of a batch and returns the columns to add.
 
-    An image may be a PIL image, encoded bytes, an array (H, W, 3) of uint8, a path or URL, or what
-    `datasets.Image(decode=False)` gives: a dict of bytes and path. An image that cannot be read
-    gets a row with its error.
+    An image may be a PIL image, encoded bytes, a uint8 array (H, W, 3), a path or URL, or a dict of
+    bytes and path as `datasets.Image(decode=False)` returns it. An image that cannot be read gets a
+    row with its error.
 
     Args:
         model: a quality model, a loaded runtime, or a model's name.
-        image: the column of the images.
-        columns: of `ScoreRow` to add.
-        keep: columns of the batch to give as well. `datasets` keeps all others by itself; Ray Data
+        image: name of the image column.
+        columns: fields of `ScoreRow` to add.
+        keep: input columns to return as well. `datasets` keeps all of them by itself; Ray Data
             keeps none.
-        options: of `Scorer`.
+        options: options of `Scorer`.
 
     Raises:
-        QFMError: there is no such column of scores.
+        QFMError: `ScoreRow` has no such field.
 
     Examples:
         >>> add_scores = ScoreColumns("default", columns=["error"])
@@ -67,11 +67,11 @@ class ScoreColumns:
         self.image, self.columns, self.keep = image, tuple(columns), tuple(keep)
         self._model, self._options = model, options
         self._scorer: Scorer | None = self._build()
-        # `datasets` takes the state of a function for its identity: other weights, other scores.
+        # `datasets` hashes this state to cache results: other weights must give another hash.
         self.weights = self._scorer.runtime.weights
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to another process, which loads the model anew."""
+        """State for another process, which loads the model again."""
         return self.__dict__ | {"_scorer": None}
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -81,7 +81,7 @@ class ScoreColumns:
             batch: columns by name.
 
         Raises:
-            QFMError: it has no column of images.
+            QFMError: the image column or a column to keep is missing.
         """
         missing = [name for name in (self.image, *self.keep) if name not in batch]
         if missing:
@@ -102,7 +102,7 @@ class ScoreColumns:
             del self._images
 
     def _crops(self, place: str) -> Crops:
-        """The crops of an image of the batch, by its place."""
+        """The crops of the image at a position of the batch."""
         assert self._scorer is not None
         policy = self._scorer.policy
         image = decoded(place, _source(self._images[int(place)]), policy)
@@ -110,12 +110,12 @@ class ScoreColumns:
 
 
 def _source(image: Any) -> Source:
-    """What the decoder takes of an image.
+    """Converts an image to an input of the decoder.
 
     Raises:
-        ImageError: there is none.
+        ImageError: the image is missing, or of an unsupported type, dtype or shape.
     """
-    if isinstance(image, Mapping):  # of `datasets.Image(decode=False)`
+    if isinstance(image, Mapping):  # from `datasets.Image(decode=False)`
         image = image.get("bytes") or image.get("path")
     if image is None:
         raise ImageError("there is no image")

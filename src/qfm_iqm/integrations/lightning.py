@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.runtimes.base import Runtime
 
 
-class QualityCallback(Callback):  # type: ignore[misc]  # of a package whose types are not read
-    """Logs the mean quality of images that a module generates, after each validation epoch.
+class QualityCallback(Callback):  # type: ignore[misc]  # mypy skips Lightning
+    """Logs the mean quality of images that a module generates, after validation epochs.
 
     Args:
-        generate: called with the module, in evaluation mode and without gradients, in each process
-            of the training; gives images as `Scorer.score_batch` takes them: RGB (B, 3, H, W) in
-            [0, 1], for example. Take the same noise each time, and figures of epochs compare.
+        generate: called with the module, in evaluation mode and without gradients, in each training
+            process; returns images for `Scorer.score_batch`, e.g. RGB (B, 3, H, W) in [0, 1]. Use
+            the same noise in each call to make epochs comparable.
         model: a quality model, a loaded runtime, or a model's name.
-        name: under which the mean is logged.
-        every: validation epochs from one log to the next.
+        name: name of the logged mean.
+        every: log in each `every`-th validation epoch, from the first on.
 
     Raises:
         ValueError: `every` is below 1.
@@ -49,13 +49,13 @@ class QualityCallback(Callback):  # type: ignore[misc]  # of a package whose typ
         self._epochs = 0
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Generates images, and logs the mean of their scores over all processes."""
+        """Generates images and logs their mean score over all processes."""
         if trainer.sanity_checking:
             return
         self._epochs += 1
         if (self._epochs - 1) % self.every:
             return
-        self.metric.to(pl_module.device)  # where processes add up what they have
+        self.metric.to(pl_module.device)  # where processes sum their states
         with torch.no_grad():
             self.metric.update(self.generate(pl_module))
         pl_module.log(self.name, self.metric.compute().float(), rank_zero_only=True)

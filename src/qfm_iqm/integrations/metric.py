@@ -1,4 +1,4 @@
-"""The mean quality of images as a torchmetrics metric: for a generator's training, say.
+"""Mean image quality as a torchmetrics metric, e.g. for the training of a generator.
 
 Needs the extra `metrics`.
 """
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class QualityMetric(Metric):
-    """The mean score of all images seen, on the scale that rows have.
+    """Mean score of all images seen, on the scale of `ScoreRow.score`.
 
-    Sum and count are what is kept and what is added up over processes, in float64, so that the
-    mean does not depend on how images were spread over batches and processes.
+    The states are sum and count in float64, summed over processes, so that the mean does not depend
+    on how images are spread over batches and processes.
 
     Args:
         model: a quality model, a loaded runtime, or a model's name.
         batch_size: as in `Scorer`.
-        options: torchmetrics' own.
+        options: options of `torchmetrics.Metric`.
 
     Examples:
         >>> metric = QualityMetric("default")
@@ -39,7 +39,7 @@ class QualityMetric(Metric):
         tensor(True)
     """
 
-    is_differentiable: bool | None = False  # QualityModel itself is
+    is_differentiable: bool | None = False  # `QualityModel` is differentiable
     full_state_update: bool | None = False
     total: Tensor
     count: Tensor
@@ -57,8 +57,8 @@ class QualityMetric(Metric):
         zero = torch.zeros((), dtype=torch.float64)
         self.add_state("total", zero, dist_reduce_fx="sum")
         self.add_state("count", zero.clone(), dist_reduce_fx="sum")
-        # A collection computes metrics whose states are equal only once, and two models' first
-        # scores may be, at the ends of the scale: this number tells metrics apart.
+        # A `MetricCollection` merges metrics with equal states. Two models' first scores may be
+        # equal, at the ends of the scale: this number keeps their metrics apart.
         identity = torch.tensor(uuid4().int >> 66)  # fits into 63 bits
         self.add_state("identity", identity, dist_reduce_fx="max")
 
@@ -78,10 +78,10 @@ class QualityMetric(Metric):
             ValueError: see `Scorer.score_batch`.
         """
         scores_B = self._scorer.score_batch(images)
-        # Not in place: a state that was reset in inference mode may not be changed outside it.
+        # Not in place: a tensor from a reset in inference mode cannot be changed outside it.
         self.total = self.total + scores_B.sum().to(self.total.device)
         self.count = self.count + len(scores_B)
 
     def compute(self) -> Tensor:
-        """The mean score; not a number if there was no image."""
+        """The mean score; NaN without images."""
         return self.total / self.count

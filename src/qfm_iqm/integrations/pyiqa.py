@@ -1,7 +1,7 @@
-"""`pyiqa.create_metric("qfm")`: importing this module adds the metric to pyiqa's.
+"""`pyiqa.create_metric("qfm")`: importing this module registers the metric with pyiqa.
 
-pyiqa finds its architecture through an entry point by itself, but asks its own list for the names
-of metrics before it looks at entry points.
+pyiqa finds the architecture through an entry point, but looks up metric names in its own list
+before it reads entry points.
 """
 
 import torch
@@ -17,13 +17,13 @@ NAME = "qfm"
 
 
 class QFM(nn.Module):
-    """A quality model as pyiqa's metrics are: images (B, 3, H, W) in [0, 1] to scores (B, 1).
+    """A quality model as a pyiqa metric: images (B, 3, H, W) in [0, 1] to scores (B, 1).
 
     Args:
         model: a model's name, a model folder, or hub:owner/name.
 
     Raises:
-        QFMError: lower scores of the model are better, where pyiqa is told the opposite.
+        QFMError: the model's scores are better when lower; pyiqa is told that higher is better.
     """
 
     def __init__(self, model: str = "default") -> None:
@@ -33,11 +33,11 @@ class QFM(nn.Module):
             raise QFMError(f"Scores of '{model}' are better when lower: pyiqa's 'qfm' is not.")
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Scores as `qfm score` shows them: 0 to 100 where the model's labels have a range.
+        """Scores on the scale of `qfm score`: 0 to 100 if the model's labels have a range.
 
-        For a loss, which needs gradients, they go beyond these ends.
+        With gradients enabled, as in a loss, they are not clipped to this range.
         """
-        images_BCHW = images_BCHW.expand(-1, 3, -1, -1)  # pyiqa lets gray images through
+        images_BCHW = images_BCHW.expand(-1, 3, -1, -1)  # pyiqa may pass gray images
         scores_B: Tensor = self.model(images_BCHW)
         if (ends := self.model.card.label.worst_and_best) is not None:
             worst, best = ends
@@ -48,7 +48,7 @@ class QFM(nn.Module):
 
 
 def register() -> None:
-    """Adds the metric to pyiqa's lists, once."""
+    """Registers the metric with pyiqa, once."""
     if NAME not in DEFAULT_CONFIGS:
         DEFAULT_CONFIGS[NAME] = {
             "metric_opts": {"type": QFM.__name__},

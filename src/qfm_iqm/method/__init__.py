@@ -1,1 +1,1 @@
-"""The paper, one idea a file; exists only in training: at inference nothing of it remains."""
+"""The paper's method, one idea per file. It is used only in training, not at inference."""

@@ -1,4 +1,4 @@
-"""The options of the training method, as a recipe holds them; light to import."""
+"""The recipe options of the training method; light to import."""
 
 from typing import Literal
 
@@ -6,29 +6,29 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class MethodConfig(BaseModel):
-    """The training method, with the defaults of docs/method.md.
+    """The training method; the defaults are those of docs/method.md.
 
     Attributes:
-        kind: "baseline" trains on labels alone, "qfm" adds memory, matching and consistency.
+        kind: "baseline" trains on labels only; "qfm" adds memory bank, matching and consistency.
         memory: entries in the memory bank.
-        matching: rule by which a crop's semantic noise is chosen, a name in `matching.MATCHING`.
-            "quality" (the ICML text): like quality, unlike content; "semantics" (arXiv v1): like
-            semantics, unlike quality. As controls, "like_quality" and "unlike_semantics": half of
-            "quality" each; "random": any other content; "gaussian": noise of the norm that
-            "quality" would add.
+        matching: rule that chooses a crop's semantic noise, a name in `matching.MATCHING`.
+            "quality" (the ICML text): similar quality, dissimilar semantics; "semantics" (arXiv
+            v1): similar semantics, dissimilar quality. Controls: "like_quality" and
+            "unlike_semantics" apply one half of "quality" each; "random" takes any other content;
+            "gaussian" adds noise with the norm of the "quality" match.
         tau: largest label difference of a "quality" match, in standard deviations of the labels.
         delta: smallest label difference of a "semantics" match, in the same units.
-        top_k: a match is drawn uniformly among the k best.
-        alpha: weight of the matched features that are added.
-        tokens: which tokens are perturbed.
-        renormalize: bring each perturbed token back to the norm it had.
-        target: what the perturbed prediction should be: the crop's own prediction ("own"), the
-            same with gradient ("own_gradient"), or the label ("label").
+        top_k: a match is drawn uniformly from the k best.
+        alpha: weight of the added features.
+        tokens: tokens that are perturbed.
+        renormalize: rescale each perturbed token to its original norm.
+        target: target of the perturbed prediction: the crop's own prediction ("own"), the same
+            with gradient ("own_gradient"), or the label ("label").
         w_qcc: weight of the consistency term of supervised crops.
         w_u: weight of all terms of unlabeled crops (DLE).
-        w_pl: weight, within these, of regression on the teacher's pseudo-label.
-        noise_from: whose features enter the memory bank: supervised crops, unlabeled ones, or both.
-        start_epoch: epochs before the consistency term sets in.
+        w_pl: weight, within these terms, of regression on the teacher's pseudo-label.
+        noise_from: crops whose features enter the memory bank: supervised, unlabeled, or both.
+        start_epoch: epochs before the consistency term starts.
         ramp_epochs: epochs over which its weight then rises linearly from zero.
     """
 
@@ -54,7 +54,7 @@ class MethodConfig(BaseModel):
     @field_validator("matching")
     @classmethod
     def _known_rule(cls, name: str) -> str:
-        # Here, not above: a recipe is read and refused before torch is imported.
+        # Imported here so that a wrong recipe is refused before torch is imported.
         from qfm_iqm.method.matching import MATCHING
 
         if name not in MATCHING:

@@ -1,10 +1,10 @@
-"""Quality Consistency Constraint: the same prediction with another image's semantics added.
+"""Quality Consistency Constraint: added semantics of another image must not change a prediction.
 
     F~_i = F_i + alpha * sg(F_j*)          the perturbed decoder input
     L_qcc = mean_i smoothL1(D(F~_i), target_i),   target = sg(D(F_i)) by default
 
-(docs/method.md, section 7.) Only the decoder runs a second time. A crop for which no entry of other
-content exists keeps its own features.
+See docs/method.md, section 7. Only the decoder runs a second time. A crop without an entry of other
+content in memory keeps its own features.
 
 Shapes: B crops, N patch tokens, D token width.
 """
@@ -30,10 +30,10 @@ def perturb(
     Args:
         tokens_BND: tokens (B, 1 + N, D) of the crops.
         matched_BND: tokens of their matches; no gradient flows into them.
-        found_B: where False, the crop has no match and stays as it is.
-        alpha: weight of what is added.
-        tokens: which tokens it is added to.
-        renormalize: scale each perturbed token back to the norm it had.
+        found_B: whether a crop has a match; without one it is left unchanged.
+        alpha: weight of the matched tokens.
+        tokens: tokens that are perturbed.
+        renormalize: rescale each perturbed token to its original norm.
     """
     weight_BN1 = alpha * found_B.to(tokens_BND.dtype)[:, None, None].repeat(
         1, tokens_BND.shape[1], 1
@@ -58,13 +58,13 @@ def consistency(
     *,
     target: Literal["own", "own_gradient", "label"] = "own",
 ) -> Tensor:
-    """L_qcc: what the added features changed in the predictions, in standard units.
+    """L_qcc: the change of the predictions by the added features, in standard units.
 
     Args:
-        perturbed_B: predictions (B,) of the perturbed tokens.
-        own_B: predictions of the crops' own.
-        labels_B: labels or pseudo-labels; needed for the target "label".
-        target: what the perturbed prediction should be; see `MethodConfig`.
+        perturbed_B: predictions (B,) for the perturbed tokens.
+        own_B: predictions (B,) for the original tokens.
+        labels_B: labels or pseudo-labels; required for the target "label".
+        target: target of the perturbed prediction; see `MethodConfig`.
     """
     targets_B = {"own": own_B.detach(), "own_gradient": own_B, "label": labels_B}[target]
     if targets_B is None:

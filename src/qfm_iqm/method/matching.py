@@ -1,16 +1,16 @@
-"""Semantic Noise Matching: for each crop an entry of memory whose semantics is noise to it.
+"""Semantic Noise Matching: chooses, for each crop, a memory entry as semantic noise.
 
-The paper's two texts contradict each other, so there are two rules (docs/method.md, section 6);
-s is the class token, y the label, j runs over the entries of other content:
+The two versions of the paper contradict each other, so there are two rules (docs/method.md,
+section 6). s is the class token, y the label, and j runs over the entries of other content:
 
     quality (ICML, the default):  j* = argmin_j cos(s_i, s_j)  among |y_i - y_j| <= tau,
     semantics (arXiv v1):         j* = argmax_j cos(s_i, s_j)  among |y_i - y_j| >= delta.
 
-If no entry qualifies, the one of nearest (`quality`) or farthest (`semantics`) label stands in.
-With top-k above 1 the match is drawn uniformly among the k best. Each rule is one matrix product.
-Controls show what matching is worth: `like_quality` and `unlike_semantics` keep one half of
-`quality`, `random` takes any entry of other content, `gaussian` adds noise as strong as what
-`quality` would add. `MATCHING` names all rules.
+If no entry qualifies, the entry with the nearest (`quality`) or farthest (`semantics`) label is
+used. With top-k above 1 the match is drawn uniformly from the k best. Each rule is one matrix
+product. Controls measure the effect of matching: `like_quality` and `unlike_semantics` keep one
+half of `quality`, `random` takes any entry of other content, and `gaussian` adds noise with the
+norm of the `quality` match. `MATCHING` lists all rules.
 
 Shapes: M entries in memory, B crops in a batch, D token width.
 """
@@ -25,12 +25,12 @@ from qfm_iqm.method.memory_bank import MemoryBank
 
 
 class Matches(NamedTuple):
-    """What was found for each crop.
+    """The match of each crop.
 
     Attributes:
         entries_B: (B,) index of the matched entry in memory.
-        found_B: (B,) whether there was any entry of other content at all.
-        fallback_B: (B,) whether none qualified, and the next best label had to stand in.
+        found_B: (B,) whether memory held any entry of other content.
+        fallback_B: (B,) whether no entry qualified and the fallback was used.
         tokens_BND: (B, 1 + N, D) the semantic noise: tokens of the matched entries.
     """
 
@@ -41,7 +41,7 @@ class Matches(NamedTuple):
 
 
 class MatchingRule(Protocol):
-    """A rule by which each crop gets its semantic noise from the memory bank."""
+    """A rule that chooses each crop's semantic noise from the memory bank."""
 
     def __call__(
         self,
@@ -62,10 +62,10 @@ class MatchingRule(Protocol):
             labels_B: labels (B,) in standard units.
             contents_B: content ids (B,).
             memory: the entries to choose from.
-            tau: largest difference of labels of like quality, in standard units.
-            delta: smallest difference of labels of unlike quality, in the same units.
-            top_k: draw among this many best.
-            generator: on the CPU, for what is drawn.
+            tau: largest label difference for similar quality, in standard units.
+            delta: smallest label difference for dissimilar quality, in the same units.
+            top_k: number of best entries to draw from.
+            generator: CPU generator for the random draws.
         """
 
 
@@ -74,7 +74,7 @@ def match_quality(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
     tau: float = 0.25, top_k: int = 1, generator: torch.Generator | None = None, **_: object,
 ) -> Matches:  # fmt: skip
-    """Matches each crop with the semantically farthest entry of like quality."""
+    """Matches each crop with the semantically farthest entry of similar quality."""
     cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
     near_BM = other_BM & (gap_BM <= tau)
     return _choose(memory, -cosine_BM, near_BM, -gap_BM, other_BM, top_k, generator)
@@ -85,7 +85,7 @@ def match_semantics(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
     delta: float = 1.0, top_k: int = 1, generator: torch.Generator | None = None, **_: object,
 ) -> Matches:  # fmt: skip
-    """Matches each crop with the semantically nearest entry of unlike quality."""
+    """Matches each crop with the semantically nearest entry of dissimilar quality."""
     cosine_BM, gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)
     far_BM = other_BM & (gap_BM >= delta)
     return _choose(memory, cosine_BM, far_BM, gap_BM, other_BM, top_k, generator)
@@ -96,7 +96,7 @@ def match_random(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
     generator: torch.Generator | None = None, **_: object,
 ) -> Matches:  # fmt: skip
-    """Matches each crop with an entry of other content drawn uniformly."""
+    """Matches each crop with a uniformly drawn entry of other content."""
     other_BM = contents_B[:, None] != memory.contents_M[None, :]
     lots_BM = torch.rand(other_BM.shape, generator=generator).to(other_BM.device)
     return _choose(memory, lots_BM, other_BM, lots_BM, other_BM, 1, generator)
@@ -107,7 +107,7 @@ def match_like_quality(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
     tau: float = 0.25, generator: torch.Generator | None = None, **_: object,
 ) -> Matches:  # fmt: skip
-    """Matches each crop with an entry of like quality drawn uniformly, whatever its semantics."""
+    """Matches each crop with a uniformly drawn entry of similar quality and any semantics."""
     gap_BM, other_BM = _compare(semantics_BD, labels_B, contents_B, memory)[1:]
     lots_BM = torch.rand(other_BM.shape, generator=generator).to(other_BM.device)
     return _choose(memory, lots_BM, other_BM & (gap_BM <= tau), -gap_BM, other_BM, 1, generator)
@@ -128,7 +128,7 @@ def match_gaussian(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank, *,
     generator: torch.Generator | None = None, **options: Any,
 ) -> Matches:  # fmt: skip
-    """Replaces what `match_quality` finds by Gaussian noise of the same norm."""
+    """Replaces the tokens of `match_quality` with Gaussian noise of the same norm."""
     matches = match_quality(
         semantics_BD, labels_B, contents_B, memory, generator=generator, **options
     )
@@ -143,15 +143,15 @@ MATCHING: dict[str, MatchingRule] = {
     "unlike_semantics": match_unlike_semantics,
     "gaussian": match_gaussian,
 }
-"""The rules by the names that recipes call them."""
+"""The rules by their names in recipes."""
 
 
 def gaussian_like(matched_BND: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Gaussian noise with the norm of each matched token: the control without any semantics.
+    """Gaussian noise with the norm of each matched token: a control without semantics.
 
     Args:
         matched_BND: matched tokens (B, 1 + N, D).
-        generator: on the CPU.
+        generator: CPU generator for the noise.
     """
     noise_BND = torch.randn(matched_BND.shape, generator=generator).to(matched_BND.device)
     norm_BN1: Tensor = torch.linalg.vector_norm(matched_BND.float(), dim=-1, keepdim=True)
@@ -161,11 +161,11 @@ def gaussian_like(matched_BND: Tensor, *, generator: torch.Generator | None = No
 def _compare(
     semantics_BD: Tensor, labels_B: Tensor, contents_B: Tensor, memory: MemoryBank
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines, label gaps, and whether the content is another, of crops with entries."""
+    """Cosine, label gap and "is other content" (B, M) between crops and entries."""
     dtype = torch.promote_types(semantics_BD.dtype, torch.float32)
     own_BD = functional.normalize(semantics_BD.to(dtype), dim=1)
     memory_MD = functional.normalize(memory.tokens_MND[:, 0].to(dtype), dim=1)
-    # Cosines rounded to bfloat16 would tie, and the oldest of those tied would win.
+    # Cosines in bfloat16 would tie, and ties always pick the entry with the lowest index.
     with torch.autocast(own_BD.device.type, enabled=False):
         cosine_BM = own_BD @ memory_MD.T
     gap_BM = (labels_B[:, None] - memory.labels_M[None, :]).abs()
@@ -182,7 +182,7 @@ def _choose(
     top_k: int,
     generator: torch.Generator | None,
 ) -> Matches:
-    """The most preferred eligible entry, or one of the k most; else the fallback."""
+    """The eligible entry of highest preference, or one of the k highest; else the fallback."""
     has_eligible_B, has_other_B = eligible_BM.any(1), other_BM.any(1)
     ranked_BM = preference_BM.masked_fill(~eligible_BM, -torch.inf)
     if top_k == 1:

@@ -1,10 +1,10 @@
-"""Memory bank: features and labels of recent crops, in pairs (docs/method.md, section 5).
+"""Memory bank: pairs of features and labels of recent crops (docs/method.md, section 5).
 
-The paper calls it the temporary memory: "storing the image features and labels in pairs in
-temporary memory". Ours: first in, first out; capacity counted in entries; kept in bfloat16. The
-content id says which photo (or reference, on synthetic sets) a crop comes from, so that a crop is
-never matched with its own content. Under data parallelism every rank stores all ranks' entries, in
-rank order, so that all ranks hold the same memory.
+The paper calls it temporary memory: "storing the image features and labels in pairs in temporary
+memory". This one is a first-in, first-out buffer of bfloat16 entries. The content id identifies a
+crop's photo (or the reference image, on synthetic datasets), so that a crop is never matched with
+its own content. Under data parallelism every rank stores all ranks' entries in rank order, so that
+all ranks hold the same memory.
 
 Shapes: M entries in memory, B crops in a batch, N patch tokens, D token width.
 """
@@ -19,7 +19,7 @@ class MemoryBank:
     """A ring buffer of (tokens, label, content) entries.
 
     Args:
-        capacity: entries kept; the oldest make room.
+        capacity: largest number of entries; new entries replace the oldest.
 
     Attributes:
         tokens_MND: (M, 1 + N, D) bfloat16 tokens, class token first.
@@ -59,9 +59,9 @@ class MemoryBank:
 
     @torch.no_grad()
     def push(self, tokens_BND: Tensor, labels_B: Tensor, contents_B: Tensor) -> None:
-        """Stores a batch, detached; of a batch above the capacity only the last entries stay.
+        """Stores a detached batch; only the last `capacity` entries of a larger one are kept.
 
-        Under data parallelism a collective call, in which each rank pushes as many entries.
+        Under data parallelism this is a collective call: each rank must push equally many entries.
         """
         self._store(
             _all_ranks(tokens_BND.detach().to(torch.bfloat16)),
@@ -73,7 +73,7 @@ class MemoryBank:
         if self._tokens is None:
             shape = (self.capacity, *tokens_BND.shape[1:])
             self._tokens = torch.empty(shape, dtype=torch.bfloat16)
-        # Where the network runs: a restored state comes from the CPU.
+        # Move to the network's device: a restored state is on the CPU.
         self._tokens = self._tokens.to(tokens_BND.device)
         self._labels = self._labels.to(tokens_BND.device)
         self._contents = self._contents.to(tokens_BND.device)
@@ -87,7 +87,7 @@ class MemoryBank:
         self._filled = min(self.capacity, self._filled + len(tokens_BND))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly where it was."""
+        """The state from which `load_state_dict` restores the memory exactly."""
         held = slice(0, self._filled)
         return {
             "next": self._next,
@@ -97,7 +97,7 @@ class MemoryBank:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a state of `state_dict`, of a memory of the same capacity."""
+        """Restores a `state_dict` of a memory of the same capacity."""
         self._tokens, self._filled = None, 0
         if state["tokens"] is not None:
             self._next = 0
@@ -106,12 +106,12 @@ class MemoryBank:
 
 
 def memory_bytes(capacity: int, tokens: int, width: int) -> int:
-    """What a full memory takes: bfloat16 tokens, a float32 label and an int64 content each."""
+    """Size of a full memory; an entry is bfloat16 tokens, a float32 label and an int64 content."""
     return capacity * (2 * tokens * width + 4 + 8)
 
 
 def _all_ranks(tensor: Tensor) -> Tensor:
-    """All ranks' rows in rank order; the tensor itself outside data parallelism."""
+    """All ranks' rows in rank order; without data parallelism, the tensor itself."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]

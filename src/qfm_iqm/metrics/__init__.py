@@ -1,1 +1,1 @@
-"""Numbers about scores, from arrays alone."""
+"""Statistics of scores, computed from arrays."""

@@ -1,9 +1,9 @@
-"""Feature aliasing: near in features, far in quality (docs/method.md, section 9).
+"""Feature aliasing: similar features, different quality (docs/method.md, section 9).
 
-The paper's observation is that many image pairs lie close in a backbone's feature space and have
-very different quality. The aliasing rate of a feature space says how many: the share of the
-nearest semantic neighbors whose labels differ by more than one standard deviation. Beside it
-stands the same share over all pairs, which a feature space that knows nothing would reach.
+The paper observes that many image pairs lie close in a backbone's feature space but have very
+different quality. The aliasing rate of a feature space is the share of nearest semantic neighbors
+whose labels differ by more than one standard deviation. The same share over all pairs is the rate
+of an uninformative feature space.
 
 Shapes: N images, D feature width, K neighbors.
 """
@@ -22,13 +22,13 @@ _ROWS_AT_ONCE = 512  # bounds memory: rows of the N x N similarities held at a t
 
 @dataclass(frozen=True)
 class AliasedPair:
-    """Two images near in features and far in quality.
+    """Two images with similar features and different quality.
 
     Attributes:
-        first: row of the one.
-        second: row of the other.
-        similarity: cosine of their features.
-        label_gap: difference of their labels without sign, in standard deviations.
+        first: row of the first image.
+        second: row of the second image.
+        similarity: cosine similarity of their features.
+        label_gap: absolute difference of their labels, in standard deviations.
     """
 
     first: int
@@ -39,14 +39,14 @@ class AliasedPair:
 
 @dataclass(frozen=True)
 class Aliasing:
-    """How aliased a feature space is.
+    """The aliasing of a feature space.
 
     Attributes:
         rate: share of the nearest neighbors whose labels are more than `threshold` apart.
         random_rate: the same share over all pairs of different content.
-        neighbors: K.
-        threshold: in standard deviations of the labels.
-        pairs: the aliased pairs of highest similarity, each once.
+        neighbors: number K of nearest neighbors.
+        threshold: label difference above which a pair is aliased, in standard deviations.
+        pairs: the aliased pairs of highest similarity, each listed once.
     """
 
     rate: float
@@ -70,11 +70,11 @@ def aliasing(
     Args:
         features_ND: one semantic descriptor (D,) per image; compared by cosine.
         labels_N: labels (N,), in any units.
-        contents: content of each image; images of one content are no neighbors.
-        neighbors: K, how many nearest neighbors of each image are looked at.
-        threshold: label difference above which a pair is aliased, in standard deviations of the
-            labels given.
-        examples: how many pairs to return at most.
+        contents: content of each image; images of the same content are not neighbors.
+        neighbors: number K of nearest neighbors of each image.
+        threshold: label difference above which a pair is aliased, in standard deviations of these
+            labels.
+        examples: largest number of pairs to return.
 
     Raises:
         TableError: lengths differ, a feature is not finite, or `check_rated` refuses.
@@ -127,12 +127,12 @@ def aliasing(
 
 
 def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbors: int) -> None:
-    """Refuses rated images of which aliasing does not exist, before any features are computed.
+    """Refuses rated images with undefined aliasing, before any features are computed.
 
     Args:
         labels_N: labels (N,).
         contents: content of each image.
-        neighbors: how many nearest neighbors of each image are to be looked at.
+        neighbors: number of nearest neighbors of each image.
 
     Raises:
         TableError: lengths differ, a label is not finite, labels are constant, or an image has
@@ -157,6 +157,6 @@ def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbors: int
             f"{int((~np.isfinite(labels)).sum())} of {len(labels)} labels are not finite numbers: "
             "correct them or take these images out."
         )
-    # Not by the standard deviation: rounding may leave some to equal labels.
+    # Rounding may give equal labels a standard deviation above zero.
     if labels.min() == labels.max():
         raise TableError(f"All {len(labels)} labels are equal: nothing can be aliased.")

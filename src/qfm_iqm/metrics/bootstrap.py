@@ -1,9 +1,9 @@
-"""How sure a correlation is: percentile bootstrap over images.
+"""Confidence intervals of correlations: percentile bootstrap over images.
 
-A resample draws N images with replacement; the same resamples serve every metric. The logistic
-curve is fitted once on all images and the mapped scores are resampled: the interval of the metrics
-after it holds the curve fixed. A resample in which a metric does not exist, because all its scores
-or labels happen to be equal, is dropped for that metric.
+A resample draws N images with replacement; all metrics share the same resamples. The logistic curve
+is fitted once on all images and the mapped scores are resampled, so the intervals of the logistic
+metrics assume a fixed curve. A resample in which a metric is undefined, because all its scores or
+labels are equal, is dropped for that metric.
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
@@ -28,14 +28,14 @@ from qfm_iqm.metrics.correlation import (
     srcc_rows,
 )
 
-# Resampled numbers held at once: 8 bytes each, in a handful of arrays.
+# Resampled values in memory at a time: 8 bytes each, in several arrays.
 CHUNK = 2_000_000
 
 _Metric = Callable[[Doubles, Doubles, npt.NDArray[np.int64]], Doubles]
 
 
 def _each(rows: Callable[[Doubles, Doubles], Doubles]) -> _Metric:
-    """A metric of rows, over resamples that are given by their indices."""
+    """Turns a row-wise metric into a metric over resamples given by indices."""
     return lambda scores_N, labels_N, index_BN: rows(scores_N[index_BN], labels_N[index_BN])
 
 
@@ -48,9 +48,9 @@ _RESAMPLED: Mapping[str, _Metric] = {
 
 
 def resamples(n: int, n_boot: int, seed: int | tuple[int, ...]) -> Iterator[npt.NDArray[np.int64]]:
-    """Index arrays (B, n) of a seeded PCG64 stream, in chunks that hold `n_boot` rows together.
+    """Yields index arrays (B, n) from a seeded PCG64 stream, `n_boot` rows in all, in chunks.
 
-    The rows do not depend on the size of the chunks.
+    The rows do not depend on the chunk size.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     step = max(1, CHUNK // n)
@@ -72,17 +72,17 @@ def bootstrap_replicates(
     Args:
         scores: (N,) scores.
         labels: (N,) labels of the same images.
-        metrics: names out of `METRICS`.
+        metrics: names in `METRICS`.
         n_boot: number of resamples, the same for every metric.
-        seed: of the PCG64 generator; a tuple gives an independent stream per tuple.
-        curve: the logistic curve already fitted; fitted here where a metric needs it.
+        seed: seed of the PCG64 generator; each tuple gives an independent stream.
+        curve: a logistic curve that is already fitted; None fits one if a metric needs it.
 
     Returns:
-        (n_boot,) values by metric, NaN where a resample has none.
+        (n_boot,) values by metric; NaN where the metric is undefined for a resample.
 
     Raises:
-        TableError: as the metrics on the images themselves; an unknown metric; n_boot below 1;
-            a negative seed.
+        TableError: a metric is unknown or undefined on the images themselves, `n_boot` is below 1,
+            or the seed is negative.
     """
     s, y = check_pair(scores, labels)
     metrics = tuple(metrics)
@@ -110,10 +110,10 @@ def bootstrap_replicates(
 
 
 def percentile_interval(replicates: Doubles, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` share of the replicates that exist, as (low, high).
+    """The central interval (low, high) that contains a share `level` of the replicates.
 
     Raises:
-        TableError: a level not between 0 and 1, or no replicate that exists.
+        TableError: `level` is not between 0 and 1, or all replicates are NaN.
     """
     if not 0 < level < 1:
         raise TableError(f"The level of an interval lies between 0 and 1, not {level}.")

@@ -1,9 +1,9 @@
-"""From scores to somebody's own ratings, by a monotone curve from a few dozen of these.
+"""Calibration of scores to a user's own ratings by a monotone curve.
 
-Two curves: isotonic regression, which assumes nothing but the direction, joined by straight lines
-through its steps' middles; and the four-parameter logistic of VQEG (`correlation.fit_logistic`).
-What a curve is worth is told by cross-validation: each rating is predicted by a curve fitted
-without it, and the error is compared with that of the scores as they were, photo by photo.
+A few dozen ratings suffice. There are two curves: isotonic regression, which assumes only the
+direction, with linear interpolation between the middles of its steps; and VQEG's four-parameter
+logistic (`correlation.fit_logistic`). Cross-validation measures the curve: each rating is predicted
+by a curve fitted without it, and the error is compared with that of the uncalibrated scores.
 
 Arrays: N rated images; s scores, y ratings.
 """
@@ -24,14 +24,14 @@ from qfm_iqm.metrics.correlation import check_pair, fit_logistic, srcc
 
 
 def conformal_half_width(errors: npt.ArrayLike, level: float) -> float:
-    """The half-width that holds the label of a further image with a probability of `level`.
+    """The interval half-width that covers the label of a new image with probability `level`.
 
     Args:
-        errors: label minus score (N,), of images that neither trained nor selected the model.
-        level: above 0 and below 1.
+        errors: label minus score (N,), on images used neither to train nor to select the model.
+        level: coverage, above 0 and below 1.
 
     Raises:
-        TableError: too few images for that level.
+        TableError: there are too few images for this level.
 
     >>> conformal_half_width([-3, 1, 2, -1, 4, 0, 1, -2, 5], level=0.8)
     4.0
@@ -48,7 +48,7 @@ def conformal_half_width(errors: npt.ArrayLike, level: float) -> float:
 
 
 def coverage(labels: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[float, float]:
-    """Share of labels (N,) that intervals [low, high] hold, and the intervals' mean width.
+    """Share of labels (N,) inside the intervals [low, high], and the intervals' mean width.
 
     >>> coverage([3, 5], low=[2, 6], high=[4, 9])
     (0.5, 2.5)
@@ -60,9 +60,9 @@ def coverage(labels: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> 
 Kind = Literal["isotonic", "logistic"]
 Knots = tuple[Doubles, Doubles]
 
-LEAST = 30  # ratings: with fewer a curve follows single photos
+LEAST = 30  # ratings: with fewer, a curve fits single photos
 _FOLDS = 10
-_SURE = 0.05  # p of Spearman's test: scores that say nothing of the ratings cannot be bent to it
+_SURE = 0.05  # p of Spearman's test, above which scores count as unrelated to the ratings
 _LOGISTIC_KNOTS = 65
 
 
@@ -77,18 +77,18 @@ class Figure:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A curve, and what it is worth.
+    """A fitted curve and its cross-validated errors.
 
     Attributes:
         kind: "isotonic" or "logistic".
-        x: knots in score units, ascending; straight lines between, flat beyond.
-        y: ratings there, ascending.
-        ratings: how many it was fitted on.
-        srcc: Spearman's correlation of scores and ratings.
-        before: error of the scores as they were.
+        x: knots in score units, ascending; the curve is linear between them and constant beyond.
+        y: ratings at the knots, ascending.
+        ratings: number of ratings it was fitted on.
+        srcc: Spearman correlation of scores and ratings.
+        before: error of the uncalibrated scores.
         after: error of curves fitted without the rating they predict.
         gain: `before` minus `after`, on the same resamples.
-        predicted: these predictions (N,), in the ratings' order.
+        predicted: the predictions (N,) behind `after`, in the order of the ratings.
     """
 
     kind: Kind
@@ -111,18 +111,19 @@ def calibrate(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Calibration:
-    """Fits a rising curve from scores to ratings, and measures what it is worth.
+    """Fits an increasing curve from scores to ratings, and cross-validates it.
 
     Args:
-        scores: (N,), in any units, higher is better.
-        ratings: (N,), higher is better.
-        as_it_was: (N,) the scores in the ratings' units without a curve, for the error before.
-        kind: of the curve.
-        n_boot: bootstrap resamples behind each interval.
-        seed: of folds and resamples.
+        scores: (N,) scores in any units; higher is better.
+        ratings: (N,) ratings; higher is better.
+        as_it_was: (N,) uncalibrated scores in the ratings' units, for the error before.
+        kind: kind of curve.
+        n_boot: bootstrap resamples for each interval.
+        seed: seed of the folds and resamples.
 
     Raises:
-        TableError: fewer than 30 ratings, all equal, reversed, or unrelated to the scores.
+        TableError: there are fewer than 30 ratings, or they are all equal, reversed, or unrelated
+            to the scores.
     """
     s, y = _checked(scores, ratings)
     before = np.asarray(as_it_was, dtype=np.float64)
@@ -154,9 +155,9 @@ def calibrate(
 
 
 def fit_isotonic(scores: Doubles, ratings: Doubles) -> Knots:
-    """Isotonic regression, joined by straight lines through the middle of each step.
+    """Isotonic regression, interpolated linearly between the middles of its steps.
 
-    Steps would give many scores one value; through their middles the curve rises strictly.
+    Steps would map many scores to one value; the interpolated curve rises strictly.
     """
     order = np.argsort(scores, kind="stable")
     s, y = scores[order], ratings[order]
@@ -169,10 +170,10 @@ def fit_isotonic(scores: Doubles, ratings: Doubles) -> Knots:
 
 
 def fit_logistic_knots(scores: Doubles, ratings: Doubles) -> Knots:
-    """The logistic curve through knots over the scores and as far again to both sides.
+    """Knots of the logistic curve over the scores' range, extended by its length on both sides.
 
     Raises:
-        TableError: the best curve falls, or there is none.
+        TableError: the best curve decreases, or there is none.
     """
     curve = fit_logistic(scores, ratings)
     if curve.b1 <= curve.b2:
@@ -191,7 +192,7 @@ _CURVES: dict[Kind, Callable[[Doubles, Doubles], Knots]] = {
 
 
 def _checked(scores: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[Doubles, Doubles]:
-    """Scores and ratings from which a curve can be learned; else says why not."""
+    """Scores and ratings as arrays; TableError if no curve can be fitted to them."""
     count = np.size(ratings)
     if count < LEAST:
         raise TableError(

@@ -14,7 +14,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class Gain(NamedTuple):
-    """A mean difference within pairs, and its 95 % interval."""
+    """A mean paired difference with its 95 % interval."""
 
     mean: float
     low: float
@@ -30,16 +30,16 @@ def srcc_within(scores: Doubles, labels: Doubles, clusters: Integers) -> tuple[f
 def score_gap(
     scores: Doubles, labels: Doubles, clusters: Integers, cells: Integers, upper: int
 ) -> float:
-    """How much higher the upper cluster scores than the other at equal cells.
+    """How much higher the upper cluster scores than the other cluster within the same cells.
 
-    The mean error of each cluster is taken in every cell that both have; their differences are
-    averaged over these cells. NaN if there are none.
+    In every cell with images of both clusters, the difference of their mean errors is taken; the
+    result is the mean over these cells, or NaN if there are none.
 
     Args:
         scores: predictions.
-        labels: in the same units.
-        clusters: 0 or 1 each.
-        cells: within which scores are compared.
+        labels: labels in the same units.
+        clusters: cluster of each image, 0 or 1.
+        cells: cell of each image; scores are compared within cells.
         upper: the cluster whose photos were mostly good in training.
     """
     errors = scores - labels
@@ -57,8 +57,8 @@ def verdict(
     """The preregistered verdict.
 
     Args:
-        qfm: of `qfm` over `random`, in SRCC within clusters.
-        oracle: of `oracle` over `random`.
+        qfm: gain of `qfm` over `random` in SRCC within clusters.
+        oracle: gain of `oracle` over `random`.
         over_like_quality: mean gain of `qfm` over `like_quality`.
         selectivity: mean log ratios of `qfm`'s selectivity to `none`'s and to `random`'s.
     """
@@ -72,6 +72,6 @@ def verdict(
 
 
 def highest_between(gains: Mapping[float, float]) -> bool:
-    """Whether the largest mean gain lies at a rho above the least and below the largest one."""
+    """Whether the largest mean gain is at neither the smallest nor the largest rho."""
     best = max(gains, key=lambda rho: gains[rho])
     return min(gains) < best < max(gains)

@@ -1,11 +1,11 @@
-"""How well scores agree with labels: SRCC, PLCC, KRCC, RMSE, and the logistic mapping of VQEG.
+"""Agreement of scores with labels: SRCC, PLCC, KRCC, RMSE, and VQEG's logistic mapping.
 
-All take two 1-D arrays, scores and labels of the same images, and refuse what has no answer:
-unequal lengths, fewer than 3 images, NaN or infinity, and scores or labels that are all equal.
-The last holds for RMSE too: a network that collapsed to one value must not come out with a number.
+All metrics take two 1-D arrays, scores and labels of the same images. They refuse unequal lengths,
+fewer than 3 images, NaN or infinity, and constant scores or labels. RMSE refuses constant scores
+too, so that a collapsed network gets no figure.
 
-Signs are kept: against labels where low is good, a good score has a negative correlation. The
-logistic mapping may fall as well as rise, so the metrics after it are free of direction and unit.
+Signs are kept: good scores correlate negatively with labels where low is good. The logistic mapping
+may decrease or increase, so the metrics after it do not depend on direction and unit.
 
 Shape legend: `x_BN` holds B samples of N images.
 """
@@ -21,16 +21,16 @@ from scipy import ndimage, optimize, special, stats
 from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import TableError
 
-_PAIRS = 1_000_000  # of images, held at once
-_FLAT = 1e-12  # of the mean squared error, in variances of the labels: no difference
+_PAIRS = 1_000_000  # image pairs in memory at a time
+_FLAT = 1e-12  # tolerance of the mean squared error, in variances of the labels
 
 
 def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Doubles, Doubles]:
-    """Scores and labels (N,) as float64, fit for every metric here.
+    """Scores and labels (N,) as float64, checked for all metrics in this module.
 
     Raises:
-        TableError: not two 1-D arrays of numbers of one length N >= 3, a NaN or infinity (counted),
-            or all scores or all labels equal.
+        TableError: they are not two 1-D arrays of numbers of equal length N >= 3, contain NaN or
+            infinity (counted), or all scores or all labels are equal.
     """
     pair = _numbers("scores", scores), _numbers("labels", labels)
     if pair[0].size != pair[1].size:
@@ -56,7 +56,7 @@ def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Doubles, D
 
 
 def srcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Spearman's rank correlation, -1 to 1: PLCC of the ranks, ties at their mean rank.
+    """Spearman's rank correlation, -1 to 1: PLCC of the ranks, with mean ranks for ties.
 
     >>> round(srcc([10, 20, 40, 30], [1, 2, 3, 4]), 3)
     0.8
@@ -65,7 +65,7 @@ def srcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def plcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Pearson's linear correlation of the scores as they are, -1 to 1.
+    """Pearson's linear correlation of the scores without logistic mapping, -1 to 1.
 
     >>> round(plcc([10, 20, 40, 30], [1, 2, 3, 4]), 3)
     0.8
@@ -83,7 +83,7 @@ def krcc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def rmse(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Root mean squared error in label units; means something only for scores in label units.
+    """Root mean squared error in label units; only meaningful for scores in label units.
 
     >>> rmse([10, 20, 30], [13, 20, 27])  # doctest: +ELLIPSIS
     2.449...
@@ -115,14 +115,14 @@ METRICS: Mapping[str, Callable[[npt.ArrayLike, npt.ArrayLike], float]] = Mapping
 
 @dataclass(frozen=True)
 class Logistic4:
-    """q' = (b1 - b2) / (1 + exp(-(s - b3) / |b4|)) + b2, from score to label units.
+    """Maps scores to label units: q' = (b1 - b2) / (1 + exp(-(s - b3) / |b4|)) + b2.
 
     Source: Sheikh, Sabir, Bovik, "A statistical evaluation of recent full reference image quality
     assessment algorithms", IEEE TIP 2006, and VQEG's final report of 2000.
 
     Attributes:
-        b1: label that high scores tend to.
-        b2: label that low scores tend to; above b1 where the relation falls.
+        b1: limit of the label for high scores.
+        b2: limit of the label for low scores; above b1 if the curve decreases.
         b3: score at the middle of the curve.
         b4: width of the curve in score units, positive.
     """
@@ -133,26 +133,27 @@ class Logistic4:
     b4: float
 
     def __call__(self, scores: npt.ArrayLike) -> Doubles:
-        """Scores of any shape in label units."""
+        """Maps scores of any shape to label units."""
         s = np.asarray(scores, dtype=np.float64)
         rise = special.expit((s - self.b3) / abs(self.b4))
         return np.asarray((self.b1 - self.b2) * rise + self.b2, dtype=np.float64)
 
 
 def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
-    """The logistic curve nearest to the labels in the least-squares sense.
+    """The least-squares logistic curve from scores to labels.
 
-    For a given middle b3 and width b4 the best b1 and b2 are a linear regression, solved exactly,
-    so only b3 and b4 are searched: over a coarse grid first, which makes the answer independent of
-    any guess, then by Nelder and Mead's simplex from the grid's six deepest valleys, as there are
-    several where the relation is weak. Scores are brought to an interquartile range of 1 inside, so
-    their unit does not matter. b4 stays between 1/1000 of that range and 100 times the scores'
-    spread, where the curve is a step or a straight line, and b3 within 10 ranges of the scores.
+    For a given middle b3 and width b4 the best b1 and b2 are an exact linear regression, so only b3
+    and b4 are searched: first on a coarse grid, so that no initial guess is needed, then by
+    Nelder-Mead from the grid's six deepest local minima, because there are several if the relation
+    is weak. Scores are internally scaled to an interquartile range of 1, so their unit does not
+    matter. b4 stays between 1/1000 of that range and 100 times the scores' standard deviation (at
+    least 100 ranges), where the curve is a step or a straight line; b3 stays within 10 ranges of
+    the scores.
 
     Raises:
-        TableError: as all metrics here; fewer than 5 images, as 4 parameters pass through 4 points
-            exactly; scores that explain nothing of the labels; or no convergence. There is no
-            fallback to another mapping.
+        TableError: as for all metrics here; there are fewer than 5 images, because 4 parameters fit
+            4 points exactly; the scores explain nothing of the labels; or the fit does not
+            converge. There is no fallback to another mapping.
     """
     s, y = check_pair(scores, labels)
     if s.size < 5:
@@ -165,12 +166,12 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
     target = (y - mean) / std
 
     def regress(middle_z: float, log_width: float) -> tuple[float, float, Doubles]:
-        """Height of the best curve of this middle and width, its mean rise, and the curve."""
+        """Height and mean rise of the best curve with this middle and width, and the curve."""
         rise = special.expit((z - middle_z) / np.exp(log_width))
         center = float(rise.mean())
         rise -= center
         power = float(rise @ rise)
-        # A curve that hardly moves over the scores would need an absurd height: treated as flat.
+        # A curve that is almost constant over the scores would need a huge height: treated as flat.
         height = float(rise @ target) / power if power > 1e-12 * z.size else 0.0
         return height, center, height * rise
 
@@ -184,7 +185,7 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
     errors = np.array([[error(np.array([m, w])) for w in widths] for m in middles])
     valleys = np.argwhere(errors == ndimage.minimum_filter(errors, size=3)).tolist()
     deepest = sorted(valleys, key=lambda cell: float(errors[*cell]))[:6]
-    # The size of a first simplex; the default one shrinks to nothing around 0.
+    # Offsets of the initial simplex; scipy's default one is too small around 0.
     corners = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.5]])
     simplices = [np.array([middles[m], widths[w]]) + corners for m, w in deepest]
     searches = [
@@ -198,7 +199,7 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
         for simplex in simplices
     ]
     found = min(searches, key=lambda search: float(search.fun))
-    # Along a flat valley the parameters wander on, while the curve is found.
+    # In a flat valley the parameters may keep moving although the curve has converged.
     if not found.success and np.ptp(found.final_simplex[1]) > _FLAT:
         raise TableError(
             f"The logistic fit over {s.size} images did not converge within {found.nit} steps; "
@@ -219,7 +220,7 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
     )
 
 
-# The same arithmetic over the last axis, without checks, for many samples at once.
+# The same metrics over the last axis, without checks, for many samples at once.
 
 
 def srcc_rows(scores_BN: Doubles, labels_BN: Doubles) -> Doubles:
@@ -236,17 +237,18 @@ def plcc_rows(scores_BN: Doubles, labels_BN: Doubles) -> Doubles:
 def krcc_resamples(
     scores_N: Doubles, labels_N: Doubles, index_BN: npt.NDArray[np.int64]
 ) -> Doubles:
-    """KRCC of each resample (B,) of the same images; NaN where its scores or labels are all equal.
+    """KRCC of each resample (B,) of the same images; NaN if its scores or labels are all equal.
 
-    A pair of images counts as often as both were drawn, so one table of pairs serves all resamples:
+    A pair of images is weighted by the product of its counts, so all resamples share one matrix P:
 
         tau_b = c' P c / sqrt((N^2 - sum_g c_g^2) (N^2 - sum_h c_h^2))
 
-    with c how often each image was drawn, P whether two images are ordered alike (1) or not (-1),
-    and c_g, c_h how often images of one score, and of one label, were drawn.
+    where c is the count of each image, P is 1 for two images in the same order by score and label
+    and -1 in opposite order (0 for ties), and c_g and c_h are the counts of images with equal score
+    and with equal label.
     """
     n = scores_N.size
-    # Whole numbers: float32 is exact up to 2^24.
+    # Counts are integers, for which float32 is exact up to 2^24.
     counts_BN = np.stack([np.bincount(row, minlength=n) for row in index_BN]).astype(np.float32)
     agreement_B = np.zeros(len(counts_BN))
     untied_B = np.ones(len(counts_BN))
@@ -272,8 +274,8 @@ def rmse_rows(scores_BN: Doubles, labels_BN: Doubles) -> Doubles:
 
 
 def _unit_rows(x_BN: Doubles) -> Doubles:
-    """Each row centered and of norm 1; NaN where it is constant."""
-    # Shifted and scaled to 0 .. 1 first: neither tiny units nor a large offset cost digits.
+    """Each row centered and scaled to norm 1; NaN where it is constant."""
+    # Rows are first scaled to 0 .. 1, so that tiny units or a large offset lose no precision.
     low = x_BN.min(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         x_BN = (x_BN - low) / (x_BN.max(axis=-1, keepdims=True) - low)

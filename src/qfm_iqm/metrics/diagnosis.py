@@ -1,10 +1,10 @@
-"""What a diagnosis found of a model, as plain data (docs/method.md, section 9).
+"""Results of a model diagnosis as plain data (docs/method.md, section 9).
 
-Computed by `evaluation.diagnosis`; drawn by `report.diagnosis_figure`. Sensitivities are mean
-absolute changes of a model's predictions, in standard deviations of the labels it was trained on:
+`evaluation.diagnosis` computes them; `report.diagnosis_figure` plots them. Sensitivities are mean
+absolute changes of a model's predictions, in standard deviations of its training labels:
 
-    S_n  another image's features added to the image's own,
-    S_q  the image degraded,
+    S_n  when another image's features are added,
+    S_q  when the image is degraded,
     selectivity = S_q / S_n.
 """
 
@@ -13,19 +13,19 @@ from typing import Any
 
 from qfm_iqm.metrics.aliasing import Aliasing
 
-_NO_CHANGE = 1e-6  # standard deviations: less is rounding
+_NO_CHANGE = 1e-6  # standard deviations; smaller changes are rounding
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a degradation at one strength does to a model's predictions.
+    """The effect of a degradation at one strength on a model's predictions.
 
     Attributes:
-        distortion: its name.
+        distortion: name of the degradation.
         level: 1 (just visible) to 5 (severe).
-        strength: the level's parameter, see `image.distortions.LEVELS`.
+        strength: parameter of the level; see `image.distortions.LEVELS`.
         change: mean of |q(x) - q(degraded x)|, in standard deviations.
-        drop: mean of what quality loses; as large as `change` if no image is said to gain.
+        drop: mean loss of quality; equal to `change` if no prediction improves.
     """
 
     distortion: str
@@ -37,22 +37,22 @@ class Response:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found of a model.
+    """The diagnosis of a model.
 
     Attributes:
-        model: its name.
-        weights_sha256: of its weights.
-        names: of the images it was diagnosed on; aliased pairs hold their places.
-        mos: their labels.
+        model: name of the model.
+        weights_sha256: hash of its weights.
+        names: names of the diagnosed images; aliased pairs are indices into them.
+        mos: labels of the images.
         trained: aliasing of the trained encoder's features.
-        backbone: of the public backbone's; None without it.
-        backbone_missing: why there is none, in a sentence; empty if there is.
+        backbone: aliasing of the public backbone's features; None if not measured.
+        backbone_missing: a sentence that says why `backbone` is None; else empty.
         noise_sensitivity: S_n.
-        fallbacks: images without a match of like quality, matched with the nearest label.
+        fallbacks: images without a match of similar quality, matched by the nearest label.
         responses: one per degradation and level; their mean change is S_q.
-        alpha: weight of the matched features that were added.
+        alpha: weight of the added features.
         tau: largest label difference of a match, in standard deviations of the labels.
-        seed: of the degradations' noise.
+        seed: seed of the degradations' noise.
     """
 
     model: str
@@ -71,7 +71,7 @@ class Diagnosis:
 
     @property
     def by_distortion(self) -> dict[str, list[Response]]:
-        """The responses to each degradation, from level to level."""
+        """The responses to each degradation, ordered by level."""
         kinds = dict.fromkeys(response.distortion for response in self.responses)
         return {
             kind: [response for response in self.responses if response.distortion == kind]
@@ -85,14 +85,14 @@ class Diagnosis:
 
     @property
     def selectivity(self) -> float | None:
-        """S_q / S_n; None where it does not exist."""
+        """S_q / S_n; None if it is undefined."""
         if self.noise_sensitivity < _NO_CHANGE:
             return None
         return self.quality_sensitivity / self.noise_sensitivity
 
     @property
     def selectivity_missing(self) -> str:
-        """Why there is no selectivity, in a sentence; empty if there is."""
+        """A sentence that says why `selectivity` is None; else empty."""
         if self.selectivity is not None:
             return ""
         if self.alpha == 0:

@@ -1,7 +1,7 @@
-"""One evaluation: every metric, on the whole and on each group, with its interval.
+"""Evaluation: every metric with its interval, on the whole dataset and on each group.
 
-Groups stand beside the whole because a score that only tells the groups apart can look good on the
-whole: the mean over groups (`subset_mean`) shows what is left within them.
+Groups are reported because scores that only separate the groups can look good on the whole; the
+mean over groups (`subset_mean`) shows the performance within them.
 """
 
 import csv
@@ -29,12 +29,12 @@ class Row:
 
     Attributes:
         subset: `whole`, a group's name, or `subset_mean`.
-        metric: a name out of `METRICS`.
-        n: images in the subset.
-        value: the metric, or None where it does not exist on this subset.
+        metric: a name in `METRICS`.
+        n: number of images in the subset.
+        value: value of the metric; None if it is undefined on this subset.
         ci_low: lower end of the 95 % interval; None without a value or without resamples.
-        ci_high: upper end, likewise.
-        note: why there is no value; empty where there is one.
+        ci_high: upper end of the interval; None likewise.
+        note: why there is no value; else empty.
     """
 
     subset: str
@@ -51,7 +51,7 @@ class Evaluation:
     """The rows of an evaluation, subsets in the order whole, groups, subset_mean.
 
     Attributes:
-        rows: one per subset and metric.
+        rows: one row per subset and metric.
     """
 
     rows: tuple[Row, ...]
@@ -60,7 +60,7 @@ class Evaluation:
         """The row of a subset and metric.
 
         Raises:
-            TableError: no such row.
+            TableError: there is no such row.
         """
         for row in self.rows:
             if (row.subset, row.metric) == (subset, metric):
@@ -72,10 +72,10 @@ class Evaluation:
         )
 
     def value(self, subset: str, metric: str) -> float:
-        """The metric on a subset.
+        """The value of a metric on a subset.
 
         Raises:
-            TableError: no such row, or the metric does not exist there (with the reason).
+            TableError: there is no such row, or the metric is undefined there (with the reason).
         """
         row = self.row(subset, metric)
         if row.value is None:
@@ -83,21 +83,21 @@ class Evaluation:
         return row.value
 
     def to_csv(self, path: Path | str, *, split_sha256: str = "") -> None:
-        """Write the rows as CSV, every digit kept; an empty cell stands for None.
+        """Writes the rows as CSV in full precision; an empty cell stands for None.
 
         Args:
-            path: to write.
-            split_sha256: of the split that what was evaluated comes from, a column of its own.
+            path: file to write.
+            split_sha256: hash of the split that was evaluated, written to its own column.
         """
         columns = [*(f.name for f in fields(Row)), "split_sha256"]
         write_csv(Path(path), columns, ((*astuple(row), split_sha256) for row in self.rows))
 
     @staticmethod
     def from_csv(path: Path) -> "Evaluation":
-        """Reads what `to_csv` wrote.
+        """Reads a file written by `to_csv`.
 
         Raises:
-            TableError: not such a file.
+            TableError: the file is no such table.
         """
 
         def number(cell: str) -> float | None:
@@ -131,26 +131,26 @@ def evaluate(
     seed: int = 0,
     metrics: Sequence[str] = tuple(METRICS),
 ) -> Evaluation:
-    """Metrics on the whole, on each group, and their mean over groups.
+    """Computes metrics on the whole, on each group, and their mean over groups.
 
-    A metric that does not exist on a group (fewer than 3 images, 5 for the logistic ones; all
-    scores or labels equal) is listed without a value and with the reason. Its mean over groups is
-    then missing too: a mean over the groups that are left would be another quantity. On the whole
-    it is an error. Logistic curves are fitted on each subset by itself.
+    A metric that is undefined on a group (fewer than 3 images, or 5 for the logistic metrics; all
+    scores or labels equal) is listed with the reason and without a value. Its mean over groups is
+    then missing too, because a mean over the other groups would be a different quantity. A metric
+    that is undefined on the whole is an error. Each subset gets its own logistic curve.
 
-    The interval of `subset_mean` resamples images within each group, groups independently.
+    For the interval of `subset_mean`, images are resampled within each group independently.
 
     Args:
         scores: (N,) scores.
         labels: (N,) labels of the same images.
-        groups: row indices by group name; they may overlap and need not cover all rows.
-        n_boot: resamples per subset, shared by all metrics; 0 leaves the intervals out.
-        seed: of the resamples.
-        metrics: keys of `METRICS`; the logistic ones cost the most.
+        groups: row indices by group name; groups may overlap and need not cover all rows.
+        n_boot: resamples per subset, shared by all metrics; 0 computes no intervals.
+        seed: seed of the resamples.
+        metrics: keys of `METRICS`; the logistic metrics are the slowest.
 
     Raises:
-        TableError: a metric that cannot be computed on all images; a group whose name is taken or
-            whose indices are not distinct rows; n_boot or seed below 0.
+        TableError: a metric cannot be computed on all images, a group has a reserved name or
+            indices that are not distinct rows, or `n_boot` or `seed` is below 0.
     """
     s, y = check_pair(scores, labels)
     if n_boot < 0 or seed < 0:
@@ -164,8 +164,8 @@ def evaluate(
     whole = _measure(s, y, metrics, n_boot, (seed,))
     for metric, reason in whole.notes.items():
         raise TableError(f"{metric} cannot be computed: {reason[0].lower()}{reason[1:]}")
-    # Each group has a stream of its own: with a shared one, groups of equal size would draw the
-    # same rows, and their mean would vary too much wherever tables are sorted alike.
+    # Each group has its own random stream. With a shared one, groups of equal size would draw the
+    # same rows, and their mean would vary too much if the groups are sorted in the same way.
     subsets = {
         name: _measure(s[rows], y[rows], metrics, n_boot, (seed, number))
         for number, (name, rows) in enumerate(rows_of.items(), start=1)
@@ -180,7 +180,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is known of one subset: per metric a value and its replicates, or a note why not."""
+    """Results on one subset: per metric a value and its replicates, or a note why not."""
 
     n: int
     values: dict[str, float]
@@ -224,7 +224,7 @@ def _measure(
 
 
 def _mean(subsets: Mapping[str, _Measured], metrics: Sequence[str]) -> _Measured:
-    """The mean over subsets of each metric, value by value and resample by resample."""
+    """The mean of each metric over subsets, for the values and for each resample."""
     values: dict[str, float] = {}
     replicates: dict[str, Doubles] = {}
     notes: dict[str, str] = {}

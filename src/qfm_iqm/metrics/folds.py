@@ -1,4 +1,4 @@
-"""Many repetitions of one experiment as one row a figure: median and spread over folds."""
+"""Summary of an experiment over folds: median, mean and standard deviation of each figure."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -13,15 +13,15 @@ class FoldFigure(NamedTuple):
     """One figure of one fold.
 
     Attributes:
-        setting: what was varied beside the fold, such as the share of labels.
+        setting: what was varied besides the fold, such as the share of labels.
         protocol: "validation-selected" or "test-selected".
-        fold: its number.
+        fold: number of the fold.
         subset: "whole", a group, or "subset_mean".
-        metric: a name out of `correlation.METRICS`.
-        value: of the metric.
-        images: that it was measured on.
-        epoch: that was chosen, from 1.
-        split_sha256: of the fold.
+        metric: a name in `correlation.METRICS`.
+        value: value of the metric.
+        images: number of images it was measured on.
+        epoch: the selected epoch, counted from 1.
+        split_sha256: hash of the fold's split.
     """
 
     setting: str
@@ -43,13 +43,13 @@ class Summary(NamedTuple):
         protocol: as in `FoldFigure`.
         subset: as in `FoldFigure`.
         metric: as in `FoldFigure`.
-        folds: their number.
-        median: over folds.
-        mean: over folds.
+        folds: number of folds.
+        median: median over folds.
+        mean: mean over folds.
         std: sample standard deviation over folds; 0 for one fold.
-        lowest: of the folds.
-        highest: of the folds.
-        split_sha256: of each fold's split, in their order, with spaces between.
+        lowest: lowest value over folds.
+        highest: highest value over folds.
+        split_sha256: hashes of the folds' splits in order, separated by spaces.
     """
 
     setting: str
@@ -66,7 +66,7 @@ class Summary(NamedTuple):
 
 
 def summarize(figures: Iterable[FoldFigure]) -> list[Summary]:
-    """Median and spread over folds of each setting, protocol, subset and metric, in their order."""
+    """Summarizes each setting, protocol, subset and metric over folds, in order of appearance."""
     values: dict[tuple[str, str, str, str], list[float]] = {}
     splits: dict[tuple[str, str, str, str], list[str]] = {}
     for one in figures:
@@ -89,14 +89,14 @@ def summarize(figures: Iterable[FoldFigure]) -> list[Summary]:
 
 
 def summary_table(rows: Sequence[Summary], beside: Sequence[Published] = ()) -> str:
-    """A Markdown table: a line per setting, protocol and subset, then the published figures.
+    """A Markdown table with a row per setting, protocol and subset, then the published figures.
 
-    Figures are the median over folds, with the sample standard deviation in brackets. The splits
-    stand below, by the first digits of their SHA-256.
+    Figures are medians over folds, with the sample standard deviation in parentheses. The first
+    digits of the splits' SHA-256 follow below.
 
     Args:
-        rows: of one experiment.
-        beside: published figures of the same dataset.
+        rows: summaries of one experiment.
+        beside: published figures on the same dataset.
     """
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [

@@ -1,9 +1,9 @@
 """Paired comparison of training variants over the same splits and seeds.
 
-Every run of a variant has a partner of the reference with the same split, seed, crops and batch
-order; what is compared is the difference within each pair. With few pairs no test can be sharp
-(the smallest two-sided Wilcoxon p is .25 for three pairs, .0625 for five): the number of pairs
-stands beside every figure.
+Every run of a variant is paired with the reference's run of the same split, seed, crops and batch
+order, and the differences within pairs are compared. With few pairs no test has much power (the
+smallest two-sided Wilcoxon p is .25 for three pairs and .0625 for five), so the number of pairs is
+reported with every figure.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +21,12 @@ class Run(NamedTuple):
     """One figure of one training run.
 
     Attributes:
-        setting: data and amount of labels.
-        variant: of the method.
-        seed: of split and training; runs of one seed are partners.
+        setting: data and share of labels.
+        variant: variant of the method.
+        seed: seed of split and training; runs with the same seed are paired.
         metric: "srcc" or "plcc".
         subset: "whole", the name of a group, or "subset_mean".
-        value: of the metric on the test split.
+        value: value of the metric on the evaluated split.
     """
 
     setting: str
@@ -38,20 +38,20 @@ class Run(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A variant against a reference, in one setting, metric and subset.
+    """Comparison of a variant with a reference, for one setting, metric and subset.
 
     Attributes:
         setting: as in `Run`.
-        variant: what is compared.
-        reference: what it is compared with; for the reference itself the differences are 0.
+        variant: the variant.
+        reference: the reference; the differences of the reference itself are 0.
         metric: as in `Run`.
         subset: as in `Run`.
-        pairs: number of partners.
-        median: of the variant's values over these pairs.
+        pairs: number of pairs.
+        median: median of the variant's values over these pairs.
         mean_difference: mean of variant minus reference within pairs.
-        ci_low: lower end of its 95 % interval over pairs, by bootstrap or Student's t; NaN for a
-            single pair.
-        ci_high: upper end.
+        ci_low: lower end of the 95 % interval of the mean difference, by bootstrap or Student's t;
+            NaN for a single pair.
+        ci_high: upper end of the interval.
         p: two-sided Wilcoxon signed-rank test; 1 if all differences are zero.
     """
 
@@ -75,16 +75,16 @@ def compare(
     interval: Literal["bootstrap", "t"] = "bootstrap",
     seed: int = 0,
 ) -> list[Comparison]:
-    """Compares every variant with every reference, wherever they have runs of the same seed.
+    """Compares every variant with every reference over their runs with the same seeds.
 
     Args:
         runs: figures of runs, in any order.
         references: variants to compare with.
-        interval: of the mean difference.
-        seed: of the bootstrap.
+        interval: method for the interval of the mean difference.
+        seed: seed of the bootstrap.
 
     Raises:
-        TableError: a reference without any run, or two values for one run.
+        TableError: a reference has no run, or a run has two values.
     """
     values: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
     for run in runs:

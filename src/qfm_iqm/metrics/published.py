@@ -1,8 +1,7 @@
-"""Published figures to stand beside one's own: SRCC and PLCC out of the papers' tables.
+"""Published SRCC and PLCC from the papers' tables, for comparison.
 
-Of the datasets that methods of this kind are compared on, the median of ten splits; of BIQ2021, its
-official split. Those marked are cited from other papers or from memory: to be checked before they
-are quoted.
+Figures are the median over ten splits; for BIQ2021, they are on its official split. Those marked
+unconfirmed are cited from other papers or from memory, and must be checked before they are quoted.
 """
 
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ class Published:
     """A method's figures on one dataset.
 
     Attributes:
-        method: its name.
-        dataset: as `datasets.catalogue` names it.
-        srcc: median over splits; None where the paper gives none.
-        plcc: likewise.
-        unconfirmed: not checked against the paper.
-        splits: that the median is of.
+        method: name of the method.
+        dataset: name of the dataset in `datasets.catalogue`.
+        srcc: median SRCC over splits; None if the paper gives none.
+        plcc: median PLCC over splits; None if the paper gives none.
+        unconfirmed: whether it was not checked against the paper.
+        splits: number of splits.
     """
 
     method: str
@@ -32,8 +31,8 @@ class Published:
 
 _DATASETS = ("live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k", "livefb", "spaq")
 
-# SRCC/PLCC in the order of _DATASETS; "-" for none, "?" for unconfirmed. From CMPA on: the best of
-# later methods.
+# SRCC/PLCC in the order of _DATASETS; "-" for none, "?" for unconfirmed. The entries from CMPA on
+# are only the best figures of later methods.
 _FIGURES = {
     "BRISQUE": ".929/.944 - .626/.571 .528/.567 .629/.629 .681/.685 .303/.341 .809/.817",
     "HyperIQA": ".962/.966 .923/.942 .840/.858 .852/.845 .859/.882 .906/.917 .544/.602 .911/.915",
@@ -59,7 +58,7 @@ _BIQ2021 = {
     "DeepEns": ".7922/.8098",
 }
 
-# Cross-dataset SRCC of DEIQT, by what it was trained on and tested on.
+# Cross-dataset SRCC of DEIQT, by (training dataset, test dataset).
 _CROSS = {
     ("livefb", "koniq10k"): 0.733,
     ("livefb", "livec"): 0.781,
@@ -69,12 +68,12 @@ _CROSS = {
 
 
 def published(dataset: str) -> list[Published]:
-    """The figures on a dataset; none for one that no paper of the list reports."""
+    """The published figures on a dataset; empty if there are none."""
     return list(_published(dataset))
 
 
 def published_cross(trained_on: str, tested_on: str) -> Published | None:
-    """DEIQT trained on one dataset and tested on another; None where it was not reported."""
+    """DEIQT trained on one dataset and tested on another; None if not reported."""
     srcc = _CROSS.get((trained_on, tested_on))
     return None if srcc is None else Published("DEIQT", tested_on, srcc, None)
 
@@ -91,6 +90,6 @@ def _published(dataset: str) -> Iterator[Published]:
 
 
 def _pair(cell: str) -> tuple[float | None, float | None]:
-    """SRCC and PLCC out of a cell."""
+    """Parses a cell into SRCC and PLCC."""
     srcc, plcc = (None if text == "-" else float(text) for text in cell.rstrip("?").split("/"))
     return srcc, plcc

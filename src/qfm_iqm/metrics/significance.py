@@ -1,12 +1,12 @@
-"""Is one method better than another on the same images? Tests for dependent correlations.
+"""Tests whether one method is better than another on the same images.
 
-Two methods' scores of the same images are correlated with the same labels, so their correlations
-are not independent: tests for independent ones would be too strict or too loose. Two kinds here:
+The correlations of two methods with the same labels on the same images are dependent, so tests for
+independent correlations would be too strict or too loose. There are two kinds of tests:
 
-* of the correlations alone, by theory of normal variables: Meng, Rosenthal, Rubin (1992) and
-  Steiger (1980). For SRCC they take the ranks for normal variables, which is an approximation.
-* of the images: a paired bootstrap, in which both methods have the same resamples. It
-  assumes nothing of their distribution, and takes any metric.
+* Tests for dependent correlations of normal variables: Meng, Rosenthal, Rubin (1992) and Steiger
+  (1980). For SRCC they treat ranks as normal variables, which is an approximation.
+* A paired bootstrap over images, with the same resamples for both methods. It makes no assumption
+  about the distribution and works with any metric.
 
 Sources: X.-L. Meng, R. Rosenthal, D. B. Rubin, "Comparing correlated correlation coefficients",
 Psychological Bulletin 111 (1992) 172-175. J. H. Steiger, "Tests for comparing elements of a
@@ -28,15 +28,16 @@ from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
 from qfm_iqm.metrics.correlation import METRICS, check_pair, plcc, srcc
 
 TestName = Literal["meng", "steiger"]
-_ROUNDING = 1e-12  # of a correlation: that of equal orders may be 1 - 2e-16
+_ROUNDING = 1e-12  # rounding error of a correlation: identical orders may give 1 - 2e-16
 
 
 class ZTest(NamedTuple):
     """The result of a test.
 
     Attributes:
-        z: standard normal if the correlations are equal; positive if the first is higher.
-        p: two-sided.
+        z: statistic, standard normal if the correlations are equal; positive if the first is
+            higher.
+        p: two-sided p-value.
     """
 
     z: float
@@ -44,17 +45,17 @@ class ZTest(NamedTuple):
 
 
 def meng_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
-    """Test of Meng, Rosenthal and Rubin: do two methods correlate equally with the labels?
+    """Tests by Meng, Rosenthal and Rubin whether two methods correlate equally with the labels.
 
     Args:
         r_1: correlation of the first method's scores with the labels.
-        r_2: of the second's.
-        r_12: of the methods' scores with each other.
-        n: images.
+        r_2: correlation of the second method's scores with the labels.
+        r_12: correlation of the two methods' scores.
+        n: number of images.
 
     Raises:
-        TableError: a correlation out of -1 to 1, or exactly there; three that no variables can
-            have; or fewer than 4 images.
+        TableError: a correlation is not strictly between -1 and 1, no three variables can have
+            these correlations, or there are fewer than 4 images.
 
     >>> round(meng_test(0.80, 0.75, 0.85, n=100).p, 2)
     0.13
@@ -68,7 +69,7 @@ def meng_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
 
 
 def steiger_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
-    """Steiger's test; arguments and errors as of `meng_test`."""
+    """Steiger's test; arguments and errors are those of `meng_test`."""
     _check(r_1, r_2, r_12, n)
     square = ((r_1 + r_2) / 2) ** 2
     covariance = r_12 * (1 - 2 * square) - square * (1 - 2 * square - r_12**2) / 2
@@ -78,10 +79,10 @@ def steiger_test(r_1: float, r_2: float, r_12: float, n: int) -> ZTest:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects p-values for their number by Holm's steps: the chance of any false alarm holds.
+    """Holm's correction of p-values for multiple tests; controls the familywise error rate.
 
     Raises:
-        TableError: a value out of 0 to 1.
+        TableError: a value is not between 0 and 1.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -97,23 +98,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 class Difference(NamedTuple):
-    """Two methods on the same images.
+    """Comparison of two methods on the same images.
 
     Attributes:
-        first: name of a method.
-        second: name of another.
-        metric: that is compared.
-        n: images.
-        value_1: of the first.
-        value_2: of the second.
+        first: name of the first method.
+        second: name of the second method.
+        metric: name of the metric.
+        n: number of images.
+        value_1: the metric of the first method.
+        value_2: the metric of the second method.
         difference: first minus second.
-        ci_low: lower end of its 95 % interval by the paired bootstrap.
-        ci_high: upper end.
-        p_bootstrap: two-sided, from the share of resamples on either side of no difference; no
-            smaller than 2 over their number and one.
-        p_test: two-sided, of the test for dependent correlations; None for another metric.
-        p_bootstrap_holm: corrected for the number of comparisons.
-        p_test_holm: likewise.
+        ci_low: lower end of the difference's 95 % interval, by the paired bootstrap.
+        ci_high: upper end of the interval.
+        p_bootstrap: two-sided p-value from the share of resamples on either side of zero; at least
+            2 / (resamples + 1).
+        p_test: two-sided p-value of the test for dependent correlations; None if undefined or for
+            metrics other than SRCC and PLCC.
+        p_bootstrap_holm: `p_bootstrap`, corrected for the number of comparisons.
+        p_test_holm: `p_test`, corrected likewise.
     """
 
     first: str
@@ -140,21 +142,21 @@ def paired_bootstrap(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """The 95 % interval of a difference of one metric, and its two-sided p.
+    """The 95 % interval of the difference of a metric, and its two-sided p-value.
 
     Args:
         scores_1: (N,) scores of the first method.
-        scores_2: (N,) scores of the second.
+        scores_2: (N,) scores of the second method.
         labels: (N,) labels of the same images.
-        metric: a name out of `METRICS`.
-        n_boot: resamples, the same for both methods.
-        seed: of the resamples.
+        metric: a name in `METRICS`.
+        n_boot: number of resamples, the same for both methods.
+        seed: seed of the resamples.
 
     Returns:
-        (low, high, p) of metric(first) - metric(second).
+        (low, high, p) for metric(first) - metric(second).
 
     Raises:
-        TableError: as the metric on either method.
+        TableError: the metric is undefined for either method.
     """
     first, second = (
         bootstrap_replicates(scores, labels, metrics=[metric], n_boot=n_boot, seed=seed)[metric]
@@ -176,18 +178,19 @@ def compare_methods(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> list[Difference]:
-    """Compares every two methods on the same images, corrected for the number of comparisons.
+    """Compares all pairs of methods on the same images, with Holm's correction.
 
     Args:
         scores: (N,) scores by method.
         labels: (N,) labels.
-        metric: a name out of `METRICS`; the test for dependent correlations needs srcc or plcc.
-        test: which of these tests.
-        n_boot: resamples of the paired bootstrap.
-        seed: of these.
+        metric: a name in `METRICS`; the test for dependent correlations needs srcc or plcc.
+        test: the test for dependent correlations.
+        n_boot: number of resamples of the paired bootstrap.
+        seed: seed of the resamples.
 
     Raises:
-        TableError: fewer than two methods, an unknown metric, or scores that cannot be compared.
+        TableError: there are fewer than two methods, the metric is unknown, or scores cannot be
+            compared.
     """
     if len(scores) < 2:
         raise TableError(f"A comparison needs at least two methods, not {len(scores)}.")
@@ -225,10 +228,10 @@ def _compare(
     p_test = None
     if metric in ("srcc", "plcc"):
         between = (srcc if metric == "srcc" else plcc)(one, two)
-        if between > 1 - _ROUNDING:  # the same order: no difference, and nothing to test
+        if between > 1 - _ROUNDING:  # the same order: nothing to test
             p_test = 1.0
         elif max(abs(value_1), abs(value_2)) < 1 - _ROUNDING:  # else no test is defined
-            between = max(between, _ROUNDING - 1)  # of opposite orders
+            between = max(between, _ROUNDING - 1)  # for opposite orders
             tests = {"meng": meng_test, "steiger": steiger_test}
             p_test = tests[test](value_1, value_2, between, y.size).p
     return Difference(

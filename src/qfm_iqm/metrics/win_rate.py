@@ -1,6 +1,6 @@
-"""Two scores of the same images: how often the second is better, and by how much.
+"""Win rate: how often the second of two scores of an image is better, and by how much.
 
-The win rate is over the pairs that differ, as in a sign test; its interval is Wilson's.
+The win rate counts only images whose scores differ, as in a sign test; its interval is Wilson's.
 Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
 """
 
@@ -15,24 +15,24 @@ from qfm_iqm.metrics.bootstrap import resamples
 from qfm_iqm.metrics.correlation import srcc
 
 RESAMPLES = 1000
-AT_MOST = 20_000  # images that the bootstrap of the mean resamples; beyond, it is normal
+AT_MOST = 20_000  # most images for a bootstrap of the mean; above, its interval is normal
 
 
 @dataclass(frozen=True)
 class WinRate:
-    """The second of two scores against the first, over the same images.
+    """Comparison of the second of two scores with the first, over the same images.
 
     Attributes:
-        n: images that have both scores.
-        wins: of the second.
-        losses: of the second.
-        win_rate: wins among the pairs that differ; None if none does.
-        win_low: lower end of its 95 % interval.
-        win_high: upper end.
-        mean: of second minus first.
-        mean_low: lower end of its 95 % interval.
-        mean_high: upper end.
-        srcc: rank correlation of the two; None where there is none.
+        n: number of images.
+        wins: images whose second score is better.
+        losses: images whose second score is worse.
+        win_rate: share of wins among images whose scores differ; None if none differ.
+        win_low: lower end of the win rate's 95 % interval.
+        win_high: upper end of that interval.
+        mean: mean of second minus first.
+        mean_low: lower end of the mean's 95 % interval.
+        mean_high: upper end of that interval.
+        srcc: rank correlation of the two scores; None if undefined.
     """
 
     n: int
@@ -55,10 +55,10 @@ def win_rate(
     Args:
         first: (N,) scores.
         second: (N,) scores of the same images.
-        higher_is_better: the direction of both.
+        higher_is_better: direction of both scores.
 
     Raises:
-        TableError: fewer than two images, or scores that are no numbers.
+        TableError: there are fewer than two images, or scores are not finite numbers.
 
     >>> win_rate([50, 60, 70], [55, 66, 69]).wins
     2

@@ -1,1 +1,1 @@
-"""Pixels to quality: backbone, decoder, and what a model folder holds."""
+"""The quality model: backbone, decoder, scoring, and the model folder."""

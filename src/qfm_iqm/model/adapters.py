@@ -1,10 +1,9 @@
-"""Low-rank adapters: a backbone tuned by a small part of its weights (LoRA, Hu et al., 2022).
+"""Low-rank adapters: fine-tuning with few trained weights (LoRA, Hu et al., 2022).
 
-    W' = W + B A,   A (r, in) drawn, B (out, r) zero at first
+    W' = W + B A,   A (r, in) random, B (out, r) initially zero
 
-for every linear layer; W stays as it is, A, B and the normalization layers are trained. Training
-goes through peft's layers. Once trained, the product is added to W, so that a model in use is a
-plain network at a plain network's cost.
+for every linear layer. W is frozen; A, B and the normalization layers are trained, with peft's
+layers. After training the product is added to W, so that inference runs the plain network.
 """
 
 from collections.abc import Mapping
@@ -15,19 +14,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from qfm_iqm.errors import ModelError
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm)
-_NAME = "default"  # peft's, of the one adapter of a layer
+_NAME = "default"  # peft's name of a layer's only adapter
 _A, _B = f".lora_A.{_NAME}.weight", f".lora_B.{_NAME}.weight"
 _BASE = ".base_layer."
 
 
 def add_adapters(backbone: nn.Module, rank: int) -> None:
-    """Gives each linear layer that is trained an adapter, and leaves only these and norms to train.
+    """Adds an adapter to each trainable linear layer; only adapters and norms stay trainable.
 
-    Layers whose weights are fixed already (`Encoder.freeze`) stay as they are.
+    Layers that are already frozen (`Encoder.freeze`) are left unchanged.
 
     Args:
         backbone: changed in place.
-        rank: r.
+        rank: rank r of the adapters.
 
     Raises:
         ModelError: there is no linear layer to adapt.
@@ -46,7 +45,7 @@ def add_adapters(backbone: nn.Module, rank: int) -> None:
             "backbone.tune to 'all' or 'none'."
         )
     backbone.requires_grad_(False)
-    # alpha = r: what is added is B A itself.
+    # With alpha = r, peft's scaling of B A is 1.
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=layers)
     inject_adapter_in_model(config, backbone)
     for module in trained.values():
@@ -55,10 +54,10 @@ def add_adapters(backbone: nn.Module, rank: int) -> None:
 
 
 def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the plain network: each product added to its layer's weight.
+    """The state of the plain network, with each product B A added to its layer's weight.
 
     Args:
-        state: of a network with adapters, or of one without, which is given back as it is.
+        state: state of a network; without adapters it is returned unchanged.
     """
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -66,7 +65,7 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         layer, base, what = key.partition(_BASE)
         if base and what == "weight":
-            # In float64: the order of a matrix product's sums must not show in the weights.
+            # In float64, so that the summation order does not change the weights.
             product = state[layer + _B].double() @ state[layer + _A].double()
             value = (value.double() + product).to(value.dtype)
         plain[f"{layer}.{what}" if base else key] = value

@@ -1,12 +1,12 @@
 """Encoder: a backbone that turns crops into a class token and patch tokens.
 
-`Encoder` is the protocol of an encoder. `BACKBONES` names encoders beside timm's
+`Encoder` is the protocol of an encoder. `BACKBONES` lists encoders that are not timm models
 (docs/extending.md). `TimmEncoder` takes any timm model that yields a token grid: vision
-transformers natively, convolutional and hybrid networks by flattening their last feature map, with
-the mean of the patch tokens in the class token's place (docs/method.md, section 3).
+transformers directly; convolutional and hybrid networks by flattening their last feature map, with
+the mean of the patch tokens as class token (docs/method.md, section 3).
 
-The backbone may be frozen, whole or up to some block of a vision transformer. What the frozen part
-gives for a crop never changes then, and may be kept (`training.feature_cache`).
+The backbone may be frozen entirely, or a vision transformer up to some block. The frozen part's
+features of a crop then never change and can be cached (`training.feature_cache`).
 
 Shapes: B crops, C channels, S crop size, N patch tokens, P tokens before them (class token,
 registers), D token width.
@@ -30,13 +30,13 @@ from qfm_iqm.model.weights import known_config
 
 
 class Encoder(Protocol):
-    """What a network asks of its encoder: a `torch.nn.Module` with these members.
+    """Interface of an encoder: a `torch.nn.Module` with these members.
 
     Attributes:
-        backbone: the module that adapters are added to, and that public weights are for.
-        width: D of the tokens.
-        patches: patch tokens side by side, so that N is its square.
-        frozen: modules that `freeze` has fixed; empty where nothing is.
+        backbone: the module that gets the public weights and the adapters.
+        width: token width D.
+        patches: patch tokens per side of a crop; N is its square.
+        frozen: modules that `freeze` has frozen; empty if none.
     """
 
     backbone: Any
@@ -59,22 +59,22 @@ class Encoder(Protocol):
         """
 
     def frozen_features(self, crops_BCSS: Tensor) -> Tensor:
-        """The features that the frozen part gives for crops, a tensor of three dimensions."""
+        """The frozen part's features of crops: a tensor with three dimensions."""
 
     def state_dict(self) -> dict[str, Any]:
-        """As of any module."""
+        """As in `torch.nn.Module`."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any:
-        """As of any module."""
+        """As in `torch.nn.Module`."""
 
 
 BACKBONES: dict[str, Callable[..., Encoder]] = {
-    # As its weights were trained: (x - 127) / 128 of 8-bit pixels.
+    # The normalization of its pretraining: (x - 127) / 128 on 8-bit pixels.
     "efficientnet_lite0_stages": partial(
         StageEncoder, "efficientnet_lite0", mean=(127 / 255,) * 3, std=(128 / 255,) * 3
     ),
 }
-"""Encoders beside timm's by the name of their backbone, built from (crop=, width=, state=)."""
+"""Encoders that are not timm models, by backbone name; called as (crop=, width=, state=)."""
 
 
 def build_encoder(
@@ -84,16 +84,16 @@ def build_encoder(
     width: int | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> Encoder:
-    """Builds the encoder of a backbone: a name in `BACKBONES`, else timm's.
+    """Builds the encoder of a backbone: one in `BACKBONES`, else a timm model.
 
     Args:
-        backbone: its name.
+        backbone: name of the backbone.
         crop: side of the crops in pixels.
-        width: tokens are projected to this width; None keeps the backbone's.
-        state: the backbone's pretrained weights; None leaves it random.
+        width: width to project the tokens to; None keeps the backbone's width.
+        state: pretrained weights of the backbone; None leaves it random.
 
     Raises:
-        ModelError: an unknown backbone, or one that cannot be built so.
+        ModelError: the backbone is unknown or cannot be built with these arguments.
     """
     if backbone in BACKBONES:
         return BACKBONES[backbone](crop=crop, width=width, state=state)
@@ -101,23 +101,23 @@ def build_encoder(
 
 
 class TimmEncoder(nn.Module):
-    """A timm backbone without its classifier, from crops in [0, 1] to tokens.
+    """A timm backbone without its classifier; maps crops in [0, 1] to tokens.
 
     Args:
-        backbone: timm's name, with or without the tag of its weights.
+        backbone: timm's model name, with or without the weights tag.
         crop: side of the crops in pixels.
-        width: tokens are projected to this width by one linear layer; None keeps the backbone's.
-        state: the backbone's pretrained weights (timm's own key names); None leaves it random.
+        width: width of a linear projection of the tokens; None keeps the backbone's width.
+        state: pretrained weights of the backbone (timm's key names); None leaves it random.
 
     Attributes:
-        width: D of the tokens that come out.
-        backbone_width: D of the backbone's own features.
-        patches: of a crop side by side: as fine as a map of it can be.
-        frozen: modules of the backbone that `freeze` has fixed.
+        width: width D of the output tokens.
+        backbone_width: width of the backbone's features.
+        patches: patch tokens per side of a crop, which limits the resolution of maps.
+        frozen: modules of the backbone that `freeze` has frozen.
 
     Raises:
-        ModelError: an unknown backbone, weights that do not fit it, or a backbone whose features
-            are no token grid.
+        ModelError: the backbone is unknown, the weights do not fit it, or its features are no token
+            grid.
     """
 
     mean: Tensor
@@ -135,10 +135,10 @@ class TimmEncoder(nn.Module):
         self.frozen: tuple[nn.Module, ...] = ()
         self._frozen_blocks: int | None = None
         self.backbone: Any = _create(backbone, crop, state)  # timm's attributes are untyped
-        # Pixel by pixel in memory: convolutions run faster on a CPU (benchmarks/speed.py).
+        # channels_last convolutions are faster on a CPU (benchmarks/speed.py).
         self.backbone.to(memory_format=torch.channels_last)
         config = self.backbone.pretrained_cfg
-        # Normalization belongs to the backbone: callers hand over plain [0, 1] pixels.
+        # The encoder normalizes; callers pass pixels in [0, 1].
         self.register_buffer("mean", _channels(config["mean"]), persistent=False)
         self.register_buffer("std", _channels(config["std"]), persistent=False)
         self.backbone_width = int(self.backbone.num_features)
@@ -150,11 +150,11 @@ class TimmEncoder(nn.Module):
         self.patches = math.isqrt(self._arranged(features).shape[1] - 1)
 
     def freeze(self, blocks: int | None = None) -> None:
-        """Freezes a part: its weights are not trained, and it stays in evaluation mode.
+        """Freezes the backbone or its first blocks: no training, always in evaluation mode.
 
         Args:
-            blocks: of a vision transformer, whose embeddings and first blocks are frozen; None
-                for the whole backbone, whatever it is.
+            blocks: number of first blocks of a vision transformer to freeze, with its embeddings;
+                None freezes the whole backbone, which may be any network.
 
         Raises:
             ModelError: the backbone is no vision transformer, or has fewer blocks.
@@ -184,7 +184,7 @@ class TimmEncoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode of all that is not frozen."""
+        """Sets the mode of everything that is not frozen."""
         super().train(mode)
         for part in self.frozen:
             part.eval()
@@ -208,11 +208,11 @@ class TimmEncoder(nn.Module):
         return tokens
 
     def frozen_features(self, crops_BCSS: Tensor) -> Tensor:
-        """What the frozen part gives for crops (B, 3, S, S) in [0, 1].
+        """The frozen part's features of crops (B, 3, S, S) in [0, 1].
 
         Returns:
-            Tokens (B, P + N, D) after the last frozen block, or, of an encoder frozen whole, the
-            backbone's class and patch tokens (B, 1 + N, D).
+            Tokens (B, P + N, D) after the last frozen block; if the whole backbone is frozen, its
+            class and patch tokens (B, 1 + N, D).
 
         Raises:
             ValueError: nothing is frozen.
@@ -233,7 +233,7 @@ class TimmEncoder(nn.Module):
         return features_BND
 
     def _after(self, features_BND: Tensor) -> Tensor:
-        """From frozen features to tokens (B, 1 + N, D)."""
+        """Maps frozen features to tokens (B, 1 + N, D)."""
         if not self.frozen:
             raise ValueError("crops must have four dimensions (B, 3, S, S)")
         if self._frozen_blocks is not None:
@@ -264,14 +264,14 @@ class TimmEncoder(nn.Module):
 
 
 def _create(name: str, crop: int, state: Mapping[str, Tensor] | None) -> Any:
-    """Builds the backbone without classifier and, if given, loads `state` into it."""
+    """Builds the backbone without its classifier and loads `state`, if given."""
     config = known_config(name)
     if config is None:
         raise ModelError(
             f"Backbone '{name}' is not known to timm {timm.__version__}: "
             "timm.list_models() lists the names, timm.list_pretrained() those with a weights tag."
         )
-    # Networks with a position embedding are built for one input size; others take any.
+    # Networks with a position embedding are built for one input size; others take any size.
     options: dict[str, Any] = {"img_size": crop} if config.fixed_input_size else {}
     if state is not None:
         _check_complete(name, state)
@@ -281,8 +281,8 @@ def _create(name: str, crop: int, state: Mapping[str, Tensor] | None) -> Any:
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = shorten(str(error), 400, placeholder=" ...")
         raise ModelError(f"Backbone '{name}' cannot be built at {crop} pixels: {reason}") from error
-    # What stands behind the features is dead weight here. (In EfficientNets the head convolution
-    # stands before them, and stays.)
+    # Layers after the features are not used. (In EfficientNets the head convolution comes before
+    # them, and is kept.)
     behind = ["attn_pool", "fc_norm", "head"]
     if isinstance(backbone, MobileNetV3):
         behind += ["conv_head", "norm_head"]
@@ -296,10 +296,10 @@ def _create(name: str, crop: int, state: Mapping[str, Tensor] | None) -> Any:
 
 
 def _attention_biases(module: Any, device: torch.device) -> Tensor:
-    """The position biases of LeViT and its kin, looked up anew each time.
+    """The position biases of LeViT-like networks, without timm's cache.
 
-    timm keeps those of the first evaluation: stale once weights are loaded, and without a
-    gradient for good if that evaluation had none.
+    timm caches them at the first evaluation: they are stale after weights are loaded, and never
+    have a gradient if that evaluation had none.
     """
     biases: Tensor = module.attention_biases[:, module.attention_bias_idxs]
     return biases
@@ -307,7 +307,7 @@ def _attention_biases(module: Any, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def _check_features(name: str, backbone: Any, crop: int) -> Tensor:
-    """Runs one black crop through, to refuse now what would fail at the first real one."""
+    """Encodes one black crop, so that an unsuitable backbone fails now."""
     try:
         features = backbone.eval().forward_features(torch.zeros(1, 3, crop, crop))
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
@@ -323,10 +323,10 @@ def _check_features(name: str, backbone: Any, crop: int) -> Tensor:
 
 
 def _check_complete(name: str, state: Mapping[str, Tensor]) -> None:
-    """Refuses weights that lack a key of the backbone or bring one it does not have.
+    """Refuses weights with missing or unexpected keys.
 
-    timm itself stops being strict as soon as the classifier is left out, so we look first.
-    The classifier alone may be absent: it is not used.
+    timm does not load strictly without a classifier, so the keys are checked here. Only the
+    classifier may be missing, because it is not used.
     """
     with torch.device("meta"):
         whole: Any = timm.create_model(name)

@@ -1,4 +1,4 @@
-"""The model card: everything about a model that is not a weight, as `card.json`."""
+"""The model card `card.json`: everything about a model except its weights."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from qfm_iqm.errors import ModelError, reason_of
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.reference import Curve, ReferenceStatistics
 
-BEST = 100.0  # of the scale that people are shown; the worst is 0
+BEST = 100.0  # best value on the display scale; the worst is 0
 
 
 class LabelUnits(BaseModel):
-    """What a score is measured in; part of a model's card.
+    """The units of scores and labels; part of a model's card.
 
     Attributes:
-        name: of the scale, e.g. "MOS".
-        minimum: lower end of the scale that people rated on, None if it has no fixed end.
-        maximum: upper end.
-        higher_is_better: the direction.
+        name: name of the scale, e.g. "MOS".
+        minimum: lower end of the rating scale; None if it has no fixed end.
+        maximum: upper end of the rating scale; None if it has no fixed end.
+        higher_is_better: whether higher values mean better quality.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,7 +40,7 @@ class LabelUnits(BaseModel):
 
     @property
     def span(self) -> float | None:
-        """Length of the range; None without a range."""
+        """Maximum minus minimum; None without a range."""
         if self.minimum is None or self.maximum is None:
             return None
         return self.maximum - self.minimum
@@ -55,33 +55,33 @@ class LabelUnits(BaseModel):
 
     @property
     def shown(self) -> LabelUnits:
-        """The units that people are shown: 0 to 100, or these very units if they have no range."""
+        """The display units: 0 to 100, or these units if they have no range."""
         if self.span is None:
             return self
         return LabelUnits(name="quality", minimum=0.0, maximum=BEST)
 
     def show(self, value: float) -> float:
-        """A value in these units as people are shown it; beyond the range, the range's end."""
+        """Converts a value to the display units; values beyond the range are clipped."""
         if self.worst_and_best is None:
             return value
         worst, best = self.worst_and_best
         return min(BEST, max(0.0, BEST * (value - worst) / (best - worst)))
 
     def show_width(self, width: float) -> float:
-        """A difference in these units, without its sign, as people are shown it."""
+        """Converts the absolute value of a difference to the display units."""
         return abs(width) if self.span is None else BEST * abs(width) / self.span
 
 
 class NetworkConfig(BaseModel):
-    """The network constructor's arguments.
+    """The arguments of the network's constructor.
 
     Attributes:
-        backbone: of the encoder, a name in `backbone.BACKBONES` or timm's.
+        backbone: name in `backbone.BACKBONES`, or timm's model name.
         crop: side of the crops in pixels.
-        width: token width after a linear projection; None keeps the backbone's.
-        decoder: a name in `decoder.DECODERS`.
+        width: token width after a linear projection; None keeps the backbone's width.
+        decoder: name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
-        panel: learned queries of the decoder.
+        panel: number of learned queries of the decoder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -98,7 +98,7 @@ CARD_FORMAT = 1
 
 
 class ResultRow(BaseModel):
-    """One measured figure: a metric on a subset of the data, with its 95 % interval."""
+    """A measured value of a metric on a subset of the data, with its 95 % interval."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,11 +112,11 @@ class ResultRow(BaseModel):
 
 
 class BaseWeights(BaseModel):
-    """The public weights that a packed model is put upon; part of its card.
+    """The public weights that a packed model is added to; part of its card.
 
     Attributes:
-        name: timm's, with tag.
-        sha256: of their content (`model.delta.content_hash`).
+        name: timm's model name with weights tag.
+        sha256: hash of the weights' content (`model.delta.content_hash`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -126,27 +126,28 @@ class BaseWeights(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """What a model is, what it was trained on, and how good it is.
+    """Description of a model: network, scores, training and measured results.
 
     Attributes:
         format: version of this card's layout.
-        name: of the model.
-        description: one paragraph for people.
-        license: terms of the weights, and of what they were made from.
+        name: name of the model.
+        description: one paragraph of text.
+        license: license of the weights and of their sources.
         network: the network's constructor arguments.
-        preprocessing: how an image becomes crops.
-        label: units and direction of its scores; people are shown these as 0 to 100
+        preprocessing: how an image is turned into crops.
+        label: units and direction of the labels; scores are displayed as 0 to 100
             (`LabelUnits.show`).
-        calibration: from the network's predictions to label units, by `qfm calibrate`; None
-            takes them as they are.
-        reference_statistics: reference population, interval and out-of-distribution detector, by
+        calibration: curve from the network's predictions to label units, from `qfm calibrate`;
+            None leaves predictions unchanged.
+        reference_statistics: reference population, interval and out-of-distribution detector, from
             [reference] in a recipe.
-        training: data, its terms, split hash, recipe, versions: free-form, for people and checks.
-        results: measured figures.
-        base: the public backbone weights that `model.safetensors` is put upon at loading; None for
-            a file that holds the whole network.
-        weights_sha256: of `model.safetensors`.
-        version: of qfm-iqm that wrote it.
+        training: free-form facts about the training: data and its terms, split hash, recipe,
+            versions.
+        results: measured results.
+        base: the public backbone weights that `model.safetensors` is added to at loading; None if
+            the file holds the whole network.
+        weights_sha256: hash of `model.safetensors`.
+        version: version of qfm-iqm that wrote the model.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -177,10 +178,11 @@ class ModelCard(BaseModel):
 
 
 def read_card(path: Path) -> ModelCard:
-    """Reads and checks a card.
+    """Reads and validates a card.
 
     Raises:
-        ModelError: no card, not JSON, a later format, or a field that is missing or wrong.
+        ModelError: the card is missing, not JSON, of a later format, or has a missing or wrong
+            field.
     """
     try:
         content = json.loads(path.read_text("utf-8"))

@@ -1,7 +1,7 @@
-"""A model's card to be read: Markdown, generated from its `card.json` and measured tables.
+"""The model card as a Markdown page, generated from `card.json` and tables of results.
 
-Every figure stands in the card or in a results file, and what was not measured is said to be
-missing. Only `notes` are written by those who trained the model.
+Every figure comes from the card or a results file, and the page says what was not measured. Only
+`notes` are free text.
 """
 
 import csv
@@ -35,17 +35,17 @@ def card_page(
     """A model card as Markdown.
 
     Args:
-        card: of the model.
-        degradation: results of `benchmarks/degradation.py`; the figure beside it is shown.
+        card: the model card.
+        degradation: results of `benchmarks/degradation.py`; an SVG figure next to it is shown.
         size_and_frame: results of `benchmarks/size_and_frame.py`.
         causes: results of `benchmarks/causes.py`; None leaves that section out.
         speed: results of `benchmarks/speed.py`.
-        notes: Markdown that follows as it is.
-        beside: folder of the page, from which links lead to the figure.
-        missing: say what was not measured, in place of leaving it out.
+        notes: Markdown file that is appended unchanged.
+        beside: folder of the page; the link to the figure is relative to it.
+        missing: say what was not measured instead of leaving it out.
 
     Raises:
-        TableError: a file that cannot be read, or results that lack their columns.
+        TableError: a file cannot be read, or results lack columns.
     """
     parts = [
         _head(card),
@@ -245,7 +245,7 @@ def _limits(card: ModelCard, changes: Path | None, missing: bool) -> Iterator[st
 
 
 def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:
-    """By how much a smaller size, or a frame, raises scores, though no photo is better for it."""
+    """How much a smaller size or a frame raises scores, although it improves no photo."""
     columns = ("model", "photos", "n", "change", "figure", "value")
     rows = [r for r in _read(results, columns) if r["model"] == card.name] if results else []
     if not rows:
@@ -272,7 +272,7 @@ def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:
 
 
 def _causes(results: Path) -> Iterator[str]:
-    """What the causes that are named beside scores are worth; they serve every model."""
+    """Accuracy of the causes reported with scores; all models share the causes network."""
     rows = _read(results, ("photos", "generator", "cause", "level", "figure", "n", "value"))
     found = {
         (row["generator"], row["cause"], row["level"], row["figure"]): row
@@ -329,7 +329,7 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _read(path: Path, columns: Iterable[str]) -> Table:
-    """A results file; it must have these columns."""
+    """Reads a results file that must have these columns."""
     rows = list(csv.DictReader(io.StringIO(_text(path))))
     missing = [name for name in columns if rows and name not in rows[0]]
     if missing:

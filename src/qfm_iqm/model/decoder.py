@@ -1,12 +1,12 @@
-"""Decoder: the attention panel of DEIQT, which turns tokens into one quality.
+"""Decoder: DEIQT's attention panel, which predicts quality from tokens.
 
 Six learned panel embeddings, each added to the class token, are the queries of one pre-norm
-transformer decoder layer over the patch tokens; one shared linear head and the mean over the
-panel give the quality (Qin et al., AAAI 2023; docs/method.md, section 3).
+transformer decoder layer over the patch tokens. A shared linear head gives one value per query, and
+their mean is the quality (Qin et al., AAAI 2023; docs/method.md, section 3).
 
-`DECODERS` names what a recipe may choose. A decoder is a module built from (width, heads=, panel=);
-it turns tokens (B, 1 + N, D), class token first, into qualities (B,) in standard deviations of the
-labels.
+`DECODERS` lists the decoders that a recipe may choose. A decoder is a module built from (width,
+heads=, panel=). It maps tokens (B, 1 + N, D), class token first, to qualities (B,) in standard
+units.
 
 Shapes: B crops, N patch tokens, D token width, L panel members, H heads of width W.
 """
@@ -19,14 +19,14 @@ from torch.nn import functional
 
 from qfm_iqm.errors import ModelError
 
-HEAD_WIDTH = 64  # of an attention head, as in the ViTs the paper builds on
+HEAD_WIDTH = 64  # channels per attention head, as in the ViTs that the paper uses
 
 
 class AttentionPanelDecoder(nn.Module):
-    """Tokens to a quality, in standard deviations of the training labels.
+    """Predicts quality from tokens, in standard units (z-scores of the training labels).
 
     Args:
-        width: D of the tokens.
+        width: token width D.
         heads: attention heads; None takes one per 64 channels.
         panel: L, the number of learned queries.
 
@@ -64,15 +64,15 @@ class AttentionPanelDecoder(nn.Module):
 
 
 class _PanelLayer(nn.TransformerDecoderLayer):
-    """The same layer for few queries and many tokens, at a tenth of the arithmetic.
+    """The same layer with a tenth of the arithmetic, for few queries and many tokens.
 
     With q = W_q x + b_q a query and t_n the tokens, a head gives
 
         sum_n a_n (W_v t_n + b_v),   a = softmax_n(q . (W_k t_n + b_k))
         = W_v (sum_n a_n t_n) + b_v, a = softmax_n((W_k^T q) . t_n),
 
-    as q . b_k is the same for all n, and the a_n sum to one. So keys and values are not computed
-    for each of the N tokens: the L queries are projected instead.
+    because q . b_k is the same for all n, and the a_n sum to one. Thus the L queries are projected,
+    and no keys and values are computed for the N tokens.
     """
 
     def forward(self, panel_BLD: Tensor, patches_BND: Tensor) -> Tensor:  # type: ignore[override]
@@ -106,14 +106,14 @@ class _PanelLayer(nn.TransformerDecoderLayer):
 
 
 DECODERS: dict[str, Callable[..., nn.Module]] = {"attention-panel": AttentionPanelDecoder}
-"""The decoders by the names that recipes and cards call them."""
+"""The decoders by their names in recipes and cards."""
 
 
 def build_decoder(name: str, width: int, *, heads: int | None, panel: int) -> nn.Module:
-    """Builds the decoder of a name in `DECODERS`.
+    """Builds a decoder by its name in `DECODERS`.
 
     Raises:
-        ModelError: there is none of that name, or it cannot be built so.
+        ModelError: the name is unknown, or the decoder cannot be built with these arguments.
     """
     if name not in DECODERS:
         raise ModelError(f"There is no decoder '{name}'; choose {', '.join(DECODERS)}.")

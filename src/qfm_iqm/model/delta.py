@@ -1,10 +1,10 @@
-"""A model as the small part that was trained, to be put upon a public backbone at loading.
+"""Packed models: only the trained change is saved, and added to a public backbone at loading.
 
-Of a network tuned by adapters (`model.adapters`) each linear layer is W + B A: the public weight
-and a product of low rank. Such a model is kept without W: the two factors of each change, what
-else of the backbone was changed (its norms), and all that stands behind the backbone. Factors are
-found again from the merged weights, as the change's singular vectors, so that any model folder can
-be packed; a change of higher rank is refused.
+In a network tuned with adapters (`model.adapters`) each linear layer is W + B A: the public weight
+plus a low-rank product. A packed model leaves W out. It holds the two factors of each change, the
+other changed weights of the backbone (its norms), and everything after the backbone. The factors
+are computed from the merged weights by a singular value decomposition of the change, so that any
+model folder can be packed; a change of higher rank is refused.
 
     W' - W = U S V^T,   B = U sqrt(S), A = sqrt(S) V^T   (first r singular values)
 """
@@ -20,11 +20,11 @@ from qfm_iqm.errors import ModelError
 
 BACKBONE = "encoder.backbone."
 _A, _B = ".packed_a", ".packed_b"
-_EXACT = 1e-3  # of a change that rank r may leave out: rounding leaves less, training more
+_EXACT = 1e-3  # share of a change that rank r may leave out: above rounding, below training
 
 
 def content_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of weights, whatever file they came in: keys in order, with shape and numbers."""
+    """SHA-256 of weights, independent of their file: sorted keys, shapes, types and values."""
     digest = hashlib.sha256()
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()
@@ -34,7 +34,7 @@ def content_hash(state: Mapping[str, Tensor]) -> str:
 
 
 def add_weights(digest: Any, named: Iterable[tuple[str, Tensor]], prefix: str = "") -> None:
-    """Adds weights to a digest that names what was computed by them: names, shapes and numbers."""
+    """Adds the names, shapes and values of weights to a digest."""
     for key, value in sorted(named):
         digest.update(f"{prefix}{key}:{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -43,15 +43,15 @@ def add_weights(digest: Any, named: Iterable[tuple[str, Tensor]], prefix: str = 
 def pack(
     state: Mapping[str, Tensor], base: Mapping[str, Tensor], rank: int
 ) -> tuple[dict[str, Tensor], float]:
-    """The part of a network that its public backbone does not hold.
+    """The part of a network that differs from its public backbone.
 
     Args:
-        state: of the network, adapters merged.
-        base: of the same network with the public weights of its backbone.
-        rank: r of the factors kept; a matrix for which they would be no smaller is kept whole.
+        state: state of the network, with adapters merged.
+        base: state of the same network with the public backbone weights.
+        rank: rank r of the factors; a matrix is kept whole where factors would not be smaller.
 
     Returns:
-        The packed state, and the largest share (Frobenius norm) that was left out of a change.
+        The packed state, and the largest share (Frobenius norm) of a change that was left out.
     """
     packed: dict[str, Tensor] = {}
     left_out = 0.0
@@ -75,10 +75,10 @@ def pack(
 
 
 def check_loss(left_out: float, rank: int, allowed: float = _EXACT) -> None:
-    """Refuses to leave more out of a change than is allowed.
+    """Refuses to leave out more of a change than allowed.
 
     Raises:
-        ModelError: says how much it is.
+        ModelError: more is left out; the message says how much.
     """
     if left_out > allowed:
         raise ModelError(
@@ -88,11 +88,11 @@ def check_loss(left_out: float, rank: int, allowed: float = _EXACT) -> None:
 
 
 def unpack(packed: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The whole network's state: public weights, changes added.
+    """The state of the whole network: public weights plus changes.
 
     Args:
-        packed: as `pack` gave it.
-        base: of the network with the same public weights.
+        packed: a state from `pack`.
+        base: state of the network with the same public weights.
     """
     state = dict(base)
     for key, value in packed.items():
@@ -100,7 +100,7 @@ def unpack(packed: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str
             continue
         if key.endswith(_B):
             layer = key.removesuffix(_B)
-            # In float64: the order of a matrix product's sums must not show in the weights.
+            # In float64, so that the summation order does not change the weights.
             change = value.double() @ packed[layer + _A].double()
             state[layer] = (state[layer].double() + change).float()
         else:

@@ -1,10 +1,10 @@
-"""The model folder: `model.safetensors` + `card.json`, written whole and read strictly.
+"""The model folder, `model.safetensors` and `card.json`: atomic writing, strict reading.
 
 Design choices:
-* Nothing is unpickled, nothing is fetched unless the name starts with `hub:`.
-* The card holds the weights' SHA-256: a damaged or exchanged file is noticed.
-* Weights may be stored in half precision; they are always computed in full.
-* A packed model (`model.delta`) holds only what was trained upon a public backbone; that one
+* Nothing is unpickled; models are fetched only if the name starts with `hub:`.
+* The card holds the SHA-256 of the weights, so that a damaged or replaced file is detected.
+* Weights may be stored in half precision; they are always loaded as float32.
+* A packed model (`model.delta`) holds only the trained change to a public backbone. The backbone
   comes from `QFM_BACKBONE_DIR` or timm's hub, and is checked by hash.
 """
 
@@ -39,9 +39,9 @@ def save_model(
     """Writes a model folder; an interruption leaves no half-written file.
 
     Args:
-        model: what to save, adapters and frozen norms merged; its card is completed with the
-            weights' hash and the version.
-        folder: made if it is not there; an earlier model in it is replaced.
+        model: the model; its adapters and frozen norms are merged, and the weights' hash and the
+            version are added to the card.
+        folder: created if missing; an earlier model in it is replaced.
         dtype: precision of the floating-point weights in the file.
 
     Examples:
@@ -62,20 +62,20 @@ def save_packed(
     rank: int = 16,
     dtype: torch.dtype = torch.float16,
 ) -> float:
-    """Writes a model as the part that was trained upon a public backbone (`model.delta`).
+    """Writes a packed model: only the trained change to a public backbone (`model.delta`).
 
     Args:
-        name: of a model as `load_model` takes it, whose backbone's name has timm's tag of the
-            weights that it was tuned from.
-        folder: made if it is not there; an earlier model in it is replaced.
-        rank: of the factors that are kept of each layer's change.
+        name: model name, as for `load_model`; its backbone's name must have timm's tag of the
+            weights it was tuned from.
+        folder: created if missing; an earlier model in it is replaced.
+        rank: rank of the factors of each layer's change.
         dtype: precision of the weights in the file.
 
     Returns:
-        The largest share that was left out of a layer's change.
+        The largest share of a layer's change that was left out.
 
     Raises:
-        ModelError: no such model, no public weights, or a change of higher rank.
+        ModelError: there is no such model, no public weights, or a change has a higher rank.
     """
     model = load_model(name)
     if model.card.training.get("backbone_weights") == "random":
@@ -94,18 +94,18 @@ def save_packed(
 def save_with_card(
     name: str | os.PathLike[str], card: ModelCard, folder: str | os.PathLike[str]
 ) -> None:
-    """Writes a model folder of the same weights, to the byte, with another card.
+    """Writes a model folder with byte-identical weights and another card.
 
-    Exports that lie within the model's folder go along: they are of the same weights, and are read
-    with the new card.
+    Exports in the model's folder are copied too: they have the same weights and are read with the
+    new card.
 
     Args:
-        name: of the model as `load_model` takes it.
-        card: the new one.
-        folder: made if it is not there; an earlier model in it is replaced.
+        name: model name, as for `load_model`.
+        card: the new card.
+        folder: created if missing; an earlier model in it is replaced.
 
     Raises:
-        ModelError: no such model, or a folder that cannot be written.
+        ModelError: there is no such model, or the folder cannot be written.
     """
     source, target = find_model(os.fspath(name)), Path(folder)
     _write(card, (source / WEIGHTS_FILE).read_bytes(), target)
@@ -115,19 +115,19 @@ def save_with_card(
 
 
 def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
-    """Loads a model, ready to score, or to be part of a loss.
+    """Loads a model for scoring or as part of a loss.
 
-    Its weights are float32, whatever torch's default is, and take no gradients: an optimizer of a
-    module that it is part of would train it to like what it sees. To train it on:
+    The weights are float32, whatever torch's default dtype is, and need no gradients, so that an
+    optimizer of an enclosing module does not train them. To continue training the model, call
     `model.network.requires_grad_().train()`.
 
     Args:
-        name: the name of a model in the package ("default"), a model folder, or
-            `hub:owner/name` for one on the Hugging Face hub (the only case that uses a network).
+        name: a packaged model ("default"), a model folder, or `hub:owner/name` for a model on the
+            Hugging Face hub.
 
     Raises:
-        ModelError: no such model; a missing, damaged or later card; weights that are missing,
-            damaged, or not the card's.
+        ModelError: there is no such model, its card is missing, damaged or of a later format, or
+            its weights are missing, damaged or do not match the card.
 
     Examples:
         >>> load_model().card.name
@@ -153,19 +153,19 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
 
 
 def load_card(name: str | os.PathLike[str] = "default") -> ModelCard:
-    """Reads the card of a model alone; names as in `load_model`.
+    """Reads only the card of a model; names are as for `load_model`.
 
     Raises:
-        ModelError: no such model, or a card that is missing, damaged or later.
+        ModelError: there is no such model, or its card is missing, damaged or of a later format.
     """
     return read_card(find_model(os.fspath(name)) / CARD_FILE)
 
 
 def _upon_public_weights(card: ModelCard) -> tuple[QualityNetwork, BaseWeights]:
-    """A card's network with the public weights of its backbone, checked if the card knows them.
+    """A card's network with public backbone weights, checked if the card has their hash.
 
     Raises:
-        ModelError: they cannot be had, or are others.
+        ModelError: the weights are not available, or do not match the card.
     """
     name = card.base.name if card.base else card.network.backbone
     try:
@@ -187,7 +187,7 @@ def _upon_public_weights(card: ModelCard) -> tuple[QualityNetwork, BaseWeights]:
 
 
 def _content(state: Mapping[str, Tensor], dtype: torch.dtype) -> bytes:
-    """A state as a safetensors file, its floating-point numbers in a precision."""
+    """A state as the content of a safetensors file, with floating-point values in `dtype`."""
     return save(
         {
             key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
@@ -198,7 +198,7 @@ def _content(state: Mapping[str, Tensor], dtype: torch.dtype) -> bytes:
 
 
 def _write(card: ModelCard, content: bytes, folder: Path) -> None:
-    """Writes both files of a model folder; the card is completed."""
+    """Writes both files of a model folder, with hash and version added to the card."""
     card = card.model_copy(
         update={
             "weights_sha256": hashlib.sha256(content).hexdigest(),
@@ -216,7 +216,7 @@ def _write(card: ModelCard, content: bytes, folder: Path) -> None:
 
 
 def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Path) -> None:
-    """Copies `state` into `network`; every key and shape must be the network's own."""
+    """Loads `state` into `network`; every key and shape must match."""
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -225,7 +225,7 @@ def _load_strictly(network: QualityNetwork, state: dict[str, Tensor], source: Pa
 
 
 def _replace(contents: dict[Path, bytes]) -> None:
-    """Writes all of the files beside their places, and only then moves them there, in order."""
+    """Writes all files to temporary paths, and only then moves them into place, in order."""
     with ExitStack() as places:
-        for path, content in reversed(contents.items()):  # what is entered last is moved first
+        for path, content in reversed(contents.items()):  # the last entered is moved first
             places.enter_context(replacing(path)).write_bytes(content)

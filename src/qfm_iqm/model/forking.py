@@ -1,4 +1,4 @@
-"""A process that is forked from one that has computed with torch."""
+"""Makes torch usable in processes forked from one that has already computed with it."""
 
 import os
 from functools import cache
@@ -8,10 +8,10 @@ import torch
 
 @cache
 def keep_forks_able() -> None:
-    """Has torch compute on one thread in whatever is forked from this process, from now on.
+    """Makes torch use one thread in every process forked from this one, from now on.
 
-    A fork has none of its parent's threads, and OpenMP, by which torch shares out its work, waits
-    for them for ever. On one thread it waits for nobody.
+    A forked process has none of its parent's threads, but torch's OpenMP would wait for them
+    forever. With one thread it does not wait.
     """
     if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
         os.register_at_fork(after_in_child=_use_one_thread)

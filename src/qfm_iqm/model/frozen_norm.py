@@ -1,8 +1,8 @@
-"""Convolutions with the batch norm behind them frozen and folded in.
+"""Convolutions with the following batch norm frozen and folded in.
 
-A network that is fine-tuned on small batches keeps the statistics of its pretraining. A batch norm
-in evaluation mode is a fixed affine map, so it joins the convolution before it: the same function
-in less time. Its scale stays a constant factor of the weights, so that an optimizer takes the same
+Fine-tuning on small batches keeps the batch statistics of pretraining. A batch norm in evaluation
+mode is a fixed affine map, so it can be folded into the convolution before it: the same function in
+less time. Its scale remains a constant factor of the weights, so that an optimizer takes the same
 steps as with the norm.
 """
 
@@ -18,16 +18,16 @@ from qfm_iqm.errors import ModelError
 
 
 class FrozenNormConv(nn.Conv2d):
-    """A convolution and a batch norm in evaluation mode, as one.
+    """A convolution merged with a batch norm in evaluation mode.
 
     Args:
         conv: the convolution.
-        norm: the batch norm that takes what it gives.
+        norm: the batch norm after it.
 
     Attributes:
-        weight: of the convolution; trained.
-        bias: what the norm adds; trained.
-        scale: (C, 1, 1, 1), what the norm multiplies with; constant.
+        weight: weight of the convolution; trained.
+        bias: bias of the merged layer; trained.
+        scale: (C, 1, 1, 1) scale of the norm; constant.
     """
 
     scale: Tensor
@@ -49,17 +49,17 @@ class FrozenNormConv(nn.Conv2d):
 
 
 def freeze_norms(network: nn.Module) -> None:
-    """Replaces each convolution and the batch norm after it, anywhere in a network.
+    """Replaces every convolution followed by a batch norm in a network.
 
     Raises:
-        ModelError: a batch norm stands elsewhere.
+        ModelError: a batch norm does not follow a plain convolution.
     """
     for parent in list(network.modules()):
         for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
-            # Not its heirs: timm's `Conv2dSame` pads in a way of its own.
+            # No subclasses: timm's `Conv2dSame` pads differently.
             if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, FrozenNormConv(conv, norm))
-                # timm's norms hold the activation that follows.
+                # timm's norms contain the activation that follows.
                 setattr(parent, norm_name, getattr(norm, "act", nn.Identity()))
     left = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
     if left:
@@ -69,10 +69,10 @@ def freeze_norms(network: nn.Module) -> None:
 
 
 def scaled_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state whose weights hold their scale, which becomes one: the same function.
+    """Multiplies the scales into the weights and sets them to one; the function is unchanged.
 
     Args:
-        state: of a network with `FrozenNormConv`, or of one without, which is given back as it is.
+        state: state of a network; without `FrozenNormConv` it is returned unchanged.
     """
     scaled = dict(state)
     for key, value in state.items():
@@ -84,9 +84,9 @@ def scaled_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def plain_convolutions(network: nn.Module) -> nn.Module:
-    """A copy of a network to be exported: weights hold their scale, in plain convolutions.
+    """A copy of a network for export, with plain convolutions that include their scale.
 
-    No layer overwrites its input: torch takes far longer to export a network where one does.
+    In-place activations are turned off: torch exports networks with them far more slowly.
     """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):

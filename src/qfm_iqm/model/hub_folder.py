@@ -1,7 +1,7 @@
-"""A model as a repository of the Hugging Face hub: its folder with exports, and a `README.md`.
+"""A model as a Hugging Face hub repository: its folder, with exports and a `README.md`.
 
-The hub reads the front matter of that page: license, data, metrics with their intervals. Every
-figure stands in `card.json`; nothing is sent anywhere.
+The hub reads the front matter of the page: license, data, metrics with their intervals. Every
+figure comes from `card.json`. Nothing is uploaded.
 """
 
 import os
@@ -17,9 +17,9 @@ from qfm_iqm.model.card_page import SUBSETS, card_page
 from qfm_iqm.model.folder import load_card, save_with_card
 
 PAGE_FILE = "README.md"
-# The hub has no task of rating images; its own regressions of text are classifications too.
+# The hub has no task for image quality; it lists text regression under classification, too.
 TASK = "image-classification"
-# Names of licenses as the hub spells them; all others are "other", with their own name.
+# License identifiers of the hub; any other license is "other" with its own name.
 _LICENSES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "mpl-2.0"),
     *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "unknown"),
@@ -40,14 +40,14 @@ score = load_model("hub:OWNER/NAME").score("photo.jpg")
 
 
 def save_hub_folder(name: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Writes a model folder, its exports included, that can be uploaded to the hub as it is.
+    """Writes a model folder, with its exports, that is ready for upload to the hub.
 
     Args:
-        name: of the model as `load_model` takes it.
-        folder: made if it is not there; an earlier model in it is replaced.
+        name: model name, as for `load_model`.
+        folder: created if missing; an earlier model in it is replaced.
 
     Raises:
-        ModelError: no such model, or a folder that cannot be written.
+        ModelError: there is no such model, or the folder cannot be written.
     """
     card = load_card(name)
     save_with_card(name, card, folder)
@@ -58,7 +58,7 @@ def save_hub_folder(name: str | os.PathLike[str], folder: str | os.PathLike[str]
 
 
 def hub_page(card: ModelCard) -> str:
-    """A model's card as the hub reads it: front matter in YAML, then the page."""
+    """A model's card in the hub's format: YAML front matter, then the page."""
     known = card.license.partition(";")[0].strip()
     spelled = known.lower() or "unknown"
     other = spelled not in _LICENSES
@@ -87,13 +87,13 @@ def _figure(row: ResultRow) -> EvalResult:
         dataset_config=SUBSETS.get(row.subset, row.subset),
         metric_type=row.metric,
         metric_value=round(row.value, 4),
-        # The hub has no field for intervals: names are shown beside the values.
+        # The hub has no field for intervals, so the metric's name contains it.
         metric_name=f"{metric}, 95% interval {row.ci_low:.4f} to {row.ci_high:.4f}",
     )
 
 
 def _dataset(data: str) -> str:
-    """The name of a dataset, without what a card adds to it."""
+    """The name of a dataset, without the details that a card adds after a comma."""
     return data.partition(",")[0].strip()
 
 

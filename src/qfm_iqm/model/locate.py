@@ -1,4 +1,4 @@
-"""Where a model's folder is: in the package, on the disk, or on the hub; light to import."""
+"""Finds a model's folder in the package, on disk or on the hub; light to import."""
 
 from contextlib import suppress
 from importlib import resources
@@ -10,8 +10,8 @@ from qfm_iqm.model.hub_client import asking_hub
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 HUB_PREFIX = "hub:"
-# What of a repository's exports is fetched: those for the runtime that every installation has.
-# `runtime.json` makes an export of a folder: it comes last, so that a half is none.
+# Exports that are fetched from a repository: those for the runtime of every installation.
+# `runtime.json` marks a folder as an export; it is fetched last, so that it implies the others.
 HUB_EXPORTS = tuple(
     tuple(f"{folder}/{file}" for file in (CARD_FILE, "model.onnx", "runtime.json"))
     for folder in ("onnx", "onnx-int8")
@@ -19,7 +19,7 @@ HUB_EXPORTS = tuple(
 
 
 def packaged_models() -> list[str]:
-    """Names of the models that come with the package."""
+    """Names of the models in the package."""
     folder = resources.files("qfm_iqm") / "pretrained"
     if not folder.is_dir():
         return []
@@ -27,24 +27,24 @@ def packaged_models() -> list[str]:
 
 
 def is_model(name: str) -> bool:
-    """Whether a name or path is a whole model's, in the package or on the disk."""
+    """Whether a name or path is a model in the package or a model folder on disk."""
     return name in packaged_models() or (Path(name) / CARD_FILE).is_file()
 
 
 def find_model(name: str, *, exports: bool = False) -> Path:
-    """The folder of a model, wherever it is.
+    """The folder of a model.
 
     Args:
-        name: the name of a model in the package, a model folder, or `hub:owner/name`.
-        exports: fetch from the hub its exports for ONNX Runtime too, if it has them.
+        name: a packaged model, a model folder, or `hub:owner/name`.
+        exports: for a model on the hub, also fetch its exports for ONNX Runtime, if any.
 
     Raises:
-        ModelError: there is none of that name, or the hub does not give it.
+        ModelError: there is no such model, or the download fails.
     """
     if name.startswith(HUB_PREFIX):
         return _from_hub(name.removeprefix(HUB_PREFIX), exports)
     packaged = packaged_models()
-    if name in packaged:  # first: somebody's folder of that name need not be a model
+    if name in packaged:  # checked first: a local folder of that name need not be a model
         return Path(str(resources.files("qfm_iqm") / "pretrained" / name))
     if Path(name).is_dir():
         return Path(name)
@@ -55,13 +55,13 @@ def find_model(name: str, *, exports: bool = False) -> Path:
 
 
 def _from_hub(repository: str, exports: bool) -> Path:
-    """Downloads the two files of a model folder, through the hub's own cache."""
-    from huggingface_hub import hf_hub_download  # slow to import, and seldom needed
+    """Downloads a model folder, and its exports if asked, through the hub's cache."""
+    from huggingface_hub import hf_hub_download  # slow to import, rarely needed
     from huggingface_hub.errors import EntryNotFoundError
 
     with asking_hub(f"The hub did not give the model '{repository}'"):
         folder = Path(hf_hub_download(repository, CARD_FILE)).parent
-        # The cache names the folder for its commit: all files come from one.
+        # The cache folder is named after the commit; all files must come from the same commit.
         hf_hub_download(repository, WEIGHTS_FILE, revision=folder.name)
         for files in HUB_EXPORTS if exports else ():
             with suppress(EntryNotFoundError):

@@ -1,4 +1,4 @@
-"""A quality model: a network with the way images reach it and a card; what users hold.
+"""The quality model of the public API: a network, its preprocessing and its card.
 
 Shapes: B images, C channels, H and W pixels, K crops per image, S crop size.
 """
@@ -31,16 +31,16 @@ from qfm_iqm.model.reference import Curve
 class QualityModel(nn.Module):
     """A network, its preprocessing and its card.
 
-    Called on a batch of images it is a differentiable function, usable as a loss; `score`
-    takes one image from anywhere. `qfm_iqm.scoring` scores many.
+    Calling it on a batch of images is differentiable, so it can be used as a loss. `score` takes
+    one image from any source; `qfm_iqm.scoring` scores many.
 
-    It stays in evaluation mode when a module that it is part of is set to training: else batch
-    norm would go on learning, and scores would change for good. `network` is an ordinary module:
-    `model.network.train()` sets it to training.
+    It stays in evaluation mode when an enclosing module is set to training mode; otherwise batch
+    norm would update its statistics and permanently change scores. `network` is an ordinary module:
+    `model.network.train()` sets it to training mode.
 
     Args:
-        network: crops in, qualities out.
-        card: says how images become crops, and in what units scores are.
+        network: maps crops to qualities.
+        card: holds the preprocessing and the units of scores.
 
     Examples:
         >>> from qfm_iqm import load_model
@@ -55,24 +55,24 @@ class QualityModel(nn.Module):
         self.card = card
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the network to evaluation, whatever the mode; see the class."""
+        """Keeps evaluation mode, whatever `mode` is; see the class."""
         return super().train(False)
 
     def forward(self, images_BCHW: Pixels) -> Tensor:
-        """Scores a batch of equally large images, with gradients.
+        """Scores a batch of images of equal size, with gradients.
 
         Args:
-            images_BCHW: RGB images (B, 3, H, W), floats in [0, 1] of any precision, or uint8; or
-                an array (B, H, W, 3) of such. Values beyond the range by `OVERSHOOT` at most
-                (`image.preprocess_torch`) are clamped, and have no gradient.
+            images_BCHW: RGB images: a tensor (B, 3, H, W) or an array (B, H, W, 3), floats in
+                [0, 1] of any precision or uint8. Values outside the range by at most `OVERSHOOT`
+                (`image.preprocess_torch`) are clamped, and get no gradient.
 
         Returns:
-            Scores (B,) in label units: each the mean over the image's covering crops, through the
-            card's calibration if it has one.
+            Scores (B,) in label units: the mean over each image's covering crops, calibrated if
+            the card has a calibration.
 
         Raises:
-            TypeError: neither a tensor nor an array.
-            ValueError: of another shape or type, not finite, or beyond the range.
+            TypeError: the images are neither a tensor nor an array.
+            ValueError: their shape or type is wrong, or values are not finite or out of range.
         """
         if not torch.compiler.is_compiling():
             keep_forks_able()
@@ -85,12 +85,12 @@ class QualityModel(nn.Module):
         return scores if calibration is None else _bent(scores, calibration)
 
     def crops(self, image_CHW: Tensor) -> Iterator[Tensor]:
-        """The crops that cover an image (or a batch of equally large ones), one by one."""
+        """The crops that cover an image (or a batch of images of equal size), one by one."""
         resized_CHW = resize_and_pad(image_CHW, self.card.preprocessing)
         return covering_crops(resized_CHW, self.card.preprocessing)
 
     def statistics(self, resized_CHW: Tensor) -> Doubles | None:
-        """A resized image's pixel statistics, if the card asks for them."""
+        """A resized image's pixel statistics, if the card has an out-of-distribution detector."""
         reference = self.card.reference_statistics
         if reference is None or reference.ood_detector is None:
             return None
@@ -102,14 +102,14 @@ class QualityModel(nn.Module):
 
         Args:
             image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
-                or an array (H, W, 3), floats in [0, 1] or uint8. Values beyond the range by
-                `OVERSHOOT` at most (`image.preprocess_torch`) are clamped.
-            batch_size: crops that go through the network at once; does not change the score.
+                or an array (H, W, 3), floats in [0, 1] or uint8. Values outside the range by at
+                most `OVERSHOOT` (`image.preprocess_torch`) are clamped.
+            batch_size: crops per forward pass; does not change the score.
 
         Raises:
             ImageError: the image cannot be read.
-            ValueError: the pixels are of another shape or type, not finite, or beyond the range;
-                or `batch_size` is below 1.
+            ValueError: the pixels have a wrong shape or type, or values that are not finite or
+                out of range; or `batch_size` is below 1.
         """
         resized_CHW, height, width = self._resized(image)
         crops = covering_crops(resized_CHW, self.card.preprocessing)
@@ -123,18 +123,18 @@ class QualityModel(nn.Module):
 
     @torch.inference_mode()
     def explain(self, image: Source | Pixels, *, batch_size: int = 32) -> QualityMap:
-        """Says where one image is good and where it is bad (`model.quality_map`).
+        """Computes a map of where an image is good and where it is bad (`model.quality_map`).
 
         Args:
             image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
-                or an array (H, W, 3), floats in [0, 1] or uint8. Values beyond the range by
-                `OVERSHOOT` at most (`image.preprocess_torch`) are clamped.
-            batch_size: crops that go through the network at once; does not change the map.
+                or an array (H, W, 3), floats in [0, 1] or uint8. Values outside the range by at
+                most `OVERSHOOT` (`image.preprocess_torch`) are clamped.
+            batch_size: crops per forward pass; does not change the map.
 
         Raises:
             ImageError: the image cannot be read.
-            ValueError: the pixels are of another shape or type, not finite, or beyond the range;
-                or `batch_size` is below 1.
+            ValueError: the pixels have a wrong shape or type, or values that are not finite or
+                out of range; or `batch_size` is below 1.
         """
         resized_CHW, height, width = self._resized(image)
         preprocessing = self.card.preprocessing
@@ -160,7 +160,7 @@ class QualityModel(nn.Module):
         return QualityMap(shown_RC, score, width, height)
 
     def causes(self, image: Source | Pixels) -> Causes:
-        """Says what lowers an image's quality: blur, noise, compression, exposure, contrast, color.
+        """Estimates what lowers quality: blur, noise, compression, exposure, contrast, color.
 
         Args:
             image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
@@ -168,7 +168,8 @@ class QualityModel(nn.Module):
 
         Raises:
             ImageError: the image cannot be read.
-            ValueError: the pixels are of another shape or type, not finite, or beyond the range.
+            ValueError: the pixels have a wrong shape or type, or values that are not finite or
+                out of range.
         """
         network, preprocessing = load_causes(), self.card.preprocessing
         if isinstance(image, Tensor | np.ndarray):
@@ -187,7 +188,7 @@ class QualityModel(nn.Module):
         return network.causes(network(views))
 
     def _resized(self, image: Source | Pixels) -> tuple[Tensor, int, int]:
-        """An image from anywhere at its working size, and its own height and width."""
+        """An image from any source at its working size, with its original height and width."""
         preprocessing = self.card.preprocessing
         if isinstance(image, Tensor | np.ndarray):
             image_CHW = _as_read(image)
@@ -198,11 +199,11 @@ class QualityModel(nn.Module):
         return torch.from_numpy(as_floats(found.pixels)), found.height, found.width
 
     def _placed(self, crops_BCSS: Tensor) -> Tensor:
-        """Crops where the network is, and in its precision."""
+        """Moves crops to the network's device and dtype."""
         return crops_BCSS.to(self.network.scale.mean)
 
     def _answers(self, crops: Iterable[Tensor], batch_size: int) -> Doubles:
-        """The network's answers (K,) for crops, batch by batch, in evaluation mode."""
+        """The network's predictions (K,) for crops, batch by batch, in evaluation mode."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         keep_forks_able()
@@ -219,22 +220,22 @@ class QualityModel(nn.Module):
 
 
 def _as_read(image: Pixels) -> Tensor:
-    """A caller's pixels (3, H, W) where those of files are: on the CPU, to be reduced in 8 bits."""
+    """A caller's pixels (3, H, W), on the CPU like those of files, to be reduced in 8 bits."""
     wanted = "an RGB tensor (3, H, W), or an array (H, W, 3)"
     return checked_pixels(image, "image", wanted, dimensions=3).detach().cpu()
 
 
 def _fetched(image: Source) -> tuple[Source, str | None]:
-    """What to read, and what to call it where that is another name."""
+    """The source to read, and its display name if that differs."""
     if isinstance(image, str) and "://" in image:
-        from qfm_iqm.image.load import fetch  # here: a local photo needs none of it
+        from qfm_iqm.image.load import fetch  # imported here: local photos do not need it
 
         return fetch(image), image
     return image, None
 
 
 def _bent(values_B: Tensor, curve: Curve) -> Tensor:
-    """A calibration curve at values (B,), with gradients."""
+    """Evaluates a calibration curve at values (B,), with gradients."""
     x, y = (torch.tensor(knots).to(values_B) for knots in (curve.x, curve.y))
     if len(x) == 1:
         return y + 0 * values_B

@@ -14,10 +14,10 @@ from qfm_iqm.model.decoder import build_decoder
 
 
 class LabelScale(nn.Module):
-    """Mean and standard deviation of the training labels, kept with the weights.
+    """Mean and standard deviation of the training labels, stored with the weights.
 
-    The network learns z-scored labels, which makes losses and thresholds mean the same on every
-    dataset; its predictions are converted back to label units.
+    The network learns z-scored labels, so that losses and thresholds have the same meaning on every
+    dataset. Its predictions are converted back to label units.
     """
 
     mean: Tensor
@@ -31,31 +31,31 @@ class LabelScale(nn.Module):
         self.register_buffer("std", torch.tensor(float(std)))
 
     def to_units(self, standard_B: Tensor) -> Tensor:
-        """Z-scores (B,) to label units."""
+        """Converts z-scores (B,) to label units."""
         return standard_B * self.std + self.mean
 
     def to_standard(self, labels_B: Tensor) -> Tensor:
-        """Label units (B,) to z-scores."""
+        """Converts label units (B,) to z-scores."""
         return (labels_B - self.mean) / self.std
 
 
 class QualityNetwork(nn.Module):
-    """Crops in [0, 1] to qualities in the label's units.
+    """Maps crops in [0, 1] to qualities in label units.
 
     Args:
-        backbone: of the encoder, a name in `backbone.BACKBONES` or timm's.
+        backbone: name in `backbone.BACKBONES`, or timm's model name.
         crop: side of the crops in pixels.
-        width: token width after a linear projection; None keeps the backbone's.
-        decoder: a name in `decoder.DECODERS`.
+        width: token width after a linear projection; None keeps the backbone's width.
+        decoder: name in `decoder.DECODERS`.
         heads: attention heads of the decoder; None takes one per 64 channels.
-        panel: learned queries of the decoder.
-        label_mean: mean of the training labels, in their units.
-        label_std: their standard deviation.
-        backbone_state: pretrained weights of the backbone in timm's key names.
+        panel: number of learned queries of the decoder.
+        label_mean: mean of the training labels, in label units.
+        label_std: standard deviation of the training labels.
+        backbone_state: pretrained weights of the backbone, with timm's key names.
 
     Raises:
-        ModelError: an unknown backbone or decoder, weights that do not fit, or heads that do not
-            divide.
+        ModelError: backbone or decoder is unknown, the weights do not fit, or `heads` does not
+            divide the width.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class QualityNetwork(nn.Module):
         self.scale = LabelScale(label_mean, label_std)
 
     def encode(self, crops_BCSS: Tensor) -> Tensor:
-        """Crops (B, 3, S, S) in [0, 1] to tokens (B, 1 + N, D), class token first."""
+        """Encodes crops (B, 3, S, S) in [0, 1] to tokens (B, 1 + N, D), class token first."""
         tokens: Tensor = self.encoder(crops_BCSS)
         return tokens
 
     def decode(self, tokens_BND: Tensor) -> Tensor:
-        """Tokens (B, 1 + N, D) to qualities (B,) in label units."""
+        """Decodes tokens (B, 1 + N, D) to qualities (B,) in label units."""
         return self.scale.to_units(self.decoder(tokens_BND))
 
     def forward(self, crops_BCSS: Tensor) -> Tensor:
-        """Crops (B, 3, S, S) in [0, 1] to qualities (B,) in label units."""
+        """Predicts qualities (B,) in label units for crops (B, 3, S, S) in [0, 1]."""
         return self.decode(self.encode(crops_BCSS))

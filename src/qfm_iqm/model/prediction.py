@@ -1,6 +1,6 @@
-"""From the crops' predictions to what is said of an image, by the model's card alone.
+"""Turns the predictions of an image's crops into its score, using only the model's card.
 
-Whatever computes the predictions - torch, another runtime, another machine - ends here.
+All runtimes and machines use this code, whatever computes the predictions.
 
 Shapes: K crops of an image.
 """
@@ -17,23 +17,23 @@ from qfm_iqm.model.card import ModelCard
 
 @dataclass(frozen=True)
 class QualityScore:
-    """How good an image looks.
+    """The quality score of an image.
 
     Attributes:
-        value: the score, 0 (worst) to 100 (best), if the card's label has a range, else in label
-            units: the mean over the covering crops.
+        value: the score, the mean over the covering crops: from 0 (worst) to 100 (best) if the
+            card's label has a range, else in label units.
         crop_std: standard deviation of the crops' scores (0 for a single crop).
-        n_crops: how many crops cover the image.
-        width: of the image in pixels, upright.
-        height: of the image in pixels, upright.
-        percentile: share in % of the card's reference population that scores lower.
-        mos_low: lower end of the interval in which the card expects people's mean opinion.
-        mos_high: upper end.
-        out_of_distribution: whether the image is unlike the training photos, in its pixels or by a
-            side shorter than the model's crop: then neither score nor interval is reliable.
+        n_crops: number of crops that cover the image.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        percentile: percentage of the card's reference population with a lower score.
+        mos_low: lower end of the interval expected to contain the mean opinion score.
+        mos_high: upper end of that interval.
+        out_of_distribution: whether the image is unlike the training photos, by its pixels or by a
+            side shorter than the model's crop; its score and interval are then unreliable.
 
-    The last four are None where the card has no reference statistics; a small image is out of
-    distribution for every model.
+    The last four are None if the card has no reference statistics, except that a small image is
+    out of distribution for every model.
 
     Examples:
         >>> QualityScore(value=71.5, crop_std=2.0, n_crops=2, width=640, height=480).value
@@ -60,17 +60,17 @@ def score_of(
     statistics: Sequence[float] | Doubles | None = None,
     shown: bool = True,
 ) -> QualityScore:
-    """What a card makes of the predictions for an image's crops.
+    """Computes an image's score from the predictions for its crops.
 
     Args:
-        card: of the model that gave them.
-        values_K: the network's predictions (K,) in its own label units.
-        width: of the image in pixels, upright.
-        height: of the image in pixels, upright.
-        statistics: of its pixels (`image.pixel_features`); without them only the size of an image
-            can make it out of distribution.
-        shown: on the scale that people are shown; False keeps label units (of the calibration,
-            if there is one), to be compared with labels.
+        card: card of the model that made the predictions.
+        values_K: the network's predictions (K,) in label units.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        statistics: the image's pixel statistics (`image.pixel_features`); without them, only the
+            image's size can make it out of distribution.
+        shown: return the display scale; False keeps label units (those of the calibration, if
+            there is one) for comparison with labels.
     """
     answers_K = np.asarray(values_K, dtype=np.float64)
     value = float(answers_K.mean())
@@ -88,7 +88,7 @@ def score_of(
         detector = reference.ood_detector
         if detector is not None and statistics is not None:
             out_of_distribution = detector.distance(statistics) > detector.limit
-    # No photo that the model has learned from was smaller than a crop.
+    # No training photo was smaller than a crop.
     if min(width, height) < card.preprocessing.crop:
         out_of_distribution = True
     if shown:

@@ -1,16 +1,16 @@
-"""Where an image is good or bad: the score of each region, seen alone.
+"""Quality map: where an image is good or bad, from scores of single regions.
 
-A region is a quarter of a crop: a square of half its side, padded by reflection to a whole crop,
-so that the network sees this part of the image and nothing else, at the scale it knows. Regions
-overlap by half. Between the regions' middles the map is linear, patch by patch; in the end it is
-shifted as a whole so that its mean is the image's score: the map says where, the score how much.
+A region is a square of half a crop's side, reflection-padded to a whole crop, so that the network
+sees only this region, at its usual scale. Regions overlap by half. The map is interpolated linearly
+between the centers of regions, one value per patch, and then shifted so that its mean is the
+image's score.
 
-Cheaper ways were measured beside this one: asking the decoder about the tokens of a window alone,
-weighing that by its attention, the gradient by each token, leaving a patch out. They work where
-tokens are local, in small convolutional networks, and hardly better than chance in vision
-transformers, whose every token has seen the whole crop (benchmarks/quality_map.py).
+Cheaper methods were measured too: decoding only the tokens of a window, weighting that by
+attention, the gradient for each token, leaving out a patch. They work in small convolutional
+networks, where tokens are local, but are hardly better than chance in vision transformers, where
+every token has seen the whole crop (benchmarks/quality_map.py).
 
-Shapes: S crop size; T x L regions; R rows and C columns of the map, a patch each.
+Shapes: S crop size; T x L regions; R rows and C columns of the map, one cell per patch.
 """
 
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ class QualityMap:
     """Where an image is good and where it is bad.
 
     Attributes:
-        values: float32 (R, C), a value for each patch of the whole upright image, row by row from
-            the top left, on the scale of the scores; their mean is `score`, but for what a
-            calibration bends or the scale's ends cut off.
-        score: of the image, as `QualityModel.score` gives it.
-        width: of the image in pixels, upright.
-        height: of the image in pixels, upright.
+        values: float32 (R, C), one value per patch of the upright image, row by row from the top
+            left, on the scale of scores. Their mean is `score`, except for the effects of
+            calibration and clipping.
+        score: the image's score, as from `QualityModel.score`.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
 
     Examples:
         >>> from qfm_iqm import load_model
@@ -53,9 +53,9 @@ class Regions:
     """The regions of a resized image.
 
     Attributes:
-        tops: of the rows of regions, in pixels, ascending.
-        lefts: of the columns of regions.
-        side: of a region, half a crop.
+        tops: first pixel row of each row of regions, ascending.
+        lefts: first pixel column of each column of regions, ascending.
+        side: side of a region in pixels: half a crop.
     """
 
     tops: tuple[int, ...]
@@ -63,7 +63,7 @@ class Regions:
     side: int
 
     def crops(self, resized_CHW: Tensor, size: int) -> Iterator[Tensor]:
-        """Each region as a crop (C, S, S), row by row: mirrored to the right and downwards."""
+        """Each region as a crop (C, S, S), row by row, mirrored to the right and downwards."""
         for top in self.tops:
             for left in self.lefts:
                 part = resized_CHW[:, top : top + self.side, left : left + self.side]
@@ -71,7 +71,7 @@ class Regions:
                 yield torch.cat([wide, wide.flip(-2)], -2)[:, :size, :size]
 
     def spread(self, values_TL: Doubles, size: tuple[int, int], cells: tuple[int, int]) -> Doubles:
-        """The map (R, C) of an image of `size` (height, width): linear between middles."""
+        """The map (R, C) of an image of `size` (height, width), linear between region centers."""
         down_RT, across_CL = (
             _between(starts, self.side, length, count)
             for starts, length, count in zip((self.tops, self.lefts), size, cells, strict=True)
@@ -83,16 +83,16 @@ def regions(height: int, width: int, crop: int) -> Regions:
     """Evenly spread regions that cover an image and overlap by half or more.
 
     Args:
-        height: in pixels.
-        width: in pixels.
-        crop: S of the network.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        crop: crop size S of the network.
     """
     side = (crop + 1) // 2
     return Regions(_starts(height, side), _starts(width, side), side)
 
 
 def cells(length: int, crop: int, patches: int) -> int:
-    """How many cells of a map divide a length: as large as the patches of a crop, or nearly."""
+    """Number of map cells along a length; a cell is about as large as a patch of a crop."""
     return max(1, round(length * patches / crop))
 
 
@@ -104,7 +104,7 @@ def _starts(length: int, side: int) -> tuple[int, ...]:
 
 
 def _between(starts: tuple[int, ...], side: int, length: int, count: int) -> Doubles:
-    """Weights (cells, regions) of linear interpolation at the cells' middles, flat beyond."""
+    """Linear interpolation weights (cells, regions) at the cells' centers, constant beyond."""
     middles = np.array(starts) + min(side, length) / 2
     places = (np.arange(count) + 0.5) * length / count
     return np.stack([np.interp(places, middles, unit) for unit in np.eye(len(starts))], axis=1)

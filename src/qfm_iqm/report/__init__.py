@@ -1,1 +1,1 @@
-"""What people look at: figures and pages drawn from results."""
+"""Figures and pages from results."""

@@ -1,7 +1,7 @@
-"""An ablation's comparisons, to be read: a table in Markdown, and a forest plot.
+"""Presents an ablation's comparisons as a Markdown table and a forest plot.
 
-Both show SRCC on the whole and as mean over the subsets, if there are subsets: the whole is easily
-won by telling subsets apart.
+Both show SRCC on the whole and, if there are subsets, the mean over subsets, because a model can do
+well on the whole by merely separating the subsets.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,14 +17,14 @@ from qfm_iqm.text_tables import markdown_row
 SUBSETS = {"whole": "whole", "subset_mean": "mean over subsets"}
 _COLORS = {"whole": (ORANGE, "s"), "subset_mean": (BLUE, "o")}
 _PANEL, _ROW, _HEAD, _FOOT, _NAMES = 3.6, 0.36, 1.45, 0.75, 1.7  # inches
-_LETTER = 0.085  # inches, of a variant's name at most; of the title half as much again
+_LETTER = 0.085  # largest width of a letter of a variant's name in inches; 1.5 times in the title
 
 
 def ablation_table(comparisons: Sequence[Comparison]) -> str:
     """A Markdown table for each setting: SRCC of every variant, and its paired differences.
 
     Args:
-        comparisons: of `metrics.paired_runs.compare`.
+        comparisons: comparisons from `metrics.paired_runs.compare`.
     """
     shown = _shown(comparisons)
     text = []
@@ -57,11 +57,11 @@ def draw_ablation(comparisons: Sequence[Comparison], out: Path) -> None:
     """Draws every variant's paired difference to the first reference, as SVG or PNG.
 
     Args:
-        comparisons: of `metrics.paired_runs.compare`.
+        comparisons: comparisons from `metrics.paired_runs.compare`.
         out: file to write; replaced only when the new one is complete.
 
     Raises:
-        TableError: another ending, or a place that cannot be written to.
+        TableError: the file has another extension or cannot be written.
     """
     shown = _shown(comparisons)
     reference = shown[0].reference
@@ -130,13 +130,13 @@ def _draw_setting(
 
 
 def _shown(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """SRCC, whole and mean over subsets: the whole first."""
+    """The comparisons of SRCC, first on the whole, then as mean over subsets."""
     chosen = [c for c in comparisons if c.metric == "srcc" and c.subset in SUBSETS]
     return sorted(chosen, key=lambda c: list(SUBSETS).index(c.subset))
 
 
 def difference(c: Comparison | None) -> str:
-    """A mean difference and its interval as a cell; a dash where nothing is compared."""
+    """A mean difference and its interval as a cell; a dash if nothing is compared."""
     if c is None or c.reference == c.variant:
         return "–"
     interval = f" ({c.ci_low:+.3f} to {c.ci_high:+.3f})" if c.pairs > 1 else ""
@@ -144,5 +144,5 @@ def difference(c: Comparison | None) -> str:
 
 
 def _names(values: Iterable[str]) -> list[str]:
-    """Each once, in the order in which they come."""
+    """Unique values, in order of appearance."""
     return list(dict.fromkeys(values))

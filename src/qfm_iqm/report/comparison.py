@@ -1,4 +1,4 @@
-"""The report on two tables of the same images: two models, or two versions of the photos."""
+"""Report that compares two score tables of the same images: of two models or two versions."""
 
 from dataclasses import asdict
 from typing import Any
@@ -27,19 +27,19 @@ def comparison_page(
     count: int = 500,
     progress: Progress = silent,
 ) -> str:
-    """The comparison as the text of one HTML file.
+    """Renders the comparison as one HTML file.
 
-    Scores of one model are compared as they are. Of different models, whose scales may differ,
-    ranks are compared instead: in percent of the images, from the worst, 0, to the best, 100.
+    Scores of the same model are compared directly. For different models, whose scales may differ,
+    ranks are compared: in percent of the images, from 0 (worst) to 100 (best).
 
     Args:
-        first: the scores compared with.
-        second: the scores compared.
-        place: where the page will lie, and where the images are.
+        first: reference scores.
+        second: scores to compare with the reference.
+        place: locations of the page and the images.
         label: scale and direction of the scores.
-        title: its heading.
-        count: thumbnails that it carries, of the images that differ most.
-        progress: wraps the thumbnails as they come.
+        title: heading of the page.
+        count: number of thumbnails, for the images that differ most.
+        progress: wraps the iterator over thumbnails.
 
     Raises:
         TableError: fewer than two images have scores in both tables.
@@ -67,7 +67,7 @@ def comparison_page(
     order = sorted(range(len(both)), key=lambda i: -abs(change_N[i]))[:count]
     sides = (first, second)
     files = [place.file(sides[k].paths[both[i][k]]) for i in order for k in (0, 1)]
-    # Two models on the same files: one picture serves both sides.
+    # For two models on the same files, both sides share one thumbnail.
     needed = list(dict.fromkeys(files))
     coming = thumbnails(needed)
     pictures = dict(zip(needed, progress(coming, len(needed), "thumbnails"), strict=True))
@@ -105,5 +105,5 @@ def comparison_page(
 
 
 def _ranks(score_N: Doubles) -> Doubles:
-    """Ranks in percent: 0 for the lowest score, 100 for the highest; equal scores share theirs."""
+    """Ranks in percent: 0 for the lowest score, 100 for the highest; ties get the mean rank."""
     return np.asarray((rankdata(score_N) - 1) * (100 / max(1, len(score_N) - 1)))

@@ -1,4 +1,4 @@
-"""The confounding experiment, to be read: tables, a figure of gains, and both clusters."""
+"""Presents the confounding experiment: tables, a figure of gains, and the clusters."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from qfm_iqm.text_tables import markdown_row
 
 _HEAD = ("variant", "runs", "SRCC within clusters", "minus none", "minus random", "gap",
          "selectivity, ratio to none")  # fmt: skip
-_PANELS = 4  # of the figure, side by side
-_ACROSS = 8  # photos of each cluster side by side, in two rows
+_PANELS = 4  # panels per row of the figure
+_ACROSS = 8  # photos per row; each cluster has two rows
 
 
 def confounding_table(comparisons: Sequence[Comparison], told: str) -> str:
     """The verdict and a Markdown table for each setting.
 
     Args:
-        comparisons: of `metrics.paired_runs.compare`.
+        comparisons: comparisons from `metrics.paired_runs.compare`.
         told: the verdict in sentences.
     """
     by_key = {(c.setting, c.variant, c.reference, c.metric): c for c in comparisons}
@@ -56,16 +56,17 @@ def confounding_table(comparisons: Sequence[Comparison], told: str) -> str:
 def draw_gains(gains: Mapping[str, Mapping[float, Gain]], out: Path, *, dark: bool = False) -> None:
     """Draws each variant's gain over `random` against rho, as SVG or PNG.
 
-    Each has a panel: mean of paired seeds and 95 % t interval, and dashed that of "oracle", the
-    ceiling. Variants that were run at one rho are left out if others were run at several.
+    Each panel shows a variant's mean over paired seeds with its 95 % t interval and, dashed, the
+    mean of "oracle", the ceiling. Variants that were run at one rho are left out if others were run
+    at several.
 
     Args:
-        gains: by variant, and within by rho.
+        gains: gains by variant and rho.
         out: file to write; replaced only when the new one is complete.
-        dark: for a dark page.
+        dark: draw for a dark page.
 
     Raises:
-        TableError: another ending, or a place that cannot be written to.
+        TableError: the file has another extension or cannot be written.
     """
     save(
         lambda: _gains(gains),
@@ -83,7 +84,7 @@ def _gains(gains: Mapping[str, Mapping[float, Gain]]) -> Figure:
     figure = Figure(figsize=(9, 0.9 + 1.75 * rows), facecolor="white", layout="constrained")
     panels = figure.subplots(rows, _PANELS, sharex=True, sharey=True, squeeze=False).flat
     oracle = drawn.get("oracle", {})
-    place = {rho: number for number, rho in enumerate(rhos)}  # evenly: most are close to 1
+    place = {rho: number for number, rho in enumerate(rhos)}  # evenly spaced: most are close to 1
     ceiling = [place[rho] for rho in oracle], [gain.mean for gain in oracle.values()]
     for (name, of_rho), axes in zip(drawn.items(), panels, strict=False):
         lows, means, highs = (
@@ -104,10 +105,10 @@ def _gains(gains: Mapping[str, Mapping[float, Gain]]) -> Figure:
 
 
 def draw_clusters(ends: tuple[Sequence[Path], Sequence[Path]], out: Path) -> None:
-    """Draws a contact sheet: of each cluster the photos farthest from the other.
+    """Draws a contact sheet with each cluster's photos that are farthest from the other cluster.
 
     Args:
-        ends: files of cluster A and of B, farthest first.
+        ends: files of clusters A and B, farthest first.
         out: file to write, SVG or PNG.
     """
     save(lambda: _clusters(ends), out, title="The two clusters")

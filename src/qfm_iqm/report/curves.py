@@ -1,20 +1,20 @@
-"""The scores of a video over time, in so few points that a page can carry them."""
+"""Score curves of videos over time, with few enough points for a page."""
 
 from collections.abc import Iterable, Sequence
 
 from qfm_iqm.scoring.video import FrameScore
 
-POINTS = 240  # of a curve: about the pixels of a dialog's column
+POINTS = 240  # points of a curve: about the pixels of a dialog's column
 
 
 def curves(frames: Iterable[FrameScore], paths: Sequence[str]) -> dict[int, list[list[float]]]:
-    """Curves of videos, by their row: seconds and scores.
+    """Curves of videos by row number: seconds and scores.
 
-    Of a longer video each point is the mean of as many frames.
+    In longer videos each point is the mean of several frames.
 
     Args:
-        frames: of videos, in the order of their times.
-        paths: of the rows.
+        frames: frames of videos, in order of time.
+        paths: paths of the rows.
     """
     rows = {path: row for row, path in enumerate(paths)}
     found: dict[int, list[FrameScore]] = {}

@@ -1,7 +1,7 @@
-"""One figure of a diagnosis: aliasing, sensitivities, responses, and pairs of photos.
+"""Figure of a diagnosis: aliasing, sensitivities, responses, and pairs of photos.
 
 Design choices:
-* Lines differ in their markers as well as in their colors.
+* Lines differ in markers as well as in colors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,29 +21,29 @@ from qfm_iqm.metrics.diagnosis import Diagnosis
 from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, QUIET, VERMILION, save
 
 _LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
-_WIDTH, _PANELS, _ROW = 13.0, 4.25, 2.5  # inches: the figure, its panels, a row of pairs
+_WIDTH, _PANELS, _ROW = 13.0, 4.25, 2.5  # inches: figure width, panel height, height of a row
 _MARGIN, _PHOTO, _GAP = 0.4, 1.42, 0.05  # inches
-_SIDE = 213  # of a thumbnail, in pixels
-_SHOWN = 4  # pairs in a row
+_SIDE = 213  # side of a thumbnail in pixels
+_SHOWN = 4  # pairs per row
 
 
 def draw_diagnosis(diagnosis: Diagnosis, paths: Sequence[Path], out: Path) -> None:
-    """Draws a diagnosis as SVG or PNG, by the name's ending.
+    """Draws a diagnosis as SVG or PNG, by the file extension.
 
     Args:
-        diagnosis: what was found.
-        paths: file of each of its images, in their order; the pairs' thumbnails come from these.
+        diagnosis: the diagnosis.
+        paths: files of its images in order, for the thumbnails of pairs.
         out: file to write; replaced only when the new one is complete.
 
     Raises:
-        TableError: another ending, or a place that cannot be written to.
+        TableError: the file has another extension or cannot be written.
         ImageError: a photo of a pair cannot be read.
     """
     save(lambda: _figure(diagnosis, paths), out, title=f"Diagnosis of {diagnosis.model}")
 
 
 def _figure(diagnosis: Diagnosis, paths: Sequence[Path]) -> Figure:
-    """The whole figure: three panels above, a row of pairs for each feature space below."""
+    """The whole figure: three panels, and below a row of pairs for each feature space."""
     spaces = [("the trained features", diagnosis.trained)]
     if diagnosis.backbone is not None:
         spaces.insert(0, ("the public backbone's features", diagnosis.backbone))
@@ -98,7 +98,7 @@ def _draw_sensitivities(axes: Axes, diagnosis: Diagnosis) -> None:
 
 
 def _bars(axes: Axes, values: Mapping[str, tuple[float, str]], pattern: str) -> None:
-    """Named horizontal bars, first on top, each with its value at its end."""
+    """Horizontal bars with names and values, the first on top."""
     sizes, colors = zip(*values.values(), strict=True)
     bars = axes.barh(list(values), sizes, color=colors, height=0.62)
     axes.bar_label(bars, [pattern.format(size) for size in sizes], padding=4, fontweight="bold")
@@ -110,7 +110,7 @@ def _bars(axes: Axes, values: Mapping[str, tuple[float, str]], pattern: str) -> 
 
 
 def _draw_responses(axes: Axes, diagnosis: Diagnosis) -> None:
-    """The answer to each degradation from level to level, beside that to semantic noise."""
+    """The response to each degradation by level, with the sensitivity to semantic noise."""
     _title(
         axes,
         0.35,
@@ -136,7 +136,7 @@ def _draw_responses(axes: Axes, diagnosis: Diagnosis) -> None:
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high := max(high, 0.1))  # nothing looks like nothing
+    axes.set_ylim(low, high := max(high, 0.1))  # do not magnify tiny changes
     places = _spread([height for height, _ in ends.values()], 0.12 * (high - low))
     for (name, (_, color)), place in zip(ends.items(), places, strict=True):
         axes.annotate(
@@ -153,7 +153,7 @@ def _draw_pairs(
     diagnosis: Diagnosis,
     paths: Sequence[Path],
 ) -> None:
-    """A row of aliased pairs, so far down: two thumbnails with their labels each."""
+    """Draws a row of aliased pairs, `down` inches from the top: two labeled thumbnails each."""
     _write(figure, _MARGIN, down, f"Near in {name}, far in quality", size=12, weight="bold")
     pairs = _without_repeats(found.pairs)[:_SHOWN]
     if not pairs:
@@ -173,7 +173,7 @@ def _draw_pairs(
 
 
 def _without_repeats(pairs: Iterable[AliasedPair]) -> list[AliasedPair]:
-    """The pairs in order, without those that show a photo of an earlier one."""
+    """The pairs in order, without those that share a photo with an earlier pair."""
     seen: set[int] = set()
     kept = []
     for pair in pairs:
@@ -184,7 +184,7 @@ def _without_repeats(pairs: Iterable[AliasedPair]) -> list[AliasedPair]:
 
 
 def thumbnail(path: Path) -> Bytes:
-    """The middle square of a photo as (side, side, 3) pixels."""
+    """The center square of a photo as (side, side, 3) pixels."""
     square = center_square(read_image(path))[None]
     small = functional.interpolate(square, (_SIDE, _SIDE), mode="bicubic", antialias=True)[0]
     pixels: Bytes = eight_bits(small.clamp(0, 1)).permute(1, 2, 0).numpy()
@@ -192,10 +192,10 @@ def thumbnail(path: Path) -> Bytes:
 
 
 def _spread(heights: Sequence[float], apart: float) -> list[float]:
-    """Heights for labels: in the same order, at least so far apart, close to where they belong."""
+    """Heights for labels: in the same order, at least `apart` apart, close to the originals."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = [heights[i] for i in order]
-    for _ in range(100):  # neighbors that are too near push each other
+    for _ in range(100):  # neighbors that are too close push each other apart
         for i in range(len(placed) - 1):
             push = (apart - (placed[i + 1] - placed[i])) / 2
             if push > 0:
@@ -211,18 +211,18 @@ def _apart(found: Aliasing) -> str:
 
 
 def _panel(figure: Figure, left: float, width: float) -> Axes:
-    """One of the axes beside each other, all equally high."""
+    """Axes of one of the panels, which have equal heights."""
     return _axes(figure, left, 1.92, width, _PANELS - 2.75)
 
 
 def _axes(figure: Figure, left: float, down: float, width: float, height: float) -> Axes:
-    """Axes whose upper left corner is so many inches from the figure's."""
+    """Axes with the upper left corner at `left` and `down` inches from the figure's."""
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, 1 - (down + height) / h, width / w, height / h))
 
 
 def _title(axes: Axes, indent: float, title: str, subtitle: str) -> None:
-    """A panel's title and, in gray, what it shows; begins so many inches left of the axes."""
+    """Writes a panel's title and gray subtitle, starting `indent` inches left of the axes."""
     heading: dict[str, Any] = {"fontsize": 12, "fontweight": "bold"}
     quiet: dict[str, Any] = {"fontsize": 9, "color": QUIET, "linespacing": 1.3}
     for text, up, style in ((title, 46, heading), (subtitle, 15, quiet)):
@@ -242,7 +242,7 @@ def _write(
     weight: str = "normal",
     color: str = INK,
 ) -> None:
-    """Text whose upper left corner is so many inches from the figure's."""
+    """Writes text with the upper left corner at `left` and `down` inches from the figure's."""
     w, h = figure.get_size_inches()
     figure.text(
         left / w, 1 - down / h, text,

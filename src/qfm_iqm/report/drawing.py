@@ -1,9 +1,9 @@
-"""What all figures share: colors, type, and how they are written.
+"""Shared code of all figures: colors, fonts, and saving.
 
 Design choices:
-* Colors are Okabe and Ito's, told apart by all.
-* No global state: a figure is an object, drawn by Agg or as SVG, the same bytes each time.
-* Text of an SVG stays text, so that it can be searched and read aloud.
+* Colors are Okabe and Ito's, which are safe for color blindness.
+* No global state: a figure is an object, drawn by Agg or as SVG, with reproducible bytes.
+* Text in an SVG stays text, so that it can be searched and read aloud.
 """
 
 from collections.abc import Callable
@@ -44,22 +44,22 @@ _DARK: dict[Any, Any] = _STYLE | {
 
 
 def save(draw: Callable[[], Figure], out: Path, *, title: str, dark: bool = False) -> None:
-    """Draws a figure in the house's style and writes it, as SVG or PNG by the name's ending.
+    """Draws a figure in the common style and saves it as SVG or PNG, by the file extension.
 
     Args:
-        draw: makes the figure.
+        draw: draws the figure.
         out: file to write; replaced only when the new one is complete.
-        title: for the file's metadata.
-        dark: for a dark page: light text on no background.
+        title: title in the file's metadata.
+        dark: for a dark page: light text without background.
 
     Raises:
-        TableError: another ending, or a place that cannot be written to.
+        TableError: the file has another extension or cannot be written.
     """
     check_output(out, *ENDINGS)
     ending = out.suffix.lower()
     facts: dict[str, str | None] = {"Title": title}
     if ending == ".svg":
-        facts["Date"] = None  # today's would make other bytes of the same figure
+        facts["Date"] = None  # a date would change the bytes of the same figure
     with matplotlib.rc_context(_DARK if dark else _STYLE):
         figure = draw()
         if dark:

@@ -1,4 +1,4 @@
-"""A gate's verdicts as files that other programs read: JUnit XML and JSON."""
+"""Writes a gate's verdicts as JUnit XML and JSON for other programs."""
 
 import json
 import re
@@ -11,31 +11,31 @@ from xml.etree import ElementTree
 from qfm_iqm.report.scores import split_path
 from qfm_iqm.scoring.gate import OUTCOMES, Rule, Verdict, exit_code
 
-# What XML 1.0 cannot hold, not even as a reference.
+# Characters that XML 1.0 does not allow, not even as references.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """How many images had each outcome."""
+    """Number of images by outcome."""
     found = Counter(verdict.outcome for verdict in verdicts)
     return {outcome: found[outcome] for outcome in OUTCOMES}
 
 
 def without_baseline(verdicts: Sequence[Verdict], rule: Rule) -> int:
-    """How many scored images a baseline that is asked for says nothing of."""
+    """Number of scored images that are missing in a required baseline."""
     if rule.max_drop is None:
         return 0
     return sum(verdict.score is not None and verdict.baseline is None for verdict in verdicts)
 
 
 def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: float) -> str:
-    """JUnit XML: an image is a test case; one to be reviewed counts as skipped.
+    """JUnit XML: each image is a test case; images to be reviewed count as skipped.
 
     Args:
-        verdicts: of the images.
-        rule: what they were held against.
-        model: the model's name.
-        seconds: that scoring took.
+        verdicts: verdicts on the images.
+        rule: the gate's rule.
+        model: name of the model.
+        seconds: duration of scoring.
     """
     number = counts(verdicts)
     totals = {
@@ -76,7 +76,7 @@ def junit_xml(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: floa
 
 
 def gate_json(verdicts: Sequence[Verdict], rule: Rule, model: str, seconds: float) -> str:
-    """JSON: the rule, the counts, the exit code and a verdict for each image."""
+    """JSON with the rule, the counts, the exit code and a verdict per image."""
     content: dict[str, Any] = {
         "model": model,
         "rule": asdict(rule),

@@ -1,10 +1,10 @@
-"""A quality map to look at: the photo, the map over the same pixels, and its scale.
+"""Figure of a quality map: the photo, the map of the same pixels, and the scale.
 
 Design choices:
-* Cells are drawn as they are, not smoothed: the map is no finer than its patches.
-* Colors are cividis, which reads the same for every color vision: dark is bad.
-* The colors span the map's own values, but never less than a tenth of the label's range:
-  an even photo looks even.
+* Cells are drawn without smoothing, because the map is no finer than its patches.
+* Colors are cividis, which is safe for color blindness; dark is bad.
+* The colors span the map's values, but at least a tenth of the label's range, so that an even photo
+  looks even.
 """
 
 from pathlib import Path
@@ -21,20 +21,20 @@ from qfm_iqm.report.drawing import INK, QUIET, VERMILION, save
 
 _LONG = 1000  # pixels of the photo's longer side in the figure
 _PICTURE, _MARGIN, _GAP, _BAR, _HEAD = 4.6, 0.3, 0.25, 0.22, 0.75  # inches
-_LEAST = 0.1  # of the label's range that the colors span
+_LEAST = 0.1  # least share of the label's range that the colors span
 
 
 def draw_map(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits, out: Path) -> None:
-    """Draws photo, map and scale side by side, as SVG or PNG by the name's ending.
+    """Draws photo, map and scale side by side, as SVG or PNG by the file extension.
 
     Args:
-        quality_map: of the image.
-        image_CHW: the image (3, H, W) in [0, 1], upright.
-        label: the units of the map: those that people are shown.
+        quality_map: map of the image.
+        image_CHW: the upright image (3, H, W) in [0, 1].
+        label: display units of the map.
         out: file to write; replaced only when the new one is complete.
 
     Raises:
-        TableError: another ending, or a place that cannot be written to.
+        TableError: the file has another extension or cannot be written.
     """
     save(lambda: _figure(quality_map, image_CHW, label), out, title="Quality map")
 
@@ -71,7 +71,7 @@ def _figure(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits) -> Fi
 
 
 def color_span(quality_map: QualityMap, label: LabelUnits) -> tuple[float, float]:
-    """The values between which colors run: the map's own, widened to a least span about it."""
+    """The range of the colors: the map's range, symmetrically widened to the least span."""
     low, high = float(quality_map.values.min()), float(quality_map.values.max())
     least = 1e-6 if label.span is None else _LEAST * label.span
     more = max(0.0, least - (high - low)) / 2
@@ -79,7 +79,7 @@ def color_span(quality_map: QualityMap, label: LabelUnits) -> tuple[float, float
 
 
 def _reduced(image_CHW: Tensor) -> Bytes:
-    """The photo as (H, W, 3) pixels, no larger than a figure shows."""
+    """The photo as (H, W, 3) pixels, reduced to the size in the figure."""
     scale = min(1.0, _LONG / max(image_CHW.shape[-2:]))
     if scale < 1:
         size = [max(1, round(side * scale)) for side in image_CHW.shape[-2:]]

@@ -1,4 +1,4 @@
-"""Quality maps as plain data, for report and page to draw over a photo."""
+"""Quality maps as plain data, which the report and the page draw over a photo."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 
 from qfm_iqm.model.card import LabelUnits
 
-if TYPE_CHECKING:  # it brings torch
+if TYPE_CHECKING:  # the import would load torch
     from qfm_iqm.model.quality_map import QualityMap
 
 STEPS = 255
-LEAST = 0.1  # of the scale: below this much, differences are not blown up to full color
+LEAST = 0.1  # share of the scale; smaller differences do not get full color
 
 
 def map_data(found: QualityMap, label: LabelUnits) -> dict[str, Any]:
-    """A map in steps about the image's own score, which is drawn white.
+    """Quantizes a map symmetrically around the image's score, which is drawn white.
 
     Args:
         found: the map.
-        label: the scale, which sets the least difference that gets full color.
+        label: the scale, which determines the least difference with full color.
 
     Returns:
-        `rows`, `columns`, `values` row by row in 0..255, which stand for `low`..`high`.
+        `rows`, `columns`, and `values`, row by row in 0..255, which stand for `low`..`high`.
     """
     values_RC = found.values.astype(np.float64)
     length = label.span or float(np.ptp(values_RC)) or 1.0

@@ -1,7 +1,7 @@
-"""The page of `qfm cull`: photos of a moment side by side, to keep or to reject.
+"""The page of `qfm cull`: photos of each moment side by side, to keep or to reject.
 
-Only moments of several photos stand on it. What is decided there stays in the browser, and leaves
-it as a list of the rejected photos: the page deletes nothing, and neither does qfm.
+It shows only moments with several photos. Decisions stay in the browser and are exported as a list
+of rejected photos; neither the page nor qfm deletes anything.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ def moments_page(
     count: int = 500,
     progress: Progress = silent,
 ) -> str:
-    """The page as the text of one HTML file.
+    """Renders the page as one HTML file.
 
     Args:
-        rows: of a table of `qfm cull`.
-        source: where they come from, for people.
-        place: where the page will lie, and where the photos are.
-        title: its heading.
-        count: small copies of photos that it carries, of the first moments.
-        progress: wraps the small copies as they come.
+        rows: rows of a table of `qfm cull`.
+        source: origin of the rows, for display.
+        place: locations of the page and the photos.
+        title: heading of the page.
+        count: number of thumbnails, for the first moments.
+        progress: wraps the iterator over thumbnails.
     """
     shown = [row for row in rows if row.photos is not None and row.photos > 1]
     shown.sort(key=lambda row: (row.moment or 0, row.rank or 0))

@@ -1,11 +1,11 @@
-"""A page in one file: template, styles, scripts and data put together, readable offline.
+"""Renders a page as one file with template, styles, scripts and data, which works offline.
 
 Design choices:
-* HTML, CSS and JavaScript are real files in `static/`; scripts are plain ones that share a scope,
-  so that they can be put one after another without a bundler.
-* A Content Security Policy names the hashes of exactly these styles and scripts: even if a file's
-  name found its way into the markup, nothing in it would run, and nothing is fetched by network.
-* Data are JSON in a block that no browser executes, with every `<` written as an escape.
+* HTML, CSS and JavaScript are separate files in `static/`; scripts share one scope, so that they
+  can be concatenated without a bundler.
+* A Content Security Policy allows only these styles and scripts, by hash: even if a file name were
+  injected into the markup, it would not run, and nothing is fetched over the network.
+* Data are JSON in a block that browsers do not execute, with every `<` escaped.
 """
 
 import base64
@@ -21,7 +21,7 @@ from typing import Any
 import qfm_iqm
 from qfm_iqm.scoring.row import SCHEMA
 
-# Columns that pages show elsewhere than among an image's facts, or that say nothing to readers.
+# Columns that pages show elsewhere than in an image's facts, or not at all.
 _NO_FACTS = ("path", "sha256", "score", "status", "error", "weights", "seconds")
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _PART = re.compile(r"\{\{(\w+\.html)\}\}")
@@ -33,12 +33,12 @@ def asset(name: str) -> str:
 
 
 def with_parts(markup: str) -> str:
-    """Markup with the files of `static/` that it names in braces, as `{{choosing.html}}`."""
+    """Inserts the files of `static/` that markup names in braces, such as `{{choosing.html}}`."""
     return _PART.sub(lambda part: asset(part.group(1)), markup)
 
 
 def words_of(columns: Iterable[str]) -> list[dict[str, str]]:
-    """Name, title, type and help text of those columns that pages show as facts of an image."""
+    """Name, title, type and help text of the columns that pages show as an image's facts."""
     return [asdict(SCHEMA[name]) for name in columns if name not in _NO_FACTS]
 
 
@@ -50,14 +50,14 @@ def render(
     scripts: Sequence[str],
     data: Mapping[str, Any],
 ) -> str:
-    """A page as text.
+    """Renders a page as HTML.
 
     Args:
-        template: name of the HTML file that holds the body's markup; `frame.html` is around it.
-        title: of the page.
+        template: name of the HTML file with the body's markup, which is put into `frame.html`.
+        title: title of the page.
         styles: names of the CSS files, in order.
         scripts: names of the JavaScript files, in order.
-        data: what the scripts draw; JSON.
+        data: JSON data for the scripts.
     """
     style = "\n".join(asset(name) for name in styles)
     script = "\n".join(asset(name) for name in scripts)
@@ -75,12 +75,12 @@ def render(
         "made": f"Made by qfm-iqm {qfm_iqm.__version__}.",
     }
     page = asset("frame.html").replace("{{body}}", with_parts(asset(template)))
-    # One pass: what is put in is not looked through for slots again.
+    # One pass, so that inserted text is not searched for slots.
     return _SLOT.sub(lambda slot: slots[slot.group(1)], page)
 
 
 def inline_json(data: Mapping[str, Any]) -> str:
-    """JSON that can stand inside a script block: ASCII alone, and no `<`."""
+    """JSON that is safe in a script block: only ASCII, without `<`."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 

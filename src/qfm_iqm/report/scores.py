@@ -1,7 +1,7 @@
-"""The report on one table of scores: what stands in it, as plain data, and the page.
+"""Report on one score table: its data and the page.
 
-Only names, numbers and small pictures go into the page. Photos stay where they are: the page
-finds them by their place relative to its own.
+The page contains only names, numbers and thumbnails. It refers to the photos by paths relative to
+its own.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from qfm_iqm.report.thumbnails import thumbnails, worth_showing
 from qfm_iqm.scoring.table import ScoreTable
 from qfm_iqm.scoring.video import FrameScore
 
-if TYPE_CHECKING:  # it brings torch, which a report without maps and a gate do not need
+if TYPE_CHECKING:  # the import would load torch, which is only needed for maps
     from qfm_iqm.model.model import QualityModel
 
 T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on and shows how far they are: `(items, how many, of what)`."""
+    """Wraps an iterator to show progress: called as `(items, total, what)`."""
 
     def __call__(self, items: Iterator[T], total: int, what: str, /) -> Iterator[T]:
         """Yields the items."""
 
 
 def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
-    """Shows nothing."""
+    """Shows no progress."""
     return items
 
 
-_APART = ("path", "status", "error")  # carried as folders and names, and as errors by row
-_LEFT_OUT = ("sha256", "seconds")  # readers need neither, and both take much space
-FEW = 1000  # different values at most that a column is written as codes of
+_APART = ("path", "status", "error")  # stored as folders and names, and as errors by row
+_LEFT_OUT = ("sha256", "seconds")  # not needed by readers, and large
+FEW = 1000  # most different values of a column that is stored as codes
 SCRIPTS = (
     "common.js",
     "photo.js",
@@ -56,43 +56,43 @@ SCRIPTS = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a report will lie, and where the images are.
+    """The locations of a report and of the images.
 
     Attributes:
         report: the HTML file.
-        root: folder that the images' paths are relative to.
+        root: base folder of the images' paths.
     """
 
     report: Path
     root: Path
 
     def file(self, path: str) -> str:
-        """An image's path as this process can open it."""
+        """The path of an image for opening it in this process."""
         return os.path.join(self.root, path)  # noqa: PTH118 - keeps names as they are
 
     def url(self, folder: str) -> str:
-        """A folder as a URL relative to the report, with a slash at its end."""
+        """A folder as a URL relative to the report, with a trailing slash."""
         target = os.path.abspath(self.file(folder))  # noqa: PTH100 - as above
         try:
             relative = os.path.relpath(target, os.path.abspath(self.report.parent))  # noqa: PTH100
-        except ValueError:  # another drive
+        except ValueError:  # on another drive
             return Path(target).as_uri() + "/"
         return quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """A path as its folder, slash included, and its name."""
+    """Splits a path into its folder, including the slash, and its name."""
     cut = max(path.rfind("/"), path.rfind(os.sep)) + 1
     return path[:cut], path[cut:]
 
 
 def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
-    """A table as the page takes it: packed columns, folders once each, errors by row."""
+    """A table in the page's format: packed columns, unique folders, errors by row."""
     folders: dict[str, int] = {}
     parts = [split_path(path) for path in table.paths]
     of_row = [folders.setdefault(folder, len(folders)) for folder, _ in parts]
     columns: dict[str, list[Any]] = {"folder": of_row, "name": [name for _, name in parts]}
-    said = {  # a model's card may hold no reference statistics: nothing says these columns then
+    said = {  # without empty columns, such as those of missing reference statistics
         name: column
         for name, column in table.columns.items()
         if name not in _LEFT_OUT
@@ -109,10 +109,10 @@ def table_data(table: ScoreTable, place: Place) -> dict[str, Any]:
 
 
 def packed(column: Sequence[Any]) -> Any:
-    """A column in few bytes: `{"all": value}` of one value, `{"values", "codes"}` of few, or as is.
+    """Packs a column: `{"all": value}` for one value, `{"values", "codes"}` for few, or unchanged.
 
     Args:
-        column: numbers, texts or flags of one kind, and None.
+        column: numbers, texts or flags of one type, and None.
     """
     codes: dict[Any, int] = {}
     code_N = [codes.setdefault(value, len(codes)) for value in column]
@@ -136,19 +136,19 @@ def scores_page(
     maps: int = 12,
     progress: Progress = silent,
 ) -> str:
-    """The report as the text of one HTML file.
+    """Renders the report as one HTML file.
 
     Args:
         table: the scores.
-        place: where it will lie, and where the images are.
+        place: locations of the report and the images.
         label: scale and direction of the scores.
-        title: its heading.
-        threshold: where the handle stands at first; None puts it at the worst tenth.
-        frames: of the videos among the images, whose curves are drawn.
-        count: thumbnails that it carries, of the worst images and a cross-section of the others.
-        explainer: the model that scored, which then draws quality maps; None for no maps.
-        maps: how many of the worst images get one.
-        progress: wraps what takes long as it comes.
+        title: heading of the page.
+        threshold: initial threshold; None puts it at the worst tenth.
+        frames: frames of the videos, for drawing their curves.
+        count: number of thumbnails, of the worst images and a cross-section of the others.
+        explainer: the model that scored the images, for quality maps; None draws no maps.
+        maps: number of the worst images that get a map.
+        progress: wraps the iterators of slow steps.
     """
     shown = worth_showing(table.scores, count, higher_is_better=label.higher_is_better)
     worst_at = table.columns.get("worst_at", [None] * len(table))
@@ -184,11 +184,11 @@ def scores_page(
 def _maps(
     model: QualityModel, table: ScoreTable, place: Place, count: int, progress: Progress
 ) -> dict[int, dict[str, Any]]:
-    """Quality maps of the worst images, by row; files that are gone have none."""
+    """Quality maps of the worst images by row; missing files have none."""
     label = model.card.label.shown
     order = worth_showing(table.scores, len(table), higher_is_better=label.higher_is_better)[:count]
     found = {}
     for row in progress(iter(order), len(order), "quality maps"):
-        with suppress(QFMError):  # also of a model whose tokens make no map
+        with suppress(QFMError):  # also if the model cannot draw maps
             found[row] = map_data(model.explain(place.file(table.paths[row])), label)
     return found

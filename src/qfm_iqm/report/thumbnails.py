@@ -1,4 +1,4 @@
-"""Small copies of photos, to be carried inside a report."""
+"""Thumbnails of photos for embedding in a report."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.video import frame_at
 
-SIDE = 240  # twice what a card takes on the page, for sharp screens
+SIDE = 240  # twice the size of a card on the page, for high-resolution screens
 QUALITY = 62
 WORST_SHARE = 0.6
 
@@ -21,15 +21,15 @@ WORST_SHARE = 0.6
 def worth_showing(
     scores: Sequence[float | None], count: int, *, higher_is_better: bool
 ) -> list[int]:
-    """Which images get a thumbnail: most of them the worst, the others spread evenly over the rest.
+    """Selects images for thumbnails: mostly the worst, the others spread evenly over the rest.
 
     Args:
-        scores: of all images; None for those without.
-        count: how many at most.
-        higher_is_better: the direction of the scores.
+        scores: scores of all images; None for images without a score.
+        count: largest number of images.
+        higher_is_better: direction of the scores.
 
     Returns:
-        Their places, worst first.
+        Indices of the images, worst first.
     """
     scored = [(score, place) for place, score in enumerate(scores) if score is not None]
     scored.sort(key=lambda pair: (pair[0] if higher_is_better else -pair[0], pair[1]))
@@ -38,20 +38,20 @@ def worth_showing(
         return order
     worst = round(count * WORST_SHARE)
     rest, left = order[worst:], count - worst
-    # The last of the rest, the best image, is always among them.
+    # The best image, the last of the rest, is always included.
     return order[:worst] + [rest[(i + 1) * len(rest) // left - 1] for i in range(left)]
 
 
 def thumbnails(
     paths: Sequence[str], times: Sequence[float | None] | None = None
 ) -> Iterator[str | None]:
-    """Thumbnails of files in the order given, as base64 of WebP; None where a file cannot be read.
+    """Yields thumbnails of files in order, as base64 of WebP; None if a file cannot be read.
 
-    Read by the one decoder: upright, and in sRGB.
+    They are upright and in sRGB.
 
     Args:
-        paths: of the files.
-        times: of each video, the seconds at which its thumbnail is taken; None of a photo.
+        paths: paths of the files.
+        times: time in seconds of each video's thumbnail; None for a photo.
     """
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="thumbnail") as pool:
         yield from pool.map(_thumbnail, paths, times or [None] * len(paths))

@@ -1,1 +1,1 @@
-"""Many images -> scores, safely: the files found, the engine, and the rows that come out."""
+"""Scoring many images: finding files, the engine, and score rows."""

@@ -1,7 +1,7 @@
-"""The crops of many images as one stream of full batches.
+"""Scores the crops of many images in one stream of full batches.
 
-So small and large images cost what their pixels cost. A score does not depend on the batch size,
-the order or the neighbors (within 1e-5 of the label's standard deviation in fp32).
+The cost of an image thus depends only on its pixels. A score does not depend on batch size, order
+or neighboring images (within 1e-5 standard deviations of the labels in fp32).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qfm_iqm.image.load import Reading
 from qfm_iqm.image.preprocess import Preprocessing, covering_crops
 from qfm_iqm.scoring.runtimes.base import Crop
 
-_KEPT = 2 << 20  # bytes: a larger image is not kept for the crops that wait for a full batch
+_KEPT = 2 << 20  # bytes; crops that wait for a full batch are copied out of larger images
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,11 @@ class Crops:
     """The crops that cover an image.
 
     Attributes:
-        pixels: of each, (3, S, S), uint8 or floats in [0, 1]; or what the network takes in its
-            place.
-        width: of the image in pixels, upright.
-        height: of the image in pixels, upright.
-        statistics: of its pixels, if the model's card asks for them.
-        severities: of the causes of its quality, if they were asked for.
+        pixels: pixels of each crop, (3, S, S), uint8 or floats in [0, 1]; or frozen features.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        statistics: pixel statistics of the image, if the model's card needs them.
+        severities: severities of the causes of low quality, if requested.
     """
 
     pixels: Sequence[Crop]
@@ -42,21 +41,21 @@ class Crops:
 
     @classmethod
     def of(cls, image: Reading, preprocessing: Preprocessing) -> Crops:
-        """Those of an image that was read, as views of its pixels."""
-        assert image.pixels is not None  # one with an error does not come here
+        """The crops of an image that was read, as views of its pixels."""
+        assert image.pixels is not None  # readings with an error are not passed here
         pixels = list(covering_crops(image.pixels, preprocessing))
         return cls(pixels, image.width or 0, image.height or 0, image.statistics, image.severities)
 
 
 @dataclass
 class Pending:
-    """An image on its way, and its crops' scores as they come in.
+    """An image in flight, with the scores of its crops so far.
 
     Attributes:
-        reading: what came of reading it.
-        crops: how many it has.
-        values: scores of its crops, so far.
-        seconds: of computing that they took.
+        reading: the image's reading.
+        crops: number of its crops.
+        values: scores of its crops so far.
+        seconds: computing time of these scores.
     """
 
     reading: Reading
@@ -73,10 +72,10 @@ def in_batches(
     """Scores the crops of images in full batches.
 
     Args:
-        found: readings with their crops, in order; at a None what is waiting goes through in a last
+        found: readings with their crops, in order. At a None, waiting crops are scored in a last
             batch, so that no batch holds crops from both sides of it.
         run: scores a batch of crops.
-        batch_size: crops of a full batch.
+        batch_size: number of crops in a full batch.
 
     Yields:
         Each image with the scores of all its crops, in order.
@@ -110,7 +109,7 @@ def in_batches(
             owners.extend([pending] * len(pixels))
             while len(crops) >= batch_size:
                 run_batch(batch_size)
-                yield from complete()  # those before a large image do not wait for it
+                yield from complete()  # images before a large one need not wait for it
             left = pending.crops - len(pending.values)
             if left and _held(pixels[0]) > _KEPT:
                 crops[-left:] = [np.array(crop) for crop in crops[-left:]]
@@ -122,7 +121,7 @@ def in_batches(
 
 
 def _held(crop: Crop) -> int:
-    """Bytes that a crop keeps in memory: those of the image that it is a view of."""
+    """Bytes that a crop keeps in memory: the size of the image that it is a view of."""
     whole = np.asarray(crop)
     while isinstance(whole.base, np.ndarray):
         whole = whole.base

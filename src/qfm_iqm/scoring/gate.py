@@ -1,4 +1,4 @@
-"""A gate: which images are good enough to go on, and why the others are not."""
+"""Quality gate: which images pass, and why the others do not."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,24 +12,24 @@ from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.table import ScoreTable, table_of
 
 Outcome = Literal["pass", "review", "fail", "error"]
-NOISE = 1e-4  # of a score: one runtime and another differ by less over the same image
+NOISE = 1e-4  # scores of an image by different runtimes differ by less
 OUTCOMES: tuple[Outcome, ...] = ("pass", "review", "fail", "error")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is asked of an image.
+    """The requirements for an image.
 
     Attributes:
-        limit: the score it must reach; None asks for none.
-        review: scores from the first to below the second go to people instead of failing or
-            passing; None for no such band.
-        max_drop: how much worse than in the baseline it may be; None asks for nothing.
-        higher_is_better: the direction of the scores.
-        max_causes: by cause, the points that it may cost.
+        limit: required score; None for no limit.
+        review: band of scores [low, high) that need a manual review instead of passing or failing;
+            None for no band.
+        max_drop: how much worse than in the baseline the score may be; None for no check.
+        higher_is_better: direction of the scores.
+        max_causes: largest severity in points, by cause.
 
     Raises:
-        QFMError: nothing is asked for, or a limit, a band or a drop that makes no sense.
+        QFMError: there is no requirement, or a limit, band, drop or severity is invalid.
     """
 
     limit: float | None = None
@@ -45,7 +45,7 @@ class Rule:
             )
         asked = (self.limit, *(self.review or ()), self.max_drop, *self.max_causes.values())
         for value in asked:
-            # No score is below or above "not a number": it would let everything through.
+            # Comparisons with NaN are False, so it would let everything pass.
             if value is not None and not math.isfinite(value):
                 raise QFMError(f"A gate needs finite numbers, but {value:g} was given.")
         if self.review is not None and not self.review[0] < self.review[1]:
@@ -65,7 +65,7 @@ class Rule:
                 raise QFMError(f"A cause costs 0 points or more, but {cause}:{points:g} was given.")
 
     def describe(self) -> str:
-        """The rule in words."""
+        """Describes the rule in words."""
         parts = []
         if self.limit is not None:
             parts.append(f"score {'>=' if self.higher_is_better else '<='} {self.limit:g}")
@@ -79,16 +79,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of one image.
+    """The gate's result for one image.
 
     Attributes:
         path: the image.
-        outcome: "pass", "review", "fail", or "error" where it could not be scored.
-        score: None where there is none.
-        baseline: its score in the baseline; None where there is none.
+        outcome: "pass", "review", "fail", or "error" if it could not be scored.
+        score: the score; None if there is none.
+        baseline: the score in the baseline; None if there is none.
         reason: one sentence; empty for a pass.
-        out_of_distribution: whether the image is unlike the training photos, so that its score
-            may mean little; None where that is not known.
+        out_of_distribution: whether the image is unlike the training photos, so that its score is
+            unreliable; None if unknown.
     """
 
     path: str
@@ -102,19 +102,19 @@ class Verdict:
 def apply_rule(
     rows: Sequence[ScoreRow], rule: Rule, baseline: ScoreTable | None = None
 ) -> list[Verdict]:
-    """Holds scores against a rule.
+    """Checks scores against a rule.
 
     Args:
-        rows: of the images, as scored.
-        rule: what is asked.
-        baseline: earlier scores of the same images. An image without one is checked against the
-            limit only; without a limit it goes to review.
+        rows: score rows of the images.
+        rule: the rule.
+        baseline: earlier scores of the same images. An image without one is only checked against
+            the limit; without a limit it needs a review.
 
     Returns:
-        A verdict for each row, in order.
+        One verdict per row, in order.
 
     Raises:
-        TableError: the baseline is by another model, or of other images altogether.
+        TableError: the baseline is from another model, or has none of these images.
     """
     before = {} if baseline is None else _baseline_scores(rows, baseline)
     return [_verdict(row, rule, before.get(place)) for place, row in enumerate(rows)]
@@ -157,7 +157,7 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
     elif rule.limit is None and before is None and rule.max_drop is not None:
         outcome = "review"
         reason = "There is no limit, and no score of it in the baseline"
-    # A drop fails whatever the score: what came out worse than it went in is a defect.
+    # A drop fails whatever the score is: a degraded image is a defect.
     if rule.max_drop is not None and drop is not None and drop > rule.max_drop + NOISE:
         fallen = (
             f"{score:g} is {drop:.4g} worse than {before:g} in the baseline, "

@@ -1,4 +1,4 @@
-"""Which files are meant by the paths on a command line."""
+"""Finds the files that the paths on a command line stand for."""
 
 import fnmatch
 import os
@@ -18,7 +18,7 @@ from qfm_iqm.text_tables import as_utf8
 
 StrPath = str | os.PathLike[str]
 
-_CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")  # all but tabs and ends of lines
+_CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")  # all but tabs and line endings
 _NO_NAMES = {b"/", b"\\", b"\n", b"\r"}  # single bytes that no list of files names
 
 
@@ -27,12 +27,12 @@ class FoundFiles:
     """The files under some paths.
 
     Attributes:
-        files: as found under the argument given, each once; named files keep their place, those
-            of a folder are sorted.
-        skipped: how many files in folders were passed over for a name that is not meant.
+        files: unique files, spelled as under the given path; named files keep their order, those of
+            a folder are sorted.
+        skipped: number of files in folders whose names were not selected.
         unreadable: folders that could not be listed.
-        folders: how many of the paths were folders or archives.
-        joined: how many files in folders count with another one (`scoring.pairs`).
+        folders: number of paths that were folders or archives.
+        joined: number of files in folders that belong to another file (`scoring.pairs`).
     """
 
     files: tuple[str, ...]
@@ -43,7 +43,7 @@ class FoundFiles:
 
     @property
     def videos(self) -> list[str]:
-        """The files whose names are those of videos."""
+        """The files with a video's extension."""
         return [file for file in self.files if is_video_name(os.path.basename(file))]  # noqa: PTH119
 
 
@@ -51,10 +51,10 @@ class _Listed(NamedTuple):
     """A file of a folder.
 
     Attributes:
-        path: where it is.
-        name: its own; what has none is taken, whatever names are asked for.
-        within: its path within the folder.
-        image: whether it is known for an image, whatever it is called.
+        path: path of the file.
+        name: its file name; files with an empty name are always taken.
+        within: path within the folder.
+        image: whether it is known to be an image, whatever its name.
     """
 
     path: str
@@ -73,25 +73,25 @@ def find_images(
     pairs: bool = True,
     archives: bool = False,
 ) -> FoundFiles:
-    """Finds image files: folders recursively by name ending, files as they are named.
+    """Finds image files: in folders recursively by extension; named files are always taken.
 
-    What is hidden (a name that begins with a dot) is passed over, and so are links to folders,
-    which may lead in a circle. A URL is a file too, unless its file system says that it is a
-    folder: of a web address nobody can say that.
+    Hidden files (names that begin with a dot) and links to folders, which may form a cycle, are
+    skipped. A URL counts as a file unless its file system says that it is a folder; a web address
+    is always a file.
 
     Args:
-        paths: files, folders and URLs. A file named here is taken whatever it is called, and so is
-            a path where there is nothing: reading it gives the row that says so.
-        all_files: take every file in folders, whatever it is called, hidden ones too.
-        include: shell patterns; of the files in folders, those that match one are taken,
-            whatever their endings. A pattern without a slash is held against the name, one with a
-            slash against the path from the folder given on.
-        exclude: shell patterns, likewise, of the files to leave out.
-        videos: take videos too.
-        pairs: of the files of a folder that are one photo, take the one that stands for it.
-        archives: take tar archives and Parquet files for folders, with files like
-            `shard.tar/000017.jpg`. One that is damaged is among the files itself too: reading it
-            gives the row that says so.
+        paths: files, folders and URLs. A named file is taken whatever its name, even if it does not
+            exist: reading it gives a row with the error.
+        all_files: take every file in folders, whatever its name, including hidden ones.
+        include: shell patterns; files in folders that match one are taken, whatever their
+            extension. A pattern without a slash is matched with the name, one with a slash with the
+            path within the folder.
+        exclude: shell patterns of files to leave out, matched likewise.
+        videos: also take videos.
+        pairs: if several files in a folder are one photo, take only the main one.
+        archives: treat tar archives and Parquet files as folders with files such as
+            `shard.tar/000017.jpg`. A damaged archive is also taken as a file: reading it gives a
+            row with the error.
     """
     found: dict[str, None] = {}
     unreadable: list[str] = []
@@ -119,7 +119,7 @@ def find_images(
 def _listed(
     path: str, all_files: bool, unreadable: list[str], archives: bool
 ) -> Iterator[_Listed] | None:
-    """The files of a folder; None for what is no folder."""
+    """Lists the files of a folder; None if the path is no folder."""
     if is_url(path):
         return _remote_folder(path)
     if archives and is_archive(path):
@@ -131,7 +131,7 @@ def _listed(
 
 
 def _with_members(listed: Iterator[_Listed], all_files: bool) -> Iterator[_Listed]:
-    """The files of a folder, and in the place of each archive those that are in it."""
+    """Replaces each archive among the files of a folder by its members."""
     for one in listed:
         if is_archive(one.path) and not one.name.startswith(".") and not _is_table(one.path):
             yield from _members(one.path, f"{one.within}/", all_files)
@@ -180,8 +180,8 @@ def _remote_folder(url: str) -> Iterator[_Listed] | None:
         if not system.isdir(root):
             return None
         files = sorted(system.find(root))
-    except Exception:  # each file system has its own kinds of errors
-        return None  # reading it will say why
+    except Exception:  # each file system has its own exceptions
+        return None  # reading the file will raise the error
     return (
         _Listed(
             system.unstrip_protocol(file), file.rsplit("/", 1)[-1], file[len(root) :].lstrip("/")
@@ -191,13 +191,13 @@ def _remote_folder(url: str) -> Iterator[_Listed] | None:
 
 
 def read_list(source: IO[bytes], name: str) -> list[str]:
-    """Reads a list of files: one a line, or ended by null characters as `find -print0` does.
+    """Reads a list of files: one per line, or null-terminated as by `find -print0`.
 
-    It may be saved as UTF-8 or, where a byte order mark says so, as UTF-16 or UTF-32. Without a
-    mark names are taken byte by byte, as the system gives them.
+    With a byte order mark it may be UTF-16 or UTF-32, else UTF-8; without a mark, names are kept
+    byte by byte, as the system gives them.
 
     Raises:
-        QFMError: there is none in it, or it is no such list.
+        QFMError: the list is empty or invalid.
     """
     try:
         content, _ = as_utf8(source.read())
@@ -206,7 +206,7 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
             f"The list {name} begins as {error.encoding}, but is damaged: save it as UTF-8."
         ) from error
     lines = [line for line in _split(content) if line]
-    # UTF-16 without its mark, parted at its nulls, would name the root of the file system.
+    # UTF-16 without a mark, split at its nulls, could name the root of the file system.
     alone = (len(a) == len(b) == 1 and b"." in (a, b) for a, b in pairwise(lines))
     if b"\0" in content and (not _NO_NAMES.isdisjoint(lines) or any(alone)):
         raise QFMError(
@@ -225,12 +225,12 @@ def _split(content: bytes) -> list[bytes]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
+    """Whether a file name is that of an image."""
     return _suffix(name) in SUFFIXES and not name.startswith(".")
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a file of this name is taken for a video."""
+    """Whether a file name is that of a video."""
     return _suffix(name) in VIDEO_SUFFIXES and not name.startswith(".")
 
 
@@ -246,7 +246,7 @@ def path_text(path: StrPath) -> str:
     """A path as text.
 
     Raises:
-        TypeError: it is no path.
+        TypeError: the value is no path.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
@@ -255,7 +255,7 @@ def path_text(path: StrPath) -> str:
 
 
 def not_a_path(found: object) -> TypeError:
-    """What to raise over something that is no path of a file to score."""
+    """The error for a value that is no path of a file to score."""
     return TypeError(
         f"paths must be of type str or os.PathLike, not {type(found).__name__}: QualityModel.score "
         "takes bytes and images, Scorer.score_batch takes tensors"

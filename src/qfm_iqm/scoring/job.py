@@ -1,21 +1,21 @@
-"""A job of scoring that outlives whatever ends it: killed at any moment and run again, it goes on.
+"""A resumable scoring job: it may be killed at any time and continues when it is run again.
 
-Beside the table that is to be written, `scores.csv`, lies a folder while the job is not done:
+Until the job is done, there is a folder next to the table, here `scores.csv`:
 
     scores.csv.job/
-        job.json        what the rows depend on: the model, its runtime, how files are read
-        plan.jsonl      the files, one list a line: each line is a shard
-        shards/N.jsonl  the rows of shard N, written whole or not at all
-        shards/N.csv    the frames of its videos, if it has any; written before its rows
-        lock            byte N is locked by the process that is scoring shard N
+        job.json        what the rows depend on: model, runtime, how files are read
+        plan.jsonl      the files, one list per line; each line is a shard
+        shards/N.jsonl  the rows of shard N, written atomically
+        shards/N.csv    the frames of its videos, if any; written before its rows
+        lock            the process that scores shard N locks byte N
 
 Design choices:
-* A shard is scored by itself, to the bit (`Scorer.score_groups`), and is the unit of everything:
-  what is written, what is lost by a kill, what a process takes on. So the table does not depend
-  on how often and when the job was interrupted, nor on how many processes shared it.
-* Locks are those of the system: they end with the process, however that ends. They work between
-  the processes of one machine, and on file systems that share such locks between machines.
-* At the end the shards are put together in the plan's order, and the folder goes.
+* A shard is scored independently, bit for bit (`Scorer.score_groups`). It is the unit of writing,
+  of loss by a kill, and of work for a process. The table therefore does not depend on interruptions
+  or on the number of processes.
+* Locks are system locks, which end with the process in any case. They work between the processes of
+  a machine, and on file systems that share such locks between machines.
+* At the end the shards are merged in the plan's order, and the folder is removed.
 """
 
 import json
@@ -36,18 +36,18 @@ from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.table import read_rows
 from qfm_iqm.scoring.video import FrameScore, read_frames, write_frames
 
-SHARD = 128  # files
-_PLANNING = 1 << 40  # this byte of the lock: who reads or changes the plan, or merges
+SHARD = 128  # files per shard
+_PLANNING = 1 << 40  # this byte of the lock: reading or changing the plan, and merging
 _POLL = 0.2  # seconds
 
 
 def folder_of(out: Path) -> Path:
-    """Where the job of a table keeps what it has done so far."""
+    """The folder of a table's job."""
     return out.with_name(out.name + ".job")
 
 
 def holds_rows(folder: Path) -> bool:
-    """Whether a job's folder keeps the rows of any shard."""
+    """Whether a job's folder holds the rows of any shard."""
     return any((folder / "shards").glob("[0-9]*.jsonl"))
 
 
@@ -56,19 +56,19 @@ class Job:
 
     Args:
         out: the table: .csv, .jsonl or .parquet.
-        files: what to score. Files of an earlier run keep their places, and new ones come after.
-        scorer: scores them.
-        resume: go on with what an earlier run left, or join one that is running.
+        files: files to score. Files of an earlier run keep their order; new ones follow.
+        scorer: the scorer.
+        resume: continue an earlier run, or join one that is running.
 
     Attributes:
-        kept: files whose rows were there already.
-        left: files that had no row when the job was opened.
-        columns: of the rows of a shard.
+        kept: number of files that already had rows.
+        left: number of files that had no row when the job was opened.
+        columns: columns of the rows.
 
     Raises:
-        QFMError: there is an unfinished job and `resume` is not set, or it is one of another model
-            or of other settings.
-        TableError: the place cannot be written to.
+        QFMError: there is an unfinished job and `resume` is False, or the job has another model or
+            other settings.
+        TableError: the table or the folder cannot be written.
     """
 
     columns: Sequence[str] = COLUMNS
@@ -92,7 +92,7 @@ class Job:
         self.kept = sum(map(len, self.plan)) - self.left
 
     def _open(self, files: Sequence[str], resume: bool) -> bool:
-        """Makes the job or finds it; False if it went meanwhile."""
+        """Creates or opens the job; returns False if it was removed meanwhile."""
         if not self.folder.is_dir():
             self._begin(files, resume)
         elif not resume:
@@ -119,16 +119,16 @@ class Job:
         return False
 
     def run(self) -> Iterator[ScoreRow]:
-        """Scores what is missing, sharing it with other processes on the same job.
+        """Scores the missing shards, shared with other processes of the same job.
 
         Yields:
-            The rows that this process has scored, when they are safe on the disk.
+            The rows that this process has scored, once they are on disk.
 
         Raises:
             TableError: the rows cannot be written.
         """
         yield from self._run(range(len(self.plan)))
-        # What others had taken is theirs, unless they have ended without finishing it.
+        # Shards of other processes are left to them, unless these ended without finishing.
         while missing := self._missing():
             if any(self._is_free(number) for number in missing):
                 yield from self._run(missing)
@@ -173,28 +173,28 @@ class Job:
         return free
 
     def _take(self, number: int) -> bool:
-        """Takes a shard on; False where it is done, or another process has it."""
+        """Locks a shard for scoring; False if it is done or another process has it."""
         if self._shard(number).exists() or not self.lock.try_acquire(number):
             return False
-        if self._shard(number).exists() or not self.lock.current():  # done in between
+        if self._shard(number).exists() or not self.lock.current():  # done meanwhile
             self.lock.release(number)
             return False
         return True
 
     def _missing(self) -> list[int]:
-        """Shards without rows; none when another process has put the table together."""
+        """Shards without rows; none if another process has finished the job."""
         if not self.lock.current():
             return []
         return [n for n, shard in enumerate(self.plan) if shard and not self._shard(n).exists()]
 
     def finish(self, frames: Path | None = None) -> Outcome:
-        """Puts the table together and removes the folder.
+        """Writes the table and removes the folder.
 
         Args:
-            frames: table of the videos' frames to write; None for none.
+            frames: file for the table of video frames; None writes none.
 
         Raises:
-            TableError: the table cannot be written; the folder stays.
+            TableError: the table cannot be written; the folder is kept.
         """
         outcome = Outcome()
         with self.lock.held(_PLANNING):
@@ -203,7 +203,7 @@ class Job:
                 if frames is not None:
                     write_frames(self._frames(), frames)
                 self.write_table(outcome.counting(rows))
-                # Gone in one step: a kill leaves the whole folder or, hidden, its remains.
+                # Renamed first: a kill leaves either the whole folder or a hidden remainder.
                 remains = self.folder.with_name(f".{self.folder.name}.done")
                 shutil.rmtree(remains, ignore_errors=True)
                 self.folder.rename(remains)
@@ -215,10 +215,10 @@ class Job:
         return outcome
 
     def close(self) -> None:
-        """Lets go of the job, finished or not."""
+        """Releases the job, finished or not."""
         self.lock.close()
 
-    # ---- what a job of other rows does in another way ----
+    # ---- overridden by jobs with other rows ----
 
     def write_shard(self, rows: Sequence[ScoreRow], path: Path) -> None:
         """Writes the rows of a shard."""
@@ -237,17 +237,17 @@ class Job:
         return read_rows(self.out)
 
     def known(self, files: Sequence[str]) -> list[ScoreRow]:
-        """Rows of an earlier table of that name: of other files, and those that hold for these.
+        """Reusable rows of an earlier table: those of other files, and valid ones of these files.
 
         Raises:
-            QFMError: it has rows of another model, runtime or precision.
+            QFMError: the table has rows of another model, runtime or precision.
         """
         wanted = set(files)
         rows = {row.path: row for row in read_rows(self.out)}
         for row in rows.values():
             if other := self.identity.differs(row):
                 raise QFMError(f"{self.out} {other}: write to another table, or omit --resume.")
-        # A video is scored again: where its frames went is not known.
+        # Videos are scored again, because the table of their frames is unknown.
         return [
             row
             for path, row in rows.items()
@@ -263,14 +263,14 @@ class Job:
         return self.read_shard(self._shard(number)) if self.plan[number] else []
 
     def _frames(self) -> Iterator[FrameScore]:
-        """The frames of all videos, in the plan's order."""
+        """Yields the frames of all videos, in the plan's order."""
         for number in range(len(self.plan)):
             path = self._shard(number).with_suffix(".csv")
             if path.exists():
                 yield from read_frames(path)
 
     def _begin(self, files: Sequence[str], resume: bool) -> None:
-        """Makes the folder, whole or not at all."""
+        """Creates the folder atomically."""
         known = self.known(files) if resume and self.out.exists() else []
         have = {row.path for row in known}
         plan = [[row.path for row in known]] if known else []
@@ -297,7 +297,7 @@ class Job:
             shutil.rmtree(made, ignore_errors=True)
 
     def _check(self) -> None:
-        """Refuses to go on with a job of other settings."""
+        """Refuses to resume a job with other settings."""
         try:
             found = dict(json.loads((self.folder / "job.json").read_text()))
         except (ValueError, TypeError, FileNotFoundError) as error:
@@ -310,7 +310,7 @@ class Job:
                 )
 
     def _planned(self, files: Sequence[str]) -> list[list[str]]:
-        """The plan, continued by the files that are not in it yet."""
+        """The plan, extended by files that are not in it yet."""
         path = self.folder / "plan.jsonl"
         plan: list[list[str]] = [json.loads(line) for line in path.read_text("ascii").splitlines()]
         have = {file for shard in plan for file in shard}
@@ -322,7 +322,7 @@ class Job:
 
 
 def in_parts(files: Sequence[str]) -> list[list[str]]:
-    """Files in groups of `SHARD`."""
+    """Splits files into groups of `SHARD`."""
     return [list(files[start : start + SHARD]) for start in range(0, len(files), SHARD)]
 
 
@@ -332,7 +332,7 @@ def _write_plan(plan: list[list[str]], path: Path) -> None:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Says in one sentence why the job's folder cannot be written to."""
+    """Turns an OSError of writing the job's folder into a one-sentence TableError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the rows of a job depend on, and what the job has come to."""
+"""The settings that the rows of a job depend on, and the result of a job."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from qfm_iqm.scoring.scorer import Scorer
 
 @dataclass(frozen=True)
 class Identity:
-    """What the rows of a job depend on, apart from the files.
+    """The settings that the rows of a job depend on, besides the files.
 
     Attributes:
-        model: its name.
-        weights: SHA-256 of its weights.
+        model: name of the model.
+        weights: SHA-256 of the weights.
         runtime: see `ScoreRow`.
         precision: see `ScoreRow`.
-        batch_size: crops that went through the network at once: rounding depends on it.
-        max_pixels: larger images were refused.
-        allow_truncated: whether truncated files were taken.
-        raw: what was taken of camera RAW files.
-        every: seconds of a video from which one frame was scored; None refused videos.
-        causes: whether rows say what lowers a photo's quality.
+        batch_size: crops per batch, which rounding depends on.
+        max_pixels: larger images are refused.
+        allow_truncated: whether truncated files are accepted.
+        raw: how camera RAW files are read.
+        every: interval in seconds between scored video frames; None refuses videos.
+        causes: whether rows hold the causes of low quality.
     """
 
     model: str
@@ -39,7 +39,7 @@ class Identity:
 
     @classmethod
     def of(cls, scorer: Scorer) -> Identity:
-        """What the rows of a scorer depend on."""
+        """The settings of a scorer."""
         return cls(
             model=scorer.runtime.card.name,
             weights=scorer.runtime.weights,
@@ -54,7 +54,7 @@ class Identity:
         )
 
     def differs(self, row: ScoreRow) -> str:
-        """What another model, runtime or precision wrote a row with, in words; else nothing."""
+        """How a row's model, runtime or precision differs, in words; empty if it does not."""
         for name in ("model", "weights", "runtime", "precision"):
             found, ours = getattr(row, name), getattr(self, name)
             if row.status == "ok" and found != ours:
@@ -62,19 +62,19 @@ class Identity:
         return ""
 
     def wrote(self, row: ScoreRow) -> bool:
-        """Whether a row of an earlier table says what scoring its file again would, or more."""
+        """Whether a row of an earlier table is what scoring its file again would give, or more."""
         ours = not self.differs(row)
         return row.status == "ok" and ours and (bool(row.cause) or not self.causes)
 
 
 @dataclass
 class Outcome:
-    """What a job has come to.
+    """The result of a job.
 
     Attributes:
-        rows: in the table.
-        errors: rows without a score.
-        first_errors: the sentences of the first five of them.
+        rows: number of rows in the table.
+        errors: number of rows without a score.
+        first_errors: messages of the first five of them.
     """
 
     rows: int = 0
@@ -82,7 +82,7 @@ class Outcome:
     first_errors: list[str] = field(default_factory=list)
 
     def counting(self, rows: Iterable[ScoreRow]) -> Iterator[ScoreRow]:
-        """The same rows, counted as they pass."""
+        """Yields the rows and counts them."""
         for row in rows:
             self.rows += 1
             if row.status == "error":

@@ -1,7 +1,7 @@
-"""Locks between processes, as many as wanted in one file; they end with the process.
+"""Locks between processes, any number in one file; they end with the process.
 
-POSIX record locks: one byte of the file is one lock. Within one process they hold nobody back, so
-that a process may open a file of locks once only, which is seen to here.
+They are POSIX record locks; each byte of the file is a lock. They have no effect within a process,
+so a process may open a lock file only once, which is checked here.
 """
 
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from qfm_iqm.errors import QFMError
 
-_open: set[tuple[int, int]] = set()  # device and inode of the files that this process has open
+_open: set[tuple[int, int]] = set()  # device and inode of this process's open lock files
 
 
 class LockFile:
     """Locks by number.
 
     Args:
-        path: of the file, which is there.
+        path: path of the existing file.
 
     Raises:
-        QFMError: this process has it open already, or the system has no such locks.
+        QFMError: this process already has it open, or the system has no such locks.
         OSError: it cannot be opened.
     """
 
@@ -42,17 +42,17 @@ class LockFile:
         _open.add(self._identity)
 
     def try_acquire(self, number: int) -> bool:
-        """Takes a lock, unless another process has it."""
+        """Acquires a lock unless another process has it."""
         try:
             self._fcntl.lockf(
                 self._handle, self._fcntl.LOCK_EX | self._fcntl.LOCK_NB, 1, number, os.SEEK_SET
             )
-        except (BlockingIOError, PermissionError):  # the system may say either
+        except (BlockingIOError, PermissionError):  # systems raise either
             return False
         return True
 
     def release(self, number: int) -> None:
-        """Gives a lock back."""
+        """Releases a lock."""
         self._fcntl.lockf(self._handle, self._fcntl.LOCK_UN, 1, number, os.SEEK_SET)
 
     @contextmanager
@@ -65,7 +65,7 @@ class LockFile:
             self.release(number)
 
     def current(self) -> bool:
-        """Whether the file is still there, and not removed or exchanged meanwhile."""
+        """Whether the file still exists and was not replaced."""
         try:
             status = self.path.stat()
         except OSError:
@@ -73,7 +73,7 @@ class LockFile:
         return (status.st_dev, status.st_ino) == self._identity
 
     def close(self) -> None:
-        """Gives all locks back."""
+        """Releases all locks."""
         if self._identity in _open:
             _open.remove(self._identity)
             with suppress(OSError):

@@ -1,15 +1,17 @@
-r"""Which row of one table is of the same image as which row of another.
+r"""Pairs the rows of two tables that belong to the same image.
 
 Design choices:
 
-* Paths pair by their ending. `a.png`, `jpeg/a.png` and `C:\data\jpeg\a.png` may be one image;
-  `blur/a.png` and `jpeg/a.png` are two, as the folders that they state differ.
-* The longest common ending decides, and a path serves once. Where two could be meant none is
-  taken, unless the others are all paired under the same folder: with `qfm score img`, the label
-  `a.png` is `img/a.png`, though `img/sub/a.png` ends with it too, once that is `sub/a.png`.
-* Letter case counts. Forms of one Unicode text, and what a web address has after its path, do not.
+* Paths are paired by their endings. `a.png`, `jpeg/a.png` and `C:\data\jpeg\a.png` may be the same
+  image; `blur/a.png` and `jpeg/a.png` are different, because their folders differ.
+* The longest common ending wins, and each path is paired only once. If two paths are possible, none
+  is taken, unless all others are paired under the same folder: with `qfm score img`, the label
+  `a.png` is paired with `img/a.png`, although `img/sub/a.png` also ends with it, once that one is
+  paired with `sub/a.png`.
+* Letter case matters. Unicode normalization forms, and what follows the path of a web address, do
+  not.
 
-A path is compared as its parts joined by slashes; an ending begins at a part.
+Paths are compared as parts joined by slashes; an ending begins at a part.
 """
 
 import os
@@ -32,11 +34,11 @@ _TO_RESOLVE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")  # parts that are empty, `.` 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of two tables that are of the same image.
+    """Paired rows of two tables.
 
     Attributes:
-        rows: of the first table and of the second, in the first table's order.
-        rule: what says that they belong together, for people.
+        rows: pairs of a row of the first table and a row of the second, in the first's order.
+        rule: description of the pairing rule.
         only_first: rows of the first table without a partner.
         only_second: rows of the second table without a partner.
     """
@@ -48,11 +50,11 @@ class Pairs:
 
 
 def pair(first: ScoreTable, second: ScoreTable) -> Pairs:
-    """Pairs the rows of two score tables: of the same images, or of two versions of them.
+    """Pairs the rows of two score tables of the same images or of two versions of them.
 
-    Of the rules path (`pair_paths`), path within the table's own folder, the same without the
-    ending, and content hash, the one is taken that pairs the most; in doubt the earlier. A key
-    that comes twice in a table pairs nothing: which of the two was meant cannot be known.
+    The rules are: path (`pair_paths`), path within the table's common folder, the same without
+    extension, and content hash. The rule with the most pairs is used; among equals, the earlier
+    one. A key that occurs twice in a table is ambiguous and not paired.
     """
     rules: tuple[tuple[str, Callable[[ScoreTable], Keys]], ...] = (
         ("path within the folder", _within),
@@ -74,15 +76,14 @@ def pair(first: ScoreTable, second: ScoreTable) -> Pairs:
 
 
 def pair_paths(first: Sequence[str], second: Sequence[str]) -> Rows:
-    """Pairs paths by their longest common ending, one to one; see above.
+    """Pairs paths one to one by their longest common ending; see above.
 
-    A path that comes twice in a list pairs nothing. The time grows with the number of paths, not
-    with its square.
+    A path that occurs twice in a list is not paired. The time is linear in the number of paths.
 
     Returns:
-        Places in the first list and in the second, in the first list's order.
+        Pairs of indices into the first and the second list, in the first list's order.
     """
-    found = dict(_matches(first, second))  # the same text, though it may be comparable to others
+    found = dict(_matches(first, second))  # identical paths, even if others are comparable
     if len(found) == min(len(first), len(second)):
         return sorted(found.items())
     paths = (list(map(comparable, first)), list(map(comparable, second)))
@@ -95,9 +96,9 @@ def pair_paths(first: Sequence[str], second: Sequence[str]) -> Rows:
 
 
 def comparable(path: str) -> str:
-    """A path as it is compared: its parts joined by slashes, whatever the system it comes from.
+    """A path in the form for comparison: parts joined by slashes, for paths of any system.
 
-    Of a web address these are the host and the parts of the path; of another one, what follows
+    For a web address these are the host and the parts of the path; for other URLs, everything after
     the scheme.
     """
     scheme, mark, rest = path.partition("://")
@@ -118,7 +119,7 @@ def comparable(path: str) -> str:
 
 
 def candidates(path: str, others: Sequence[str]) -> list[str]:
-    """Those of other paths that could be of the same image as a path, the best first."""
+    """The other paths that may be the same image as a path, best first."""
     own = comparable(path)
     ends = [(other, comparable(other)) for other in others]
     found = [(min(len(own), len(end)), other) for other, end in ends if _agree(own, end)]
@@ -126,7 +127,7 @@ def candidates(path: str, others: Sequence[str]) -> list[str]:
 
 
 def repeated_paths(*tables: ScoreTable) -> str:
-    """Of tables that do not pair: how many paths come more than once in each; else empty."""
+    """How many paths occur more than once in each table, in words; empty if none do."""
     counts = [(table, sum(n > 1 for n in Counter(table.paths).values())) for table in tables]
     return " and ".join(
         f"{n} path{'s come' if n > 1 else ' comes'} more than once in {table.source}"
@@ -138,13 +139,13 @@ def repeated_paths(*tables: ScoreTable) -> str:
 def _partners(first: set[str], second: set[str]) -> dict[str, str]:
     """Pairs comparable paths of two sets by their longest common ending."""
     sides = (first, second)
-    # Of each side's paths: the partner, and the folders that the one of the two has before it.
+    # For each side's paths: the partner, and the extra leading folders of the longer path.
     partner: tuple[dict[str, tuple[str, object]], ...] = ({}, {})
     for path in first & second:
         partner[0][path] = partner[1][path] = (path, None)
     if len(partner[0]) == min(map(len, sides)):
         return {path: path for path in partner[0]}
-    # Of each side's paths: those of the other side that end with it, and the longest of the
+    # For each side's paths: the other side's paths that end with it, and the longest path of the
     # other side that it ends with.
     longer: tuple[dict[str, list[str]], ...] = ({}, {})
     shorter: tuple[dict[str, str], ...] = ({}, {})
@@ -158,7 +159,7 @@ def _partners(first: set[str], second: set[str]) -> dict[str, str]:
                     found.setdefault(ending, []).append(path)
                     best.setdefault(path, ending)
                 cut = path.find("/", cut) + 1
-    # Longest endings first: what a path's rivals are paired with is then known.
+    # Longest endings first, so that the partners of a path's rivals are known.
     order = [(path.count("/"), side, path) for side in (0, 1) for path in longer[side]]
     for _, side, path in sorted(order, key=itemgetter(0), reverse=True):
         other = 1 - side
@@ -167,7 +168,7 @@ def _partners(first: set[str], second: set[str]) -> dict[str, str]:
             continue
         (match,) = free
         if shorter[other][match] != path or match in longer[other]:
-            continue  # it has more in common with another one, which could not be decided
+            continue  # it has a longer common ending with another path, which was ambiguous
         folders = (side, match[: -len(path)])
         taken = (partner[other][rival][1] for rival in longer[side][path] if rival != match)
         if all(theirs == folders for theirs in taken):
@@ -188,7 +189,7 @@ def _matches(first: Keys, second: Keys) -> Rows:
 
 
 def _within(table: ScoreTable) -> Keys:
-    """Paths relative to the folder that all of the table's images lie in."""
+    """Paths relative to the common folder of the table's images."""
     paths = [path.replace("\\", "/") for path in table.paths]
     folders = [path.split("/")[:-1] for path in paths]
     common = takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))

@@ -1,7 +1,7 @@
-"""Files that are one photo: Live Photos, and RAW files beside their JPEG.
+"""Files that belong to one photo: Live Photos, and RAW files with a JPEG.
 
-Only names and, of a movie, its length decide. Names match if they lie in one folder and differ in
-their endings alone.
+They are recognized by names and, for movies, length. Names match if they are in the same folder and
+differ only in their extensions.
 """
 
 import os
@@ -14,18 +14,18 @@ from qfm_iqm.image.decode import open_file
 from qfm_iqm.image.fetch import is_url
 from qfm_iqm.image.raw import RAW_SUFFIXES
 
-LIVE_SECONDS = 5.0  # a longer movie beside a photo is a video of its own
-_CAMERA = frozenset({".jpg", ".jpeg", ".heic", ".heif", ".hif"})  # what cameras write beside RAW
+LIVE_SECONDS = 5.0  # a longer movie next to a photo is a separate video
+_CAMERA = frozenset({".jpg", ".jpeg", ".heic", ".heif", ".hif"})  # written by cameras next to RAW
 
 
 def followers(files: Iterable[str]) -> set[str]:
-    """The files that count with another one: a RAW file with its JPEG, a Live Photo's movie.
+    """The files that belong to another one: RAW files with a JPEG, movies of Live Photos.
 
     Args:
         files: paths and URLs.
 
     Returns:
-        Those of them whose photo is among them too.
+        Those whose main photo is also in `files`.
     """
     beside: dict[str, dict[str, str]] = {}
     for file in files:
@@ -42,9 +42,9 @@ def followers(files: Iterable[str]) -> set[str]:
 
 
 def _is_short(file: str) -> bool:
-    """Whether a movie says that it is as short as that of a Live Photo."""
+    """Whether a movie is as short as that of a Live Photo, by its header."""
     seconds = None
-    with suppress(Exception), _opened(file) as stream:  # reading it will say why
+    with suppress(Exception), _opened(file) as stream:  # reading it later will raise the error
         seconds = movie_seconds(stream)
     return seconds is not None and seconds <= LIVE_SECONDS
 

@@ -1,15 +1,15 @@
-"""The same job on many machines: Ray Data hands shards out, actors score them and write Parquet.
+"""A scoring job on many machines: Ray Data distributes shards, actors score them to Parquet.
 
     scores/
         job.json                what the rows depend on, as in `scoring.job`
-        plan.jsonl              the files, one list a line: each line is a shard
-        part-000000.parquet     the rows of shard 0, written whole or not at all
+        plan.jsonl              the files, one list per line; each line is a shard
+        part-000000.parquet     the rows of shard 0, written atomically
         ...
 
-The folder may be local, shared between the machines, or any URL that fsspec knows; so may be the
-images. A shard that is there is done, whoever wrote it: a machine that goes down takes the shards
-it was scoring with it, and these are scored elsewhere, under the same names; a job that was ended
-is gone on with by running it again. The rows are those of the local engine.
+The folder may be local, shared between the machines, or any URL that fsspec supports, and so may
+the images. An existing shard is done, whoever wrote it. If a machine fails, the shards that it was
+scoring are scored elsewhere under the same names. Running an interrupted job again resumes it. The
+rows are those of the local engine.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _JOB, _PLAN = "job.json", "plan.jsonl"
 
 @dataclass(frozen=True)
 class RemoteScorer:
-    """What an actor makes its scorer from: plain words, as it goes to other machines.
+    """The specification of a scorer, as plain values that can be sent to other machines.
 
     Attributes:
-        model: its name, or a folder that all machines see.
-        runtime: options of `load_runtime`.
-        scorer: options of `Scorer`.
+        model: name of the model, or a folder that all machines can read.
+        runtime: options for `load_runtime`.
+        scorer: options for `Scorer`.
     """
 
     model: str
@@ -52,7 +52,7 @@ class RemoteScorer:
     scorer: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> Scorer:
-        """Loads the model."""
+        """Loads the model and builds the scorer."""
         return Scorer(load_runtime(self.model, **self.runtime), **self.scorer)
 
 
@@ -60,13 +60,13 @@ class Output:
     """The folder of a distributed job.
 
     Args:
-        url: a local folder, or what fsspec knows.
+        url: a local folder, or a URL that fsspec supports.
 
     Attributes:
-        url: the same, absolute: other processes stand in other folders.
+        url: the absolute URL, because other processes have other working directories.
 
     Raises:
-        TableError: no such file system.
+        TableError: the file system is not supported.
     """
 
     def __init__(self, url: str) -> None:
@@ -79,17 +79,17 @@ class Output:
         self.url = url if "://" in url else self.root
 
     def shard(self, number: int) -> str:
-        """The place of a shard."""
+        """The path of a shard."""
         return f"{self.root}/part-{number:06d}.parquet"
 
     def done(self) -> set[int]:
-        """The shards that are there."""
+        """The numbers of the existing shards."""
         self.system.invalidate_cache()
         found = self.system.glob(f"{self.root}/part-*.parquet")
         return {int(str(name)[-14:-8]) for name in found}
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None if it is not there."""
+        """A file's content; None if it does not exist."""
         try:
             content: bytes = self.system.cat_file(f"{self.root}/{name}")
         except FileNotFoundError:
@@ -97,16 +97,16 @@ class Output:
         return content
 
     def put(self, local: Path, place: str) -> None:
-        """Brings a file to its place whole: others see all of it or nothing."""
+        """Puts a file in place atomically."""
         if "file" in self.system.protocol or "local" in self.system.protocol:
             partial = f"{place}.{os.getpid()}.partial"
             self.system.put_file(str(local), partial)
             os.replace(partial, place)  # noqa: PTH105 - the place is a str of fsspec's
-        else:  # object stores show a new object only when it is complete
+        else:  # object stores show a new object only once it is complete
             self.system.put_file(str(local), place)
 
     def write(self, name: str, content: str) -> None:
-        """Writes a small file whole."""
+        """Writes a small file atomically."""
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / name
             local.write_text(content)
@@ -114,14 +114,14 @@ class Output:
 
 
 class PartScorer:
-    """A Ray actor: holds the model and scores one shard after the other."""
+    """A Ray actor that holds the model and scores one shard after another."""
 
     def __init__(self, remote: RemoteScorer, url: str) -> None:
         self.scorer = remote.build()
         self.output = Output(url)
 
     def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[int]]:
-        """Scores shards and writes each.
+        """Scores shards and writes their rows.
 
         Args:
             batch: columns `number` and `files`, the latter as JSON.
@@ -144,11 +144,11 @@ class PartScorer:
 
 @dataclass(frozen=True)
 class Progress:
-    """A shard that is done.
+    """A finished shard.
 
     Attributes:
-        rows: it has.
-        errors: rows without a score.
+        rows: number of rows.
+        errors: number of rows without a score.
     """
 
     rows: int
@@ -160,15 +160,15 @@ class DistributedJob:
 
     Args:
         url: the folder.
-        files: what to score: local paths that all machines see, or URLs.
-        remote: the scorer.
-        resume: go on with what an earlier run left.
+        files: files to score: local paths that all machines can read, or URLs.
+        remote: the scorer's specification.
+        resume: continue an earlier run.
 
     Attributes:
-        left: files whose shard is not there yet.
+        left: number of files in missing shards.
 
     Raises:
-        QFMError: the folder holds a job and `resume` is not set, or one of another model.
+        QFMError: the folder holds a job and `resume` is False, or a job with other settings.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class DistributedJob:
         self.left = sum(len(self.plan[number]) for number in self.missing)
 
     def _plan(self, files: Sequence[str], resume: bool) -> list[list[str]]:
-        """The plan that is there, continued, or a new one."""
+        """The existing plan, extended by new files, or a new plan."""
         identity = asdict(Identity.of(self.remote.build()))
         ours = {"columns": list(COLUMNS), **identity}
         found = self.output.read(_JOB)
@@ -212,25 +212,25 @@ class DistributedJob:
         return plan
 
     def run(self, *, address: str | None = None, actors: int | None = None) -> Iterator[Progress]:
-        """Scores what is missing.
+        """Scores the missing shards.
 
         Args:
-            address: of a Ray cluster; None uses the one that is joined already, or that of
-                RAY_ADDRESS, or starts Ray on this machine.
-            actors: how many hold the model; None takes as many as the cluster has cores or GPUs.
+            address: address of a Ray cluster; None uses the connected cluster or RAY_ADDRESS, or
+                else starts Ray on this machine.
+            actors: number of actors; None takes the number of the cluster's GPUs or else cores.
 
         Yields:
-            What each shard has come to, as it is done.
+            The result of each finished shard.
         """
         if not self.missing:
             return
         import ray
 
         if not ray.is_initialized():
-            # Without an address Ray would join whatever cluster it finds on this machine.
+            # Without an address Ray would join any cluster that it finds on this machine.
             address = address or os.environ.get("RAY_ADDRESS") or "local"
-            # Ray has its processes import from the folder that is current while it starts, before
-            # all others: of what lies beside the photos they must run nothing.
+            # Ray's processes import first from the directory in which Ray was started; they must
+            # not run code that lies next to the photos.
             with chdir(sys.prefix):
                 ray.init(address=address, log_to_driver=False, include_dashboard=False)
         context = ray.data.DataContext.get_current()

@@ -1,9 +1,9 @@
-"""One image, one row: what scoring says of a file, and how rows are written.
+"""Score rows: the result for each file, and how rows are written.
 
-`ScoreRow` is the one schema of scores. CSV, JSON lines, Parquet, the terminal's table, the report,
+`ScoreRow` is the only schema of scores. CSV, JSON lines, Parquet, the terminal's table, the report,
 the service's description and the table in `docs/scores.md` take columns, types and texts from it.
 
-Rows are written as they come: a table of any length needs the memory of a few thousand rows.
+Rows are written as they come, so a table of any length needs memory for only a few thousand rows.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from qfm_iqm.text_tables import guarded
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROW_GROUP = 20_000  # rows of a Parquet table that are in memory at once
+ROW_GROUP = 20_000  # rows of a Parquet table in memory at a time
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """What came of one file: each column with its type and its help text.
+    """The result for one file: each column with its type and its help text.
 
-    Two rows are equal if everything but their seconds is.
+    Rows are compared without their seconds.
     """
 
     path: Annotated[str, "The file, as it was found under the argument given."]
@@ -91,10 +91,10 @@ class Column:
     """One column of `ScoreRow`.
 
     Attributes:
-        name: as tables spell it.
-        title: as people read it.
-        kind: type of its values: "str", "int", "float" or "bool".
-        help: what it says.
+        name: name in tables.
+        title: title for display.
+        kind: type of the values: "str", "int", "float" or "bool".
+        help: help text.
     """
 
     name: str
@@ -106,13 +106,13 @@ class Column:
 def _column(name: str, hint: object) -> Column:
     plain, text = get_args(hint)
     kinds = set(get_args(plain) or (plain,)) - {type(None)}
-    kind = kinds.pop() if len(kinds) == 1 else str  # several: texts to choose from
+    kind = kinds.pop() if len(kinds) == 1 else str  # several kinds: a Literal of texts
     title = name.replace("_", " ").capitalize().replace("Mos", "MOS")
     return Column(name, title, kind.__name__, text)
 
 
 def schema_of(kind: type[ScoreRow]) -> Mapping[str, Column]:
-    """The columns of a kind of row by name, in the order of its fields."""
+    """The columns of a row class by name, in the order of its fields."""
     hints = get_type_hints(kind, include_extras=True)
     return {name: _column(name, hints[name]) for name in (one.name for one in fields(kind))}
 
@@ -125,17 +125,17 @@ _TO_QUOTE = re.compile(r"[\r;\t]")
 
 
 def write_rows(rows: Iterable[ScoreRow], path: Path, schema: Mapping[str, Column] = SCHEMA) -> None:
-    """Writes rows as CSV, JSON lines or Parquet, by the name's ending, in one step.
+    """Writes rows atomically as CSV, JSON lines or Parquet, by the file extension.
 
-    An earlier file of that name is replaced only when the new one is complete and on the disk.
+    An earlier file is replaced only when the new one is complete and on disk.
 
     Args:
-        rows: in order.
-        path: where to.
-        schema: the columns of these rows, in order.
+        rows: rows in order.
+        path: file to write.
+        schema: columns of these rows, in order.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the file cannot be written.
     """
     check_output(path, *ENDINGS)
     with replacing(path) as partial:
@@ -147,8 +147,8 @@ def print_csv(
 ) -> None:
     """Writes rows as CSV to an open file or stream, guarded against formulas."""
     plain = csv.DictWriter(file, schema, lineterminator="\n")
-    # Python before 3.13 leaves a carriage return unquoted, which then reads as the end of a row.
-    # A spreadsheet whose delimiter is another one must not find a formula behind it.
+    # Python before 3.13 does not quote a carriage return, which then ends the row. A spreadsheet
+    # with another delimiter must not find a formula after that delimiter.
     quoted = csv.DictWriter(file, schema, lineterminator="\n", quoting=csv.QUOTE_ALL)
     texts_of = [column.name for column in schema.values() if column.kind == "str"]
     plain.writeheader()
@@ -160,7 +160,7 @@ def print_csv(
 
 
 def arrow_schema(schema: Mapping[str, Column] = SCHEMA) -> pa.Schema:
-    """The columns of a table in Arrow's types."""
+    """The columns of a table as an Arrow schema."""
     import pyarrow as pa
 
     types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
@@ -168,7 +168,7 @@ def arrow_schema(schema: Mapping[str, Column] = SCHEMA) -> pa.Schema:
 
 
 def to_arrow(rows: Iterable[ScoreRow], schema: Mapping[str, Column] = SCHEMA) -> pa.Table:
-    """Rows as an Arrow table; text that is no valid Unicode is escaped."""
+    """Converts rows to an Arrow table; invalid Unicode text is escaped."""
     import pyarrow as pa
 
     held = list(rows)
@@ -181,7 +181,7 @@ def to_arrow(rows: Iterable[ScoreRow], schema: Mapping[str, Column] = SCHEMA) ->
 
 
 def _write_csv(rows: Iterable[ScoreRow], path: Path, schema: Mapping[str, Column]) -> None:
-    # File names that are no valid text are kept as the system gave them.
+    # File names that are not valid text are kept byte by byte.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         print_csv(rows, file, schema)
 
@@ -203,7 +203,7 @@ def _write_parquet(rows: Iterable[ScoreRow], path: Path, schema: Mapping[str, Co
 
 
 def _valid(value: object) -> object:
-    """Text that any reader takes: Parquet knows only valid Unicode."""
+    """Escapes invalid Unicode in text, which Parquet does not allow."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     return value
@@ -215,4 +215,4 @@ _WRITERS: dict[str, Callable[[Iterable[ScoreRow], Path, Mapping[str, Column]], N
     ".parquet": _write_parquet,
 }
 ENDINGS = tuple(_WRITERS)
-"""Of names of tables that `write_rows` writes."""
+"""File extensions of the tables that `write_rows` writes."""

@@ -1,10 +1,10 @@
-"""The engine that scores many images: reads ahead, and fills batches across images.
+"""The engine that scores many images: it reads ahead and fills batches across images.
 
 Design choices:
-* The crops of all images flow through the network in full batches (`scoring.crop_stream`).
-* Reading happens ahead, in threads for a few files or in processes for many (`image.decode_pool`);
-  memory stays bounded by the images in flight.
-* Validation and test score through this same engine: what is measured is what users get.
+* The crops of all images are scored in full batches (`scoring.crop_stream`).
+* Files are read ahead, in threads for a few files or in processes for many (`image.decode_pool`);
+  the memory of images in flight is bounded.
+* Validation and test use this engine too, so that measured results are what users get.
 
 Shapes: K crops of an image, B crops in a batch, S crop size.
 """
@@ -49,30 +49,30 @@ class Scorer:
     """Scores many images with one model.
 
     Args:
-        model: a quality model, computed by torch; a loaded runtime; or a name, as `load_runtime`
-            takes it.
-        batch_size: crops that go through the network at once; None takes what is best for the
-            runtime.
-        readers: threads, or processes, that read images; None takes one per core, at most 8.
-            Within `max_memory` there are as many processes as leave half of it to images.
-        processes: read in processes of their own, not in threads of this one.
-        device: torch's name; None takes a GPU if there is one. A loaded runtime has its own.
+        model: a quality model, which torch runs; a loaded runtime; or a name, as for
+            `load_runtime`.
+        batch_size: crops per batch; None takes the runtime's recommendation.
+        readers: number of threads or processes that read images; None takes one per core, at most
+            8. With `max_memory`, processes are limited to leave half of it for images.
+        processes: read in separate processes instead of threads.
+        device: a torch device name; None takes a GPU if there is one. Ignored for a loaded runtime.
         max_pixels: larger images are refused.
-        allow_truncated: score the part of a truncated file that is there.
-        raw: what to take of camera RAW files, see `image.decode.read_image`.
-        max_memory: bytes that the program may take; None takes half of what the machine has free
-            for the images on their way. Images that would take more than there is are refused.
-        fetch: gives the content of a file; None reads local files and URLs.
-        source: gives the crops of a file in place of reading it.
-        every: seconds of a video from which one frame is scored; None refuses videos.
-        frames: is told of each frame of a video, in order, before the video's row is given.
-        shown: scores on the scale that people are shown; False keeps them in label units, to be
-            compared with labels.
-        causes: also say what lowers each photo's quality (`qfm_iqm.causes`).
+        allow_truncated: score the available part of a truncated file.
+        raw: how to read camera RAW files, see `image.decode.read_image`.
+        max_memory: memory limit of the program in bytes; None allows half of the machine's free
+            memory for images in flight. Images that need more are refused.
+        fetch: returns the content of a file; None reads local files and URLs.
+        source: returns the crops of a file instead of reading it.
+        every: interval in seconds between scored video frames; None refuses videos.
+        frames: called with each frame of a video, in order, before the video's row.
+        shown: return scores on the display scale; False keeps label units, for comparison with
+            labels.
+        causes: also estimate what lowers each photo's quality (`qfm_iqm.causes`).
 
     Raises:
-        TypeError: the model is none of these.
-        ValueError: a number is no whole one or below 1, or `raw` is none of its values.
+        TypeError: `model` is none of these.
+        ValueError: a number is not an integer or below 1, `every` is not positive, or `raw` is
+            unknown.
 
     Examples:
         >>> (row,) = Scorer("default").score_paths(["gone.jpg"])
@@ -129,16 +129,16 @@ class Scorer:
         self._source = source
 
     def score_paths(self, paths: StrPath | Iterable[StrPath]) -> Iterator[ScoreRow]:
-        """Scores files; a file that cannot be read becomes a row with its error.
+        """Scores files; an unreadable file gives a row with its error.
 
         Args:
-            paths: of files, and URLs; or a single one.
+            paths: paths and URLs of files, or a single one.
 
         Returns:
-            One row per path, in the order given.
+            One row per path, in order.
 
         Raises:
-            TypeError: what is given is no path; of what an iterable gives, when its turn comes.
+            TypeError: a value is no path; items of an iterable are checked when they are used.
         """
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
@@ -147,13 +147,13 @@ class Scorer:
         return self._stream(map(path_text, paths))
 
     def score_groups(self, groups: Iterable[Sequence[str]]) -> Iterator[list[ScoreRow]]:
-        """Scores groups of files, one after the other and without a pause between them.
+        """Scores groups of files one after another, without a pause between them.
 
-        No batch holds crops of two groups: to the bit, a group's scores are those of the group
-        alone. The next group is asked for while the one before is still on its way.
+        No batch holds crops of two groups, so that a group's scores are bit-identical to those of
+        the group alone. The next group is requested while the previous one is still in flight.
 
         Yields:
-            The rows of each group that is not empty.
+            The rows of each non-empty group.
         """
         sizes: deque[int] = deque()
 
@@ -174,21 +174,21 @@ class Scorer:
                 rows = []
 
     def score_batch(self, images: Pixels | Iterable[Pixels]) -> Tensor:
-        """Scores images that are in memory, without gradients.
+        """Scores images in memory, without gradients.
 
         Args:
-            images: RGB, a tensor (B, 3, H, W) or one (3, H, W) for each image; or arrays
-                (B, H, W, 3) or (H, W, 3): floats in [0, 1], or uint8. Values beyond the range by
-                `OVERSHOOT` at most (`image.preprocess_torch`) are clamped.
+            images: RGB images: a tensor (B, 3, H, W) or array (B, H, W, 3), or an iterable of
+                tensors (3, H, W) or arrays (H, W, 3); floats in [0, 1] or uint8. Values outside the
+                range by at most `OVERSHOOT` (`image.preprocess_torch`) are clamped.
 
         Returns:
-            Scores (B,), float64: those of rows.
+            Scores (B,), float64, on the same scale as in rows.
 
         Raises:
             TypeError: an image is neither a tensor nor an array.
-            ValueError: it is of another shape or type, not finite, or beyond the range.
+            ValueError: its shape or type is wrong, or values are not finite or out of range.
         """
-        import torch  # here, as files are scored without
+        import torch  # imported here: scoring files may not need torch
 
         from qfm_iqm.image import preprocess_torch as tensors
 
@@ -201,9 +201,9 @@ class Scorer:
         return torch.tensor([self._score(part).value for part in parts], dtype=torch.float64)
 
     def _stream(self, items: Iterable[str | None]) -> Iterator[ScoreRow]:
-        """Scores what comes, in order; at a None what is waiting goes through in a last batch."""
+        """Scores files in order; at a None, waiting crops are scored in a last batch."""
         frames: list[FrameScore] = []
-        severities: list[Doubles] = []  # of these frames
+        severities: list[Doubles] = []  # severities of these frames
         seconds, failure = 0.0, ""
         for pending in in_batches(self._read_ahead(items), self.runtime.run, self.batch_size):
             row = self._row(pending, frames)
@@ -230,8 +230,8 @@ class Scorer:
     def _read_ahead(
         self, items: Iterable[str | None]
     ) -> Iterator[tuple[Reading, Sequence[Crop]] | None]:
-        """Reads files ahead and gives what came of them, with their crops, in order."""
-        # Here, not above: the command line that scores one photo needs no processes.
+        """Reads files ahead; yields readings with their crops, in order."""
+        # Imported here: scoring one photo on the command line needs no processes.
         from qfm_iqm.image.decode_pool import read_ahead
         from qfm_iqm.image.decode_threads import call_in_threads
 
@@ -245,10 +245,10 @@ class Scorer:
             processes=self.processes,
             max_memory=self.max_memory,
         )
-        yield from map(self._with_crops, coming)  # holds on to none of the images
+        yield from map(self._with_crops, coming)  # keeps no reference to an image
 
     def _from_source(self, path: str) -> tuple[Reading, Sequence[Crop]]:
-        """The crops that the source gives of a file."""
+        """A reading with the crops from `source`."""
         assert self._source is not None
         try:
             crops = self._source(path)
@@ -264,14 +264,14 @@ class Scorer:
         return reading, crops.pixels
 
     def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
-        """A reading, now without its pixels, and the crops of the image as views of them."""
+        """A reading without its pixels, and the crops as views of the pixels."""
         if reading is None or reading.pixels is None:
             return None if reading is None else (reading, [])
         crops = covering_crops(reading.pixels, self.runtime.card.preprocessing)
         return replace(reading, pixels=None), list(crops)
 
     def _score(self, values_K: Doubles, reading: Reading | None = None) -> QualityScore:
-        """What the model's card makes of the crops' scores."""
+        """The image's score from the predictions for its crops, by the model's card."""
         return score_of(
             self.runtime.card,
             values_K,
@@ -320,7 +320,7 @@ class Scorer:
         )
 
     def _with_causes(self, row: ScoreRow, severities_6: Doubles) -> ScoreRow:
-        """A row that says what lowers the photo's quality."""
+        """Adds the causes of low quality to a row."""
         if self.causes is None:
             return row
         found = self.causes.causes(severities_6)

@@ -1,4 +1,4 @@
-"""Score tables read back: what `qfm score` wrote, or any table of image names and scores."""
+"""Reads score tables: those of `qfm score`, or any table of image names and scores."""
 
 import json
 import math
@@ -15,9 +15,9 @@ from qfm_iqm.scoring.row import COLUMNS, SCHEMA, Column, ScoreRow
 from qfm_iqm.text_tables import as_utf8
 
 OWN_COLUMNS = ("path", "sha256", "status")
-"""Columns by which a table of `qfm score` or `qfm cull`, of any version, is known."""
+"""Columns that identify a table of `qfm score` or `qfm cull` of any version."""
 
-_LONGEST = 1 << 20  # bytes of a first line that are looked at
+_LONGEST = 1 << 20  # most bytes of the first line that are read
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class ScoreTable:
     """Scores of images, as columns of equal length.
 
     Attributes:
-        source: where they come from, for people.
-        columns: by name out of `SCHEMA`, in that order; `path`, `score` and `error` are always
-            there. An image without a score has None there and its reason in `error`.
+        source: origin of the scores, for messages.
+        columns: columns by name in `SCHEMA`, in that order; always with `path`, `score` and
+            `error`. An image without a score has None as score and the reason in `error`.
     """
 
     source: str
@@ -38,7 +38,7 @@ class ScoreTable:
 
     @property
     def models(self) -> list[str]:
-        """Names of the models that scored, each once, in order of appearance."""
+        """Unique names of the models, in order of appearance."""
         return [name for name in dict.fromkeys(self.columns.get("model", [])) if name]
 
     @property
@@ -53,40 +53,40 @@ class ScoreTable:
 
 
 def table_of(rows: Iterable[ScoreRow], source: str) -> ScoreTable:
-    """Score rows, as the engine yields them, as a table.
+    """Converts score rows to a table.
 
     Args:
-        rows: of the images.
-        source: where they come from, for people.
+        rows: score rows.
+        source: origin of the rows, for messages.
     """
     kept = list(rows)
     return ScoreTable(source, {name: [getattr(row, name) for row in kept] for name in COLUMNS})
 
 
 def is_table(name: str) -> bool:
-    """Whether a name is that of a score table: its ending is one that `read_scores` reads."""
+    """Whether a file name has an extension that `read_scores` reads."""
     return Path(name).suffix.lower() in ENDINGS
 
 
 def read_scores(path: Path, column: str = "score") -> ScoreTable:
-    """Reads a score table: CSV (and what spreadsheets make of it), JSON lines or Parquet.
+    """Reads a score table: CSV (also as saved by spreadsheets), JSON lines or Parquet.
 
-    The images are named by the column `path`, or else by the first of `NAME_COLUMNS`. Columns that
-    `ScoreRow` does not have are left out.
+    Image names come from the column `path`, or else from the first of `NAME_COLUMNS`. Columns that
+    `ScoreRow` does not have are ignored.
 
     Args:
-        path: the file; its ending tells the format.
-        column: the one that holds the scores.
+        path: the file; its extension determines the format.
+        column: column of the scores.
 
     Raises:
-        TableError: no such file, another format, no column of names or of scores, or a value that
-            is not what its column holds.
+        TableError: the file is missing or has another format, has no column of names or scores, or
+            a value of the wrong type.
     """
     return _table(read_cells(path, strip=False), column)
 
 
 def read_rows(path: Path) -> list[ScoreRow]:
-    """Reads a table that `write_rows` wrote, and refuses any other: jobs go on with its rows.
+    """Reads a table from `write_rows` and refuses any other, because jobs reuse its rows.
 
     Raises:
         TableError: it cannot be read, or its columns are not those of `ScoreRow`.
@@ -101,14 +101,14 @@ def read_rows(path: Path) -> list[ScoreRow]:
 
 
 def check_replaceable(path: Path, columns: Collection[str]) -> None:
-    """Refuses, before any work is done, to replace a table that this package did not write.
+    """Refuses, before any work, to replace a table that this package did not write.
 
     Args:
-        path: where to write. An empty file, and what is no file, is nobody's table.
-        columns: that every table of its kind has.
+        path: file to write. An empty file or a path that is no file is accepted.
+        columns: columns that every table of the kind has.
 
     Raises:
-        TableError: there is a table of other columns.
+        TableError: the existing table lacks these columns.
     """
     if path.is_file() and path.stat().st_size and not _header(path).issuperset(columns):
         raise TableError(
@@ -118,7 +118,7 @@ def check_replaceable(path: Path, columns: Collection[str]) -> None:
 
 
 def _header(path: Path) -> set[str]:
-    """Names of the columns of a table, from its beginning; none if it is no table."""
+    """The column names of a table, from its first bytes; empty if it is no table."""
     try:
         if path.suffix.lower() == ".parquet":
             import pyarrow.parquet as pq
@@ -128,13 +128,13 @@ def _header(path: Path) -> set[str]:
             line, _ = as_utf8(file.readline(_LONGEST))
         if path.suffix.lower() == ".jsonl":
             return set(json.loads(line))
-    except (OSError, ValueError, TypeError):  # pyarrow's own errors are of these kinds
+    except (OSError, ValueError, TypeError):  # includes pyarrow's errors
         return set()
     return set(re.split(r"[,;\t|]", line.decode("utf-8", "replace").strip().replace('"', "")))
 
 
 def _table(cells: Cells, column: str = "score") -> ScoreTable:
-    """Cells as scores: values of their types, and a reason for every missing score."""
+    """Parses cells as a score table, with a reason for every missing score."""
     key = column_key(column)
     if key not in cells.columns:
         raise TableError(
@@ -158,10 +158,10 @@ def _table(cells: Cells, column: str = "score") -> ScoreTable:
 
 
 def column_values(cells: Cells, column: Column, texts: Sequence[str]) -> list[Any]:
-    """The cells of a column as values of its type.
+    """Parses the cells of a column as values of its type.
 
     Raises:
-        TableError: one of them is of another type.
+        TableError: a cell has another type.
     """
     name, kind = column.name, column.kind
     if cells.text is not None and kind in ("int", "float"):
@@ -180,8 +180,8 @@ def column_values(cells: Cells, column: Column, texts: Sequence[str]) -> list[An
 
 
 def _float(text: str) -> float | None:
-    """A finite number; None for an empty cell and for what is not a number."""
-    if "_" in text:  # Python would read 1_000 as a number; no table means that
+    """A finite number; None for an empty cell, NaN or infinity."""
+    if "_" in text:  # Python parses 1_000 as a number, but no table means that
         raise ValueError(text)
     number = float(text or "nan")
     return number if math.isfinite(number) else None
@@ -193,7 +193,7 @@ def _int(text: str) -> int | None:
 
 
 def _bool(text: str) -> bool | None:
-    """True or False, as Python and spreadsheets write them."""
+    """True or False, as written by Python and spreadsheets."""
     return {"": None, "true": True, "1": True, "false": False, "0": False}[text.lower()]
 
 
@@ -206,5 +206,5 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def _no_score(cell: str) -> str:
-    """Why a cell of the column of scores is none."""
+    """Why a cell of the score column is no score."""
     return f"Its score is {cell}, which is no number." if cell else "There is no score."

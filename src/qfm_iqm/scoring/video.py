@@ -1,4 +1,4 @@
-"""From the scores of a video's frames to its row, and the table of these frames."""
+"""Computes a video's row from the scores of its frames; reads and writes tables of frames."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,13 +18,13 @@ TAIL = 10  # %
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One frame of a video.
+    """The score of a video frame.
 
     Attributes:
         path: the video.
-        time: seconds from its first frame on.
-        score: as of a photo.
-        out_of_distribution: as of a photo.
+        time: seconds since the first frame.
+        score: score, as for a photo.
+        out_of_distribution: as for a photo.
     """
 
     path: str
@@ -34,15 +34,15 @@ class FrameScore:
 
 
 def video_row(row: ScoreRow, frames: Sequence[FrameScore], *, higher_is_better: bool) -> ScoreRow:
-    """The row of a video, from its frames.
+    """Computes the row of a video from its frames.
 
-    The score is the mean over the frames. Percentile and interval compare with photos, and stay
-    empty; a video is out of distribution if most of its frames are.
+    The score is the mean over the frames. Percentile and interval are for photos and stay empty. A
+    video is out of distribution if most of its frames are.
 
     Args:
-        row: what is known of the file.
-        frames: in the order of their times.
-        higher_is_better: the direction of the scores.
+        row: row with the facts about the file.
+        frames: frames in order of time.
+        higher_is_better: direction of the scores.
     """
     scores = np.array([frame.score for frame in frames])
     seconds: dict[int, list[float]] = {}
@@ -67,10 +67,10 @@ COLUMNS = tuple(field.name for field in fields(FrameScore))
 
 
 def write_frames(frames: Iterable[FrameScore], path: Path) -> None:
-    """Writes frames as CSV in one step; nothing if there are none.
+    """Writes frames atomically as CSV; writes nothing if there are none.
 
     Raises:
-        TableError: the place cannot be written to.
+        TableError: the file cannot be written.
     """
     coming = iter(frames)
     first = next(coming, None)
@@ -79,10 +79,10 @@ def write_frames(frames: Iterable[FrameScore], path: Path) -> None:
 
 
 def read_frames(path: Path) -> list[FrameScore]:
-    """Reads a table that `write_frames` wrote.
+    """Reads a table from `write_frames`.
 
     Raises:
-        TableError: it cannot be read, or is no such table.
+        TableError: it cannot be read or is no such table.
     """
     cells = read_cells(path, strip=False, may_be_empty=True)
     if not {"path", "time", "score"} <= cells.columns.keys():

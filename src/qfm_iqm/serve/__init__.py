@@ -1,1 +1,1 @@
-"""Scores over HTTP, and a page for people: safe by default, nothing stored."""
+"""HTTP service for scores with a web page: safe by default, stores nothing."""

@@ -1,4 +1,4 @@
-"""The application: routes, and how they fit together."""
+"""The web application: its routes and error handlers."""
 
 from __future__ import annotations
 
@@ -90,15 +90,15 @@ def create_app(
     hosts: frozenset[str] | None = None,
     device: str | None = None,
 ) -> FastAPI:
-    """The service as an ASGI application.
+    """Creates the service as an ASGI application.
 
     Args:
-        model: what scores.
-        explainer: gives what draws maps, when the first is asked for; None for `model` itself.
-        limits: bounds; None for the defaults.
-        token: asked of every request but those for the page, if given.
-        hosts: names that requests may be for; None for any.
-        device: torch's name; None takes a GPU if there is one.
+        model: the model for scores.
+        explainer: returns the model for maps, at the first request for one; None takes `model`.
+        limits: limits of requests; None takes the defaults.
+        token: token required for all requests except the page; None requires none.
+        hosts: allowed host names; None allows any.
+        device: a torch device name; None takes a GPU if there is one.
     """
     bounds = limits or Limits()
     metrics = Metrics()
@@ -123,7 +123,7 @@ def create_app(
         redoc_url=None,
         responses=_ALWAYS,
     )
-    # Described here, and enforced by the middleware before any route.
+    # Only for the API's description; the middleware enforces the token before any route.
     bearer = HTTPBearer(scheme_name="token", description="The service's token.", auto_error=False)
     locked: dict[str, Any] = {"dependencies": [Security(bearer)]} if token else {}
     refusals: _Responses = _LOCKED if token else {}
@@ -133,7 +133,7 @@ def create_app(
         began = time.perf_counter()
         try:
             response = await answer(request)
-        except Exception:  # a defect: the client gets a sentence, the log says where it is
+        except Exception:  # a bug: the client gets a sentence, and the log the traceback
             _LOG.exception("%s %s failed", request.method, request.url.path)
             response = JSONResponse({"error": "The service failed over this request."}, 500)
         route = getattr(request.scope.get("route"), "path", "other")
@@ -147,7 +147,7 @@ def create_app(
         if error.code == 413:
             await discard(request)
         if error.code in (408, 413):
-            headers["Connection"] = "close"  # the client may not have sent all of it
+            headers["Connection"] = "close"  # the client may still be sending
         return JSONResponse({"error": str(error)}, error.code, headers)
 
     @app.exception_handler(ModelError)
@@ -240,7 +240,7 @@ def create_app(
             "limits": {name: getattr(bounds, name) for name in named},
         }
 
-    # Load balancers ask by HEAD.
+    # Load balancers use HEAD.
     @app.head("/healthz", response_class=PlainTextResponse, include_in_schema=False)
     @app.get("/healthz", response_class=PlainTextResponse)
     async def healthy() -> str:
@@ -266,7 +266,7 @@ def _refuse_unknown(request: Request, *known: str) -> None:
 
 
 def _rows(found: Sequence[tuple[int, ScoreRow]]) -> Response:
-    """The answer of rows, each with the code that it would have alone."""
+    """The response with rows, each with the status code that it would have alone."""
     results = [answer_of(row, code) for code, row in found]
     if len(found) == 1 and found[0][0] != 200:
         return JSONResponse({"error": results[0]["error"], "results": results}, found[0][0])
@@ -274,7 +274,7 @@ def _rows(found: Sequence[tuple[int, ScoreRow]]) -> Response:
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The page for people and what it is made of, all of it from this package."""
+    """Adds the web pages and their files, all from this package."""
     own = resources.files("qfm_iqm.serve") / "static"
     files = {name: asset(name) for name in _SHARED}
     files |= {name: (own / name).read_text("utf-8") for name in _OWN}

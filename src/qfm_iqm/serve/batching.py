@@ -1,8 +1,7 @@
-"""Micro-batching: images of all clients go through the network together, in order of arrival.
+"""Micro-batching: images of all clients are scored together, in order of arrival.
 
-One thread owns the model. It takes whatever images wait, and gives them to the very engine of
-`qfm score`, which fills its batches across images: a score does not depend on the company, and is
-the one that `qfm score` gives.
+One thread owns the model. It passes all waiting images to the engine of `qfm score`, which fills
+batches across images. A score does not depend on the other images, and equals that of `qfm score`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """An image and what is wanted of it: a row or a map."""
+    """A waiting image, and whether a row or a map is requested."""
 
     image: Reading
     future: Future[Any]
@@ -39,14 +38,14 @@ class Batcher:
     """The thread that runs the model.
 
     Args:
-        model: what scores.
-        explainer: gives what draws maps, when the first is asked for; None for `model` itself.
-        device: torch's name; None takes a GPU if there is one.
-        together: images that go into the engine at once, at most.
-        observe: is told how many images went in together.
+        model: the model for scores.
+        explainer: returns the model for maps, at the first request for one; None takes `model`.
+        device: a torch device name; None takes a GPU if there is one.
+        together: largest number of images passed to the engine at once.
+        observe: called with the number of images passed at once.
 
     Attributes:
-        policy: how the images that it takes are read.
+        policy: how its images must be read.
     """
 
     def __init__(
@@ -71,15 +70,15 @@ class Batcher:
         self._thread.start()
 
     def score(self, image: Reading) -> Future[ScoreRow]:
-        """Has an image scored; its row has an empty path."""
+        """Queues an image for scoring; the path of its row is meaningless."""
         return self._put(image, explain=False)
 
     def explain(self, image: Reading) -> Future[QualityMap]:
-        """Has an image's quality map drawn."""
+        """Queues an image for a quality map."""
         return self._put(image, explain=True)
 
     def close(self) -> None:
-        """Ends the thread when all that waits is done."""
+        """Ends the thread when all waiting images are done."""
         self._waiting.put(None)
         self._thread.join()
 
@@ -98,7 +97,7 @@ class Batcher:
                 except queue.Empty:
                     break
             ended = None in taken
-            # A client that has gone cancels its future: nothing is spent on it.
+            # A disconnected client cancels its future, and its image is skipped.
             live = [w for w in taken if w is not None and w.future.set_running_or_notify_cancel()]
             self._score([waiting for waiting in live if not waiting.explain])
             for waiting in live:
@@ -111,7 +110,7 @@ class Batcher:
         self._observe(len(group))
         cut: list[_Waiting] = []
         for waiting in group:
-            try:  # one image that cannot be cut costs no other its score
+            try:  # a failure of one image must not affect the others
                 self._current[str(len(cut))] = Crops.of(waiting.image, self.policy.preprocessing)
                 cut.append(waiting)
             except Exception as error:
@@ -119,7 +118,7 @@ class Batcher:
         try:
             for waiting, row in zip(cut, self._scorer.score_paths(self._current), strict=True):
                 waiting.future.set_result(row)
-        except Exception as error:  # whatever it is, nobody may wait for ever
+        except Exception as error:  # no client may wait forever
             for waiting in cut:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
@@ -133,7 +132,7 @@ class Batcher:
             waiting.future.set_exception(error)
 
     def _explained(self, image: Reading) -> QualityMap:
-        import torch  # here, as scoring may do without
+        import torch  # imported here: scoring may not need torch
 
         assert image.pixels is not None
         return self._explainer().explain(torch.from_numpy(as_floats(image.pixels)))

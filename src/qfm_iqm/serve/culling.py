@@ -1,8 +1,8 @@
-"""The photos of a request put into moments and ranked there, as by `qfm cull`.
+"""Groups the photos of a request into moments and ranks them there, as `qfm cull` does.
 
-They are scored with everybody else's. Then a thread compares those that share a moment: it has them
-decoded once more, at native resolution, one at a time and in the same processes. There are as many
-such threads as processes, which bounds the memory of all requests.
+Photos are scored together with those of other requests. Then a thread compares the photos of each
+moment, which are decoded again at native resolution, one at a time, by the same processes. There
+are as many such threads as processes, which bounds the memory of all requests.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class CullingService:
     """Culls the photos of requests.
 
     Args:
-        scoring: decodes and scores them; closed by others, after this.
+        scoring: decodes and scores the photos; must be closed after this service.
     """
 
     def __init__(self, scoring: ScoringService) -> None:
@@ -31,20 +31,20 @@ class CullingService:
         self._threads = ThreadPoolExecutor(scoring.limits.workers, thread_name_prefix="compare")
 
     def close(self) -> None:
-        """Stops, when all that was begun is done."""
+        """Stops when all running requests are done."""
         self._threads.shutdown()
 
     async def cull(
         self, uploads: Sequence[Upload], *, gap: float | None = None
     ) -> list[tuple[int, CullRow]]:
-        """The rows of photos, and the HTTP code that each would have alone.
+        """The rows of photos, with the HTTP code that each would have alone.
 
         Args:
-            uploads: the photos; rows have their names for paths.
+            uploads: the photos; rows have their names as paths.
             gap: see `culling.cull.cull`.
 
         Returns:
-            Moments in the order of time, their photos by rank; at the end those without a score.
+            Moments in order of time, their photos by rank; photos without a score come last.
         """
         scored = await asyncio.gather(*map(self._scoring.sight, uploads))
         ranked = partial(self._ranked, uploads, [sight for _, sight in scored], gap)
@@ -55,7 +55,7 @@ class CullingService:
     def _ranked(
         self, uploads: Sequence[Upload], sights: Sequence[Sight], gap: float | None
     ) -> list[CullRow]:
-        # By hash, as clients may give several photos one name.
+        # By hash, because clients may give several photos the same name.
         contents = {
             sight.sha256: upload.content for sight, upload in zip(sights, uploads, strict=True)
         }

@@ -1,4 +1,4 @@
-"""How much the service takes on: every bound in one place."""
+"""All limits of the service."""
 
 import os
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of what clients may ask for, and of what is spent on it.
+    """Limits of requests and of the resources for them.
 
     Attributes:
-        file_bytes: of one image.
-        request_bytes: of one request.
-        files: images in one request.
-        pixels: of one image.
-        aspect: longer side of one image, in its shorter sides: a strip takes many crops.
-        pending_bytes: of all requests that are being served; beyond it, clients wait (429).
-        pending_images: images that are being served; beyond it, clients wait (429).
-        workers: processes that decode.
-        decode_seconds: that one image may take to decode.
-        decode_bytes: of memory that a worker may take on for one image.
-        receive_seconds: that a client may take to send a request.
+        file_bytes: bytes of an image.
+        request_bytes: bytes of a request.
+        files: images in a request.
+        pixels: pixels of an image.
+        aspect: aspect ratio of an image, because a strip needs many crops.
+        pending_bytes: bytes of all requests being served; above it, clients must wait (429).
+        pending_images: images being served; above it, clients must wait (429).
+        workers: number of decoding processes.
+        decode_seconds: seconds for decoding an image.
+        decode_bytes: memory of a decoding process for an image.
+        receive_seconds: seconds for a client to send a request.
     """
 
     file_bytes: int = 50_000_000

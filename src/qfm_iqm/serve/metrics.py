@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus' text format."""
+"""Metrics of the service in Prometheus' text format."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counters of one service; a registry of its own, so that two do not mix."""
+    """Metrics of one service, in their own registry, so that two services do not mix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -35,9 +35,9 @@ class Metrics:
         )
 
     def watch(self, name: str, about: str, read: Callable[[], float]) -> None:
-        """Adds a figure that is read when it is asked for."""
+        """Adds a gauge whose value is read on demand."""
         Gauge(name, about, registry=self.registry).set_function(read)
 
     def text(self) -> bytes:
-        """All figures."""
+        """All metrics as text."""
         return generate_latest(self.registry)

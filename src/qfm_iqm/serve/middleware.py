@@ -1,9 +1,9 @@
-"""Who may ask, and what every answer carries: hosts, origins, the token, security headers.
+"""Access checks (hosts, origins, token) and security headers.
 
-* On loopback only requests for a loopback name are answered: a page elsewhere cannot reach the
-  service through a name of its own that it points here (DNS rebinding).
-* A request that a browser sends from another site's page is refused, whatever it asks for.
-* With a token, everything but the page, its files and `/healthz` asks for it.
+* On loopback only requests for a loopback name are answered, so that another site cannot reach the
+  service through its own name (DNS rebinding).
+* Requests that a browser sends from another site's page are refused; only links are allowed.
+* If a token is set, everything except the page, its files and `/healthz` requires it.
 """
 
 import hmac
@@ -34,12 +34,12 @@ _OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/favicon.ico"})
 
 
 class AccessMiddleware:
-    """ASGI middleware around the application.
+    """ASGI middleware that checks requests and adds security headers.
 
     Args:
         app: the application.
-        hosts: names that requests may be for; None for any.
-        token: asked for if given.
+        hosts: allowed host names; None allows any.
+        token: required token; None requires none.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class AccessMiddleware:
         self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or refuses it."""
+        """Passes a request on or refuses it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -95,16 +95,16 @@ class AccessMiddleware:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether who listens on an address is reached from its own machine alone."""
+    """Whether an address is reachable only from its own machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # it is a name
         return host.lower() in LOOPBACK
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without its port; empty where there is none."""
+    """The name in a Host header without its port; empty if there is none."""
     try:
         return urlsplit(f"//{host}").hostname or ""
-    except ValueError:  # brackets that do not close
+    except ValueError:  # unbalanced brackets
         return ""

@@ -1,6 +1,6 @@
-"""What a request brings: its images as bytes in memory, within the limits.
+"""Receives the images of a request as bytes in memory, within the limits.
 
-Bytes alone are taken: no path and no URL of a client's is ever opened, and nothing is written.
+Only bytes are accepted: no path or URL from a client is ever opened, and nothing is written.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _LINGERING = 1  # second
 
 
 class RequestError(QFMError):
-    """A request, or one of its images, that is refused with an HTTP code."""
+    """A request or one of its images is refused with an HTTP code."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -32,8 +32,8 @@ class Upload:
     """One image of a request.
 
     Attributes:
-        name: as the client calls it: for people, never a path to open.
-        content: its bytes.
+        name: the client's name of the image, only for display; never opened as a path.
+        content: bytes of the image.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Upload:
 
 
 class Admission:
-    """How much is being served; lets a request in while it fits.
+    """Counts what is being served, and admits requests while they fit.
 
-    Used from one event loop alone.
+    Must be used from only one event loop.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -56,9 +56,9 @@ class Admission:
         """Counts a request's bytes while it is served.
 
         Raises:
-            RequestError: 429, too much is being served already.
+            RequestError: 429, too many bytes are already being served.
         """
-        # A service with nothing to do takes any request that is within the limits.
+        # An idle service accepts any request within the limits.
         if self.bytes and self.bytes + size > self.limits.pending_bytes:
             raise _busy()
         self.bytes += size
@@ -72,7 +72,7 @@ class Admission:
         """Counts images while they are scored.
 
         Raises:
-            RequestError: 429, too many are being scored already.
+            RequestError: 429, too many images are already being scored.
         """
         if self.images and self.images + count > self.limits.pending_images:
             raise _busy()
@@ -88,10 +88,10 @@ def _busy() -> RequestError:
 
 
 def declared_size(request: Request, limits: Limits) -> int:
-    """Bytes that a request says it brings; the most there may be, if it does not say.
+    """The declared size of a request in bytes; the largest allowed size if it is not declared.
 
     Raises:
-        RequestError: 413, more than a request may bring; 400, no number.
+        RequestError: 413, too large; 400, not a number.
     """
     declared = request.headers.get("content-length")
     if declared is None:
@@ -107,8 +107,8 @@ async def receive(request: Request, limits: Limits) -> list[Upload]:
     """Reads a request's images: multipart files, or the body as one image.
 
     Raises:
-        RequestError: 400 no images or no multipart; 408 too slow; 413 too large; 499 the client
-            has gone, which is for the figures alone.
+        RequestError: 400, no images or invalid multipart; 408, too slow; 413, too large; 499, the
+            client has disconnected (only for the metrics).
     """
     try:
         async with asyncio.timeout(limits.receive_seconds):
@@ -126,11 +126,11 @@ async def receive(request: Request, limits: Limits) -> list[Upload]:
 
 
 async def discard(request: Request) -> None:
-    """Drops what a refused request still brings, for a moment.
+    """Reads and drops the rest of a refused request, for a moment.
 
-    A connection that is closed while its client sends may lose the answer that was on its way.
+    Closing a connection while its client is sending may lose the response.
     """
-    # RuntimeError: all of it had been read.
+    # RuntimeError: everything was already read.
     with suppress(TimeoutError, ClientDisconnect, RuntimeError):
         async with asyncio.timeout(_LINGERING):
             async for _ in request.stream():
@@ -138,11 +138,11 @@ async def discard(request: Request) -> None:
 
 
 class _InMemory(MultiPartParser):
-    spool_max_size = 1 << 40  # no part is ever written to disk; the stream is bounded
+    spool_max_size = 1 << 40  # never write parts to disk; the stream's size is limited
     ended = False
 
     def on_end(self) -> None:
-        """The last boundary has come: without it, the last part would be dropped."""
+        """Records the final boundary, without which the last part would be dropped."""
         self.ended = True
 
 

@@ -1,4 +1,4 @@
-"""What the service answers, as its OpenAPI description says it."""
+"""The service's responses, for its OpenAPI description."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -11,7 +11,7 @@ from qfm_iqm.scoring.row import SCHEMA, Column, ScoreRow
 
 
 def _described(name: str, what: str, kind: type[ScoreRow], schema: Mapping[str, Column]) -> Any:
-    """A model of rows as clients get them, see `answer_of`."""
+    """Creates a pydantic model of rows in responses, see `answer_of`."""
     kinds, defaults = get_type_hints(kind), {one.name: one.default for one in fields(kind)}
     columns: dict[str, Any] = {
         column: (kinds[column], Field(defaults[column], description=schema[column].help))
@@ -32,11 +32,11 @@ CulledImage = _described("CulledImage", "One photo: a row of `qfm cull`", CullRo
 
 
 def answer_of(row: ScoreRow, code: int) -> dict[str, Any]:
-    """A row as clients get it.
+    """Converts a row to its form in a response.
 
     Args:
-        row: the row, with the client's name for a path.
-        code: that the image would have alone; said where it was refused.
+        row: the row, with the client's name as path.
+        code: HTTP code that the image would have alone; included if it was refused.
     """
     schema = CULL_SCHEMA if isinstance(row, CullRow) else SCHEMA
     said = {column: getattr(row, column) for column in schema if column != "path"}

@@ -1,4 +1,4 @@
-"""From a client's bytes to a score: decoded in a process, scored with everybody else's."""
+"""Scores clients' images: decodes them in processes, and scores those of all clients together."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from qfm_iqm.serve.receiving import RequestError, Upload
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
 
-PLAIN, WITH_CAUSES, NATIVE = range(3)  # ways to read an image
-AHEAD = 16  # decoded images that may wait for the model, for each worker: bounds memory
+PLAIN, WITH_CAUSES, NATIVE = range(3)  # indices of the reading policies
+AHEAD = 16  # most images in flight per worker, which bounds memory
 
 
 class ScoringService:
-    """Decoding pool and batcher, started and stopped together.
+    """A decoding pool and a batcher that are started and stopped together.
 
     Args:
-        model: what scores.
-        explainer: gives what draws maps, when the first is asked for; None for `model` itself.
-        limits: bounds.
-        metrics: is told what happens.
-        device: torch's name; None takes a GPU if there is one.
+        model: the model for scores.
+        explainer: returns the model for maps, at the first request for one; None takes `model`.
+        limits: limits of the service.
+        metrics: metrics to update.
+        device: a torch device name; None takes a GPU if there is one.
 
     Raises:
         QFMError: a decoding process does not start.
@@ -71,7 +71,7 @@ class ScoringService:
         )
 
     def close(self) -> None:
-        """Stops, when all that was begun is done."""
+        """Stops when all running work is done."""
         self._threads.shutdown()
         self._batcher.close()
         self._pool.close()
@@ -80,27 +80,27 @@ class ScoringService:
         """An image's row, and the HTTP code that it would have alone.
 
         Args:
-            upload: the image; the row has its name for a path.
-            causes: say what lowers its quality.
+            upload: the image; the row has its name as path.
+            causes: also estimate what lowers its quality.
         """
         code, row, _ = await self._scored(upload, WITH_CAUSES if causes else PLAIN)
         return code, row
 
     async def sight(self, upload: Upload) -> tuple[int, Sight]:
-        """The same of a photo that is to be culled."""
+        """The sight of a photo for culling, and the HTTP code that it would have alone."""
         code, row, image = await self._scored(upload, PLAIN, seen)
         return code, sight_of(row, image)
 
     def native(self, name: str, content: bytes) -> Reading:
-        """A photo at native resolution, to be compared; blocks until it is decoded."""
+        """Reads a photo at native resolution for comparison; blocks until it is decoded."""
         return self._pool.decode(content, name, policy=NATIVE)
 
     async def explain(self, upload: Upload) -> dict[str, Any]:
         """An image's quality map.
 
         Raises:
-            RequestError: it cannot be read.
-            ModelError: the model draws no maps.
+            RequestError: the image cannot be read.
+            ModelError: the model cannot draw maps.
         """
         async with self._ahead:
             image = await self._decode(upload, PLAIN)
@@ -110,7 +110,7 @@ class ScoringService:
     async def _scored(
         self, upload: Upload, policy: int, look: Callable[[Reading], Reading] | None = None
     ) -> tuple[int, ScoreRow, Reading]:
-        """The code that an image would have alone, its row, and its reading without pixels."""
+        """An image's HTTP code, its row, and its reading without pixels."""
         try:
             async with self._ahead:
                 image = await self._decode(upload, policy, look)

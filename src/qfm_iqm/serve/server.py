@@ -1,4 +1,4 @@
-"""The service as a process: its socket, its signals, its end."""
+"""Runs the service in this process: socket, signals, shutdown."""
 
 import signal
 import socket
@@ -11,11 +11,11 @@ from fastapi import FastAPI
 from qfm_iqm.errors import QFMError
 
 GRACE_SECONDS = 60
-CONNECTIONS = 512  # at once: each takes a file descriptor, of which a process has often 1024
+CONNECTIONS = 512  # simultaneous connections; processes often have only 1024 file descriptors
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that ends with code 0 when it is told to end, and says when it is ready."""
+    """Uvicorn server that exits with code 0 on a signal, and reports when it is ready."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -23,7 +23,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Takes the signals without raising them again at the end: it has ended as asked."""
+        """Handles the signals without raising them again at the end."""
         named = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in named}
         try:
@@ -39,10 +39,10 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Opens a listening socket.
 
     Raises:
-        QFMError: the address is taken, or not this machine's.
+        QFMError: the address is in use or not on this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -53,12 +53,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serves until SIGINT or SIGTERM; what has been begun is then finished.
+    """Serves until SIGINT or SIGTERM; running requests are then finished.
 
     Args:
         app: the application.
-        listener: its socket.
-        ready: called once it answers.
+        listener: its listening socket.
+        ready: called once it accepts requests.
     """
     config = uvicorn.Config(
         app,
@@ -71,5 +71,5 @@ def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> Non
     )
     server = _Server(config, ready)
     server.run(sockets=[listener])
-    if not server.started:  # its own log says why
+    if not server.started:  # uvicorn's log says why
         raise QFMError("The service did not start: the lines above say why.")

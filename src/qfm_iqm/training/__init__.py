@@ -1,1 +1,1 @@
-"""A rated set -> a network: recipe, batches, schedule, and the trainer."""
+"""Training on rated images: recipes, batches, schedule and trainer."""

@@ -3,23 +3,22 @@
 A grid is a TOML file:
 
     recipe = "biq2021.toml"              # the base, relative to this file
-    seeds = [0, 1, 2]                    # of split, crops, order and first weights
+    seeds = [0, 1, 2]                    # for the split, the crops, the order, the initial weights
     references = ["baseline", "random"]  # what every variant is compared with
-    split = "validation"                 # to choose options: the test split stays unseen
+    split = "validation"                 # for choosing options; the test split stays unseen
     [set]                                # keys of the recipe, for all runs
     "train.epochs" = 4
-    [settings.biq2021_20]                # data and amount of labels
+    [settings.biq2021_20]                # dataset and share of the labels
     "data.train_share" = 0.2
     [variants.baseline]                  # options of the method
     [variants.qfm]
     "method.kind" = "qfm"
 
-The runs of one seed share split, crops and batch order whatever the variant, so that differences
-within a seed are the method's. The text `{variant:NAME}` in a value stands for the model folder of
-that variant's run of the same setting and seed: a baseline serves as the teacher of others.
+All variants with the same seed share the split, the crops and the batch order, so that they differ
+only by the method. The text `{variant:NAME}` in a value stands for the model folder of that variant
+with the same setting and seed; a baseline can thus be the teacher of other variants.
 
-`runs.csv` has a row per finished run; a run that is there is not made again, and one that was
-interrupted goes on where it was.
+`runs.csv` has one row per finished run. Finished runs are not repeated; interrupted runs resume.
 """
 
 import csv
@@ -48,16 +47,16 @@ _FIGURE = re.compile(r"(srcc|plcc):(.+)")
 
 
 class Grid(BaseModel):
-    """What is run; see the module's text for the file.
+    """A grid of runs; the module docstring shows the file.
 
     Attributes:
-        recipe: base recipe, relative to the grid's file.
-        seeds: one paired run of every variant each.
+        recipe: path of the base recipe, relative to the grid's file.
+        seeds: random seeds; every variant runs once with each.
         references: variants that the others are compared with.
-        split: that the runs are evaluated on; the epoch is selected on "validation" in any case.
-        set: keys of the recipe for all runs.
-        settings: keys of the recipe by setting.
-        variants: keys of the recipe by variant; run in this order.
+        split: the split that evaluates the runs; the epoch is always selected on "validation".
+        set: recipe keys for all runs.
+        settings: recipe keys for each setting.
+        variants: recipe keys for each variant; the variants run in this order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -76,11 +75,11 @@ class PlannedRun:
     """One run of the grid.
 
     Attributes:
-        setting: its name.
-        variant: its name.
-        seed: of everything random.
-        recipe: checked.
-        folder: where it is made.
+        setting: name of the setting.
+        variant: name of the variant.
+        seed: random seed.
+        recipe: the validated recipe.
+        folder: the run's folder.
     """
 
     setting: str
@@ -94,10 +93,10 @@ def plan(grid_file: Path, out: Path, changes: list[str]) -> tuple[Grid, list[Pla
     """Reads a grid and checks every recipe in it before anything runs.
 
     Args:
-        grid_file: TOML.
-        out: folder of all runs.
+        grid_file: TOML file.
+        out: folder for all runs.
         changes: "key=value" for all recipes, as in `qfm train --set`, or "SETTING:key=value" for
-            those of one setting.
+            the recipes of one setting.
 
     Raises:
         RecipeError: the grid or one of its recipes is wrong; names the key.
@@ -130,12 +129,12 @@ def run_grid(
     *,
     allow_leaks: bool = False,
 ) -> list[Comparison]:
-    """Makes the runs that are missing, and writes `runs.csv` and `summary.csv` after each.
+    """Runs what is missing. Writes `runs.csv` after each run and `summary.csv` at the end.
 
     Raises:
-        RecipeError: a finished run is of another recipe.
+        RecipeError: a finished run has another recipe.
         TableError: splits share a content or a file, and `allow_leaks` is False.
-        InterruptedRunError: asked to stop; what is finished is kept.
+        InterruptedRunError: a stop was requested; finished runs are kept.
     """
     out.mkdir(parents=True, exist_ok=True)
     table = out / "runs.csv"
@@ -162,7 +161,7 @@ def run_grid(
             if figure.metric in ("srcc", "plcc") and figure.value is not None:
                 row[f"{figure.metric}:{figure.subset}"] = repr(figure.value)
         add_row(table, row)
-        # The model stays, as a teacher of later runs; what only a resume needs goes.
+        # Keep the model: later runs may use it as a teacher. Only a resume needs the rest.
         (run.folder / "state.safetensors").unlink(missing_ok=True)
         shutil.rmtree(run.folder / "best", ignore_errors=True)
     return summarize(grid, out)
@@ -186,7 +185,7 @@ def summarize(grid: Grid, out: Path) -> list[Comparison]:
 
 
 def read_runs(table: Path) -> list[dict[str, str]]:
-    """The rows of `runs.csv`; none if it is not there."""
+    """The rows of `runs.csv`; none if the file does not exist."""
     if not table.is_file():
         return []
     with table.open(newline="", encoding="utf-8") as file:
@@ -197,7 +196,7 @@ def read_runs(table: Path) -> list[dict[str, str]]:
 
 
 def _by_setting(grid: Grid, changes: list[str]) -> dict[str, list[str]]:
-    """What is changed in the recipes of each setting."""
+    """The changes to the recipes of each setting."""
     changed: dict[str, list[str]] = {setting: [] for setting in grid.settings}
     for change in changes:
         setting, colon, rest = change.partition(":")
@@ -234,7 +233,7 @@ def _planned(
 
 
 def _filled(value: Any, folder: Path, before: list[str]) -> Any:
-    """Puts the model folder of an earlier run of the same setting and seed into a text."""
+    """Replaces `{variant:NAME}` in a text by the model folder of that variant's run."""
     if not isinstance(value, str):
         return value
 
@@ -250,7 +249,7 @@ def _filled(value: Any, folder: Path, before: list[str]) -> Any:
 
 
 def add_row(table: Path, row: dict[str, str]) -> None:
-    """Adds a run, in one step; groups that only some settings have get columns of their own."""
+    """Adds a run to the table atomically, with new columns for groups it did not have yet."""
     rows = [*read_runs(table), row]
     columns = list(dict.fromkeys(key for one in rows for key in one))
     with writing_text(table) as file:

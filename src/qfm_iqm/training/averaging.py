@@ -1,4 +1,4 @@
-"""Averages of weights: what is validated and kept in the place of the last step's."""
+"""Weight averaging: averaged weights are validated and saved instead of the last step's."""
 
 import copy
 from typing import Any
@@ -11,14 +11,14 @@ from qfm_iqm.model.model import QualityModel
 class MovingAverage:
     """An exponential moving average of a model's weights.
 
-    At first it is nearly a plain mean: after n steps the decay is (1 + n) / (10 + n) at most.
+    Early on the decay is smaller: after n steps it is at most (1 + n) / (10 + n).
 
     Args:
-        model: that is trained.
-        decay: share of the average that stays at each step, late in the training.
+        model: the model in training.
+        decay: decay of the average per step, late in training.
 
     Attributes:
-        model: with the averaged weights; its card is the trained one's.
+        model: the model with the averaged weights; it shares the card of the trained model.
     """
 
     def __init__(self, model: QualityModel, decay: float) -> None:
@@ -29,7 +29,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: QualityModel) -> None:
-        """Takes the weights after one more step in."""
+        """Updates the average with the weights after one more step."""
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
         state = model.network.state_dict()
@@ -40,26 +40,26 @@ class MovingAverage:
                 average.copy_(state[key])
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` goes on from."""
+        """The state for `load_state_dict`."""
         return {"network": self.model.network.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier state."""
+        """Restores an earlier state."""
         self.model.network.load_state_dict(state["network"])
         self._steps = state["steps"]
 
 
 @torch.no_grad()
 def interpolated(start: QualityModel, end: QualityModel, share: float) -> QualityModel:
-    """The model between two, whose weights are share * start + (1 - share) * end.
+    """The model with the weights share * start + (1 - share) * end.
 
-    What fine-tuning gains in one way it may lose in another; a mean of the weights before and after
+    Fine-tuning may lose what the first weights could do; a mean of the weights before and after it
     can be better than both (Wortsman et al., CVPR 2022).
 
     Args:
-        start: of the same network.
-        end: whose card is kept, and whose buffers that are no floats.
-        share: of `start`, 0 to 1.
+        start: a model with the same network.
+        end: the model whose card and non-float buffers are kept.
+        share: weight of `start`, 0 to 1.
     """
     model = QualityModel(copy.deepcopy(end.network), end.card)
     first = start.network.state_dict()

@@ -1,12 +1,12 @@
-"""A benchmark: one recipe on numbered folds, and perhaps on shares of the labels; resumable.
+"""Benchmark: one recipe on numbered folds and, optionally, on shares of the labels; resumable.
 
-    OUT/<setting>/fold<k>/   a run's folder each (`training.run_folder`)
+    OUT/<setting>/fold<k>/   the run folder of each fold (`training.run_folder`)
     OUT/figures.csv          every figure of every finished fold
     OUT/summary.csv          median and spread over folds
     OUT/summary.md           the same as a table, beside published figures
 
-Fold k is the split number k, and k seeds crops, order and first weights too. A fold whose results
-are there is not made again; one that was interrupted goes on where it was.
+Fold k uses split number k; k also seeds the crops, the order and the initial weights. Finished
+folds are not repeated; interrupted folds resume.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,10 +32,10 @@ from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
 
 Protocol = Literal["validation-selected", "test-selected"]
-# Any of these tells the folder of a benchmark; the first is written before a run is made.
+# Any of these files identifies a benchmark folder; the first is written before any run.
 MARKS = ("leaks.csv", "figures.csv", "summary.csv")
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
-# What tells the runs of a benchmark apart, or its protocols: by its own options alone.
+# Keys that differ between the runs or protocols of a benchmark; only its own options set them.
 OWN_KEYS = {
     "data.split_seed", "data.train_share", "train.seed", "protocol", "train.warmup_prefix",
 }  # fmt: skip
@@ -47,9 +47,9 @@ class PlannedFold:
 
     Attributes:
         setting: "all", or the share of the labels, such as "40%" or "12.5%".
-        number: of the fold.
-        recipe: checked.
-        folder: where it is made.
+        number: number of the fold.
+        recipe: the validated recipe.
+        folder: the run's folder.
     """
 
     setting: str
@@ -59,7 +59,7 @@ class PlannedFold:
 
     @property
     def done(self) -> bool:
-        """Whether its model was tested."""
+        """Whether the fold's model has been tested."""
         return (self.folder / "model" / CARD_FILE).is_file()  # written last
 
 
@@ -73,22 +73,22 @@ def plan_benchmark(
     dataset: str | None = None,
     changes: Sequence[str] = (),
 ) -> list[PlannedFold]:
-    """Reads the recipe and plans every run before one is made; what is there must fit the plan.
+    """Reads the recipe and plans all runs. Runs that already exist must fit the plan.
 
     Args:
-        recipe_file: TOML.
-        out: folder of all runs.
-        protocol: "test-selected" takes on the literature's habits (`training.literature`).
-        folds: how many numbered folds; None for the authors' split where there is one, for all
-            that a folder of splits holds, else ten.
-        shares: of the training labels, a setting each.
-        dataset: in place of the recipe's own data (`recipe_file.dataset_keys`).
-        changes: "key=value", as in `qfm train --set`; not of keys that a benchmark sets.
+        recipe_file: TOML file.
+        out: folder for all runs.
+        protocol: "test-selected" follows the literature's practice (`training.literature`).
+        folds: number of folds; None takes the authors' split if there is one, every fold in a
+            folder of splits, else ten folds.
+        shares: shares of the training labels; each is a setting.
+        dataset: replaces the recipe's own data (`recipe_file.dataset_keys`).
+        changes: "key=value", as in `qfm train --set`; keys that a benchmark sets are refused.
 
     Raises:
-        RecipeError: the recipe is wrong; folds or shares out of range; or `out` holds a finished
-            run of another recipe, or of other images.
-        TableError: a share of the labels is of no image.
+        RecipeError: the recipe is wrong, folds or shares are out of range, or `out` holds a
+            finished run of another recipe or of other images.
+        TableError: a share of the labels contains no image.
     """
     if folds is not None and folds < 1:
         raise RecipeError(f"--folds needs at least 1, not {folds}.")
@@ -154,16 +154,16 @@ def plan_benchmark(
 def check_leaks(
     plan: Sequence[PlannedFold], out: Path, reporter: Reporter, *, allow: bool
 ) -> list[Leak]:
-    """Looks for leaks between the splits of every fold, before anything is trained.
+    """Looks for leaks between the splits of every fold before any training.
 
-    Lists them in `leaks.csv` under `out`. Folds that were compared, in the same folder of images,
-    are not compared again.
+    Lists them in `leaks.csv` under `out`. Folds that were already compared, in the same image
+    folder, are not compared again.
 
     Args:
-        plan: the runs, all of one dataset.
+        plan: the runs, all on one dataset.
         out: folder of all runs.
         reporter: shows progress.
-        allow: go on all the same, and say how many there are.
+        allow: report the number of leaks and continue.
 
     Raises:
         TableError: there are leaks, and `allow` is False.
@@ -193,7 +193,7 @@ def check_leaks(
 
 
 def _has_official_split(recipe: Recipe) -> bool:
-    """Whether the authors of a recipe's dataset say which images to test on."""
+    """Whether the authors of a recipe's dataset define the test images."""
     if recipe.data.dataset is None:
         return False
     facts = DATASETS[recipe.data.dataset]
@@ -203,7 +203,7 @@ def _has_official_split(recipe: Recipe) -> bool:
 
 
 def _written_folds(recipe: Recipe, folds: int | None) -> int:
-    """How many folds somebody wrote as text: a file is one, a folder holds fold0.txt and so on."""
+    """Number of folds in the split file: a file is one fold; a folder holds fold0.txt and so on."""
     assert recipe.data.split_file is not None
     path = recipe.table(recipe.data.split_file)
     if not path.is_dir():
@@ -219,17 +219,17 @@ def _written_folds(recipe: Recipe, folds: int | None) -> int:
 
 
 def run_benchmark(plan: Sequence[PlannedFold], out: Path, reporter: Reporter) -> list[Summary]:
-    """Makes the runs that are missing, and writes the tables after each.
+    """Runs what is missing, and writes the tables after each run.
 
-    Leaks between splits are not looked for here, but by `check_leaks` before.
+    Does not look for leaks between splits: call `check_leaks` first.
 
     Raises:
-        InterruptedRunError: asked to stop; what is finished is kept.
+        InterruptedRunError: a stop was requested; finished runs are kept.
     """
     for count, fold in enumerate(plan, 1):
         if not fold.done:
             reporter.say(f"Run {count} of {len(plan)}: {fold.setting}, fold {fold.number}")
-            # The splits of all folds were compared, and what they share allowed.
+            # `check_leaks` has compared the splits of all folds, and any leaks were allowed.
             run(fold.recipe, fold.folder, resume=True, reporter=reporter, allow_leaks=True)
             (fold.folder / "state.safetensors").unlink(missing_ok=True)
         summaries = write_tables(plan, out)
@@ -249,10 +249,10 @@ def write_tables(plan: Sequence[PlannedFold], out: Path) -> list[Summary]:
 
 
 def fold_figures(fold: PlannedFold) -> Iterator[FoldFigure]:
-    """Gives what a finished run measured, by validation and by the literature's protocol.
+    """Yields the figures of a finished run, by both protocols.
 
-    A run without a validation split gives the latter alone: it learned from more images, and no
-    epoch was selected on validation.
+    A run without a validation split has only "test-selected" figures: it trained on more images,
+    and no epoch was selected on validation.
     """
     card = read_card(fold.folder / "model" / CARD_FILE)
     sha256 = str(card.training["split_sha256"])

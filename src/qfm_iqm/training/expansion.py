@@ -2,11 +2,11 @@
 
     ^y_u = T(x_u), the mean over the covering crops of x_u
 
-The pseudo-labels are computed once, through the engine users score with, and kept as a table that
-names the teacher's weights and each image's bytes. A table of another teacher, or of an image
-that has changed since, is refused and not reused. Images are scored in groups that depend on their
-place in the pool alone, and rows are written as they come: an interrupted expansion goes on with
-the group it was in, and ends with the same bits.
+The pseudo-labels are computed once, by the same engine as `qfm score`, and kept in a table with the
+hashes of the teacher's weights and of each image. A table of another teacher, or of an image that
+has changed since, is refused. Images are scored in groups that depend only on their position in the
+pool, and rows are written as they come: an interrupted expansion resumes with the group it was in
+and gives bit-identical results.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from qfm_iqm.training.data import TrainingData, UnlabeledImage
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.stages import file_hash, files_hash
 
-_NAMED = 10  # unreadable images that are named one by one
-MOST_UNREADABLE = 0.05  # share of the unlabeled images; above it the pool is not what was meant
-GROUP = 64  # images that are scored, or scored again, together: crops share batches within it
+_NAMED = 10  # unreadable images that are reported by name
+MOST_UNREADABLE = 0.05  # largest share of unreadable images; above it the pool is probably wrong
+GROUP = 64  # images that are scored, or rescored, together: their crops share batches
 _COLUMNS = ("name", "sha256", "score", "error")
 ANY_NAME: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # any file name
 
@@ -45,9 +45,9 @@ class UnlabeledPool:
     """Unlabeled images.
 
     Attributes:
-        names: as their table or folder spells them.
-        contents: what each shows; its name where nothing is said.
-        paths: of the files.
+        names: image names, as in their table or folder.
+        contents: content of each image; its name if none is given.
+        paths: image files.
     """
 
     names: tuple[str, ...]
@@ -55,11 +55,11 @@ class UnlabeledPool:
     paths: tuple[Path, ...]
 
     def hash(self) -> str:
-        """SHA-256 of names, contents and files."""
+        """SHA-256 over the names, contents and files."""
         return text_hash(repr((self.names, self.contents, files_hash(self.paths))))
 
     def without(self, rows: set[int]) -> UnlabeledPool:
-        """The pool without some of its images."""
+        """The pool without the images at these positions."""
         kept = [i for i in range(len(self.names)) if i not in rows]
         return UnlabeledPool(
             tuple(self.names[i] for i in kept),
@@ -73,7 +73,7 @@ def find_pool(place: Path, root: Path) -> UnlabeledPool:
 
     Args:
         place: a folder, or a table `name[,content]`.
-        root: folder that names in a table are relative to.
+        root: base folder for the names in a table.
 
     Raises:
         TableError: a folder without images, or a table that cannot be used.
@@ -99,22 +99,22 @@ def without_leaks(
     drop: bool,
     max_distance: int = MAX_DISTANCE,
 ) -> UnlabeledPool:
-    """The pool without what repeats a held-out image, if that may be dropped.
+    """The pool without images that leak from the held-out ones, if they may be dropped.
 
-    An image leaks if it shows a content, or bears the name, of a held-out image, or if its
-    perceptual hash is near to that of one.
+    An image leaks if it has the content or the name of a held-out image, or if its perceptual hash
+    is close to that of one.
 
     Args:
         pool: unlabeled images.
-        data: of the run: whose held-out images must stay unseen.
-        listed: CSV that gets all pairs.
-        reporter: told how many leak.
-        drop: leave out what leaks; False refuses it.
-        max_distance: bits by which the perceptual hashes of near-duplicates differ at most.
+        data: the run's data, whose held-out images must stay unseen.
+        listed: CSV file for all leaking pairs.
+        reporter: reports the number of leaks.
+        drop: leave out leaking images; False refuses them.
+        max_distance: largest Hamming distance of the perceptual hashes of near-duplicates.
 
     Raises:
-        TableError: there are leaks and they are refused, naming the nearest; or every image leaks.
-        ImageError: a held-out image cannot be read, and so not compared.
+        TableError: there are leaks and `drop` is False (names the nearest), or every image leaks.
+        ImageError: a held-out image cannot be read for the comparison.
         RecipeError: the list cannot be written.
     """
     held = sum(map(len, data.held_out.values()))
@@ -149,22 +149,22 @@ def expand(
     device: str | None = None,
     source: Callable[[str], Crops] | None = None,
 ) -> list[UnlabeledImage]:
-    """Labels a pool by a teacher, or takes the labels from the cache.
+    """Labels a pool with a teacher, or takes the labels from the cache.
 
     Args:
-        pool: free of leaks.
-        teacher: frozen.
-        cache: CSV to keep the pseudo-labels in; what is there is not computed again.
+        pool: unlabeled images without leaks.
+        teacher: the frozen teacher.
+        cache: CSV file of the pseudo-labels; labels in it are not computed again.
         reporter: shows progress.
-        device: torch's name; None takes a GPU if there is one.
-        source: gives the crops of a file in place of reading it.
+        device: a torch device name; None takes a GPU if there is one.
+        source: returns the crops of a file instead of reading the file.
 
     Returns:
-        The images that could be read.
+        The readable images with their labels.
 
     Raises:
-        TableError: the cache is of another teacher or of other images, or more than 5 % of the
-            images cannot be read.
+        TableError: the cache comes from another teacher, images have changed since, or more than
+            5 % of the images cannot be read.
     """
     known = _read_cache(cache, teacher)
     hashes = {name: file_hash(path) for name, path in zip(pool.names, pool.paths, strict=True)}
@@ -214,7 +214,7 @@ def expand(
 
 
 def _read_cache(cache: Path, teacher: QualityModel) -> dict[str, tuple[str, float | None, str]]:
-    """Hash, score and error by name; begins the file if it is not there."""
+    """Hash, score and error by name; creates the file if it does not exist."""
     facts = {
         "teacher_sha256": teacher.card.weights_sha256,
         "preprocessing": teacher.card.preprocessing.model_dump(),

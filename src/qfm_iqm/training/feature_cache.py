@@ -1,15 +1,15 @@
-"""Frozen features: what the frozen part of an encoder gives for crops, kept on disk.
+"""Feature cache: the frozen part's features of crops, kept on disk.
 
-Training the last blocks of a backbone costs a fraction of training it whole, if the rest is not
-computed again in every epoch. The frozen part never changes, so neither does what it gives for
-crops that never change: those that cover an image (validation, test), and a fixed number of random
-ones (training).
+Training only the last blocks of a backbone is far cheaper than training all of it if the frozen
+blocks are not computed again in every epoch. Their features are constant for crops that never
+change: the crops that cover an image (validation, test) and a fixed number of random crops
+(training).
 
 Design choices:
-* Two files an image, under a folder that names the frozen weights and the preprocessing: runs of
-  any seed, split and method share them, and a changed backbone or image finds none.
-* Kept in float16: rounding moves a score by less than a thousandth of the labels' standard
-  deviation (bfloat16, by ten times as much).
+* Two files per image, in a folder named by a hash of the frozen weights and the preprocessing: runs
+  of any seed, split and method share them; a changed backbone or image gets new files.
+* float16: rounding changes a score by less than a thousandth of the labels' standard deviation
+  (bfloat16: ten times as much).
 
 Shapes: K crops, N patch tokens, P tokens before them, D token width.
 """
@@ -41,7 +41,7 @@ _GROUP = 8  # images whose crops go through the frozen part together
 
 
 def random_crop(image_CHW: Tensor, size: int, draw: np.random.Generator, *, flip: bool) -> Tensor:
-    """A crop at a random place, mirrored or not."""
+    """A crop at a random position; with `flip`, mirrored half of the time."""
     top = int(draw.integers(image_CHW.shape[1] - size + 1))
     left = int(draw.integers(image_CHW.shape[2] - size + 1))
     crop = image_CHW[:, top : top + size, left : left + size]
@@ -49,19 +49,19 @@ def random_crop(image_CHW: Tensor, size: int, draw: np.random.Generator, *, flip
 
 
 def fixed_crop(image_CHW: Tensor, size: int, name: str, place: int, *, flip: bool) -> Tensor:
-    """The crop of that number out of the fixed ones of an image, the same in every run."""
+    """Number `place` of an image's fixed crops; the same in every run."""
     draw = np.random.default_rng([zlib.crc32(name.encode(errors="surrogateescape")), place])
     return random_crop(image_CHW, size, draw, flip=flip)
 
 
 class FeatureCache:
-    """What the frozen part of a model gives for crops.
+    """The cached features of a model's frozen part for crops.
 
     Args:
-        folder: of all stores; made if it is not there.
-        model: whose encoder is frozen; used to compute what is missing.
-        fixed_crops: drawn of each image.
-        flip: mirror half of these.
+        folder: folder of all caches; created if missing.
+        model: the model with the frozen encoder; it computes missing features.
+        fixed_crops: number of fixed random crops per image.
+        flip: mirror half of these crops.
     """
 
     def __init__(self, folder: Path, model: QualityModel, *, fixed_crops: int, flip: bool) -> None:
@@ -70,21 +70,21 @@ class FeatureCache:
         self._fixed_crops = fixed_crops
         self._flip = flip
         self._folder = folder / _features_hash(model)
-        self._known: set[Path] = set()  # files seen to be whole
+        self._known: set[Path] = set()  # files known to be complete
         self._random = f"random{fixed_crops}{'-flip' * flip}"
 
     def random(self, path: Path, place: int) -> Tensor:
-        """The frozen features (P + N, D) for one of the fixed crops of an image, in float32."""
+        """The frozen features (P + N, D) of one fixed crop of an image, in float32."""
         with safe_open(self._filled_file(path, self._random), framework="pt") as content:
             tokens: Tensor = content.get_slice("tokens")[place]
         return tokens.float()
 
     def random_fixed_crops(self, path: Path, most: int) -> Crops:
-        """The frozen features for the fixed crops of an image, the first so many of them."""
+        """The frozen features of the first `most` fixed crops of an image."""
         return self._kept(path, self._random, most)
 
     def covering(self, path: str) -> Crops:
-        """The frozen features for the crops that cover an image: a source of a `Scorer`."""
+        """The frozen features of the crops that cover an image; a `source` for `Scorer`."""
         return self._kept(Path(path), "cover")
 
     def fill(
@@ -95,13 +95,13 @@ class FeatureCache:
         *,
         lenient: bool = False,
     ) -> None:
-        """Computes what is missing, for the images of a run.
+        """Computes the missing features for the images of a run.
 
         Args:
-            learned: images whose fixed crops are wanted.
-            covering: images whose covering crops are wanted.
-            progress: wraps the images as they are done, given their number.
-            lenient: leave out images that cannot be read; asking for them will say why.
+            learned: images whose fixed crops are needed.
+            covering: images whose covering crops are needed.
+            progress: wraps the iterator over finished images; also gets their number.
+            lenient: skip images that cannot be read; a later request for one raises the error.
 
         Raises:
             ImageError: an image cannot be read.
@@ -124,7 +124,7 @@ class FeatureCache:
         return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
 
     def _filled_file(self, path: Path, kind: str) -> Path:
-        """The file of an image's tokens, computed now if it is not there."""
+        """The file of an image's tokens; computed now if missing."""
         file = self._file(path, kind)
         if not self._holds(path, kind):
             for _ in self._filled([path], kind):
@@ -133,7 +133,7 @@ class FeatureCache:
 
     @torch.inference_mode()
     def _filled(self, paths: Sequence[Path], kind: str, lenient: bool = False) -> Iterator[Path]:
-        """Computes and writes the tokens of images, and names them as they are done."""
+        """Computes and writes the tokens of images; yields each path when it is done."""
         if not paths:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class FeatureCache:
         with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
             for first in range(0, len(paths), _GROUP):
                 group = paths[first : first + _GROUP]
-                # Another run may have been at the same images meanwhile.
+                # Another run may have written some of these images in the meantime.
                 missing = [path for path in group if not self._holds(path, kind)]
                 yield from (path for path in group if path not in missing)
                 if not missing:
@@ -168,14 +168,14 @@ class FeatureCache:
                     yield path
 
     def _crops(self, path: Path, kind: str) -> Crops:
-        """The crops of an image whose tokens are kept."""
+        """The crops of an image that the cache stores tokens of."""
         image_CHW = read_image(path)
         height, width = image_CHW.shape[-2:]
         resized_CHW = resize_and_pad(image_CHW, self._preprocessing)
         if kind == "cover":
             crops = list(covering_crops(resized_CHW, self._preprocessing))
             return Crops(crops, width, height)
-        # As training cuts them: from pixels of eight bits.
+        # Training also cuts its crops from 8-bit pixels.
         pixels_CHW = resized_CHW.mul(255).round().div(255)
         crops = [
             fixed_crop(pixels_CHW, self._preprocessing.crop, path.name, place, flip=self._flip)
@@ -190,7 +190,7 @@ class FeatureCache:
             return None
 
     def _holds(self, path: Path, kind: str) -> bool:
-        """Whether the tokens of an image are there, and whole."""
+        """Whether the tokens of an image exist and are complete."""
         file = self._file(path, kind)
         if file not in self._known:
             try:
@@ -201,7 +201,7 @@ class FeatureCache:
         return True
 
     def _file(self, path: Path, kind: str) -> Path:
-        """Where the tokens of an image lie; another place once it has changed."""
+        """The file of an image's tokens; a changed image gets another file."""
         try:
             told = path.stat()
             state = f"{path.absolute()}:{told.st_size}:{told.st_mtime_ns}"
@@ -212,8 +212,8 @@ class FeatureCache:
 
 
 def _features_hash(model: QualityModel) -> str:
-    """Names frozen features: weights, depth and preprocessing."""
-    # What is not asked for is not told: an option that comes later leaves the stores as they are.
+    """Hash that identifies frozen features: weights, depth and preprocessing."""
+    # Options that are None are left out, so that a new option keeps existing caches valid.
     preprocessing = model.card.preprocessing.model_dump_json(exclude_none=True)
     digest = hashlib.sha256(preprocessing.encode())
     encoder = model.network.encoder

@@ -1,4 +1,4 @@
-"""What is made of a trained network: reference statistics, exports, page."""
+"""The last stages after training: reference statistics, exports and model page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ Place = tuple[Target, Precision, Path]
 
 
 def weights_hash(weights: str | None) -> str:
-    """Names first weights by what they are, wherever they lie."""
+    """Identifies initial weights by their content, not by their path."""
     if weights is not None and is_model(weights):
         return load_card(weights).weights_sha256
     if weights is not None and weights.endswith(".safetensors"):
@@ -35,7 +35,7 @@ def weights_hash(weights: str | None) -> str:
 
 
 def reference_table(recipe: Recipe, data: TrainingData) -> RatedTable:
-    """The rated photos that the reference statistics are found on."""
+    """The rated photos that the reference statistics are computed from."""
     assert recipe.reference is not None
     if recipe.reference.labels is not None:
         return read_table(recipe.table(recipe.reference.labels))
@@ -46,10 +46,10 @@ def reference_table(recipe: Recipe, data: TrainingData) -> RatedTable:
 def add_reference(
     recipe: Recipe, data: TrainingData, table: RatedTable, model: Path, reporter: Reporter
 ) -> list[Path]:
-    """Puts the reference statistics into the card of a model, and gives the card's file.
+    """Adds the reference statistics to a model's card, and returns the card's file.
 
     Raises:
-        TableError: fewer than 100 photos, no labels, or photos that cannot be read.
+        TableError: there are fewer than 100 photos, no labels, or unreadable photos.
     """
     config = recipe.reference
     assert config is not None
@@ -84,7 +84,7 @@ def add_reference(
 
 
 def export_places(config: ExportConfig, out: Path) -> list[Place]:
-    """What is exported, and where it lies under a run."""
+    """Target, precision and folder of each export of a run."""
     wanted: list[tuple[Target, Precision]] = [("onnx", precision) for precision in config.onnx]
     wanted += [("openvino", precision) for precision in config.openvino]
     return [
@@ -94,7 +94,7 @@ def export_places(config: ExportConfig, out: Path) -> list[Place]:
 
 
 def export_photos(recipe: Recipe, data: TrainingData) -> list[Path]:
-    """The photos that int8 is calibrated on, and every export compared on."""
+    """The photos for calibrating int8 and for comparing every export with its model."""
     assert recipe.export is not None
     if recipe.export.photos is None:
         return data.train.paths(data.root)
@@ -104,11 +104,11 @@ def export_photos(recipe: Recipe, data: TrainingData) -> list[Path]:
 def write_exports(
     model: Path, places: Sequence[Place], photos: Sequence[Path], data: TrainingData
 ) -> list[Path]:
-    """Writes the exports of a model, and gives their files.
+    """Writes the exports of a model, and returns their files.
 
     Raises:
-        ModelError: an export scores otherwise than its model does, or loses SRCC on the
-            validation split.
+        ModelError: an export's scores differ from the model's, or its SRCC on the validation
+            split is lower.
     """
 
     def srcc(candidate: QualityModel | Runtime) -> float:
@@ -136,10 +136,10 @@ def write_exports(
 
 
 def write_page(config: CardConfig, model: Path, page: Path) -> list[Path]:
-    """Writes the card of a model as a page, and gives it.
+    """Writes the card of a model as a page, and returns its path.
 
     Raises:
-        TableError: results that cannot be read, or lack their columns.
+        TableError: results cannot be read, or lack columns.
     """
     text = card_page(
         load_card(model),

@@ -1,19 +1,19 @@
-"""The literature's protocol, to compare with its figures: what it does, by name.
+"""The literature's evaluation protocol, for comparison with published figures.
 
-DEIQT and its descendants report, of every split, the best epoch *by its test figure*: the protocol
-"test-selected". Each habit here moves a figure, most of them up; the protocol "validation-selected"
-has none of them.
+DEIQT and its descendants report, for every split, the epoch with the best *test* figure: the
+protocol "test-selected". Each practice below changes the figures, and most raise them; the protocol
+"validation-selected" has none of them.
 
     best test epoch   the test split is scored after every epoch, and the highest SRCC is reported
-    random crops      test images are scored by ten random, perhaps mirrored crops, drawn anew each
-                      epoch, and their mean (seeded here; the literature's are not)
-    squeeze           KonIQ-10k's and SPAQ's photos are brought to 512 x 384 (high x wide),
-                      whatever their aspect
-    no warm-up prefix the step schedule runs while the rate still warms up, as timm's does by
-                      default: with 3 epochs of each, the peak rate is never held
+    random crops      a test image's score is the mean over ten random, randomly mirrored crops,
+                      drawn anew each epoch (seeded here; unseeded in the literature)
+    squeeze           photos of KonIQ-10k and SPAQ are resized to 512 x 384 (height x width),
+                      whatever their aspect ratio
+    no warm-up prefix the step schedule runs during the warm-up, as timm's does by default: with 3
+                      epochs of each, the rate decays as soon as it reaches its peak
 
-A run of this protocol also selects by validation and tests once, as every run does: both figures
-come out of the same weights.
+A run under this protocol also selects by validation and tests once, as every run does: both figures
+come from one training.
 """
 
 import json
@@ -32,12 +32,12 @@ from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.scoring.crop_stream import Crops
 from qfm_iqm.training.feature_cache import FeatureCache, random_crop
 
-EPOCH_METRICS = ("srcc", "plcc", "krcc", "rmse")  # of every epoch; the literature fits no curve
+EPOCH_METRICS = ("srcc", "plcc", "krcc", "rmse")  # per epoch; the literature fits no logistic curve
 TEST_CROPS = 10
 
 
 def habits(dataset: str | None) -> dict[str, Any]:
-    """The recipe's keys that the literature's protocol changes, with their values."""
+    """The recipe keys that the literature's protocol changes, with their values."""
     keys: dict[str, Any] = {"protocol": "test-selected", "train.warmup_prefix": False}
     squeezed = None if dataset is None else DATASETS[dataset].squeezed
     if squeezed is not None:
@@ -53,14 +53,14 @@ def random_crops(
     flip: bool,
     features: FeatureCache | None,
 ) -> Callable[[str], Crops]:
-    """A source of random test crops for a `Scorer`: of file, seed and epoch, of nothing else.
+    """A source of random test crops for a `Scorer`; they depend only on file, seed and epoch.
 
     Args:
-        preprocessing: of the model.
-        seed: of the run.
-        epoch: whose crops are drawn.
-        flip: mirror half of them.
-        features: takes the crops out of those that never change, up to ten of them.
+        preprocessing: the model's preprocessing.
+        seed: the run's seed.
+        epoch: number of the epoch.
+        flip: mirror half of the crops.
+        features: a feature cache; if given, up to ten of its fixed crops are used instead.
     """
 
     def source(path: str) -> Crops:
@@ -82,13 +82,13 @@ def random_crops(
 def best_test_epoch(log: Path) -> tuple[int, dict[str, float]] | None:
     """The epoch with the highest test SRCC in a run's log, and its figures by `subset/metric`.
 
-    An epoch that was scored twice, before and after an interruption, counts as the last time.
+    If an interruption made an epoch score twice, the last entry counts.
 
     Args:
-        log: `log.jsonl` of a run.
+        log: a run's `log.jsonl`.
 
     Returns:
-        (epoch from 0, figures), or None if no epoch has a figure.
+        (epoch, counted from 0; figures), or None if no epoch has a figure.
     """
     epochs: dict[int, dict[str, float]] = {}
     for line in log.read_text("utf-8").splitlines():

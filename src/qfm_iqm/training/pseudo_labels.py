@@ -1,12 +1,12 @@
-"""Tables of pseudo-labels: crops of unlabeled images, which a teacher scores once.
+"""Tables of pseudo-labels: a teacher's scores of crops of unlabeled images.
 
-A student learns from these scores as from labels.
+They are computed once; a student learns from them as from labels.
 
     ^y = T(x) of each crop x that covers an image
 
-A table has the columns name, content, top, left, score. A comment line before them holds the
-preprocessing under which the places hold, and the teacher's weights. It is written image by image:
-an interrupted table goes on with the image that it was at.
+A table has the columns name, content, top, left, score. A comment line above them holds the
+preprocessing that the crop positions refer to and the hash of the teacher's weights. The table is
+written image by image; an interrupted table resumes with the image it was at.
 
 Shapes: K crops of an image, S crop size.
 """
@@ -33,14 +33,14 @@ from qfm_iqm.text_tables import guarded, unguarded
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """A crop and what the teacher says of it.
+    """A crop and the teacher's score of it.
 
     Attributes:
-        name: of the image.
-        content: of the image.
-        top: row where the crop begins in the resized image.
-        left: column where it begins.
-        score: in label units.
+        name: name of the image.
+        content: content of the image.
+        top: first row of the crop in the resized image.
+        left: first column of the crop.
+        score: the teacher's score, in label units.
     """
 
     name: str
@@ -61,16 +61,16 @@ def write_pseudo_labels(
     *,
     workers: int = 0,
 ) -> None:
-    """Writes what a teacher says of the crops that cover images.
+    """Writes a teacher's scores of the crops that cover images.
 
-    An interrupted table goes on if teacher and images are the same.
+    An interrupted table is resumed if teacher and images are the same.
 
     Args:
-        teacher: set to evaluation.
-        images: name, content and file of each.
-        out: CSV to write; replaced once the new one is whole.
-        progress: wraps the images as they are done, given how many are to do.
-        workers: processes that read ahead; 0 reads in this one.
+        teacher: the teacher; it is put in evaluation mode.
+        images: name, content and file of each image.
+        out: CSV file to write; replaced once the new one is complete.
+        progress: wraps the iterator over finished images; also gets the number left to do.
+        workers: processes that read ahead; 0 reads in this process.
 
     Raises:
         ImageError: an image cannot be read.
@@ -104,10 +104,10 @@ def write_pseudo_labels(
 
 
 def read_pseudo_labels(path: Path) -> tuple[list[PseudoLabel], Preprocessing]:
-    """Reads what `write_pseudo_labels` wrote: the crops, and the preprocessing of their places.
+    """Reads a table of `write_pseudo_labels`: the crops and their preprocessing.
 
     Raises:
-        TableError: not such a table.
+        TableError: the file is no such table.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -122,7 +122,7 @@ def read_pseudo_labels(path: Path) -> tuple[list[PseudoLabel], Preprocessing]:
 def _scored(
     teacher: QualityModel, images: Sequence[tuple[str, str, Path]], start: int, workers: int
 ) -> Iterator[list[PseudoLabel]]:
-    """The pseudo-labels of one image after another, from a place in the list on."""
+    """Yields the pseudo-labels of each image in turn, beginning at index `start`."""
     teacher.eval()
     device = teacher.network.scale.mean.device
     loader = DataLoader(
@@ -131,7 +131,7 @@ def _scored(
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_it_is,
-        generator=torch.Generator(),  # of its own: it draws, and others must not notice
+        generator=torch.Generator(),  # its own: the loader must not advance the global generator
     )
     with as_raised_here():
         for (name, content, _), (places, crops_KCSS) in zip(images[start:], loader, strict=True):
@@ -143,7 +143,7 @@ def _scored(
 
 
 class _CoveringCrops(Dataset[tuple[list[tuple[int, int]], Tensor]]):
-    """The places of the crops that cover an image, and their pixels (K, 3, S, S) uint8."""
+    """Positions and pixels (K, 3, S, S) uint8 of the crops that cover an image."""
 
     def __init__(
         self, images: Sequence[tuple[str, str, Path]], preprocessing: Preprocessing
@@ -152,7 +152,7 @@ class _CoveringCrops(Dataset[tuple[list[tuple[int, int]], Tensor]]):
         self._preprocessing = preprocessing
 
     def __getitem__(self, index: int) -> tuple[list[tuple[int, int]], Tensor]:
-        # In 8 bits, as the student will see it.
+        # The student trains on 8-bit crops too.
         found = read_resized(self._images[index][2], self._preprocessing)
         image_CHW = torch.from_numpy(as_bytes(found.pixels))
         size = self._preprocessing.crop
@@ -163,14 +163,14 @@ class _CoveringCrops(Dataset[tuple[list[tuple[int, int]], Tensor]]):
 
 
 def _as_it_is(item: Any) -> Any:
-    """Nothing to collate: an image's crops are a batch."""
+    """Collates nothing: the crops of an image already are a batch."""
     return item
 
 
 def _kept(partial: Path, header: str, names: Sequence[str]) -> tuple[list[list[str]], int]:
-    """The rows that an interrupted table holds, and of how many images.
+    """The rows of an interrupted table, and the number of images they cover.
 
-    The last image is done again: its rows may not all be there, the last not whole.
+    The last image is scored again: its rows may be incomplete.
     """
     try:
         with partial.open(newline="", encoding="utf-8") as file:
@@ -185,7 +185,7 @@ def _kept(partial: Path, header: str, names: Sequence[str]) -> tuple[list[list[s
 
 
 def _from_cells(cells: dict[str, str]) -> PseudoLabel:
-    """A row of the table; ValueError, KeyError or TypeError if no teacher can have written it."""
+    """Parses a row of the table; invalid cells raise ValueError, KeyError or TypeError."""
     label = PseudoLabel(
         unguarded(cells["name"]),
         unguarded(cells["content"]),

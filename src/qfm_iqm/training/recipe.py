@@ -1,7 +1,7 @@
-"""Recipes: everything that a model depends on, as strict typed sections.
+"""Recipes: everything that a model depends on, in strictly typed sections.
 
-`recipe_file` reads them from TOML. A recipe is whole once it is built: an unknown key, a wrong
-type, a value out of range or a path that is not there has been refused.
+`recipe_file` reads them from TOML. Construction validates a recipe: it refuses unknown keys, wrong
+types, values out of range and paths that do not exist.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _TEACHERS = "teachers."
 
 
 class ModelConfig(Section):
-    """The model folder that comes out.
+    """The model folder that a run writes.
 
     Attributes:
-        name: of the model; the recipe's file name if left out.
-        description: a paragraph for people, for the card.
-        license: terms of the weights, for the card.
-        precision: of the weights in the file; they are always computed in float32, and the
-            test uses the weights as the file holds them.
-        packed: keep only what training changed of the backbone's public weights, as factors of
-            `backbone.rank`; these weights are fetched when the model is loaded.
-        folder: the finished model is copied there too; None leaves it in `model/` under the run.
+        name: name of the model; the recipe's file name by default.
+        description: a paragraph of text for the card.
+        license: license of the weights, for the card.
+        precision: precision of the weights in the file; training is in float32, and the test uses
+            the weights in the file.
+        packed: save only the change to the backbone's public weights, as factors of
+            `backbone.rank`; the public weights are fetched when the model is loaded.
+        folder: the finished model is also copied there; None leaves it in `model/` under the run.
     """
 
     name: str = "model"
@@ -55,14 +55,14 @@ class ModelConfig(Section):
 
 
 class Teacher(Section):
-    """A model that scores crops for others to learn from: `[teachers.NAME]`.
+    """A model whose scores another model learns from: `[teachers.NAME]`.
 
-    In a file it is a model, or a recipe: that of the file `recipe`, or else this very recipe
-    without teachers; its keys in `set` are changed. It learns from the same data and split.
+    In a file it is either a model or a recipe: the file `recipe`, or by default this recipe without
+    its teachers; `set` changes keys of it. The teacher learns from the same data and split.
 
     Attributes:
-        model: a model folder or name; None trains `recipe`, in `teachers/NAME/` under the run.
-        recipe: how the teacher is trained; it may have teachers of its own.
+        model: a model folder or name; None trains `recipe` in `teachers/NAME/` under the run.
+        recipe: recipe of the teacher; it may have teachers itself.
     """
 
     model: str | None = None
@@ -76,16 +76,16 @@ class Teacher(Section):
 
 
 class Recipe(Section):
-    """A whole model: its training, what it learns from, and what is made of it.
+    """A complete recipe: data, teachers, training and the stages after it.
 
     Attributes:
         protocol: "validation-selected" selects the epoch on the validation split and tests once;
             "test-selected" also scores random crops of the test split after each epoch, for the
-            literature's figure: that of its best epoch (`training.literature`).
-        teachers: by name.
-        augment: what happens to whole photos before they are learned from; None cuts random crops.
-        pseudo_labels: tables of crops that the teachers score, by name; all are learned from.
-        reference: the reference statistics; None leaves the card without.
+            best test epoch that the literature reports (`training.literature`).
+        teachers: teachers by name.
+        augment: augmentation of whole photos; None cuts random crops.
+        pseudo_labels: tables of crops with teachers' scores, by name; all are trained on.
+        reference: the reference statistics; None leaves them out of the card.
         export: None exports nothing.
         card: None writes no page.
     """
@@ -249,40 +249,40 @@ class Recipe(Section):
         return self
 
     def _tables(self) -> Iterator[tuple[str, Path | None]]:
-        """The tables that must be there, with the keys that name them."""
+        """The tables that must exist, with their recipe keys."""
         yield "data.labels", self.data.labels
         yield "data.split_file", self.split_text
         if self.augment is not None:
             yield "augment.cells", self.augment.cells
 
     def table(self, path: Path) -> Path:
-        """A table's or folder's place: under `data.root` if it is there, else as it stands."""
+        """Resolves a table or folder: under `data.root` if it exists there, else unchanged."""
         return _under(self.data.root, path)
 
     def without_finishing(self) -> Recipe:
-        """The recipe of the network alone: without reference statistics, exports and page."""
+        """The recipe without reference statistics, exports and page."""
         return self.model_copy(update=dict.fromkeys(("reference", "export", "card")))
 
     def with_weights(self, weights: str) -> Recipe:
-        """The recipe with other first weights."""
+        """The recipe with other initial weights."""
         backbone = self.backbone.model_copy(update={"weights": weights})
         return self.model_copy(update={"backbone": backbone})
 
     @property
     def starts_from(self) -> str | None:
-        """The teacher whose network is trained on; None for other first weights."""
+        """The teacher whose weights training starts from; None for other initial weights."""
         weights = self.backbone.weights or ""
         return weights.removeprefix(_TEACHERS) if weights.startswith(_TEACHERS) else None
 
     @property
     def training_crops(self) -> Preprocessing:
-        """How an image becomes the crops that are learned from."""
+        """The preprocessing of training crops."""
         crop = self.train.crop or self.network.crop
         return self.network.preprocessing.model_copy(update={"crop": crop})
 
     @property
     def split_text(self) -> Path | None:
-        """The split to read: `data.split_file`, or the numbered fold in it."""
+        """The split file to read: `data.split_file`, or its numbered fold if it is a folder."""
         if self.data.split_file is None:
             return None
         path = self.table(self.data.split_file)
@@ -290,12 +290,12 @@ class Recipe(Section):
 
     @property
     def pool_root(self) -> Path:
-        """The folder that unlabeled images are named relative to."""
+        """The base folder for the names of unlabeled images."""
         return self.distillation.root or self.data.root
 
     @property
     def pool(self) -> Path:
-        """The folder or table of unlabeled images, which there must be."""
+        """The folder or table of unlabeled images; the recipe must name one."""
         assert self.distillation.unlabeled is not None
         return _under(self.pool_root, self.distillation.unlabeled)
 

@@ -1,8 +1,8 @@
-"""Recipes from TOML files, with single keys changed on the command line.
+"""Reads recipes from TOML files and applies changes from the command line.
 
-A recipe is checked whole before anything is loaded; what is wrong is named by its key. `--set
-key=value` changes single keys, with values written as in TOML (quotes around text may be left
-out). A teacher's recipe is filled in from its own file or from the recipe around it.
+The whole recipe is validated before anything is loaded; errors name the key. `--set key=value`
+changes one key, with the value in TOML syntax (quotes around text are optional). A teacher's recipe
+comes from its own file or from the surrounding recipe.
 """
 
 import json
@@ -31,12 +31,13 @@ def read_recipe(
 
     Args:
         path: a TOML file.
-        changes: "key=value" each, the key with dots, the value as in TOML; these come last.
-        dataset: in its official layout under `data.root`; sets the keys of `dataset_keys`.
-        values: further keys, with dots, and their values; these come before `changes`.
+        changes: "key=value" each: a dotted key and a value in TOML syntax; applied last.
+        dataset: name of a dataset, which lies under `data.root` in its official layout; sets the
+            keys of `dataset_keys`.
+        values: further dotted keys with their values; applied before `changes`.
 
     Raises:
-        RecipeError: names the key that is wrong, what was found and what is allowed.
+        RecipeError: a key is wrong; the message names it, the value found and what is allowed.
         TableError: there is no such dataset.
     """
     own = {} if dataset is None else dataset_keys(dataset)
@@ -49,10 +50,10 @@ def read_recipe(
 def read_content(
     path: Path, changes: Iterable[str] = (), values: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The plain values of a recipe's file, with `values` and then `changes` put in.
+    """The plain values of a recipe file, with `values` and then `changes` applied.
 
     Raises:
-        RecipeError: the file cannot be read, or a change has no place.
+        RecipeError: the file cannot be read, or a change cannot be applied.
     """
     content = _read(path)
     for key, value in [*(values or {}).items(), *map(parse_change, changes)]:
@@ -70,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A recipe whose teachers have whole recipes of their own, on the data of this one."""
+    """Gives each teacher of a recipe a complete recipe, on the data of this one."""
     teachers = content.get("teachers")
     if not isinstance(teachers, dict):
         return content
@@ -101,7 +102,7 @@ def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 _FINISHING = {"reference", "export", "card"}
 _STAGES = _FINISHING | {"teachers", "pseudo_labels", "distillation"}
-# How a machine reads and computes, and where a table lies on it.
+# Keys that depend on the machine: device, worker processes, path of a table.
 _WHERE = (("train", "device"), ("train", "workers"), ("augment", "cells"))
 
 
@@ -116,7 +117,7 @@ def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def dataset_keys(name: str) -> dict[str, Any]:
-    """The recipe's keys that a dataset sets: itself, its groups, batch size and working size.
+    """The recipe keys that a dataset sets: dataset, group, batch size and shorter side.
 
     Raises:
         TableError: there is no such dataset.
@@ -131,12 +132,12 @@ def dataset_keys(name: str) -> dict[str, Any]:
 
 
 def check_recipe(content: dict[str, Any], source: str = "the recipe") -> Recipe:
-    """Turns plain values into a recipe; RecipeError names the first key that is wrong."""
+    """Validates plain values as a recipe; RecipeError names the first wrong key."""
     return validated(Recipe, _with_facts(content), source)
 
 
 def validated(schema: type[Checked], content: dict[str, Any], source: str) -> Checked:
-    """Checks plain values by a schema; RecipeError names the first key that is wrong."""
+    """Validates plain values by a schema; RecipeError names the first wrong key."""
     # Through JSON, where strict models accept paths and tuples.
     try:
         return schema.model_validate_json(json.dumps(content, default=str), strict=True)
@@ -156,7 +157,7 @@ def validated(schema: type[Checked], content: dict[str, Any], source: str) -> Ch
 
 
 def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
-    """Label units, name and terms of a dataset, unless the recipe says otherwise."""
+    """Adds a dataset's label units, name and terms where the recipe does not set them."""
     data = content.get("data")
     name = data.get("dataset") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(name, str) or name not in DATASETS:
@@ -173,7 +174,7 @@ def _with_facts(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_change(change: str) -> tuple[str, Any]:
-    """Key and value of one "a.b=value".
+    """Splits one "a.b=value" into key and value.
 
     Raises:
         RecipeError: there is no key.
@@ -188,7 +189,7 @@ def parse_change(change: str) -> tuple[str, Any]:
 
 
 def _put(content: dict[str, Any], key: str, value: Any) -> None:
-    """Puts a value under a key with dots into nested tables."""
+    """Sets a dotted key in nested tables."""
     *tables, last = key.split(".")
     for table in tables:
         content = content.setdefault(table, {})
@@ -198,13 +199,13 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _nearest(key: str, schema: type[BaseModel]) -> str:
-    """A hint at the key that was probably meant."""
+    """A hint with the key that was probably meant."""
     known = [other for other in recipe_keys(schema) if other.count(".") == key.count(".")]
     return nearest(key, known)
 
 
 def recipe_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """All keys of a recipe's section and of those within it, with dots; NAME where one is given."""
+    """All dotted keys of a section and its nested sections; NAME stands for a user-given name."""
     for name, field in section.model_fields.items():
         yield prefix + name
         named = "NAME." if get_origin(field.annotation) is dict else ""

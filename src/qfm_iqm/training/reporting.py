@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar with loss, rate and time left; a line per epoch."""
+"""Progress of a training run: a bar with loss, speed and remaining time; one line per epoch."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 class Reporter:
-    """Shows progress on a console; silent without one.
+    """Shows progress on a console; prints nothing without one.
 
-    On a terminal there is a live bar; elsewhere (a log file) only the line per epoch.
+    A terminal shows a live bar; other outputs, such as a log file, get only the line per epoch.
     """
 
     def __init__(self, console: Console | None) -> None:
@@ -30,7 +30,7 @@ class Reporter:
         self._loss = 0.0
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """Starts the bar of an epoch, perhaps in its middle."""
+        """Starts the bar of an epoch, with `done` steps already complete."""
         self._loss = 0.0
         self._bar(f"epoch {epoch + 1}/{epochs}", steps, done)
 
@@ -43,7 +43,7 @@ class Reporter:
             self._progress.update(self._task, advance=1, note=f"loss {self._loss:.4f}  {rate}")
 
     def end_epoch(self, epoch: int, figures: Mapping[str, float | None], *, best: bool) -> None:
-        """Prints what the epoch came to."""
+        """Prints the figures of an epoch."""
         self.close()
         if self._console is not None:
             parts = "  ".join(
@@ -66,7 +66,7 @@ class Reporter:
             self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def scoring(self, items: Iterator[T], total: int, title: str = "scoring") -> Iterator[T]:
-        """Wraps images that come one by one in a bar."""
+        """Yields the items and shows a progress bar."""
         self._bar(title, total, 0)
         for item in items:
             if self._progress is not None:
@@ -91,14 +91,14 @@ class Reporter:
         self._progress.start()
 
     def close(self) -> None:
-        """Takes the bar away and gives the cursor back, wherever training stopped."""
+        """Removes the bar and restores the cursor, wherever training stopped."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
 
 def in_bytes(count: float) -> str:
-    """An amount of memory as people read it: "12.3 MiB"."""
+    """Formats an amount of memory, as "12.3 MiB"."""
     units = ("bytes", "KiB", "MiB", "GiB")
     power = min(len(units) - 1, int(math.log(max(count, 1), 1024)))
     return f"{count / 1024**power:.{min(power, 1)}f} {units[power]}"

@@ -1,9 +1,9 @@
-"""A run's folder: what lies where, and whether a run may begin or go on there.
+"""A run's folder: its files, and whether a run may start or resume there.
 
-`recipe.json`, `split.txt`, `log.jsonl` (steps, validation, test), `state.safetensors` (to
-resume), `best/` (the model of the best epoch so far); at the end `model/`, `results.csv` (every
-metric with its interval) and `test.csv` (one row per test image). What the stages before and after
-the training leave is in `stages.json` (`training.stages`).
+It holds `recipe.json`, `split.txt`, `log.jsonl` (steps, validation, test), `state.safetensors` (to
+resume) and `best/` (the model of the best epoch so far); at the end also `model/`, `results.csv`
+(every metric with its interval) and `test.csv` (one row per test image). `stages.json` records the
+stages before and after the training (`training.stages`).
 """
 
 import json
@@ -20,9 +20,9 @@ from qfm_iqm.errors import RecipeError
 from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.training.recipe import Recipe
 
-# Stages beside the training: each is done anew if its inputs have changed.
+# Stages other than the training: each is repeated if its inputs have changed.
 _STAGES = ("teachers", "pseudo_labels", "reference", "export", "card")
-# A run may go on elsewhere: these say where things lie and how they are read, not what is computed.
+# A run may resume on another machine: these keys set paths and resources, not what is computed.
 _MAY_DIFFER = (
     ("data", "root"),
     ("model", "folder"),
@@ -38,14 +38,14 @@ class RunFolder:
     """The folder of one training run.
 
     Args:
-        path: made when the run begins.
-        recipe: of the run.
-        resume: whether a run that is there shall go on.
-        replace: whether a run of another recipe shall be replaced: a teacher's is.
+        path: the folder; created when the run begins.
+        recipe: the run's recipe.
+        resume: resume an existing run.
+        replace: replace an existing run of another recipe, as is done for teachers.
 
     Attributes:
-        resuming: whether there is a run to go on with.
-        finished: whether the run was tested, and its model written.
+        resuming: whether there is a run to resume.
+        finished: whether the run was tested and its model written.
 
     Raises:
         RecipeError: `path` is a file, holds a run and `resume` is False, or holds a run of
@@ -67,14 +67,14 @@ class RunFolder:
         self.resuming = self._check(resume)
 
     def restart(self) -> None:
-        """Takes away the state of a training whose inputs have changed."""
+        """Removes the state of a training whose inputs have changed."""
         self.state.unlink(missing_ok=True)
         for folder in (self.best, self.model):
             shutil.rmtree(folder, ignore_errors=True)
         self.resuming = self.finished = False
 
     def claim(self, split: Split) -> None:
-        """Makes the folder, and says there whose run it is.
+        """Creates the folder, and writes the run's recipe and split there.
 
         Raises:
             RecipeError: it cannot be written.
@@ -89,7 +89,7 @@ class RunFolder:
             ) from error
 
     def begin(self, split: Split) -> None:
-        """Makes the folder of a new training, whose log is empty.
+        """Creates the folder of a new training, with an empty log.
 
         Raises:
             RecipeError: it cannot be written.
@@ -98,12 +98,12 @@ class RunFolder:
         self._log_file.unlink(missing_ok=True)
 
     def refuse_another_split(self, split: Split) -> None:
-        """Refuses to take the run that is there for one of other images, or of another split.
+        """Refuses a folder whose run has other images or another split.
 
-        The recipe alone does not tell: `data.root` may have moved, or hold another table.
+        The recipe alone does not show this: `data.root` may have moved or hold another table.
 
         Raises:
-            RecipeError: the run's split is not this one.
+            RecipeError: the split of the run in the folder differs.
         """
         written = self.path / "split.txt"
         if not written.is_file() or written.read_bytes() != split.to_text().encode():
@@ -130,7 +130,7 @@ class RunFolder:
             raise RecipeError(
                 f"{self.path} holds a run already: go on with --resume, or choose another --out."
             )
-        # A finished run is looked at too: who asks for this one must not get the figures of that.
+        # Check finished runs too: their figures must not be returned for another recipe.
         there = begun or staged or self.finished
         if resume and there and not self._replace and not self._is_of(self._recipe):
             raise RecipeError(
@@ -140,7 +140,7 @@ class RunFolder:
         return begun
 
     def _is_of(self, recipe: Recipe) -> bool:
-        """Whether the run that is there computes what a recipe asks for."""
+        """Whether the run in the folder computes the same as a recipe."""
         if not self._recipe_file.is_file():
             return False
         written = self._recipe_file.read_text("utf-8")
@@ -148,9 +148,9 @@ class RunFolder:
 
 
 def computed(recipe: str) -> Any:
-    """What of a recipe, given as JSON, decides what its training computes.
+    """The part of a recipe, given as JSON, that determines what its training computes.
 
-    What stands at its default is left out: a run may go on under a version with more options.
+    Default values are left out, so that a version with more options can resume the run.
     """
     content = json.loads(recipe)
     for section in _STAGES:
@@ -161,7 +161,7 @@ def computed(recipe: str) -> Any:
 
 
 def _told(content: dict[str, Any], section: type[BaseModel]) -> dict[str, Any]:
-    """The values of a section that differ from their defaults, and those of the sections in it."""
+    """The values of a section and its nested sections that differ from their defaults."""
     told = {}
     for key, value in content.items():
         field = section.model_fields.get(key)
@@ -175,7 +175,7 @@ def _told(content: dict[str, Any], section: type[BaseModel]) -> dict[str, Any]:
 
 
 def _default(field: FieldInfo) -> Any:
-    """What a key has as JSON if it is left out; nothing that JSON knows for one that must be."""
+    """A key's default as JSON; for a required key, the field itself, which equals no JSON value."""
     if field.is_required():
         return field
     return to_jsonable_python(field.get_default(call_default_factory=True))

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule of the paper's lineage (docs/method.md, section 10)."""
+"""Optimizer and learning-rate schedule, as in DEIQT and QFM-IQM (docs/method.md, section 10)."""
 
 import math
 import re
@@ -13,10 +13,10 @@ _NO_DECAY_TOKENS = ("pos_embed", "cls_token", "reg_token", "panel")
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay spares 1-D parameters, position and class tokens, and the panel.
+    """AdamW without weight decay on 1-D parameters, position and class tokens, and the panel.
 
-    Each group of parameters has its own `peak` rate: `train.lr`, or, of the encoder's backbone,
-    `train.backbone_lr` times `train.layer_decay` for each block that comes after.
+    Each parameter group has its own `peak` rate: `train.lr`; in the encoder's backbone,
+    `train.backbone_lr` times `train.layer_decay` for each later block.
     """
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     blocks = 1 + max((_block(name) or 0 for name, _ in named), default=0)
@@ -39,23 +39,23 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Adam
 
 
 def _block(name: str) -> int | None:
-    """The number of the backbone's block that a parameter is in; None for none."""
+    """The number of a parameter's backbone block; None if it is in no block."""
     found = re.search(r"encoder\.backbone\.blocks\.(\d+)\.", name)
     return None if found is None else int(found[1])
 
 
 def _is_first(name: str) -> bool:
-    """Whether a parameter of the backbone comes before its blocks, not behind them."""
+    """Whether a backbone parameter comes before the blocks, not after them."""
     layer = name.partition(_BACKBONE)[2]
     return not layer.startswith(("norm", "fc_norm", "head", "conv_head", "bn2"))
 
 
 def rate_factor(epoch: float, config: TrainConfig) -> float:
-    """Share of the peak learning rate after `epoch` epochs, with fraction.
+    """Share of the peak learning rate after `epoch` epochs, which may be fractional.
 
-    Linear warm-up from zero, then the schedule over the epochs that remain: the warm-up is a
-    prefix and does not shift the decay. With `warmup_prefix` False the schedule counts from the
-    first epoch, and the warm-up only covers its beginning.
+    The rate warms up linearly from zero; the schedule then runs over the remaining epochs. With
+    `warmup_prefix` False the schedule counts from the first epoch, and the warm-up replaces its
+    beginning.
     """
     if epoch < config.warmup_epochs:
         return epoch / config.warmup_epochs

@@ -1,6 +1,6 @@
-"""Which epoch's model a run keeps, and what it is worth: validated every epoch, tested once.
+"""Epoch selection: every epoch is validated; the selected model is tested once.
 
-Images are scored through the engine users score with. Runs in the first process alone.
+Images are scored by the same engine as `qfm score`. Only the first process runs this.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,22 +28,22 @@ from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder
 from qfm_iqm.training.state import InterruptedRunError, StopRequest
 
-LOGGED = ("srcc", "plcc")  # of each epoch
+LOGGED = ("srcc", "plcc")  # per epoch
 
 
 class Selection:
-    """The choice among a run's epochs, by the SRCC of the validation split.
+    """Selects a run's best epoch by SRCC on the validation split.
 
-    A run without one, by the literature's protocol, keeps the last epoch: nothing is chosen.
+    A run without a validation split (the literature's protocol) keeps the last epoch.
 
     Args:
-        recipe: of the run.
-        data: of the run.
-        folder: of the run: it gets the best model, the log's lines, and the results.
+        recipe: the run's recipe.
+        data: the run's data.
+        folder: the run's folder, for the best model, the log and the results.
         reporter: shows progress.
-        stopping: asked between two images.
-        device: where images are scored.
-        features: gives the frozen part of the backbone, if that is kept.
+        stopping: the stop request; checked after every image.
+        device: device for scoring images.
+        features: the feature cache, if there is one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Selection:
         self.best: dict[str, Any] = {"epoch": None, "srcc": None}
 
     def validate(self, model: QualityModel, epoch: int) -> None:
-        """Scores the validation split, and keeps the model if it is the best so far."""
+        """Scores the validation split, and saves the model if it is the best so far."""
         figures = self._validated(model, epoch)
         srcc = figures.get("whole/srcc")
         better = srcc is not None and (self.best["srcc"] is None or srcc > self.best["srcc"])
@@ -81,7 +81,7 @@ class Selection:
         self.reporter.end_epoch(epoch, figures, best=better)
 
     def _validated(self, model: QualityModel, epoch: int) -> dict[str, float | None]:
-        """The figures of the validation split, by `subset/metric`; none where there is none."""
+        """The figures of the validation split by `subset/metric`; empty without the split."""
         if self.data.validation is None:
             return {}
         try:
@@ -99,7 +99,7 @@ class Selection:
 
         Args:
             split: "validation" or "test".
-            network: folder of the model; None takes the best epoch's.
+            network: folder of the model; None takes the best epoch.
         """
         place = network or self.folder.best
         model = load_model(place)
@@ -122,7 +122,7 @@ class Selection:
         return evaluation
 
     def _evaluate_as_the_literature(self, model: QualityModel, epoch: int) -> None:
-        """Logs the figures of the test split by random crops; nothing is chosen by them here."""
+        """Logs the test figures on random crops; selects nothing by them."""
         source = random_crops(
             model.card.preprocessing,
             seed=self.recipe.train.seed,
@@ -163,9 +163,9 @@ class Selection:
         )
 
     def _stoppable(self, rows: Iterator[ScoreRow], total: int) -> Iterator[ScoreRow]:
-        """Shows the scoring, and ends it when asked to stop (it begins anew on resume).
+        """Shows the scoring's progress, and ends it on a stop request; a resume starts it over.
 
-        An image that cannot be read ends it too, at once: the epochs to come would meet it again.
+        An unreadable image ends it at once too: every later epoch would fail on it.
         """
         for row in self.reporter.scoring(rows, total):
             if self.stopping.asked:
@@ -176,7 +176,7 @@ class Selection:
 
     @property
     def _dtype(self) -> torch.dtype:
-        # What is packed later is not rounded before.
+        # A model that is packed later must not be rounded first.
         packed = self.recipe.model.packed
         dtype: torch.dtype = getattr(torch, "float32" if packed else self.recipe.model.precision)
         return dtype

@@ -1,8 +1,8 @@
-"""What a run has done: its stages, each with the hashes of what it was made of and of what it gave.
+"""Stages of a run, recorded with the hashes of their inputs and outputs.
 
-`stages.json` under the run holds a line of hashes for each stage. A stage whose inputs and outputs
-are those of the record is not done again; one whose inputs have changed is done anew, and so is
-every later stage of the same network; one that was interrupted goes on.
+`stages.json` in the run's folder holds the hashes of each stage. A stage whose inputs and outputs
+match the record is skipped; a stage whose inputs have changed is repeated with every later stage of
+the same network; an interrupted stage resumes.
 """
 
 import json
@@ -18,7 +18,7 @@ from qfm_iqm.errors import ModelError, reason_of
 from qfm_iqm.files import sha256_of, text_hash, write_whole
 
 NETWORK = ("training", "network", "test", "reference", "export", "card")
-"""Stages of one network, in their order: what one of them gives, the later ones are made of."""
+"""Stages of one network in order: later stages use the outputs of earlier ones."""
 
 State = Literal["done", "begun", "new"]
 
@@ -26,14 +26,14 @@ State = Literal["done", "begun", "new"]
 class Stages:
     """The record of a run's stages.
 
-    Of several processes the first keeps the record, and the others follow it.
+    With several processes, the first keeps the record and the others follow it.
 
     Args:
         file: `stages.json`.
-        say: told which stages are done anew, and why.
+        say: called with a message for each stage that is repeated.
 
     Raises:
-        ModelError: the file is no such record.
+        ModelError: the file cannot be read as such a record.
     """
 
     def __init__(self, file: Path, say: Callable[[str], None]) -> None:
@@ -53,14 +53,14 @@ class Stages:
         return name in self._stages
 
     def begin(self, name: str, inputs: Callable[[], Mapping[str, str]]) -> State:
-        """Looks whether a stage is done, and notes that it begins if it is not.
+        """Checks whether a stage is done; if not, records that it begins.
 
         Args:
-            name: of the stage.
-            inputs: gives the hashes of what the stage is made of, by name.
+            name: name of the stage.
+            inputs: returns the hashes of the stage's inputs by name.
 
         Returns:
-            "done"; "begun" if it may go on, having begun with the same inputs; or "new".
+            "done"; "begun" if it began earlier with the same inputs and may resume; or "new".
         """
         found: list[Any] = [self._look(name, dict(inputs())) if self._main else None]
         broadcast_object_list(found)
@@ -87,7 +87,7 @@ class Stages:
         return "begun" if same else "new"
 
     def end(self, name: str, outputs: Iterable[Path]) -> None:
-        """Notes that a stage is done, with the hashes of its files; all processes meet here."""
+        """Records that a stage is done, with hashes of its files; synchronizes all processes."""
         if self._main:
             root = self._file.parent
             files = sorted(os.path.relpath(path, root) for path in outputs)
@@ -101,12 +101,12 @@ class Stages:
         inputs: Callable[[], Mapping[str, str]],
         make: Callable[[], Iterable[Path]],
     ) -> None:
-        """Does a stage unless it is done; of several processes the first does it.
+        """Runs a stage unless it is done; with several processes, only the first runs it.
 
         Args:
-            name: of the stage.
-            inputs: gives the hashes of what the stage is made of, by name.
-            make: does it, and gives the files that it wrote.
+            name: name of the stage.
+            inputs: returns the hashes of the stage's inputs by name.
+            make: runs the stage and returns the files it wrote.
         """
         if self.begin(name, inputs) != "done":
             self.end(name, make() if self._main else ())
@@ -124,5 +124,5 @@ def file_hash(path: Path) -> str:
 
 
 def files_hash(paths: Sequence[Path]) -> str:
-    """One SHA-256 for the contents of files in their order."""
+    """One SHA-256 over the contents of files, in order."""
     return text_hash("\n".join(map(file_hash, paths)))

@@ -1,7 +1,7 @@
-"""The state of a training run, as one safetensors file: nothing to unpickle.
+"""The state of a training run in one safetensors file, without pickle.
 
-Tensors of nested dictionaries are stored under their path; everything else, as JSON, in the
-file's metadata. Writing replaces the earlier state in one step.
+Tensors of nested dictionaries are stored under their path; everything else is stored as JSON in
+the file's metadata. Writing replaces the earlier state atomically.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Reads what `save_state` wrote.
 
     Raises:
-        ModelError: no such file, or not such a state.
+        ModelError: the file does not exist or is no such state.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -50,9 +50,9 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Replaces tensors by references; keys become pairs, as JSON has only text keys."""
+    """Replaces tensors by references and dictionaries by pairs: JSON keys can only be text."""
     if isinstance(value, Tensor):
-        name = f"{len(tensors)}{path}"  # counted: 0 and "0", "a/b" and b in a have one path
+        name = f"{len(tensors)}{path}"  # numbered: paths are ambiguous ("a/b"; 0 and "0")
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, dict):
@@ -74,7 +74,7 @@ def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def random_state() -> dict[str, Tensor]:
-    """Generators of torch, for layers that draw (dropout, stochastic depth)."""
+    """The state of torch's generators, for random layers (dropout, stochastic depth)."""
     return {
         "cpu": torch.get_rng_state(),
         **{f"cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())},
@@ -82,7 +82,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def restore_random_state(state: dict[str, Tensor]) -> None:
-    """Puts the generators back."""
+    """Restores the generators."""
     torch.set_rng_state(state["cpu"])
     cuda = [value for key, value in state.items() if key != "cpu"]  # in the devices' order
     if cuda and torch.cuda.is_available():
@@ -90,14 +90,14 @@ def restore_random_state(state: dict[str, Tensor]) -> None:
 
 
 class InterruptedRunError(Exception):
-    """The run was asked to stop; its state is on disk."""
+    """The run stopped on request; its state is on disk."""
 
 
 class StopRequest:
-    """While entered, Ctrl-C and a termination signal ask to stop; a second one stops at once.
+    """Context manager: SIGINT and SIGTERM request a stop; a second signal stops at once.
 
     Attributes:
-        asked: whether somebody has asked.
+        asked: whether a stop was requested.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class StopRequest:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self._before[signum] = signal.signal(signum, self._ask)
         except ValueError:
-            pass  # not in the main thread: signals are somebody else's
+            pass  # only the main thread may handle signals
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -123,6 +123,6 @@ class StopRequest:
 
 
 def heed_no_signal(_: int) -> None:
-    """A reading process ends with its run, not by a signal that the whole group gets."""
+    """Makes a worker process ignore signals to the process group; it ends with its run."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,8 +1,8 @@
-"""Teachers and what they say: the stages of a pipeline before the training.
+"""Teachers and their scores: the stages of a pipeline before the training.
 
-Tables of pseudo-labels lie in `pseudo_labels/`, unlabeled images scored as a whole in
-`expansion.csv`. Unlabeled images that repeat a held-out one are looked for before any teacher is
-trained.
+Tables of pseudo-labels are in `pseudo_labels/`; the scores of whole unlabeled images are in
+`expansion.csv`. Unlabeled images that repeat a held-out image are searched for before any teacher
+is trained.
 """
 
 from collections.abc import Mapping
@@ -30,11 +30,11 @@ from qfm_iqm.training.recipe_schema import DistillationConfig, PseudoLabelTable
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.stages import Stages
 
-BASELINE = "baseline"  # the teacher that `[distillation]` trains where it names none
+BASELINE = "baseline"  # the teacher that `[distillation]` trains if it names none
 
 
 def teachers_of(recipe: Recipe) -> dict[str, Teacher]:
-    """A recipe's teachers, and those that `[distillation]` names or trains."""
+    """A recipe's teachers, including those that `[distillation]` names or trains."""
     teachers = dict(recipe.teachers)
     for name in labelling(recipe):
         if name not in teachers:
@@ -52,7 +52,7 @@ def labelling(recipe: Recipe) -> tuple[str, ...]:
 
 
 def baseline_recipe(recipe: Recipe) -> Recipe:
-    """The same network on the same images and labels, as a plain baseline."""
+    """The recipe of a plain baseline with the same network, images and labels."""
     return recipe.without_finishing().model_copy(
         update={
             "distillation": DistillationConfig(),
@@ -67,10 +67,10 @@ def baseline_recipe(recipe: Recipe) -> Recipe:
 
 
 def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> None:
-    """Refuses a teacher of other units, or one that has learned from held-out images.
+    """Refuses a teacher with other label units, or one trained on held-out images.
 
     Raises:
-        RecipeError: says what does not fit.
+        RecipeError: the teacher does not fit.
         ModelError: there is no such model.
     """
     card = load_card(model)
@@ -97,7 +97,7 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
 
 
 def device_of(recipe: Recipe) -> torch.device:
-    """Where a recipe's networks compute."""
+    """The device of a recipe's networks."""
     if on_cpu(recipe):
         return torch.device("cpu")
     device: torch.device = PartialState().device
@@ -105,15 +105,15 @@ def device_of(recipe: Recipe) -> torch.device:
 
 
 def checked_data(recipe: Recipe) -> TrainingData:
-    """The rated images of a recipe; refuses what can be refused before hours of teaching.
+    """The rated images of a recipe; checks everything it can before teachers are trained.
 
     Raises:
-        QFMError: images, labels, network or teachers that do not fit.
+        QFMError: images, labels, network or teachers do not fit.
     """
     data = load_data(recipe)
     if teachers := teachers_of(recipe):
         torch.manual_seed(recipe.train.seed)
-        # The teacher that it starts from may not be trained yet.
+        # The teacher that provides the initial weights may not be trained yet.
         start = recipe if recipe.starts_from is None else recipe.with_weights("random")
         model = build_model(start, data)
         check_memory(recipe, model.network, device_of(recipe))
@@ -124,12 +124,12 @@ def checked_data(recipe: Recipe) -> TrainingData:
 
 
 class TeacherScores:
-    """Has a recipe's teachers score images.
+    """Scores images with a recipe's teachers.
 
     Args:
-        recipe: of the run.
-        data: of the run; nothing is learned from its held-out images.
-        out: folder of the run.
+        recipe: the run's recipe.
+        data: the run's data; nothing is learned from its held-out images.
+        out: the run's folder.
         stages: the run's record.
         reporter: shows progress.
     """
@@ -143,17 +143,17 @@ class TeacherScores:
         self._leak_free: dict[str, UnlabeledPool] = {}
 
     def look_for_leaks(self) -> UnlabeledPool | None:
-        """Looks for unlabeled images that leak, before hours of teaching.
+        """Looks for unlabeled images that leak, before teachers are trained.
 
         Returns:
-            The pool of `[distillation]` without those that leak; None without any.
+            The pool of `[distillation]` without leaks; None if there is no pool.
 
         Raises:
             TableError: there are leaks, and they are refused.
         """
         pool, recipe, config = None, self.recipe, self.recipe.distillation
         if config.unlabeled is not None:
-            # Of several processes the first writes the list, and the others write the same.
+            # The first process writes the list; the others then write the same list.
             with PartialState().main_process_first():
                 pool = without_leaks(
                     find_pool(recipe.pool, recipe.pool_root), self.data, self.out / "leaks.csv",
@@ -165,11 +165,11 @@ class TeacherScores:
         return pool
 
     def score_crops(self, name: str, teachers: Mapping[str, str]) -> Path:
-        """A table of crops that a teacher scores; made if it is not there.
+        """The table of crops with a teacher's scores; computed if missing.
 
         Args:
-            name: of the recipe's section.
-            teachers: models by the teachers' names.
+            name: name of the recipe's section.
+            teachers: models by teacher name.
         """
         table, file = self.recipe.pseudo_labels[name], self._file(name)
         model, pool = teachers[table.teacher], self._pool(table)
@@ -241,7 +241,7 @@ class TeacherScores:
     def _without_leaks(
         self, name: str, table: PseudoLabelTable, pool: UnlabeledPool
     ) -> UnlabeledPool:
-        """A table's images without those that leak; looked for once."""
+        """A table's images without leaks; searched only once."""
         self._file(name).parent.mkdir(parents=True, exist_ok=True)
         if name not in self._leak_free:
             listed = self._file(name).with_suffix(".leaks.csv")

@@ -1,1 +1,1 @@
-"""What computes scores from crops: torch, ONNX Runtime or OpenVINO, behind one small interface."""
+"""Runtimes that compute scores from crops: torch, ONNX Runtime and OpenVINO."""

@@ -1,8 +1,8 @@
-"""The interface of a runtime: crops in, scores out, and what a row says of it.
+"""The interface of a runtime, which computes scores from crops.
 
-Nothing here needs torch: an exported model is scored without it.
+It does not need torch, so that an exported model can be scored without it.
 
-Shapes: B crops, S crop size (S x S, or longer one way: `Preprocessing.max_aspect`).
+Shapes: B crops, S crop size (S x S, or one side longer: `Preprocessing.max_aspect`).
 """
 
 import os
@@ -29,9 +29,9 @@ Name = Literal["torch", "onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 
 TOLERANCE: dict[str, float] = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.5}
-"""How far one crop's score may lie from torch's in fp32, in standard deviations of the labels.
+"""Largest difference of a crop's score from torch's in fp32, in standard deviations of the labels.
 
-The same for what the same runtime gives in another batch is 1e-5 in fp32.
+For the same runtime with another batch it is 1e-5 in fp32.
 """
 
 
@@ -39,13 +39,13 @@ class Runtime(ABC):
     """A loaded model.
 
     Args:
-        card: the model's.
-        precision: in which it computes.
-        weights: SHA-256 of the weights that it computes with; empty if they were never saved.
+        card: the model's card.
+        precision: precision of the computation.
+        weights: SHA-256 of the weights; empty if they were never saved.
 
     Attributes:
-        name: of the runtime, as rows say it.
-        batch: crops that are best handed over at once.
+        name: name of the runtime in rows.
+        batch: recommended number of crops per batch.
     """
 
     name: ClassVar[Name]
@@ -57,7 +57,7 @@ class Runtime(ABC):
         self.weights = weights
 
     def __deepcopy__(self, _memo: object) -> Self:
-        """Itself: scoring changes nothing in it, and copies may share what it has loaded."""
+        """Returns itself: scoring does not change a runtime, so copies can share it."""
         return self
 
     @abstractmethod
@@ -65,30 +65,30 @@ class Runtime(ABC):
         """Scores crops.
 
         Args:
-            crops: B of (3, S, S), uint8 or float32 in [0, 1]; arrays, or tensors on the CPU. Each
-                may have another shape.
+            crops: B crops (3, S, S), uint8 or float32 in [0, 1]; arrays, or tensors on the CPU.
+                Their shapes may differ.
 
         Returns:
             Scores (B,) in label units.
         """
 
 
-_PART = 2 * 224**2  # pixels
+_PART = 2 * 224**2  # pixels per part
 
 
 class PartedRuntime(Runtime):
-    """A runtime on a CPU that computes a batch in small parts, one a thread.
+    """A CPU runtime that computes a batch in small parts, one per thread.
 
-    Threads that share a layer wait for each other at its end, some hundred times a batch, and the
-    longer the more the cores have to do besides. Threads with a part each wait once; and what a few
-    crops need stays in a core's caches, and is less to hold. Parts are of one size, whatever the
-    number of threads, for rounding depends on it.
+    Threads that share a layer wait for each other at its end, some hundred times per batch, and
+    longer if the cores are busy. Threads with their own parts wait only once, their data stay in a
+    core's cache, and they need less memory. The size of parts does not depend on the number of
+    threads, because rounding depends on it.
 
     Attributes:
-        part: crops of a part.
+        part: number of crops in a part.
     """
 
-    _file: Path  # of the network, in its exported folder
+    _file: Path  # the network in its exported folder
 
     def __init__(self, card: ModelCard, precision: Precision, weights: str) -> None:
         super().__init__(card, precision, weights)
@@ -96,14 +96,14 @@ class PartedRuntime(Runtime):
         self._start()
 
     def _start(self) -> None:
-        """Makes what belongs to one process: its session of the library, and its threads."""
+        """Creates this process's session of the library and its threads."""
         self.open()
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="network")
         self._process = os.getpid()
 
     @abstractmethod
     def open(self) -> None:
-        """Loads the network; called once more in a process that is forked from this one.
+        """Loads the network; called again in a process that was forked from this one.
 
         Raises:
             QFMError: the library cannot be used in a forked process.
@@ -118,19 +118,19 @@ class PartedRuntime(Runtime):
         return np.concatenate([np.asarray(scores_B, np.float64) for scores_B in scores])
 
     def __reduce__(self) -> tuple[Callable[..., Runtime], tuple[Path, ModelCard]]:
-        """Where it is loaded from: threads and what a library has loaded cannot be pickled."""
-        # Here, not above: `export_folder` imports this.
+        """Pickles the folder and the card, because threads and sessions cannot be pickled."""
+        # Imported here because `export_folder` imports this module.
         from qfm_iqm.scoring.runtimes.export_folder import load_exported
 
         return load_exported, (self._file.parent, self.card)
 
     @abstractmethod
     def run_part(self, crops_BCSS: Floats) -> Floats:
-        """Scores (B,) of few crops (B, 3, S, S), on the thread that it is called in."""
+        """Scores (B,) of a few crops (B, 3, S, S), on the calling thread."""
 
 
 def of_one_shape(crops: Sequence[Crop], most: int) -> Iterator[Sequence[Crop]]:
-    """Yields crops in order, in groups of one shape and of so many at most."""
+    """Yields crops in order, in groups of equal shape with at most `most` crops."""
     for _, group in groupby(crops, key=lambda crop: tuple(crop.shape)):
         alike = list(group)
         for start in range(0, len(alike), most):
@@ -138,7 +138,7 @@ def of_one_shape(crops: Sequence[Crop], most: int) -> Iterator[Sequence[Crop]]:
 
 
 def forked(library: str) -> QFMError:
-    """What to raise in a forked process where a library cannot be used."""
+    """The error for a library that cannot be used in a forked process."""
     return QFMError(
         f"{library} cannot compute in a process that was forked after the model was loaded: start "
         "that process by spawn, and load the model there."
@@ -146,7 +146,7 @@ def forked(library: str) -> QFMError:
 
 
 def fill(batch_BCSS: Floats, crops: Sequence[Crop]) -> None:
-    """Puts crops, uint8 or floats in [0, 1], into one batch of floats."""
+    """Writes crops, uint8 or floats in [0, 1], into a batch of floats."""
     for place, crop in zip(batch_BCSS, map(np.asarray, crops), strict=True):
         if crop.dtype == np.uint8:
             np.divide(crop, np.float32(255), out=place)
@@ -155,13 +155,13 @@ def fill(batch_BCSS: Floats, crops: Sequence[Crop]) -> None:
 
 
 def stacked(crops: Sequence[Crop]) -> Floats:
-    """Crops as one batch of floats."""
+    """Stacks crops to a batch of floats."""
     batch_BCSS = np.empty((len(crops), *crops[0].shape), np.float32)
     fill(batch_BCSS, crops)
     return batch_BCSS
 
 
 def threads() -> int:
-    """How many threads compute: OMP_NUM_THREADS, or one for each core that may be used."""
+    """Number of computing threads: OMP_NUM_THREADS, or one per usable core."""
     named = os.environ.get("OMP_NUM_THREADS", "")
     return int(named) if named.isdecimal() and int(named) else usable_cores()

@@ -1,12 +1,13 @@
-"""A network in torch -> a file of ONNX or of OpenVINO, in fp32 or int8.
+"""Converts a torch network to an ONNX or OpenVINO file, in fp32 or int8.
 
-An int8 network's ranges are set by crops of real photos (static quantization). Only the encoder
-is in int8: the panel decoder is a small part of the work and the last. Weights in fp32 are kept in
-half the bits where that is exact.
+int8 ranges are calibrated on crops of real photos (static quantization). Only the encoder is
+quantized: the panel decoder is a small part of the work and comes last. fp32 weights are stored in
+16 bits where that is exact.
 
-nncf quantizes, but for convolutions that ONNX Runtime is to compute: of nncf's it computes half in
-floats (ranges for each channel before depthwise ones, signed ranges beside unsigned ones), of its
-own tool's all in int8. That tool takes no care of attention.
+nncf quantizes all networks except convolutional ones for ONNX Runtime. ONNX Runtime computes half
+of nncf's convolutions in floats (because of per-channel ranges before depthwise convolutions and
+mixed signed and unsigned ranges), but all convolutions of its own tool in int8. That tool does not
+handle attention well.
 
 Shapes: B crops, S crop size.
 """
@@ -30,9 +31,9 @@ from qfm_iqm.scoring.runtimes.onnx_runtime import INPUT, OUTPUT, SHARED
 from qfm_iqm.telemetry import InCI
 
 _OPSET = 18
-_FLOAT = 1  # ONNX's number of 32-bit floats
-_SMALL = 64  # values
-_INEXACT = "encoder"  # the part of the network that int8 is for
+_FLOAT = 1  # ONNX's type code for 32-bit floats
+_SMALL = 64  # number of values below which weights stay in 32 bits
+_INEXACT = "encoder"  # the module that is quantized to int8
 
 
 def write_onnx(
@@ -41,17 +42,17 @@ def write_onnx(
     calibration: Sequence[Tensor] | None,
     shared: Mapping[str, Tensor] | None = None,
 ) -> tuple[str, ...]:
-    """Writes a model's network as ONNX, crops in and scores out.
+    """Writes a model's network, from crops to scores, as ONNX.
 
     Args:
-        model: whose network is written.
-        file: made.
+        model: the model.
+        file: file to write.
         calibration: crops of photos (3, S, S) in [0, 1] for int8; None for fp32.
-        shared: the weights as the model's file holds them; an fp32 network then holds none of them
-            again, and `OnnxRuntime` takes them from that file. None writes a network that is whole.
+        shared: the weights in the model's file. An fp32 network then does not contain them, and
+            `OnnxRuntime` takes them from that file. None writes a self-contained network.
 
     Returns:
-        Names of the weights that it shares.
+        Names of the shared weights.
     """
     size, longest = model.card.preprocessing.crop, model.card.preprocessing.longest
     dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=65536)}
@@ -94,10 +95,10 @@ def write_onnx(
 
 
 def _share(network: Any, shared: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Has a network take its 16-bit weights from elsewhere; gives the names of those.
+    """Makes a network take its 16-bit weights from the model's file; returns their names.
 
-    A weight keeps its name in the model, with `SHARED` before it. Some are transposed in the
-    network: the runtime does that once, when it loads.
+    A shared weight has its name in the model with the prefix `SHARED`. Some weights are transposed
+    in the network; the runtime does that once, at loading.
     """
     import onnx
 
@@ -114,7 +115,7 @@ def _share(network: Any, shared: Mapping[str, Tensor]) -> tuple[str, ...]:
         if values.dtype != np.float16 or not name:
             continue
         own, output = f"{SHARED}{name}", held.name
-        if own in names:  # one weight in two forms
+        if own in names:  # the same weight, already shared in another form
             continue
         graph.initializer.remove(held)
         shape = values.shape[::-1] if transposed else values.shape
@@ -133,7 +134,7 @@ def _share(network: Any, shared: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _quantize_convolutions(file: Path, calibration: Sequence[Tensor], exact: list[str]) -> None:
-    """Brings an ONNX file's convolutions and what joins them to int8, by ONNX Runtime's tool."""
+    """Quantizes an ONNX file's convolutions and activations between them with ONNX Runtime."""
     from onnxruntime import quantization
 
     class Crops(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -157,11 +158,11 @@ def _quantize_convolutions(file: Path, calibration: Sequence[Tensor], exact: lis
 
 
 def _compact(network: Any, state: dict[str, Tensor]) -> None:
-    """Has an ONNX file hold in 16 bits what loses nothing by that, and no notes of the exporter.
+    """Stores weights of an ONNX network in 16 bits where that is lossless; drops export metadata.
 
-    Weights that were saved in half precision are kept so, as are the convolutions that the
-    exporter has multiplied by their normalization: as the weight and a factor for each channel.
-    The runtime puts both together once, when it loads; it computes in fp32.
+    This holds for weights that were saved in half precision. Convolutions that the exporter has
+    multiplied by their normalization are stored as the original weight and a factor per channel,
+    which the runtime multiplies once, at loading. It computes in fp32.
     """
     import onnx
 
@@ -196,7 +197,7 @@ def _compact(network: Any, state: dict[str, Tensor]) -> None:
 
 
 def _channel_factor(scaled_OIHW: Floats, weight_OIHW: Floats) -> Floats | None:
-    """The factor (O, 1, 1, 1) between two weights; None if there is none."""
+    """The per-channel factor (O, 1, 1, 1) between two weights; None if there is none."""
     flat, scaled = (a.reshape(len(a), -1) for a in (weight_OIHW, scaled_OIHW))
     largest = np.abs(flat).argmax(1)
     rows = np.arange(len(flat))
@@ -207,7 +208,7 @@ def _channel_factor(scaled_OIHW: Floats, weight_OIHW: Floats) -> Floats | None:
 
 
 def write_openvino(model: QualityModel, file: Path, calibration: Sequence[Tensor] | None) -> None:
-    """Writes a model's network for OpenVINO, as `write_onnx` does."""
+    """Writes a model's network for OpenVINO; see `write_onnx`."""
     size = model.card.preprocessing.crop
     sides = [size, size] if model.card.preprocessing.longest == size else [-1, -1]
     with _quiet(), torch.no_grad():
@@ -235,7 +236,7 @@ def _is_transformer(model: QualityModel) -> bool:
 
 
 def _is_exact(node: Any) -> bool:
-    """Whether torch's exporter wrote an ONNX node for what stays in fp32."""
+    """Whether an ONNX node from torch's exporter belongs to the part that stays in fp32."""
     scopes = [item.value for item in node.metadata_props if item.key.endswith("name_scopes")]
     return not any(_INEXACT in scope for scope in scopes)
 
@@ -248,21 +249,21 @@ def _quantized(
     *,
     transformer: bool,
 ) -> Any:
-    """A network of either format in int8, but for the parts that stay exact."""
+    """Quantizes a network of either format to int8, except for the exact parts."""
     with _quiet():
         import nncf
 
         return nncf.quantize(
             network,
             nncf.Dataset([crop_CSS[None] for crop_CSS in calibration], feed),
-            preset=nncf.QuantizationPreset.MIXED,  # ranges of activations need not be symmetric
+            preset=nncf.QuantizationPreset.MIXED,  # asymmetric ranges for activations
             subset_size=len(calibration),
             fast_bias_correction=True,
-            # Weights of 7 bits: without VNNI, sums of products of 8 bits saturate.
+            # 7-bit weights, because without VNNI sums of 8-bit products saturate.
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.ENABLE
             ),
-            # Attention needs care that nncf takes only when told.
+            # nncf treats attention specially only with this model type.
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,
             ignored_scope=nncf.IgnoredScope(**exact, validate=False),
         )
@@ -270,7 +271,7 @@ def _quantized(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters speak of what they do: it concerns neither the user nor their makers."""
+    """Silences the exporters' warnings, logs and telemetry."""
     with warnings.catch_warnings(), InCI():
         warnings.simplefilter("ignore")
         level = logging.root.manager.disable

@@ -1,7 +1,7 @@
-"""A quality model in torch -> a folder for ONNX Runtime or OpenVINO, in fp32 or int8.
+"""Exports a torch model to a folder for ONNX Runtime or OpenVINO, in fp32 or int8.
 
-What is written has been compared with torch: an export whose scores differ by more than the
-precision's tolerance is refused. How a network becomes a file: `convert`.
+Every export is compared with torch and refused if its scores differ by more than the precision's
+tolerance. `convert` writes the network's file.
 
 Shapes: B crops, S crop size.
 """
@@ -42,7 +42,7 @@ Rated = Callable[[QualityModel | Runtime], float]
 
 CALIBRATION_CROPS = 512
 COMPARED_CROPS = 64
-SRCC_TOLERANCE = 0.003  # that an export may lose
+SRCC_TOLERANCE = 0.003  # largest loss of SRCC by an export
 
 
 def export(
@@ -55,40 +55,40 @@ def export(
     rated: Rated | None = None,
     weights: Path | None = None,
 ) -> ExportInfo:
-    """Writes an exported model.
+    """Exports a model.
 
     Args:
-        model: what to export.
-        folder: made; one that is there must not hold anything but an earlier export.
+        model: the model.
+        folder: folder to create; an existing one may only hold an earlier export.
         target: the runtime.
         precision: "fp32" or "int8".
-        photos: real photos: int8 needs some hundred. All are compared on crops of these, or, for
-            fp32 without photos, on noise of several grains.
-        rated: gives the SRCC of a model on rated photos; None leaves that unchecked.
-        weights: the model's own file, right above `folder`: an ONNX network in fp32 takes its
-            weights from it. None writes an export that stands alone.
+        photos: real photos; int8 needs a few hundred. Exports are compared with torch on crops of
+            them, or, for fp32 without photos, on noise of several grain sizes.
+        rated: returns the SRCC of a model on rated photos; None skips this check.
+        weights: the model's weights file, in the parent of `folder`, from which an ONNX network in
+            fp32 takes its weights. None writes a self-contained export.
 
     Returns:
-        What was written, with the largest difference found.
+        The description of the export, with the largest difference found.
 
     Raises:
-        ModelError: int8 without photos, no photo that can be read, scores that differ or SRCC
-            that is lost by more than is tolerated, or no folder to write it in.
-        TableError: a folder that is something else, or cannot be written to.
+        ModelError: int8 has no photos, no photo can be read, scores differ or SRCC drops by more
+            than the tolerance, or the parent folder does not exist.
+        TableError: the folder holds something else, or cannot be written.
     """
     if precision not in ("fp32", "int8"):
         raise ModelError(f"A model is exported in fp32 or int8, not in {precision}.")
     if precision == "int8" and not photos:
         raise ModelError("int8 is calibrated on real photos: give some hundred by --photos.")
     _check_folder(folder)
-    folder = folder.resolve()  # a link stays, and what it points to is replaced
+    folder = folder.resolve()  # if it is a link, replace its target
     model = model.cpu().eval()
     crops = _photo_crops(model, photos) if photos else _noise_crops(model)
     with _beside(folder) as place:
         made = Path(place) / folder.name
         made.mkdir()
         if weights is not None:
-            (Path(place) / WEIGHTS_FILE).symlink_to(weights.resolve())  # above it, as it will be
+            (Path(place) / WEIGHTS_FILE).symlink_to(weights.resolve())  # in the parent, as later
         calibration = crops.pixels[:CALIBRATION_CROPS] if precision == "int8" else None
         shared: tuple[str, ...] = ()
         if target == "openvino":
@@ -115,7 +115,7 @@ def export(
         info.max_difference = max_difference(model, exported, compared)
         info.srcc_change = None if rated is None else rated(exported) - rated(model)
         _check_parity(model.card.name, info)
-        del exported  # its file moves
+        del exported  # its file will be moved
         (made / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n")
         _replace_folder(made, folder)
     return info
@@ -123,19 +123,19 @@ def export(
 
 @torch.inference_mode()
 def max_difference(model: QualityModel, runtime: Runtime, crops: Sequence[Tensor]) -> float:
-    """The largest difference of crops' scores from torch's, in standard deviations of labels."""
+    """The largest difference of crop scores from torch's, in standard deviations of the labels."""
     expected_B = TorchRuntime(model, device="cpu").run(crops)
-    # In two batches of different sizes: an export that holds the size of its example is noticed.
+    # Two batches of different sizes detect an export with a fixed batch size.
     found_B = np.concatenate([runtime.run(part) for part in (crops[:5], crops[5:]) if part])
     difference_B = (found_B - expected_B) / model.network.scale.std.item()
     return float(np.abs(difference_B).max())
 
 
 def _check_parity(name: str, info: ExportInfo) -> None:
-    """Refuses an export that says something else than its model."""
+    """Refuses an export whose results differ from its model's."""
     what = f"The scores of {name} in {info.precision} by {info.runtime}"
     tolerance = TOLERANCE[info.precision]
-    if not info.max_difference <= tolerance:  # so written, NaN is refused too
+    if not info.max_difference <= tolerance:  # this form refuses NaN too
         raise ModelError(
             f"{what} differ from torch's by up to {info.max_difference:.2g} standard deviations of "
             f"the labels, more than the {tolerance:g} that are tolerated: nothing was written."
@@ -157,7 +157,7 @@ class _Crops:
 
 
 def _photo_crops(model: QualityModel, photos: Sequence[str]) -> _Crops:
-    """Crops spread evenly over the photos: the last ones are not used to calibrate."""
+    """Crops spread evenly over the photos; the last ones are not used for calibration."""
     wanted = CALIBRATION_CROPS + COMPARED_CROPS
     step = max(1, len(photos) // wanted)
     each = max(1, -(-wanted // len(photos)))
@@ -181,7 +181,7 @@ def _photo_crops(model: QualityModel, photos: Sequence[str]) -> _Crops:
 
 
 def _noise_crops(model: QualityModel) -> _Crops:
-    """Noise of several grains and contrasts, between flat and full."""
+    """Noise crops of several grain sizes."""
     size, longest = model.card.preprocessing.crop, model.card.preprocessing.longest
     draw = torch.Generator().manual_seed(0)
     crops = []

@@ -1,4 +1,4 @@
-"""An exported model is a folder too: the card, the network in another format, and what it is.
+"""The folder of an exported model: its card, the network, and a description of the export.
 
 card.json, runtime.json, model.onnx            for ONNX Runtime
 card.json, runtime.json, model.xml, model.bin  for OpenVINO
@@ -21,20 +21,19 @@ FILES = {"onnx": ("model.onnx",), "openvino": ("model.xml", "model.bin")}
 
 
 class ExportInfo(BaseModel):
-    """What an exported network is, and how far its scores lie from torch's.
+    """The description of an exported network.
 
     Attributes:
         format: version of this file's layout.
-        runtime: that it is for.
-        precision: in which it computes.
-        sha256: of each of its files.
-        compared: crops that were scored by both when it was exported.
-        max_difference: the largest difference of a crop's scores, in standard deviations of the
-            labels.
-        calibrated: photos whose crops set the ranges of an int8 network.
-        srcc_change: from torch to the export, on rated photos; None where none were given.
-        shared: weights that lie in the model's own file, in the folder above this one.
-        version: of qfm-iqm that wrote it.
+        runtime: runtime that it is for.
+        precision: precision of the computation.
+        sha256: hash of each file.
+        compared: number of crops that were compared with torch at export.
+        max_difference: largest difference of a crop's score, in standard deviations of the labels.
+        calibrated: number of photos for calibrating an int8 network.
+        srcc_change: change of SRCC from torch to the export on rated photos; None if not measured.
+        shared: weights that are in the model's file in the parent folder.
+        version: version of qfm-iqm that wrote it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,7 +51,7 @@ class ExportInfo(BaseModel):
 
 
 def export_name(runtime: str, precision: str) -> str:
-    """The name of an export's folder within its model's: "onnx", "onnx-int8", "openvino" ..."""
+    """The name of an export's folder in its model's folder: "onnx", "onnx-int8", "openvino" ..."""
     return runtime if precision == "fp32" else f"{runtime}-{precision}"
 
 
@@ -62,10 +61,10 @@ def is_exported(folder: Path) -> bool:
 
 
 def read_info(folder: Path) -> ExportInfo:
-    """Reads what an exported network is, and checks its files.
+    """Reads the description of an exported network, and checks its files.
 
     Raises:
-        ModelError: it cannot be read, or a file is missing or not the one that was written.
+        ModelError: it cannot be read, or a file is missing or was changed.
     """
     path = folder / INFO_FILE
     try:
@@ -87,20 +86,20 @@ def read_info(folder: Path) -> ExportInfo:
 
 
 def load_exported(folder: Path, card: ModelCard | None = None) -> Runtime:
-    """Loads an exported folder.
+    """Loads an exported model.
 
     Args:
-        folder: of the export.
-        card: in place of the folder's own: that of its model, which may have changed.
+        folder: folder of the export.
+        card: the model's current card, used instead of the folder's.
 
     Raises:
-        ModelError: it is damaged.
+        ModelError: the export is damaged.
         ModuleNotFoundError: its runtime is not installed.
     """
     info = read_info(folder)
     card = card or read_card(folder / CARD_FILE)
     file = folder / FILES[info.runtime][0]
-    # An int8 network has weights of its own; one in fp32 has the model's.
+    # An int8 network has its own weights; an fp32 network has the model's.
     weights = info.sha256[FILES[info.runtime][-1]]
     weights = weights if info.precision == "int8" else card.weights_sha256
     try:
@@ -113,5 +112,5 @@ def load_exported(folder: Path, card: ModelCard | None = None) -> Runtime:
         return OpenvinoRuntime(card, file, info.precision, weights)
     except (ModuleNotFoundError, ModelError):
         raise
-    except Exception as error:  # each runtime has its own kinds of errors
+    except Exception as error:  # each runtime has its own exceptions
         raise ModelError(f"{info.runtime} cannot load {file}: {first_line(error)}") from error

@@ -1,9 +1,8 @@
-"""From a model's name to a loaded runtime.
+"""Loads a model by name into a runtime.
 
-A model folder is computed by torch, an exported folder by what it was exported for. An export of
-its own may lie within a model folder, as `onnx/` or `openvino/`: on a CPU that is used in place of
-torch, which takes long to load. Where another runtime is asked for, the model is exported once and
-kept in a cache.
+torch runs a model folder; an exported folder is run by its runtime. A model folder may contain
+exports as `onnx/` or `openvino/`, which on a CPU are used instead of torch, because torch loads
+slowly. If another runtime is requested, the model is exported once and cached.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ CHOICES = ("auto", "torch", "onnx", "openvino")
 _NEEDED = {"onnx": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
 """The modules that each runtime needs, fastest runtime first (benchmarks/throughput.py).
 
-The first module loads an export; all of them together write one.
+Loading an export needs the first module; writing one needs all.
 """
 
 
 def as_runtime(model: QualityModel | Runtime | str, device: str | torch.device | None) -> Runtime:
-    """What computes a model: a loaded runtime itself, torch for a model, or that of a name.
+    """The runtime of a model: itself if already loaded, torch for a model, or loaded by a name.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: `model` is none of these.
     """
     if isinstance(model, Runtime):
         return model
     if isinstance(model, str):
         return load_runtime(model, device=None if device is None else str(device))
-    # Here, not above: an exported model is scored without the networks' libraries.
+    # Imported here so that exported models are scored without torch.
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 
@@ -72,18 +71,19 @@ def load_runtime(
     """Loads a model into a runtime.
 
     Args:
-        name: of a model, a model folder, an exported folder, or hub:owner/name.
-        runtime: "torch", "onnx", "openvino"; None takes torch, or without a GPU an export within
-            the folder; "auto" converts a folder that has none for the fastest that is installed.
-        precision: "fp32", "bf16" (torch), or that of the exported folder; None takes the
-            folder's own.
-        device: for torch.
-        compiled: for torch, see `TorchRuntime`.
-        say: told when something takes long; nobody by default.
+        name: a packaged model, a model folder, an exported folder, or hub:owner/name.
+        runtime: "torch", "onnx" or "openvino"; None takes torch, or without a GPU an export in the
+            folder; "auto" also converts a folder without an export for the fastest installed
+            runtime.
+        precision: "fp32", "bf16" (torch), or that of the exported folder; None takes the folder's
+            precision.
+        device: device for torch.
+        compiled: compile with torch, see `TorchRuntime`.
+        say: called with a message before a slow step; by default it does nothing.
 
     Raises:
-        ModelError: no such model, or one that is damaged.
-        QFMError: what was asked for does not go together.
+        ModelError: there is no such model, or it is damaged.
+        QFMError: the options are incompatible.
 
     Examples:
         >>> load_runtime("default", "onnx").name
@@ -122,7 +122,7 @@ def load_runtime(
 
 
 def _refuse_torchs_own(runtime: str, device: str | None, compiled: bool) -> None:
-    """Refuses what only torch heeds."""
+    """Refuses options that only torch supports."""
     if device is not None or compiled:
         what = "A device is chosen" if device is not None else "A network is compiled"
         raise QFMError(f"{what} by torch alone, and {runtime} computes this model on the CPU.")
@@ -139,7 +139,7 @@ def _torch(
 
 
 def _fastest(folder: Path, *, convert: bool) -> str:
-    """The fastest runtime that can load a model's folder; with `convert`, or its conversion."""
+    """The fastest runtime that can load a model folder or, with `convert`, its conversion."""
     for name, modules in _NEEDED.items():
         if _within(folder, name) is not None and _installed(modules[:1]):
             return name
@@ -152,7 +152,7 @@ def _installed(modules: Iterable[str]) -> bool:
 
 
 def _int8(folder: Path, runtime: str | None) -> Path | None:
-    """The int8 network that comes with a model, for a runtime or for the fastest installed."""
+    """A model's int8 export for a runtime, or for the fastest installed one."""
     for name in _NEEDED if runtime in (None, "auto") else (str(runtime),):
         kept = _within(folder, name, "int8")
         if kept is not None and (runtime == name or _installed(_NEEDED[name][:1])):
@@ -161,7 +161,7 @@ def _int8(folder: Path, runtime: str | None) -> Path | None:
 
 
 def _within(folder: Path, runtime: str, precision: str = "fp32") -> Path | None:
-    """The export for a runtime that lies in a model folder and is of the same weights."""
+    """The export for a runtime in a model folder, if it has the same weights."""
     kept = folder / export_name(runtime, precision)
     if not is_exported(kept):
         return None
@@ -171,14 +171,14 @@ def _within(folder: Path, runtime: str, precision: str = "fp32") -> Path | None:
 
 def _has_gpu() -> bool:
     if sys.platform == "linux" and not Path("/dev/nvidiactl").exists():
-        return False  # without a driver there is nothing to ask torch, which takes long to load
+        return False  # without a driver there is no need to import torch, which is slow
     import torch
 
     return torch.cuda.is_available()
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `QFM_CACHE_DIR`, or the user's cache."""
+    """The cache folder of converted models: `QFM_CACHE_DIR`, or in the user's cache."""
     named = os.environ.get(CACHE_DIR)
     if named:
         return Path(named)
@@ -188,7 +188,7 @@ def cache_folder() -> Path:
 def _cached(
     folder: Path, name: str | os.PathLike[str], runtime: str, say: Callable[[str], object]
 ) -> Path:
-    """The model in fp32 for a runtime, exported if it is not there."""
+    """The fp32 export of a model for a runtime; written to the cache if missing."""
     card = read_card(folder / CARD_FILE)
     within = _within(folder, runtime)
     if within is not None:
@@ -199,7 +199,7 @@ def _cached(
         if is_exported(kept) and read_card(kept / CARD_FILE) == card and read_info(kept):
             return kept
     except ModelError:
-        pass  # damaged or of another version: written anew
+        pass  # damaged or from another version: export again
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.runtimes.export import export
 

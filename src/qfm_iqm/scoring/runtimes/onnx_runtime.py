@@ -1,4 +1,4 @@
-"""ONNX Runtime, on a CPU or on CUDA where its package has that."""
+"""ONNX Runtime, on a CPU, or on CUDA if its package supports that."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from qfm_iqm.model.locate import WEIGHTS_FILE
 from qfm_iqm.scoring.runtimes.base import Name, PartedRuntime, Precision
 
 INPUT, OUTPUT = "crops", "scores"
-SHARED = "model:"  # before the name of a weight that the model's own file holds
+SHARED = "model:"  # prefix of the names of weights that are in the model's file
 
 
 class OnnxRuntime(PartedRuntime):
     """A network exported to ONNX.
 
     Args:
-        card: the model's.
-        file: the network.
-        precision: in which it was exported.
+        card: the model's card.
+        file: file of the network.
+        precision: precision of the export.
         weights: see `Runtime`.
-        shared: names of the weights that lie in the model's own file, in the folder above.
+        shared: names of the weights that are in the model's file in the parent folder.
     """
 
     name: ClassVar[Name] = "onnx"
@@ -51,9 +51,9 @@ class OnnxRuntime(PartedRuntime):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors
-        # Without VNNI, products of int8 are added in 16 bits and saturate: slower, exact sums.
+        # Without VNNI, sums of int8 products saturate in 16 bits; this option is slower but exact.
         options.add_session_config_entry("session.x64quantprecision", "1")
-        values = _shared_weights(self._file, self.weights, self._shared)  # kept until all is loaded
+        values = _shared_weights(self._file, self.weights, self._shared)  # keep until loaded
         options.add_external_initializers(list(values), list(values.values()))
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
@@ -66,10 +66,10 @@ class OnnxRuntime(PartedRuntime):
 
 
 def _shared_weights(file: Path, sha256: str, names: Sequence[str]) -> dict[str, Any]:
-    """The weights that a network shares with its model, for ONNX Runtime.
+    """Loads the weights that a network shares with its model.
 
     Raises:
-        ModelError: the model's file is not there, or not the one that the network was made from.
+        ModelError: the model's file is missing, or is not the one that the network belongs to.
     """
     if not names:
         return {}

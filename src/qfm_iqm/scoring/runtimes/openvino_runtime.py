@@ -16,9 +16,9 @@ class OpenvinoRuntime(PartedRuntime):
     """A network exported to OpenVINO's format.
 
     Args:
-        card: the model's.
-        file: the network.
-        precision: in which it was exported.
+        card: the model's card.
+        file: file of the network.
+        precision: precision of the export.
         weights: see `Runtime`.
     """
 
@@ -30,20 +30,20 @@ class OpenvinoRuntime(PartedRuntime):
 
     def open(self) -> None:
         """See `PartedRuntime.open`."""
-        if hasattr(self, "_network"):  # it crashes when what was forked with it is taken down
+        if hasattr(self, "_network"):  # OpenVINO crashes when a forked network is destroyed
             raise forked("OpenVINO")
         with InCI():
             import openvino
 
         options = {
             "INFERENCE_NUM_THREADS": threads(),
-            "NUM_STREAMS": threads(),  # parts at a time, of one thread each
-            # Else it computes in bf16 where the processor has it, whatever was asked for.
+            "NUM_STREAMS": threads(),  # parallel parts, with one thread each
+            # Otherwise it computes in bf16 if the processor supports it.
             "INFERENCE_PRECISION_HINT": "f32",
         }
         core = openvino.Core()
         self._network = core.compile_model(core.read_model(self._file), "CPU", options)
-        self._own = threading.local()  # of each thread, its request
+        self._own = threading.local()  # one inference request per thread
 
     def run_part(self, crops_BCSS: Floats) -> Floats:
         """See `PartedRuntime.run_part`."""

@@ -1,4 +1,4 @@
-"""torch as a runtime: on any of its devices, in fp32 or bf16, compiled or as it is."""
+"""The torch runtime: any device, fp32 or bf16, optionally compiled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qfm_iqm.scoring.runtimes.base import Crop, Name, Precision, Runtime, fill, 
 
 
 def chosen_device(device: str | torch.device | None) -> torch.device:
-    """A device by torch's name; None takes a GPU if there is one."""
+    """A device by its torch name; None takes a GPU if there is one."""
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -27,12 +27,12 @@ class TorchRuntime(Runtime):
     """A quality model in torch.
 
     Args:
-        model: moved to `device`, set to evaluation.
-        device: torch's name; None takes a GPU if there is one.
-        precision: "fp32" or "bf16". In bf16 the weights stay as they are and matrix products are
-            computed in half the bits; the scale back to label units is always fp32.
-        compiled: whether to let torch compile the network for batches of one size, which takes a
-            minute and pays for many images.
+        model: the model; moved to `device` and put in evaluation mode.
+        device: a torch device name; None takes a GPU if there is one.
+        precision: "fp32" or "bf16". bf16 is autocast: the weights are not changed, and the scale to
+            label units is always fp32.
+        compiled: compile the network for batches of one size, which takes a minute and pays off for
+            many images.
     """
 
     name: ClassVar[Name] = "torch"
@@ -56,14 +56,14 @@ class TorchRuntime(Runtime):
         self._process = os.getpid()
 
     def __reduce__(self) -> tuple[Callable[[], TorchRuntime], tuple[()]]:
-        """What it was made from: what torch compiled cannot be pickled."""
+        """Pickles the constructor's arguments, because compiled code cannot be pickled."""
         options: dict[str, Any] = {"device": self.device, "precision": self.precision}
         compiled = self._compiled is not None
         return partial(TorchRuntime, self.model, compiled=compiled, **options), ()
 
     @torch.inference_mode()
     def run(self, crops: Sequence[Crop]) -> Doubles:
-        """See `Runtime.run`; takes frozen features (B, N, D) in place of crops."""
+        """See `Runtime.run`; also takes frozen features (N, D) instead of crops."""
         if self._process != os.getpid() and (self._compiled or self.device.type != "cpu"):
             raise forked("torch, compiled or on a GPU,")
         keep_forks_able()
@@ -71,8 +71,8 @@ class TorchRuntime(Runtime):
 
     def _scores(self, crops: Sequence[Crop]) -> Doubles:
         """Scores (B,) of crops of one shape."""
-        # In memory that a GPU can fetch from by itself, where there is one; and bytes as bytes:
-        # turning them into floats here would take longer than the network takes there.
+        # For a GPU, batches are in pinned memory, and bytes stay bytes: converting them to floats
+        # on the CPU would take longer than the network on the GPU.
         pinned = self.device.type == "cuda"
         as_bytes = pinned and all(np.asarray(crop).dtype == np.uint8 for crop in crops)
         dtype = torch.uint8 if as_bytes else torch.float32
@@ -86,11 +86,11 @@ class TorchRuntime(Runtime):
         return np.asarray(scores_B.cpu().double().numpy())
 
     def compute(self, crops_BCSS: Tensor) -> Tensor:
-        """Scores (B,) of crops (B, 3, S, S) in [0, 1] that lie on the runtime's device."""
+        """Scores (B,) of crops (B, 3, S, S) in [0, 1] on the runtime's device."""
         crops_BCSS = crops_BCSS.to(self.model.network.scale.mean.dtype)
         if self._compiled is None:
             return self._forward(crops_BCSS)
-        # One size of batch is one compilation: a last, smaller batch is filled up.
+        # Each batch size needs a compilation, so a smaller last batch is padded.
         self._size = max(self._size, len(crops_BCSS))
         missing = self._size - len(crops_BCSS)
         filled_BCSS = functional.pad(crops_BCSS, (0, 0) * (crops_BCSS.ndim - 1) + (0, missing))
