@@ -152,9 +152,9 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
     def begun(recipe, name):
         unlabeled = []
         if recipe.distillation.unlabeled is not None:
-            teacher, pool = load_model(recipe.distillation.teacher), (recipe.pool, recipe.pool_root)
+            (teacher,), pool = recipe.distillation.teacher, (recipe.pool, recipe.pool_root)
             unlabeled = expand(
-                find_pool(*pool), teacher, tmp_path / "unlabeled.csv", Reporter(None)
+                find_pool(*pool), load_model(teacher), tmp_path / "unlabeled.csv", Reporter(None)
             )
         trainer = Trainer(recipe, tmp_path / name, unlabeled=unlabeled)
         rated = trainer.data.supervised

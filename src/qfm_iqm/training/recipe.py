@@ -118,7 +118,7 @@ class Recipe(Section):
                 "train.start_share has no effect without a model to start from: set "
                 "backbone.weights to a model or to 'teachers.NAME'"
             )
-        used = asked | {*self.distillation.named, self.starts_from}
+        used = asked | {*self.distillation.teacher, self.starts_from}
         if idle := sorted(self.teachers.keys() - used):
             raise ValueError(f"nothing uses teachers.{idle[0]}: leave it out")
         for key, names in (("pseudo_labels", self.pseudo_labels), ("teachers", self.teachers)):

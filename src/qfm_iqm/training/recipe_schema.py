@@ -211,7 +211,7 @@ class DistillationConfig(Section):
         unlabeled: a folder, or a table `name[,content]`, of unlabeled images (relative to
             `root` if it is there); None for no expansion.
         root: folder that names in such a table are relative to; None for `data.root`.
-        teacher: a name of `[teachers.NAME]`, or a model folder or name; None first trains one by
+        teacher: a name of `[teachers.NAME]`, or a model folder or name; none first trains one by
             this very recipe without expansion and consistency, in `teachers/baseline/`. With
             `per_step` it may be a list of several, whose scores are averaged.
         per_step: the teacher scores each crop as it comes; else each image once, as the mean
@@ -225,28 +225,27 @@ class DistillationConfig(Section):
 
     unlabeled: Path | None = None
     root: Path | None = None
-    teacher: str | tuple[str, ...] | None = None
+    teacher: tuple[str, ...] = ()
     per_step: bool = False
     with_rated: bool = False
     share: float = Field(default=0.5, gt=0)
     leaks: Literal["refuse", "drop"] = "refuse"
     max_distance: int = Field(default=6, ge=0, le=64)
 
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
+
     @model_validator(mode="after")
     def _several_teachers(self) -> Self:
-        if isinstance(self.teacher, tuple):
-            if not self.teacher or len(set(self.teacher)) < len(self.teacher):
-                raise ValueError("distillation.teacher needs at least one name, and each once")
-            if len(self.teacher) > 1 and not self.per_step:
-                raise ValueError("distillation.teacher may be several with distillation.per_step")
+        if len(set(self.teacher)) < len(self.teacher):
+            raise ValueError("distillation.teacher may name a teacher only once")
+        if len(self.teacher) > 1 and not self.per_step:
+            raise ValueError("distillation.teacher may be several with distillation.per_step only")
         return self
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        """The teachers that are named; empty if one is to be trained by this very recipe."""
-        if isinstance(self.teacher, tuple):
-            return self.teacher
-        return () if self.teacher is None else (self.teacher,)
 
 
 class PseudoLabelTable(Section):

@@ -38,7 +38,7 @@ def teachers_of(recipe: Recipe) -> dict[str, Teacher]:
     teachers = dict(recipe.teachers)
     for name in labelling(recipe):
         if name not in teachers:
-            trained = name == BASELINE and not recipe.distillation.named
+            trained = name == BASELINE and not recipe.distillation.teacher
             teachers[name] = (
                 Teacher(recipe=baseline_recipe(recipe)) if trained else Teacher(model=name)
             )
@@ -48,7 +48,7 @@ def teachers_of(recipe: Recipe) -> dict[str, Teacher]:
 def labelling(recipe: Recipe) -> tuple[str, ...]:
     """Names of the teachers that label the images of `[distillation]`; none without these."""
     config = recipe.distillation
-    return () if config.unlabeled is None else config.named or (BASELINE,)
+    return () if config.unlabeled is None else config.teacher or (BASELINE,)
 
 
 def baseline_recipe(recipe: Recipe) -> Recipe:
