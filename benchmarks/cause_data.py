@@ -1,12 +1,12 @@
-"""Copies with known faults and their measures, which `cause_training` learns from; in shards.
+"""Photo copies with known faults and their measures, in shards: the data of `cause_training`.
 
-Folders under the cache:
+Folders in the cache:
 
 * `learned`: copies of the best-rated photos of the training split;
-* `relit`: measures of those that had no fault of light or color, with such faults;
+* `relit`: measures of those without a fault of light or color, after adding one;
 * `further`: copies of the next-best photos, which have faults of their own. So only faults of light
-  and color are made, and nothing is learned of the others;
-* `held`: copies of some of the best-rated photos, of which nothing else is made.
+  and color are added, and training ignores the other causes;
+* `held`: copies of some of the best-rated photos that no other folder uses.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from qfm_iqm.image.preprocess import reduced_size, resized
 from qfm_iqm.image.views import GRID, TILE, WHOLE, views_of
 from qfm_iqm.training.degradations import read_cells
 
-SHARD = 500  # copies in a file
-SIDE = 288  # of the working size that the whole photo is reduced by
+SHARD = 500  # copies per file
+SIDE = 288  # shorter side of the reduced photo that the whole view is made from
 SCORED = [i for i in range(GRID**2) if i not in (0, GRID - 1, GRID**2 - GRID, GRID**2 - 1)]
 Job = tuple[Path, int, Emphasis]
 COPIES: tuple[Emphasis, ...] = (
@@ -43,20 +43,20 @@ COPIES: tuple[Emphasis, ...] = (
     *3 * ("codecs",),
 )
 HELD: tuple[Emphasis, ...] = (*12 * ("",), *8 * ("light",), *3 * ("files",))
-"""What each copy of a photo that is learned from, or selected by, has more of."""
+"""Emphasis of each copy of a photo: `COPIES` for training, `HELD` for selection."""
 LEARNED = ("learned", "further", "relit")
-TONES = 4  # copies of each further photo, of which only light and color are known
+TONES = 4  # copies per further photo; only their light and color are known
 
 
 def photos_of(root: Path, number: int, held: int) -> tuple[list[Path], list[Path]]:
-    """Photos to learn from, and to select by: the best-rated of the training split."""
+    """Photos for training and for selection: the best-rated of the training split."""
     best = best_of(root, number)
     paths = [best[i] for i in np.random.default_rng(0).permutation(number)]
     return paths[held:], paths[:held]
 
 
 def best_of(root: Path, number: int) -> list[Path]:
-    """The best-rated photos of the training split, the best first."""
+    """The best-rated photos of the training split, best first."""
     table = read_table(root / "labelled.csv")
     assert table.mos is not None
     train = split_by_content(table, seed=0).indices(table)["train"]
@@ -64,7 +64,7 @@ def best_of(root: Path, number: int) -> list[Path]:
 
 
 def make_copies(arguments: argparse.Namespace) -> None:
-    """Writes the shards that are not there yet."""
+    """Writes the missing shards."""
     learned, held = photos_of(arguments.root, arguments.photos, arguments.held)
     further = best_of(arguments.root, arguments.photos + arguments.further)[arguments.photos :]
     jobs: dict[str, list[Job]] = {
@@ -111,7 +111,7 @@ def make_shard(table: Path, folder: Path, number: int, jobs: list[Job]) -> int:
 
 
 def measure_copies(arguments: argparse.Namespace) -> None:
-    """Measures the views of all copies; what is there is kept."""
+    """Measures the views of all copies that are not measured yet."""
     shards = [
         place
         for name in ("held", "further", "learned")
@@ -124,7 +124,7 @@ def measure_copies(arguments: argparse.Namespace) -> None:
 
 
 def measures_of(shard: Path) -> Path:
-    """Where the measures of a shard lie."""
+    """Path of a shard's measures."""
     return shard.with_suffix(".measures.npz")
 
 
@@ -155,7 +155,7 @@ def _measured(place: Path, tiles: Bytes, wholes: Bytes, severities: Floats) -> P
 
 
 def relight_copies(arguments: argparse.Namespace) -> None:
-    """Measures the copies once more, with faults of light where they had none."""
+    """Measures copies without faults of light or color again, with such faults."""
     (arguments.cache / "relit").mkdir(exist_ok=True)
     shards = [
         place
@@ -172,7 +172,7 @@ def _relit(shard: Path) -> Path:
 
 
 def relight_shard(table: Path, shard: Path) -> Path:
-    """Measures what `relit` makes of the views of a shard's copies."""
+    """Measures the views of a shard's copies after `relit`."""
     cells = read_cells(table)
     with np.load(shard) as views:
         without = (views["severities"][:, CAUSES.index("exposure") :] == 0).all(1)
@@ -181,7 +181,7 @@ def relight_shard(table: Path, shard: Path) -> Path:
     tiles = tiles[:, SCORED]
     draw = np.random.default_rng(int(shard.stem))
     for i in range(len(tiles)):
-        both = np.concatenate([tiles[i].reshape(-1, TILE, 3), wholes[i]])  # one picture
+        both = np.concatenate([tiles[i].reshape(-1, TILE, 3), wholes[i]])  # one image
         made = relit(both, cells, draw)
         tiles[i] = made.pixels[:-WHOLE].reshape(tiles[i].shape)
         wholes[i] = made.pixels[-WHOLE:]
@@ -191,7 +191,7 @@ def relight_shard(table: Path, shard: Path) -> Path:
 
 @dataclass(frozen=True)
 class Copies:
-    """What is learned from, or selected by: measures of N copies, in memory.
+    """Measures of N copies in memory, for training or selection.
 
     Attributes:
         tiles: (N, T, F), float16.
@@ -205,7 +205,7 @@ class Copies:
 
 
 def read_copies(*folders: Path) -> Copies:
-    """Reads the measures of all shards of folders."""
+    """Reads the measures of all shards in the folders."""
     shards = [
         np.load(place) for folder in folders for place in sorted(folder.glob("*.measures.npz"))
     ]
@@ -217,5 +217,5 @@ def read_copies(*folders: Path) -> Copies:
 
 
 def count_copies(folder: Path) -> int:
-    """How many copies a folder holds the measures of."""
+    """Number of measured copies in a folder."""
     return sum(len(np.load(place)["severities"]) for place in folder.glob("*.measures.npz"))

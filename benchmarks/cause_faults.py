@@ -1,4 +1,4 @@
-"""What makers of faults share: kinds that people rated, and their opinions at any strength."""
+"""Shared by the makers of faults: kinds that people rated, and opinions at any strength."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from qfm_iqm.training.degradations import CLEAN, Cells, kept_by
 
 Draw = np.random.Generator
 Maker = Callable[[Bytes, Cells, Draw], tuple[Bytes, str, float]]
-"""Pixels to pixels with a fault, what was done, and the share of quality that people see left."""
+"""Maps pixels to pixels with a fault, its description, and the share of quality that remains."""
 HELD_OUT = ("webp",)
-GOOD, FLOOR = 80.0, 18.0  # scores of a good photo and of one that nothing is left of
+GOOD, FLOOR = 80.0, 18.0  # scores of a good photo and of a fully degraded one
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -39,9 +39,9 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
-"""Which kinds of `image.distortions` make each cause, of those that people's opinions are known of.
+"""The kinds of `image.distortions` with known opinions that make each cause.
 
-What denoising leaves counts as noise, squares of pixels as compression, too few colors as color.
+Denoising counts as noise, pixelation as compression, too few colors as color.
 """
 
 
@@ -51,17 +51,17 @@ def points(kept: float) -> float:
 
 
 def kept_at(strength: float, levels: Iterable[tuple[float, float]]) -> float:
-    """The share that people see left at a strength between levels (strength, opinion)."""
+    """The share of quality that remains at a strength between levels (strength, opinion)."""
     strengths, opinions = np.array(sorted(levels)).T
     return kept_by(float(np.interp(strength, strengths, opinions)))
 
 
 def of_cells(cause: str, among: tuple[str, ...] | None = None) -> Maker:
-    """Makes a fault of a cause as raters saw it: a kind and strength drawn from their table.
+    """A maker of a cause's rated faults: draws a kind and a strength from the raters' table.
 
     Args:
         cause: one of `causes.severity.CAUSES`.
-        among: the kinds to draw from; None for all of the cause but those kept for checks.
+        among: the kinds to draw from; None for all kinds of the cause except `HELD_OUT`.
     """
     kinds = among or tuple(kind for kind in KINDS[cause] if kind not in HELD_OUT)
 
@@ -74,9 +74,9 @@ def of_cells(cause: str, among: tuple[str, ...] | None = None) -> Maker:
 
 
 def opinion_kept(cells: Cells, kind: str, strength: float) -> float:
-    """The share of quality that people see left at a strength between, or beyond, the levels."""
+    """The share of quality that remains at a strength between or beyond the levels."""
     levels = sorted((1e-9 + abs(value), opinion) for value, opinion in cells.levels[kind])
-    if levels[0][1] < levels[-1][1]:  # more is better
+    if levels[0][1] < levels[-1][1]:  # higher is better
         levels = [(levels[0][0] / 4, 1.1), *levels, (100.0, CLEAN)]
     else:
         levels = [(levels[0][0] / 4, CLEAN), *levels, (4 * levels[-1][0], 1.1)]

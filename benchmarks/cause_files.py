@@ -1,4 +1,4 @@
-"""Faults of files, to learn causes from: JPEG, and codecs that smooth what they lost."""
+"""Compression faults for training the network of causes: JPEG, and codecs that smooth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import CLEAN, Cells
 
-_TABLE = np.asarray(  # of T.81, annex K, luma
+_TABLE = np.asarray(  # luma table of T.81, annex K
     [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
      14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
      92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
@@ -24,8 +24,8 @@ _TABLE = np.asarray(  # of T.81, annex K, luma
 _CHROMA = np.full((8, 8), 99)
 _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
-# Constant quantizers of one frame, from the least on that anyone minds, at which photos lose as
-# much as AVIF at the qualities of `LIKE_JPEG` (H.264, HEVC), or as JPEG (MPEG-4: its blocks stay).
+# Constant quantizers of one frame. The first is barely noticed; the next five degrade as much as
+# AVIF at the qualities of `LIKE_JPEG` (H.264, HEVC), or as JPEG (MPEG-4: its blocks stay).
 _QUANTIZERS = {
     "libx264": (30, 36.5, 38.5, 41, 45, 47, 51),
     "libx265": (30, 37.5, 39, 41.5, 46, 47.5, 51),
@@ -35,11 +35,11 @@ _DECODERS = {"libx264": "h264", "libx265": "hevc", "mpeg4": "mpeg4"}
 
 
 def compression(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    """What raters saw, or JPEG of any tables and subsampling, after an earlier save or not."""
+    """Rated faults, or JPEG with any tables and subsampling, sometimes saved before."""
     if draw.random() < 0.45:
         return of_cells("compression")(pixels, cells, draw)
     quality = math.exp(draw.uniform(math.log(4), math.log(50)))
-    if draw.random() < 0.3:  # saved before, and cut since
+    if draw.random() < 0.3:  # saved before, then cropped
         pixels = saved_jpeg(pixels, draw.uniform(50, 95), draw)
         top, left = draw.integers(8, size=2)
         pixels = np.ascontiguousarray(pixels[top:, left:])
@@ -49,7 +49,7 @@ def compression(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, fl
 
 
 def smoothed(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    """Codecs that smooth their blocks: AVIF, and JPEG through a filter."""
+    """Codecs that smooth their blocks: AVIF, and JPEG with a filter."""
     chance = draw.random()
     if chance < 0.2:
         return of_cells("compression")(pixels, cells, draw)
@@ -65,7 +65,7 @@ def smoothed(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float
 
 
 def saved_jpeg(pixels: Bytes, quality: float, draw: Draw, tilt: float = 0) -> Bytes:
-    """A JPEG of libjpeg's quality, its tables tilted towards low or high frequencies."""
+    """A JPEG at a libjpeg quality, with tables tilted to low or high frequencies."""
     scale = 50 / quality if quality < 50 else 2 - quality / 50
     frequency = np.add.outer(np.arange(8), np.arange(8)).ravel() / 14
     tables = []
@@ -80,14 +80,14 @@ def saved_jpeg(pixels: Bytes, quality: float, draw: Draw, tilt: float = 0) -> By
 
 
 def filmed(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    """Frames of videos: H.264, with and without its filter of blocks, and MPEG-4."""
+    """Video frames: H.264 with weak or strong deblocking, and MPEG-4."""
     if draw.random() < 0.25:
         return smoothed(pixels, cells, draw)
     return _of_codec("libx264" if draw.random() < 0.8 else "mpeg4", pixels, cells, draw)
 
 
 def coded(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
-    """As `filmed`, and as often HEVC, which is also what HEIC holds."""
+    """Half as `filmed`, half HEVC, which HEIC also uses."""
     if draw.random() < 0.5:
         return filmed(pixels, cells, draw)
     return _of_codec("libx265", pixels, cells, draw)
@@ -117,11 +117,11 @@ def _of_codec(codec: str, pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Byte
 
 
 def _frame(pixels: Bytes, codec: str, options: dict[str, str], interpolation: str) -> Bytes | None:
-    """The pixels through a video codec, as its only frame; of even height and width.
+    """The pixels coded and decoded as a single video frame, of even height and width.
 
-    None where FFmpeg cannot read what it wrote, which is rare.
+    None if FFmpeg cannot read what it wrote, which is rare.
     """
-    import av  # here: only this needs it
+    import av  # only needed here
 
     height, width = (side // 2 * 2 for side in pixels.shape[:2])
     even = np.ascontiguousarray(pixels[:height, :width])

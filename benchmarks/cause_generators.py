@@ -1,8 +1,8 @@
-"""Faults of other programs and cameras than those that the network of causes learned from.
+"""Faults of other programs and cameras than those in the training of the network of causes.
 
-Each takes a photo and a level of people's opinions (KADID-10k's, 1 to 5), and is as strong as the
-kind of degradation that it stands for: as wide a blur, as large an error, as much light or color.
-So that kind's opinions apply, nearly.
+Each takes a photo and a level of KADID-10k's opinions (1 to 5). It is as strong as the kind of
+degradation that it stands for: equal blur width, error, light or color. So that kind's opinions
+nearly apply.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qfm_iqm.training.degradations import Cells
 Draw = np.random.Generator
 Floats = npt.NDArray[np.floating]
 
-# N. Robidoux's table of ImageMagick and mozjpeg: another shape than libjpeg's.
+# N. Robidoux's table in ImageMagick and mozjpeg; its shape differs from libjpeg's.
 _TABLE = np.asarray(
     [16, 16, 16, 18, 25, 37, 56, 85, 16, 17, 20, 27, 34, 40, 53, 75, 16, 20, 24, 31, 43, 62, 91,
      135, 18, 27, 31, 40, 53, 74, 106, 156, 25, 34, 43, 53, 69, 94, 131, 189, 37, 40, 62, 74, 94,
@@ -32,7 +32,7 @@ _TABLE = np.asarray(
 
 
 def box_blur(pixels: Bytes, sigma: float, _: Draw) -> Bytes:
-    """A square window, as wide as a Gaussian of `sigma`."""
+    """Blur by a square window as wide as a Gaussian of `sigma`."""
     width = math.sqrt(12 * sigma**2 + 1)
     reach = math.ceil((width - 1) / 2)
     line = np.ones(2 * reach + 1, np.float32)
@@ -43,7 +43,7 @@ def box_blur(pixels: Bytes, sigma: float, _: Draw) -> Bytes:
 
 
 def other_jpeg(pixels: Bytes, quality: float, draw: Draw) -> Bytes:
-    """A JPEG without subsampling, of other tables, with as large an error as libjpeg's."""
+    """A JPEG with other tables, without subsampling, with as large an error as libjpeg's."""
     wanted = _error(distort(pixels, "jpeg", quality), pixels)
     low, high = 0.02, 40.0
     for _ in range(9):
@@ -65,7 +65,7 @@ def _encoded(pixels: Bytes, scale: float) -> Bytes:
 
 
 def sensor_noise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
-    """Photons and electronics of a Bayer sensor, then demosaicing and a tone curve."""
+    """Photon and read noise of a Bayer sensor, then demosaicing and a tone curve."""
     wanted = _error(distort(pixels, "white noise", variance, int(draw.integers(1 << 32))), pixels)
     light = (pixels.astype(np.float32) / 255) ** np.float32(2.2)
     light = light.astype(np.float32)
@@ -115,7 +115,7 @@ def _matched(
     high: float,
     measure: Callable[[Floats], float],
 ) -> Callable[[Bytes, float, Draw], Bytes]:
-    """A change of one number, by as much as a kind of degradation changes what is measured."""
+    """A change with one parameter, set to reach the `measure` of a kind of degradation."""
 
     def made(pixels: Bytes, strength: float, _: Draw) -> Bytes:
         values = pixels.astype(np.float32) / 255
@@ -173,14 +173,14 @@ GENERATORS: dict[str, tuple[str, str, Callable[[Bytes, float, Draw], Bytes]]] = 
     "less chroma": (
         "color", "color saturation 1", _matched("color saturation 1", _chroma, 0, 1, _spread)),
 }  # fmt: skip
-"""By name: the cause, the kind whose opinions apply, and what makes it of that kind's strength."""
+"""By name: the cause, the kind whose opinions apply, and a maker that takes its strength."""
 
 
 def degraded(pixels: Bytes, generator: str, cells: Cells, level: int, draw: Draw) -> Bytes:
-    """A photo with a fault of this origin, at a level from 1 to 5."""
+    """A photo with a fault of this generator, at a level from 1 to 5."""
     _, kind, make = GENERATORS[generator]
     strength = cells.levels[kind][level - 1][0]
-    if generator == "less chroma":  # no color at most: opposite colors are another fault
+    if generator == "less chroma":  # stop at gray: opposite colors are another fault
         strength = max(0.0, strength)
     return make(pixels, strength, draw)
 

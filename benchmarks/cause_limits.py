@@ -1,4 +1,4 @@
-"""From which severity on each cause is named, and what is right then, on held-out copies."""
+"""Severity thresholds for naming each cause, and their accuracy on held-out copies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from qfm_iqm.causes.severity import CAUSES, main_cause
 
-LEAST_NAMED = 4.0  # points: people hardly mind less
+LEAST_NAMED = 4.0  # points; people hardly notice less
 
 
 def thresholds(
@@ -17,10 +17,10 @@ def thresholds(
     wanted: npt.NDArray[np.float32],
     clean: float,
 ) -> list[float]:
-    """From which severity on each cause is named.
+    """The severity from which each cause is named.
 
-    All begin at `LEAST_NAMED`. Then one is raised, again and again, until a share `clean` of the
-    copies without a fault has no cause: to where the fewest faults are lost for each such copy.
+    All start at `LEAST_NAMED`. They are raised one at a time until a share `clean` of the copies
+    without a fault has no cause. Each step loses the fewest faults per such copy.
     """
     alone = found[wanted.max(1) == 0]
     single = (wanted > 0).sum(1) == 1
@@ -35,7 +35,7 @@ def thresholds(
                 lost = ((faults[i] >= least[i]) & (faults[i] < level)).mean()
                 prices.append((lost / won, i, level))
         _, i, least[i] = min(prices)
-    # The last steps may have gone too far: those that win most faults back are undone again.
+    # The last steps may have gone too far: undo those that win most faults back.
     while True:
         gains = []
         for i in range(len(CAUSES)):
@@ -51,13 +51,13 @@ def thresholds(
 
 
 def _least_above(values: npt.NDArray[np.float32], spare: int) -> float:
-    """The least tenth that all but `spare` values lie below."""
+    """The lowest multiple of 0.1 above all but `spare` values."""
     below = np.sort(values)[: len(values) - spare]
     return float(np.floor(below[-1] * 10) / 10 + 0.1)
 
 
 def report(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32], clean: float) -> str:
-    """Shares that are right on copies with one fault, by cause and by severity."""
+    """Accuracy on copies with one fault, by cause and by severity."""
     least = thresholds(found, wanted, clean)
     named = np.array([main_cause(row, least) for row in found.tolist()])
     none = (named[wanted.max(1) == 0] == "none").mean()

@@ -1,24 +1,24 @@
-"""The network that says why a photo scores low: views in, severities out.
+"""The network that finds why a photo scores low: views in, severities out.
 
-What it sees is measured in fixed ways, and what that means is learned. (A convolutional trunk from
-random weights had learned next to nothing after as much computing as all of this takes: the energy
-of photos lies in low frequencies, and that of most faults in high ones.) Of each tile:
+It computes fixed measures of the views; only the layers after them are learned. (A convolutional
+trunk from random weights had learned next to nothing with as much computing: the energy of photos
+lies in low frequencies, that of most faults in high ones.) Measures of each tile:
 
-* the spectrum of squares of 8 pixels, of luma and color, and of luma at half size: how strong each
-  frequency is, how often it is nearly nothing, and how sparse it is;
-* how strong high frequencies are where the photo is plain: there they are noise;
+* the spectrum of 8 x 8 blocks, of luma and color, and of luma at half size: how strong each
+  frequency is, how often it is nearly zero, and how sparse it is;
+* how strong high frequencies are in flat regions, where they are noise;
 * how much neighbors differ, in steps: noise, smoothness, too few levels and equal pixels;
 * whether differences repeat every 2, 4, 8 or 16 pixels, at any phase: blocks, even if a codec has
   smoothed their edges, and color at half the resolution;
 * how much is nearly black, and nearly white.
 
-Of the whole photo: histograms of light, saturation and hue, and their spread in cells.
+Measures of the whole photo: histograms of luma, saturation, chroma and RGB, and mean luma in cells.
 
-A small perceptron reads each tile. What tiles say is pooled by mean, deviation, most and least,
-since a photo may be sharp in one place and smooth in another. Another one joins it with the whole.
-Of each cause it says how likely there is any and how severe it is then, and multiplies both.
+A small MLP reads each tile. Its outputs are pooled by mean, deviation, maximum and minimum, since a
+photo may be sharp in one place and smooth in another. Another MLP joins them with the whole photo.
+For each cause it predicts a probability and a severity, and multiplies both.
 
-Shapes: B photos, T tiles, N of all photos, S side of a tile, F and G measures, 6 causes.
+Shapes: B photos, T tiles of one, N tiles of all, S side of a tile, F and G measures, 6 causes.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from torch.nn import functional
 
 from qfm_iqm.causes.severity import CAUSES
 
-_POINTS = 20.0  # of severity, in units of what the last layer gives
-_SMALL = 0.3  # levels of 8 bits: what is less is as good as nothing
-_STEPS = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0)  # between neighbors, in levels
+_POINTS = 20.0  # of severity per unit of the last layer's output
+_SMALL = 0.3  # 8-bit levels; less counts as nothing
+_STEPS = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0)  # differences of neighbors, in levels
 _ENDS = (1.0, 5.0, 15.0, 30.0)  # levels from black, and from white
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def _basis() -> Tensor:
-    """The cosines of squares of 8 x 8 pixels (64, 1, 8, 8), orthonormal, low frequencies first."""
+    """The orthonormal DCT basis of 8 x 8 pixels (64, 1, 8, 8), low frequencies first."""
     place = torch.arange(8, dtype=torch.float64)
     line = torch.cos(math.pi / 8 * (place[None] + 0.5) * place[:, None]) / 2
     line[0] /= math.sqrt(2)
@@ -49,7 +49,7 @@ def _basis() -> Tensor:
 
 
 class TileMeasures(nn.Module):
-    """Measures of tiles; nothing in it is learned."""
+    """Fixed measures of tiles, without learned weights."""
 
     basis: Tensor
     half_basis: Tensor
@@ -58,7 +58,7 @@ class TileMeasures(nn.Module):
         super().__init__()
         basis = _basis()
         self.register_buffer("basis", basis[1:])
-        # Of pixels averaged over squares of two: the same as averaging first.
+        # For luma at half size: the same as averaging 2 x 2 pixels first.
         halves = basis[1:].repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
         self.register_buffer("half_basis", halves)
 
@@ -82,7 +82,7 @@ class TileMeasures(nn.Module):
         return torch.cat(measures, 1)
 
     def _spectrum(self, plane_N1SS: Tensor, basis: Tensor, *, plain: bool = False) -> list[Tensor]:
-        """How strong, how often nothing and how sparse each frequency is."""
+        """How strong, how often near zero and how sparse each frequency is."""
         sizes_NFP = functional.conv2d(plane_N1SS, basis, stride=basis.shape[3]).flatten(2).abs()
         mean_NF = sizes_NFP.mean(2) + _SMALL
         logs_NF = mean_NF.log()
@@ -93,7 +93,7 @@ class TileMeasures(nn.Module):
             logs_NF,
             (-sizes_NFP[:, 5:] / 2).exp().mean(2),
             (sizes_NFP.square().mean(2) + _SMALL**2).log() - 2 * logs_NF,
-            # Over places: the least, the most, the deviation.
+            # Minimum, maximum and deviation over blocks.
             logs_N3P.amin(2),
             logs_N3P.amax(2),
             _deviation(logs_N3P, 2),
@@ -106,12 +106,12 @@ class TileMeasures(nn.Module):
 
 
 def _bands(number: int) -> list[tuple[int, int]]:
-    """Of so many frequencies but the first: low, middle and high ones."""
+    """Ranges of low, middle and high frequencies, without the first."""
     return [(0, 9), (9, number // 2), (number // 2, number - 1)]
 
 
 def _differences(planes_N3SS: Tensor) -> list[Tensor]:
-    """Of neighbors across: how often they are of about so many levels, and what repeats."""
+    """Differences of horizontal neighbors: how large they are, and how they repeat."""
     first_N3SD = planes_N3SS[..., 1:] - planes_N3SS[..., :-1]
     sizes_N3SD = first_N3SD.abs()
     few_N3P = sizes_N3SD[..., ::2, :].flatten(2)  # enough to count
@@ -119,7 +119,7 @@ def _differences(planes_N3SS: Tensor) -> list[Tensor]:
     second_N3SD = first_N3SD[..., 1:] - first_N3SD[..., :-1]
     third_N3SD = (second_N3SD[..., 1:] - second_N3SD[..., :-1]).abs()
     found = [torch.stack(steps, 2).flatten(1)]
-    # What stands out at the edges of blocks; and what is alike within them, filtered or not.
+    # Edges of blocks stand out; pixels within blocks are alike, filtered or not.
     for line_N3D, periods in (
         (third_N3SD.clamp(max=60).mean(2), (8, 4)),
         (sizes_N3SD.clamp(max=2).mean(2), (16, 8, 4, 2)),
@@ -141,7 +141,7 @@ def _differences(planes_N3SS: Tensor) -> list[Tensor]:
 
 
 def _ends(colors_N3P: Tensor) -> list[Tensor]:
-    """How much is near black in all colors, and near white in any: shares up to so many levels."""
+    """Extremes, and shares of pixels near black and near white, in all colors and in any."""
     least_NP, most_NP = colors_N3P.amin(1), colors_N3P.amax(1)
     found = [least_NP.amin(1), most_NP.amax(1), most_NP.amin(1), least_NP.amax(1)]
     for values_NP in (most_NP, 255 - most_NP, least_NP, 255 - least_NP):
@@ -150,7 +150,7 @@ def _ends(colors_N3P: Tensor) -> list[Tensor]:
 
 
 class WholeMeasures(nn.Module):
-    """Measures of whole photos; nothing in it is learned."""
+    """Fixed measures of whole photos, without learned weights."""
 
     def forward(self, whole_BHW3: Tensor) -> Tensor:
         """Measures (B, G) of whole photos, uint8."""
@@ -178,10 +178,10 @@ def _luma(colors: Tensor) -> Tensor:
 
 
 def _histogram(values_BCP: Tensor, bins: int) -> Tensor:
-    """Shares of values in [0, 1] near each of so many levels, which overlap; their roots.
+    """Square roots of a soft histogram of values in [0, 1], with evenly spaced levels.
 
-    A value counts for both levels that it lies between, for the nearer one more. Such a share is
-    the second difference of how far values lie above a level, on average.
+    A value counts for the two levels around it, more for the nearer one. Such a share is the second
+    difference of the mean amount by which values exceed a level.
     """
     levels = torch.linspace(-1, bins, bins + 2, device=values_BCP.device) / (bins - 1)
     above_BCF = torch.maximum(values_BCP[:, :, None], levels[:, None]).mean(3) - levels
@@ -195,11 +195,11 @@ def _deviation(values: Tensor, over: int) -> Tensor:
 
 
 class Readers(nn.Module):
-    """What is learned: measures to severities.
+    """The learned layers: measures to severities.
 
     Args:
-        tile: measures of a tile.
-        whole: measures of a whole photo.
+        tile: number of measures of a tile.
+        whole: number of measures of a whole photo.
     """
 
     tile_mean: Tensor
@@ -228,7 +228,7 @@ class Readers(nn.Module):
         )
 
     def forward(self, tiles_BTF: Tensor, whole_BG: Tensor) -> tuple[Tensor, Tensor]:
-        """Severities in points (B, 6), and logits of there being any (B, 6)."""
+        """Severities in points (B, 6), and logits that a cause is present (B, 6)."""
         tiles_BTF = self.dropped(((tiles_BTF - self.tile_mean) / self.tile_std).clamp(-5, 5))
         whole_BG = self.dropped(((whole_BG - self.whole_mean) / self.whole_std).clamp(-5, 5))
         fine_BTD = self.tile(tiles_BTF)
@@ -238,7 +238,7 @@ class Readers(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """The mean of several readers that were trained from other seeds."""
+    """The mean of several readers, trained with different seeds."""
 
     def __init__(self, members: list[Readers]) -> None:
         super().__init__()
@@ -250,7 +250,7 @@ class Ensemble(nn.Module):
 
 
 class CauseSeverities(nn.Module):
-    """The whole network as it is used: views in, severities out."""
+    """The whole network: views in, severities out."""
 
     def __init__(self, members: list[Readers]) -> None:
         super().__init__()

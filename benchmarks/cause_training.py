@@ -1,15 +1,15 @@
-r"""Trains the network that says why a photo scores low, and puts it into the package.
+r"""Trains the network that finds why a photo scores low, and puts it into the package.
 
     nice -n 5 python benchmarks/cause_training.py --root BIQ2021 \
         --cells CELLS --cache cache
 
-Made for two CPU cores and some forty minutes. Copies with known faults of photos of the training
-split are made once (`cause_data`), in shards under `--cache`, and kept as the views that the
-network sees and as their measures. Training keeps its state there after each epoch. A run that was
-ended goes on where it was; delete the folder to begin anew. Needs the extras train and video.
+Takes about forty minutes on two CPU cores. Copies of training photos with known faults are made
+once (`cause_data`), in shards under `--cache`, and kept as the network's views and as their
+measures. Training saves its state there after each epoch. An interrupted run resumes; delete the
+folder to start over. Needs the extras train and video.
 
-Photos of the training split that no copy to learn from is made of set from which severity on a
-cause is named (`cause_limits`): clean ones must stay without a cause in `--clean` of all cases.
+Held-out photos of the training split set the severity from which a cause is named
+(`cause_limits`): a share `--clean` of the clean ones must have no cause.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from qfm_iqm.causes.severity import CAUSES
 PRETRAINED = Path(qfm_iqm.__file__).parent / "pretrained" / "causes"
 BATCH = 64
 MEMBERS = 4  # of the ensemble
-TILES = 10  # of a copy, seen at a time
+TILES = 10  # of a copy per step
 LR = 2e-3
 
 
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def train(arguments: argparse.Namespace, seed: int) -> Readers:
-    """Trains one member of the ensemble, or goes on where an earlier run was ended."""
+    """Trains one member of the ensemble, or resumes an earlier run."""
     torch.manual_seed(seed)
     learned = read_copies(*(arguments.cache / name for name in LEARNED))
     held = read_copies(arguments.cache / "held")
@@ -114,7 +114,7 @@ def train(arguments: argparse.Namespace, seed: int) -> Readers:
 
 
 def loss_of(readers: Readers, copies: Copies, chosen: Tensor, generator: torch.Generator) -> Tensor:
-    """The loss of some copies, each seen through a few of its tiles."""
+    """The loss of some copies, with a few tiles of each."""
     which = torch.randperm(len(SCORED), generator=generator)[:TILES]
     tiles = copies.tiles[chosen[:, None], which].float()
     severities, logits = readers(tiles, copies.wholes[chosen].float())
@@ -127,7 +127,7 @@ def loss_of(readers: Readers, copies: Copies, chosen: Tensor, generator: torch.G
 
 
 def keep(place: Path, readers: Readers, optimizer: torch.optim.Optimizer, epochs: int) -> None:
-    """Keeps the state after an epoch."""
+    """Saves the state after an epoch."""
     tensors = {f"readers.{name}": value for name, value in readers.state_dict().items()}
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
@@ -144,7 +144,7 @@ def restore(
     schedule: torch.optim.lr_scheduler.OneCycleLR,
     steps: int,
 ) -> int:
-    """Restores what was kept, and gives the number of epochs that are done."""
+    """Restores a saved state, and returns the number of finished epochs."""
     tensors = load_file(place)
     epochs = int(tensors.pop("epochs"))
     own = {n: v for n, v in tensors.items() if n.startswith("readers.")}
@@ -191,7 +191,7 @@ def write(members: list[Readers], arguments: argparse.Namespace) -> None:
         verbose=False,
     )
     graph = onnx.load(place)
-    for node in graph.graph.node:  # where each came from in the code, which nobody needs
+    for node in graph.graph.node:  # source locations in the code, which nobody needs
         del node.metadata_props[:]
         node.doc_string = ""
     content = graph.SerializeToString()

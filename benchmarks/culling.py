@@ -1,19 +1,19 @@
-"""How well `qfm cull` finds moments and ranks their photos; with --fit, what it decides by.
+"""How well `qfm cull` finds moments and ranks their photos; --fit fits its parameters.
 
     python benchmarks/culling.py --root BIQ2021 --kodak KODAK \
         --cells CELLS [--fit]
 
-Moments: photos of BIQ2021's training split, framed, exposed and degraded anew. How many are more
-like their original than all but one in 1,000 (or 10,000) of the others, by the layout, by
-perceptual hash, and by the features of the network: its class token and its stages' statistics.
+Moments: photos of BIQ2021's training split are reframed, re-exposed and degraded. The figure is the
+share that is closer to its original than all but one in 1,000 (or 10,000) other pairs, by layout,
+perceptual hash and network features (the class token, and statistics of the stages).
 
-Ranking: pairs of one moment with a clear preference (culling_pairs.py), on contents that the
-weights were not fitted on: five folds over moments. On Kodak's photos the weights were fitted
-without four of the degradations. Beside the weights: the plain score, and sharpness alone.
+Ranking: pairs of one moment with a clear preference (culling_pairs.py), in five folds over moments,
+so that weights are fitted on other contents. For Kodak's photos they are fitted without four of the
+degradations. The fitted weights are compared with the plain score and with sharpness alone.
 
---fit writes src/qfm_iqm/culling/parameters.json: weights of all these pairs but Kodak's, and limits
-of similarity, that one in 1,000 (with a time) or 10,000 (without) of all pairs of photos exceeds.
-Neither looks at the test split. Run it again when the default model changes.
+--fit writes src/qfm_iqm/culling/parameters.json: weights fitted on all these pairs except Kodak's,
+and limits of similarity that one in 1,000 (with a time) or 10,000 (without) of all pairs of photos
+exceeds. Neither uses the test split. Run it again when the default model changes.
 
 Writes benchmarks/results/culling.csv.
 """
@@ -54,8 +54,8 @@ from qfm_iqm.training.degradations import read_cells
 Row = tuple[str, int, str, float, float | None, float | None]
 
 RESULTS = Path(__file__).parent / "results"
-GAP = 30.0  # seconds; there are no rated photos with times to find it on
-SAME = 0.6  # similarity of BIQ2021's photos of one scene: seen by eye on 40 pairs
+GAP = 30.0  # seconds; no rated photos with times exist to fit it
+SAME = 0.6  # similarity of BIQ2021's photos of one scene; judged by eye on 40 pairs
 LIKENESS_PHOTOS = 40
 COPIED_PHOTOS = 40
 COPIES = 4
@@ -65,7 +65,7 @@ RESAMPLES = 1000
 
 
 def main() -> None:
-    """Measures, prints and writes; fits where that is asked for."""
+    """Measures, prints and writes; fits with --fit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("root", "kodak", "cells"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def _small(file: Path) -> Bytes:
-    """A photo at half its size, or less: its layout needs no more."""
+    """A photo at about half its size, enough for its layout."""
     with Image.open(file) as image:
         image.draft("RGB", (image.width // 2, image.height // 2))
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
@@ -138,7 +138,7 @@ def _small(file: Path) -> Bytes:
 
 
 def likeness_rows(files: list[Path], draw: np.random.Generator) -> Iterator[Row]:
-    """How many photos are found again after they were framed and degraded anew."""
+    """Shares of photos that are found again after reframing and degrading."""
     descriptions: dict[str, tuple[list[Doubles], list[Doubles]]] = {}
     describe = _describers()
     for file in files:
@@ -160,7 +160,7 @@ def likeness_rows(files: list[Path], draw: np.random.Generator) -> Iterator[Row]
 
 
 def _describers() -> Callable[[Bytes], dict[str, Doubles]]:
-    """What describes a photo, by name."""
+    """A function that gives a photo's descriptors by name."""
     import torch
 
     from qfm_iqm.model.folder import load_model
@@ -190,7 +190,7 @@ def _describers() -> Callable[[Bytes], dict[str, Doubles]]:
 
 
 def _retaken(photo_CHW: Bytes, draw: np.random.Generator) -> Bytes:
-    """A photo framed anew (up to a quarter less, 4 degrees), exposed and degraded otherwise."""
+    """A photo reframed (70 to 95 % of each side, 4 degrees), re-exposed and degraded."""
     height, width = photo_CHW.shape[1:]
     share, angle = draw.uniform(0.7, 0.95), np.deg2rad(draw.uniform(-4, 4))
     turn = share * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -219,7 +219,7 @@ def _retaken(photo_CHW: Bytes, draw: np.random.Generator) -> Bytes:
 
 
 def ranking_rows(rated: Photos, degraded: Photos, kodak: Photos) -> Iterator[Row]:
-    """How often each way is right about pairs of contents that nothing was fitted on."""
+    """Accuracy of each way on pairs of contents that nothing was fitted on."""
     everything = list(range(len(INPUTS)))
     merits = [np.zeros(len(photos.moment)) for photos in (rated, degraded)]
     for fold in range(FOLDS):
@@ -243,7 +243,7 @@ def ranking_rows(rated: Photos, degraded: Photos, kodak: Photos) -> Iterator[Row
 def _right(
     check: str, photos: Photos, merits: Doubles, among: npt.NDArray[np.bool_] | None = None
 ) -> Iterator[Row]:
-    """Shares of pairs that are right, with intervals over moments."""
+    """Shares of correctly ranked pairs, with intervals over moments."""
     better, worse = photos.pairs()
     if among is not None:
         wanted = among[better] | among[worse]
@@ -264,7 +264,7 @@ def _right(
 
 
 def fitted(sets: list[Photos], places: list[int]) -> Doubles:
-    """Weights of a Bradley-Terry model of some inputs; each set of pairs counts alike."""
+    """Weights of a Bradley-Terry model on some inputs; each set of pairs counts equally."""
     differences, shares = [], []
     for photos in sets:
         better, worse = photos.pairs()
@@ -286,7 +286,7 @@ def fitted(sets: list[Photos], places: list[int]) -> Doubles:
 
 
 def _without(photos: Photos, fold: int) -> Photos:
-    """The photos of all moments but a fold's."""
+    """The photos of all moments except a fold's."""
     wanted = photos.moment % FOLDS != fold
     return Photos(
         photos.moment[wanted],

@@ -1,11 +1,11 @@
-"""Pairs of photos of one moment, of which people prefer one: what `qfm cull` learns to rank from.
+"""Pairs of photos of one moment with a known preference, for fitting the ranking of `qfm cull`.
 
-Two kinds. BIQ2021 holds moments itself: the same scene, sharp and blurred, bright and dark, each
-photo with its own opinion. And photos are degraded as KADID-10k's raters saw it done: framed and
-exposed a little anew, so that no two copies have the same pixels.
+There are two kinds. BIQ2021 itself holds moments: the same scene, sharp and blurred, bright and
+dark, each photo with its own opinion. And photos are degraded as KADID-10k's raters saw it, with
+slightly different framing and exposure, so that no two copies have the same pixels.
 
-Clear is a preference of .1 of BIQ2021's scale from 0 to 1, twice the standard error of such a
-difference; and between copies one that holds on 95 % of contents, by the cells' means and
+A preference is clear if it is at least .1 on BIQ2021's scale from 0 to 1, twice the standard error
+of such a difference; between copies, if it holds on 95 % of contents by the cells' means and
 deviations.
 
 Photos are measured exactly as `qfm cull` measures them.
@@ -36,22 +36,22 @@ from qfm_iqm.training.degradations import CLEAN, Cells
 HELD_OUT = ("lens blur", "jpeg2000", "white noise in color components", "denoise")
 CLEAR_MOS = 0.1
 CLEAR_SIGMAS = 1.645  # 95 % of contents
-CLEAN_STD = 0.13  # of opinions of what nobody notices
+CLEAN_STD = 0.13  # of opinions of unnoticed changes
 LEVELS = (0.3, 0.25, 0.2, 0.15, 0.1)  # shares of the five levels: the mild ones matter most
-_EDGE = 24  # pixels by which a copy may be framed anew
+_EDGE = 24  # pixels by which a copy's frame may move
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos of moments, measured.
+    """Measured photos of moments.
 
     Attributes:
-        moment: of each photo (N,).
-        opinion: of each (N,).
-        error: what a difference of opinions is compared with (N,).
+        moment: moment of each photo (N,).
+        opinion: opinion of each photo (N,).
+        error: error of each opinion (N,); a clear difference exceeds it.
         inputs: score and measures (N, 1 + M), in the order of `ranking.INPUTS`.
-        kind: how each was degraded; empty for photos as they are.
-        seen: whether the network learned from the photo.
+        kind: degradation of each photo; empty for rated photos.
+        seen: whether the network was trained on the photo.
     """
 
     moment: npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ class Photos:
     seen: npt.NDArray[np.bool_]
 
     def pairs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Places of the preferred and of the other photo of each pair that is clear."""
+        """Indices of the preferred and of the other photo of each clear pair."""
         better, worse = [], []
         for moment in np.unique(self.moment):
             for i, j in combinations(np.flatnonzero(self.moment == moment).tolist(), 2):
@@ -122,16 +122,16 @@ def degraded_moments(
     held_out: bool,
     seed: int = 0,
 ) -> Photos:
-    """Photos with copies that are degraded at KADID-10k's levels.
+    """Photos with copies degraded at KADID-10k's levels.
 
     Args:
-        files: of the photos.
+        files: paths of the photos.
         cells: opinions by kind and level.
-        deviations: of these opinions over contents.
-        runtime: scores them.
-        copies: of each photo.
-        held_out: half of the copies are of the kinds `HELD_OUT`; else none is.
-        seed: of what is drawn.
+        deviations: standard deviations of these opinions over contents.
+        runtime: scores the photos.
+        copies: number of copies per photo.
+        held_out: half of the copies get the kinds of `HELD_OUT`; otherwise none does.
+        seed: seed of the random draws.
     """
     draw = np.random.default_rng(seed)
     others = [kind for kind in cells.levels if kind not in HELD_OUT]
@@ -164,7 +164,7 @@ def degraded_moments(
 
 
 def _framed_anew(photo_HWC: Bytes, draw: np.random.Generator) -> Bytes:
-    """A photo as if taken a moment later: moved by some pixels, exposed a little otherwise."""
+    """A photo as if taken a moment later: shifted by some pixels, slightly re-exposed."""
     height, width = photo_HWC.shape[:2]
     top, left = draw.integers(0, 2 * _EDGE + 1, 2)
     part = photo_HWC[top : height - 2 * _EDGE + top, left : width - 2 * _EDGE + left]
@@ -173,7 +173,7 @@ def _framed_anew(photo_HWC: Bytes, draw: np.random.Generator) -> Bytes:
 
 
 def deviations_of(table: Path, cells: Cells) -> dict[str, tuple[float, ...]]:
-    """Deviations over contents of the opinions of each kind and level; of JPEG's for WebP, AVIF."""
+    """Deviations over contents of the opinions by kind and level; WebP and AVIF get JPEG's."""
     found: dict[str, dict[int, float]] = {}
     with table.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -1,19 +1,19 @@
-"""Does a model see degradation? L-test, D-test, flips and a shift by one pixel.
+"""Tests scores on degraded photos: L-test, D-test, flips and a shift by one pixel.
 
     python benchmarks/degradation.py --kodak KODAK --root BIQ2021
 
 On the Kodak photos and on the best-rated photos of BIQ2021, degraded in six ways at five levels:
 
-* L-test: of two adjacent levels (the clean photo counts as level 0 for the second figure), how
-  often the stronger one has the lower score; ties count as wrong.
-* D-test: how well the scores of clean photos are told from those of degraded ones (area under the
-  ROC curve over all pairs), and by the best threshold (balanced share told apart).
-* flips and a shift by one pixel: change of the score in % of the scale, 95th percentile and most.
+* L-test: how often the stronger of two adjacent levels has the lower score; ties count as wrong.
+  The second figure counts the clean photo as level 0.
+* D-test: how well scores separate clean photos from degraded ones: area under the ROC curve over
+  all pairs, and balanced accuracy at the best threshold.
+* flip and shift by one pixel: change of the score in % of the scale, 95th percentile and maximum.
 
-`--photos 50` takes fewer of BIQ2021's best, `--model` another model. What was measured is kept in
-`cache/degradation/` by the model's weights and not measured again: delete that folder after a
-change to how photos are cropped or degraded. Writes benchmarks/results/degradation.csv and
-degradation.svg (mean score by level).
+`--photos 50` takes fewer of BIQ2021's best photos, `--model` another model. Scores are cached in
+`cache/degradation/` by the model's weights: delete that folder after a change to how photos are
+cropped or degraded. Writes benchmarks/results/degradation.csv and degradation.svg (mean score by
+level).
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def best_photos(root: Path, count: int) -> list[Path]:
 
 @cache
 def scorer_of(model: str) -> Scorer:
-    """Loaded once by each process."""
+    """A scorer, loaded once per process."""
     return Scorer(load_runtime(model))
 
 
 def measure(model: str, path: Path) -> dict[str, list[float]]:
-    """Scores of a photo at level 0 to 5 of each degradation, and of the photo moved; cached."""
+    """Scores of a photo at levels 0 to 5 of each degradation, flipped and shifted; cached."""
     scorer = scorer_of(model)
     file = CACHE / scorer.runtime.weights[:16] / f"{path.stem}.json"
     if file.is_file():
@@ -119,7 +119,7 @@ def measure(model: str, path: Path) -> dict[str, list[float]]:
 def evaluate_model(
     name: str, measured: list[dict[str, list[float]]]
 ) -> Iterator[tuple[str, int, str, str, float]]:
-    """L-test, D-test and moves of one set of photos."""
+    """L-test, D-test, flip and shift of one set of photos."""
     n, pooled = len(measured), []
     for kind in LEVELS:
         scores = np.array([one[kind] for one in measured])

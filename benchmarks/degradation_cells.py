@@ -1,15 +1,15 @@
-"""Does a model rank degradations as people do? Its scores beside KADID-10k's mean opinions.
+"""Compares a model's ranking of degradations with KADID-10k's mean opinions.
 
     python benchmarks/degradation_cells.py --cells CELLS --kodak KODAK
 
 Each Kodak photo is degraded by every photographic type of KADID-10k at its five levels. CELLS is
 the table of the raters' mean opinion of each type and level (docs/datasets.md). The figure is the
 SRCC between scores and cell means: over all degraded photos, and within each type. The raters never
-saw these photos, so this says whether a model knows how bad a degradation is, not how good a photo
-is. `--model` takes others than the default.
+saw these photos, so this tests whether a model knows how bad a degradation is, not how good a photo
+is. `--model` takes other models than the default.
 
-`clean`, `jpeg 4` ... are mean scores of the clean photos and of three strong degradations, with the
-percentile of the model's reference population that they reach. Writes
+`clean`, `jpeg 4` ... are mean scores of the clean photos and of three strong degradations, with
+their percentile in the model's reference population. Writes
 benchmarks/results/degradation_cells.csv.
 """
 
@@ -31,12 +31,12 @@ from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import Cells, read_cells
 
 RESULTS = Path(__file__).parent / "results" / "degradation_cells.csv"
-ADDED = ("webp", "avif")  # no raters of KADID-10k saw these
+ADDED = ("webp", "avif")  # KADID-10k's raters did not see these
 STRONG = {"jpeg 4": ("jpeg", 4), "blur 5": ("gaussian blur", 5), "noise .01": ("white noise", 0.01)}
 
 
 def main() -> None:
-    """Measures the models named, prints and writes the figures."""
+    """Measures the given models, prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=Path, required=True)
     parser.add_argument("--kodak", type=Path, required=True)
@@ -59,7 +59,7 @@ def main() -> None:
 def measure(name: str, photos: list[Path], cells: Cells) -> Iterator[tuple[str, int, float]]:
     """Yields the figures of a model: name, number of photos or degraded photos, value."""
     runtime = load_runtime(name)
-    scorer = Scorer(runtime, shown=False)  # the order is that of the scores that people are shown
+    scorer = Scorer(runtime, shown=False)  # same order as the shown scores
 
     def scores(images: list[Bytes]) -> list[float]:
         return [float(score) for score in scorer.score_batch(images)]

@@ -1,4 +1,4 @@
-"""Mean score by level of degradation, a panel for each set of photos."""
+"""Draws mean score by level of degradation, one panel per set of photos."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PANEL, _HEIGHT = 4.4, 3.6  # inches
 def draw_degradation(
     curves: Mapping[str, Mapping[str, Sequence[float]]], model: str, out: Path
 ) -> None:
-    """Draws how scores fall, as SVG or PNG by the name's ending.
+    """Draws the mean scores, as SVG or PNG by the file's ending.
 
     Args:
-        curves: by set of photos and degradation: mean score at level 0 (clean) and on.
-        model: its name, for the title.
+        curves: mean scores from level 0 (clean) on, by set of photos and degradation.
+        model: name of the model, for the title.
         out: file to write; replaced only when the new one is complete.
 
     Raises:
-        TableError: another ending, or a place that cannot be written to.
+        TableError: another ending, or the file cannot be written.
     """
     title = f"Score of {model} by level of degradation"
     save(lambda: _figure(curves, title), out, title=title)

@@ -1,4 +1,4 @@
-"""How well scores follow degradation that is known: the tests of Waterloo Exploration.
+"""Tests of scores on known degradations, from the Waterloo Exploration Database.
 
 L-test and D-test: Ma et al., "Waterloo Exploration Database", IEEE TIP 2017.
 
@@ -15,7 +15,7 @@ from scipy import stats
 
 
 def level_order(scores_PL: npt.ArrayLike) -> float:
-    """Share of adjacent levels of a photo whose stronger one has the lower score; ties are wrong.
+    """Share of pairs of adjacent levels whose stronger one has the lower score; ties are wrong.
 
     Args:
         scores_PL: (P, L), higher is better.
@@ -27,15 +27,14 @@ def level_order(scores_PL: npt.ArrayLike) -> float:
 
 
 def detection(clean_N: npt.ArrayLike, degraded_M: npt.ArrayLike) -> tuple[float, float]:
-    """How well scores tell clean from degraded images.
+    """How well scores separate clean from degraded images.
 
     Args:
         clean_N: scores of clean images.
-        degraded_M: of degraded ones.
+        degraded_M: scores of degraded images.
 
     Returns:
-        Area under the ROC curve (ties count half), and the mean of both sides' shares told right
-        by the best threshold.
+        Area under the ROC curve (ties count half), and balanced accuracy at the best threshold.
 
     >>> detection([70, 80, 90], [60, 75])  # doctest: +ELLIPSIS
     (0.833..., 0.833...)

@@ -2,9 +2,8 @@
 
     python benchmarks/diagnosis.py --labels BIQ2021/labelled.csv [--model vit-tiny]
 
-`qfm bench diagnose` on random test photos; writes its figures, and none of the photos or their
-labels, to benchmarks/results/diagnosis.csv. QFM_BACKBONE_DIR is the folder of the backbone's
-weights.
+Runs `qfm bench diagnose` on random test photos. Writes its figures, without photos or labels, to
+benchmarks/results/diagnosis.csv. QFM_BACKBONE_DIR is the folder of the backbone's weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images that are no photos: text pages, flat colors, noise, charts and pixel art."""
+"""Images that are not photos: text pages, flat colors, noise, charts and pixel art."""
 
 from collections.abc import Callable
 

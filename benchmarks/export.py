@@ -1,11 +1,11 @@
-"""What other runtimes and int8 do to the default model's scores, on rated photos.
+"""How other runtimes and int8 change the default model's scores, on rated photos.
 
     python benchmarks/export.py --data DIR     (BIQ2021 with labelled.csv)
 
 Writes benchmarks/results/export.csv: for ONNX Runtime and OpenVINO, in fp32 and int8, SRCC on the
-validation split beside torch's, and by how much single scores differ (in standard deviations of the
-labels). ONNX Runtime takes the exports that lie beside the model; for OpenVINO one is made, in int8
-calibrated on photos of the training split.
+validation split beside torch's, and differences of single scores (in standard deviations of the
+labels). Exports that come with the model are used; the others are made here, int8 calibrated on
+photos of the training split.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""At which sizes should a trained model look at a photo? SRCC on validation, one size and two.
+"""Compares working sizes of a trained model, one size and two, by SRCC on validation.
 
     python benchmarks/extra_scales.py --root BIQ2021 [--model vit-tiny]
 
-The model's validation split, scored with other working sizes than its card's: one size alone, and
-with a smaller one among `extra_scales` (`image.preprocess.Preprocessing`). The test split is not
-touched. Writes benchmarks/results/extra_scales.csv.
+Scores the model's validation split with other working sizes than its card's: one size alone, and
+with a smaller one in `extra_scales` (`image.preprocess.Preprocessing`). The test split is not
+used. Writes benchmarks/results/extra_scales.csv.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How fast a GPU computes: the network alone, and photos from the file on.
+"""Speed of a GPU: the network alone, and photos from files.
 
     python benchmarks/gpu.py [--backbone deit3_small_patch16_224] [--photos 4000]
 
 For a backbone with random weights and the decoder, in fp32, in bf16 and in bf16 compiled:
 
-* crops a second through the network, the crops lying on the GPU already, and the arithmetic of
-  that as a share of the rate of a plain bf16 matrix product (8192 x 8192) in the same run;
-* how far its scores are from those of the CPU in fp32, in standard deviations of the labels;
-* photos a second through the engine: 512 x 512 JPEGs read, cropped and scored, with readers in
+* crops per second through the network, with crops already on the GPU, and its arithmetic as a
+  share of the rate of a plain bf16 matrix product (8192 x 8192) in the same run;
+* the difference of its scores from the CPU's in fp32, in standard deviations of the labels;
+* photos per second through the engine: 512 x 512 JPEGs read, cropped and scored, with readers in
   processes; and reading alone.
 
 Writes benchmarks/results/gpu.csv.
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def write(rows: list[tuple[str, float]], options: argparse.Namespace) -> None:
-    """Writes what is measured so far."""
+    """Writes the figures so far."""
     facts = (options.backbone, torch.cuda.get_device_name(), os.cpu_count(), torch.__version__)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -68,7 +68,7 @@ def write(rows: list[tuple[str, float]], options: argparse.Namespace) -> None:
 
 
 def quality_model(backbone: str) -> QualityModel:
-    """A model of random weights, the same each time."""
+    """A model with random weights, the same each time."""
     torch.manual_seed(0)
     network = QualityNetwork(backbone)
     preprocessing = Preprocessing(shorter_side=384)
@@ -83,7 +83,7 @@ def matrix_rate(dtype: torch.dtype, size: int = 8192) -> float:
 
 
 def seconds(work: object, repeats: int = 20) -> float:
-    """Median seconds of a call, by the GPU's own clock."""
+    """Median seconds of a call, by the GPU's clock."""
     assert callable(work)
     for _ in range(5):
         work()
@@ -100,7 +100,7 @@ def seconds(work: object, repeats: int = 20) -> float:
 
 @torch.inference_mode()
 def network_rows(backbone: str) -> list[tuple[str, float]]:
-    """Rates of the network alone, and how far its scores are from the CPU's."""
+    """Rates of the network alone, and differences of its scores from the CPU's."""
     ceiling = matrix_rate(torch.bfloat16)
     rows = [("matrix_bf16_tflops", ceiling / 1e12)]
     size = quality_model(backbone).network.config.crop
@@ -124,16 +124,16 @@ def network_rows(backbone: str) -> list[tuple[str, float]]:
 
 
 def engine_rows(backbone: str, count: int, readers: int) -> list[tuple[str, float]]:
-    """Photos a second, from the file on."""
+    """Photos per second, from files."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        files = write_photos(Path(folder), 400)  # of real scenes; read again and again
+        files = write_photos(Path(folder), 400)  # real scenes, read repeatedly
         photos = [str(files[i % len(files)]) for i in range(count)]
         card = quality_model(backbone).card
         policy = ReadingPolicy(card.preprocessing)
         began = None
         for number, _ in enumerate(read_in_processes(photos, policy, readers, 8 << 30)):
-            if number == count // 10:  # all are at work
+            if number == count // 10:  # all readers run
                 began = time.perf_counter()
         assert began is not None
         done = count - count // 10 - 1

@@ -3,9 +3,9 @@
     python benchmarks/kodak_synthetic.py --photos KODAK --out cache/kodak_synthetic
 
 The 24 Kodak photos (768 x 512), each under the six kinds and five levels of `image.distortions`:
-720 images of 24 contents. The label stands in for people's opinion: a full-reference metric of piq,
-by default HaarPSI (Reisenhofer et al., 2018) of the degraded photo against the pristine one, times
-100. It is no MOS: a network trained on it learns to guess a metric without its reference.
+720 images of 24 contents. The label replaces people's opinion: a full-reference metric of piq, by
+default HaarPSI (Reisenhofer et al., 2018) of the degraded photo against the pristine one, times
+100. It is not a MOS: a network trained on it learns to predict a metric without its reference.
 
 Writes OUT/images/NAME.KIND.LEVEL.png and OUT/labels.csv (name, mos, content, distortion, level).
 """
@@ -37,11 +37,11 @@ LABELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def write_set(photos: list[Path], out: Path, metric: str) -> Path:
-    """Writes the degraded images and their table, and gives the table's path.
+    """Writes the degraded images and their table, and returns the table's path.
 
     Args:
-        photos: pristine ones; a file's stem names the content.
-        out: folder, made if it is not there.
+        photos: pristine photos; a file's stem names the content.
+        out: folder, created if missing.
         metric: a key of `LABELS`.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def write_set(photos: list[Path], out: Path, metric: str) -> Path:
                 pixels_CHW = degraded_CHW.mul(255).round().to(torch.uint8)
                 name = f"images/{photo.stem}.{kind}.{level}.png"
                 Image.fromarray(np.ascontiguousarray(pixels_CHW.permute(1, 2, 0))).save(out / name)
-                # What is in the file is rated, rounding included.
+                # Rate the pixels of the file, after rounding.
                 label = LABELS[metric](pixels_CHW[None] / 255, pristine_CHW[None]).item()
                 rows.append((name, f"{label:.4f}", photo.stem, kind, level))
         print(f"{photo.stem}: {number + 1} of {len(photos)}", flush=True)

@@ -1,15 +1,15 @@
-"""What large images and many of them take: `qfm gate --max-memory`, and `qfm cull` on a library.
+"""Cost of large images and large folders: `qfm gate --max-memory`, and `qfm cull` on a library.
 
     make bench     (or: python benchmarks/large.py [--measure gate cull] [--files 10000])
 
-Writes benchmarks/results/large.csv; what is not measured keeps its row.
+Writes benchmarks/results/large.csv; rows that are not measured are kept.
 
-* `gate`: eight PNGs of 20,000 x 12,000 pixels, 2 GB allowed.
+* `gate`: eight PNGs of 20,000 x 12,000 pixels, with a limit of 2 GB.
 * `cull`: 10,000 JPEGs of 512 x 512 pixels, four of each moment, from the start of the command to
-  its end; and once more with `--resume` after one moment was added.
+  its end; and again with `--resume` after one moment was added.
 
-`peak_mb` is that of all processes together, with the code that lies in files; memory that they
-share counts once. `load` is the machine's average over the run: above `cores`, others were at work.
+`peak_mb` is the peak of all processes together, with mapped code; shared memory counts once. `load`
+is the machine's load average over the run: above `cores`, other programs were running.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from photos import PHOTOS, RESULTS, machine, peak_memory
 OUT = RESULTS / "large.csv"
 QFM = "import sys; from qfm_iqm.cli.main import main; sys.argv[0] = 'qfm'; main()"
 COLUMNS = ("measure", "files", "limit", "seconds", "peak_mb", "load", "date")
-BURST = 4  # photos of a moment
+BURST = 4  # photos per moment
 PNGS, SIZE, LIMIT = 8, (20_000, 12_000), "2GB"
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def gate(folder: Path, _: int) -> list[dict[str, object]]:
-    """Large PNGs within a limit of memory."""
+    """Large PNGs within a memory limit."""
     first = folder / "0.png"
     with Image.open(Path(skimage.__file__).parent / "data" / PHOTOS[0]) as photo:
         photo.convert("RGB").resize(SIZE).save(first, compress_level=1)
@@ -70,7 +70,7 @@ def gate(folder: Path, _: int) -> list[dict[str, object]]:
 
 
 def cull(folder: Path, files: int) -> list[dict[str, object]]:
-    """A library of moments, and the same after one more."""
+    """A library of moments, and again after one more."""
     photos, out = folder / "photos", folder / "cull.csv"
     photos.mkdir()
     write_moments(photos, range(files // BURST))
@@ -82,7 +82,7 @@ def cull(folder: Path, files: int) -> list[dict[str, object]]:
 
 
 def write_moments(folder: Path, numbers: range) -> None:
-    """Writes moments five minutes apart: bursts of a cut-out that moves by some pixels."""
+    """Writes moments five minutes apart: bursts of a crop that moves by some pixels."""
     source = Path(skimage.__file__).parent / "data"
     photos = [Image.open(source / name).convert("RGB") for name in PHOTOS]
     for number in numbers:
@@ -104,7 +104,7 @@ def write_moments(folder: Path, numbers: range) -> None:
 def measured(
     name: str, files: int, command: tuple[object, ...], limit: str = ""
 ) -> dict[str, object]:
-    """A row of one command."""
+    """The row of one command."""
     began = time.perf_counter()
     peak, _ = peak_memory(QFM, *command)
     took = time.perf_counter() - began

@@ -1,13 +1,13 @@
-"""What the method costs: a training step beside the baseline's, and matching by memory size.
+"""Cost of the method: a training step beside the baseline's, and matching by memory size.
 
     python benchmarks/method_cost.py        (writes benchmarks/results/method_cost.csv)
 
-Steps are whole ones (forward, backward, clipping, optimizer) of a ViT-Tiny on batches of 32 random
-crops, DLE with 16 unlabeled crops beside them; the variants take turns, step by step, so that the
-machine's moods meet all alike, and the ratio is that of the medians. Matching is the rule `quality`
-for a batch of 32 against a full memory; its entries hold one token here, as matching looks at no
-other, and the bytes are those of a memory with all 197 tokens. Weights are random: they do not
-change a time.
+A step is whole (forward, backward, clipping, optimizer): a ViT-Tiny on 32 random crops, for DLE
+with 16 more unlabeled crops. The variants take turns, step by step, so that changes of the
+machine's speed affect all equally; the ratio is that of the medians. Matching uses the rule
+`quality` for a batch of 32 and a full memory bank. Its entries hold one token here, since matching
+uses no other; the bytes are those of a bank with all 197 tokens. Weights are random, which does not
+change the times.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def step_rows(rounds: int) -> list[tuple[str, str, float, str]]:
 
 
 def training_step(kind: str, unlabeled: int) -> Callable[[], None]:
-    """One step of the trainer's: a network of its own, its memory full from the first step on."""
+    """A step of the trainer, with its own network and a memory bank that starts full."""
     config = MethodConfig.model_validate({"kind": kind, "ramp_epochs": 0.0})
     network = QualityNetwork(BACKBONE, crop=CROP)
     objective = Objective(network, config).train()
@@ -100,7 +100,7 @@ def training_step(kind: str, unlabeled: int) -> Callable[[], None]:
 
 
 def matching_rows(largest: int) -> list[tuple[str, str, float, str]]:
-    """Milliseconds to match a batch, and GiB of the memory, for 1,000 entries and more."""
+    """Milliseconds to match a batch, and GiB of the bank, for 1,000 entries and more."""
     rows: list[tuple[str, str, float, str]] = []
     semantics_BD, labels_B, contents_B = torch.randn(BATCH, WIDTH), torch.randn(BATCH), ids(BATCH)
     entries = 1000
@@ -120,7 +120,7 @@ def matching_rows(largest: int) -> list[tuple[str, str, float, str]]:
 
 
 def ids(count: int) -> Tensor:
-    """Contents, each its own."""
+    """Ids of different contents."""
     return torch.arange(count)
 
 

@@ -1,11 +1,11 @@
-"""How many photos of a rated set repeat each other, whatever its `content` column says?
+"""Counts near-duplicate photos of a rated set, whatever its `content` column says.
 
     python benchmarks/near_duplicates.py --root BIQ2021
 
-All pairs of labelled photos by perceptual hash: how many of one and of different content lie within
-each distance, and which test images of the default split have a near-duplicate in the training
-split. Looks at no label. Writes benchmarks/results/near_duplicates.csv, and the names of these test
-images to near_duplicates_test.txt, for `qfm evaluate --exclude`.
+Compares all pairs of photos by perceptual hash: how many pairs of one and of different contents lie
+within each distance, and which test images of the default split have a near-duplicate in the
+training split. Uses no labels. Writes benchmarks/results/near_duplicates.csv, and the names of
+these test images to near_duplicates_test.txt, for `qfm evaluate --exclude`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What benchmarks share: photographs, cut from those inside scikit-image's wheel, and clocks."""
+"""Shared by benchmarks: photos, cut from those inside scikit-image's wheel, and timing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 def write_photos(
     folder: Path, count: int, *, size: tuple[int, int] = (512, 512), quality: int = 90
 ) -> list[Path]:
-    """Writes JPEGs of `size` (width, height), each a different cut-out of a photograph."""
+    """Writes JPEGs of `size` (width, height), each a different crop of a photo."""
     draw = np.random.default_rng(0)
     source = Path(skimage.__file__).parent / "data"
     photos = [Image.open(source / name).convert("RGB") for name in PHOTOS]
@@ -45,7 +45,7 @@ def matrix_rate(size: int = 2048, repeats: int = 5) -> float:
 
 
 def seconds(work: object, repeats: int) -> float:
-    """How long it takes to call `work` so many times."""
+    """Seconds that `repeats` calls of `work` take."""
     assert callable(work)
     began = time.perf_counter()
     for _ in range(repeats):
@@ -54,7 +54,7 @@ def seconds(work: object, repeats: int) -> float:
 
 
 def machine() -> dict[str, object]:
-    """What a figure depends on apart from this code."""
+    """Facts that figures depend on, apart from this code."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return {
         "cores": os.cpu_count(),
@@ -65,10 +65,10 @@ def machine() -> dict[str, object]:
 
 
 def peak_memory(code: str, *arguments: object) -> tuple[float, str]:
-    """Peak megabytes of a Python process and those it starts, and what it printed.
+    """Peak megabytes of a Python process and its children, and its output.
 
-    Memory that processes share is counted once (PSS). A look at it takes time, and that from the
-    processes: looks take a twentieth of a core at most.
+    Shared memory counts once (PSS). Sampling slows the processes down, so it takes at most a
+    twentieth of a core.
     """
     import psutil
 
@@ -83,7 +83,7 @@ def peak_memory(code: str, *arguments: object) -> tuple[float, str]:
             for one in [watched, *watched.children(recursive=True)]:
                 total += one.memory_full_info().pss
         except psutil.Error:
-            pass  # one has just ended
+            pass  # a process just ended
         most = max(most, total / 1e6)
         time.sleep(max(0.02, 20 * (time.perf_counter() - began)))
     assert process.stdout is not None

@@ -1,10 +1,10 @@
-"""What selecting on the test split adds to a figure: both protocols, ten folds, two sets.
+"""What selection on the test split adds to a figure: both protocols, ten folds, two sets.
 
     python benchmarks/protocols.py --kodak KODAK --biq2021 BIQ2021
 
-Makes the synthetic set (benchmarks/kodak_synthetic.py) in cache/, where it is not there yet, and
-runs `qfm bench folds` on it and on BIQ2021's photos by both protocols. Killed, it goes on where it
-was. QFM_BACKBONE_DIR is the folder of the backbone's weights. Writes
+Makes the synthetic set (benchmarks/kodak_synthetic.py) in cache/ if it is missing, and runs
+`qfm bench folds` on it and on BIQ2021's photos by both protocols. A killed run resumes.
+QFM_BACKBONE_DIR is the folder of the backbone's weights. Writes
 benchmarks/results/{kodak_synthetic,biq2021_folds}_{validation,test}_selected_{figures.csv,summary.csv,summary.md}.
 """
 
@@ -32,7 +32,7 @@ def main() -> None:
         script = [sys.executable, str(REPOSITORY / "benchmarks/kodak_synthetic.py")]
         options = [f"--photos={arguments.kodak.resolve()}", f"--out={CACHE / 'kodak_synthetic'}"]
         subprocess.run([*script, *options], check=True)
-    # Near-duplicates of other content ids are a fact of BIQ2021: counted, not refused.
+    # BIQ2021 has near-duplicates with different content ids: counted, not refused.
     sets = {
         "kodak_synthetic": [f"data.root={CACHE / 'kodak_synthetic'}"],
         "biq2021_folds": [f"data.root={arguments.biq2021.resolve()}", "--allow-leaks"],

@@ -1,20 +1,20 @@
-"""Does a quality map find what is bad? One quadrant of real photos is degraded; ways compared.
+"""Tests whether quality maps find a degraded quadrant of real photos; compares several ways.
 
     python benchmarks/quality_map.py --photos KODAK [--model default] [--ways all]
 
 One quadrant of each photo (each in turn) is degraded by blur, JPEG, noise, contrast loss and
-resampling. Two questions to every map, for each degradation and for all:
+resampling. Each map is tested twice, for each degradation and for all:
 
-* dropped: is this the quadrant whose mean fell most against the undegraded photo's map?
-* lowest: is it the lowest quadrant of the degraded photo's map? That asks the degradation to
-  outweigh what the photo's own quadrants differ by. Chance is 25 % for both.
+* dropped: did the mean of this quadrant fall most against the undegraded photo's map?
+* lowest: is it the lowest quadrant of the degraded photo's map? Then the degradation must outweigh
+  the differences between the photo's own quadrants. Chance is 25 % for both.
 
 Ways: `explain` is `model.explain`: the scores of mirrored regions. The others work on the tokens
-of the covering crops: `window k` asks the decoder about k x k patches around each patch;
-`attention` weighs these answers (k = 3) by the decoder's attention; `contribution` is the gradient
-of the quality times what a patch differs from the mean patch; `leave out` is what the quality
-loses without a patch. `--ways explain` measures that alone. Rows of a model and level are written
-anew, those of others are kept, in benchmarks/results/quality_map.csv.
+of the covering crops: `window k` decodes k x k patches around each patch; `attention` weights these
+predictions (k = 3) by the decoder's attention; `contribution` is the gradient of the quality times
+a patch's difference from the mean patch; `leave out` is the loss of quality without a patch.
+`--ways explain` measures only that way. Writes benchmarks/results/quality_map.csv; rows of other
+models and levels are kept.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def write(rows: list[list[object]], out: Path) -> None:
-    """Writes rows in place of those of the same model and level."""
+    """Writes rows; they replace those of the same model and level."""
     kept: list[list[str]] = []
     if out.exists():
         with out.open(newline="", encoding="utf-8") as file:
@@ -87,7 +87,7 @@ def write(rows: list[list[object]], out: Path) -> None:
 def trials(
     model: QualityModel, paths: list[Path], ways: Mapping[str, Way], level: int
 ) -> dict[str, dict[str, list[tuple[bool, bool]]]]:
-    """Answers to both questions by way and degradation."""
+    """Results of both tests by way and degradation."""
     answers: dict[str, dict[str, list[tuple[bool, bool]]]] = defaultdict(lambda: defaultdict(list))
     for number, path in enumerate(paths):
         image = read_image(path)
@@ -103,7 +103,7 @@ def trials(
 
 
 def with_bad_quadrant(image: Tensor, degraded: Tensor, bad: int) -> Tensor:
-    """The image with one quadrant out of its degraded copy."""
+    """The image with one quadrant from its degraded copy."""
     height, width = (length // 2 for length in image.shape[1:])
     rows = slice(height, None) if bad >= 2 else slice(height)
     columns = slice(width, None) if bad % 2 else slice(width)
@@ -113,7 +113,7 @@ def with_bad_quadrant(image: Tensor, degraded: Tensor, bad: int) -> Tensor:
 
 
 def quadrants(values: Doubles) -> Doubles:
-    """Means (4,) of a map's quadrants, row by row; a middle line counts for none."""
+    """Means (4,) of a map's quadrants, row by row; a middle line is left out."""
     rows, columns = (length // 2 for length in values.shape)
     return np.array(
         [v.mean() for half in (values[:rows], values[-rows:])
@@ -146,7 +146,7 @@ def maps(
 
 
 def contribution(network: QualityNetwork, tokens: Tensor) -> Tensor:
-    """Gradient of the quality by a patch times what the patch differs from the mean one."""
+    """Gradient of the quality by a patch, times the patch's difference from the mean."""
     with torch.inference_mode(False), torch.enable_grad():
         patches = tokens[:, 1:].clone().requires_grad_()
         quality = network.decode(torch.cat([first(network, tokens, patches), patches], 1))
@@ -163,7 +163,7 @@ def first(network: QualityNetwork, tokens: Tensor, patches: Tensor) -> Tensor:
 
 
 def leave_out(network: QualityNetwork, tokens: Tensor) -> Tensor:
-    """What the quality gains by a patch: quality with it less quality without, times N."""
+    """Gain of quality by a patch: quality with it minus quality without, times N."""
     quality, count = network.decode(tokens), tokens.shape[1] - 1
     without = []
     for place in range(count):
@@ -173,7 +173,7 @@ def leave_out(network: QualityNetwork, tokens: Tensor) -> Tensor:
 
 
 def attention(network: QualityNetwork, tokens: Tensor) -> Tensor:
-    """Window answers, weighted by the attention of the decoder's panel to each patch."""
+    """Window predictions, weighted by the attention of the decoder's panel to each patch."""
     decoder = network.decoder
     assert isinstance(decoder, AttentionPanelDecoder)
     layer, panel = decoder.layer, decoder.panel + tokens[:, :1]
@@ -188,7 +188,7 @@ def attention(network: QualityNetwork, tokens: Tensor) -> Tensor:
 
 
 def local_answers(network: QualityNetwork, tokens: Tensor, size: int) -> Tensor:
-    """The decoder's answer about a window around each patch, moved inwards at the border."""
+    """The decoder's prediction for a window around each patch, inside the border."""
     side, count = network.encoder.patches, len(tokens)
     places = torch.arange(side * side).reshape(side, side)
     starts = (torch.arange(side) - size // 2).clamp(0, side - size)
@@ -202,7 +202,7 @@ def local_answers(network: QualityNetwork, tokens: Tensor, size: int) -> Tensor:
 
 
 def window(size: int) -> Way:
-    """The decoder's answers about windows of so many patches a side."""
+    """The decoder's predictions for windows with `size` patches a side."""
     return lambda network, tokens: local_answers(network, tokens, size)
 
 

@@ -1,14 +1,13 @@
-"""Do reference statistics hold? Coverage of intervals, false alarms, and what is detected.
+"""Tests reference statistics: coverage of intervals, false alarms, and detection.
 
     python benchmarks/reference_statistics.py --root BIQ2021
         [--model default] [--kodak DIR]
 
-The model's reference statistics were found on photos held out for them; here they are compared
-with the test split, which they have not seen: share of MOS inside the interval, whole and
-per subset, mean width of the interval, and share of photos called out of distribution. Then the
-share of text pages, flat colors, noise, charts and pixel art (`benchmarks/drawn.py`), of the Kodak
-photos, and of these degraded at level 3, that is called so. Writes
-benchmarks/results/reference_statistics.csv.
+The model's reference statistics come from photos held out for them. Here they are tested on the
+unseen test split: share of MOS inside the interval, whole and per subset, mean width of the
+interval, and share of photos found out of distribution. This share follows for text pages, flat
+colors, noise, charts and pixel art (`benchmarks/drawn.py`), for the Kodak photos, and for these
+degraded at level 3. Writes benchmarks/results/reference_statistics.csv.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def main() -> None:
 
 
 def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterator[Row]:
-    """Coverage, width and false alarms on photos that neither statistics nor model have seen."""
+    """Coverage, width and false alarms on photos unseen by statistics and model."""
     table = recorded_split(model.card, read_table(root / "labelled.csv"), "test")
     if photos is not None:
         table = table.select(np.random.default_rng(0).permutation(len(table))[:photos])
@@ -79,14 +78,14 @@ def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterato
 
 
 def on_drawn(model: QualityModel) -> Iterator[Row]:
-    """What is called out of distribution of images that are no photos."""
+    """Share out of distribution of images that are not photos."""
     for kind, draw in KINDS.items():
         images = (read_image(draw(np.random.default_rng(seed))) for seed in range(DRAWN))
         yield kind, "out_of_distribution", DRAWN, share_out_of_distribution(model, images)
 
 
 def on_kodak(model: QualityModel, folder: Path) -> Iterator[Row]:
-    """The same of real photos of another source, and of these degraded."""
+    """The same for real photos of another source, and for degraded ones."""
     photos = [read_image(path) for path in sorted(folder.glob("*.png"))]
     yield "Kodak", "out_of_distribution", len(photos), share_out_of_distribution(model, photos)
     for kind in LEVELS:
@@ -100,7 +99,7 @@ def on_kodak(model: QualityModel, folder: Path) -> Iterator[Row]:
 
 
 def share_out_of_distribution(model: QualityModel, images: Iterable[torch.Tensor]) -> float:
-    """Share of images that a model's card calls out of distribution, from their pixels alone."""
+    """Share of images that a model's card finds out of distribution, from pixels alone."""
     assert model.card.reference_statistics is not None
     detector = model.card.reference_statistics.ood_detector
     assert detector is not None

@@ -1,9 +1,9 @@
-"""What a billion images cost, from the measured throughput: results/scale.md and docs/scale.md.
+"""Cost of a billion images, from the measured throughput: results/scale.md and docs/scale.md.
 
     make bench           (or: python benchmarks/scale.py [--price-per-core-hour 0.02])
 
-Reads benchmarks/results/throughput.csv. Prices are the reader's own: the default is a round figure
-for a rented core, not an offer of anybody.
+Reads benchmarks/results/throughput.csv. Give your own price: the default is a round figure for a
+rented core, not a real offer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from photos import RESULTS
 DOC = Path(__file__).parent.parent / "docs" / "scale.md"
 TABLE = RESULTS / "scale.md"
 BILLION = 1e9
-ROW_BYTES = 250  # of a row in Parquet, paths of some 60 characters
+ROW_BYTES = 250  # of a Parquet row, with paths of about 60 characters
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""What variants of the method answer to: quality, or semantics (docs/method.md, section 9).
+"""How variants of the method react to quality and semantics (docs/method.md, section 9).
 
     python benchmarks/selectivity.py runs/ablation/biq2021_100 --labels BIQ2021/labelled.csv
 
 Diagnoses every variant and seed of one setting of an ablation, as `qfm bench diagnose` does, on
-images of its own test split, the same for all variants of a seed. The backbone of these runs is
-frozen and the same for all: what it gives for a crop is computed once. Writes selectivity_runs.csv,
-a row per run, and selectivity_summary.csv and .md, the paired differences to baseline, random and
-gaussian, under benchmarks/results/. Ratios are compared by their logarithm.
+images of its own test split, the same for all variants of a seed. All runs share one frozen
+backbone, so that the tokens of a crop are computed once. Writes selectivity_runs.csv, a row per
+run, and selectivity_summary.csv and .md, the paired differences to baseline, random and gaussian,
+under benchmarks/results/. Ratios are compared by their logarithm.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REFERENCES = ("baseline", "random", "gaussian")
 
 
 class Remembering(nn.Module):
-    """A frozen encoder that computes nothing twice."""
+    """A frozen encoder that caches its tokens."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Remembering(nn.Module):
         self._known: dict[bytes, Tensor] = {}
 
     def forward(self, crops_BCSS: Tensor) -> Tensor:
-        """Tokens of crops, as the encoder gives them."""
+        """The encoder's tokens of the crops."""
         keys = [hashlib.sha256(crop.numpy().tobytes()).digest() for crop in crops_BCSS]
         missing = [i for i, key in enumerate(keys) if key not in self._known]
         if missing:

@@ -1,16 +1,15 @@
-"""The service under load: many clients on loopback, good, huge and broken files among each other.
+"""Load test of the service: many clients on loopback send good, huge and broken files.
 
     python benchmarks/service_load.py [--clients 64] [--seconds 60] [--files 400]
 
-Starts `qfm serve`, lets the clients send one file after another for the time given, and writes
-benchmarks/results/service_load.csv: what was answered, images per second, percentiles of the time
-an answer took, and the most memory that the service and its workers held together. `qfm score`
-then scores files in the same proportions, as a whole command and in its own words (its start left
-out), for the rates to stand beside each other; it is run before and after the service, since
-other work on the machine moves both.
+Starts `qfm serve`, lets the clients send one file after another for the given time, and writes
+benchmarks/results/service_load.csv: counts of status codes, images per second, percentiles of the
+response time, and the peak memory of the service and its workers. For comparison, `qfm score`
+scores the same folder before and after, since other work on the machine affects both; its rate is
+the one that it prints, without its start.
 
-Of 20 files 16 are photos of 512 x 512 pixels, one has 12 megapixels, one is larger than the
-service takes (a small file of 400 megapixels), one is cut off and one is no image.
+Out of 20 files, 16 are photos of 512 x 512 pixels, one has 12 megapixels, one is larger than the
+service takes (a small file of 400 megapixels), one is truncated and one is not an image.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_mix(folder, options.files)
-        others = os.getloadavg()[0]  # of what else the machine does: it moves every figure
+        others = os.getloadavg()[0]  # load by other work, which affects every figure
         rates = [score_rate(options.model, folder)]
         load = serve_load(options.model, files, options.clients, options.seconds)
         rates.append(score_rate(options.model, folder))
@@ -78,7 +77,7 @@ def main() -> None:
 
 
 def write_mix(folder: Path, count: int) -> list[Path]:
-    """Writes files in the proportions of `MIX`, in an order that repeats."""
+    """Writes files in the proportions of `MIX`, in a repeating order."""
     photos = iter(write_photos(folder, count * MIX["good"] // sum(MIX.values())))
     first = next(folder.glob("*.jpg"))
     large = io.BytesIO()
@@ -94,7 +93,7 @@ def write_mix(folder: Path, count: int) -> list[Path]:
     files = []
     kinds = [kind for kind, number in MIX.items() for _ in range(number)]
     for number in range(count):
-        # A step that shares no factor with 20 spreads the odd ones out.
+        # A step coprime to 20 spreads the odd files out.
         kind = kinds[number * 7 % len(kinds)]
         if kind == "good":
             files.append(next(photos))
@@ -105,7 +104,7 @@ def write_mix(folder: Path, count: int) -> list[Path]:
 
 
 def score_rate(model: str, folder: Path) -> float:
-    """Images per second as `qfm score` itself says them, with the service's pixel limit."""
+    """Images per second that `qfm score` prints, with the service's pixel limit."""
     command = [
         sys.executable, "-m", "qfm_iqm", "score", str(folder), "-m", model,
         "-o", str(folder / "scores.csv"), "--max-megapixels", "50",
@@ -117,7 +116,7 @@ def score_rate(model: str, folder: Path) -> float:
 
 
 def serve_load(model: str, files: list[Path], clients: int, seconds: float) -> dict[str, float]:
-    """Starts the service, lets clients loose on it, and says what came of it."""
+    """Starts the service, runs the clients, and returns the figures."""
     command = [sys.executable, "-m", "qfm_iqm", "serve", "--port", "0", "--model", model]
     service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -143,7 +142,7 @@ async def _load(
     async with httpx.AsyncClient(
         base_url=url, timeout=300, limits=limits, trust_env=False
     ) as client:
-        (await client.post("/v1/score", content=contents[0][1])).raise_for_status()  # warm
+        (await client.post("/v1/score", content=contents[0][1])).raise_for_status()  # warm up
         began = time.perf_counter()
 
         async def ask(first: int) -> None:
@@ -185,7 +184,7 @@ async def _load(
 
 
 def _resident(pid: int) -> float:
-    """Megabytes that a process and its children hold together."""
+    """Resident megabytes of a process and its children."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     children = [child for task in tasks for child in (task / "children").read_text().split()]
     pages = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in (pid, *children))

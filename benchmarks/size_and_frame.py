@@ -1,19 +1,18 @@
-"""Does a smaller copy, or a frame around it, raise a photo's score? Neither makes a photo better.
+"""Tests whether a smaller copy or a frame raises a photo's score; neither improves a photo.
 
     python benchmarks/size_and_frame.py --kodak KODAK [--model default vit-tiny]
 
-Of each photo, those inside scikit-image's wheel that the demo shows and the Kodak set:
+The photos are the demo's, from scikit-image's wheel, and the Kodak set:
 
-* sizes: what the score of a copy at half, a quarter and an eighth of the size is above that of the
-  photo, reduced by averaging areas, and by Lanczos, as people make thumbnails;
+* sizes: score of a copy at half, a quarter and an eighth of the size, minus the photo's score;
+  reduced by averaging areas, and by Lanczos, as people make thumbnails;
 * frames: what a plain frame around the photo adds to its score: white, black or gray, 3, 6 or 12 %
-  of the shorter side wide. As weak photos gain most, also around the photos degraded at level 4 by
-  blur, JPEG or noise.
+  of the shorter side wide. Weak photos gain most, so frames are also tried around photos degraded
+  at level 4 by blur, JPEG or noise.
 
-Writes benchmarks/results/size_and_frame.csv: of each model, set and change the mean of the
-differences, the largest and the smallest, and the share of photos above the bound (2 points for a
-size, 3 for a frame); and size_and_frame_photos.csv beside it: score and differences of each photo.
-What these files hold of other models stays.
+Writes benchmarks/results/size_and_frame.csv: for each model, set and change, the mean, largest and
+smallest difference, and the share of photos above the bound (2 points for a size, 3 for a frame);
+and size_and_frame_photos.csv: score and differences of each photo. Rows of other models are kept.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ FILTERS = {"area": Image.Resampling.BOX, "Lanczos": Image.Resampling.LANCZOS}
 COLORS = {"white": "#ffffff", "black": "#000000", "gray": "#808080"}
 WIDTHS = (3, 6, 12)  # % of the shorter side
 WEAK = {"": None, "blur": ("gaussian blur", 4), "jpeg": ("jpeg", 4), "noise": ("white noise", 4)}
-BOUND = {"size": 2.0, "frame": 3.0}  # points of 100 by which a copy may be above its photo
+BOUND = {"size": 2.0, "frame": 3.0}  # points by which a copy may exceed its photo
 
 
 def main() -> None:
@@ -72,7 +71,7 @@ def main() -> None:
 
 
 def earlier(path: Path) -> list[dict[str, object]]:
-    """What was measured of photos before: only a photo as it is has smaller copies."""
+    """Earlier rows by photo; only undegraded photos have smaller copies."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -81,11 +80,11 @@ def earlier(path: Path) -> list[dict[str, object]]:
 
 
 def measure(scorer: Scorer, path: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """How far a photo's copies are above it, the photo as it is and degraded.
+    """Score differences of a photo's copies from the photo, undegraded and degraded.
 
     Yields:
         The degradation, empty for none, and the photo's score with each copy's difference from it;
-        smaller copies of the photo as it is only.
+        smaller copies only of the undegraded photo.
     """
     photo = read_image(path)
     for degraded, how in WEAK.items():
@@ -149,12 +148,12 @@ def summarize(measured: list[dict[str, object]]) -> Iterator[dict[str, object]]:
 
 
 def as_image(pixels: Tensor) -> Image.Image:
-    """An RGB tensor (3, H, W) in [0, 1] in 8 bits a color, as it would be saved."""
+    """An RGB tensor (3, H, W) in [0, 1] as an 8-bit image, as it would be saved."""
     return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
 
 
 def as_tensor(image: Image.Image) -> Tensor:
-    """The reverse."""
+    """Reverses `as_image`."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 

@@ -1,10 +1,10 @@
-"""How fast folders are scored: whole `qfm score` runs over 512 x 512 JPEGs, reading included.
+"""Speed of scoring folders: whole `qfm score` runs over 512 x 512 JPEGs, reading included.
 
     make bench           (or: python benchmarks/speed.py [--images 400] [--model default])
 
-Writes benchmarks/results/speed.csv. Timings are of this machine; the rows say how many cores it
-has, and `arithmetic_gflops` is the rate of a plain fp32 matrix product in the same run, to put the
-others beside. Photos are cut from those inside scikit-image's wheel and written at quality 90.
+Writes benchmarks/results/speed.csv. Timings depend on the machine: the rows give its number of
+cores, and `arithmetic_gflops` is the rate of a plain fp32 matrix product in the same run, for
+comparison. Photos are cut from those inside scikit-image's wheel and written at quality 90.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def backbone_rates(name: str) -> list[tuple[str, float]]:
 
 
 def reading_rate(photos: list[Path]) -> float:
-    """Images per second through reading, fitting and cropping in one thread."""
+    """Images per second through reading, resizing and cropping in one thread."""
     preprocessing = load_model().card.preprocessing
     began = time.perf_counter()
     for path in photos:

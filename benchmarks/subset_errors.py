@@ -1,13 +1,12 @@
-"""Where a model's SRCC on BIQ2021 comes from, and where it is lost: within its subsets, or between.
+"""Whether a model gains and loses SRCC on BIQ2021 within its subsets or between them.
 
     python benchmarks/subset_errors.py --root BIQ2021 --cells CELLS.csv
 
-For the models that ship, on the validation split: SRCC on all photos and within subsets; the same
-if each subset's mean error were known and taken away; and of the subset's mean opinion alone,
-without a look at the photo. SRCC on photos of the training split shows how far a model has learned
-them by heart. Writes benchmarks/results/subset_errors.csv. The recipes name the photos, and the
-default's names the table of KADID-10k's opinions too. QFM_BACKBONE_DIR is the folder of the public
-ViT-Tiny's weights.
+For the packaged models, on the validation split: SRCC on all photos and within subsets; SRCC after
+subtracting each subset's mean error; and SRCC of the subset's mean opinion alone, without the
+photo. SRCC on photos of the training split shows how far a model has memorized them. Writes
+benchmarks/results/subset_errors.csv. The recipes name the photos; the default's also names the
+table of KADID-10k's opinions. QFM_BACKBONE_DIR is the folder of the public ViT-Tiny's weights.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from qfm_iqm.training.recipe_file import read_recipe
 OUT = RESULTS / "subset_errors.csv"
 RECIPES = Path(__file__).parents[1] / "recipes"
 MODELS = {"default": "default.toml", "vit-tiny": "vit_tiny.toml"}
-LEARNED = 6  # one training photo in so many is scored
+LEARNED = 6  # scores every sixth training photo
 
 
 def main() -> None:
@@ -63,7 +62,7 @@ def main() -> None:
 def figures(
     model: QualityModel, learned: RatedTable, validation: RatedTable, root: Path
 ) -> Iterator[tuple[str, float]]:
-    """The figures of one model, of the photos it learned from and of validation photos."""
+    """The figures of one model, on training photos and on validation photos."""
     assert learned.mos is not None
     assert validation.mos is not None
     scores, opinions = scored(model, validation, root), validation.mos

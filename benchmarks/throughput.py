@@ -1,14 +1,14 @@
-"""How fast the engine is against the machine: ratios measured in one run.
+"""Speed of the engine relative to the machine: ratios measured in one run.
 
     make bench           (or: python benchmarks/throughput.py [--images 500] [--out FILE])
 
-Writes benchmarks/results/throughput.csv (others beside it are of another machine, day or model).
-What is measured, each in a process of its own:
+Writes benchmarks/results/throughput.csv (similar files are from another machine, day or model). The
+figures, each measured in its own process:
 
-* `matrix_gflops`: a plain fp32 matrix product, the measure of the cores.
+* `matrix_gflops`: a plain fp32 matrix product, the reference for the cores.
 * `<backbone>_<runtime>_share`: the encoder's and decoder's arithmetic (torch counts it) per second,
   in batches of 32 crops of 224 pixels, as a share of that rate.
-* `<runtime>_crops_per_second`: the default model's network alone, by every runtime that is here.
+* `<runtime>_crops_per_second`: the default model's network alone, in every installed runtime.
 * `reading_images_per_second`: reading alone, in the engine's processes.
 * `network_images_per_second`: the network alone, as `qfm score` computes it, for as many crops as
   an image has.
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def measured(name: str, folder: str, cores: set[int] | None = None) -> dict[str, float]:
-    """Runs one piece of work in a process of its own, on these cores alone."""
+    """Runs one piece of work in its own process, only on these cores."""
     environment = dict(os.environ)
     if cores is not None:
         environment["OMP_NUM_THREADS"] = str(len(cores))
@@ -110,7 +110,7 @@ def arithmetic(_: Path) -> dict[str, float]:
     for backbone in ENCODERS:
         network = QualityNetwork(backbone).eval()
         with torch.inference_mode():
-            # The fused attention kernel is counted on a CPU only in its plain form.
+            # On a CPU, attention is counted only in its plain form, not fused.
             with (
                 torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
                 FlopCounterMode(display=False) as counter,
@@ -126,7 +126,7 @@ def arithmetic(_: Path) -> dict[str, float]:
 
 
 def runtimes(folder: Path) -> dict[str, float]:
-    """The default model's network alone, by every runtime that is installed."""
+    """The default model's network alone, in every installed runtime."""
     from importlib.util import find_spec
 
     from photos import seconds
@@ -151,7 +151,7 @@ def runtimes(folder: Path) -> dict[str, float]:
                     ways[f"{target}_{precision}"] = load_exported(made)
     crops = list(np.random.default_rng(0).random((32, 3, 224, 224), np.float32))
     best = dict.fromkeys(ways, float("inf"))
-    for _ in range(9):  # in turn: a machine is not always the same
+    for _ in range(9):  # in turn: a machine's speed varies
         for name, runtime in ways.items():
             runtime.run(crops)
             took = seconds(lambda runtime=runtime: runtime.run(crops), 2)
@@ -186,7 +186,7 @@ def reading(folder: Path) -> dict[str, float]:
 
 
 def network(folder: Path) -> dict[str, float]:
-    """The network alone, in images: as many crops as one of these has."""
+    """The network alone, in images with as many crops as these have."""
     from photos import seconds
     from qfm_iqm.image.memory_budget import keep_freed_memory
 
@@ -201,12 +201,12 @@ def network(folder: Path) -> dict[str, float]:
 
 
 def engine(folder: Path) -> dict[str, float]:
-    """The engine end to end, once it runs."""
+    """The engine end to end, after warm-up."""
     return {"engine_images_per_second": engine_rate(load_runtime(), folder)}
 
 
 def int8_engine(folder: Path) -> dict[str, float]:
-    """The same in int8 by ONNX Runtime; nothing where that cannot be written."""
+    """The same in int8 by ONNX Runtime; nothing if it cannot be exported."""
     from importlib.util import find_spec
 
     if not find_spec("onnxscript"):
@@ -222,7 +222,7 @@ def int8_engine(folder: Path) -> dict[str, float]:
 
 
 def engine_rate(runtime: Runtime, folder: Path) -> float:
-    """Images a second from files to rows: the best of three passes, once it runs."""
+    """Images per second from files to rows: the best of three passes, after warm-up."""
     from qfm_iqm.image.decode_pool import default_processes
     from qfm_iqm.scoring.scorer import Scorer
 
@@ -247,7 +247,7 @@ def one_core_engine(folder: Path) -> dict[str, float]:
 
 
 def cuda(folder: Path) -> dict[str, float]:
-    """ViT-S in bf16 on a GPU, against a matrix product in bf16; nothing where there is none."""
+    """ViT-S in bf16 on a GPU, against a matrix product in bf16; nothing without a GPU."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,17 +1,17 @@
-"""Do other raters agree on degradations? Scores beside the opinions of TID2013's raters.
+"""Compares scores of degraded photos with the opinions of TID2013's raters.
 
     python benchmarks/tid2013.py --tid2013 DIR --kodak KODAK
 
 DIR holds TID2013's `mos_with_names.txt`. Its first 24 references are Kodak photos, cut to 512 x 384
-pixels. We degrade these photos anew by each of its kinds that we can make, and take PSNRs of 33,
-30, 27, 24 and 21 dB for its five levels: we know of no table of the exact ones. Neither its images
-nor its opinions were ever learned from or chosen by. What was learned are KADID-10k's opinions of
-some of these kinds; noise of correlated pixels and of high frequency was not learned.
+pixels. We degrade these photos by each of its kinds that we can make, at PSNRs of 33, 30, 27, 24
+and 21 dB for its five levels: we know of no table of the exact ones. Its images and opinions were
+never used for training or selection. Training used KADID-10k's opinions of some of these kinds, but
+not of spatially correlated or high frequency noise.
 
 The figures are SRCC between scores and opinions: over all degraded photos, within each kind, and
-within each photo (the mean over photos, where content cannot matter). `psnr` is what the levels
-alone give. Since our copies are not those that the raters saw, the figures are no results on
-TID2013. Writes benchmarks/results/tid2013.csv.
+within each photo (the mean over photos, where content cannot matter). `psnr` shows what the levels
+alone give. The raters did not see our copies, so the figures are not results on TID2013. Writes
+benchmarks/results/tid2013.csv.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from qfm_iqm.image.distortions import distort
 RESULTS = Path(__file__).parent / "results" / "tid2013.csv"
 PSNR = (33.0, 30.0, 27.0, 24.0, 21.0)  # of levels 1 to 5, in dB
 SIZE = (384, 512)  # of TID2013's images
-STEPS = 24  # halvings of the range of strengths
+STEPS = 24  # of bisection over strengths
 
 Degrade = Callable[[Bytes, float, int], Bytes]
 
 
 class Kind(NamedTuple):
-    """How a kind of TID2013 is made.
+    """How to make a kind of TID2013.
 
     Attributes:
         degrade: (pixels, strength, seed) to degraded pixels.
         mildest: strength of the highest PSNR.
-        strongest: of the lowest.
+        strongest: strength of the lowest PSNR.
         whole: whether strengths are whole numbers.
     """
 
@@ -64,7 +64,7 @@ def of_ours(name: str) -> Degrade:
 
 
 def noise_of(correlated: bool) -> Degrade:
-    """Gaussian noise of a deviation, in [0, 1]: its average over 3 x 3 pixels, or the rest."""
+    """Gaussian noise with a deviation in [0, 1]: its average over 3 x 3 pixels, or the rest."""
 
     def degrade(pixels: Bytes, deviation: float, seed: int) -> Bytes:
         noise = np.random.default_rng(seed).normal(0, 255, pixels.shape)
@@ -88,12 +88,12 @@ MADE = {
     "multiplicative Gaussian noise": Kind(of_ours("multiplicative noise"), 1e-6, 2),
     "color quantization with dither": Kind(of_ours("color quantization"), 256, 2, whole=True),
 }
-"""By TID2013's names. Left out are kinds that we do not make, and those (mean shift, contrast,
+"""By TID2013's names, without kinds that we cannot make, and without those (mean shift, contrast,
 saturation, denoising) that a PSNR does not determine."""
 
 
 def main() -> None:
-    """Measures the models named, prints and writes the figures."""
+    """Measures the given models, prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tid2013", type=Path, required=True)
     parser.add_argument("--kodak", type=Path, required=True)
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def opinions_of(folder: Path) -> dict[tuple[int, str, int], float]:
-    """The mean opinions by number of the reference, kind and level."""
+    """Mean opinions by reference number, kind and level."""
     table = TID2013.read(folder)
     assert table.mos is not None
     numbers = (int(content.removeprefix("i")) for content in table.contents)
@@ -135,7 +135,7 @@ def opinions_of(folder: Path) -> dict[tuple[int, str, int], float]:
 
 
 def cut(path: Path) -> Bytes:
-    """The middle of a photo, of TID2013's size, upright or not as the photo is."""
+    """The center of a photo at TID2013's size, in the photo's orientation."""
     pixels = in_eight_bits(read_image(path).numpy()).transpose(1, 2, 0)
     size = SIZE if pixels.shape[1] >= pixels.shape[0] else SIZE[::-1]
     top, left = ((pixels.shape[axis] - size[axis]) // 2 for axis in (0, 1))
@@ -149,13 +149,13 @@ def psnr(pixels: Bytes, copy: Bytes) -> float:
 
 
 def at_psnr(pixels: Bytes, kind: str, target: float, name: str) -> Bytes:
-    """A copy whose PSNR is as near to the target as the kind allows, found by halving.
+    """A copy with a PSNR as near to the target as the kind allows, by bisection.
 
     Args:
-        pixels: of the photo.
+        pixels: the photo.
         kind: a key of `MADE`.
-        target: in dB.
-        name: of the photo; seeds what is drawn.
+        target: PSNR in dB.
+        name: name of the photo; seeds random draws.
     """
     made, seed = MADE[kind], zlib.crc32(f"{name}:{kind}:{target}".encode())
     low, high = np.log(made.mildest), np.log(made.strongest)

@@ -1,17 +1,16 @@
-"""Our engine beside the field's toolbox, pyiqa, on the same photos in one run.
+"""Compares our engine with the field's toolbox, pyiqa, on the same photos in one run.
 
     make bench           (or: python benchmarks/toolbox.py [--images 500] [--large 20] [--out FILE])
 
-Writes benchmarks/results/toolbox.csv (another beside it is of a slower machine): images
-per second, the arithmetic that comes to (torch counts it; GFLOP/s), and the peak memory of all
-processes, for 512 x 512 JPEGs and for 12 megapixels. Of one size alone, by --size, the other's rows
-are kept.
+Writes benchmarks/results/toolbox.csv (a similar file is from a slower machine): images per second,
+their arithmetic (GFLOP/s, counted by torch), and the peak memory of all processes, for 512 x 512
+JPEGs and for 12 megapixels. With --size, the rows of the other size are kept.
 
-pyiqa's architectures have random weights: what is compared is speed, and none can be fetched
-everywhere; the download of their backbones' weights is switched off here. Its ways: `command` is
-what its command does, one image after the other; `batched` is a data loader with two processes and
-batches of eight, the best that can be made of it for images of one size. Loading the model is left
-out of all rates. Each measurement is ended after --seconds, and counts the images done by then.
+pyiqa's architectures have random weights: only speed is compared, and weights cannot be downloaded
+everywhere; the download of their backbones' weights is switched off. `command` scores one image
+after the other, as pyiqa's command does; `batched` is a data loader with two processes and batches
+of eight, its best way for images of one size. Rates leave out loading the model. Each measurement
+stops after --seconds, and counts the images done by then.
 """
 
 from __future__ import annotations
@@ -54,16 +53,16 @@ def main() -> None:
                 (n, way) for n in THEIRS for way in ("command", "batched")
             ]:
                 if size == LARGE and way == "batched":
-                    continue  # 12 megapixels in batches of eight take more memory than there is
+                    continue  # batches of eight 12-megapixel images exceed the memory
                 rows.append({"model": name, "way": way, "size": size})
                 rows[-1] |= measured(name, way, folder, options.seconds)
                 print({k: v for k, v in rows[-1].items() if v != ""}, flush=True)
-                write(options.out, rows)  # each takes a minute or more: what is measured is kept
+                write(options.out, rows)  # each takes a minute or more: keep finished ones
     print(f"Written to {options.out}")
 
 
 def kept(out: Path, size: str | None) -> list[dict[str, Any]]:
-    """Rows of the other size, where only one is measured anew."""
+    """Rows of the other size, if only one is measured."""
     if size is None or not out.exists():
         return []
     with out.open(newline="", encoding="utf-8") as file:
@@ -71,7 +70,7 @@ def kept(out: Path, size: str | None) -> list[dict[str, Any]]:
 
 
 def write(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes what is measured so far, beside topiq_nr's command on images of the same size."""
+    """Writes the rows so far, compared with topiq_nr's command on the same size."""
     topiq = {row["size"]: row for row in rows if (row["model"], row["way"]) == THEIRS_FIRST}
     for row in rows:
         first = float(topiq.get(row["size"], {}).get("images_per_second") or 0)
@@ -83,14 +82,14 @@ def write(out: Path, rows: list[dict[str, Any]]) -> None:
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, *facts], lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows(facts | row for row in rows)  # rows that are kept have theirs
+        writer.writerows(facts | row for row in rows)  # kept rows have their own facts
 
 
 THEIRS_FIRST = ("topiq_nr", "command")
 
 
 def measured(name: str, way: str, folder: str, limit: float) -> dict[str, Any]:
-    """One measurement in a process of its own, and the count of its arithmetic in another."""
+    """Runs one measurement in its own process, and counts its arithmetic in another."""
     begin = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
     example = min(Path(folder).iterdir())
     try:
@@ -111,7 +110,7 @@ def work(name: str, way: str, folder: str, limit: str) -> None:
     """What the measured process does."""
     paths = [str(path) for path in sorted(Path(folder).iterdir())]
     run = {"engine": _engine, "command": _command, "batched": _batched}[way](name)
-    # A small photo warms up, beyond which nothing is cached from image to image.
+    # Warm up on a small photo; nothing else is cached between images.
     with tempfile.TemporaryDirectory() as other:
         for _ in run([str(path) for path in write_photos(Path(other), 1)]):
             pass
@@ -119,7 +118,7 @@ def work(name: str, way: str, folder: str, limit: str) -> None:
     for count in run(paths):
         now = time.perf_counter() - began
         if done and now > float(limit):
-            break  # rows come in bursts, of which this may be the first: those before are whole
+            break  # rows come in bursts: stop before the next one
         done, taken = done + count, now
     print(json.dumps({"images": done, "images_per_second": round(done / taken, 4)}))
     sys.stdout.flush()
@@ -140,7 +139,7 @@ def _vit_s() -> Any:
 
 
 def _engine(name: str) -> Run:
-    """Our engine: the default model, it in torch, or ViT-S on covering crops."""
+    """Our engine: the default model, the same in torch, or ViT-S on covering crops."""
     from qfm_iqm.image.decode_pool import default_processes
     from qfm_iqm.image.memory_budget import keep_freed_memory
     from qfm_iqm.scoring.runtimes.load import load_runtime
@@ -162,7 +161,7 @@ def _engine(name: str) -> Run:
 
 
 def _metric(name: str) -> Any:
-    """One of pyiqa's architectures with random weights."""
+    """A pyiqa architecture with random weights."""
     import pyiqa
     import timm
 
@@ -188,7 +187,7 @@ def flops(name: str, example: str) -> float:
         preprocessing = model.card.preprocessing
         crop = preprocessing.crop
         height, width = read_resized(example, preprocessing).pixels.shape[1:]
-        # The fused attention kernel is counted on a CPU only in its plain form.
+        # On a CPU, attention is counted only in its plain form, not fused.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             each = _counted(model.network, torch.rand(1, 3, crop, crop))
         return each * len(grid_positions(height, width, crop))

@@ -1,12 +1,11 @@
-"""Splits to choose options by: validation photos that no seed of the ablations tests.
+"""Splits for choosing options: validation photos that no seed of the ablations tests.
 
     python benchmarks/tuning_splits.py --labels BIQ2021/labelled.csv --out cache/tuning_splits
 
-A grid of runs splits the photos anew with each seed. So a validation photo of one seed may be a
-test photo of another, and options chosen by it have seen a part of that test. Here the validation
-photos of all seeds are those that none of the seeds 0 to 9 tests (about a tenth). A seed trains on
-its own training photos without them, and has its own test photos, which the tuning grid does not
-score.
+A grid of runs makes a new split for each seed. A validation photo of one seed may then be a test
+photo of another, and options chosen by it have seen part of that test. Here all seeds share the
+validation photos that none of the seeds 0 to 9 tests (about a tenth). Each seed trains on its
+training photos without these, and has its own test photos, which the tuning grid does not score.
 
 Writes OUT/fold0.txt ..., which `recipes/tuning.toml` reads.
 """
@@ -30,7 +29,7 @@ def tuning_splits(table: RatedTable, seeds: Sequence[int]) -> list[Split]:
 
     Args:
         table: rated photos.
-        seeds: whose training and test photos are taken.
+        seeds: seeds of the training and test photos.
     """
     tested = {name for seed in TESTED for name in split_by_content(table, seed=seed).test}
     validation = set(table.names) - tested

@@ -1,4 +1,4 @@
-"""Draws the figures of the pages that show photos and speeds; writes docs/images/.
+"""Draws the documentation's figures of photos and speeds; writes docs/images/.
 
     make figures     (or: python docs/figures.py; needs the extras demo, figures and train)
 
@@ -35,7 +35,7 @@ SIDE = 300  # pixels of a photo in a figure
 
 
 class Candidate(NamedTuple):
-    """A photo that could stand at some place of the scale."""
+    """A candidate photo for the figure of the scale."""
 
     photo: str
     what: str
@@ -44,7 +44,7 @@ class Candidate(NamedTuple):
 
 
 def main() -> None:
-    """Draws all figures twice."""
+    """Draws all figures, light and dark."""
     photos = {
         name: Image.open(Path(skimage.__file__).parent / "data" / file).convert("RGB")
         for name, file in NAMES.items()
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def scale(photos: dict[str, Image.Image]) -> list[Candidate]:
-    """For each step of the scale the nearest of many degraded photos, of changing scenes."""
+    """For each step of the scale, the photo with the nearest score; scenes alternate."""
     made = []
     for name, photo in photos.items():
         square = middle(photo)
@@ -102,7 +102,7 @@ def scale(photos: dict[str, Image.Image]) -> list[Candidate]:
 
 
 def quality_maps(photos: dict[str, Image.Image]) -> list[tuple[str, Image.Image, object]]:
-    """Photos of which one part is degraded, with their maps."""
+    """Photos with one degraded half, and their maps."""
     model, found = load_model(), []
     for name, what, change in (
         ("astronaut", "right half blurred", lambda part: blurred(part, 3)),
@@ -117,7 +117,7 @@ def quality_maps(photos: dict[str, Image.Image]) -> list[tuple[str, Image.Image,
 
 
 def causes(photos: dict[str, Image.Image]) -> list[tuple[Image.Image, ScoreRow]]:
-    """Photos with one fault each, and their rows."""
+    """Photos with one fault each, and their score rows."""
     made = [
         blurred(middle(photos["astronaut"]), 3),
         noisy(middle(photos["cat"]), 35),
@@ -135,7 +135,7 @@ def causes(photos: dict[str, Image.Image]) -> list[tuple[Image.Image, ScoreRow]]
 
 
 def draw_causes(found: list[tuple[Image.Image, ScoreRow]]) -> Figure:
-    """Each photo with its score and what lowers its quality."""
+    """Each photo with its score and its main cause."""
     figure = Figure(figsize=(8.75, 1.85))
     for axes, (image, row) in zip(figure.subplots(1, len(found)), found, strict=True):
         axes.imshow(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
@@ -152,7 +152,7 @@ def draw_causes(found: list[tuple[Image.Image, ScoreRow]]) -> Figure:
 
 
 def draw_scale(chosen: list[Candidate]) -> Figure:
-    """The photos in a row of growing score."""
+    """The photos in a row, by rising score."""
     figure = Figure(figsize=(1.25 * len(chosen), 1.75))
     for axes, one in zip(figure.subplots(1, len(chosen)), chosen, strict=True):
         axes.imshow(one.image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
@@ -181,7 +181,7 @@ def draw_maps(maps: list[tuple[str, Image.Image, object]]) -> Figure:
 
 
 def draw_speed() -> Figure:
-    """Images a second of the default model and of pyiqa's networks, as the table has them."""
+    """Images per second of the default model and of pyiqa's networks, from the results."""
     with (ROOT / "benchmarks" / "results" / "toolbox.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     best: dict[str, float] = {}
@@ -204,7 +204,7 @@ def draw_speed() -> Figure:
 
 
 def middle(photo: Image.Image) -> Image.Image:
-    """The central square, of at most 480 pixels a side."""
+    """The central square, at most 480 pixels a side."""
     side = min(photo.size)
     left, top = (photo.width - side) // 2, (photo.height - side) // 2
     square = photo.crop((left, top, left + side, top + side))

@@ -20,7 +20,7 @@ PAGE = Path(__file__).with_name("qfm.1")
 
 
 def man_page() -> str:
-    """The page in the man macros of roff."""
+    """The page in roff's man macros."""
     return "\n".join(_lines(typer.main.get_command(app))) + "\n"
 
 
@@ -42,7 +42,7 @@ def _lines(command: Any) -> Iterator[str]:
 
 
 def _commands(group: Any, path: str) -> Iterator[str]:
-    """Each verb with its arguments and options, those of groups too."""
+    """Each verb, also in groups, with its arguments and options."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _commands(command, f"{path} {name}")
@@ -83,7 +83,7 @@ def _entry(term: str, told: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Plain text that roff takes as it is."""
+    """Plain text, escaped for roff."""
     escaped = " ".join(text.split()).replace("\\", r"\e").replace("-", r"\-")
     return r"\&" + escaped if escaped.startswith((".", "'")) else escaped
 

@@ -15,7 +15,7 @@ RESULTS = DOCS.parent / "benchmarks" / "results"
 
 
 def default_page() -> str:
-    """The page, of the card and the measured tables."""
+    """The page, from the card and the measured tables."""
     return card_page(
         load_card("default"),
         degradation=RESULTS / "degradation.csv",

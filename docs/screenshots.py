@@ -1,4 +1,4 @@
-"""Takes the README's screenshots from a real run: photos scored, report and page opened.
+"""Takes the README's screenshots: scores photos, then opens the report and the page.
 
     make screenshots     (or: python docs/screenshots.py, with Chromium, extras browser and demo)
 
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def settle(page: Page, name: str) -> None:
-    """Waits for pictures, and takes one of the page."""
+    """Waits for images, then takes a screenshot."""
     page.wait_for_timeout(1500)
     path = OUT / f"{name}.png"
     page.screenshot(path=path)
@@ -119,7 +119,7 @@ def run(folder: Path, *arguments: str) -> None:
 
 
 def write_photos(folder: Path) -> None:
-    """Photos as they are and degraded, each kind in a folder of its own."""
+    """Writes original and degraded photos, each kind in its own folder."""
     source = Path(skimage.__file__).parent / "data"
     for photo in PHOTOS:
         image = read_image(source / photo)
@@ -136,7 +136,7 @@ def write_photos(folder: Path) -> None:
 
 
 def write_copies(photos: Path, copies: Path) -> None:
-    """The same photos in fewer bytes: JPEG of quality 30."""
+    """Writes the same photos as JPEGs of quality 30."""
     for photo in sorted(photos.rglob("*.jpg")):
         path = copies / photo.relative_to(photos)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@
 
 The photographs come inside scikit-image's wheel. Each is degraded by blur, JPEG compression and
 noise, mild, middling and severe; all files are written to `demo-output/` and scored by
-`qfm score`, as any folder of yours would be.
+`qfm score`, like any other folder.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def save(image: Tensor, path: Path) -> None:
-    """Writes an RGB tensor (3, H, W) in [0, 1] as a file of 8 bits a color."""
+    """Writes an RGB tensor (3, H, W) in [0, 1] as an 8-bit file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(pixels).save(path)

@@ -2,10 +2,10 @@
 
     python examples/photos.py                 (in a folder of your own; needs scikit-image)
 
-`photos/` holds photos of scikit-image as a camera, a phone and a website might have left them:
-good ones, a blurred, a noisy and a strongly compressed one, three shots of one moment, and a file
-that is cut off. `rated/` holds 50 photos, clean and degraded, and `rated/ratings.csv` what people
-might think of them: these opinions are made up, and stand for yours.
+`photos/` holds photos of scikit-image as they may come from a camera, a phone and a website: good
+ones, a blurred, a noisy and a strongly compressed one, three shots of one moment, and a truncated
+file. `rated/` holds 50 photos, clean and degraded, and `rated/ratings.csv` their opinions, which
+are made up and stand for yours.
 """
 
 from __future__ import annotations
@@ -77,25 +77,25 @@ def write_rated(photos: dict[str, Image.Image], folder: Path) -> None:
 
 
 def blurred(photo: Image.Image, sigma: float) -> Image.Image:
-    """With a Gaussian blur of `sigma` pixels."""
+    """The photo with a Gaussian blur of `sigma` pixels."""
     return photo.filter(ImageFilter.GaussianBlur(sigma))
 
 
 def noisy(photo: Image.Image, deviation: float) -> Image.Image:
-    """With Gaussian noise of this standard deviation, of 255."""
+    """The photo with Gaussian noise of this deviation, out of 255."""
     noise = np.random.default_rng(0).normal(0, deviation, (photo.height, photo.width, 3))
     return Image.fromarray((np.asarray(photo) + noise).clip(0, 255).astype(np.uint8))
 
 
 def compressed(photo: Image.Image, quality: int) -> Image.Image:
-    """As a JPEG of this quality shows it."""
+    """The photo as a JPEG of this quality."""
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
 def save(photo: Image.Image, path: Path, taken: datetime | None = None, quality: int = 92) -> None:
-    """Writes a photo, with the time when it was taken if it has one."""
+    """Writes a photo, with the capture time if given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     if taken is not None:

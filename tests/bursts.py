@@ -1,6 +1,6 @@
-"""Bursts of photos with times: scenes that differ, framed a little anew in each photo.
+"""Bursts of photos with times: different scenes, each photo framed slightly differently.
 
-And a library of moments on disk, made of them.
+Also a library of moments on disk, made from them.
 """
 
 import shutil

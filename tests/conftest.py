@@ -1,6 +1,6 @@
-"""What many tests need: a tiny model on disk, a folder of real encoded photos, a real service.
+"""Shared fixtures: a tiny model on disk, a folder of real encoded photos, a real service.
 
-They are made once per session and shared: copy what is to be changed.
+They are made once per session and shared: copy what you change.
 """
 
 import os
@@ -30,21 +30,21 @@ from .rated import rated_set
 from .services import Service, serving
 from .trees import Row, write_tree
 
-__all__ = ["forked", "library", "rated_set", "two_ranks"]  # fixtures of their own modules
+__all__ = ["forked", "library", "rated_set", "two_ranks"]  # fixtures from other modules
 
-# Tests look at test splits of their own: no ledger of the project's notes that.
+# Tests use their own test splits, which the project's ledger must not record.
 os.environ["QFM_TEST_LEDGER"] = str(Path(tempfile.mkdtemp()) / "test_ledger.csv")
 
-# A slow machine is no failure, and the whole suite stays short.
+# A slow machine must not fail, and the whole suite must stay short.
 settings.register_profile(
     "suite", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
 
-# The networks here are tiny: more threads would only wait for each other.
+# The networks are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
 
-TINY_BACKBONE = "test_vit"  # timm's own for tests: 64 channels, patches of 16 pixels
+TINY_BACKBONE = "test_vit"  # timm's test model: 64 channels, patches of 16 pixels
 TINY_CROP = 48
 
 

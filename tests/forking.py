@@ -1,4 +1,4 @@
-"""`qfm` as a process of its own without seconds of imports: forked from one that has done them."""
+"""`qfm` in its own process without slow imports: forked from a process that has done them."""
 
 import contextlib
 import json

@@ -1,11 +1,11 @@
-"""Builds wheel and sdist, looks into both, and tries the wheel in empty environments.
+"""Builds wheel and sdist, checks their files, and tests the wheel in empty environments.
 
     python tests/installation.py [--lowest] [PYTHON...]
 
 The wheel is built from the sdist, as for the package index. For each Python (paths or names;
-default: this one) an environment is made that holds nothing, the wheel is installed with the newest
-dependencies or by --lowest with those of `.ci/oldest.py`, and photos are scored by command and from
-Python. An environment takes up to 6 GB of the temporary folder, one at a time.
+default: this one) an empty environment is made, the wheel is installed with the newest dependencies
+or, with --lowest, those of `.ci/oldest.py`, and photos are scored by command and from Python. An
+environment takes up to 6 GB of the temporary folder, one at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[1]
-# Code, its pages, models, and what installers read. No data: no images, tables or archives.
+# Code, pages, models and installers' files. No data: no images, tables or archives.
 IN_WHEEL = {".py", ".typed", ".json", ".html", ".css", ".js", ".onnx", ".safetensors", ".1"}
 WHEEL_MB, SDIST_MB = 20, 25
 TOO_LARGE_MB = 10  # for one file of the sdist: weights are below

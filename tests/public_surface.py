@@ -2,8 +2,8 @@
 
     python tests/public_surface.py
 
-It writes the man page too. `tests/test_public_surface.py` and `tests/test_man_page.py` hold the
-code against both files.
+It also writes the man page. `tests/test_public_surface.py` and `tests/test_man_page.py` compare
+the code with both files.
 """
 
 import runpy

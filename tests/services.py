@@ -1,4 +1,4 @@
-"""A real service for tests: a process of its own on a free port of this machine."""
+"""A real service for tests: its own process on a free port of this machine."""
 
 import os
 import re
@@ -25,7 +25,7 @@ class Service:
         return httpx.Client(base_url=self.url, timeout=120, trust_env=False, **options)
 
     def children(self) -> list[int]:
-        # Each thread has its own: the workers' is one of the pool's.
+        # Each thread has its own children: a thread of the pool started the workers.
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         every = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
         return [
@@ -43,11 +43,11 @@ def serving(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
-        # A job in the background ignores Ctrl-C, and so would all that it starts.
+        # A background job ignores Ctrl-C, and so would its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     said = []
-    # What it says later must not fill the pipe.
+    # Its later output must not fill the pipe.
     reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
     try:
         for line in process.stderr:

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports run downwards, and nothing imports in a circle."""
+"""The layers of the package: imports go downwards, without cycles."""
 
 import ast
 from collections import defaultdict
@@ -10,7 +10,7 @@ import qfm_iqm
 
 PACKAGE = Path(qfm_iqm.__file__).parent
 
-# From the ground up: a room imports only from rooms before it.
+# From the bottom up: a room imports only from rooms before it.
 ROOMS = (
     "arrays",
     "telemetry",
@@ -35,7 +35,7 @@ ROOMS = (
     "serve",
     "cli",
 )
-# Whatever a room above may do, these stay usable by themselves.
+# Whatever the order above allows, these stay usable by themselves.
 ALONE = {"method": {"errors"}, "metrics": {"arrays", "errors", "files", "text_tables"}}
 
 

@@ -1,4 +1,4 @@
-"""What the documents say is what is there: links lead somewhere, tables are the measured ones."""
+"""The documents are true: links have targets, and tables show the measured figures."""
 
 import csv
 import doctest
@@ -81,8 +81,8 @@ def test_every_public_name_has_an_example():
 
 FIGURES = re.compile(r"<!-- figures(, a file for each row)?: ([^>]+?) -->\n?$")
 NUMBER = re.compile(r"(?<![\d.])-?(?:\d[\d,]*\.?\d*|\.\d+)")
-GENERATED = {"docs/default_model.md"}  # held against docs/model_card.py below
-FACTS = {"docs/formats.md"}  # bits and layouts of formats: nothing that was measured
+GENERATED = {"docs/default_model.md"}  # compared with docs/model_card.py below
+FACTS = {"docs/formats.md"}  # bits and layouts of formats, no measurements
 
 
 def tables_of(text):

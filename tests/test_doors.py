@@ -1,4 +1,4 @@
-"""Pixels in memory: every door takes and refuses the same, and gives the same score."""
+"""Pixels in memory: every entry point accepts and refuses the same, and scores the same."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from qfm_iqm.image.preprocess_torch import OVERSHOOT
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.scorer import Scorer
 
-TOLERANCE = 0.05  # of scores whose standard deviation is 10; images may be reduced in floats
+TOLERANCE = 0.05  # for scores with a deviation of 10; images may be reduced in floats
 
 
 def metric(model, image):

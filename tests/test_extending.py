@@ -1,4 +1,4 @@
-"""docs/extending.md: its examples are run as they stand on the page."""
+"""docs/extending.md: its examples are run as written."""
 
 import csv
 import os

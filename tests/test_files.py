@@ -80,7 +80,7 @@ def test_a_place_without_permission_is_refused(tmp_path, monkeypatch, locked):
     target = tmp_path / "t.csv"
     target.touch()
     place = tmp_path if locked == "folder" else target
-    monkeypatch.setattr(os, "access", lambda path, mode: path != place)  # root may write all
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place)  # root may write anywhere
     with pytest.raises(TableError, match="no permission"):
         check_output(target, ".csv")
 
@@ -90,7 +90,7 @@ def closed(tmp_path):
     """A folder that may not be searched; root takes the rights of nobody for the test."""
     (tmp_path / "closed").mkdir(mode=0)
     root = os.geteuid() == 0
-    for place in (tmp_path, *tmp_path.parents[:2]):  # pytest's own are for their owner alone
+    for place in (tmp_path, *tmp_path.parents[:2]):  # only the owner may enter pytest's folders
         place.chmod(0o755)
     if root:
         os.seteuid(65534)

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom and shows what it tells of."""
+"""The notebook runs from top to bottom and shows what it describes."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ NOTEBOOK = Path(__file__).parents[1] / "examples" / "scores.ipynb"
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests have the other cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests use the other cores
     (tmp_path / "examples").symlink_to(NOTEBOOK.parent)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}

@@ -31,7 +31,7 @@ except SystemExit as left:
     assert not left.code, left.code
 """
 
-# A system that has no POSIX: none of it for this package, whatever others take of it.
+# A system without POSIX: hidden from this package, but not from others.
 ELSEWHERE = """
 import builtins, os, sys
 import torch, torchmetrics

@@ -30,7 +30,7 @@ RUN = [p for p in PAGES if p.name not in ELSEWHERE and any(b.runs for b in block
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs_and_gives_what_it_says(page, photos, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests have the other cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests use the other cores
     shutil.copytree(photos, tmp_path / "folder")
     assert BLOCKS["run_page"](page, tmp_path / "folder") == []
 

@@ -1,4 +1,4 @@
-"""Nothing that lies in the current folder is run, by whichever process of whichever verb."""
+"""No process of any verb runs code from the current folder."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 QFM = str(Path(sys.executable).with_name("qfm"))
-# Modules of Python, of packages and of this one; none of them may be run from beside the photos.
+# Modules of Python, of packages and of this one; none may be run from the photos' folder.
 PLANTED = (
     "PIL", "__future__", "concurrent", "contextlib", "ctypes", "errors", "fcntl", "hashlib",
     "importlib", "json", "mmap", "multiprocessing", "numpy", "onnxruntime", "pickle", "pydantic",
@@ -18,7 +18,7 @@ PLANTED = (
     "struct", "subprocess", "tempfile", "threading", "torch", "traceback", "typer", "types",
     "typing", "usercustomize", "uuid",
 )  # fmt: skip
-# What Python imports by itself for -m, before it comes to a line of ours: `python -P -m` is safe.
+# Python imports these for -m, before any line of ours: `python -P -m` is safe.
 BY_PYTHON = {"contextlib", "importlib", "re", "types", "typing"}
 
 

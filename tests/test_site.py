@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds, and every link in it leads somewhere."""
+"""The documentation site builds, and every link in it has a target."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def test_a_link_that_leads_nowhere_ends_the_build(tmp_path, link):
     (copy / "README.md").write_text(f"# Front\n\n{link}\n", "utf-8")
     (copy / "docs" / "scores.md").write_text("# Scores\n", "utf-8")
     config = (ROOT / "mkdocs.yml").read_text("utf-8")
-    # Without the pages that the code writes: they take most of the time.
+    # Without the generated pages, which take most of the time.
     config = config[: config.index("plugins:")] + config[config.index("markdown_extensions:") :]
     config = config[: config.index("\nnav:")] + "\nnav: [index.md, scores.md]\n"
     (copy / "mkdocs.yml").write_text(config, "utf-8")

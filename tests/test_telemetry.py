@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, and whom it speaks to: nothing but its output, and nobody."""
+"""A run leaves nothing on the disk except its output, and contacts nobody."""
 
 import os
 import re
@@ -103,7 +103,7 @@ def test_the_service_leaves_nothing_and_speaks_to_its_clients_alone(run, photo_f
         assert answer.status_code == 200
     finally:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for child in children:  # strace ends when what it traces has ended
+        for child in children:  # strace ends after the process that it traces
             os.kill(int(child), signal.SIGTERM)
         process.communicate(timeout=60)
     assert left_in(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Tables as spreadsheets save them, and texts that spreadsheets would run."""
+"""Tables as saved by spreadsheets, and texts that spreadsheets would run."""
 
 import csv
 import io
@@ -99,7 +99,7 @@ def test_the_delimiter_is_what_all_rows_agree_on(tmp_path):
         (";", ["-1,5E-05", "+2,0"], ["-1.5E-05", "+2.0"]),
         (",", ["69,833608", "1,234"], ["69.833608", "1.234"]),
         (",", ["0,512"], ["0.512"]),
-        (",", ["1,234", "12"], ["1,234", "12"]),  # may be a thousand
+        (",", ["1,234", "12"], ["1,234", "12"]),  # may be a thousands separator
         (";", ["1,5", "2.5"], ["1,5", "2.5"]),
         (";", ["1.234,5"], ["1.234,5"]),
         (";", ["a,b", "1,2,3"], ["a,b", "1,2,3"]),
@@ -117,7 +117,7 @@ def test_names_that_are_no_text_stay_what_they_are_in_our_own_tables(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(OURS)
     assert read_text_table(path).rows[0][0] == b"caf\xe9.jpg".decode(errors="surrogateescape")
-    path.write_bytes(OURS.replace(b"\n", b"\r\n"))  # saved anew by Excel
+    path.write_bytes(OURS.replace(b"\n", b"\r\n"))  # saved again by Excel
     assert read_text_table(path).rows[0][0] == "café.jpg"
 
 

@@ -1,9 +1,9 @@
 """Small trees in the exact formats of the official downloads: real .mat, .xlsx, CSV and text.
 
 Each has a few contents, and images of 48 x 48 pixels whose noise follows their label; a standard
-deviation is a tenth of its label, so that it says whose it is. The oddities
-of the real files are there: letter case that varies, a byte-order mark, Windows line ends, trailing
-commas, headers that begin in the fourth row.
+deviation is a tenth of its label, so that it can be identified. The trees copy the oddities of the
+real files: varying letter case, a byte-order mark, Windows line ends, trailing commas, headers that
+begin in the fourth row.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def live(root: Path, contents: int) -> list[Row]:
     references = np.empty((1, 982), dtype=object)
     references[:] = "ocean.bmp"
     rows = []
-    # All but a few are copies of references: the files keep their length of 982.
+    # Most are copies of references, so that the files keep their length of 982.
     for kind in kinds:
         first = names.index(f"{kind}/img2.bmp")
         for number in range(2 * contents):
             place, content, level = first + number, number % contents, number // contents
             noise = 0.2 + 0.5 * level + 0.02 * content
-            # Realigned labels leave the scale of 0 to 100 at both ends.
+            # Realigned labels exceed the scale of 0 to 100 at both ends.
             orgs[place], dmos[place] = 0, 190 * noise - 40 + 0.123456789
             references[0, place] = f"scene{content}.bmp"
             photo(root / names[place], content, noise)
@@ -110,7 +110,7 @@ def tid2013(root: Path, contents: int) -> list[Row]:
         photo(root / "reference_images" / f"I{content:02}.BMP", content, 0)
         for kind in (1, 8, 11, 24):
             for level in (1, 5):
-                # As in the real list: the case of names varies, and not as on the disk.
+                # As in the real list, the case of names varies, and differs from the disk's.
                 ending = "BMP" if kind == 11 else "bmp"
                 letter = "I" if kind == 1 and level == 1 else "i"
                 name = f"{letter}{content:02}_{kind:02}_{level}.{ending}"
@@ -168,7 +168,7 @@ def koniq10k(root: Path, contents: int) -> list[Row]:
         sets.append((name, *shares, mos, deviation, part))
         rows.append((f"512x384/{name}", mos))
     header = ("image_name", "c1", "c2", "c3", "c4", "c5", "c_total")
-    # The one is unpacked into a folder of its name, the other lies at the root.
+    # One is unpacked into a folder of its name, the other is at the root.
     write_csv(
         root / "koniq10k_scores_and_distributions" / "koniq10k_scores_and_distributions.csv",
         (*header, "MOS", "SD", "MOS_zscore"),

@@ -1,15 +1,15 @@
 """Runs the code of the documentation as a reader would: page by page, from top to bottom.
 
-    python docs/site/blocks.py PAGE...            says what fails or differs
-    python docs/site/blocks.py --write PAGE...    writes what the commands give into the page
+    python docs/site/blocks.py PAGE...            reports what fails or differs
+    python docs/site/blocks.py --write PAGE...    writes the output of commands into the page
 
-Each page is run in a folder of its own that holds what `examples/photos.py` writes. What a block's
-language says of it:
+Each page runs in its own folder with the files that `examples/photos.py` writes. A block's language
+decides how it is run:
 
-    console     commands after `$ `, in a terminal of 120 columns; the page shows what they print
+    console     commands after `$ `, in a terminal of 120 columns; the page shows their output
     bash        commands, as one script
-    python      runs in one interpreter with the page's other Python; what it prints must be what
-                the comments after each `print(...)` say, or the block of text that follows
+    python      runs in one interpreter with the page's other Python; its output must match the
+                comments after each `print(...)`, or the block of text that follows
 
 Other languages (toml, yaml, text ...) are not run. A comment before a block changes that:
 
@@ -59,12 +59,12 @@ class Block:
     """A block of code in a page.
 
     Attributes:
-        language: after the fence, or setup.
-        code: without the fence and its indent.
-        line: where it begins, from 1.
-        span: of the code in the page's text.
-        exit: what its last command ends with.
-        not_run: the reason; None if it is run.
+        language: language after the fence, or setup.
+        code: code without the fence and its indent.
+        line: first line, counted from 1.
+        span: span of the code in the page's text.
+        exit: expected exit code of its last command.
+        not_run: reason why it is not run; None if it is.
     """
 
     language: str
@@ -76,7 +76,7 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        """Whether it is code that is run."""
+        """Whether the block is run."""
         return self.language in RUN and self.not_run is None
 
 
@@ -105,14 +105,14 @@ def run_page(page: Path, folder: Path, *, write: bool = False) -> list[str]:
 
     Args:
         page: a Markdown file.
-        folder: holds what `examples/photos.py` writes; becomes the current one meanwhile.
-        write: puts what the commands give into the page.
+        folder: has the files of `examples/photos.py`; the current folder during the run.
+        write: write the output of commands into the page.
 
     Returns:
-        What failed, a sentence each.
+        One sentence per failure.
     """
     with_ours = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    os.environ["PATH"] = with_ours  # where `qfm` is, for Python that starts it too
+    os.environ["PATH"] = with_ours  # with `qfm`, for Python that starts it too
     text, faults, changes = page.read_text("utf-8"), [], []
     names: dict[str, object] = {"__name__": "__main__"}
     for name in ("examples", "recipes"):
@@ -145,8 +145,8 @@ def run_page(page: Path, folder: Path, *, write: bool = False) -> list[str]:
 
 
 def run_console(block: Block, started: list[int]) -> tuple[str, list[str]]:
-    """The block with what its commands print, and in what that is not what the page says."""
-    # A command ends where a line does not end in a backslash.
+    """The block with its commands' output, and the differences from the page."""
+    # A command ends at a line without a final backslash.
     parts = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
     whole, faults = "", []
     for place, (command, expected) in enumerate(parts):
@@ -162,7 +162,7 @@ def run_console(block: Block, started: list[int]) -> tuple[str, list[str]]:
 
 @contextlib.contextmanager
 def ending_what_was_started() -> Iterator[list[int]]:
-    """A list of process groups; what still runs in them is ended with the page."""
+    """A list of process groups; ends what still runs in them after the page."""
     started: list[int] = []
     try:
         yield started
@@ -173,7 +173,7 @@ def ending_what_was_started() -> Iterator[list[int]]:
 
 
 def in_terminal(command: str, started: list[int]) -> tuple[int, str]:
-    """Exit code of a command, and what a terminal shows when it has ended."""
+    """Exit code of a command, and what a terminal shows at its end."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     environment = os.environ | {
@@ -193,7 +193,7 @@ def in_terminal(command: str, started: list[int]) -> tuple[int, str]:
         started.append(process.pid)
         screen = pyte.Screen(COLUMNS, LINES)
         stream = pyte.ByteStream(screen)
-        with contextlib.suppress(OSError):  # Linux says so when the other end is closed
+        with contextlib.suppress(OSError):  # on Linux, when the other end is closed
             while sent := os.read(ours, 1 << 16):
                 stream.feed(sent)
     os.close(ours)
@@ -204,7 +204,7 @@ def in_terminal(command: str, started: list[int]) -> tuple[int, str]:
 def run_python(
     block: Block, names: dict[str, object], where: str, expected: str | None
 ) -> tuple[str, list[str]]:
-    """Runs Python in the names of the blocks before it; what it prints, and what is wrong."""
+    """Runs Python with the names of earlier blocks; returns its output and the faults."""
     if expected is None:
         said = re.findall(r"^ *print\(.*\)  # (.*)$", block.code, re.MULTILINE)
         expected = "".join(f"{one}\n" for one in said) or None
@@ -222,7 +222,7 @@ def run_python(
 
 
 def alike(printed: str, expected: str) -> bool:
-    """Whether two outputs differ in times, spaces and the last digits of numbers alone."""
+    """Whether two outputs differ only in times, spaces and the last digits of numbers."""
 
     def told(text: str) -> tuple[list[str], list[float]]:
         text = TIMES.sub("TIME", text)

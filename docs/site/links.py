@@ -1,7 +1,7 @@
-"""Links of pages that are read in the repository too: what they mean on the site.
+"""Adapts the links of pages, which are also read in the repository, to the site.
 
 The front page is README.md, whose links start in the repository's folder; other pages' links start
-in `docs/`. What lies outside of `docs/` and is linked to is copied into the site.
+in `docs/`. Linked files outside of `docs/` are copied into the site.
 """
 
 import re
@@ -29,7 +29,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Has links lead where things lie on the site."""
+    """Changes links to their targets on the site."""
 
     def moved(match: re.Match[str]) -> str:
         before, target, after = match.groups()

@@ -1,4 +1,4 @@
-"""Reference pages that come from the code itself; `mkdocs build` runs this."""
+"""Writes the reference pages from the code; `mkdocs build` runs this."""
 
 import json
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def recipes() -> str:
 
 
 def described(thing: Any, heading: str, **options: bool) -> str:
-    """Has mkdocstrings write what a docstring says."""
+    """Makes mkdocstrings render a docstring."""
     chosen = json.dumps({"heading": heading, "toc_label": heading, **options})
     return f"::: {thing.__module__}.{thing.__name__}\n    options: {chosen}\n"
 

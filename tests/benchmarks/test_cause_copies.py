@@ -1,4 +1,4 @@
-"""Copies with known faults: what their labels say was done, and as severe as raters found it."""
+"""Copies with known faults: the labels match the faults and the raters' opinions of them."""
 
 import math
 
@@ -16,7 +16,7 @@ from qfm_iqm.training.degradations import CLEAN, LIKE_JPEG, Cells
 data = pytest.importorskip("skimage.data", reason="real photographs come with scikit-image")
 pytest.importorskip("av", reason="frames of videos need the extra 'video'")
 
-OPINIONS = (4.5, 4.0, 3.2, 2.0, 1.4)  # made up, in the form of KADID-10k's
+OPINIONS = (4.5, 4.0, 3.2, 2.0, 1.4)  # made up, in KADID-10k's format
 STRENGTHS = {
     "gaussian blur": (0.1, 0.5, 1, 2, 5), "lens blur": (1, 2, 4, 6, 8),
     "motion blur": (1, 2, 4, 6, 10), "denoise": (0.01, 0.02, 0.03, 0.05, 0.1),
@@ -48,7 +48,7 @@ def test_labels_say_what_was_done(emphasis):
         assert (copy.severities > 0).sum() <= len(faults) <= 2
         assert (copy.severities <= points(0)).all()
         found |= {cause for cause, points in zip(CAUSES, copy.severities, strict=True) if points}
-        assert not any(fault.startswith("webp") for fault in faults)  # for checks of unseen faults
+        assert not any(fault.startswith("webp") for fault in faults)  # for tests of unseen faults
     if emphasis == "tones":
         assert found <= {"exposure", "contrast", "color"}
     assert len(found) >= 3
@@ -77,7 +77,7 @@ def test_film_keeps_black_and_costs_what_a_parabola_of_the_same_mean_costs():
             assert (pixels.mean() > PHOTO.mean()) == (stops > 0)
             assert (pixels[PHOTO == 0] == 0).all()
             assert kept > 0.9 or abs(stops) > 0.3
-            if stops < -1:  # white is gone, unlike with a curve through both ends
+            if stops < -1:  # no white left, unlike with a curve through both ends
                 assert pixels.max() < 235
 
 

@@ -1,4 +1,4 @@
-"""The measures of tiles and whole photos, against slow references."""
+"""The measures of tiles and whole photos against slow references."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ def test_a_copy_has_the_psnr_of_its_level(kind):
     reached = [
         peak_signal_noise_ratio(pixels, at_psnr(pixels, kind, target, "a")) for target in PSNR
     ]
-    # Whole numbers of levels, colors or JPEG's quality come less near.
+    # Integer strengths (levels, colors, JPEG quality) come less near.
     assert reached == pytest.approx(PSNR, abs=2.5 if MADE[kind].whole else 0.1)
 
 
@@ -28,7 +28,7 @@ def test_opinions_are_found_by_photo_kind_and_level(tmp_path):
 def test_content_counts_over_all_photos_and_not_within_one():
     said = [5.0, 4.0, 3.0, 9.0, 8.0, 7.0]
     kinds, photos = ["JPEG compression"] * 6, [1, 1, 1, 2, 2, 2]
-    scores = [95.0, 94.0, 93.0, 5.0, 4.0, 3.0]  # right within each photo, and the photos reversed
+    scores = [95.0, 94.0, 93.0, 5.0, 4.0, 3.0]  # right within each photo, reversed between photos
     whole, within, kind = figures(scores, said, kinds, photos)
     assert whole[:2] == ("all", 6)
     assert within == ("within photos, mean", 2, 1)

@@ -1,4 +1,4 @@
-"""Options are chosen by photos that no seed tests."""
+"""Options are chosen on photos that no seed tests."""
 
 import runpy
 from pathlib import Path

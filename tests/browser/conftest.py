@@ -1,7 +1,7 @@
 """A real browser: Debian's Chromium, driven by Playwright.
 
-Tests here are skipped where there is none; with QFM_BROWSER=required, as in `make test-browser`,
-that is a failure.
+Without a browser, tests here are skipped; with QFM_BROWSER=required, as in `make test-browser`,
+they fail.
 """
 
 import os
@@ -19,7 +19,7 @@ from qfm_iqm.scoring.table import ScoreTable, table_of
 
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# In a container: as root, and with a small /dev/shm, which pages would fill.
+# For containers: root, and a small /dev/shm, which pages would fill.
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
 

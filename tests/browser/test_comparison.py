@@ -50,7 +50,7 @@ def test_one_model_on_two_versions(open_page, photos, check_accessibility, row):
     page.keyboard.press("Escape")
     scatter = page.locator("#scatter")
     side = scatter.bounding_box()["width"]
-    # The axes go from 40 to 65. The one that B made worse: the filter gives way.
+    # The axes go from 40 to 65. A click on the image that B made worse overrides the filter.
     scatter.click(position={"x": 0.44 * side, "y": (1 - 0.04) * side})
     assert page.locator("dialog .big").inner_text() == "−10.0"
 
@@ -79,7 +79,7 @@ def test_two_models_say_the_same_everywhere(open_page, two_models):
     assert "Rank in B minus rank in A" in page.inner_text("dialog .sentence")
     assert "Path in A" not in page.inner_text("dialog dl")
     page.keyboard.press("Escape")
-    # Scattered by rank: the two that differ lie on both sides of the diagonal.
+    # Plotted by rank: the two that differ lie on both sides of the diagonal.
     side = page.locator("#scatter").bounding_box()["width"]
     place = [(100 * rank / 3 + 4) / 108 * side for rank in (0, 1)]
     page.locator("#scatter").click(position={"x": place[1], "y": side - place[0]})

@@ -1,4 +1,4 @@
-"""The groups of the service's page in a real browser, against a real service."""
+"""The groups on the service's page in a real browser, with a real service."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ def test_groups_are_those_of_the_command(grouped, table, check_accessibility, sc
             assert f"{row['rank']}. " in pane.inner_text()
             assert row["reason"] in pane.inner_text()
             assert (f"{row['duplicate']} duplicate" in pane.inner_text()) == bool(row["duplicate"])
-            pane.locator("img").evaluate("image => image.decode()")  # they are shown
+            pane.locator("img").evaluate("image => image.decode()")  # it is shown
         page.keyboard.press("ArrowDown")
     assert page.inner_text("#said") == "2 photos to keep, 5 to reject."
     assert "Photos alone in their moment\n2" in page.inner_text("#figures")
@@ -96,15 +96,15 @@ def test_decisions_stay_with_their_photos(grouped, library):
     assert page.locator("#grid .card").first.is_visible()
     assert page.locator("#groups-view").is_hidden()
     assert page.evaluate("document.activeElement.id") == "groups"
-    page.keyboard.press("x")  # among the cards it rejects nothing
+    page.keyboard.press("x")  # does not reject when cards are shown
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.click("#groups")  # nothing has changed: nothing is asked
+    page.click("#groups")  # nothing changed: no request
     page.wait_for_function("document.activeElement.matches('.pane')")
     assert "1 decision of your own" in page.inner_text("#said")
     assert not [url for url in asked if "/v1/" in url]
     page.get_by_role("button", name="Back to all photos").click()
-    # One more photo: the groups are found anew, and what was decided is still decided.
+    # After one more photo, the groups are computed again, and decisions are kept.
     add(page, library / "b2.jpg")
     scored(page, 10)
     page.click("#groups")
@@ -209,7 +209,7 @@ def test_what_the_service_refuses_is_told(open_page, service, library):
     page.locator("#hint", has_text="cannot be reached").wait_for()
     page.click("#groups")
     page.locator("#hint", has_text="Comparing 3 photos").wait_for()
-    page.click("#clear")  # what is on its way is given up
+    page.click("#clear")  # cancels pending requests
     page.wait_for_timeout(200)
     assert page.locator("#results, #groups-view").locator("visible=true").count() == 0
     page.unroute("**/v1/cull")
@@ -218,7 +218,7 @@ def test_what_the_service_refuses_is_told(open_page, service, library):
     assert page.locator("#hint").is_hidden()
     page.click("#groups")
     page.locator("#groups-view").wait_for()
-    # New photos are looked at among the others.
+    # Adding photos returns to all photos.
     page.evaluate("add([new File(['x'], 'new.jpg')])")
     page.locator(".card.error").wait_for()
     assert page.locator("#groups-view").is_hidden()

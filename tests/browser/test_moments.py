@@ -86,8 +86,8 @@ def test_keys_keep_and_reject_and_the_list_follows(page):
     assert len(listed) == 6
     assert listed[:2] == ["photo_00.jpg", "photo_02.jpg"]
     assert HOSTILE not in listed
-    # What was decided stays. The browser's processes share it late: the page that may not have sent
-    # it yet is left alone until another page sees it.
+    # Decisions are kept. The browser's processes share them late: the page that may not have sent
+    # them yet stays untouched until another page sees them.
     other = page.context.new_page()
     for _ in range(100):
         other.goto(page.url)

@@ -1,4 +1,4 @@
-"""The service's page in a real browser, against a real service."""
+"""The service's page in a real browser, with a real service."""
 
 import csv
 import json
@@ -96,7 +96,7 @@ def test_a_map_by_keyboard_alone(open_page, service, photo_folder, check_accessi
     page.locator("#model", has_text="tiny").wait_for()
     tab_to("#choose")
     with page.expect_file_chooser() as chooser:
-        page.wait_for_timeout(300)  # until the browser hands choosers over
+        page.wait_for_timeout(300)  # until the browser intercepts file choosers
         page.keyboard.press("Enter")
     chooser.value.set_files([str(photo_folder / f"photo_{n}") for n in ("03.jpg", "04.png")])
     finished(page, "2 photos scored")
@@ -114,7 +114,7 @@ def test_a_map_by_keyboard_alone(open_page, service, photo_folder, check_accessi
     assert page.locator("#detail-name").inner_text() == "photo_04.png"
     page.keyboard.press("Escape")
     assert page.locator("dialog").is_hidden()
-    # The browser gives the focus back first, and the page moves it when it hears of the close.
+    # First the browser restores the focus; then the page moves it on the close event.
     page.wait_for_function("document.activeElement.title === 'photo_04.png'")
 
 
@@ -135,7 +135,7 @@ def test_two_side_by_side(open_page, service, photo_folder, check_accessibility)
     assert text.startswith(f"{side} is better by ") or text == "Both are alike"
     assert page.get_by_role("button", name="Next").count() == 0
     check_accessibility(page)
-    # Each has its map, and both are drawn on one scale.
+    # Each photo has its map, and both maps share one scale.
     page.locator("dialog canvas").nth(1).wait_for(state="attached")
     page.keyboard.press("m")
     for place in (0, 1):

@@ -1,4 +1,4 @@
-"""The service's page while answers are on their way: late, refused, or no longer wanted."""
+"""The service's page while responses are pending: late, refused, or no longer wanted."""
 
 from urllib.parse import urlsplit
 
@@ -52,7 +52,7 @@ def test_one_photo_is_there_while_another_is_being_scored(hold, photo_folder):
     release()
     finished(page, "2 photos scored")
     waiting.locator("canvas").wait_for()
-    assert waiting.bounding_box()["height"] == height  # nothing moved
+    assert waiting.bounding_box()["height"] == height  # the layout did not move
     page.click("#maps")
     assert page.locator("#grid canvas").count() == 0
 
@@ -83,7 +83,7 @@ def test_what_arrives_behind_the_dialog_moves_nothing_in_it(open_page, service, 
     page.wait_for_timeout(300)
     assert len(held) == 3
     for route in held:
-        # Both new ones are worse: in the order of now, they come before the open one.
+        # Both new photos are worse: in the current order, they precede the open one.
         if route.request.url.endswith("/v1/score?causes=true"):
             route.fulfill(json=scored(0.0))
     page.locator("#grid .score").nth(2).wait_for()

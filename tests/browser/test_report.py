@@ -26,7 +26,7 @@ def test_what_it_shows(report, check_accessibility):
     assert report.locator("#grid .card.below").count() == 4
     assert report.locator("#folder-rows tr").count() == 2
     assert "<b>broken</b>" in report.inner_text("#error-rows")
-    assert report.title() == "Image quality"  # nothing in a file's name was run
+    assert report.title() == "Image quality"  # no file's name was run as code
     assert report.locator("#grid img[src='x']").count() == 0
     assert HOSTILE in report.locator("#grid .name").all_inner_texts()
     check_accessibility(report)
@@ -100,7 +100,7 @@ def test_ten_thousand_rows_open_soon(open_page, tmp_path, row):
     out = tmp_path / "many.html"
     out.write_text(scores_page(table_of(rows, "t"), Place(out, tmp_path), UNITS, count=0))
     page = open_page(out.as_uri())
-    # Not a clock, which measures the machine: few elements, and more only as one asks.
+    # Counts elements, since a clock would measure the machine: more appear only on request.
     assert cards(page).count() == 60
     page.click("#more")
     assert cards(page).count() == 120
@@ -122,7 +122,7 @@ def test_causes_have_their_shares_and_a_filter(open_page, tmp_path, row, check_a
     out = tmp_path / "report.html"
     out.write_text(scores_page(table_of(rows, "t"), Place(out, tmp_path), UNITS, count=0))
     page = open_page(out.as_uri())
-    # Of the seven that causes are known of.
+    # Shares of the seven photos with known causes.
     shares = ["compression 57.1 %", "none 28.6 %", "blur 14.3 %"]
     assert page.inner_text("#causes") == f"Main cause of loss: {', '.join(shares)}"
     choices = page.get_by_role("combobox", name="Cause").locator("option")
@@ -220,7 +220,7 @@ def test_the_reasons_are_read_without_names_in_them(open_page, folder, width):
     page = open_page((folder / "report.html").as_uri(), width=width)
     name, reason = page.locator("#error-rows td").all()
     assert (name.inner_text(), reason.inner_text()) == ("one/broken.jpg", "it is <b>broken</b>")
-    assert name.bounding_box()["height"] < 45  # in one line
+    assert name.bounding_box()["height"] < 45  # on one line
     above = name.bounding_box()["y"] < reason.bounding_box()["y"]
     assert above == (width == 390)
     assert page.locator("#folders .panel").evaluate("p => p.scrollWidth <= p.clientWidth")

@@ -44,7 +44,7 @@ def test_one_image_by_keyboard_alone(report, check_accessibility):
     assert dialog.locator(".big").inner_text() == "20.0"
     report.keyboard.press("Escape")
     assert not dialog.is_visible()
-    # The page learns of the closing in an event of its own, a moment later.
+    # The page gets the close event a moment later.
     from playwright.sync_api import expect
 
     expect(report.locator("[data-place='2']")).to_be_focused()
@@ -99,7 +99,7 @@ def test_the_scale_of_a_map_ends_where_scores_end(open_page, tmp_path, row):
     cards(page).first.click()
     ends = page.locator(".ramp-ends span").all_inner_texts()
     assert ends == ["0.0 worse here", "better here 30.0"]
-    # White is the image's own score: a quarter of what is left of the scale, and not its middle.
+    # White is the image's own score: at a quarter of the remaining scale, not in its middle.
     colors = page.locator(".ramp").evaluate("ramp => ramp.style.backgroundImage")
     assert colors.count("rgb(") == 9
     assert "rgb(178, 24, 43)" not in colors
@@ -112,4 +112,4 @@ def test_steps_in_the_dialog_are_told(report):
     held = status.element_handle()
     report.keyboard.press("ArrowRight")
     assert status.inner_text() == "photo_01.jpg: 12.0, 2 of 12."
-    assert held.evaluate("node => node.isConnected")  # the same live region, or nobody hears it
+    assert held.evaluate("node => node.isConnected")  # same live region: a new one stays silent

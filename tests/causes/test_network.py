@@ -1,4 +1,4 @@
-"""The network of the package: what it says is finite, the same, and right where it is plain."""
+"""The packaged network: its output is finite, reproducible, and right in clear cases."""
 
 import json
 import pickle

@@ -11,7 +11,7 @@ from qfm_iqm.scoring.row import COLUMNS
         ((4.9, 0, 0, 0, 0, 0), "none"),
         ((5, 0, 0, 0, 0, 0), "blur"),
         ((6, 30, 7, 0, 0, 0), "noise"),
-        ((0, 9.9, 0, 0, 0, 5), "color"),  # noise is named from 10 points on
+        ((0, 9.9, 0, 0, 0, 5), "color"),  # noise is named only from 10 points
     ],
 )
 def test_the_cause_that_costs_most_of_those_severe_enough(severities, cause):

@@ -1,4 +1,4 @@
-"""Two ways to call `qfm`: in this process, which is quick, and as a process of its own."""
+"""Two ways to call `qfm`: in this process, which is quick, and in its own process."""
 
 import os
 import signal
@@ -13,8 +13,7 @@ import pytest
 from qfm_iqm.cli.main import main
 
 QFM = [str(Path(sys.executable).with_name("qfm"))]
-# As on most machines: text is UTF-8 and checked, and held back for a pipe. One thread, for tiny
-# networks.
+# As on most machines: strict UTF-8, and buffered output to pipes. One thread, for tiny networks.
 ENVIRONMENT = {
     "PYTHONIOENCODING": "utf-8:strict",
     "PYTHONUNBUFFERED": "",

@@ -1,4 +1,4 @@
-"""`qfm bench ablate`: a grid in, figures, a table and a drawing out; killed, it goes on."""
+"""`qfm bench ablate`: from a grid to figures, a table and a drawing; a killed run resumes."""
 
 import csv
 import json
@@ -83,7 +83,7 @@ def test_figures_table_and_drawing_also_of_a_killed_run(qfm, forked, grid, tmp_p
         ("qfm", "plcc", "2"),
     }
 
-    # All runs are there: the same call makes none, and writes the same.
+    # All runs are finished: the same call runs nothing, and writes the same.
     before = {name: (runs / name).read_bytes() for name in OUTPUTS[:3]}
     shutil.rmtree(results)
     answer = qfm("bench", "ablate", grid, "--out", runs, "--results", results)
@@ -91,7 +91,7 @@ def test_figures_table_and_drawing_also_of_a_killed_run(qfm, forked, grid, tmp_p
     assert "Run" not in answer.err
     assert {name: (results / f"tiny_{name}").read_bytes() for name in before} == before
 
-    # Killed, it goes on and ends the same.
+    # A killed grid resumes to the same result.
     killed = tmp_path / "killed"
     process = forked.start("bench", "ablate", grid, "--out", killed)
     while not (killed / "tiny" / "seed0" / "qfm").is_dir() and process.lives():

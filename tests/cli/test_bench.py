@@ -1,4 +1,4 @@
-"""Every dataset end to end: its recipe on a tree in its official layout, with a tiny backbone."""
+"""Every dataset end to end: its recipe on its official folder layout, with a tiny backbone."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ BATCHES = {
     "live": 12, "csiq": 12, "tid2013": 48, "kadid10k": 128,
     "livec": 16, "koniq10k": 128, "livefb": 256, "spaq": 128,
 }  # fmt: skip
-SQUEEZED = ("koniq10k", "spaq", "csiq")  # two that are squeezed, and one of falling labels
+SQUEEZED = ("koniq10k", "spaq", "csiq")  # two with squeezed images, one with falling labels
 TINY = {
     "data.validation": 0.2,
     "backbone.name": "test_vit",
@@ -67,7 +67,7 @@ def test_recipes_have_the_papers_settings(name, official_trees):
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_dataset_is_checked_benchmarked_and_crossed(name, qfm, official_trees, tmp_path):
     root = official_trees[name][0]
-    assert qfm("data", "check", name, "--root", root).code == 1  # a small tree is not whole
+    assert qfm("data", "check", name, "--root", root).code == 1  # a small tree is incomplete
 
     out, results = tmp_path / "out", tmp_path / "new" / "results"
     stem, folds = f"paper_{name}", 2 if name == "csiq" else 1
@@ -159,7 +159,7 @@ def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
     assert "| 40% | validation-selected | whole | 1 |" in answer.out
     assert "| all | validation-selected | whole | 1 |" in answer.out
     parts = [(out / share / "fold0/split.txt").read_text() for share in ("40", "all")]
-    assert parts[0] == parts[1]  # fewer labels to learn from, the same images to select and test on
+    assert parts[0] == parts[1]  # fewer training labels, but the same validation and test images
     answer = qfm("bench", "curve", RECIPE, "--dataset", "livefb", "--shares", "a lot")
     assert answer.code == 2
     assert "--shares takes percents" in answer.err
@@ -202,7 +202,7 @@ def test_a_killed_benchmark_goes_on_where_it_was(qfm, forked, official_trees, tm
     root, out = official_trees["spaq"][0], tmp_path / "killed"
     command = ["bench", "folds", RECIPE, "--dataset", "spaq", "--folds", 2, *tiny(root)]
     process = forked.start(*command, "--out", out)
-    second = out / "all/fold1/recipe.json"  # the first fold is done, the second has begun
+    second = out / "all/fold1/recipe.json"  # the first fold is finished, the second has begun
     while not second.is_file() and process.lives():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)

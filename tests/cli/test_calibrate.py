@@ -1,4 +1,4 @@
-"""`qfm calibrate`: a new model folder, and clear refusals; scores with what they mean."""
+"""`qfm calibrate`: a new model folder, clear refusals, and scores with their meaning."""
 
 import csv
 import json
@@ -164,7 +164,7 @@ def test_low_ratings_may_be_the_good_ones(qfm, rated, tmp_path):
 
 
 def test_a_calibrated_model_keeps_the_exports_of_its_weights(qfm, rated, tmp_path):
-    # Noise has no quality to speak of; that the ratings rise with the scores is enough.
+    # Noise has no real quality; it is enough that ratings rise with scores.
     names = sorted(path.name for path in rated.glob("0[0-3]?.png"))
     scores = qfm("score", *(rated / name for name in names))
     values = [float(row["score"]) for row in csv.DictReader(scores.out.splitlines())]

@@ -1,4 +1,4 @@
-"""`--causes` and `--max-cause`: what lowers a photo's quality, in tables and as a gate."""
+"""`--causes` and `--max-cause`: causes of low quality, in tables and as a gate."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ def test_a_table_and_a_job_that_goes_on(qfm, photo_paths, photo_rows, tiny_model
     for texts, row in zip(found, photo_rows, strict=False):
         assert texts["cause"] == row.cause
         assert [float(texts[cause]) for cause in CAUSES] == [getattr(row, one) for one in CAUSES]
-    # Rows with causes say all that others would; rows without them are scored again.
+    # Rows with causes are complete and kept; rows without causes are scored again.
     named = [row.cause for row in photo_rows[:3]]
     for options, expected in (
         (("--resume",), named),

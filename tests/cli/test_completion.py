@@ -1,4 +1,4 @@
-"""Completion in a real bash: from what is installed, it offers verbs, options and models."""
+"""Completion in a real bash: the installed script offers verbs, options and models."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def offered(home, *words):
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
-    # typer asks the shell that it runs in, unless this is set: then it wants its name.
+    # typer detects its shell, unless this is set: then it needs the shell's name.
     done = qfm_in(
         folder, "--install-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
     )

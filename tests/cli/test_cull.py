@@ -55,7 +55,7 @@ def test_table_page_and_sidecars(qfm, photos, tmp_path):
     answer = qfm("cull", photos, "--out", out, "--xmp", "--overwrite-ratings", "--xmp-name", "both")
     assert "Wrote 6 XMP sidecars." in answer.err
     assert (photos / "again.xmp").exists()
-    # A table of culling is a table of scores.
+    # A culling table is also a score table.
     assert qfm("report", out, "--out", page, "--maps", 0).code == 0
 
 
@@ -99,7 +99,7 @@ def test_a_killed_job_goes_on(qfm, start, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    if not Path(out).exists():  # it was not faster than the kill
+    if not Path(out).exists():  # the kill came before its end
         assert qfm("cull", folder, "--out", out).code == 2
     answer = qfm("cull", folder, "--out", out, "--resume", "--readers", 1)
     assert answer.code == 0, answer.err

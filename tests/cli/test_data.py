@@ -142,7 +142,7 @@ def test_split_takes_other_peoples_folds(qfm, official_trees, tmp_path):
     command = ["data", "split", "livec", "--root", root]
     answer = qfm(*command, "--arniqa", tmp_path, "--out", tmp_path / "a")
     assert answer.code == 0, answer.err
-    assert len(answer.out.splitlines()) == 2  # as many as the arrays hold
+    assert len(answer.out.splitlines()) == 2  # one per fold in the arrays
     command += ["--folds", 2]
     split = read_split(tmp_path / "a/fold1.txt")
     assert set(split.test) == {table.names[i] for i in numbers[0]}
@@ -155,7 +155,7 @@ def test_split_takes_other_peoples_folds(qfm, official_trees, tmp_path):
     answer = qfm(*command, "--liqe", tmp_path / "splits2", "--out", tmp_path / "l")
     assert answer.code == 0, answer.err
     assert set(read_split(tmp_path / "l/fold0.txt").test) == {table.names[i] for i in numbers[1]}
-    # Where the folder has the lists of another dataset too, a prefix tells them apart.
+    # If the folder also has another dataset's lists, a prefix distinguishes them.
     for part in ("train", "test"):
         (tmp_path / "splits2/1" / f"koniq_{part}_clip.txt").write_text("none.jpg\t1\n")
     command_liqe = [*command[:-1], 1, "--liqe", tmp_path / "splits2", "--out", tmp_path / "p"]

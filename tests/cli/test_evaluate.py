@@ -48,7 +48,7 @@ def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_mode
         per_image = list(csv.DictReader(file))
     assert [row["name"] for row in per_image] == list(table.names)
     assert [float(row["score"]) for row in per_image] == pytest.approx(scores, abs=2e-4)
-    # Groups of four are too few for a logistic curve, and that is said.
+    # Groups of four are too small for a logistic curve; a message says so.
     assert "needs at least 5 images" in answer.err
 
 
@@ -83,7 +83,7 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     whole = found["whole", "srcc"]
     expected = stats.spearmanr(scores, table.mos).statistic
     assert float(whole["value"]) == pytest.approx(expected)
-    assert expected < 0  # as it is: the sign tells the direction
+    assert expected < 0  # not made positive: the sign tells the direction
     assert float(whole["ci_low"]) <= float(whole["value"]) <= float(whole["ci_high"])
     assert {"jpg", "png", "ebp"} < {subset for subset, _ in found}
     assert f"{expected:.4f}" in answer.out
@@ -157,7 +157,7 @@ def test_scores_are_found_under_any_folder(qfm, degraded, root):
     paths = [f"{root}{name.replace('/', separator)}" for name in names]
     answer = qfm(*scores([*paths, f"{root}other.png"]))
     assert answer.code == 0, answer.err
-    assert "1.0000" in answer.out  # the SRCC: each score is of its image
+    assert "1.0000" in answer.out  # the SRCC: each score belongs to its image
     assert "scores has 1 more scores, of images without a label: left out" in answer.err
 
 
@@ -170,7 +170,7 @@ def test_a_row_without_a_score_is_no_score(qfm, degraded):
     assert answer.code == 2
     assert f"no score of 1 of the 48 rated images ({names[4]}): their rows hold none" in answer.err
     Path("scores.csv").write_text("\n".join([*lines, "unreadable.png,"]))
-    assert qfm(*command).code == 0  # an error of an image that nobody rated
+    assert qfm(*command).code == 0  # an error in an unrated image
 
 
 def test_a_score_files_options_are_no_models(qfm, labels, photo_folder, tiny_model_folder):
@@ -242,7 +242,7 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
     shutil.copy(labels, beside)
     crossed = qfm("bench", "cross", beside, "--model", model, "--bootstrap", 0)
     assert f"{learned}: a cross-dataset test needs others." in " ".join(crossed.err.split())
-    assert ledger.read_text().count("\n") == 2  # only looks at test are recorded
+    assert ledger.read_text().count("\n") == 2  # only test evaluations are recorded
     answer = qfm(*command, "--why", "none")
     assert answer.code == 2
     assert "--why has no effect without --split test" in answer.err

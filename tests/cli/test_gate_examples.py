@@ -1,6 +1,4 @@
-"""The examples of docs/gate.md, run as they stand there; for action and hook see
-`test_gate_installed.py`.
-"""
+"""The examples of docs/gate.md, run as written; action and hook: `test_gate_installed.py`."""
 
 import os
 import re
@@ -56,7 +54,7 @@ def test_the_job_names_what_did_not_pass(folder):
 
 
 def test_the_job_says_what_was_wrong_with_its_call(folder):
-    (folder / "gate.json").write_text("{}")  # of an earlier run: not to be read
+    (folder / "gate.json").write_text("{}")  # from an earlier run: must not be read
     shutil.rmtree(folder / "uploads")
     (folder / "uploads").mkdir()
     done = run_job(folder)

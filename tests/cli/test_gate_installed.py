@@ -1,7 +1,7 @@
-"""`action.yml` and `.pre-commit-hooks.yaml`: what they run is run, from an installation of its own.
+"""`action.yml` and `.pre-commit-hooks.yaml`: runs their commands in a separate installation.
 
-The steps and the hook come from the files. Two things differ: packages that the installation needs
-are those of this environment, and this environment's Python stands for that of setup-python.
+The steps and the hook come from the files. Two things differ: the dependencies are those of this
+environment, and this environment's Python replaces that of setup-python.
 """
 
 import os
@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 (HOOK,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/gate.md").read_text("utf-8"), re.DOTALL)
-SCORED = (0, 1)  # whatever the photos are worth: not 2
+SCORED = (0, 1)  # whatever the photos' quality: not 2
 
-# pip builds and installs as it does for users, but fetches nothing.
+# pip builds and installs as for users, but downloads nothing.
 OFFLINE = {
     "PIP_NO_BUILD_ISOLATION": "0",  # the value of `build_isolation`
     "PIP_NO_DEPS": "1",
@@ -80,7 +80,7 @@ def runner(tmp_path_factory):
     home = folder / "qfm-iqm"
     told = [home / "bin" / "python", "-P", "-c", "import qfm_iqm; print(qfm_iqm.__file__)"]
     found = subprocess.check_output(told, env=os.environ | OFFLINE, text=True)
-    assert Path(found).is_relative_to(home)  # and not the sources
+    assert Path(found).is_relative_to(home)  # not in the sources
     return installed
 
 
@@ -176,7 +176,7 @@ def hook(files, cwd, home, **changed):
 
 
 def test_the_hook_takes_staged_files(runner, workspace):
-    home = runner.folder / "qfm-iqm"  # pre-commit makes the same: a venv, and `pip install .`
+    home = runner.folder / "qfm-iqm"  # as pre-commit makes it: a venv, and `pip install .`
     assert HOOK["language"] == "python"
     photos = sorted(path.relative_to(workspace) for path in workspace.rglob("photo_0[01].jpg"))
     assert len(photos) == 2

@@ -1,4 +1,4 @@
-"""An option that can have no effect in a call is refused with one sentence, and nothing is done."""
+"""An option without effect in a call is refused with one sentence, and nothing is done."""
 
 import pytest
 

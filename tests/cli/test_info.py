@@ -1,4 +1,4 @@
-"""`qfm info`: what a model is, from its card."""
+"""`qfm info`: facts on a model, from its card."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Ctrl-C before a command has written anything: one sentence, and the exit code that says so."""
+"""Ctrl-C before a command has written anything: one sentence, and the exit code for it."""
 
 import os
 import pty
@@ -59,7 +59,7 @@ def test_it_is_one_sentence_before_work_begins(start, photo_folder, tmp_path, li
     os.mkfifo(tmp_path / "pipe.csv")
     words = [str(photo_folder) if word == "PHOTOS" else word for word in line.split()]
     process = start(*words, cwd=tmp_path)
-    with (tmp_path / "pipe.csv").open("w"):  # opens once the command waits for what comes
+    with (tmp_path / "pipe.csv").open("w"):  # opens when the command reads from it
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=120)
     assert (process.returncode, out, errors) == (130, b"", NOTHING)
@@ -73,13 +73,13 @@ def test_a_job_without_rows_promises_none(start, photo_folder, tiny_model_folder
     Job(out, [photo], scorer, resume=False).close()
     lock = LockFile(folder_of(out) / "lock")
     assert lock.try_acquire(0)
-    ours, theirs = pty.openpty()  # the progress bar tells when it is on its way
+    ours, theirs = pty.openpty()  # its progress bar shows that it has started
     process = start(
         "score", photo, "-m", tiny_model_folder, "--out", out, "--resume", stderr=theirs
     )
     os.close(theirs)
     shown = b""
-    with suppress(OSError):  # how a terminal says that the other side has gone
+    with suppress(OSError):  # raised when the terminal's other side is closed
         while piece := os.read(ours, 65536):
             if b"0/1" not in shown and b"0/1" in shown + piece:
                 process.send_signal(signal.SIGINT)

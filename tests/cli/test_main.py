@@ -65,7 +65,7 @@ def test_a_defect_shows_where_it_is_and_is_code_2(qfm, tmp_path, monkeypatch):
     monkeypatch.setattr("qfm_iqm.scoring.inputs.find_images", broken)
     for verb in (["gate", "--min", "1"], ["score"]):
         answer = qfm(*verb, tmp_path)
-        assert answer.code == 2  # 1 would say that images are not good enough, or not scored
+        assert answer.code == 2  # 1 would mean that images are not good enough, or not scored
         assert "Traceback" in answer.err
         assert "ZeroDivisionError: inside" in answer.err
 
@@ -121,7 +121,7 @@ def test_a_reader_that_leaves_ends_the_program_quietly(start, inputs, verb):
     process = start(*arguments_of(verb, inputs), stdout=ends[1])
     os.close(ends[1])
     _, errors = process.communicate(timeout=300)
-    # The gate shows its result on stderr, where somebody reads it.
+    # The gate shows its result on stderr, which is open.
     assert process.returncode == (0 if verb == "gate" else 141), errors
     assert b"Traceback" not in errors
     assert b"Error" not in errors

@@ -1,4 +1,4 @@
-"""Progress: a bar for people at a terminal, lines for logs, silence for short work."""
+"""Progress: a bar in a terminal, lines in logs, nothing for short work."""
 
 import io
 import math
@@ -25,7 +25,7 @@ def test_a_log_gets_lines_only_as_time_goes_by(monkeypatch):
         "scoring: 2 of 4",
         "scoring: 3 of 4",
     ]
-    assert "left" not in log.file.getvalue()  # of so few items nobody can say
+    assert "left" not in log.file.getvalue()  # too few items for an estimate
 
 
 def test_a_terminal_gets_a_bar_that_goes_away():

@@ -1,4 +1,4 @@
-"""Nobody's file is replaced by an output: the call is refused, and everything is as it was."""
+"""An output never replaces somebody's file: the call is refused, and nothing changes."""
 
 import os
 import shutil
@@ -143,8 +143,8 @@ REPLACED = [
 @pytest.mark.parametrize("line", REPLACED)
 def test_what_the_same_command_wrote_is_replaced(qfm, folder, line):
     (folder / "hub").mkdir()
-    (folder / "hub" / ".gitattributes").touch()  # as a repository of the hub begins
-    (folder / "t.csv").touch()  # as `mktemp` makes it
+    (folder / "hub" / ".gitattributes").touch()  # as in a new hub repository
+    (folder / "t.csv").touch()  # as made by `mktemp`
     rows = "".join(f"image{number}.jpg,{number}\n" for number in range(20))
     (folder / "labels.csv").write_text(f"name,mos\n{rows}")
     (folder / "others.csv").write_text(f"name,mos\n{rows.replace(',9', ',5')}")

@@ -69,7 +69,7 @@ def test_tables_that_excel_saved(qfm, scored):
 def test_scoring_reports_at_once(qfm, scored, tiny_model_folder):
     options = ["-m", tiny_model_folder, "-o", "s.parquet", "--report", "r.html"]
     answer = qfm("score", "photos", *options)
-    assert answer.code == 1  # one is broken
+    assert answer.code == 1  # one photo is broken
     data = inlined(scored / "r.html")
     assert data["meta"] == ["photos", "scored by tiny-test_vit"]
     assert len(data["maps"]) == len(data["thumbnails"]) == 12

@@ -53,7 +53,7 @@ def photos(photo_folder, tmp_path):
 
 def test_csv_goes_into_a_pipe(qfm, photos, tiny_model_folder):
     answer = qfm("score", photos, "--model", tiny_model_folder)
-    assert answer.code == 1  # one could not be scored
+    assert answer.code == 1  # one image could not be scored
     rows = rows_of(answer.out)
     assert list(rows[0]) == HEADER
     names = ["a.jpg", "broken.jpg", "sub/space and\nline.png", "sub/тень 影.webp"]
@@ -282,15 +282,15 @@ def test_names_that_look_like_formulas_keep_their_identity(
         assert [row["path"] for row in rows_of(Path("t.csv").read_text())] == [
             *(f"'{name}" for name in names[:5]), *names[5:],
         ]  # fmt: skip
-        assert '"f;=1.jpg",' in Path("t.csv").read_text()  # whole, whatever the delimiter
-    # Each row is known again: nothing is scored twice, and the table is the same.
+        assert '"f;=1.jpg",' in Path("t.csv").read_text()  # quoted, whatever the delimiter
+    # Each row is recognized: nothing is scored twice, and the table is the same.
     before = Path(f"t.{suffix}").read_bytes()
     assert f"{len(names)} files have their row already" in qfm(*command, "--resume").err
     assert Path(f"t.{suffix}").read_bytes() == before
     assert qfm("report", f"t.{suffix}", f"t.{suffix}", "-o", "c.html").code == 0
     if suffix == "jsonl":
         return
-    with Path("labels.csv").open("w", newline="") as file:  # as anybody writes them
+    with Path("labels.csv").open("w", newline="") as file:  # as people write them
         csv.writer(file).writerows([("name", "mos"), *((n, i) for i, n in enumerate(names))])
     answer = qfm("evaluate", "labels.csv", "--scores", f"t.{suffix}", "--bootstrap", 0)
     assert answer.code == 0, answer.err
@@ -344,7 +344,7 @@ def test_a_terminal_gets_a_table(start, photos):
     try:
         while piece := os.read(ours, 65536):
             shown += piece
-    except OSError:  # how a terminal says that the other side has gone
+    except OSError:  # raised when the terminal's other side is closed
         pass
     _, err = process.communicate(timeout=120)
     os.close(ours)
@@ -359,14 +359,14 @@ def test_a_terminal_gets_a_table(start, photos):
 
 
 def test_a_closed_pipe_ends_it_quietly(start, photo_folder):
-    # Longer than what a pipe holds, so that writing it fails for sure.
+    # Longer than a pipe's buffer, so that writing is sure to fail.
     many = [photo_folder / "photo_00.jpg"] + [f"gone_{number}_{'x' * 60}" for number in range(900)]
     process = start("score", *many)
     assert process.stdout.readline().decode().strip().split(",") == HEADER
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=120) == 141  # as SIGPIPE ends other programs
+    assert process.wait(timeout=120) == 141  # as for other programs after SIGPIPE
     assert b"Traceback" not in err
     assert b"Broken" not in err
     assert b"Exception" not in err
@@ -380,7 +380,7 @@ def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tmp_path):
     for number in range(1, 300):
         os.link(folder / "000.png", folder / f"{number:03d}.png")
     out = tmp_path / "scores.csv"
-    ours, theirs = pty.openpty()  # the progress bar tells when it is on its way
+    ours, theirs = pty.openpty()  # its progress bar shows that it has started
     process = start("score", folder, "-o", out, stderr=theirs)
     os.close(theirs)
     shown, sent, deadline = b"", False, time.monotonic() + 400

@@ -99,7 +99,7 @@ def test_the_report_shows_members(qfm, shards, ending, tiny_model_folder, tmp_pa
     options = ["-m", tiny_model_folder, "--report", tmp_path / "page.html"]
     assert qfm("score", shards / f"shard-0{ending}", *options).code == 0
     page = (tmp_path / "page.html").read_text("utf-8")
-    assert page.count("UklGR") == 6  # as WebP begins in base64: thumbnails
+    assert page.count("UklGR") == 6  # start of WebP in base64: thumbnails
 
 
 def test_the_gate_takes_shards(qfm, shards, tiny_model_folder, tmp_path):

@@ -50,7 +50,7 @@ def test_a_folder_of_all_kinds(folder, tmp_path):
     block = report.read_text().split('<script type="application/json" id="data">')[1]
     data = json.loads(block.split("</script>")[0])
     assert [len(points) for points in data["curves"]["0"]] == [3, 3]
-    assert "0" in data["thumbnails"]  # a frame of the video stands for it
+    assert "0" in data["thumbnails"]  # a frame of the video
 
 
 def test_a_gate_takes_videos(folder, tmp_path):

@@ -1,4 +1,4 @@
-"""`qfm train`: a rated set in, a model folder and its figures out; mistakes as one sentence."""
+"""`qfm train`: from a rated set to a model folder and figures; mistakes give one sentence."""
 
 import csv
 import json
@@ -60,7 +60,7 @@ def test_a_run_prints_its_figures_and_where_the_model_is(recipe, tmp_path):
     assert figures.read_text() == (out / "results.csv").read_text()
     assert json.loads((out / "recipe.json").read_text())["train"]["lr"] == 1e-4
 
-    # There it is: not overwritten, but gone on with.
+    # The run exists: it is not overwritten, and can only be resumed.
     again = qfm(recipe, "--out", out, "--set", "train.lr=1e-4")
     assert isinstance(again.exception, RecipeError)
     assert "go on with --resume" in str(again.exception)

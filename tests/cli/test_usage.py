@@ -1,4 +1,4 @@
-"""A mistake in the call is one sentence: what is wrong, what was probably meant, where help is."""
+"""A usage error gives one sentence: what is wrong, what was probably meant, where help is."""
 
 import pytest
 

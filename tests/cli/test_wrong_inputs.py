@@ -66,7 +66,7 @@ def test_it_is_refused(qfm, folder, line, sentence):
 def closed_folder(monkeypatch):
     """A folder `photos` that may not be listed; root takes the rights of nobody for the test."""
     root = os.geteuid() == 0
-    with TemporaryDirectory() as folder:  # not `tmp_path`: only its owner may enter that
+    with TemporaryDirectory() as folder:  # not `tmp_path`, which only its owner may enter
         monkeypatch.chdir(folder)
         Path(folder).chmod(0o777)
         Path("photos").mkdir(mode=0)

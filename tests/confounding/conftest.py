@@ -1,4 +1,4 @@
-"""Small photos in two kinds of content, and a recipe over them; random weights of a backbone."""
+"""Small photos of two kinds of content, a recipe for them, and random backbone weights."""
 
 import csv
 from pathlib import Path

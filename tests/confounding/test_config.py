@@ -1,4 +1,4 @@
-"""Mistakes in the recipe are told by their key; the recipe that ships is accepted."""
+"""Errors in the recipe name their key; the packaged recipe is accepted."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""No line of erased tokens tells the clusters apart at equal quality; what says quality stays."""
+"""No linear function of erased tokens separates clusters at equal quality; quality remains."""
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def test_no_line_tells_the_clusters_and_quality_stays(seed):
         assert explained(tokens[:, place], unexplained) > 0.2
         assert explained(after[:, place], labels) > 0.6
     assert explained(after[:, 0], unexplained) < 0.001
-    # Patches share their direction, so that only all of them together say nothing.
+    # Patches share one erased direction, so only all of them together tell nothing.
     assert explained(after[:, 1:].flatten(0, 1), unexplained.repeat_interleave(N)) < 0.001
 
 

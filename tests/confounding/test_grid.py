@@ -1,4 +1,4 @@
-"""The whole experiment, tiny: killed, resumed, shared, summarized."""
+"""The whole experiment in tiny: killed, resumed, shared between processes, summarized."""
 
 import signal
 import subprocess
@@ -51,7 +51,7 @@ def test_every_run_is_there_and_trials_have_seen_no_test(recipe, finished):
             )
             assert (row["selectivity"] == "") == (setting == "human")
             assert float(row["epochs"]) == (1 if setting == "adapters" else 2), variant
-    # Variants differ: each adds something else, and the same run twice would be the same.
+    # Variants differ: each adds something else; the same run twice would be equal.
     of_seed = [row["srcc"] + row["noise_sensitivity"] for key, row in rows.items()
                if key[0] == "rho90" and key[2] == "0"]  # fmt: skip
     assert len(set(of_seed)) == len(VARIANTS)

@@ -1,4 +1,4 @@
-"""Which photos take part: none that repeats another, the ends of the axis between two clusters."""
+"""Choice of photos: no duplicates, and only the ends of the axis between two clusters."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ def test_best_rated_training_photos_of_different_contents(recipe, set_root, tmp_
     assert names == sorted(training, key=lambda name: -mos[name])[: recipe.pool]
     assert all(path.is_file() for path in paths)
 
-    # A near-duplicate and a second photo of a content count once, as the better-rated one.
+    # Near-duplicates and photos of one content count once, as the better-rated one.
     rated = []
     for name in names:
         Image.open(set_root / name).save(tmp_path / name)
@@ -30,7 +30,7 @@ def test_best_rated_training_photos_of_different_contents(recipe, set_root, tmp_
     for place, name in enumerate([*names, "repeated.png"]):
         content = names[0] if place == 4 else name
         rated.append((name, mos[name] if place < len(names) else 0.5, "good", content))
-    # Many copies of the split's photos: of each seed some are in the training split.
+    # Many copies of the split's photos, so that every seed has some in the training split.
     write(tmp_path / "labelled.csv", ("name", "mos", "subset", "content"), rated)
     small = recipe.model_copy(update={"root": tmp_path, "pool": 4, "photos": 4})
     table, rows = rated_photos(small)
@@ -60,7 +60,7 @@ def test_clusters_are_the_ends_of_the_axis(recipe, set_root, flip):
     photos = choose_photos(wide, names, paths, semantics, kinds)
     assert choose_photos(wide, names, paths, semantics, kinds) == photos
     number = [int(photo.name[-2:]) for photo in photos]
-    # Whatever k-means calls its centers, A is where the first photo is.
+    # Whatever the order of k-means' centers, the first photo is in cluster A.
     assert all(n < 20 for n, photo in zip(number, photos, strict=True) if photo.cluster == 0)
     assert all(20 <= n < 40 for n, photo in zip(number, photos, strict=True) if photo.cluster)
     for cluster in (0, 1):

@@ -1,4 +1,4 @@
-"""What is added has the same norm whatever it is; the oracle's match is of the other cluster."""
+"""Every rule adds the same norm; the oracle's match comes from the other cluster."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_all_variants_add_alike_much(name, seed, scale):
     added = add(tokens, matches.tokens_BND, matches.found_B, alpha=0.5,
                 keep_statistics=variant.keep_statistics)  # fmt: skip
     own = tokens.norm(dim=-1)
-    # However large the matched tokens: before it is brought back, the sum lies alpha norms away.
+    # Whatever the matched tokens' norm: before rescaling, the sum is alpha norms away.
     plain = torch.nn.functional.normalize(matches.tokens_BND.float(), dim=-1) * own[..., None]
     moved = tokens + 0.5 * plain
     assert torch.allclose((moved - tokens).norm(dim=-1), 0.5 * own, atol=1e-4)

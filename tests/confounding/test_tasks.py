@@ -67,12 +67,12 @@ def test_content_says_as_much_of_quality_as_rho(recipe, rho, seed):
     with_cluster = int((crops.sides[rows] == wanted).sum())
     assert binomtest(with_cluster, len(rows), rho).pvalue > 1e-6
     assert task.upper == seed % 2
-    # One crop of each type of each photo: the type says nothing of the cluster.
+    # One crop per type and photo: the type tells nothing about the cluster.
     counts = np.bincount(crops.photos[task.train] * KINDS + crops.kinds[task.train])
     assert set(counts[counts > 0]) == {1}
     assert len(task.train) == 4 * (PHOTOS - 16 - 24)
     by_kind = [np.bincount(crops.kinds[rows[crops.clusters[rows] == c]]) for c in (0, 1)]
-    assert abs(by_kind[0] - by_kind[1]).max() <= 12  # but for which photos are tested
+    assert abs(by_kind[0] - by_kind[1]).max() <= 12  # equal except for the choice of test photos
 
 
 @given(seed=st.integers(0, 1000))
@@ -83,7 +83,7 @@ def test_splits_hold_no_photo_twice_and_the_test_is_unconfounded(recipe, seed):
     assert [len(part) for part in parts] == [PHOTOS - 16 - 24, 16, 24]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
     other = task_of(recipe, 0.9, seed + 1)[1]
-    assert parts[1] == set(crops.photos[other.validation])  # those of all seeds
+    assert parts[1] == set(crops.photos[other.validation])  # the same for all seeds
     assert not parts[1] & set(crops.photos[other.test])
     for cluster in (0, 1):
         tested = crops.photos[task.test[crops.clusters[task.test] == cluster]]

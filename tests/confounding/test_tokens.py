@@ -1,4 +1,4 @@
-"""Crops against the single steps; tokens that outlive a kill."""
+"""Crops against their single steps; tokens that survive a kill."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_a_killed_computation_goes_on(set_root, tmp_path):
         crops = crops_of(sheets[3], side=40, crop=32)
         expected = pooled(again.encoder(crops), 1)
     assert torch.allclose(tokens[6:8].float(), expected, atol=5e-3)
-    # Another backbone, grid or photo finds none of them.
+    # Another backbone, grid or photo size finds no tokens.
     for other in (store(tmp_path, seed=1), store(tmp_path, grid=2), store(tmp_path, side=38)):
         with pytest.raises(FileNotFoundError):
             other.load(sheets[:1])

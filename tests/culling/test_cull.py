@@ -1,4 +1,4 @@
-"""What culling makes of sights, whatever compares the photos."""
+"""Culling of sights, with any comparison of photos."""
 
 import base64
 
@@ -52,4 +52,4 @@ def test_copies_of_a_file_are_equals_however_their_scores_were_rounded():
     rows = cull(sights, UNITS, unmeasured)
     assert [row.path for row in rows] == ["a", "copy", "b"]
     assert [row.duplicate_of for row in rows] == ["", "a", "a"]
-    assert rows[1].score == 50.000001  # as it was
+    assert rows[1].score == 50.000001  # unchanged

@@ -120,7 +120,7 @@ def test_a_complete_table_is_made_again_without_reading_a_photo(tmp_path, photos
     apart = culled(tmp_path / "apart.csv", files, scorer, gap=0)
     assert [row.moment for row in apart] != [row.moment for row in whole]
     assert culled(out, files, scorer, resume=True, gap=0) == apart
-    photos.rename(tmp_path / "elsewhere")  # whatever was read now would be an error
+    photos.rename(tmp_path / "elsewhere")  # any read would now be an error
     assert culled(out, files, scorer, resume=True) == whole
 
 
@@ -129,7 +129,7 @@ def test_new_photos_are_all_that_is_read_of_a_table_that_grows(tmp_path, photos,
     files = sorted(map(str, photos.iterdir()))
     whole = culled(tmp_path / "whole.csv", files, scorer)
     culled(out, [file for file in files if not file.endswith("c.jpg")], scorer)
-    for path in photos.glob("[ab]*.jpg"):  # moments that stay as they are
+    for path in photos.glob("[ab]*.jpg"):  # moments that do not change
         path.write_text("no photo")
     assert culled(out, files, scorer, resume=True) == whole
 

@@ -22,14 +22,14 @@ def found(seconds, features, files=None, limits=LIMITS):
 
 
 A, B = (1, 0, 0), (0, 1, 0)
-LIKE_A = (0.6, 0, 0.8)  # similarity .6 with A: enough in time, not without
+LIKE_A = (0.6, 0, 0.8)  # similarity .6 with A: enough with a time, not without
 
 
 def test_both_time_and_similarity_count():
     assert found([0, 10], [A, A]) == [0, 0]
     assert found([0, 10], [A, B]) == [0, 1]
     assert found([0, 31], [A, A]) == [0, 1]
-    assert found([0, 20, 45], [A, A, A]) == [0, 0, 0]  # to the last photo, not to the first
+    assert found([0, 20, 45], [A, A, A]) == [0, 0, 0]  # compared with the last photo, not the first
 
 
 def test_without_a_time_a_photo_must_be_more_alike():
@@ -85,7 +85,7 @@ def test_against_the_rule_written_slowly(photos):
     kinds = draw.normal(size=(6, 4)) + 0.7
     kinds /= np.linalg.norm(kinds, axis=1, keepdims=True)
     seconds = [second for second, _ in photos]
-    # No two alike to the last digit: of equally similar moments either may be taken.
+    # No exact ties: among equally similar moments, either may be taken.
     features = [kinds[kind] + 0.01 * draw.normal(size=4) for _, kind in photos]
     features = [feature / np.linalg.norm(feature) for feature in features]
     numbers = found(seconds, features)

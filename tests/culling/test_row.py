@@ -1,4 +1,4 @@
-"""The table of `qfm cull`: what is written is read, and the document says what there is."""
+"""The table of `qfm cull`: what is written is read back, and its document is complete."""
 
 import re
 from pathlib import Path

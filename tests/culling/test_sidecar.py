@@ -103,7 +103,7 @@ def test_a_rating_that_is_there_stays_unless_told(exiftool, photo, content, over
 
 @pytest.mark.parametrize("content", [DARKTABLE, ELEMENTS])
 def test_all_else_in_a_sidecar_stays_to_the_byte(exiftool, photo, content):
-    sidecar, done = written(photo, content.replace(b"RATING", b"0"))  # 0 is no rating
+    sidecar, done = written(photo, content.replace(b"RATING", b"0"))  # 0 means no rating
     assert done
     found = exiftool(sidecar)
     assert found["Rating"] == 4

@@ -1,4 +1,4 @@
-"""Every loader against official_trees in its official format."""
+"""Every loader on a small tree in its dataset's official format."""
 
 import shutil
 
@@ -72,7 +72,7 @@ def test_koniq_takes_the_label_of_0_to_100_from_either_file(official_trees, tmp_
     assert whole.column("split")[:6] == ("train",) * 4 + ("validation", "test")
     shutil.copy(root / "koniq10k_distributions_sets.csv", tmp_path)
     sets_alone = DATASETS["koniq10k"].load(tmp_path)
-    # Without images here the larger ones are expected.
+    # Without images in the folder, the larger ones are expected.
     assert {name.removeprefix("1024x768/") for name in sets_alone.names} == {
         name.removeprefix("512x384/") for name, _ in rows
     }

@@ -1,4 +1,4 @@
-"""Near-duplicates: real encoded files, and distances against a loop over bits."""
+"""Near-duplicates of real encoded files, and distances against a loop over bits."""
 
 import csv
 import shutil
@@ -33,7 +33,7 @@ from qfm_iqm.training.recipe_schema import DistillationConfig
 
 from ..trees import photo as flat_photo
 
-# Third-party data lies beside the repository where there is any; none of it is copied here.
+# Third-party data, if any, is beside the repository; none of it is copied here.
 BIQ2021 = Path(__file__).parents[2].parent / "shared" / "data" / "biq2021"
 
 COPIES = ("jpeg_q30.jpg", "half.png", "brighter.png", "all.webp")
@@ -110,7 +110,7 @@ def test_images_are_hashed_upright_as_the_reader_gives_them(tmp_path):
     image = photo(3)
     image.save(tmp_path / "upright.png")
     exif = Image.Exif()
-    exif[274] = 6  # stored on its side
+    exif[274] = 6  # stored rotated by 90 degrees
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     see_through = image.convert("RGBA")
     see_through.putalpha(255)
@@ -180,7 +180,7 @@ def distances_by_loop(a, b):
 
 
 def hash_arrays(most):
-    # Few values of bytes, so that small distances occur.
+    # Few byte values, so that small distances occur.
     bytes_ = st.sampled_from([0, 1, 3, 128, 255])
     return hnp.arrays(np.uint8, st.tuples(st.integers(0, most), st.just(8)), elements=bytes_)
 
@@ -386,7 +386,7 @@ def test_photos_of_one_content_are_found_among_real_ones():
     for name, content in zip(table.names, table.contents, strict=True):
         members.setdefault(content, []).append(name)
     several = [names for names in members.values() if len(names) > 1][:50]
-    # Every 40th photo besides: scenes that lie apart.
+    # Also every 40th other photo: scenes that differ.
     single = [names[0] for names in members.values() if len(names) == 1][::40][:100]
     names = [name for group in several for name in group] + single
     hashes = perceptual_hashes([BIQ2021 / name for name in names])
@@ -399,4 +399,4 @@ def test_photos_of_one_content_are_found_among_real_ones():
     same = {(group[i], group[j]) for group in several for j in range(len(group)) for i in range(j)}
     assert len(names) >= 200
     assert len(found & same) >= 0.95 * len(same)
-    assert len(found - same) <= 0.05 * len(names)  # some ids are apart that show one scene
+    assert len(found - same) <= 0.05 * len(names)  # some different ids show one scene

@@ -1,4 +1,4 @@
-"""What is read, what is refused and in which words."""
+"""What is read, what is refused, and the error messages."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.errors import TableError
 
-# Third-party data lies beside the repository where there is any; none of it is copied here.
+# Third-party data, if any, is beside the repository; none of it is copied here.
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 
@@ -164,7 +164,7 @@ def test_tables_of_spreadsheets(tmp_path, name, encoding):
 def test_a_name_that_looks_like_a_formula_is_read_as_it_is(tmp_path, name):
     guarded = f"'{name}"
     assert read_table(write(tmp_path, f"name,mos\n{guarded},1\n")).names == (name,)
-    if name[0] != "'":  # nobody else guards
+    if name[0] != "'":  # other programs do not guard names
         assert read_table(write(tmp_path, f"name,mos\n{name},1\n")).names == (name,)
 
 

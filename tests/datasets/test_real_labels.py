@@ -1,4 +1,4 @@
-"""Every loader and its facts against the real label files, where they are at hand."""
+"""Every loader and its facts against the real label files, if available."""
 
 import csv
 import shutil

@@ -15,7 +15,7 @@ from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_cont
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 
-# Third-party data lies beside the repository where there is any; none of it is copied here.
+# Third-party data, if any, is beside the repository; none of it is copied here.
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 # The table of the frozen hash: 12 images of 6 contents, two each.
@@ -39,7 +39,7 @@ def twelve():
 
 def test_the_frozen_split():
     _, split = twelve()
-    # round(0.25 * 12) = 3 images asked for, two contents of two needed; round(0.2 * 12) = 2.
+    # round(0.25 * 12) = 3 images requested, which need two contents of two; round(0.2 * 12) = 2.
     assert split.test == ("img_4.png", "img_5.png", "img_8.png", "img_9.png")
     assert split.validation == ("img_6.png", "img_7.png")
     assert len(split.train) == 6
@@ -211,7 +211,7 @@ def test_biq2021():
     table = read_table(SHARED / "data/biq2021/labelled.csv")
     split = split_by_content(table)
     rows = split.indices(table)
-    # A content holds few images, so each part overshoots its share by few.
+    # A content has few images, so each split exceeds its share by few.
     assert 1000 <= rows["test"].size < 1010 and 500 <= rows["validation"].size < 510
     contents = [{table.contents[i] for i in part} for part in rows.values()]
     assert sum(map(len, contents)) == 4919

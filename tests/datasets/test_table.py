@@ -1,4 +1,4 @@
-"""What a table holds, what it refuses, and where it finds its images."""
+"""What a table contains, what it refuses, and where it finds its images."""
 
 import numpy as np
 import pytest

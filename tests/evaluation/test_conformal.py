@@ -1,4 +1,4 @@
-"""Intervals against what they promise, on many drawn sets."""
+"""Coverage of intervals on many random sets."""
 
 import numpy as np
 import pytest

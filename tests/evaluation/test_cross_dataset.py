@@ -70,5 +70,5 @@ def test_figures_are_written_to_the_last_digit(model, rated_set, tmp_path):
         rows = list(csv.DictReader(file))
     assert [float(row["value"]) for row in rows] == [one.value for one in figures]
     assert rows[0]["target"] == "labelled"
-    assert rows[0]["split_sha256"] == ""  # of a model without a split
+    assert rows[0]["split_sha256"] == ""  # a model without a split
     assert rows[0]["ci_low"] == ""

@@ -1,4 +1,4 @@
-"""Diagnosis of a tiny model against a slow, obvious computation, one image and one crop a time."""
+"""Diagnosis of a tiny model against a slow, plain computation, crop by crop."""
 
 import math
 import zlib
@@ -55,7 +55,7 @@ def reference(model, table, root):
         top, left = (image.shape[1] - size) // 2, (image.shape[2] - size) // 2
         crop = image[:, top : top + size, left : left + size]
         own = network.encode(crop[None])[0]
-        tokens.append(own.bfloat16().float())  # as a memory keeps them
+        tokens.append(own.bfloat16().float())  # as in a memory bank
         noise = zlib.crc32(f"{SEED}:{name}".encode())
         for (kind, level), found in changes.items():
             degraded = distort_tensor(crop, kind, level, noise)

@@ -1,4 +1,4 @@
-"""The test ledger: appended, by many processes at once, and never rewritten."""
+"""The test ledger: many processes append at once, and it is never rewritten."""
 
 import csv
 import os
@@ -67,7 +67,7 @@ def test_rows_are_appended_and_what_a_kill_left_stays_apart(tmp_path):
     append_look(path, LOOK._replace(images=6))
     assert path.read_bytes().startswith(first)
     assert [row[6] for row in rows_of(path)] == ["images", "5", "6"]
-    assert rows_of(path)[1][-1] == "'=1+1"  # no spreadsheet takes it for a formula
+    assert rows_of(path)[1][-1] == "'=1+1"  # no formula for a spreadsheet
     with path.open("ab") as file:
         file.write(b"2026-01-03,ab")
     append_look(path, LOOK)

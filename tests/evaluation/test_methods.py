@@ -40,7 +40,7 @@ def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path):
 def test_an_image_without_a_score_is_named(tmp_path):
     labels = write(tmp_path / "labels.csv", "name,mos\na/1.png,5\nb/1.png,3\n")
     scores = write(tmp_path / "s.csv", "name,score\n1.png,5\nb/1.png,4\n")
-    # 1.png alone could be either.
+    # 1.png could be either image.
     with pytest.raises(TableError, match=r"no score of 1 of the 2 rated images \(a/1\.png\)"):
         side_by_side([scores], labels)
     with pytest.raises(TableError, match="'quality' was asked for"):

@@ -1,4 +1,4 @@
-"""From held-out photos to what scores mean: on small images with labels that are known."""
+"""Reference statistics from held-out photos: small images with known labels."""
 
 import numpy as np
 import pytest
@@ -50,13 +50,13 @@ def test_all_three_are_found(held_out, tiny_model_folder):
         [one.mos_low <= mos <= one.mos_high for one, mos in zip(found, table.mos, strict=True)]
     )
     setting, checking = halves(table)
-    # ceil(61 * .9) of the half that set it, one of them at the very edge, where rounding decides.
+    # ceil(61 * .9) of the half that set it; one lies on the edge, where rounding decides.
     assert held[setting].sum() in (54, 55)
     assert reference.interval.coverage == held[checking].mean() != held[setting].mean()
     assert (reference.interval.images, reference.interval.checked) == (60, 60)
     quarters = [checking[rows] for rows in halves(table.select(checking))]
     alarms = np.array([one.out_of_distribution for one in found])
-    assert alarms[quarters[0]].sum() <= 1  # the limit is the farthest of 30: rounding decides
+    assert alarms[quarters[0]].sum() <= 1  # the limit is the farthest of 30, where rounding decides
     assert reference.ood_detector.false_alarms == alarms[quarters[1]].mean()
     assert reference.ood_detector.checked == 30
     assert alarms.mean() < 0.1

@@ -1,4 +1,4 @@
-"""Videos of frames whose content says which they are."""
+"""Videos whose frames can be identified by their content."""
 
 import io
 import struct
@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-_FINE = {  # nearly lossless, and quick
+_FINE = {  # nearly lossless, and fast
     "mpeg4": {"qmin": "1", "qmax": "1"},
     "libx264": {"qp": "3", "preset": "ultrafast", "threads": "1"},
 }

@@ -1,4 +1,4 @@
-"""Files in every format that is read, and seeded damage to them."""
+"""Files in every supported format, and seeded damage to them."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""Camera RAW files: DNGs as a camera writes them, with the values of its sensor and a preview."""
+"""Camera RAW files: DNGs as a camera writes them, with sensor values and a preview."""
 
 import io
 
@@ -93,6 +93,6 @@ def jpeg_of(pixels, exif=None):
     content = file.getvalue()
     if exif is None:
         return content
-    # At the front, as cameras have it: else libraw puts EXIF of its own there.
+    # At the front, as cameras write it: else libraw puts its own EXIF there.
     block = exif.tobytes()
     return content[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + content[2:]

@@ -1,4 +1,4 @@
-"""Pictures of known pixels, files of them in many formats, and the ways to read them back."""
+"""Pictures of known pixels, files of them in many formats, and ways to read them back."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Images in archives of either kind: which paths lead into one, and what is read there."""
+"""Images in both kinds of archives: which paths point into one, and what is read there."""
 
 import io
 import tarfile

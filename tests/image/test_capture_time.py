@@ -1,4 +1,4 @@
-"""Capture times, from EXIF that Pillow writes and exiftool reads alike."""
+"""Capture times from EXIF that Pillow writes and exiftool reads equally."""
 
 import io
 import shutil
@@ -17,7 +17,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 def encoded(tags, kind="JPEG"):
     exif = Image.Exif()
     exif.get_ifd(0x8769).update(tags)
-    exif[0x0132] = "1999:01:01 00:00:00"  # when the file was changed: says nothing
+    exif[0x0132] = "1999:01:01 00:00:00"  # the time of the file's change: not used
     content = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(content, kind, exif=exif)

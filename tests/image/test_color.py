@@ -40,7 +40,7 @@ def test_16_bit_gray_tiff_of_both_byte_orders_and_polarities(order):
     data = DEEP.astype(f"{order}u2").tobytes()
     straight = tiff(9, 6, [16], 1, data, order=order)
     np.testing.assert_allclose(floats(straight), same_gray(DEEP) / 65535, atol=1e-7)
-    if order == "<":  # Pillow opens no other
+    if order == "<":  # Pillow opens only this one
         inverse = tiff(9, 6, [16], 0, data, order=order)
         np.testing.assert_allclose(floats(inverse), 1 - same_gray(DEEP) / 65535, atol=1e-7)
 
@@ -82,7 +82,7 @@ def test_16_bit_gray_with_alpha():
     data = png(9, 6, 16, 4, [row.astype(">u2").tobytes() for row in deep])
     value, alpha = DEEP / 65535, DEEP[::-1] / 65535
     expected = same_gray(value * alpha + 1 - alpha)
-    assert np.abs(floats(data) - expected).max() <= 2.5 / 255  # both are high bytes
+    assert np.abs(floats(data) - expected).max() <= 2.5 / 255  # both keep only the high bytes
 
 
 def test_integers_and_floats_have_a_fixed_range():

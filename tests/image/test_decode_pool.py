@@ -114,7 +114,7 @@ def test_a_file_that_takes_too_long_is_given_up(deadly, paths, tmp_path, monkeyp
 
 
 def test_idle_readers_that_are_killed_are_replaced(paths):
-    others = set(psutil.Process().children())  # a service that tests share may be among them
+    others = set(psutil.Process().children())  # a shared service may be among them
 
     def items():
         yield paths[0]
@@ -182,7 +182,7 @@ def test_large_images_share_the_memory_and_the_largest_are_refused(tmp_path):
     items = [str(tmp_path / f"{number}.png") for number in range(len(sizes))]
     readings = list(read_in_processes(items, KEEPING, 2, 150 << 20))
     for reading, size in zip(readings, sizes, strict=True):
-        if size == (7000, 6000):  # 42 megapixels take 4 bytes each on the canvas, and 3 in the end
+        if size == (7000, 6000):  # 42 megapixels: 4 bytes each on the canvas, 3 in the end
             assert "decoding it takes about 0.3" in reading.error
             assert "and the memory set for images is 0.1" in reading.error
         else:
@@ -237,7 +237,7 @@ def test_threads_share_the_memory(large, paths):
     assert 40_000_000 < int(took) < 130_000_000
     took, readings = in_a_process(THREADS, 1 << 30, paths[0], *large).split(maxsplit=1)
     assert readings.strip() == str([4000] * 6)
-    assert int(took) > 135_000_000  # else the limit above was none
+    assert int(took) > 135_000_000  # else the limit above would not matter
     took, readings = in_a_process(THREADS, 50_000_000, paths[0], *large).split(maxsplit=1)
     assert readings.count("decoding it takes about 0.06 GB") == 6
     assert int(took) < 40_000_000
@@ -258,7 +258,7 @@ def test_threads_that_wait_for_memory_do_not_outlive_their_reader(large):
     assert in_a_process(ENDING, *large) == "4000\n"
 
 
-# ---- content that comes at any time ----
+# ---- content that arrives at any time ----
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_memory_is_bounded(pool):
     refused = pool.decode(encoded((5000, 5000)), "a.png")  # 100 MB decoded
     assert refused.too_large
     assert refused.error == "cannot read 'a.png': there is not enough memory for it"
-    for _ in range(4):  # each process goes on
+    for _ in range(4):  # each process still works
         assert pool.decode(encoded((50, 50)), "a.png").width == 50
     assert pool.restarts == 0
 
@@ -309,7 +309,7 @@ def test_time_is_bounded_and_the_dead_are_replaced():
     pool = DecodingPool([POLICY], workers=1, seconds=3, decode_bytes=1 << 30)
     try:
         (process,) = set(psutil.Process().children()) - others
-        process.suspend()  # it hangs
+        process.suspend()  # the process hangs
         refused = pool.decode(encoded((60, 60)), "a.png")
         assert refused.too_large
         assert refused.error == "cannot read 'a.png': decoding it takes more time than is allowed"

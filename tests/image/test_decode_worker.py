@@ -1,4 +1,4 @@
-"""How a decoding process and its parent talk, and what a process that lies can do."""
+"""Messages between a decoding process and its parent, also from a misbehaving process."""
 
 import os
 import socket
@@ -88,7 +88,7 @@ def test_an_answer_that_makes_no_sense(liar, changes, body):
     send_frame(end, HONEST | changes, body)
     with pytest.raises(WorkerDeathError, match="makes no sense"):
         worker.hear()
-    assert list(worker.tasks) == [(4, "a.png")]  # it is for another process
+    assert list(worker.tasks) == [(4, "a.png")]  # left for another process
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_an_answer_that_makes_no_sense(liar, changes, body):
     [
         b"\x02\0\0\0" + bytes(8) + b"[]",
         b"\x02\0\0\0" + bytes(8) + b"{{",
-        b"\x02\0\0\0" + b"\xff" * 8 + b"{}",  # more bytes than it may take for an image
+        b"\x02\0\0\0" + b"\xff" * 8 + b"{}",  # more bytes than allowed for an image
         b"\xff\xff\xff\xff" + bytes(8),
     ],
 )

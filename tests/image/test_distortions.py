@@ -1,4 +1,4 @@
-"""Each degradation against another implementation: of scipy, scikit-image, imagecodecs, numpy."""
+"""Each degradation against another implementation: scipy, scikit-image, imagecodecs, numpy."""
 
 import colorsys
 import io
@@ -182,9 +182,9 @@ def test_white_noise_has_its_variance(variance):
 def test_color_noise_has_its_variance_in_luma_and_chroma():
     image = np.full((200, 200, 3), 128, np.uint8)
     found = color.rgb2ycbcr(distort(image, "white noise in color components", 0.003, 5))
-    spans = np.array([219, 224, 224])  # of scikit-image's digital components
+    spans = np.array([219, 224, 224])  # ranges of scikit-image's digital components
     expected = np.full(3, 0.003)
-    # 601's inverse is linear: noise on (Y, Cr, Cb) comes back as it went in, but for rounding.
+    # 601's inverse is linear: noise on (Y, Cr, Cb) comes back unchanged, except for rounding.
     np.testing.assert_allclose((found / spans).var((0, 1)), expected, rtol=0.08)
 
 
@@ -274,7 +274,7 @@ def test_lab_saturation_is_that_of_scikit_image(factor):
     lab[..., 1:] *= factor
     inside = color.lab2rgb(lab)
     found = distort(image, "color saturation 2", factor)
-    # Beyond the gamut each library clips in a way of its own.
+    # Outside the gamut, each library clips differently.
     back = np.abs(color.rgb2lab(inside) - lab).max(2) < 0.5
     assert back.mean() > 0.1
     assert np.quantile(np.abs(found / 255 - inside)[back], 0.99) < 0.005 * factor

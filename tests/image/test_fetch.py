@@ -1,4 +1,4 @@
-"""URLs, from servers of this machine."""
+"""URLs, from servers on this machine."""
 
 import socket
 import threading

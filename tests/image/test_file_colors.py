@@ -1,4 +1,4 @@
-"""Colors that a file tells in numbers, against the formulas of H.273 and IEC 61966-2-1."""
+"""Colors that a file defines by numbers, against the formulas of H.273 and IEC 61966-2-1."""
 
 import io
 import struct

@@ -132,7 +132,7 @@ def test_a_truncated_image_can_be_read_as_far_as_it_goes(name):
     whole = floats(FILES[name])
     part = floats(FILES[name][: len(FILES[name]) * 6 // 10], allow_truncated=True)
     assert part.shape == whole.shape
-    # A progressive file holds a rougher form of the whole, the others the upper rows.
+    # A progressive file holds a rougher version of the whole, the others the upper rows.
     tolerance = 0.1 if name == "progressive" else 0
     rows = slice(-48, None) if name == "bmp" else slice(48)  # BMP stores the last row first
     assert np.abs(part[rows] - whole[rows]).mean() <= tolerance

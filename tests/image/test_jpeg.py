@@ -1,4 +1,4 @@
-"""Half JPEGs are refused and whole ones read, whoever wrote them and whatever surrounds them."""
+"""Truncated JPEGs are refused and whole ones read, whatever wrote or surrounds them."""
 
 import io
 import re
@@ -60,7 +60,7 @@ def test_layouts_are_pillows(subsampling, mode, size):
 
 def test_cmyk_in_luma_and_chroma_is_pillows():
     content = bytearray(FILES["cmyk"])
-    content[content.index(b"Adobe") + 11] = 2  # says YCCK of the same data
+    content[content.index(b"Adobe") + 11] = 2  # labels the same data YCCK
     np.testing.assert_array_equal(pixels(bytes(content)), by_pillow(bytes(content)))
 
 
@@ -132,7 +132,7 @@ def test_what_this_decoder_does_not_know_is_pillows():
     content = bytearray(FILES["fine"])
     frame = content.index(b"\xff\xc0")
     assert content[frame + 11] == 0x11
-    content[frame + 11] = 0x31  # three times as many mean blocks: an unusual factor
+    content[frame + 11] = 0x31  # three times as many blocks: an unusual sampling factor
     whole = Image.open(io.BytesIO(bytes(content))).size
     assert pixels(bytes(content), allow_truncated=True).shape[:2] == whole[::-1]
 
@@ -229,6 +229,6 @@ def test_what_a_decoder_does_not_write_is_gray():
     whole = encoded(PHOTO, "JPEG", progressive=True)
     scan = whole.index(b"\xff\xda") + 100
     cut = whole[:scan] + whole[scan + 200 :]
-    content = b"\xff\x03".join(cut.rsplit(b"\xff\xc4", 1))  # the tables of the last scan
+    content = b"\xff\x03".join(cut.rsplit(b"\xff\xc4", 1))  # damages the tables of the last scan
     refusal(content)
     assert (pixels(content, allow_truncated=True) == 128).all()

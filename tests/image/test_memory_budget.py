@@ -16,7 +16,7 @@ def test_images_on_their_way_never_take_more_and_none_waits_for_ever(seed):
     total, ahead = 1000, draw.randint(1, 8)
     account = MemoryBudget(total, ahead)
     sizes = [draw.choice([1, 5, 90, 300, 700, 990]) for _ in range(60)]
-    used = {}  # what is really in memory
+    used = {}  # bytes really in memory
     refused, entered, given, decoding, settled = set(), 0, 0, [], set()
     for _ in range(10_000):
         if given == len(sizes):
@@ -56,10 +56,10 @@ def test_pixels_that_wait_for_an_image_before_them_do_not_keep_it_out():
     assert account.ask(1, 700) == "wait"
     assert account.admitted() == [1]
     assert account.ask(0, 800) == "wait"
-    assert account.admitted() == []  # there is no room while the other is being decoded
+    assert account.admitted() == []  # no room while the other image is being decoded
     account.settle(1, 600)
     assert account.ask(2, 800) == "wait"
-    assert account.admitted() == [0]  # or nothing would go on; the last one has time
+    assert account.admitted() == [0]  # else all would stop; the last image can wait
     account.settle(0, 100)
     assert account.admitted() == []
     account.leave(0)

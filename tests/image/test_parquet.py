@@ -1,4 +1,4 @@
-"""Images in Parquet files: those of the real `datasets`, and of plain tables of bytes."""
+"""Images in Parquet files: those written by `datasets`, and plain tables of bytes."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Perceptual hashes, held against the package imagehash."""
+"""Perceptual hashes against the package imagehash."""
 
 import imagehash
 import numpy as np

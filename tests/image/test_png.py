@@ -1,4 +1,4 @@
-"""Chunks that the pixels do not need do no harm; those that they need are checked."""
+"""Chunks that the pixels do not need are harmless; those that they need are checked."""
 
 import io
 import struct

@@ -33,7 +33,7 @@ def test_the_grid_covers_every_pixel_with_the_fewest_crops(height, width, size):
         window += 1
     assert seen.min() >= 1
     assert len(set(positions)) == len(positions)
-    # No cover is smaller: pixels `size` apart in both directions need a crop each.
+    # No cover is smaller: pixels `size` apart in both directions each need a crop.
     assert len(positions) == seen[::size, ::size].size
 
 
@@ -69,7 +69,7 @@ def test_an_image_is_never_enlarged_and_keeps_its_aspect(height, width, side, si
     image = np.random.default_rng(0).random((3, height, width), np.float32)
     fitted = resize_and_pad(image, Preprocessing(crop=size, shorter_side=side))
     if min(height, width) <= side:
-        assert np.array_equal(fitted[:, :height, :width], image)  # its own pixels, then the mirror
+        assert np.array_equal(fitted[:, :height, :width], image)  # its own pixels, then reflections
         expected = height, width
     else:
         scale = side / min(height, width)
@@ -84,7 +84,7 @@ def test_a_size_that_fits_is_the_same_array():
 
 
 def test_reducing_is_antialiased_like_pillows_bicubic():
-    # Stripes of one pixel vanish in a reduction that looks at every pixel, and alias otherwise.
+    # One-pixel stripes vanish if a reduction uses every pixel, and alias otherwise.
     stripes = np.zeros((3, 96, 120), np.float32)
     stripes[..., ::2] = 1
     reduced = resize_and_pad(stripes, Preprocessing(crop=16, shorter_side=32))
@@ -136,7 +136,7 @@ def test_a_mirrored_image_has_the_same_crops(width, height):
     assert len(plain) == rows * columns
     left = (width - 20) // 2
     middle = image[..., left : width - left].astype(int)
-    as_bright = [  # nothing says which side such a crop should be turned to
+    as_bright = [  # no brighter half: either orientation is right
         middle[:, top : top + 20, :10].sum() == middle[:, top : top + 20, -10:].sum()
         for top, _ in grid_positions(height, 20, 20)
     ]
@@ -164,7 +164,7 @@ def test_one_level_in_one_pixel_says_which_half_is_brighter(kind):
 def test_crops_are_turned_alike_as_bytes_as_floats_and_in_batches():
     draw = np.random.default_rng(3)
     images = draw.integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
-    images[::2, 0, 0, 0] = images[::2, 0, 0, -1]  # and all but alike halves: one level apart
+    images[::2, 0, 0, 0] = images[::2, 0, 0, -1]  # nearly equal halves: one level apart
     images[::2, ..., 8:] = images[::2, ..., 7::-1]
     images[::4, 1, 5, 12] ^= 1
     turned = np.stack([next(grid_crops(image, 16)) for image in images])
@@ -194,7 +194,7 @@ def test_a_squeeze_gives_its_size_whatever_the_aspect(height, width):
         3,
         40,
         32,
-    )  # mirrored
+    )  # reflected
 
 
 def test_a_squeeze_is_pillows_bicubic():
@@ -229,7 +229,7 @@ def test_an_image_is_cropped_at_each_extra_scale(kind):
     expected = list(grid_crops(image, 32))
     height, width = image.shape[1:]
     whole = in_eight_bits(image) if kind == "floats" else image
-    for side in (64, 40):  # by hand: the resized image, reduced once more
+    for side in (64, 40):  # by hand: reduce the resized image once more
         across, down = round(width * side / 90), round(height * side / 90)
         pixels = Image.fromarray(whole.transpose(1, 2, 0))
         for size in ((across, height), (across, down)):

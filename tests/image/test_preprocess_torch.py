@@ -36,7 +36,7 @@ def test_one_image_is_resized_as_an_array_to_the_bit(height, width, preprocessin
 
 @pytest.mark.parametrize(("height", "width"), [(90, 64), (41, 300), (64, 33)])
 def test_reducing_is_torchs_antialiased_interpolation(height, width):
-    image = torch.randint(64, 192, (3, height, width)) / 255  # no overshoot to be cut off
+    image = torch.randint(64, 192, (3, height, width)) / 255  # no overshoot to clip
     found = resize_and_pad(image, Preprocessing(crop=16, squeeze=(32, 40)))
     expected = functional.interpolate(image[None], (32, 40), mode="bicubic", antialias=True)[0]
     torch.testing.assert_close(found, expected.clamp(0, 1), rtol=0, atol=2 / 255)

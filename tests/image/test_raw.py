@@ -1,4 +1,4 @@
-"""Camera RAW files; that the table of formats holds is for `test_what_is_read`."""
+"""Camera RAW files; `test_what_is_read` tests the table of formats."""
 
 import io
 import sys
@@ -21,7 +21,7 @@ from .raws import dng, jpeg_of
 from .samples import PHOTO, refusal
 
 SMALL = np.asarray(Image.fromarray(PHOTO).resize((96, 72)))
-OTHER = np.asarray(Image.fromarray(255 - SMALL))  # a preview that is told from the photo
+OTHER = np.asarray(Image.fromarray(255 - SMALL))  # a preview that differs from the photo
 
 
 def pixels(content, **options):
@@ -47,7 +47,7 @@ def turned(image, orientation):
 @pytest.mark.parametrize("reading", ["preview", "develop"])
 def test_without_a_preview_the_photo_is_developed(linear, reading):
     found = pixels(dng(PHOTO, linear=linear), raw=reading)
-    assert alike(found, PHOTO) > (0.98 if linear else 0.95)  # a mosaic loses what noise there is
+    assert alike(found, PHOTO) > (0.98 if linear else 0.95)  # a mosaic loses noise
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -113,7 +113,7 @@ def test_a_large_photo_is_developed_at_half_its_size():
     for linear in (False, True):
         with opened(dng(large, linear=linear), raw="develop") as picture:
             needed[linear] = decoding_bytes(picture, preprocessing)
-    assert needed[False] < needed[True] / 2  # all colors of each pixel: nothing to halve
+    assert needed[False] < needed[True] / 2  # linear: all colors in each pixel, no half size
 
 
 @pytest.mark.parametrize("reading", ["preview", "develop"])
@@ -178,7 +178,7 @@ def test_the_time_is_the_files_own(reading, has_preview):
 def test_a_file_without_a_time_has_that_of_its_preview():
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:05"
-    exif[274] = 6  # previews' orientations are not believed
+    exif[274] = 6  # a preview's orientation is not used
     content = dng(SMALL, preview=OTHER, preview_exif=exif)
     with opened(content) as picture:
         assert capture_time(picture.image) == "2024-05-01T12:30:05"

@@ -83,7 +83,7 @@ def test_a_profile_is_applied_strip_by_strip(monkeypatch):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     monkeypatch.setattr(fitting, "STRIP_PIXELS", 500)
     assert_as_read_whole(encoded(90, 70, icc_profile=srgb), REDUCING)
-    # A profile whose red primary is sRGB's green and the reverse: what is right is known.
+    # A profile with sRGB's red and green primaries swapped: the right result is known.
     swapped = srgb.replace(b"rXYZ", b"swap", 1).replace(b"gXYZ", b"rXYZ", 1)
     swapped = swapped.replace(b"swap", b"gXYZ", 1)
     content = encoded(90, 70, icc_profile=swapped)
@@ -199,7 +199,7 @@ def test_the_estimate_grows_with_the_pixels(options, monkeypatch):
 @pytest.mark.parametrize("mode", fitting._CANVAS)
 def test_a_canvas_takes_what_pillow_takes(mode):
     image = Image.new(mode, (64, 8))
-    if mode == "1":  # packed as bytes, but not in memory
+    if mode == "1":  # packed in `tobytes`, but not in memory
         image = image.convert("L")
     assert fitting._CANVAS[mode] == len(image.tobytes()) // (64 * 8)
 
@@ -293,7 +293,7 @@ def test_a_large_jpeg_takes_the_memory_of_a_small_one():
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    read = 2 * len(content.getvalue())  # the file, and what of it the decoder gets
+    read = 2 * len(content.getvalue())  # the file, and the decoder's copy of it
     assert peak - read <= asked[0] < 1600 * 1600
 
 
@@ -304,4 +304,4 @@ def test_damage_of_a_large_jpeg_is_found():
     with pytest.raises(ImageError, match="its data end too early"):
         read_resized(cut, REDUCING)
     fitted = read_resized(cut, REDUCING, allow_truncated=True)
-    assert (fitted.pixels[:, -9:] == 128).mean() > 0.9  # gray where nothing is
+    assert (fitted.pixels[:, -9:] == 128).mean() > 0.9  # gray where data are missing

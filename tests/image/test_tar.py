@@ -1,4 +1,4 @@
-"""Images in tar archives: a member is read as the file that it was."""
+"""Images in tar archives: a member is read like its original file."""
 
 import io
 import os
@@ -100,7 +100,7 @@ def test_an_archive_that_breaks_off_says_so_and_gives_what_is_there(shard, cut):
         "1st content": (starts[0] + 10, 0),
         "4th header": (starts[3] - 100, 3),
         "last content": (starts[-1] + 10, 23),
-        "last block": (len(content) - 512, 24),  # of zeros; the first one is enough
+        "last block": (len(content) - 512, 24),  # zeros; the first such block is enough
     }[cut]
     broken = shard.with_name("broken.tar")
     broken.write_bytes(content[:place])

@@ -1,4 +1,4 @@
-"""Compressed data in a TIFF are whole, or the TIFF is refused where its compression can tell."""
+"""A TIFF with incomplete compressed data is refused if its compression can tell."""
 
 import io
 

@@ -49,8 +49,8 @@ def bt2020(transfer, codec):
             [ramp] * 3, codec=codec, pixels="yuv420p10le", tags=tags, options=options.get(codec)
         )
     finally:
-        # SVT-AV1 leaves a caller that is root at the highest real-time priority. The processes that
-        # later tests start, a browser for one, would inherit it and keep all others from the CPU.
+        # SVT-AV1 leaves a root process at the highest real-time priority. Processes of later tests,
+        # such as a browser, would inherit it and keep all others from the CPU.
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
@@ -77,15 +77,15 @@ def test_of_each_interval_the_first_frame_is_taken(gaps, every, keyframes, kind,
     ticks = [0]
     for gap in gaps[1:]:
         ticks.append(ticks[-1] + gap)
-        # Containers round times: a frame shall not lie where one interval ends and the next begins.
+        # Containers round times, so no frame may lie on the border of two intervals.
         while abs(ticks[-1] - every * 1000 * round(ticks[-1] / (every * 1000))) < 3:
             ticks[-1] += 1
     times = np.array(ticks) / 1000
-    # In open groups a frame that is decoded after a keyframe may be shown before it.
+    # In open groups, a frame decoded after a keyframe may be shown before it.
     options = {"g": keyframes, "bf": "2", "sc_threshold": "1000000000", **groups}
     content = clip(numbered(len(times)), times, codec=kind[0], container=kind[1], options=options)
     with av.open(io.BytesIO(content)) as written:
-        # An MP4's edit list, in coarser units, may end before the last frame: FFmpeg then drops it.
+        # An MP4's edit list has coarser units and may end before the last frame, which is dropped.
         assume(sum(1 for _ in written.decode(video=0)) == len(times))
     expected = first_of_each(times, every)
     found = frames_of(content, every)
@@ -177,7 +177,7 @@ def yuv_of(rgb, kr, kb):
         (5, 64, (0.299, 0.114)),
         (9, 64, (0.2627, 0.0593)),
         (2, 64, (0.299, 0.114)),
-        (2, 720, (0.2126, 0.0722)),  # HD that names no matrix
+        (2, 720, (0.2126, 0.0722)),  # HD without a named matrix
     ],
 )
 def test_colors_come_by_the_matrix_that_the_video_names(matrix, height, weights):
@@ -197,7 +197,7 @@ def test_colors_come_by_the_matrix_that_the_video_names(matrix, height, weights)
 def test_hdr_is_refused_by_name(codec, transfer, name):
     content = bt2020(transfer, codec)
     assert wrong(content) == f"not supported: HDR colors ({name}); export it as SDR"
-    (_, frame), *_ = frames_of(bt2020(14, codec))  # with the curve of SDR
+    (_, frame), *_ = frames_of(bt2020(14, codec))  # with SDR's curve
     assert frame.info["icc_profile"]
     assert np.asarray(frame).std() > 50
 
@@ -237,7 +237,7 @@ def test_a_file_cut_short_is_refused(container, part):
     cut = content[: int(len(content) * part)]
     assert wrong(cut) == "its data end too early (a truncated file)"
     if container == "avi":  # an MP4 of this muxer has its index at its end
-        # Of 2 % at the end the index may be all.
+        # The last 2 % may be all index.
         assert 0 < len(frames_of(cut, 0.1, allow_damaged=True)) < 30 + (part > 0.9)
 
 
@@ -314,7 +314,7 @@ def test_what_is_no_video_itself_has_no_frame(tmp_path, monkeypatch, content):
 def test_a_length_that_leads_before_the_beginning_is_passed_over(tmp_path, capfd):
     """Python raises an error over such a place, and PyAV prints its traceback."""
     content = bytearray(clip(numbered(12), codec="wmv2", container="asf"))
-    content[53] = 0x0F  # of the eight bytes of a header's length, the highest
+    content[53] = 0x0F  # the highest of the eight bytes of a header's length
     (tmp_path / "clip.wmv").write_bytes(content)
     assert number_of(frame_at(str(tmp_path / "clip.wmv"), 0)) == 0
     assert capfd.readouterr().err == ""

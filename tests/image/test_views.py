@@ -1,4 +1,4 @@
-"""Where the causes of quality are looked for: tiles that lie alike in every photo."""
+"""The views for causes of low quality: tiles at the same places in every photo."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_tiles_of_a_file_are_the_photos_own_pixels(height, width, tmp_path):
 def test_a_turned_file_has_the_views_of_the_upright_one(orientation, tmp_path):
     image = photo(300, 420)
     stored = Image.fromarray(image)
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpose that a viewer undoes
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transposes, which a viewer undoes
     if orientation > 1:
         stored = stored.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()

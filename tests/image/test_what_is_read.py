@@ -1,7 +1,7 @@
-"""Each row of docs/formats.md: a file of its layout, read as another decoder reads it.
+"""Each row of docs/formats.md: a file of its layout, read like another decoder reads it.
 
-The other decoder is imagecodecs where Pillow reads, and the pixels themselves where the file keeps
-them: what was written without loss is what must come back.
+The other decoder is imagecodecs where Pillow reads. For lossless files, the result must equal the
+pixels that were written.
 """
 
 import io
@@ -423,7 +423,7 @@ def raw_like(*, first=1, below=32803, main=None):
 def raw():
     preview = np.asarray(Image.fromarray(SMOOTH).resize((48, 36)))
     decoded = imagecodecs.jpeg8_decode(jpeg_of(preview))
-    # Without a DNG version it is a TIFF as NEF and ARW are.
+    # Without a DNG version it is a TIFF, like NEF and ARW.
     for options in ({}, {"linear": True}, {"version": False}):
         yield dng(SMOOTH, preview=preview, **options), decoded / 255, 2 * STEP
 

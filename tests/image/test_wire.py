@@ -1,4 +1,4 @@
-"""Frames come out as they went in, in time or not at all."""
+"""Frames arrive unchanged, in time or not at all."""
 
 import os
 import socket

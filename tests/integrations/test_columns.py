@@ -1,4 +1,4 @@
-"""Scores as columns of Hugging Face datasets, the real ones; of Ray Data: `test_ray_job.py`."""
+"""Scores as columns of real Hugging Face datasets; for Ray Data see `test_ray_job.py`."""
 
 import io
 import pickle

@@ -1,4 +1,4 @@
-"""The callback in real trainings by Lightning."""
+"""The callback in real training with Lightning."""
 
 import pytest
 import torch

@@ -13,7 +13,7 @@ from qfm_iqm.model.folder import save_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.runtimes.load import load_runtime
 
-# Each process sees a part of the images; both must come to the mean of all.
+# Each process gets a part of the images; both must give the mean of all.
 IMPORTS = """
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.integrations.metric import QualityMetric

@@ -1,7 +1,7 @@
 """`pyiqa.create_metric("qfm")` with the real pyiqa.
 
-pyiqa needs hundreds of packages of its own. Where it is not installed beside this package,
-`QFM_PYIQA=path/to/python` names an environment that has both; without either the test is skipped.
+pyiqa needs hundreds of packages. If it is not installed beside this package,
+`QFM_PYIQA=path/to/python` names an environment with both; without either the test is skipped.
 """
 
 import json

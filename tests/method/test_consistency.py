@@ -24,7 +24,7 @@ def test_perturbation_adds_alpha_times_the_match_where_one_was_found(alpha):
                     expected[b, n, d] += alpha * matched[b, n, d]
     result = perturb(torch.tensor(tokens), torch.tensor(matched), torch.tensor(found), alpha=alpha)
     np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=1e-15)
-    assert np.array_equal(result[1].numpy(), tokens[1])  # untouched, not merely nearly so
+    assert np.array_equal(result[1].numpy(), tokens[1])  # exactly unchanged
 
 
 def perturbed_by_hand(tokens, matched, found, alpha, which, renormalize):
@@ -70,7 +70,7 @@ def test_which_tokens_are_perturbed_and_which_norms_restored(
     ).numpy()
     expected = perturbed_by_hand(tokens, matched, found, alpha, which, renormalize)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
-    # Where nothing is added the bits are the same, not merely the norm.
+    # If nothing is added, the bits are the same, not only the norm.
     same = (expected == tokens).all(-1)
     assert np.array_equal(result[same], tokens[same])
 

@@ -1,4 +1,4 @@
-"""Semantic noise matching against a triple loop in float64, and its draws against chance."""
+"""Semantic noise matching against a triple loop in float64; random draws against chance."""
 
 import math
 
@@ -21,7 +21,7 @@ from qfm_iqm.method.memory_bank import MemoryBank
 
 WIDTH = 5
 
-NONE = torch.empty(0)  # the random rule looks at neither class tokens nor labels
+NONE = torch.empty(0)  # the random rule uses neither class tokens nor labels
 
 
 def seeded(seed):
@@ -48,7 +48,7 @@ def reference(rule, semantics, labels, contents, memory, threshold, top_k):
             other[j] = sign * gap
             if (gap <= threshold) if rule == "quality" else (gap >= threshold):
                 qualified[j] = sign * cosine(s, s_j)
-        # The fallback is the one best label, whatever top-k.
+        # The fallback is the single best label, whatever top-k.
         measured, k = (qualified, top_k) if qualified else (other, 1)
         worst = max(sorted(measured.values())[:k], default=math.inf)
         allowed = {j for j, value in measured.items() if value <= worst + 1e-6}
@@ -63,7 +63,7 @@ def draw_case(seed, crops, entries, contents, spread):
     def labels(n):
         return torch.tensor(draw.integers(-spread, spread + 1, n) / 8, dtype=torch.float32)
 
-    memory = MemoryBank(max(1, entries - 2))  # it has wrapped around
+    memory = MemoryBank(max(1, entries - 2))  # wraps around
     tokens = torch.tensor(draw.normal(size=(entries, 3, WIDTH)), dtype=torch.float32)
     memory.push(tokens, labels(entries), torch.tensor(draw.integers(0, contents, entries)))
     semantics = torch.tensor(draw.normal(size=(crops, WIDTH)), dtype=torch.float32)
@@ -112,8 +112,8 @@ def test_matches_are_those_of_a_triple_loop(
 @settings(deadline=None, max_examples=60)
 def test_each_half_of_quality_is_the_whole_without_the_other(seed, crops, entries, contents, top_k):
     case = draw_case(seed, crops, entries, contents, 12)
-    # As many best as there are entries: semantics then decides nothing. A tau that all labels
-    # meet: quality then decides nothing.
+    # With top-k above the number of entries, semantics decides nothing. With a tau that all labels
+    # meet, quality decides nothing.
     for matches, threshold, k in (
         (match_like_quality(*case, tau=0.25, generator=seeded(seed)), 0.25, 10**6),
         (match_unlike_semantics(*case, top_k=top_k, generator=seeded(seed)), 10**6, top_k),
@@ -149,13 +149,13 @@ def one_hot_memory():
 
 
 def test_the_rule_on_a_case_done_by_hand():
-    asked = torch.tensor([[2.0, 0.0]] * 4)  # a length other than 1: the cosine ignores it
+    asked = torch.tensor([[2.0, 0.0]] * 4)  # the cosine ignores the length
     labels = torch.tensor([0.0, 0.0, 1.5, 9.0])
     contents = torch.tensor([7, 2, 7, 1])
     matches = match_quality(asked, labels, contents, one_hot_memory(), tau=0.25)
     # Near in label: entries 0, 1, 3, of which 3 is farthest; entry 2 is farther, but not near.
-    # Content 2 has no entry 3, so 1. Label 1.5: nothing near; 1 and 3 are the nearest labels (1.3).
-    # Content 1 has only entry 3, however far.
+    # Content 2 may not use entry 3, so 1. Label 1.5: none is near; 1 and 3 have the nearest labels
+    # (gap 1.3). Content 1 may use only entry 3, however far.
     assert matches.entries_B.tolist()[:2] == [3, 1]
     assert matches.entries_B[2].item() in (1, 3)
     assert matches.entries_B[3].item() == 3
@@ -191,8 +191,8 @@ def test_the_semantic_rule_on_a_case_done_by_hand():
     labels = torch.tensor([0.0, 1.5, 2.0, 0.5])
     contents = torch.tensor([7, 7, 7, 1])
     matches = match_semantics(asked, labels, contents, one_hot_memory(), delta=1.5)
-    # Label 0: entry 2 alone is far enough. Label 1.5: 0 and 2 are, of which 0 is nearer in
-    # semantics. Label 2: 0, 1, 3. Content 1 has only entry 3, which is not far: it stands in.
+    # Label 0: only entry 2 is far enough. Label 1.5: 0 and 2 are; 0 is nearer in semantics.
+    # Label 2: 0, 1, 3. Content 1 may use only entry 3, which is not far: a fallback.
     assert matches.entries_B.tolist() == [2, 0, 0, 3]
     assert matches.fallback_B.tolist() == [False, False, False, True]
 
@@ -208,7 +208,7 @@ def test_delta_decides_which_labels_are_far():
 
 
 def test_cosines_are_compared_in_full_precision_under_autocast():
-    case = draw_case(3, 40, 500, 50, 1)  # labels so near each other that the cosine decides
+    case = draw_case(3, 40, 500, 50, 1)  # labels so close that the cosine decides
 
     def matched():
         return match_quality(*case, tau=1.0), match_semantics(*case, delta=0.1)

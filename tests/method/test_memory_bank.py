@@ -1,4 +1,4 @@
-"""The temporary memory against a plain list, and its bfloat16 against the bits of float32."""
+"""The memory bank against a plain list, and its bfloat16 against the bits of float32."""
 
 import numpy as np
 import pytest
@@ -64,14 +64,14 @@ def test_a_restored_memory_goes_on_identically(capacity, before, after):
         memory.push(*batch(first, size))
         first += size
     restored = MemoryBank(capacity)
-    restored.push(*batch(10_000, 2))  # whatever it held is gone
+    restored.push(*batch(10_000, 2))  # its earlier entries are lost
     restored.load_state_dict(memory.state_dict())
     assert len(restored) == len(memory)
     for size in after:
         memory.push(*batch(first, size))
         restored.push(*batch(first, size))
         first += size
-        # The same places too: a match is an index.
+        # The positions are the same too: a match is an index.
         assert torch.equal(restored.tokens_MND, memory.tokens_MND)
         assert torch.equal(restored.labels_M, memory.labels_M)
         assert torch.equal(restored.contents_M, memory.contents_M)
@@ -158,7 +158,7 @@ def test_two_processes_hold_the_entries_of_both_in_rank_order(two_ranks):
             steps[-1] += zip(*(tensor.tolist() for tensor in pushed), strict=True)
     results = two_ranks(PUSHES, given_)
     for capacity in CAPACITIES:
-        ring, place = {}, 0  # of a step larger than the ring its last entries stay
+        ring, place = {}, 0  # a step larger than the ring leaves its last entries
         for entries_ in steps:
             for entry in entries_[-capacity:]:
                 ring[place] = entry

@@ -1,4 +1,4 @@
-"""Feature aliasing against a slow loop in float64, and on cases whose answer is known."""
+"""Feature aliasing against a slow loop in float64, and on cases with known results."""
 
 import math
 
@@ -86,7 +86,7 @@ def test_features_that_are_quality_are_not_aliased_and_their_opposite_is():
     # 36 of the 66 pairs differ by one label step, which is two standard deviations.
     assert apart.random_rate == pytest.approx(36 / 66)
 
-    pairs = np.repeat(np.eye(6), 2, axis=0)  # each good photo lies where a bad one lies
+    pairs = np.repeat(np.eye(6), 2, axis=0)  # each good photo coincides with a bad one
     aliased = aliasing(pairs, good[:1] * 12 + np.tile([0, 1], 6), contents, neighbors=1)
     assert aliased.rate == 1
     assert [(pair.first, pair.second) for pair in aliased.pairs] == [

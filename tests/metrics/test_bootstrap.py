@@ -1,4 +1,4 @@
-"""Against slow loops over the same resamples, and the coverage that an interval promises."""
+"""Bootstrap against slow loops over the same resamples, and the coverage of intervals."""
 
 import numpy as np
 import pytest

@@ -18,7 +18,7 @@ NOTHING = Gain(0.0, -0.005, 0.005)
     ("qfm", "oracle", "over_like", "selectivity", "outcome"),
     [
         (CLEAR, CLEAR, 0.01, (0.1, 0.1), "supported"),
-        (Gain(0.02, 0.001, 0.039), NOTHING, 0.01, (0.1, 0.1), "supported"),  # as it was said
+        (Gain(0.02, 0.001, 0.039), NOTHING, 0.01, (0.1, 0.1), "supported"),  # exactly at the limit
         (Gain(0.019, 0.01, 0.028), CLEAR, 0.01, (0.1, 0.1), "undecided"),  # too little
         (Gain(0.03, 0.0, 0.06), CLEAR, 0.01, (0.1, 0.1), "undecided"),  # not above 0
         (CLEAR, CLEAR, 0.0, (0.1, 0.1), "undecided"),  # like quality does it alone
@@ -27,7 +27,7 @@ NOTHING = Gain(0.0, -0.005, 0.005)
         (NOTHING, Gain(0.02, 0.01, 0.03), 0.0, (0.0, 0.0), "refuted"),
         (NOTHING, Gain(0.02, -0.01, 0.05), 0.0, (0.0, 0.0), "refuted"),
         (Gain(0.0, -0.01, 0.01), CLEAR, 0.0, (0.0, 0.0), "undecided"),  # it may gain .01
-        (NOTHING, Gain(0.019, 0.01, 0.03), 0.0, (0.0, 0.0), "undecided"),  # little to gain
+        (NOTHING, Gain(0.019, 0.01, 0.03), 0.0, (0.0, 0.0), "undecided"),  # little possible gain
         (NOTHING, NOTHING, 0.0, (0.0, 0.0), "the mechanism does nothing"),
         (NOTHING, Gain(0.01, 0.0, 0.02), 0.0, (0.0, 0.0), "the mechanism does nothing"),
     ],

@@ -1,4 +1,4 @@
-"""Against scipy.stats, and a logistic curve of known parameters."""
+"""Correlations against scipy.stats, and a logistic curve with known parameters."""
 
 import warnings
 
@@ -232,7 +232,7 @@ def test_krcc_of_resamples_is_that_of_each(pairs, seed):
     scores, labels = np.array(pairs, dtype=np.float64).T / 7
     index = np.random.default_rng(seed).integers(0, len(pairs), size=(4, len(pairs)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NaN of what is all equal
+        warnings.simplefilter("ignore")  # NaN if all values are equal
         expected = [stats.kendalltau(scores[i], labels[i]).statistic for i in index]
     np.testing.assert_allclose(krcc_resamples(scores, labels, index), expected, atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""What a diagnosis says of itself: its derived figures, and its plain form."""
+"""The derived figures of a diagnosis, and its plain form."""
 
 import json
 from dataclasses import replace

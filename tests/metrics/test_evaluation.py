@@ -1,4 +1,4 @@
-"""Rows, groups and their mean, and what happens where a metric does not exist."""
+"""Rows, groups and their mean, and metrics that are undefined."""
 
 import csv
 
@@ -77,7 +77,7 @@ def test_some_metrics_alone_are_those_of_all():
     for some in (("srcc", "plcc"), ("rmse_logistic",)):
         found = evaluate(scores, labels, groups=groups, n_boot=20, metrics=some)
         assert found.rows == tuple(row for row in whole.rows if row.metric in some)
-    # Too few images for a logistic curve do not matter to the others.
+    # Too few images for a logistic curve do not affect the other metrics.
     few = evaluate([1, 2, 4], [1, 3, 2], n_boot=0, metrics=("srcc",))
     assert few.value("whole", "srcc") == pytest.approx(0.5)
 
@@ -149,5 +149,5 @@ def test_csv_keeps_every_digit(tmp_path):
     for row, in_csv in zip(evaluation.rows, rows, strict=True):
         assert in_csv["value"] == ("" if row.value is None else repr(row.value))
         assert in_csv["note"] == row.note
-        # A spreadsheet finds no formula.
+        # No formula for a spreadsheet.
         assert in_csv["subset"] == ("'=1+1" if row.subset == "=1+1" else row.subset)

@@ -1,4 +1,4 @@
-"""Paired comparisons against the same worked out one by one."""
+"""Paired comparisons against the same computed one by one."""
 
 import csv
 import itertools
@@ -63,7 +63,7 @@ def test_only_runs_with_a_partner_count():
     runs = [*runs_of("baseline", BASELINE), *runs_of("qfm", {0: 0.9, 9: 0.1})]
     found = only(compare(runs, ["baseline"]), variant="qfm")
     assert (found.pairs, found.median) == (1, 0.9)
-    assert np.isnan([found.ci_low, found.ci_high]).all()  # one pair says nothing of others
+    assert np.isnan([found.ci_low, found.ci_high]).all()  # one pair tells nothing about others
     assert compare([*runs_of("baseline", {0: 0.5}), *runs_of("qfm", {1: 0.5})], ["baseline"]) == [
         only(compare(runs_of("baseline", {0: 0.5}), ["baseline"]))
     ]

@@ -1,4 +1,4 @@
-"""Against the examples of the papers, against R's cocor (whose authors checked them too), scipy."""
+"""Against the papers' examples, R's cocor (whose authors checked them too), and scipy."""
 
 import numpy as np
 import pytest
@@ -198,7 +198,7 @@ def test_all_pairs_are_compared_and_corrected():
 def test_methods_correlate_with_each_other_by_the_metric_that_is_compared(metric):
     draw = np.random.default_rng(6)
     labels = draw.normal(size=60)
-    one = np.exp(labels + draw.normal(0, 1, 60))  # skewed: ranks and values say different things
+    one = np.exp(labels + draw.normal(0, 1, 60))  # skewed: ranks and values differ
     two = one + draw.normal(0, 2, 60)
     by = {"srcc": stats.spearmanr, "plcc": stats.pearsonr}[metric]
     between, *each = (by(x, y).statistic for x, y in ((one, two), (one, labels), (two, labels)))

@@ -29,7 +29,7 @@ def crops():
     ("name", "prefix", "has_class", "patches"),
     [
         ("test_vit", 1, True, 16),
-        ("test_vit2", 1, False, 16),  # one register token, no class token
+        ("test_vit2", 1, False, 16),  # a register token, no class token
         ("test_vit_relpos", 0, False, 16),
         ("deit_tiny_distilled_patch16_224", 2, True, 16),  # class and distillation token
     ],
@@ -102,7 +102,7 @@ def test_a_backbone_that_was_looked_at_is_as_new():
     after = torch.rand(1)
     torch.manual_seed(0)
     plain = timm.create_model("test_resnet", num_classes=0)
-    assert torch.equal(torch.rand(1), after)  # no random number was drawn on the way
+    assert torch.equal(torch.rand(1), after)  # no random number was drawn before
     assert encoder.training
     assert all(module.training for module in encoder.modules())
     for key, value in plain.state_dict().items():
@@ -128,7 +128,7 @@ def test_given_weights_are_the_backbones(name):
 
 
 def test_position_embeddings_are_brought_to_the_crop_size():
-    state = state_of("test_vit")  # made for crops of 160
+    state = state_of("test_vit")  # for crops of 160 pixels
     backbone = TimmEncoder("test_vit", crop=64, state=state).backbone
     assert backbone.pos_embed.shape[1] < state["pos_embed"].shape[1]
     assert torch.equal(backbone.norm.weight, state["norm.weight"])

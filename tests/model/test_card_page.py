@@ -1,4 +1,4 @@
-"""The model card as a page: what stands in the card and the results, and nothing else."""
+"""The model card as a page: the contents of card and results, and nothing else."""
 
 import csv
 

@@ -63,7 +63,7 @@ def test_a_model_folder_is_two_plain_files(build_model, tmp_path):
     assert card["weights_sha256"] == hashlib.sha256(files["model.safetensors"]).hexdigest()
     assert card["version"] == metadata.version("qfm-iqm")
     assert card["network"]["backbone"] == "test_vit"
-    assert model.card.weights_sha256 == ""  # the caller's model is not touched
+    assert model.card.weights_sha256 == ""  # the caller's model is unchanged
     state = load_file(tmp_path / "new" / "folder" / "model.safetensors")
     assert state.keys() == model.network.state_dict().keys()
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new" / "folder").iterdir()} == {
@@ -90,7 +90,7 @@ def test_saving_replaces_an_earlier_model(build_model, folder):
     assert load_model(folder).card.network.backbone == "test_resnet"
 
 
-@pytest.mark.parametrize("room", [100, 20_000])  # for no file; for the card alone
+@pytest.mark.parametrize("room", [100, 20_000])  # room for no file; for only the card
 def test_a_failed_save_leaves_the_old_model(build_model, folder, room):
     """The system refuses to write more than some bytes to a file, as it does on a full disk."""
     before = content(folder)
@@ -199,7 +199,7 @@ def test_a_model_from_the_hub_is_fetched_once(hub, tiny_model_folder, tmp_path):
     got = [line for line in hub.asked if line.startswith("GET /owner/name/resolve/")]
     assert sorted(line.split("/")[-1] for line in got) == ["card.json", "model.safetensors"]
 
-    # From then on the cache answers, also without a network; what it lacks is refused.
+    # Then the cache serves, also without a network; what it lacks is refused.
     first, second = load_in_process(*names, home=tmp_path, HF_HUB_OFFLINE="1")
     assert first == sha256
     assert second.startswith(refused)
@@ -209,7 +209,7 @@ def test_a_name_that_is_no_repository_asks_nobody():
     assert "The hub did not give the model 'a/b/c/d'" in refusal("hub:a/b/c/d")
 
 
-# ---- packed models: what was trained, upon a public backbone ----
+# ---- packed models: the trained part on a public backbone ----
 
 PUBLIC = "test_vit.r160_in1k"
 

@@ -1,4 +1,4 @@
-"""Processes that are forked after their parent has scored: they score too, or say why not."""
+"""Processes forked after their parent has scored: they score too, or say why not."""
 
 import json
 import os
@@ -43,7 +43,7 @@ if loads == "loads":
                         multiprocessing_context="fork")
 print(json.dumps({"before": before, "after": after, "again": scores()}))
 """
-SECONDS = 300  # a busy machine may need many; a fork that waits for its parent's threads needs more
+SECONDS = 300  # enough for a busy machine; a fork that waits for its parent's threads never ends
 
 
 def scored(folder, kind, photos, loads=""):

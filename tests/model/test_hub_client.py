@@ -1,4 +1,4 @@
-"""What the hub's own client logs is not shown; what fails is one sentence."""
+"""The hub client's log is not shown; a failure gives one sentence."""
 
 import logging
 

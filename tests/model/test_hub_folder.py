@@ -1,4 +1,4 @@
-"""A model as a repository of the hub: what the hub's own client reads of it."""
+"""A model as a hub repository, as read by the hub's own client."""
 
 import json
 from pathlib import Path

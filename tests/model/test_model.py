@@ -32,7 +32,7 @@ def by_hand(model, image):
     for top, left in grid_positions(*fitted.shape[-2:], 48):
         with torch.inference_mode():
             crop = fitted[None, :, top : top + 48, left : left + 48]
-            if abs(left + 24 - width / 2) < 1:  # in the middle: the brighter half to the left
+            if abs(left + 24 - width / 2) < 1:  # in the middle: brighter half to the left
                 other = fitted[None, :, top : top + 48, width - left - 48 : width - left].flip(-1)
                 crop = max(crop, other, key=lambda crop: crop[..., :24].sum().item())
             elif left + 24 > width / 2:  # to the right of the middle: mirrored

@@ -1,4 +1,4 @@
-"""One set of demands that every architecture meets."""
+"""One set of tests that every architecture must pass."""
 
 import copy
 
@@ -29,7 +29,7 @@ ARCHITECTURES = {
     "levit_128s": {"width": 64},
     "mobilenetv4_conv_small": {"width": 64},
 }
-CROP = 128  # LeViT's last stage has more than one token from here on
+CROP = 128  # the smallest with several tokens in LeViT's last stage
 
 
 @pytest.fixture(params=ARCHITECTURES, scope="module")
@@ -40,7 +40,7 @@ def model(request, build_model):
     with torch.no_grad():
         for parameter in built.network.encoder.backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    # Running statistics that fit these weights: those of one batch.
+    # Running statistics for these weights, from one batch.
     for module in built.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
@@ -65,7 +65,7 @@ def test_forward(model, crops):
         assert scores.shape == (3,)
         assert scores.isfinite().all()
         assert torch.equal(model.network.decode(tokens), scores)
-        assert len({round(score, 4) for score in scores.tolist()}) == 3  # it looks at the image
+        assert len({round(score, 4) for score in scores.tolist()}) == 3  # they depend on the image
         alone = torch.cat([model.network(crop[None]) for crop in crops])
     assert (alone - scores).abs().max() < 1e-5 * model.network.scale.std
 
@@ -115,7 +115,7 @@ def test_saved_and_loaded_its_weights_are_bit_identical(model, crops, tmp_path):
     assert loaded.network.state_dict().keys() == saved.keys()
     assert all(torch.equal(value, saved[key]) for key, value in loaded.network.state_dict().items())
     with torch.inference_mode():
-        # Equal weights at other addresses: on some processors MKL then sums in another order.
+        # Equal weights at other addresses: some processors' MKL sums in another order.
         torch.testing.assert_close(loaded.network(crops), model.network(crops), rtol=1e-6, atol=0)
 
 

@@ -1,4 +1,4 @@
-"""What a card makes of the crops' answers."""
+"""The prediction that a card computes from the crops' outputs."""
 
 import pytest
 from hypothesis import example, given

@@ -103,7 +103,7 @@ except ModelError as error:
     [
         ("no_such_net", "test_vit"),
         ("test_vit.no_such_tag", "test_vit"),
-        (None, "test_vit_relpos"),  # known, and nobody published weights
+        (None, "test_vit_relpos"),  # known, but without published weights
         ("weights.pth", "test_vit"),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_packages_weights_are_those_of_timms_network():
     network.load_state_dict(state)
     crops = torch.rand(2, 3, 96, 96)
     features = network.eval().forward_features((255 * crops - 127) / 128)
-    assert features.std() > 0.1  # of untrained norms, or of another order, they die out or explode
+    assert features.std() > 0.1  # untrained norms or a wrong order would let them vanish or explode
     assert features.abs().max() <= 6  # ReLU6
     missing = PackagedWeights("efficientnet_lite0", "no_such_module", "x.pth", "0", "MIT")
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The model that ships in the package: small, honest about itself, and right about degradation."""
+"""The packaged default model: small, described correctly, and right about degradation."""
 
 import runpy
 from importlib import resources

@@ -1,4 +1,4 @@
-"""The accurate model of the package: what was trained here, put upon timm's public ViT-Tiny."""
+"""The accurate packaged model: the part trained here, on top of timm's public ViT-Tiny."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def test_it_is_small_and_holds_no_weight_of_the_backbone():
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 6_000_000
     with safe_open(FOLDER / "model.safetensors", framework="np") as file:
         sizes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
-    # Of each layer of the backbone two factors of rank 16 at most, never the layer itself.
+    # Each backbone layer has two factors of rank 16 at most, never its own weights.
     layers = [shape for key, shape in sizes.items() if "backbone" in key and len(shape) == 2]
     assert layers
     assert all(min(shape) <= 16 for shape in layers)

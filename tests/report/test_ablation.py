@@ -1,4 +1,4 @@
-"""An ablation's table and figure: what they say is what was found."""
+"""An ablation's table and figure show the measured values."""
 
 from xml.etree import ElementTree
 
@@ -11,7 +11,7 @@ from qfm_iqm.metrics.paired_runs import Run, compare
 from qfm_iqm.report.ablation import _figure, ablation_table, draw_ablation
 
 NAMES = ("whole", "subset_mean", "ss01")
-VALUES = {  # of three seeds: whole, subset_mean
+VALUES = {  # for three seeds: whole, subset_mean
     "baseline": ((0.80, 0.82, 0.81), (0.60, 0.61, 0.62)),
     "qfm": ((0.81, 0.83, 0.82), (0.63, 0.64, 0.65)),
     "random": ((0.80, 0.81, 0.83), (0.61, 0.61, 0.61)),

@@ -77,7 +77,7 @@ def test_two_models_are_compared_by_rank(place):
 
 def test_two_models_win_by_rank_and_not_by_scale(place):
     first = dict(zip("abcd", (10.0, 20.0, 30.0, 40.0), strict=True))
-    second = dict(zip("abcd", (80.0, 70.0, 90.0, 95.0), strict=True))  # all higher; a and b swapped
+    second = dict(zip("abcd", (80.0, 70.0, 90.0, 95.0), strict=True))  # all higher, a and b swapped
     for units in (LabelUnits(), LabelUnits(higher_is_better=False)):
         page = comparison_page(table(first), table(second, "other"), place, units, count=0)
         result = inlined(page)["win_rate"]

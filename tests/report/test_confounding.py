@@ -1,4 +1,4 @@
-"""The figure shows every variant, and the oracle as a ceiling; the clusters stand side by side."""
+"""The figure shows every variant, the oracle as a ceiling, and the clusters side by side."""
 
 from xml.etree import ElementTree
 

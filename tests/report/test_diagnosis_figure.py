@@ -1,4 +1,4 @@
-"""The figure of a diagnosis: what it says, and that nothing in it lies on something else."""
+"""The figure of a diagnosis: its text, and that nothing in it overlaps."""
 
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -76,7 +76,7 @@ def test_an_svg_is_xml_and_its_text_is_text(found, paths, tmp_path):
 def test_a_photo_is_shown_in_one_pair_only(found, paths, tmp_path):
     draw_diagnosis(replace(found, backbone=None), paths, tmp_path / "a.svg")
     said = texts(tmp_path / "a.svg")
-    # Of the chain 0-1, 1-2, 2-3 ... every other pair.
+    # Every other pair of the chain 0-1, 1-2, 2-3 ...
     assert [text for text in said if text.startswith("MOS ")] == [
         "MOS 0.00", "MOS 10.0", "MOS 20.0", "MOS 30.0", "MOS 40.0", "MOS 50.0", "MOS 60.0",
         "MOS 70.0",

@@ -34,7 +34,7 @@ def test_junit_says_what_was_found():
 
 
 def test_files_count_what_the_baseline_says_nothing_of():
-    facts = (VERDICTS, Rule(60, max_drop=2), "m", 2.0)  # a and b: c has a score, d was not scored
+    facts = (VERDICTS, Rule(60, max_drop=2), "m", 2.0)  # a and b: c has a baseline, d has no score
     suite = ElementTree.fromstring(junit_xml(*facts).encode())[0]
     properties = {p.get("name"): p.get("value") for p in suite.iter("property")}
     assert properties["without_baseline"] == "2"
@@ -44,14 +44,14 @@ def test_files_count_what_the_baseline_says_nothing_of():
 @given(st.text(min_size=1), st.text())
 def test_no_name_breaks_the_xml(name, reason):
     text = junit_xml([Verdict(name, "fail", 1.0, None, reason)], Rule(2), "m", 0.0)
-    ElementTree.fromstring(text.encode())  # as a reader of the file would
+    ElementTree.fromstring(text.encode())  # as a reader of the file does
 
 
 def test_json_says_what_was_found():
     found = json.loads(gate_json(VERDICTS, Rule(60, (50, 60)), "m", 2.0))
     assert found["counts"] == {"pass": 1, "review": 1, "fail": 1, "error": 1}
     assert found["exit_code"] == 2
-    assert found["without_baseline"] == 0  # none was asked for
+    assert found["without_baseline"] == 0  # none was requested
     assert found["rule"]["limit"] == 60
     assert found["images"][2] == {
         "path": "c.jpg",

@@ -1,4 +1,4 @@
-"""The figure of a quality map: what is said and what is drawn."""
+"""The figure of a quality map: its text and its drawing."""
 
 from xml.etree import ElementTree
 
@@ -41,7 +41,7 @@ def test_bad_patches_are_dark(tmp_path, higher, darker):
     out = tmp_path / "map.png"
     draw_map(map_of([[10, 90]], (100, 100)), torch.ones(3, 100, 100), units, out)
     pixels = np.asarray(Image.open(out).convert("L"), dtype=float)
-    # The map is the second picture: its two patches meet in the middle of it.
+    # The map is the second image: its two patches meet in its middle.
     row = pixels[round(pixels.shape[0] * 0.6)]
     second = row[round(row.size * 0.47) : round(row.size * 0.85)]
     left, right = second[: second.size // 4].mean(), second[-second.size // 4 :].mean()

@@ -28,7 +28,7 @@ def test_small_copies_are_of_the_first_moments(photo_folder, tmp_path):
     data = inlined(moments_page(rows, "t", place, count=3))
     assert list(data["thumbnails"]) == ["0", "1", "2"]
     other = inlined(moments_page(rows[:2], "t", place, count=0))
-    assert other["id"] != data["id"]  # decisions are kept for these very photos
+    assert other["id"] != data["id"]  # decisions belong to exactly these photos
 
 
 def test_no_moment_of_several_photos(tmp_path):

@@ -43,7 +43,7 @@ def test_columns_folders_and_errors():
     assert data["columns"]["model"] == {"all": "m"}
     assert [folder["name"] for folder in data["folders"]] == ["a/", "b/"]
     assert data["errors"] == {1: "broken"}
-    # What no row says, as a model's card may hold no reference statistics, is not carried along.
+    # Columns that no row fills are left out, as for a card without reference statistics.
     left_out = ("sha256", "seconds", "percentile", "mos_low", "mos_high", "out_of_distribution")
     left_out += ("frames", "p10", "worst", "worst_at", "weights", "runtime", "precision")
     left_out += ("cause", *CAUSES)
@@ -87,7 +87,7 @@ def test_the_page_holds_thumbnails_of_what_can_be_read(photo_folder, tmp_path):
     place = Place(tmp_path / "r.html", photo_folder)
     page = scores_page(table_of(rows, "t"), place, UNITS, count=6)
     data = inlined(page)
-    # Four of six for the worst, of which one is no longer there; two across the rest.
+    # Four of six for the worst, one of which is missing by now; two across the rest.
     assert list(map(int, data["thumbnails"])) == [0, 1, 2, 6, 11]
     assert data["label"]["maximum"] == 100
     assert data["meta"] == ["t", "scored by m", "MOS, 0 to 100"]
@@ -113,7 +113,7 @@ def test_ten_thousand_rows_are_compact(tmp_path):
         ([None] * 5, {"all": None}),
         ([True, False] * 4, {"values": [True, False], "codes": [0, 1] * 4}),
         (["a", None] * 4, {"values": ["a", None], "codes": [0, 1] * 4}),
-        ([1.5, 2.5, 1.5], [1.5, 2.5, 1.5]),  # too short to be worth it
+        ([1.5, 2.5, 1.5], [1.5, 2.5, 1.5]),  # too short to save space
     ],
 )
 def test_columns_of_few_values_are_packed(column, expected):

@@ -32,7 +32,7 @@ def test_thumbnails_are_upright_small_and_alike(tmp_path):
     field[:, :300] = (200, 30, 30)
     Image.fromarray(field).save(tmp_path / "plain.png")
     exif = Image.Exif()
-    exif[274] = 6  # to be turned by a quarter
+    exif[274] = 6  # rotated by 90 degrees
     Image.fromarray(field).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     (tmp_path / "broken.jpg").write_text("no image")
     names = ("plain.png", "broken.jpg", "turned.jpg")

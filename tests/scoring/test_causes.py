@@ -1,4 +1,4 @@
-"""What lowers a photo's quality is the same on every road, and does not move its score."""
+"""Causes are the same on every path to a score, and do not change the score."""
 
 from dataclasses import replace
 

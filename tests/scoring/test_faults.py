@@ -40,14 +40,14 @@ def archive():
 
 def mutated(content, draw):
     kind = draw.randrange(5)
-    if kind == 0:  # bits
+    if kind == 0:  # flipped bits
         changed = bytearray(content)
         for _ in range(draw.choice([1, 3, 30])):
             changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
         return bytes(changed)
     if kind == 1:  # cut off
         return content[: draw.randrange(len(content))]
-    if kind == 2:  # a piece is missing or twice there
+    if kind == 2:  # a piece is missing or repeated
         start, end = sorted(draw.randrange(len(content)) for _ in range(2))
         return content[:start] + content[end:] if draw.random() < 0.5 else content[:end] * 2
     if kind == 3:  # numbers of the header
@@ -86,7 +86,7 @@ def most_held(process):
     """The bytes that a process has had in memory at most."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    except OSError:  # it has just ended
+    except OSError:  # the process just ended
         return 0
     return 1024 * int(dict(line.split(":", 1) for line in lines).get("VmHWM", "0").split()[0])
 
@@ -109,7 +109,7 @@ def test_every_one_is_a_row(files, tiny_model_folder, tmp_path):
     assert coming == outcome.rows == len(rows) == COUNT
     assert [row.path for row in rows] == files
     good = [row for row in rows if row.status == "ok"]
-    assert 0.05 < len(good) / COUNT < 0.9  # some survive: a flipped bit need not break an image
+    assert 0.05 < len(good) / COUNT < 0.9  # some survive: not every flipped bit breaks an image
     for row in rows:
         assert (row.score is None) == (row.status == "error") == bool(row.error)
         assert "\n" not in row.error

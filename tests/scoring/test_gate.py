@@ -60,10 +60,10 @@ def test_an_image_against_a_rule(score, rule, outcome, says):
         (70.0, 72.0, Rule(max_drop=2), "pass"),
         (70.0, 72.5, Rule(max_drop=2), "fail"),
         (80.0, 72.5, Rule(max_drop=2), "pass"),
-        (70.0, 70.00005, Rule(max_drop=0), "pass"),  # another runtime's last digits
+        (70.0, 70.00005, Rule(max_drop=0), "pass"),  # last digits differ between runtimes
         (70.0, 70.001, Rule(max_drop=0), "fail"),
         (70.0, 75.0, Rule(60, max_drop=2), "fail"),
-        (55.0, 60.0, Rule(60, (50, 60), max_drop=2), "fail"),  # a drop is not for review
+        (55.0, 60.0, Rule(60, (50, 60), max_drop=2), "fail"),  # a drop fails without review
         (30.0, 27.0, Rule(max_drop=2, higher_is_better=False), "fail"),
         (27.0, 30.0, Rule(max_drop=2, higher_is_better=False), "pass"),
     ],

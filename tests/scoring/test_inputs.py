@@ -81,7 +81,7 @@ def test_links_to_files_are_files_and_circles_end(tree):
     found = find_images(["photos/sub"])
     assert found.files == (
         "photos/sub/c.webp",
-        "photos/sub/dead.jpg",  # reading it gives the row that says so
+        "photos/sub/dead.jpg",  # reading it gives an error row
         "photos/sub/link.jpg",
         "photos/sub/deep/d.avif",
     )
@@ -286,7 +286,7 @@ def test_rows_of_parquet_files_are_images_whatever_they_are_called(shards):
     found = find_images(["data/more"], archives=True, include=["p.parquet/train/*"])
     assert list(found.files) == expected[1:2]
     found = find_images(["data/more/scores.parquet"], archives=True)
-    assert found.files == ("data/more/scores.parquet",)  # to be told that it holds none
+    assert found.files == ("data/more/scores.parquet",)  # its error row says that it holds none
 
 
 def test_an_archive_that_breaks_off_gets_a_row_of_its_own(shards):

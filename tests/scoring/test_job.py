@@ -169,7 +169,7 @@ def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, fi
     anew, _ = done(out, files[:2], scorer)  # without --resume the table is written anew
     assert read_rows(out) == anew
     assert [(row.path, row.sha256) for row in anew] == [(r.path, r.sha256) for r in first[:2]]
-    scores = [row.score for row in first[:2]]  # of a shard of three: another batch
+    scores = [row.score for row in first[:2]]  # from a shard of three: another batch
     assert [row.score for row in anew] == pytest.approx(scores, abs=1e-3)
 
 
@@ -302,7 +302,7 @@ def test_killed_at_random_moments_it_comes_to_the_same_table(files, tmp_path, la
         os.kill(process, signal.SIGKILL)
         if launcher.wait(process) == -signal.SIGKILL:
             kills += 1
-        if killed.exists():  # it was done before: another round
+        if killed.exists():  # it finished before the kill: another round
             assert read_rows(killed) == read_rows(whole)
             shutil.rmtree(folder_of(killed), ignore_errors=True)
             killed.unlink()
@@ -310,7 +310,7 @@ def test_killed_at_random_moments_it_comes_to_the_same_table(files, tmp_path, la
     last = launcher.go(killed)
     assert launcher.wait(last) == 0
     assert len(launcher.scored(last)) < len(files) or rounds
-    assert read_rows(killed) == read_rows(whole)  # every bit, but the seconds
+    assert read_rows(killed) == read_rows(whole)  # equal to the bit, except seconds
     assert not folder_of(killed).exists()
 
 
@@ -367,7 +367,7 @@ def test_a_job_that_another_process_finished_before_the_lock_is_begun_anew(
 
     @contextmanager
     def late(lock, number):
-        if not finished:  # whoever has the job puts the table together, and removes the folder
+        if not finished:  # the job's owner joins the table and removes the folder
             finished.append(True)
             write_rows(expected, out)
             shutil.rmtree(folder_of(out))

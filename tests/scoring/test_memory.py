@@ -1,4 +1,4 @@
-"""What a whole run takes, with a JPEG of 200 megapixels beside an image of ten pixels."""
+"""Memory of a whole run, with a JPEG of 200 megapixels beside an image of ten pixels."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-LIMIT = 1_000_000_000  # its pixels alone take 0.8 GB
+LIMIT = 1_000_000_000  # the large photo's pixels alone take 0.8 GB
 SIDE = 14_143
 
 
@@ -20,7 +20,7 @@ def photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.new("RGB", (5, 2), (200, 20, 90)).save(folder / "tiny.png")
-    # Made by repetition, so that making it takes no more memory than reading it.
+    # Made by repetition, so that this takes no more memory than reading.
     tile = np.random.default_rng(0).integers(0, 256, (8, SIDE, 1), np.uint8)
     large = Image.new("RGB", (SIDE, SIDE))
     strip = Image.fromarray(np.repeat(tile, 3, axis=2))
@@ -35,7 +35,7 @@ def held(process):
     """Memory that the system cannot take back: all but what lies in files."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    except OSError:  # it has just ended
+    except OSError:  # the process just ended
         return 0
     values = dict(line.split(":", 1) for line in lines)
     return 1024 * sum(int(values.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem"))
@@ -61,4 +61,4 @@ def test_two_hundred_megapixels_in_a_gigabyte(photos, tmp_path):
         rows = {row["path"].rsplit("/", 1)[1]: row for row in csv.DictReader(file)}
     assert (rows["large.jpg"]["width"], rows["large.jpg"]["height"]) == (str(SIDE), str(SIDE))
     assert rows["tiny.png"]["status"] == rows["large.jpg"]["status"] == "ok"
-    assert SIDE * SIDE < most < LIMIT  # it was seen while it was decoded
+    assert SIDE * SIDE < most < LIMIT  # sampled during decoding

@@ -1,4 +1,4 @@
-"""However an image comes to be scored, the answer is the same: also over damaged files."""
+"""Every way to score an image gives the same result, also for damaged files."""
 
 import json
 import tarfile

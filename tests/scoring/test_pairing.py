@@ -128,11 +128,11 @@ def test_the_longest_ending_decides_and_a_path_serves_once():
     labels = [f"{kind}/{n}.png" for kind in ("blur", "jpeg", "noise") for n in range(3)]
     scored = [f"jpeg/{n}.png" for n in range(3)]
     assert pair_paths(labels, scored) == [(3, 0), (4, 1), (5, 2)]
-    # Without a folder each score could be of three images.
+    # Without a folder, each score fits three images.
     assert pair_paths(labels, ["0.png", "1.png", "2.png"]) == []
     assert pair_paths(["a.png"], ["x/a.png", "y/a.png"]) == []
     assert pair_paths(["a.png", "x/a.png"], ["img/x/a.png", "img/a.png"]) == [(0, 1), (1, 0)]
-    # What is left over is no proof: 1.png need not lie in a/.
+    # A match by elimination is no proof: 1.png need not be in a/.
     assert pair_paths(["a/1.png", "b/1.png"], ["1.png", "b/1.png"]) == [(1, 1)]
     assert pair_paths(["a.png"], ["a.png", "x/a.png"]) == [(0, 0)]
 
@@ -171,7 +171,7 @@ def reference(first, second):
             for b in sides[1]:
                 if not common(a, b) or len(a) == len(b) or (a, b) in pairs:
                     continue
-                side = int(len(a) > len(b))  # of the shorter one
+                side = int(len(a) > len(b))  # the side of the shorter path
                 short, long = (b, a) if side else (a, b)
                 folders = (side, long[: -len(short)])
                 rivals = [r for r in sides[1 - side] if common(short, r) == len(short)]
@@ -190,7 +190,7 @@ def reference(first, second):
     return sorted((sides[0].index(a), sides[1].index(b)) for a, b in pairs)
 
 
-# The score has more in common with a label that could not be decided.
+# The score shares more with a label that could not be decided.
 @example(["a", "b/a", "c/b/a"], ["d/b/a", "d/b/c/b/a"])
 @example(["a", "b/c/a"], ["c/a", "c/b/c/a"])
 @given(path_sets, path_sets)

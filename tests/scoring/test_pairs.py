@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
         "IMG_5.NEF": b"",  # RAW alone
         "IMG_6.png": b"", "IMG_6.dng": b"",  # no camera writes PNG: an export
         "IMG_7.jpg": b"", "IMG_7.mov": b"no movie",
-        "sub/IMG_8.jpg": b"", "IMG_8.arw": b"",  # of other folders
+        "sub/IMG_8.jpg": b"", "IMG_8.arw": b"",  # in different folders
     }.items():  # fmt: skip
         (root / name).write_bytes(content)
     return root

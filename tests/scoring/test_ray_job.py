@@ -26,7 +26,7 @@ def cluster():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # A node that is gone is missed after some seconds, not after half a minute.
+        # Notices a lost node after seconds, not after half a minute.
         watchful = {
             "health_check_initial_delay_ms": 0,
             "health_check_period_ms": 1000,
@@ -101,7 +101,7 @@ def test_a_node_goes_down_and_every_image_is_scored_once(
         *(f"part-{number:06d}.parquet" for number in range(11)),
         "plan.jsonl",
     ]
-    # Again: nothing is left to do; without a shard, that shard alone.
+    # Again, nothing is left to do; without one shard, only that shard.
     assert DistributedJob(str(out), files, remote, resume=True).left == 0
     (out / "part-000004.parquet").unlink()
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
@@ -178,7 +178,7 @@ def test_ray_data_gets_columns(cluster, files, tiny_model_folder):
         fn_constructor_kwargs={"image": "bytes", "keep": ["path"], "columns": ["score", "error"]},
         batch_size=3,
         concurrency=1,
-        num_cpus=0,  # one node is gone, and reading wants the core that is left
+        num_cpus=0,  # one node is gone, and reading needs the remaining core
     )
     found = {row["path"]: row for row in scored.take_all()}
     assert found.keys() == {*files[:6], files[17]}

@@ -155,7 +155,7 @@ def test_any_name_survives_csv(paths):
     rows = [good(path) for path in paths]
     file = io.StringIO(newline="")
     print_csv(rows, file)
-    # A spreadsheet finds no formula, and all of the name behind the apostrophe.
+    # No formula for a spreadsheet, and the whole name after the apostrophe.
     cells = [row["path"] for row in csv.DictReader(io.StringIO(file.getvalue(), newline=""))]
     assert not any(re.match(r"[=+\-@\t\r\n]", cell) for cell in cells)
     assert all(cell in (path, f"'{path}") for cell, path in zip(cells, paths, strict=True))

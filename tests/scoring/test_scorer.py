@@ -16,7 +16,7 @@ from qfm_iqm.scoring.runtimes.base import TOLERANCE as RUNTIME_TOLERANCE
 from qfm_iqm.scoring.runtimes.torch_runtime import TorchRuntime
 from qfm_iqm.scoring.scorer import Scorer
 
-TOLERANCE = 1e-5 * 10 + 1e-6  # of the label's standard deviation, and the rounding of a row
+TOLERANCE = 1e-5 * 10 + 1e-6  # 1e-5 of the labels' standard deviation, plus the rounding of a row
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_extra_scales_are_scored_as_the_model_alone_does(model, paths):
 @pytest.mark.parametrize("seed", range(4))
 def test_order_and_neighbors_do_not_matter(model, paths, alone, seed):
     draw = random.Random(seed)
-    some = draw.choices(paths, k=draw.randint(1, 15))  # repeated, left out, in any order
+    some = draw.choices(paths, k=draw.randint(1, 15))  # repeated, omitted, in any order
     rows = list(Scorer(model, batch_size=draw.randint(1, 9)).score_paths(some))
     assert [row.path for row in rows] == some
     assert_same(rows, alone)
@@ -172,7 +172,7 @@ def test_what_cannot_be_read_is_a_row_in_its_place(model, paths, alone, tmp_path
     (tmp_path / "empty.png").touch()
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(Path(paths[0]).read_bytes()[:-200])
-    os.mkfifo(tmp_path / "pipe.jpg")  # opening it to read would wait for ever
+    os.mkfifo(tmp_path / "pipe.jpg")  # opening it for reading would block forever
     broken = [str(tmp_path / name) for name in ("text.jpg", "empty.png", "cut.jpg", "pipe.jpg")]
     broken += [str(tmp_path / "gone.jpg"), str(tmp_path), ""]
     mixed = [item for pair in zip(broken, paths, strict=False) for item in pair]

@@ -56,7 +56,7 @@ def test_a_video_is_a_row_and_its_frames_score_as_photos(files):
     assert [frame.time for frame in frames] == [0, 1, 2, 0, 1]
     assert [frame.path for frame in frames] == [files[1]] * 3 + [files[3]] * 2
     scores = [frame.score for frame in frames[:3]]
-    assert scores[0] == pytest.approx(photo.score, abs=3)  # what the codec changes
+    assert scores[0] == pytest.approx(photo.score, abs=3)  # tolerance for the codec
     assert len(set(scores)) > 1
     assert video.frames == 3
     assert video.score == pytest.approx(np.mean(scores), abs=1e-5)
@@ -144,7 +144,7 @@ def test_a_job_keeps_the_frames_of_what_it_has_scored(files, tmp_path, monkeypat
     assert read_rows(out) == rows
     assert read_frames(table) == frames
     assert not folder_of(out).exists()
-    third = job(True)  # a video of a finished table is scored again: its frames are wanted
+    third = job(True)  # videos of a finished table are scored again for their frames
     assert (third.kept, third.left) == (1, 3)
     list(third.run())
     third.finish(table)
@@ -170,7 +170,7 @@ def test_the_worst_second_is_that_of_a_slow_search(pairs, better):
     beyond = [
         f for f in frames if (f.score < row.p10 - 1e-5 if better else f.score > row.p10 + 1e-5)
     ]
-    assert len(beyond) <= 0.1 * (len(frames) - 1) + 1  # between two frames it is interpolated
+    assert len(beyond) <= 0.1 * (len(frames) - 1) + 1  # interpolated between two frames
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def scored_by_command(folder, model, tmp_path):
 
 def test_rows_are_those_of_the_command(service, photo_folder, tiny_model_folder, tmp_path):
     expected = scored_by_command(photo_folder, tiny_model_folder, tmp_path)
-    photos = sorted(photo_folder.iterdir(), reverse=True)  # in another order, and company
+    photos = sorted(photo_folder.iterdir(), reverse=True)  # in another order and batch
     with service.client() as client:
         files = [("files", (photo.name, photo.read_bytes())) for photo in photos]
         together = client.post("/v1/score", files=files)
@@ -255,7 +255,7 @@ def test_pages_come_from_here_and_carry_the_headers(service):
         for path in ("/", "/docs"):
             page = client.get(path)
             assert page.status_code == 200
-            assert "{{" not in page.text  # all parts are in it
+            assert "{{" not in page.text  # all placeholders are filled
             policy = page.headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy

@@ -1,4 +1,4 @@
-"""Micro-batching: the scores of the engine, whoever asks, and never a request left waiting."""
+"""Micro-batching gives the engine's scores, and never leaves a request waiting."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -34,10 +34,10 @@ def test_scores_of_many_clients_are_the_engines(model, photo_folder):
             rows = list(clients.map(lambda i: batcher.score(images[i]).result(60), places))
     finally:
         batcher.close()
-    # Other batches round differently in the last digit that rows have.
+    # Other batches round differently in the last digit of a row.
     assert [row.score for row in rows] == pytest.approx([expected[i] for i in places], abs=1e-5)
     assert sum(together) == len(places)
-    assert len(together) < len(places)  # some did go together
+    assert len(together) < len(places)  # some shared a batch
 
 
 def test_what_fails_fails_alone_and_the_thread_goes_on(model, photo_folder):
@@ -62,14 +62,14 @@ def test_an_image_that_cannot_be_cut_costs_no_other_its_score(model, photo_folde
     held = threading.Event()
     batcher = Batcher(model, device="cpu", observe=lambda n: (together.append(n), held.wait(60)))
     try:
-        first = batcher.score(image)  # the model is held until all have come
+        first = batcher.score(image)  # the model waits until all have arrived
         no_image = Reading("", None, 60, 60)
         others = [batcher.score(each) for each in (image, no_image, image)]
         held.set()
         assert others[0].result(60).score == others[2].result(60).score == first.result(60).score
         with pytest.raises(AssertionError):
             others[1].result(60)
-        assert together in ([1, 3], [4])  # in any case the broken one had company
+        assert together in ([1, 3], [4])  # either way, the broken one shared a batch
     finally:
         batcher.close()
 

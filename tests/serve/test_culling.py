@@ -1,4 +1,4 @@
-"""Culling over HTTP: what the command says of the same files."""
+"""Culling over HTTP gives the command's results for the same files."""
 
 import asyncio
 import gc
@@ -76,7 +76,7 @@ def test_rows_are_those_of_the_command(service, library, model_folder, tmp_path,
             errors = row.pop("error"), same.pop("error")
             assert errors[0].startswith("cannot read 'broken.jpg': ")
             assert errors[0].rpartition("': ")[2] == errors[1].rpartition("': ")[2]
-            for fact in ("sha256", "weights", "runtime", "precision"):  # not said of a refusal
+            for fact in ("sha256", "weights", "runtime", "precision"):  # empty for a refused file
                 assert row.pop(fact) == ""
                 del same[fact]
         del row["seconds"], same["seconds"]
@@ -140,7 +140,7 @@ def test_one_photo_of_a_request_is_in_memory_at_native_resolution(services, libr
     assert len(rows) == 5
     shapes = {"a0.jpg", "a1.jpg", "a2.jpg", "copy of a1.jpg"}  # c.jpg is alone in its moment
     assert {name for name, _ in read} == shapes
-    assert {shape for _, shape in read} == {(3, 290, 290)}  # as they are
+    assert {shape for _, shape in read} == {(3, 290, 290)}  # at native resolution
     assert alive == [0] * 4
 
 

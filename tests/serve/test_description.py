@@ -1,4 +1,4 @@
-"""What the service says of itself to programs: every answer, and who may ask."""
+"""The service's machine-readable description: every response, and authorization."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What clients get when the service cannot serve them: too much at once, and its own defects."""
+"""Responses when the service cannot serve: too many requests at once, and its own errors."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ def model(tiny_model_folder):
 @asynccontextmanager
 async def running(app):
     """The application in this process, and a client of it."""
-    # What the application raises is the client's to see as a code, as over a socket.
+    # Clients see the application's exceptions as status codes, as over a socket.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     client = httpx.AsyncClient(transport=transport, base_url="http://here")
     async with app.router.lifespan_context(app), client:

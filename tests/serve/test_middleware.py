@@ -1,4 +1,4 @@
-"""Who is answered: every rule by itself, without a server."""
+"""Access rules: each rule by itself, without a server."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ def answer(headers, *, path="/v1/score", method="POST", **options):
 def test_hosts_on_loopback(host, code):
     status, headers, body = answer({"Host": host}, hosts=LOOPBACK)
     assert status == code
-    assert "content-security-policy" in headers  # refusals carry the headers too
+    assert "content-security-policy" in headers  # refusals have the headers too
     assert (body == b"inside") == (code == 200)
 
 

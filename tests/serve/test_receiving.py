@@ -1,4 +1,4 @@
-"""What requests may bring, and how much at once."""
+"""What requests may contain, and how much at once."""
 
 import asyncio
 
@@ -128,7 +128,7 @@ def test_admission_counts_and_lets_go():
                 assert error.value.code == 429
             assert admission.bytes == 1000
         assert admission.bytes == 0
-        async with admission.request(9999):  # alone, it is let in whatever it is
+        async with admission.request(9999):  # a single request is always admitted
             pass
         async with admission.uploads(2):
             with pytest.raises(RequestError):

@@ -1,4 +1,4 @@
-"""The service's life as a process: tokens, deaths, its end; with a model that needs no torch."""
+"""The service as a process: tokens, killed workers, shutdown; with a model without torch."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def test_a_worker_that_dies_costs_one_image_and_an_end_finishes_what_was_begun(p
             assert service.children() != [worker]
             assert "qfm_decoder_restarts 1.0" in client.get("/metrics").text
 
-        # A request that has begun when the end comes: half of it is still to be sent.
+        # A request in progress at shutdown: half of it is still to be sent.
         host, port = service.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
             head = (
@@ -80,7 +80,7 @@ def test_a_worker_that_dies_costs_one_image_and_an_end_finishes_what_was_begun(p
 
 
 def test_more_than_can_be_served_is_told_to_wait(photo, serve):
-    # What is on its way counts: a slow request holds nearly all of what may be pending.
+    # Pending bytes count: one slow request holds nearly all that may be pending.
     with serve("default", "--max-request-mb", 399) as service:
         host, port = service.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as slow, service.client() as client:
@@ -139,7 +139,7 @@ def test_nothing_of_a_request_is_stored(photo, serve, tmp_path):
             deadline = time.monotonic() + 30
             while "qfm_pending_bytes 2.0" not in client.get("/metrics").text:
                 assert time.monotonic() < deadline
-            time.sleep(1)  # all but the end has been taken in
+            time.sleep(1)  # all except the end was received
             assert stored() == []
             connection.sendall(body[-9:])
             answer = b""

@@ -1,4 +1,4 @@
-"""Recipes over the rated set, unlabeled photos, and one thread: as many as its tensors need."""
+"""Recipes for the rated set, unlabeled photos, and one thread, enough for small tensors."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -91,7 +91,7 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
     assert (out / "runs.csv").read_text().splitlines()[: len(before)] == before
     assert len(read_runs(out / "runs.csv")) == len(runs)
 
-    # Splits are those of the seed, whatever the variant; labels those of the setting.
+    # The seed decides the split, whatever the variant; the setting decides the labels.
     splits = {run: (run.folder / "split.txt").read_text() for run in runs}
     for run in runs:
         for other in runs:
@@ -101,7 +101,7 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
     rows = read_runs(out / "runs.csv")
     assert [row["split_sha256"] for row in rows] == [digests[run] for run in runs]
 
-    # A setting again, undisturbed, gives the same figures.
+    # A setting run again without interruption gives the same figures.
     alone = grid_file.with_name("alone.toml")
     text = grid_file.read_text()
     alone.write_text(text.replace('[settings.half]\n"data.train_share" = 0.5\n', ""))
@@ -110,7 +110,7 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
     theirs = run_grid(grid_alone, runs_alone, again, Reporter(None))
     assert theirs == [c for c in comparisons if c.setting == "all"]
 
-    # The summary is that of the runs' own results.
+    # The summary matches the runs' own results.
     for c in comparisons:
         values = {}
         for variant in (c.variant, c.reference):
@@ -130,11 +130,11 @@ def test_a_grid_is_paired_and_goes_on_where_it_was(grid_file, tmp_path):
     parts = {c.subset for c in comparisons}
     assert {"whole", "subset_mean"} < parts
 
-    # A teacher is the baseline's model of the same setting and seed.
+    # The teacher is the baseline's model of the same setting and seed.
     shutil.rmtree(out / "all" / "seed0" / "baseline" / "model")
-    assert run_grid(grid, runs, out, Reporter(None)) == comparisons  # nothing is made again
+    assert run_grid(grid, runs, out, Reporter(None)) == comparisons  # nothing runs again
 
-    # Figures of another grid are not taken for this one's; what it has no more is not compared.
+    # Figures of another grid are not reused; variants that are gone are not compared.
     other, planned = plan(grid_file, out, ["method.w_qcc=2"])
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         run_grid(other, planned, out, Reporter(None))
@@ -205,7 +205,7 @@ def test_what_the_call_changes_comes_before_the_grid_and_may_name_a_setting(grid
     _, runs = plan(grid_file, tmp_path / "runs", changes)
     found = {(run.setting, run.recipe.train.epochs, run.recipe.data.train_share) for run in runs}
     assert found == {("all", 3, 1.0), ("half", 5, 0.25)}
-    # What makes a run the run it is stays the grid's.
+    # The grid, not a change, sets what identifies a run.
     _, runs = plan(grid_file, tmp_path / "runs", ["train.seed=7", "model.name=mine"])
     assert {run.recipe.train.seed for run in runs} == {0, 1}
     assert len({run.recipe.model.name for run in runs}) == len(runs)
@@ -224,7 +224,7 @@ def test_the_grids_that_ship_are_accepted(name, tmp_path):
         (tmp_path / f"cache/tuning_splits/fold{number}.txt").touch()
     changes = [f"data.root={tmp_path}", f"kodak_synthetic:distillation.root={tmp_path}"]
     _, runs = plan(SHIPPED / f"{name}.toml", tmp_path / "runs", changes[: 1 + (name == "ablation")])
-    # Variants and settings differ in something: no run is made twice.
+    # All variants and settings differ: no run is made twice.
     recipes = {run.recipe.model_copy(update={"model": None}).model_dump_json() for run in runs}
     assert len(recipes) == len(runs)
 

@@ -1,4 +1,4 @@
-"""What photos look like when they are learned from, and which labels they then have."""
+"""Augmented training photos, and their labels."""
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_the_same_draw_gives_the_same(photo):
 
 
 def test_a_pair_is_a_photo_as_it_is_and_degraded_in_the_same_view(photo):
-    tone = Cells({"darken": ((0.2, 2.8), (0.21, 2.8))})  # changes each pixel for itself
+    tone = Cells({"darken": ((0.2, 2.8), (0.21, 2.8))})  # changes each pixel independently
     shown = augmentation(tone, flip=True, zoom=0.5, floor=0.2, framed=0.5, smaller=0.5)
     views = set()
     for seed in range(20):

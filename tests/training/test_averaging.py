@@ -1,4 +1,4 @@
-"""The moving average against the sum that it stands for."""
+"""The moving average against its explicit sum."""
 
 import copy
 
@@ -33,7 +33,7 @@ def test_weights_are_averaged_as_the_decay_says():
     found = average.model.network.decoder.head.weight
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     assert not found.requires_grad
-    assert average.model.card is model.card  # what is said of the one is said of the other
+    assert average.model.card is model.card  # both share one card
 
 
 def test_it_goes_on_from_its_state():
@@ -63,7 +63,7 @@ def test_weights_between_two_models(share):
     first, last = start.network.state_dict(), end.network.state_dict()
     for key, found in between.network.state_dict().items():
         torch.testing.assert_close(found, share * first[key] + (1 - share) * last[key])
-        assert torch.equal(last[key], before[key])  # which goes on training
+        assert torch.equal(last[key], before[key])  # the trained model is unchanged
     assert between.network.scale.mean.item() == pytest.approx(3 - 2 * share)
     assert between.card is end.card
 

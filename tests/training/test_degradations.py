@@ -10,7 +10,7 @@ from qfm_iqm.errors import TableError
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.training.degradations import CLEAN, lowered, read_cells
 
-CELLS = {  # made up, in the form of KADID-10k's
+CELLS = {  # made up, in KADID-10k's format
     "gaussian blur": [(0.1, 4.6), (0.5, 4.4), (1, 3.0), (2, 2.0), (5, 1.2)],
     "jpeg": [(43, 4.3), (36, 4.2), (24, 3.9), (7, 1.9), (4, 1.3)],
     "mean shift": [(0.15, 4.2), (0.08, 4.5), (0, 4.6), (-0.08, 4.4), (-0.15, 3.9)],
@@ -41,7 +41,7 @@ def test_kinds_that_are_photographic_are_read_and_webp_and_avif_added(cells):
         "avif",
     }  # fmt: skip
     assert cells.levels["jpeg"][-1] == (4, 1.3)
-    # Where nothing is changed nothing is lost, but for color, where zero is gray.
+    # No change means no loss, except for color, where zero is gray.
     assert [cells.levels[k][2] for k in ("mean shift", "contrast change")] == [(0, CLEAN)] * 2
     assert cells.levels["contrast change"][1] == (0.15, 3.9)
     assert (0, 2.2) in cells.levels["color saturation 1"]

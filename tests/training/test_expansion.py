@@ -1,4 +1,4 @@
-"""Pseudo-labels of unlabeled images: the teacher's scores, kept, and never of another's."""
+"""Pseudo-labels of unlabeled images: the teacher's scores, cached, never another's."""
 
 import csv
 import io
@@ -120,7 +120,7 @@ def test_pseudo_labels_are_what_qfm_score_says(
 
 def test_what_is_kept_is_not_computed_again(pool_of, folder, teacher, tmp_path, scored):
     cache = tmp_path / "e.csv"
-    (folder / "unlabeled08.jpg").rename(folder / "=1+1.jpg")  # no formula in a spreadsheet
+    (folder / "unlabeled08.jpg").rename(folder / "=1+1.jpg")  # not a formula in a spreadsheet
     first = expand(pool_of(folder), teacher, cache, SILENT)
     assert len(scored) == 20
     content = cache.read_bytes()
@@ -128,7 +128,7 @@ def test_what_is_kept_is_not_computed_again(pool_of, folder, teacher, tmp_path, 
     assert expand(pool_of(folder), teacher, cache, SILENT) == first
     assert len(scored) == 20
     assert cache.read_bytes() == content
-    # A smaller pool takes what it needs; a new image is scored with its group, and added.
+    # A smaller pool reuses its scores; a new image is scored with its group, and added.
     assert expand(pool_of(folder).without({3}), teacher, cache, SILENT) == first[:3] + first[4:]
     assert len(scored) == 20
     shutil.copy(folder / "unlabeled07.jpg", folder / "more" / "zz.jpg")
@@ -144,7 +144,7 @@ def test_cut_off_anywhere_it_ends_with_the_same_bytes(pool_of, folder, teacher, 
     pool = pool_of(folder)
     first = expand(pool, teacher, cache, SILENT)
     content = cache.read_bytes()
-    rows = content.index(b"\n", content.index(b"\n") + 1) + 1  # where they begin
+    rows = content.index(b"\n", content.index(b"\n") + 1) + 1  # start of the rows
     step = (len(content) - rows) // 9
     for cut in (0, 5, rows - 30, rows, rows + 3, *range(rows + step, len(content), step)):
         cache.write_bytes(content[:cut])

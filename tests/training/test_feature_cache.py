@@ -1,4 +1,4 @@
-"""What the frozen part of an encoder gives, kept on disk: the same as computed, and never stale."""
+"""Frozen features cached on disk: the same as computed, and never stale."""
 
 import hashlib
 import os
@@ -100,7 +100,7 @@ def test_what_is_there_is_not_computed_again(model, photo_folder, tmp_path):
     store_of(model, tmp_path).fill(paths[:3], paths[2:], count)
     store_of(model, tmp_path).fill(paths, paths, count)
     store_of(model, tmp_path).fill(paths, paths, count)
-    assert counts == [6, 4]  # of the third, nothing was left
+    assert counts == [6, 4]  # the third run computed nothing
 
 
 def test_another_backbone_preprocessing_or_image_finds_nothing(build_model, photo_folder, tmp_path):

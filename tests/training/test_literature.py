@@ -51,7 +51,7 @@ def test_test_crops_are_ten_of_the_image_seeded_by_run_epoch_and_name(photo_fold
     assert all(torch.equal(a, b) for a, b in zip(crops.pixels, again.pixels, strict=True))
     for other in (crops_of(seed=4), crops_of(epoch=3), crops_of(photo_folder / "photo_06.png")):
         assert not all(torch.equal(a, b) for a, b in zip(crops.pixels, other.pixels, strict=True))
-    # By hand: places and mirroring out of one stream.
+    # By hand: positions and mirroring from one random stream.
     image = resize_and_pad(read_image(path), preprocessing)
     draw = np.random.default_rng([3, 2, zlib.crc32(path.name.encode())])
     for crop in crops.pixels:
@@ -67,7 +67,7 @@ def test_a_run_logs_the_test_part_after_every_epoch_and_still_tests_once(run):
     logged = entries(out, "test-selected")
     assert [entry["epoch"] for entry in logged] == [0, 1, 2]
     assert len(entries(out, "test")) == 1
-    # The figures are those of scores by random crops.
+    # The figures come from scores of random crops.
     last = trainer.model.eval()
     source = random_crops(
         last.card.preprocessing, seed=trainer.recipe.train.seed, epoch=2, flip=True, features=None
@@ -82,7 +82,7 @@ def test_a_run_logs_the_test_part_after_every_epoch_and_still_tests_once(run):
     assert figures["whole/srcc"] == max(entry["whole/srcc"] for entry in logged)
     assert logged[epoch]["whole/srcc"] == figures["whole/srcc"]
     assert {"whole/plcc", "even/srcc", "subset_mean/srcc"} <= figures.keys()
-    # The validation-selected figure is that of the epoch that validation chose, by covering crops.
+    # The validation-selected figure uses the epoch chosen by validation, with covering crops.
     assert trainer.selection.best["epoch"] == max(
         range(3), key=lambda e: entries(out, "validation")[e]["whole/srcc"]
     )

@@ -1,4 +1,4 @@
-"""A training step's loss and gradients against the same computed step by step."""
+"""Loss and gradients of a training step against a step-by-step computation."""
 
 import copy
 import math
@@ -271,7 +271,7 @@ def test_the_baseline_keeps_no_memory(network):
     objective = Objective(network, MethodConfig())
     assert objective.memory is None
     assert step(objective, next(batches()), 1.0).keys() == {"loss", "regression"}
-    # Nothing of the method is in what is saved.
+    # The saved state contains nothing of the method.
     qfm = Objective(network, MethodConfig(kind="qfm"))
     assert qfm.state_dict().keys() == objective.state_dict().keys()
 
@@ -354,7 +354,7 @@ def test_the_memory_holds_the_features_asked_for(network, source):
     assert torch.equal(memory.tokens_MND, network.encode(crops)[kept].detach().bfloat16())
 
 
-# What is drawn: seen in what the decoder is given the second time.
+# Random draws, seen in the decoder's second input.
 
 
 def added(network, config, steps, **options):
@@ -436,7 +436,7 @@ def test_the_same_draw_gives_the_same_and_another_another(network, options, draw
     assert torch.equal(first[0], again[0])
     assert first[2]["loss"].item() == again[2]["loss"].item()
     assert torch.equal(first[0], other[0]) != drawn
-    # Nothing else in the process is disturbed by it, nor disturbs it.
+    # It neither affects nor depends on the process's random state.
     state = torch.get_rng_state()
     torch.rand(3)
     assert torch.equal(added(network, config, steps, draw=5)[0], first[0])
@@ -528,7 +528,7 @@ def test_the_fidelity_loss_is_none_without_a_pair_and_least_in_the_labels_order(
     target = torch.tensor([0.0, -1.0, 1.0])
     right = fidelity_loss(2 * target, target, same)
     assert right < fidelity_loss(-2 * target, target, same)
-    assert right < 1e-3  # half a deviation of noise in the labels, none asked of predictions
+    assert right < 1e-3  # twice the labels fits their noise of half a deviation
 
 
 def test_the_fidelity_term_is_part_of_the_loss(network):

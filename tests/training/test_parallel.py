@@ -1,4 +1,4 @@
-"""Two processes, as `torchrun` starts them: one run, one set of files, one voice."""
+"""Two processes, as started by `torchrun`: one run, one set of files, one output."""
 
 import csv
 import json
@@ -6,7 +6,7 @@ import socket
 
 from qfm_iqm.model.folder import load_model
 
-# The process forks, and is the first of two; what the second says goes into files of its own.
+# The process forks and is the first of two; the second writes its output into its own files.
 TWO = """
 import atexit
 second = os.fork()

@@ -1,4 +1,4 @@
-"""Teacher, unlabeled images, student: killed anywhere a run ends with the same bytes."""
+"""Teacher, unlabeled images, student: a run killed anywhere ends with the same bytes."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from qfm_iqm.training.teaching import baseline_recipe
 from qfm_iqm.training.trainer import Trainer
 
 SILENT = Reporter(None)
-STEPS = 12  # of the teacher, as of the student: two epochs of 24 photos x 2 crops in batches of 8
+STEPS = 12  # of teacher and student each: two epochs of 24 photos x 2 crops in batches of 8
 
 # `qfm train` that kills itself: after the n-th step of teacher and student together, or when it
 # has written n pseudo-labels.
@@ -164,7 +164,7 @@ def test_pseudo_labels_are_what_qfm_score_says_of_the_teacher(finished, unlabele
     assert labels == pytest.approx(scores, abs=1e-5 * 22)
 
 
-# Killed, and gone on with
+# Killed and resumed
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
     recipe, rated_set, tmp_path, pool_changes, part
 ):
     folder, changes = pool_changes
-    # The first level of a scene: noise as strong as the others' leaves little to know it by.
+    # The first level of a scene: the others are too noisy to recognize.
     split = load_data(read_recipe(recipe)).split
     name = next(name for name in split.names(part) if name.endswith("level0.jpg"))
     copy = folder / "copy.png"
@@ -308,7 +308,7 @@ def test_a_copy_of_a_held_out_image_is_refused_or_dropped(
     done = qfm_train(recipe, "--out", out, *cli_options(changes))
     assert isinstance(done.exception, TableError)
     assert f"{copy} (unlabeled) ~ {rated_set / name} ({part})" in str(done.exception)
-    assert not (out / "teachers").exists()  # before the hours
+    assert not (out / "teachers").exists()  # before hours of training
     pairs = {(row["image"], row["other"]) for row in table(out / "leaks.csv")}
     assert (str(copy), str(rated_set / name)) in pairs
     assert {image for image, _ in pairs} == {str(copy)}
@@ -400,7 +400,7 @@ def test_several_per_step_teachers_teach_their_mean(
 ):
     baseline = str(finished[0] / "teachers" / "baseline" / "model")
     whole = {"backbone__name": "efficientnet_lite0_stages", "network__width": 32}
-    # Scored in crops of 48 pixels and longer ones, and so a teacher of crops of any size.
+    # It scores crops of 48 pixels and longer ones, so it can teach crops of any size.
     whole |= {"network__crop": 48, "network__max_aspect": 2.0, "train__epochs": 1}
     other = write_recipe(recipe_content(**whole), tmp_path / "other.toml")
     found = {}
@@ -516,7 +516,7 @@ def test_a_share_of_the_start_is_kept(recipe_content, write_recipe, tmp_path):
         expected = 0.75 * before[key] + 0.25 * found[0.0][key]
         torch.testing.assert_close(kept, expected, atol=1e-6, rtol=1e-4)
         moved = max(moved, float((found[0.0][key] - before[key]).abs().max()))
-    assert moved > 1e-3  # else there is nothing to see
+    assert moved > 1e-3  # else the test shows nothing
 
 
 def test_a_share_of_no_model_is_refused(recipe, tmp_path):

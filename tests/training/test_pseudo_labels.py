@@ -1,4 +1,4 @@
-"""Tables of pseudo-labels: the teacher's own scores, read back; an interruption leaves no trace."""
+"""Tables of pseudo-labels: the teacher's scores, read back; interruptions change nothing."""
 
 import csv
 import json
@@ -88,7 +88,7 @@ def test_it_is_a_csv_below_a_line_of_facts(teacher, images, tmp_path):
     assert facts["teacher"] == teacher.card.weights_sha256
     rows = list(csv.DictReader(rest))
     assert list(rows[0]) == ["name", "content", "top", "left", "score"]
-    # A spreadsheet finds no formula.
+    # No formula for a spreadsheet.
     written_names = [f"'{name}" if name[0] == "=" else name for name, _, _ in images]
     assert list(dict.fromkeys(row["name"] for row in rows)) == written_names
     assert {row["content"][:2] for row in rows} == {"'="}
@@ -113,7 +113,7 @@ def test_an_interrupted_table_goes_on_to_the_same_bytes(teacher, images, tmp_pat
         written(teacher, images, cut / "p.csv", stop=stop)
     assert not (cut / "p.csv").exists()
     partial = cut / ".p.csv.partial"
-    if torn:  # as a kill in the middle of a write leaves it
+    if torn:  # as after a kill during a write
         partial.write_bytes(partial.read_bytes()[:-torn])
     asked = []
 
@@ -122,7 +122,7 @@ def test_an_interrupted_table_goes_on_to_the_same_bytes(teacher, images, tmp_pat
         return done
 
     write_pseudo_labels(teacher, images, cut / "p.csv", seen)
-    assert len(images) - stop < asked[0] <= len(images)  # what is done is kept but for the last
+    assert len(images) - stop < asked[0] <= len(images)  # finished ones are kept, except the last
     assert files(cut) == files(whole)
 
 

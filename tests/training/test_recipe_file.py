@@ -1,4 +1,4 @@
-"""Recipes: what is refused, by which name, and that the recipes that ship are accepted."""
+"""Recipes: errors name the refused key, and the packaged recipes are accepted."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_a_recipe_is_read_with_defaults(recipe_file, rated_set):
     assert recipe.train.lr == 3e-4
     assert recipe.train.clip == 5.0
     assert recipe.method.kind == "baseline"
-    assert recipe.model.name == "scenes"  # the file's own
+    assert recipe.model.name == "scenes"  # from the file
     assert recipe.table(recipe.data.labels) == rated_set / "labelled.csv"
 
 
@@ -347,7 +347,7 @@ def test_the_recipes_that_ship_are_accepted(path, tmp_path):
         (tmp_path / cells).touch()
     dataset = None if content["data"].get("labels") else "livec"
     recipe = read_recipe(path, changes, dataset=dataset)
-    assert recipe.data.terms  # a card must be able to say them
+    assert recipe.data.terms  # the card needs them
 
 
 def test_there_are_recipes():

@@ -1,4 +1,4 @@
-"""What a person sees: a line per epoch everywhere, a bar on terminals, a terminal left in order."""
+"""Visible output: a line per epoch, a bar on terminals, and a terminal left in order."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""A run's folder: begun, gone on with, or refused."""
+"""A run's folder: begun, resumed, or refused."""
 
 import json
 
@@ -23,7 +23,7 @@ def test_a_new_run_writes_its_recipe_and_split(make_recipe, tmp_path):
     recipe = make_recipe()
     folder = RunFolder(tmp_path / "a" / "run", recipe, resume=False)
     assert not folder.resuming
-    assert not folder.path.exists()  # looked at only
+    assert not folder.path.exists()  # only inspected
     split = load_data(recipe).split
     folder.begin(split)
     text = (folder.path / "recipe.json").read_text("utf-8")
@@ -114,7 +114,7 @@ def test_a_run_of_a_version_with_fewer_options_goes_on(make_recipe, begun):
     other = make_recipe(train__warmup_prefix=False)
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         RunFolder(begun.path, other, resume=True)
-    content["train"]["epochs"] = 9  # its default, and not what the run was begun with
+    content["train"]["epochs"] = 9  # the default, not the run's own value
     path.write_text(json.dumps(content), "utf-8")
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         RunFolder(begun.path, make_recipe(), resume=True)

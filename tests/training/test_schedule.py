@@ -1,4 +1,4 @@
-"""Parameter groups, and learning rates worked out by hand from docs/method.md, section 10."""
+"""Parameter groups, and learning rates computed by hand from docs/method.md, section 10."""
 
 import math
 

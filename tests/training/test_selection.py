@@ -28,7 +28,7 @@ def test_the_epoch_is_selected_on_validation_and_test_is_scored_once(
     run.run()
     split = run.data.split
     assert [set(names) for names in scored] == [set(split.validation)] * 4 + [set(split.test)]
-    # The second epoch was the best, and the first of two equals; its weights are what is tested.
+    # The second epoch was the best, the first of two equal ones; its weights are tested.
     assert run.selection.best == {"epoch": 1, "srcc": 0.7}
     assert load_model(tmp_path / "run" / "model").card.training["best_epoch"] == 2
     for key, value in states[1].items():

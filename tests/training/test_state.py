@@ -1,4 +1,4 @@
-"""A state comes back as it was, from a file that holds no pickle."""
+"""A state is restored unchanged, from a file without pickle."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_round_trip(tmp_path):
     path = tmp_path / "state.safetensors"
     save_state(STATE, path)
     assert same(STATE, load_state(path))
-    assert list(tmp_path.iterdir()) == [path]  # nothing half-written beside it
+    assert list(tmp_path.iterdir()) == [path]  # no half-written file
 
 
 def test_it_is_a_safetensors_file(tmp_path):
@@ -58,7 +58,7 @@ def test_it_is_a_safetensors_file(tmp_path):
     with safe_open(path, framework="pt") as file:
         json.loads(file.metadata()["tree"])
         sizes = [file.get_tensor(key).numel() for key in file.keys()]  # noqa: SIM118
-    assert sum(sizes) < 10_000  # a view does not bring its whole storage along
+    assert sum(sizes) < 10_000  # a view does not save its whole storage
     assert not path.read_bytes().startswith((b"\x80", b"PK"))  # pickle, torch's zip
 
 

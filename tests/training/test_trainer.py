@@ -1,4 +1,4 @@
-"""Whole runs of a tiny network: what they write, that they learn, and that stops leave no trace."""
+"""Whole runs of a tiny network: they write files, they learn, and stops change nothing."""
 
 import contextlib
 import csv
@@ -113,7 +113,7 @@ def test_the_model_that_comes_out_says_what_it_is(finished, kind):
         measured = figures[row.subset, row.metric]
         assert float(measured["value"]) == row.value
         assert float(measured["ci_low"]) == row.ci_low
-    # The label scale is that of the training split, and goes with the weights.
+    # The label scale comes from the training split, and is saved with the weights.
     assert model.network.scale.mean.item() == pytest.approx(50, abs=3)
     assert model.network.scale.std.item() == pytest.approx(22, abs=3)
 
@@ -653,7 +653,7 @@ def test_on_a_gpu_it_learns_stops_and_goes_on(make_recipe, tmp_path, kind):
         method__kind=kind, train__device="auto", train__precision="bf16", train__workers=2,
         train__cache=True,
     )  # fmt: skip
-    AcceleratorState._reset_state(True)  # of this process, whose other runs are on the processor
+    AcceleratorState._reset_state(True)  # other runs of this process use the CPU
     stopped = Trainer(recipe, tmp_path / "run")
     assert {part.device.type for part in stopped.objective.parameters()} == {"cuda"}
     stopped.reporter.step = lambda *_: setattr(stopped.stopping, "asked", True)
@@ -735,8 +735,8 @@ def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
     content["model"] = {"name": "model"}  # the name is part of a recipe
     recipe, out = write_recipe(content, tmp_path / "recipe.toml"), tmp_path / "run"
 
-    # The log is a pipe from here on: a run waits at each line until it is read, so that signals
-    # come between two given steps, however fast or slow the machine is.
+    # From here on the log is a pipe: a run waits at each line until it is read, so that signals
+    # arrive between two given steps, however fast or slow the machine is.
     first = Trainer(check_recipe(content), out)
     stop_at(first, 0, 3)
     with pytest.raises(InterruptedRunError):
@@ -745,7 +745,7 @@ def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
     log.unlink(missing_ok=True)
     os.mkfifo(log)
 
-    # Killed outright after the second epoch's tenth step: what counts is the state before it.
+    # Killed after the second epoch's tenth step: the state before it counts.
     command = ("train", recipe, "--out", out, "--resume")
     run = forked.start(*command)
     while '"epoch": 1' not in read_pipe(log, run):
@@ -755,7 +755,7 @@ def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
     state = load_state(out / "state.safetensors")
     assert (state["epoch"], state["step"]) == (1, 0)
 
-    # Interrupted at the same place, its reading process with it.
+    # Interrupted at the same place, together with its reading process.
     run = forked.start(*command)
     assert '"epoch": 1, "step": 10' in read_pipe(log, run)
     os.killpg(run.pid, signal.SIGTERM)

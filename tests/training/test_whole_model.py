@@ -1,4 +1,4 @@
-"""One recipe, one whole model: killed in any stage it ends alike; a change redoes its heirs."""
+"""A whole model from one recipe: kills change nothing; a change redoes the stages after it."""
 
 import json
 import shutil
@@ -237,8 +237,8 @@ def test_an_export_is_redone_with_what_it_is_made_of(exporting, tmp_path, monkey
     pipeline.run(read_recipe(exporting), out, resume=False, reporter=SILENT)
     before = record(out)
     assert list(before) == ["training", "test", "reference", "export", "card"]
-    assert load_runtime(out / "model").name == "onnx"  # on a CPU the export that lies within
-    # The network is the same: it need not be converted once more.
+    assert load_runtime(out / "model").name == "onnx"  # on a CPU, the export in the folder
+    # The network is the same and need not be converted again.
     kept = shutil.copy(out / "model" / "onnx" / "model.onnx", tmp_path)
 
     def copied(_, file, *__):

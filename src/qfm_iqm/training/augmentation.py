@@ -1,11 +1,9 @@
-"""Whole photos as they are learned from: reframed, framed, made smaller, degraded.
+"""Augmentation of whole photos: smaller copies, frames, narrower views and degradations.
 
-What changes a photo without changing what people say of it keeps its label: a smaller copy, a plain
-frame, a slightly narrower view. A degraded copy gets the label that people's opinions of that
-degradation give it (`training.degradations`).
+A smaller copy, a plain frame and a slightly narrower view keep the photo's label. A degraded copy
+gets a lower label, computed from people's opinions of that degradation (`training.degradations`).
 
-Everything is done to the photo at its own size, before the model's preprocessing, as it happens to
-the files that people have.
+All steps act on the photo at its own size, before the model's preprocessing, as on people's files.
 """
 
 import numpy as np
@@ -16,23 +14,23 @@ from qfm_iqm.image.preprocess import Preprocessing, reduced_size, reflection_pad
 from qfm_iqm.training.degradations import Cells, lowered
 from qfm_iqm.training.recipe_schema import AugmentConfig
 
-_SMALLER = (0.75, 0.5, 0.25, 0.125)  # of each side
-_FRAME = 0.12  # of the shorter side, the widest
+_SMALLER = (0.75, 0.5, 0.25, 0.125)  # scale of both sides
+_FRAME = 0.12  # widest frame, as a share of the shorter side
 _SECOND = ("jpeg", "webp", "avif", "gaussian blur", "white noise")
-"""What files meet last: a second degradation is one of these."""
+"""Kinds of the second degradation: what usually happens to a file last."""
 
 
 class Augmentation:
-    """What happens to photos before the network sees them.
+    """Random augmentation of photos.
 
     Args:
-        config: how often.
-        cells: people's opinions of degradations; None where none are learned.
-        preprocessing: the model's.
+        config: the recipe's `[augment]` section.
+        cells: people's opinions of degradations; None if no photo is degraded.
+        preprocessing: the model's preprocessing.
         flip: mirror half of the photos.
 
     Raises:
-        TableError: there are no opinions of a kind that the configuration names.
+        TableError: the configuration names a kind without opinions.
     """
 
     def __init__(
@@ -53,13 +51,13 @@ class Augmentation:
     def __call__(
         self, pixels_HWC: Bytes, label: float, draw: np.random.Generator, *, degraded: bool
     ) -> tuple[Bytes, float]:
-        """A photo as it is learned from.
+        """Augments a photo.
 
         Args:
             pixels_HWC: the photo at its own size, uint8.
-            label: of the photo, in label units.
-            draw: what is drawn from.
-            degraded: whether it is degraded.
+            label: the photo's label, in label units.
+            draw: random generator.
+            degraded: whether to degrade the photo.
 
         Returns:
             Pixels (3, S, S) uint8, and their label.
@@ -78,13 +76,13 @@ class Augmentation:
     def pair(
         self, pixels_HWC: Bytes, label: float, draw: np.random.Generator
     ) -> list[tuple[Bytes, float]]:
-        """A photo as it is, and degraded, both seen alike; arguments and results as of a call."""
+        """The photo and a degraded copy, cropped alike; arguments and results as in `__call__`."""
         versions = [(pixels_HWC, label), self._degraded(pixels_HWC, label, draw)]
         seed = int(draw.integers(1 << 32))
         return [(self._seen(one, np.random.default_rng(seed)), own) for one, own in versions]
 
     def _seen(self, pixels_HWC: Bytes, draw: np.random.Generator) -> Bytes:
-        """A crop (3, S, S) of some view of the photo."""
+        """A random crop (3, S, S) of the photo."""
         pixels_HWC = _view(pixels_HWC, draw.uniform(self._config.zoom, 1), draw)
         side, size = self._preprocessing.shorter_side, self._preprocessing.crop
         height, width = pixels_HWC.shape[:2]
@@ -109,7 +107,7 @@ class Augmentation:
         for step in steps:
             seed = int(draw.integers(1 << 32))
             pixels_HWC = distort(pixels_HWC, step.kind, step.strength, seed)
-        # What a second degradation leaves, it leaves of what the first one left.
+        # The second degradation acts on what the first one left: multiply the shares.
         kept = float(np.prod([step.kept for step in steps]))
         return pixels_HWC, lowered(label, kept, self._config.floor)
 
@@ -135,7 +133,7 @@ def _framed(pixels_HWC: Bytes, draw: np.random.Generator) -> Bytes:
 
 
 def _view(pixels_HWC: Bytes, share: float, draw: np.random.Generator) -> Bytes:
-    """That share of each side, anywhere."""
+    """A random view with this share of each side."""
     height, width = (max(1, round(side * share)) for side in pixels_HWC.shape[:2])
     top = int(draw.integers(pixels_HWC.shape[0] - height + 1))
     left = int(draw.integers(pixels_HWC.shape[1] - width + 1))

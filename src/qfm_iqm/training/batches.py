@@ -1,12 +1,12 @@
-"""Batches of crops: which pixels and labels a training step sees.
+"""Batches of crops: the pixels and labels of a training step.
 
 Design choices:
-* What is random in a crop (place, mirroring) depends on (seed, epoch, place in the epoch) alone:
+* The position and mirroring of a crop depend only on (seed, epoch, index of the sample). They are
   the same for any number of reading processes, and after a resume in mid-epoch.
 * Crops are cut from images that went through the model's own `resize_and_pad`, as in scoring.
-* Where a model looks at images in several sizes, so does training: each random crop is of one;
-  fixed ones and a teacher's are of the first.
-* With a feature cache, a crop comes as what the frozen part of the encoder gives for it.
+* If a model uses several image sizes, each random crop comes from one of them; fixed crops and
+  crops that a teacher scored come from the first.
+* With a feature cache, a crop is replaced by the output of the encoder's frozen part.
 
 Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token width.
 """
@@ -35,19 +35,18 @@ UNPAIRED = -1
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing to learn from.
+    """One training sample.
 
     Attributes:
-        path: of the image.
-        label: in label units.
+        path: path of the image.
+        label: label, in label units.
         content: id of the content, the same for near-identical images.
-        place: top and left of the crop that a teacher scored; None draws a crop at random each
-            epoch.
-        supervised: whether the label is people's, or may be learned as if it were; False for the
-            unlabeled images of DLE, which have terms of their own in the objective.
-        group: id of the subset that its quality is compared within.
-        degraded: whether the image is learned from degraded; see `training.augmentation`.
-        paired: whether a degraded one comes as a pair, the image as it is beside it.
+        place: top and left of the crop that a teacher scored; None takes a random crop each epoch.
+        supervised: True for people's labels and for pseudo-labels of a table; False for the
+            unlabeled images of DLE, which have their own terms in the objective.
+        group: id of the subset within which qualities are compared.
+        degraded: whether the image is degraded; see `training.augmentation`.
+        paired: whether a degraded image comes in a pair with its original.
     """
 
     path: Path
@@ -61,15 +60,15 @@ class Sample:
 
 
 class LearnedCrop(NamedTuple):
-    """One crop as it is learned from.
+    """One training crop.
 
     Attributes:
         crop: (3, S, S) uint8, or frozen features.
-        label: in label units.
-        content: id.
-        supervised: whether the label is people's, or may be learned as if it were.
-        group: id of the subset that its quality is compared within.
-        pair: id that the two crops of a pair share; `UNPAIRED` of any other.
+        label: label, in label units.
+        content: id of the content.
+        supervised: as in `Sample`.
+        group: id of the subset within which qualities are compared.
+        pair: id shared by the two crops of a pair; `UNPAIRED` for other crops.
     """
 
     crop: Tensor
@@ -81,7 +80,7 @@ class LearnedCrop(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Crops that a step learns from; as in `LearnedCrop`, with a dimension before the others."""
+    """The crops of a training step; the fields of `LearnedCrop` with a batch dimension."""
 
     crop: Tensor
     label: Tensor
@@ -91,12 +90,12 @@ class Batch(NamedTuple):
     pair: Tensor
 
     def input(self) -> Tensor:
-        """What the network takes: pixels of 8 bits as floats, frozen features as they are."""
+        """The network's input: 8-bit pixels scaled to [0, 1]; frozen features unchanged."""
         return self.crop.float() / 255 if self.crop.dtype == torch.uint8 else self.crop
 
 
 def collate(samples: Sequence[Sequence[LearnedCrop]]) -> Batch:
-    """Stacks the crops of samples to a batch."""
+    """Stacks the crops of samples into a batch."""
     return Batch(*default_collate([tuple(crop) for crops in samples for crop in crops]))
 
 
@@ -129,22 +128,22 @@ class ImageStore:
 
 
 class CropDataset(Dataset[list[LearnedCrop]]):
-    """Crops as they are learned from in an epoch: one of each sample, or the two of a pair.
+    """The crops of an epoch: one for each sample, two for a pair.
 
     Args:
-        samples: what to learn from.
-        preprocessing: of the model.
-        seed: of what is drawn.
+        samples: the training samples.
+        preprocessing: the model's preprocessing.
+        seed: seed of the random draws.
         flip: mirror half of the crops.
         cache: keep decoded images in memory.
-        fixed_crops: draw the crops of an image out of so many that never change; None draws
-            another place each time.
-        features: gives the frozen features (P + N, D) float32 in place of each such crop.
-        augmentation: has whole photos in place of random crops, and their labels.
+        fixed_crops: number of fixed crops per image to draw from; None draws a new position each
+            time.
+        features: replaces each fixed crop by its frozen features (P + N, D) float32.
+        augmentation: augments whole photos and their labels, instead of random crops.
 
     Attributes:
-        epoch: whose crops are drawn. No method `set_epoch`: accelerate's loader would call it
-            with a count of its own, which begins at 0 again after a resume.
+        epoch: the epoch whose crops are drawn. There is no method `set_epoch`: accelerate's loader
+            would call it with its own count, which restarts at 0 after a resume.
     """
 
     def __init__(
@@ -168,12 +167,12 @@ class CropDataset(Dataset[list[LearnedCrop]]):
         self._fixed_crops = fixed_crops
         self._features = features
         self._augmentation = augmentation
-        # What is augmented is so at its own size.
+        # Augmentation needs photos at their own size.
         stored = preprocessing if augmentation is None else Preprocessing(crop=16)
         self._store = ImageStore(stored, keep=cache)
 
     def fill(self) -> None:
-        """Reads what the cache will be asked for; ImageError if an image cannot be read."""
+        """Reads all images into the cache; ImageError if one cannot be read."""
         self._store.fill(sample.path for sample in self.samples)
 
     def __len__(self) -> int:
@@ -214,7 +213,7 @@ class CropDataset(Dataset[list[LearnedCrop]]):
         return crop
 
     def _random(self, sample: Sample, draw: np.random.Generator) -> Tensor:
-        """A crop of the image at a random place, or its frozen features."""
+        """A random crop of the image, or its frozen features."""
         if self._fixed_crops is None:
             image_CHW = self._store.get(sample.path)
             height, width = image_CHW.shape[-2:]
@@ -232,24 +231,24 @@ class CropDataset(Dataset[list[LearnedCrop]]):
 
 
 class EpochOrder(Sampler[list[int]]):
-    """Batches of samples in an order drawn from (seed, epoch); the last short one is dropped.
+    """Batches of samples in an order drawn from (seed, epoch); drops the last incomplete batch.
 
-    An epoch is one pass over the supervised samples, which come first in the dataset. Each batch
-    may go on with pairs and end with unlabeled samples (DLE). Both are drawn in passes of their
-    own: as many passes, or as small a part of one, as the epoch has room for.
+    An epoch is one pass over the supervised samples, which come first in the dataset. In each
+    batch, pairs and then unlabeled samples (DLE) may follow. Both are shuffled separately; an epoch
+    takes as many passes over them, or as small a share of one, as its batches need.
 
     Args:
         supervised: number of supervised samples without pairs.
-        batch_size: of these in a batch.
-        pairs: number of samples behind them that are pairs.
-        pairs_batch: of these in a batch.
-        unlabeled: number of unlabeled samples behind the pairs.
-        unlabeled_batch: of these in a batch.
-        seed: of the order.
+        batch_size: supervised samples per batch.
+        pairs: number of pairs, which follow these samples.
+        pairs_batch: pairs per batch.
+        unlabeled: number of unlabeled samples, which follow the pairs.
+        unlabeled_batch: unlabeled samples per batch.
+        seed: seed of the order.
 
     Attributes:
-        epoch: whose order is given out.
-        start: first batch to give out: where an interrupted epoch goes on.
+        epoch: the epoch whose order is used.
+        start: first batch to yield; an interrupted epoch resumes there.
     """
 
     def __init__(
@@ -265,7 +264,7 @@ class EpochOrder(Sampler[list[int]]):
     ) -> None:
         self._supervised = supervised
         self._batch = min(batch_size, supervised)
-        self._beside = (  # first, number, of these in a batch, what tells the draws apart
+        self._beside = (  # first index, number, number per batch, random stream
             (supervised, pairs, pairs_batch, 2),
             (supervised + pairs, unlabeled, unlabeled_batch, 1),
         )

@@ -1,4 +1,4 @@
-"""From a recipe and its data to the model that is trained: network with first weights, and card."""
+"""Builds the model that a recipe trains: the network with its initial weights, and the card."""
 
 import json
 import os
@@ -26,19 +26,19 @@ from qfm_iqm.training.reporting import in_bytes
 
 
 def on_cpu(recipe: Recipe) -> bool:
-    """Whether networks compute on the CPU: asked for, or there is nothing else.
+    """Whether networks run on the CPU: the recipe says so, or there is no accelerator.
 
-    Only if accelerate is told so do processes on CPUs find each other.
+    Processes on CPUs find each other only if accelerate is told.
     """
     return recipe.train.device == "cpu" or not torch.accelerator.is_available()
 
 
 def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
-    """The untrained model of a recipe; draws from torch's generator.
+    """The untrained model of a recipe; draws from torch's random generator.
 
     Raises:
-        ModelError: backbone or weights that cannot be had, or a backbone that cannot be tuned as
-            the recipe says.
+        ModelError: the backbone or its weights are not available, or it cannot be tuned as the
+            recipe says.
     """
     section, weights = recipe.network, recipe.backbone.weights
     whole = weights is not None and is_model(weights)
@@ -62,14 +62,14 @@ def build_model(recipe: Recipe, data: TrainingData) -> QualityModel:
 
 
 def start_from(network: QualityNetwork, name: str) -> None:
-    """Copies encoder and decoder of another model; the label scale stays the data's own.
+    """Copies encoder and decoder of another model; the label scale stays that of the data.
 
     Args:
-        network: of the recipe.
-        name: of a model of the package, or its folder.
+        network: the recipe's network.
+        name: name of a packaged model, or a model's folder.
 
     Raises:
-        ModelError: the model's network is another.
+        ModelError: the networks differ.
     """
     start = load_model(name).network
     wanted, found = start.config.model_dump(), network.config.model_dump()
@@ -90,10 +90,10 @@ def _shapes(encoder: Encoder) -> dict[str, torch.Size]:
 
 
 def freeze(network: QualityNetwork, recipe: Recipe) -> None:
-    """Fixes the part of the backbone that a recipe does not train.
+    """Freezes the part of the backbone that a recipe does not train.
 
     Raises:
-        ModelError: a backbone without such a part.
+        ModelError: the backbone has no such part.
     """
     if recipe.backbone.tune == "none":
         network.encoder.freeze()
@@ -102,7 +102,7 @@ def freeze(network: QualityNetwork, recipe: Recipe) -> None:
 
 
 def build_augmentation(recipe: Recipe) -> Augmentation | None:
-    """What a recipe does to whole photos; None where it cuts random crops.
+    """The recipe's augmentation of whole photos; None if it cuts random crops.
 
     Raises:
         TableError: the table of opinions of degradations cannot be used.
@@ -115,7 +115,7 @@ def build_augmentation(recipe: Recipe) -> Augmentation | None:
 
 
 def open_feature_cache(model: QualityModel, recipe: Recipe) -> FeatureCache | None:
-    """The cache that a recipe names, of a model with a frozen part; None without one."""
+    """The recipe's feature cache, for a model with a frozen part; None without one."""
     config = recipe.train
     if config.feature_cache is None:
         return None
@@ -127,10 +127,10 @@ def open_feature_cache(model: QualityModel, recipe: Recipe) -> FeatureCache | No
 
 @torch.no_grad()
 def check_memory(recipe: Recipe, network: QualityNetwork, device: torch.device) -> int:
-    """The bytes that a recipe's memory bank takes on a device once full; 0 without one.
+    """Bytes that a recipe's memory bank takes on a device when full; 0 without one.
 
     Raises:
-        RecipeError: more than is free, or crops that the backbone does not take.
+        RecipeError: more than is free, or the backbone does not take the crops.
     """
     if recipe.method.kind == "baseline" and recipe.train.crop is None:
         return 0
@@ -156,14 +156,14 @@ def check_memory(recipe: Recipe, network: QualityNetwork, device: torch.device) 
 
 
 def _free_memory(device: torch.device) -> int:
-    """Bytes that each training process may still take: a GPU's, or its share of the machine's."""
+    """Free bytes for each training process: the GPU's, or its share of the machine's."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return available() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelCard:
-    """Everything about the model that is known before it is trained."""
+    """The card with everything known before training."""
     splits = ("train", "validation", "test")
     return ModelCard(
         name=recipe.model.name,
@@ -188,7 +188,7 @@ def _card(recipe: Recipe, data: TrainingData, network: QualityNetwork) -> ModelC
 
 
 def _told(recipe: Recipe) -> dict[str, Any]:
-    """A recipe for the card: where things lay on the machine that trained it is left out."""
+    """The recipe for the card, without paths on the training machine."""
     places: Any = {
         "data": {"root", "split_file"},
         "model": {"folder"},
@@ -213,10 +213,10 @@ def _told(recipe: Recipe) -> dict[str, Any]:
 
 
 def _origin(weights: str | None) -> dict[str, str]:
-    """Where the first weights came from, without the place where they lay."""
+    """The origin of the initial weights, without their path."""
     if weights is not None and is_model(weights):
         card = load_card(weights)
-        # What a model began with, its heirs have too.
+        # A model that starts from another has its backbone weights.
         backbone = card.training.get("backbone_weights", "pretrained")
         start = f"{card.name}, weights {card.weights_sha256}"
         return {"backbone_weights": backbone, "started_from": start}

@@ -1,4 +1,4 @@
-"""From a recipe's tables to what is trained on, selected on and tested on."""
+"""Reads a recipe's tables into training, validation and test data."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,23 +19,23 @@ from qfm_iqm.training.pseudo_labels import read_pseudo_labels
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.stages import files_hash
 
-_UNRATED, _DEGRADED = -1, -2  # groups: neither is a subset that people rated
+_UNRATED, _DEGRADED = -1, -2  # group ids of images that people did not rate
 _FEWEST_EVALUATED = 5  # images: the logistic curve of the evaluation has four parameters
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from and is evaluated on.
+    """The data of a training run.
 
     Attributes:
-        samples: of the training split and of the pseudo-labelled tables; then the pairs; then the
-            unlabeled ones.
-        supervised: how many of the first have a label: people's, or a pseudo-label of a table.
-        validation: rated images that select the epoch; None where none are kept for that.
-        test: rated images for the one test.
-        train: rated images of the training split that are learned from.
-        reference: rated images for the reference statistics alone; None where none are kept.
-        split: which image is in which split.
+        samples: samples of the training split and of the pseudo-label tables; then pairs; then
+            unlabeled samples.
+        supervised: number of first samples with a label: people's, or a pseudo-label of a table.
+        validation: rated images that select the epoch; None if there are none.
+        test: rated images for the final test.
+        train: rated images of the training split that are trained on.
+        reference: rated images only for the reference statistics; None if there are none.
+        split: the split of every image.
         root: folder that names are relative to.
         label_mean: mean of the training split's labels.
         label_std: their standard deviation.
@@ -54,22 +54,22 @@ class TrainingData:
 
     @property
     def held_out(self) -> dict[str, RatedTable]:
-        """The splits that are scored and never trained on, by name."""
+        """The splits that are scored but never trained on, by name."""
         tables = {"validation": self.validation, "test": self.test, "reference": self.reference}
         return {split: table for split, table in tables.items() if table is not None}
 
     @cached_property
     def pairs(self) -> int:
-        """How many of the samples are pairs of a photo as it is and degraded."""
+        """Number of samples that are pairs of a photo and its degraded copy."""
         return sum(sample.paired for sample in self.samples)
 
     @property
     def unlabeled(self) -> int:
-        """How many of the samples have a teacher's score alone."""
+        """Number of samples with only a teacher's score."""
         return len(self.samples) - self.supervised - self.pairs
 
     def labels_hash(self) -> str:
-        """SHA-256 of what is learned from and evaluated: names, contents and labels."""
+        """SHA-256 of the names, contents and labels of all rated images."""
         tables = [self.train, *self.held_out.values()]
         rows = [(t.names, t.contents, None if t.mos is None else t.mos.tolist()) for t in tables]
         return text_hash(repr(rows))
@@ -86,9 +86,9 @@ class UnlabeledImage:
     """An image that only a teacher has rated.
 
     Attributes:
-        path: of the image.
-        content: its content, in the names of the rated table.
-        score: of the teacher, in label units.
+        path: path of the image.
+        content: name of its content, as in the rated table.
+        score: the teacher's score, in label units.
     """
 
     path: Path
@@ -104,12 +104,12 @@ def load_data(
     """Reads the tables, splits the rated images, and finds the files.
 
     Args:
-        recipe: checked.
-        unlabeled: images of Distilled Label Expansion, free of leaks.
-        pseudo_labels: tables of crops that a teacher scored, of images that are free of leaks.
+        recipe: the validated recipe.
+        unlabeled: images for Distilled Label Expansion, free of leaks.
+        pseudo_labels: tables of crops that a teacher scored, from images free of leaks.
 
     Raises:
-        TableError: a table, a file or a label that cannot be used.
+        TableError: a table, a file or a label cannot be used.
     """
     data = recipe.data
     table, split = rated_split(recipe)
@@ -126,7 +126,7 @@ def load_data(
         _labels(validation, "validation", fewest=_FEWEST_EVALUATED)
     _labels(test, "test", fewest=_FEWEST_EVALUATED)
     content_ids: dict[str, int] = {}
-    table.paths(data.root)  # every image of every split must be there
+    table.paths(data.root)  # every image of every split must exist
     groups = _groups(train, data.group)
     people = [
         Sample(path, mos, content_ids.setdefault(content, len(content_ids)), group=group)
@@ -162,7 +162,7 @@ def load_data(
     samples += expansion
     if recipe.distillation.with_rated:
         samples += [replace(one, supervised=False, group=_UNRATED) for one in people]
-    if not recipe.distillation.per_step:  # a teacher knows photos, and not their degradations
+    if not recipe.distillation.per_step:  # teachers know photos, not degraded copies
         samples += _degraded(recipe, expansion)
     return TrainingData(
         samples=samples,
@@ -179,10 +179,10 @@ def load_data(
 
 
 def rated_split(recipe: Recipe) -> tuple[RatedTable, Split]:
-    """The rated images of a recipe, and which of them are in which split.
+    """The rated images of a recipe, and their split.
 
     Raises:
-        TableError: a table or label file that cannot be used, or a rule that it does not allow.
+        TableError: a table or label file cannot be used, or does not allow the split rule.
     """
     table = rated_table(recipe)
     return table, split_of(recipe, table)
@@ -192,7 +192,7 @@ def rated_table(recipe: Recipe) -> RatedTable:
     """The rated images of a recipe.
 
     Raises:
-        TableError: a table or label file that cannot be used.
+        TableError: a table or label file cannot be used.
     """
     data = recipe.data
     if data.dataset is not None:
@@ -202,10 +202,10 @@ def rated_table(recipe: Recipe) -> RatedTable:
 
 
 def split_of(recipe: Recipe, table: RatedTable) -> Split:
-    """Which of a recipe's rated images are in which split.
+    """The split of a recipe's rated images.
 
     Raises:
-        TableError: a rule that the table does not allow.
+        TableError: the table does not allow the split rule.
     """
     data = recipe.data
     return choose_split(
@@ -219,12 +219,12 @@ def split_of(recipe: Recipe, table: RatedTable) -> Split:
 
 
 def training_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable:
-    """The images to learn from: the training split without those kept for the reference statistics.
+    """The training images: the training split without those kept for the reference statistics.
 
-    Of these `data.train_share` is taken, whole contents at a time, in an order as a split's.
+    `data.train_share` keeps a share of these, chosen by whole contents as a split is.
 
     Raises:
-        TableError: a share is of no image, or of all.
+        TableError: a share holds no image, or all.
     """
     train = table.select(split.indices(table)["train"])
     if recipe.data.reference:
@@ -235,10 +235,10 @@ def training_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTab
 
 
 def reference_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTable | None:
-    """The images of the training split that are kept for the reference statistics; None for none.
+    """The images of the training split kept for the reference statistics; None if there are none.
 
     Raises:
-        TableError: the share is of no image, or of all.
+        TableError: the share holds no image, or all.
     """
     if not recipe.data.reference:
         return None
@@ -247,7 +247,7 @@ def reference_images(recipe: Recipe, table: RatedTable, split: Split) -> RatedTa
 
 
 def _share(table: RatedTable, share: float, seed: int) -> tuple[RatedTable, RatedTable]:
-    """A share of a table's images, whole contents at a time, and the others."""
+    """A share of a table's images, by whole contents, and the other images."""
     try:
         inner = split_by_content(table, test=share, validation=0, seed=seed).indices(table)
     except TableError:
@@ -259,7 +259,7 @@ def _share(table: RatedTable, share: float, seed: int) -> tuple[RatedTable, Rate
 
 
 def _labels(table: RatedTable, split: str, *, fewest: int) -> np.ndarray:
-    """The labels of a split; refused before any training if nothing can be learned or evaluated."""
+    """The labels of a split; TableError if they are missing, too few or all equal."""
     if table.mos is None:
         raise TableError(f"{table.source} has no labels.")
     if len(table) < fewest:
@@ -276,14 +276,14 @@ def _labels(table: RatedTable, split: str, *, fewest: int) -> np.ndarray:
 
 
 def _groups(table: RatedTable, column: str | None) -> list[int]:
-    """Ids of the subsets that a column names; one where there is none."""
+    """Ids of the subsets that a column names; a single id without a column."""
     names = table.columns[column] if column is not None else ("",) * len(table)
     known = {name: number for number, name in enumerate(sorted(set(names)))}
     return [known[name] for name in names]
 
 
 def _degraded(recipe: Recipe, samples: Sequence[Sample]) -> list[Sample]:
-    """The good ones of images, to be learned from degraded."""
+    """Degraded samples of the images rated `augment.good` or better."""
     augment = recipe.augment
     if augment is None or augment.cells is None:
         return []
@@ -295,7 +295,7 @@ def _pseudo_labelled(recipe: Recipe, path: Path, content_ids: dict[str, int]) ->
     """Crops that a teacher scored, as samples."""
     rows, made = read_pseudo_labels(path)
     wanted = recipe.network.preprocessing
-    # A teacher's crops are of its first size alone.
+    # A teacher's crops come only from its first size.
     if made != wanted.model_copy(update={"extra_scales": made.extra_scales}):
         raise RecipeError(
             f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "

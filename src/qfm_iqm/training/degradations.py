@@ -1,13 +1,13 @@
-"""What people say of degradations, and photos degraded accordingly to learn from.
+"""People's opinions of degradations, and the labels of photos degraded for training.
 
-KADID-10k's raters saw each of its types and levels on 81 photos. The mean opinion of such a cell
-says how far that type and strength lowers a photo, nearly whichever photo it is. So a photo with a
-known opinion can be degraded, and its label be lowered as people would:
+KADID-10k's raters saw each type and level on 81 photos. The mean opinion of such a cell says how
+far that type and strength lowers a photo's quality, nearly independent of the photo. So a photo
+with a known label can be degraded, and its label lowered accordingly:
 
     label = floor + (own - floor) * (cell - 1) / (clean - 1)
 
-with cell means from 1 (worst) to 5, `clean` the mean opinion of a photo that nothing was done to,
-and `own` the photo's label.
+Cell means run from 1 (worst) to 5, `clean` is the mean opinion of an undegraded photo, and `own` is
+the photo's label.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.distortions import DISTORTIONS
 
-CLEAN = 4.6  # of 1 to 5: KADID-10k's opinion of what nobody notices
-_GEOMETRIC = (  # strengths whose ratio is what is seen, not their difference
+CLEAN = 4.6  # from 1 to 5: KADID-10k's opinion of unnoticed changes
+_GEOMETRIC = (  # the ratio of strengths is perceived, not the difference
     "gaussian blur", "lens blur", "motion blur", "jpeg2000", "jpeg", "white noise",
     "white noise in color components", "impulse noise", "multiplicative noise",
 )  # fmt: skip
@@ -30,18 +30,18 @@ _WHOLE = ("jpeg", "webp", "avif", "color quantization", "quantization")
 _NOTHING_AT_ZERO = ("contrast change", "mean shift")
 _AT_LEVEL = 0.35  # share drawn at a published level; the others lie between two of them
 
-# Qualities of WebP and AVIF at which photos lose as much as at KADID-10k's of JPEG.
+# WebP and AVIF qualities that degrade photos as much as KADID-10k's JPEG qualities.
 LIKE_JPEG = {"webp": (25, 19, 11, 1, 0), "avif": (38, 34, 27, 12, 8)}
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """One drawn degradation.
+    """A randomly drawn degradation.
 
     Attributes:
         kind: a key of `image.distortions.DISTORTIONS`.
-        strength: in the kind's unit.
-        kept: share of a photo's quality above the floor that people see left, 0 to 1.
+        strength: strength, in the kind's unit.
+        kept: share of the quality above the floor that remains in people's opinion, 0 to 1.
     """
 
     kind: str
@@ -50,36 +50,36 @@ class Degradation:
 
 
 def kept_by(opinion: float) -> float:
-    """The share of quality, 0 to 1, that people see left by their mean opinion, 1 to 5."""
+    """The share of quality that remains, 0 to 1, from people's mean opinion, 1 to 5."""
     return min(1.0, max(0.0, (opinion - 1) / (CLEAN - 1)))
 
 
 def lowered(own: float, kept: float, floor: float) -> float:
-    """The label of a photo with the label `own` of whose quality above the floor `kept` is left."""
+    """The label `own` of a photo, lowered to a share `kept` of what lies above the floor."""
     return min(own, floor) + max(0.0, own - floor) * kept
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Mean opinions of degradations, by kind: five strengths each, and the opinions of them.
+    """Mean opinions of degradations: five strengths for each kind, and their opinions.
 
     Attributes:
-        levels: by kind, (strength, mean opinion 1 to 5) in the table's order of levels.
+        levels: for each kind, (strength, mean opinion 1 to 5) in the table's order of levels.
     """
 
     levels: dict[str, tuple[tuple[float, float], ...]]
 
     def without(self, kinds: tuple[str, ...]) -> Cells:
-        """All but some kinds: these can then be tested unseen.
+        """The cells without some kinds, which can then be tested unseen.
 
         Raises:
-            TableError: there is no such kind.
+            TableError: a kind is unknown.
         """
         self.check(kinds)
         return Cells({kind: found for kind, found in self.levels.items() if kind not in kinds})
 
     def check(self, kinds: tuple[str, ...]) -> None:
-        """Refuses kinds that there are no opinions of.
+        """Refuses kinds without opinions.
 
         Raises:
             TableError: names the kind.
@@ -99,8 +99,8 @@ class Cells:
         """Draws a kind, and a strength at a published level or between two.
 
         Args:
-            draw: what is drawn from.
-            among: kinds to choose from, those of them that there are opinions of; None for all.
+            draw: random generator.
+            among: kinds to choose from; those without opinions are ignored; None for all.
             often: kinds that are drawn three times as often as the others.
         """
         kinds = [kind for kind in self.levels if among is None or kind in among]
@@ -119,12 +119,12 @@ class Cells:
 def read_cells(path: Path) -> Cells:
     """Reads mean opinions of degradations: columns name, level, parameter, dmos_mean (1 to 5).
 
-    Kinds that are none of `DISTORTIONS` are left out; WebP and AVIF are added, rated as JPEG where
-    they lose as much. A change of contrast or light by zero counts as clean: `distort` changes
-    nothing then, whatever it was that raters saw.
+    Kinds that are not in `DISTORTIONS` are left out. WebP and AVIF are added with JPEG's opinions,
+    at qualities that degrade as much. A change of contrast or light by zero counts as clean:
+    `distort` changes nothing then, whatever raters saw.
 
     Raises:
-        TableError: no such table, or not all that is needed.
+        TableError: the table cannot be read, or is incomplete.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -159,9 +159,9 @@ def read_cells(path: Path) -> Cells:
 def _between(
     kind: str, low: tuple[float, float], high: tuple[float, float], share: float
 ) -> tuple[float, float]:
-    """Strength and opinion at a share of the way from one level to the next."""
+    """Strength and opinion, interpolated between two levels."""
     (first, one), (second, other) = low, high
-    if kind in _WHOLE:  # a strength that there is, and the opinion there
+    if kind in _WHOLE:  # a whole strength, and its opinion
         whole = round(first + share * (second - first))
         share = (whole - first) / (second - first)
         return float(whole), one + share * (other - one)

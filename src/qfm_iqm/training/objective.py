@@ -3,10 +3,9 @@
     L = smoothL1(q, y) + w_fidelity * L_fidelity + L_pairs + w_qcc * ramp * L_qcc(supervised)
         + w_u * [ ramp * L_qcc(unlabeled) + w_pl * smoothL1(q_u, T(x_u)) ]
 
-Supervised crops come with a label of people or of a pseudo-labelled table, unlabeled ones (DLE)
-with a teacher's. One module whose forward is a whole training step, so that data-parallel wrappers
-see every use of the network's parameters. Losses are taken on z-scored labels; the network itself
-speaks the label's units.
+Supervised crops have people's labels or pseudo-labels of a table, unlabeled crops (DLE) a teacher's
+scores. The module's forward is a whole training step, so that data-parallel wrappers see every use
+of the network's parameters. Losses use z-scored labels; the network predicts in label units.
 
 Shapes: B crops, S crop size, N patch tokens, D token width.
 """
@@ -27,18 +26,18 @@ _LABEL_NOISE = 0.5  # standard deviations
 
 
 class Objective(nn.Module):
-    """A training step: crops and labels in, loss out.
+    """Computes the loss of a training step.
 
     Args:
-        network: what is trained.
-        config: the method.
-        teachers: score unlabeled crops as they come, in place of their pseudo-labels; the mean of
-            their scores counts. Frozen, and no part of this module's parameters.
+        network: the network in training.
+        config: configuration of the method.
+        teachers: networks whose mean score of an unlabeled crop replaces its pseudo-label. They are
+            frozen, and not among this module's parameters.
         fidelity: weight of the fidelity loss.
 
     Attributes:
         memory: the memory bank; None for the baseline.
-        counts: crops matched so far, of them fallbacks, and of them with nothing to match.
+        counts: crops so far, fallbacks among them, and crops without a match.
     """
 
     def __init__(
@@ -69,22 +68,22 @@ class Objective(nn.Module):
         pairs_B: Tensor | None = None,
         draw: int = 0,
     ) -> dict[str, Tensor]:
-        """One step.
+        """Computes one step.
 
         Args:
             crops_BCSS: RGB crops (B, 3, S, S) in [0, 1].
-            labels_B: labels, or pseudo-labels (B,), in their own units.
+            labels_B: labels or pseudo-labels (B,), in label units.
             contents_B: content ids (B,).
             epoch: epochs done so far, with fraction.
-            supervised_B: (B,) whether a crop's label is people's; None for all.
-            groups_B: ids (B,) of the subsets that qualities are compared within; None for one.
-            pairs_B: ids (B,) that the two crops of a pair share, negative for others; None for no
+            supervised_B: (B,) whether a crop is supervised; None for all.
+            groups_B: ids (B,) of the subsets within which qualities are compared; None for one.
+            pairs_B: ids (B,) shared by the two crops of a pair, negative for others; None for no
                 pairs.
-            draw: seed of what this step draws.
+            draw: seed of this step's random draws.
 
         Returns:
-            `loss` with gradient, and its terms, detached, for the log: those of which the batch
-            has crops.
+            `loss` with gradient, and its detached terms for the log; a term is missing if the batch
+            has no crops for it.
         """
         config, scale = self.config, self.network.scale
         supervised_B = (
@@ -126,15 +125,15 @@ class Objective(nn.Module):
         if self.memory is None:
             return {"loss": loss, **terms}
 
-        # Pushed first: the freshest entries can be matched from the first step on, and a crop
-        # never meets itself because its own content is excluded.
+        # Push first, so that matching works from the first step on and sees the newest entries. A
+        # crop cannot match itself: its own content is excluded.
         kept_B = {
             "supervised": supervised_B,
             "unlabeled": ~supervised_B,
             "both": torch.ones_like(supervised_B),
         }[config.noise_from]
         self.memory.push(tokens_BND[kept_B], target_B[kept_B], contents_B[kept_B])
-        if not len(self.memory):  # features of unlabeled crops were asked for, and none came yet
+        if not len(self.memory):  # only unlabeled crops are pushed, and none came yet
             return {"loss": loss, **terms}
         perturbed_BND, matches = self._perturbed(tokens_BND, target_B, contents_B, draw)
         self._count(matches)
@@ -175,7 +174,7 @@ class Objective(nn.Module):
     def _perturbed(
         self, tokens_BND: Tensor, target_B: Tensor, contents_B: Tensor, draw: int
     ) -> tuple[Tensor, Matches]:
-        """The decoder input with semantic noise added, and what was matched."""
+        """The decoder input with semantic noise added, and the matches."""
         assert self.memory is not None
         config, memory = self.config, self.memory
         matches = MATCHING[config.matching](
@@ -200,22 +199,22 @@ class Objective(nn.Module):
 
 
 def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tensor:
-    """How far the order of predictions is from the labels' order, within groups.
+    """Fidelity loss between the order of predictions and of labels, within groups.
 
-    The fidelity loss (Tsai et al., SIGIR 2007) of the probabilities by which a crop is preferred to
-    another (Thurstone's model), as UNIQUE (Zhang et al., IEEE TIP 2021) has it:
+    The fidelity loss (Tsai et al., SIGIR 2007) compares the probabilities that one crop is
+    preferred to another (Thurstone's model), as in UNIQUE (Zhang et al., IEEE TIP 2021):
 
         P = Phi(q_i - q_j),  T = Phi((y_i - y_j) / 0.5)
         L = mean over pairs of one group of 1 - sqrt(P T) - sqrt((1 - P)(1 - T))
 
-    with probabilities from 1e-4 to 1 - 1e-4. Labels are surer than predictions: half a standard
-    deviation is the noise of their difference. A subset's mean is a shortcut, which pairs across
-    subsets would teach: hence pairs of one group.
+    Probabilities are clamped to [1e-4, 1 - 1e-4]. Labels are less noisy than predictions: the noise
+    of their difference is half a standard deviation. Only pairs within a group count: pairs across
+    subsets would teach a shortcut, the subsets' means.
 
     Args:
         quality_B: predictions (B,), in standard deviations of the labels.
         target_B: labels (B,), likewise.
-        groups_B: ids (B,).
+        groups_B: group ids (B,).
     """
     first, second = _couples(groups_B)
     if not len(first):
@@ -227,7 +226,7 @@ def fidelity_loss(quality_B: Tensor, target_B: Tensor, groups_B: Tensor) -> Tens
 
 
 def _couples(ids_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of all two that have the same id."""
+    """Indices of all pairs of crops with the same id."""
     first, second = torch.triu_indices(len(ids_B), len(ids_B), 1, device=ids_B.device)
     same = ids_B[first] == ids_B[second]
     return first[same], second[same]

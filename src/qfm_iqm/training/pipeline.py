@@ -1,17 +1,17 @@
-"""One recipe, one whole model: every stage from the teachers to the card, each resumable.
+"""Runs every stage of a recipe, from the teachers to the card; each is resumable.
 
     teachers -> pseudo-labels -> training -> packing -> test -> reference statistics -> exports
              -> card
 
-    OUT/teachers/NAME/            a run like this one, for each teacher that is trained
+    OUT/teachers/NAME/            a run like this one for each trained teacher
     OUT/pseudo_labels/NAME.csv    crops that teachers scored
     OUT/expansion.csv             unlabeled images that a teacher scored (`[distillation]`)
-    OUT/best/, OUT/network/       the best epoch; the same, packed
-    OUT/model/                    the finished model, its exports in it
+    OUT/best/, OUT/network/       the best epoch's model; the same model, packed
+    OUT/model/                    the finished model with its exports
     OUT/card.md                   the card as a page
-    OUT/stages.json               what is done, by hashes (`training.stages`)
+    OUT/stages.json               the finished stages, with hashes (`training.stages`)
 
-Only the last model is tested; teachers are chosen by validation.
+Only the final model is tested; teachers are evaluated on validation.
 """
 
 import shutil
@@ -49,7 +49,7 @@ ALLOW_LEAKS = "--allow-leaks goes on all the same"
 
 
 def finished(recipe: Recipe, out: Path) -> bool:
-    """Whether a folder holds the finished run of a recipe, on its images and its split of them.
+    """Whether a folder holds a finished run of a recipe, with the recipe's images and split.
 
     Raises:
         RecipeError: it holds a run of another recipe, or of other images.
@@ -71,27 +71,27 @@ def run(
     split: SplitName = "test",
     replace: bool = False,
 ) -> Evaluation:
-    """Runs all stages of a recipe that are not done.
+    """Runs all unfinished stages of a recipe.
 
     Args:
-        recipe: checked.
-        out: folder of the run.
-        resume: go on with what is in `out`.
+        recipe: the validated recipe.
+        out: the run's folder.
+        resume: continue the run in `out`.
         reporter: shows progress.
-        allow_leaks: train although splits share a content or a file.
-        split: what the model is evaluated on at the end.
-        replace: whether a run of another recipe in `out` shall be replaced.
+        allow_leaks: train even if splits share a content or a file.
+        split: the split that evaluates the final model.
+        replace: whether to replace a run of another recipe in `out`.
 
     Returns:
-        The figures on that split; the model lies in `model/` under `out`.
+        The figures on that split; the model is in `model/` under `out`.
 
     Raises:
         RecipeError: `out` cannot be used.
         TableError: splits share a content or a file, or unlabeled images leak and that is refused.
-        TableError, ImageError, ModelError: data, images or weights that cannot be used.
-        InterruptedRunError: asked to stop; what is done is kept.
+        TableError, ImageError, ModelError: data, images or weights cannot be used.
+        InterruptedRunError: a stop was requested; finished work is kept.
     """
-    # The first to ask says where networks compute, and so how processes find each other.
+    # The first PartialState sets the device, and so how processes find each other.
     first = PartialState(cpu=on_cpu(recipe)).is_main_process
     folder = RunFolder(out, recipe, resume=resume, replace=replace)
     if not allow_leaks:
@@ -146,7 +146,7 @@ def run(
 
 
 def refuse_shared(recipe: Recipe) -> None:
-    """Refuses splits that share a content or a file, which needs no image decoded.
+    """Refuses splits that share a content or a file; decodes no image.
 
     Near-duplicates are left to `qfm data split` and to benchmarks, which decode every image.
 
@@ -159,7 +159,7 @@ def refuse_shared(recipe: Recipe) -> None:
 
 
 class _Network:
-    """The stages of one network, from its training on."""
+    """The stages of one network, from training on."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _Network:
         self.first = PartialState().is_main_process
 
     def build(self, make: Callable[[], Trainer], split: SplitName) -> Evaluation:
-        """Runs the stages that are not done."""
+        """Runs the unfinished stages."""
         trainer = self._train(make)
         network = self._network()
         evaluation = self._test(trainer, make, split, network)
@@ -188,7 +188,7 @@ class _Network:
         return evaluation
 
     def _train(self, make: Callable[[], Trainer]) -> Trainer | None:
-        """The training; gives the trainer, or None if it was done already."""
+        """Trains the network; returns the trainer, or None if this was done already."""
         recipe, best, expansion = self.recipe, self.folder.best, self.out / "expansion.csv"
         known = "training" in self.stages
         state = self.stages.begin(
@@ -214,7 +214,7 @@ class _Network:
         return trainer
 
     def _network(self) -> Path:
-        """The best epoch's model, packed where the recipe asks for it."""
+        """The folder of the best epoch's model, packed if the recipe says so."""
         recipe, best, network = self.recipe, self.folder.best, self.out / "network"
         if not recipe.model.packed:
             return best
@@ -237,7 +237,7 @@ class _Network:
     def _test(
         self, trainer: Trainer | None, make: Callable[[], Trainer], split: SplitName, network: Path
     ) -> Evaluation:
-        """The figures of the network on a split, in the card of the finished model."""
+        """Evaluates the network on a split; writes the figures into the model's card."""
         state = self.stages.begin(
             "test", lambda: {"network": file_hash(network / CARD_FILE), "split": text_hash(split)}
         )
@@ -249,7 +249,7 @@ class _Network:
         return evaluation
 
     def _reference(self, network: Path) -> None:
-        """The reference statistics, in the card of the finished model."""
+        """Adds the reference statistics to the model's card."""
         recipe, model = self.recipe, self.model
         if recipe.reference is None:
             return
@@ -267,7 +267,7 @@ class _Network:
         )
 
     def _export(self) -> None:
-        """The exports of the finished model."""
+        """Writes the exports of the model."""
         recipe, model = self.recipe, self.model
         if recipe.export is None:
             return
@@ -284,7 +284,7 @@ class _Network:
         )
 
     def _write_card(self) -> None:
-        """The card of the finished model, as a page."""
+        """Writes the model's card as a page."""
         config, model = self.recipe.card, self.model
         if config is None:
             return
@@ -300,7 +300,7 @@ class _Network:
 
 
 def _announcement(data: TrainingData) -> str:
-    """What is trained on, in a sentence."""
+    """A sentence about the training data."""
     validation = 0 if data.validation is None else len(data.validation)
     return (
         f"{data.supervised} crops an epoch, {validation} validation and {len(data.test)} test "

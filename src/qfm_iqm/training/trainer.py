@@ -1,10 +1,10 @@
-"""The trainer: a recipe in, a model folder out; interrupted and resumed without a trace.
+"""The trainer: trains a recipe's model; interrupting and resuming does not change the result.
 
 Design choices:
 * `selection` keeps the epoch with the best validation SRCC and scores the test split once, at the
   end, with that model.
-* Everything random is drawn from (seed, epoch, place), and the state is written every ten minutes,
-  after every epoch and on interruption: a resumed run reaches the bit-identical weights on a CPU.
+* Random draws depend on (seed, epoch, index). The state is saved every ten minutes, after every
+  epoch and on interruption. On a CPU, a resumed run gives bit-identical weights.
 """
 
 import copy
@@ -58,19 +58,19 @@ class Trainer:
     """One training run.
 
     Args:
-        recipe: checked.
-        out: folder of the run.
-        resume: go on with the run in `out` (or begin, if there is none).
+        recipe: the validated recipe.
+        out: the run's folder.
+        resume: continue the run in `out`, or begin if there is none.
         reporter: shows progress; None is silent.
-        unlabeled: images of Distilled Label Expansion with their pseudo-labels.
-        teachers: score unlabeled crops as they come, in place of these.
+        unlabeled: images for Distilled Label Expansion, with their pseudo-labels.
+        teachers: networks whose scores of unlabeled crops replace these pseudo-labels.
         pseudo_labels: tables of crops that a teacher scored.
-        replace: whether a run of another recipe in `out` shall be replaced.
+        replace: whether to replace a run of another recipe in `out`.
 
     Raises:
         RecipeError: `out` holds a run and `resume` is False, or holds a run of another recipe or
-            of other images; or its memory needs more than is free.
-        TableError, ModelError: data or weights that cannot be used.
+            of other images; or the memory bank needs more than is free.
+        TableError, ModelError: data or weights cannot be used.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Trainer:
             teachers=teachers,
             fidelity=config.fidelity,
         )
-        self.model.to(self.accelerator.device)  # before copies are made of it
+        self.model.to(self.accelerator.device)  # before it is copied
         self.average = None if config.ema is None else MovingAverage(self.model, config.ema)
         self._start = copy.deepcopy(self.model) if config.start_share else None
         optimizer = build_optimizer(self.objective, config)
@@ -139,8 +139,8 @@ class Trainer:
             num_workers=config.workers,
             worker_init_fn=heed_no_signal,
             pin_memory=self.accelerator.device.type == "cuda",
-            # Of its own: each pass draws a seed for its readers, and must not draw it from the
-            # generator of the layers, which a resume in mid-epoch would set out of step.
+            # A separate generator: each pass draws a seed for its readers. Drawing it from the
+            # layers' generator would change the draws after a resume in mid-epoch.
             generator=torch.Generator(),
         )
         self.step_module, self.optimizer, self.loader = self.accelerator.prepare(
@@ -165,13 +165,13 @@ class Trainer:
         return self.test(split)
 
     def train(self) -> None:
-        """Trains to the end; the best epoch's model lies in `best/`.
+        """Trains to the end; the best epoch's model is in `best/`.
 
         Raises:
             InterruptedRunError: on Ctrl-C or a termination signal, with the state saved.
-            ImageError: an image cannot be read; once it can, the run may be resumed.
-            RecipeError: the learning rate made the loss infinite.
-            TableError: no epoch gave scores that differ.
+            ImageError: an image cannot be read; once it can, the run can be resumed.
+            RecipeError: the loss became infinite or NaN.
+            TableError: in every epoch, all scores were equal.
         """
         if self.folder.resuming:
             self._restore()
@@ -183,7 +183,7 @@ class Trainer:
         with self.stopping, closing(self.reporter):
             self._fill_features()
             if self.recipe.train.cache and self.recipe.train.workers:
-                self.dataset.fill()  # before there are other processes: all see the same memory
+                self.dataset.fill()  # before other processes start: all share the memory
             for epoch in range(self.epoch, self.recipe.train.epochs):
                 self._train_epoch(epoch)
                 self._save_state()
@@ -196,7 +196,7 @@ class Trainer:
                 self.epoch, self.step = epoch + 1, 0
                 self._save_state()
         best = [self.selection.best]
-        broadcast_object_list(best)  # the first process alone has validated
+        broadcast_object_list(best)  # only the first process validated
         self.selection.best = best[0]
         if best[0]["epoch"] is None:
             raise TableError(
@@ -207,11 +207,11 @@ class Trainer:
     def test(
         self, split: Literal["validation", "test"] = "test", network: Path | None = None
     ) -> Evaluation:
-        """Has the first process evaluate and write the model, and tells the others what it found.
+        """Evaluates and writes the model in the first process; all processes get the figures.
 
         Args:
-            split: what the model is evaluated on. "validation" leaves the test split alone: to
-                choose among recipes.
+            split: the split that evaluates the model. "validation" leaves the test split unseen,
+                for choosing among recipes.
             network: folder of the model; None takes the best epoch's.
 
         Raises:
@@ -225,7 +225,7 @@ class Trainer:
         return found[0]
 
     def _fill_features(self) -> None:
-        """Has the store hold all that the run will ask for."""
+        """Fills the feature cache with all that the run needs."""
         if self.features is None or not self.accelerator.is_main_process:
             return
         data = self.data
@@ -236,7 +236,7 @@ class Trainer:
         self.features.fill(learned, covered, self._stoppable_features)
 
     def _stoppable_features(self, paths: Iterator[Path], total: int) -> Iterator[Path]:
-        """Shows the images whose frozen features are computed; these stay for the next time."""
+        """Yields the images to compute features of, with progress; a stop keeps earlier ones."""
         self.reporter.say(f"Computing the frozen part of the backbone for {total} images.")
         for path in self.reporter.scoring(paths, total, "features"):
             if self.stopping.asked:
@@ -297,7 +297,7 @@ class Trainer:
         self._log_matches(epoch)
 
     def _log_matches(self, epoch: int) -> None:
-        """Says how many crops were matched in the run so far, on all processes, and how."""
+        """Logs the match counts of the run so far, summed over all processes."""
         if self.objective.memory is not None:
             counts = self.objective.counts
             mine = torch.tensor(list(counts.values()), device=self.accelerator.device)
@@ -305,7 +305,7 @@ class Trainer:
             self._log(kind="matches", epoch=epoch, **dict(zip(counts, totals, strict=True)))
 
     def _batches(self) -> Iterator[Batch]:
-        """The epoch's batches; an image that cannot be read ends them with its sentence."""
+        """The epoch's batches; an unreadable image raises its own error."""
         with as_raised_here():
             yield from self.loader
 
@@ -345,5 +345,5 @@ class Trainer:
 
 
 def _seed(*parts: int) -> int:
-    """One seed out of several numbers."""
+    """One seed from several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -27,7 +27,7 @@ from qfm_iqm.scoring.scorer import Scorer
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
-RANDOM = 3.0  # of a random network int8 may say nearly anything
+RANDOM = 3.0  # int8 of a random network may give nearly anything
 WAYS = [("onnx", "fp32"), ("openvino", "fp32"), ("onnx", "int8"), ("openvino", "int8")]
 
 
@@ -158,7 +158,7 @@ def test_an_export_within_a_model_folder_is_its_own(
     assert load_runtime(folder, "onnx").card.description == "changed since"
     assert load_runtime(folder, "torch").name == load_runtime(folder, device="cpu").name == "torch"
     assert load_runtime(folder, precision="bf16").precision == "bf16"
-    save_model(build_model(crop=48, seed=1), folder)  # other weights: it is that model's no more
+    save_model(build_model(crop=48, seed=1), folder)  # other weights: the export is stale
     assert load_runtime(folder).name == "torch"
 
 
@@ -226,7 +226,7 @@ def test_int8_that_changes_the_order_of_rated_photos_is_refused(
     model, exported, tmp_path, monkeypatch
 ):
     """A network really in int8, and photos really scored by both: nothing is made up but labels."""
-    file = exported("onnx", "int8") / "model.onnx"  # converted once for these tests
+    file = exported("onnx", "int8") / "model.onnx"  # converted only once for these tests
 
     def copied(_, out, *__):
         shutil.copy(file, out)
@@ -238,7 +238,7 @@ def test_int8_that_changes_the_order_of_rated_photos_is_refused(
     cells = Image.fromarray(draw.integers(0, 256, (5, 6, 3), dtype=np.uint8))
     field = np.asarray(cells.resize((60, 52), Image.Resampling.BICUBIC))
     paths = []
-    for number in range(40):  # all but alike, so that their order hangs on small differences
+    for number in range(40):  # nearly equal, so that small differences decide their order
         noise = draw.normal(0, 2 + number % 5, field.shape)
         paths.append(str(tmp_path / f"{number:02d}.png"))
         Image.fromarray((field + noise).clip(0, 255).astype(np.uint8)).save(paths[-1])
@@ -263,7 +263,7 @@ def test_int8_that_changes_the_order_of_rated_photos_is_refused(
         export(model, tmp_path / "out", "onnx", precision="int8", photos=paths, rated=rated)
     assert not (tmp_path / "out").exists()
     order = np.argsort(theirs)
-    far = [order[0], order[len(order) // 2], order[-1]]  # three that both put in one order
+    far = [order[0], order[len(order) // 2], order[-1]]  # three that both rank alike
     assert sorted(far, key=lambda place: rows[place].score) == far
     rated = rated_on([names[place] for place in far], [1, 2, 3])
     info = export(model, tmp_path / "out", "onnx", precision="int8", photos=paths, rated=rated)

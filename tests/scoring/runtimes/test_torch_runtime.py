@@ -1,4 +1,4 @@
-"""torch as a runtime: in other precisions, compiled, and on a GPU where there is one."""
+"""torch as a runtime: in other precisions, compiled, and on a GPU if there is one."""
 
 import copy
 import pickle
@@ -46,7 +46,7 @@ def test_a_gpu_gives_the_scores_of_the_processor(tiny_model_folder, crops, compi
     runtime = TorchRuntime(load_model(tiny_model_folder), device="cuda", compiled=compiled)
     assert {part.device.type for part in runtime.model.network.parameters()} == {"cuda"}
     np.testing.assert_allclose(runtime.run(crops), exact, atol=1e-3 * std_of(model))
-    few = runtime.run(crops[:2])  # a last, smaller batch
+    few = runtime.run(crops[:2])  # as a smaller last batch
     np.testing.assert_allclose(few, exact[:2], atol=1e-3 * std_of(model))
 
 
@@ -69,7 +69,7 @@ def test_a_pickled_runtime_is_made_anew(tiny_model_folder, crops, precision):
     assert found.model is not model
     assert found.precision == precision
     np.testing.assert_array_equal(found.run(crops), runtime.run(crops))
-    compiled = TorchRuntime(model, device="cpu", compiled=True)  # when it first runs
+    compiled = TorchRuntime(model, device="cpu", compiled=True)  # compiles on its first run
     assert pickle.loads(pickle.dumps(compiled))._compiled is not None
     assert copy.deepcopy(compiled) is compiled
 

@@ -1,4 +1,4 @@
-"""A network of whole photos in all runtimes: any shape, weights held once, int8 included."""
+"""A network for whole photos in all runtimes: any shape, weights stored once, also int8."""
 
 import math
 import shutil
@@ -50,7 +50,7 @@ def folder(files, tmp_path_factory):
     weights = place / "model.safetensors"
     export(model, place / "onnx", "onnx", photos=files, weights=weights)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(TOLERANCE, "int8", 3.0)  # of a random network
+        patch.setitem(TOLERANCE, "int8", 3.0)  # for a random network
         int8 = place / "onnx-int8"
         export(model, int8, "onnx", precision="int8", photos=files, weights=weights)
     return place
@@ -113,7 +113,7 @@ def test_int8_comes_with_the_model(folder, files, tiny_model_folder):
     tensors = {tensor.name: tensor for tensor in network.graph.initializer}
     producers = {output: node for node in network.graph.node for output in node.output}
     for node in network.graph.node:
-        if node.op_type == "Conv":  # its weights are bytes
+        if node.op_type == "Conv":  # its weights are int8
             assert tensors[producers[node.input[1]].input[0]].data_type == onnx.TensorProto.INT8
     rows = list(Scorer(runtime).score_paths(files))
     assert {row.precision for row in rows} == {"int8"}
