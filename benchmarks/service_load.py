@@ -137,7 +137,6 @@ async def _load(
     codes: Counter[int] = Counter()
     taken: list[float] = []
     resident: list[float] = []
-    began = time.perf_counter()
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(
         base_url=url, timeout=300, limits=limits, trust_env=False

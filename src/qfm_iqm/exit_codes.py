@@ -35,4 +35,4 @@ class ExitCode(IntEnum):
         130,
         "Interrupted by Ctrl-C; `--resume` goes on. (`qfm serve` then exits with 0.)",
     )
-    READER_LEFT = 141, "Whoever read the output has left, as in `qfm ... | head`."
+    READER_LEFT = 141, "The program that read the output has ended, as in `qfm ... | head`."

@@ -71,7 +71,7 @@ def test_csv_goes_into_a_pipe(qfm, photos, tiny_model_folder):
         assert row["model"] == "tiny-test_vit"
         assert row["error"] == ""
     assert "Scored 3 images in" in answer.err
-    assert "1 could not be scored, 1 other file passed over" in answer.err
+    assert "1 could not be scored, 1 other file skipped" in answer.err
 
 
 def test_all_formats_hold_the_same(qfm, photos, tiny_model_folder, tmp_path):

@@ -61,7 +61,7 @@ def test_each_member_is_a_row_as_of_a_file(
     out = tmp_path / "scores.csv"
     answer = qfm("score", shards, "-m", tiny_model_folder, "-o", out)
     assert answer.code == 0, answer.err
-    assert ("12 other files passed over" in answer.err) == (ending == ".tar")
+    assert ("12 other files skipped" in answer.err) == (ending == ".tar")
     rows = list(read_rows(out))
     assert rows[0].path == f"{shards}/shard-0{ending}/photo_00.jpg"
     assert qfm("score", photo_folder, "-m", tiny_model_folder, "-o", tmp_path / "b.csv").code == 0
@@ -127,7 +127,7 @@ def test_culling_is_for_photos_beside_each_other(
     out = tmp_path / "cull.csv"
     answer = qfm("cull", shards, "-m", tiny_model_folder, "-o", out)
     assert answer.code == 0, answer.err
-    assert "2 other files passed over" in answer.err
+    assert "2 other files skipped" in answer.err
     other = tmp_path / "other.csv"
     answer = qfm("cull", shards / f"shard-0{ending}", "-m", tiny_model_folder, "-o", other)
     assert answer.code == 1

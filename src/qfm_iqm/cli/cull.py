@@ -161,7 +161,7 @@ def _summarize(rows: Sequence[CullRow], console: Console) -> None:
     say(
         console,
         f"{counted(len(culled), 'photo')} of {counted(keepers, 'moment')}, "
-        f"{counted(len(several), 'of them with', 'of them with')} several photos: "
+        f"{len(several)} of them with several photos: "
         f"{keepers} to keep, {counted(len(culled) - keepers, 'other')} "
         f"({counted(exact, 'exact duplicate')}, {counted(near, 'near duplicate')}).",
     )

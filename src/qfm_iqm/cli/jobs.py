@@ -129,5 +129,5 @@ def summary(rows: int, errors: int, seconds: float, found: FoundFiles) -> str:
     if found.joined:
         text += f", {counted(found.joined, 'file')} joined with their photo"
     if found.skipped:
-        text += f", {counted(found.skipped, 'other file')} passed over"
+        text += f", {counted(found.skipped, 'other file')} skipped"
     return text

@@ -5,8 +5,8 @@ Design choices:
   is taken. Thus a variable frame rate makes no difference, and no frame is taken twice.
 * Only what the required frames need is decoded: nothing between the last required frame and the
   next keyframe. One frame is held at a time, besides those that the decoder keeps.
-* The display matrix is applied. Non-square pixels are made square by reducing the image along their
-  longer side; nothing is enlarged. Interlaced frames are not changed.
+* The display matrix is applied. Non-square pixels are made square by reducing the frame's width or
+  height; nothing is enlarged. Interlaced frames are not changed.
 * HDR (PQ, HLG) is refused, as for images, because mapping it to 0..1 requires a choice of tone
   mapping. PyAV's FFmpeg lacks zimg, and its scaler's tone mapping differs between releases.
 * If an error follows a skip, the video is decoded again without skips: an H.264 keyframe may be
