@@ -38,7 +38,7 @@ def save(pixels: np.ndarray, path: Path, second: int | None, quality: int = 95) 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three moments of 3, 3 and 1 photos, a copy of one file, and a file that is no photo.
+    """Three moments of 3, 3 and 1 photos, a copy of one file, and a file that is not a photo.
 
     Of the first, `a1.jpg` is sharp and the others are not; of the second, `b2.jpg` is sharp and
     the last one has no time. `z.jpg` shows what `a1.jpg` shows, an hour later.

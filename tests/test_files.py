@@ -59,7 +59,9 @@ def test_only_files_that_bear_the_mark_are_replaced(tmp_path, there, replaced):
     if replaced:
         check_output(out, ".csv", mark="subset,metric")
     else:
-        with pytest.raises(TableError, match="is there and is no file of this kind that qfm wrote"):
+        with pytest.raises(
+            TableError, match="exists and is not a file of this kind that qfm wrote"
+        ):
             check_output(out, ".csv", mark="subset,metric")
     assert out.read_bytes() == there
 

@@ -134,7 +134,7 @@ def test_names_that_are_no_text_stay_what_they_are_in_our_own_tables(tmp_path):
             b"name;mos\na;1\nb;2;3\n",
             r"header's 2 cells, but 1 do not \(line 3\).*read as UTF-8 with semicolons",
         ),
-        (b'name;mos\n"a;1\n', "line 2 is no proper CSV.*semicolons"),
+        (b'name;mos\n"a;1\n', "line 2 is not a proper CSV.*semicolons"),
     ],
 )
 def test_what_is_no_table_is_refused_in_one_sentence(tmp_path, content, sentence):

@@ -45,8 +45,8 @@ def check_output(path: Path, *endings: str, mark: str = "") -> None:
             beginning = file.read(1 << 16)
         if beginning and mark.encode() not in beginning:
             raise TableError(
-                f"'{path}' is there and is no file of this kind that qfm wrote: give another name, "
-                "or remove it first."
+                f"'{path}' exists and is not a file of this kind that qfm wrote: give another "
+                "name, or remove it first."
             )
 
 
@@ -108,7 +108,7 @@ def check_place(folder: Path) -> None:
             if place.is_symlink():
                 raise TableError(f"'{folder}' cannot be written: {place} is a link to nothing.")
         if not place.is_dir():
-            raise TableError(f"'{folder}' cannot be written: {place} is no folder.")
+            raise TableError(f"'{folder}' cannot be written: {place} is not a folder.")
         if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
             raise TableError(f"'{folder}' cannot be written: no permission.")
 
@@ -122,7 +122,7 @@ def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool
         folder: folder to write.
         marks: names that identify an earlier output of the same kind, which may be continued or
             replaced.
-        what: the kind of output, e.g. "model folder".
+        what: the kind of output with its article, e.g. "a model folder".
         whole: the folder is replaced as a whole, so it may hold only files in `marks`.
 
     Raises:
@@ -138,7 +138,7 @@ def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool
         foreign = any(not name.startswith(".") for name in names) and names.isdisjoint(marks)
     if foreign:
         raise TableError(
-            f"'{folder}' is there and is no {what}, but holds other files: give another name."
+            f"'{folder}' exists and is not {what}, but holds other files: give another name."
         )
 
 

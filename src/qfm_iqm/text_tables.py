@@ -102,7 +102,7 @@ def read_text_table(path: Path, *, strip: bool = False) -> TextTable:
                 lines.append(reader.line_num + lines_before)
     except csv.Error as error:
         raise TableError(
-            f"{path}: line {reader.line_num + lines_before} is no proper CSV ({error}); "
+            f"{path}: line {reader.line_num + lines_before} is not a proper CSV ({error}); "
             f"correct its quotes ({form})."
         ) from error
     if not rows:

@@ -53,7 +53,7 @@ def test_a_gate_fails_what_a_cause_costs_too_much(
     ("limit", "sentence"),
     [
         (["smell:3"], "There is no cause 'smell': choose from blur, noise, "),
-        (["blur"], "'blur' is no limit of a cause: give it as CAUSE:POINTS"),
+        (["blur"], "'blur' is not a limit of a cause: give it as CAUSE:POINTS"),
         (["blur:nan"], "needs finite numbers"),
         (["blur:-1"], "0 points or more"),
         (["blur:1", "blur:2"], "is given twice for blur"),

@@ -113,7 +113,7 @@ def test_scores_of_qfm_score_are_the_baseline_to_the_last_digit(qfm, photo_folde
     [
         ([], "give --min, --max, --max-drop or --max-cause"),
         (["--max", 3], "better when higher: give --min, not --max"),
-        (["--min", 3, "--review", "5"], "'5' is no review band"),
+        (["--min", 3, "--review", "5"], "'5' is not a review band"),
         (["--min", 3, "--review", "5:4"], "The review band 5:4 is empty"),
         (["--min", 50, "--review", "10:20"], "The review band 10:20 must include the limit 50"),
         (["--max-drop", 1], "--baseline and --max-drop belong together"),

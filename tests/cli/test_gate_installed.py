@@ -135,7 +135,7 @@ def test_what_is_given_to_the_action_is_never_run(runner, workspace):
 REFUSED = {
     "min": ({"min": "nan"}, "finite numbers, but nan"),
     "max": ({"max": "3"}, "give --min, not --max"),
-    "review": ({"min": "1", "review": "x"}, "'x' is no review band"),
+    "review": ({"min": "1", "review": "x"}, "'x' is not a review band"),
     "max-drop": ({"min": "1", "max-drop": "5"}, "--baseline and --max-drop belong together"),
     "baseline": ({"baseline": "gone.csv", "max-drop": "5"}, "The table gone.csv was asked for"),
     "max-cause": ({"min": "1", "max-cause": "blur:20\nwear:3"}, "There is no cause 'wear'"),

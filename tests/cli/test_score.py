@@ -163,7 +163,7 @@ def test_the_reading_policy_is_an_option(qfm, photo_folder, tiny_model_folder, t
         (["--precision", "int8"], "comes without an int8 network"),
         (["--list", "gone.txt"], "The list gone.txt cannot be read: No such file"),
         (["--model", "gone"], "There is no model 'gone'"),
-        (["--model", "folder.csv"], "is no model folder"),
+        (["--model", "folder.csv"], "is not a model folder"),
         (["--device", "warp"], "The device 'warp' cannot be used"),
         (["--device", "meta"], "The device 'meta' cannot be used"),
     ],

@@ -32,14 +32,14 @@ def folder(tmp_path, photo_folder, tiny_model_folder, monkeypatch):
 
 
 REFUSED = [
-    ("score --list photo.jpg -m model", "The list photo.jpg is no text"),
-    ("score --list photo.png -m model", "The list photo.png is no text"),
-    ("cull --list photo.jpg -m model --out t.csv", "The list photo.jpg is no text"),
+    ("score --list photo.jpg -m model", "The list photo.jpg is not text"),
+    ("score --list photo.png -m model", "The list photo.png is not text"),
+    ("cull --list photo.jpg -m model --out t.csv", "The list photo.jpg is not text"),
     ("report plain.csv --out r.html --root nowhere", "--root nowhere: there is no such folder."),
     ("report scored.csv --out r.html -m vit-tiny",
      "--model vit-tiny did not score these images, default did"),
     ("explain photo.png -m model --out map.png --raw develop",
-     "--raw has no effect on an image that is no camera RAW file"),
+     "--raw has no effect on an image that is not a camera RAW file"),
     ("explain http://127.0.0.1:1/a.jpg -m model --out map.png",
      "cannot read 'http://127.0.0.1:1/a.jpg': 127.0.0.1:1 cannot be reached"),
     ("export --to onnx -m model --out /proc/onnx", "'/proc/onnx' cannot be written: No such file"),

@@ -106,7 +106,7 @@ def test_an_interrupted_comparison_goes_on(tmp_path, files, scorer):
 
 @pytest.fixture
 def photos(library, tmp_path):
-    """A copy of the library, without the file that is no photo."""
+    """A copy of the library, without the file that is not a photo."""
     folder = tmp_path / "photos"
     shutil.copytree(library, folder)
     (folder / "broken.jpg").unlink()

@@ -322,7 +322,7 @@ def test_leaks_are_refused_with_counts_and_listed(folder, tmp_path):
     assert rows[0]["reason"] == "content"
     assert read_leaks(listed) == found
     listed.write_text("a,b\n1,2\n")
-    with pytest.raises(TableError, match=r"leaks\.csv is no list of leaks"):
+    with pytest.raises(TableError, match=r"leaks\.csv is not a list of leaks"):
         read_leaks(listed)
 
 

@@ -28,7 +28,9 @@ def test_a_target_is_a_dataset_in_its_layout_or_a_table(official_trees, rated_se
     table = find_target(str(rated_set / "labelled.csv"), lower_is_better=True)
     assert (table.name, table.root, table.higher_is_better) == ("labelled", rated_set, False)
     for wrong in ("csiq", "csik=/tmp", str(rated_set)):
-        with pytest.raises(TableError, match=r"is no target: give NAME=ROOT with NAME one of live"):
+        with pytest.raises(
+            TableError, match=r"is not a target: give NAME=ROOT with NAME one of live"
+        ):
             find_target(wrong)
 
 

@@ -110,7 +110,7 @@ def test_an_archive_that_breaks_off_says_so_and_gives_what_is_there(shard, cut):
         assert found.damage == ""
         return
     if cut == "1st header":
-        assert found.damage == "it is no tar archive, or a compressed one"
+        assert found.damage == "it is not a tar archive, or a compressed one"
         return
     assert found.damage == f"the archive breaks off or is damaged after {left} files"
     with pytest.raises(ImageError, match="breaks off"):

@@ -92,7 +92,7 @@ def test_a_later_format_asks_for_an_upgrade(card, tmp_path):
 
 
 def test_a_missing_card_says_that_it_is_no_model_folder(tmp_path):
-    with pytest.raises(ModelError, match=r"is no model folder: it has no card\.json"):
+    with pytest.raises(ModelError, match=r"is not a model folder: it has no card\.json"):
         read_card(tmp_path / "card.json")
 
 

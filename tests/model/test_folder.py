@@ -113,7 +113,7 @@ def test_no_such_model(tmp_path):
 
 def test_a_folder_without_card(folder):
     (folder / "card.json").unlink()
-    assert "is no model folder: it has no card.json" in refusal(folder)
+    assert "is not a model folder: it has no card.json" in refusal(folder)
 
 
 def test_a_folder_without_weights(folder):
@@ -189,7 +189,7 @@ def hub(tiny_model_folder):
 
 def test_a_model_from_the_hub_is_fetched_once(hub, tiny_model_folder, tmp_path):
     names = "hub:owner/name", "hub:owner/other"
-    refused = "The hub did not give the model 'owner/other': "
+    refused = "The hub did not provide the model 'owner/other': "
     endpoint = f"http://127.0.0.1:{hub.server_port}"
     sha256 = json.loads((tiny_model_folder / "card.json").read_text())["weights_sha256"]
 
@@ -206,7 +206,7 @@ def test_a_model_from_the_hub_is_fetched_once(hub, tiny_model_folder, tmp_path):
 
 
 def test_a_name_that_is_no_repository_asks_nobody():
-    assert "The hub did not give the model 'a/b/c/d'" in refusal("hub:a/b/c/d")
+    assert "The hub did not provide the model 'a/b/c/d'" in refusal("hub:a/b/c/d")
 
 
 # ---- packed models: the trained part on a public backbone ----

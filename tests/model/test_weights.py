@@ -93,7 +93,7 @@ except ModelError as error:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        "The backbone weights 'test_vit' are not here (QFM_BACKBONE_DIR is not set)"
+        "The backbone weights 'test_vit' are missing (QFM_BACKBONE_DIR is not set)"
     )
     assert len(done.stdout.splitlines()) == 1
 

@@ -206,13 +206,13 @@ def test_a_job_of_another_model_or_setting_is_not_gone_on_with(
         Job(out, files[:2], strict, resume=True)
     for content in ("{", "1"):
         (folder_of(out) / "job.json").write_text(content)
-        with pytest.raises(QFMError, match="is no job of this version"):
+        with pytest.raises(QFMError, match="is not a job of this version"):
             Job(out, files[:2], scorer, resume=True)
     (folder_of(out) / "job.json").unlink()
-    with pytest.raises(QFMError, match="is no job of this version"):
+    with pytest.raises(QFMError, match="is not a job of this version"):
         Job(out, files[:2], scorer, resume=True)
     (folder_of(out) / "lock").unlink()
-    with pytest.raises(QFMError, match="is no job of this version"):
+    with pytest.raises(QFMError, match="is not a job of this version"):
         Job(out, files[:2], scorer, resume=True)
 
 

@@ -165,7 +165,7 @@ def test_a_score_that_is_no_number_is_an_error_that_names_it(tmp_path, value):
     (tmp_path / "t.csv").write_text(f"path,score\na.jpg,1\nb.jpg,{value}\n")
     table = read_scores(tmp_path / "t.csv")
     assert table.scores == [1.0, None]
-    assert table.columns["error"] == ["", f"Its score is {value}, which is no number."]
+    assert table.columns["error"] == ["", f"Its score is {value}, which is not a number."]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_score_that_is_no_number_is_an_error_that_names_it(tmp_path, value):
         ("t.csv", "path,score\na,1_0\n", "'1_0' in the column 'score'"),
         ("t.csv", "path,score\n", "has no rows"),
         ("t.csv", "path,score\n,1\n", "a row without a path"),
-        ("t.jsonl", "{", "line 1 is no JSON object"),
+        ("t.jsonl", "{", "line 1 is not a JSON object"),
         ("t.jsonl", json.dumps({"path": "a", "score": 1}) + "\n[]\n", "line 2"),
         ("t.jsonl", "", "has no rows"),
         ("t.parquet", "PAR1 no", "no readable Parquet file"),
@@ -250,5 +250,5 @@ def test_a_job_goes_on_with_no_table_of_other_columns(tmp_path, ending, change):
     else:
         frame.to_parquet(path)
     assert read_scores(path).paths == [row.path for row in ROWS]
-    with pytest.raises(TableError, match="is no table of scores of this version"):
+    with pytest.raises(TableError, match="is not a table of scores of this version"):
         read_rows(path)

@@ -187,7 +187,7 @@ def test_a_table_of_frames(tmp_path):
     write_frames(frames, tmp_path / "f.csv")
     assert read_frames(tmp_path / "f.csv") == frames
     (tmp_path / "other.csv").write_text("path,score\na,1\n")
-    with pytest.raises(TableError, match="is no table of frames"):
+    with pytest.raises(TableError, match="is not a table of frames"):
         read_frames(tmp_path / "other.csv")
     (tmp_path / "f.csv").write_text("path,time,score,out_of_distribution\na,1,2,x\n")
     with pytest.raises(TableError, match="has 'x' where True or False belongs"):

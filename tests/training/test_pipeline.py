@@ -240,8 +240,8 @@ def test_a_changed_image_is_scored_again_and_the_student_trained_anew(
     changed = [row["name"] for row, old in zip(after, before, strict=True) if row != old]
     assert changed == ["unlabeled05.jpg"]
     said = console.file.getvalue()
-    assert "The stage expansion is done anew: changed is images." in said
-    assert "The stage training is done anew: changed is expansion." in said
+    assert "The stage expansion is repeated, because these have changed: images." in said
+    assert "The stage training is repeated, because these have changed: expansion." in said
     run(checked, tmp_path / "again", resume=False, reporter=SILENT)
     assert weights(tmp_path / "run") == weights(tmp_path / "again")
 
@@ -420,7 +420,7 @@ def test_a_teacher_of_other_units_is_refused(recipe, tmp_path, taught):
     )
     assert isinstance(done.exception, RecipeError)
     assert "The teacher " in str(done.exception)
-    assert "a teacher must speak the units of the labels" in str(done.exception)
+    assert "a teacher must predict in the units of the labels" in str(done.exception)
 
 
 def test_a_teacher_of_another_split_of_the_same_data_is_refused(recipe, tmp_path, taught):
@@ -458,7 +458,7 @@ def test_a_place_that_cannot_be_written_is_refused(recipe, tmp_path):
     (tmp_path / "file").touch()
     done = qfm_train(recipe, "--out", tmp_path / "file" / "run")
     assert isinstance(done.exception, TableError)
-    assert f"cannot be written: {tmp_path / 'file'} is no folder" in str(done.exception)
+    assert f"cannot be written: {tmp_path / 'file'} is not a folder" in str(done.exception)
 
 
 def test_training_starts_from_a_teacher_of_the_recipe(recipe_content, write_recipe, tmp_path):

@@ -193,5 +193,5 @@ def test_what_is_no_such_table_is_refused(tmp_path, text):
         path.write_bytes(text)
     elif text is not None:
         path.write_text(text)
-    with pytest.raises(TableError, match=r"p\.csv is no table of pseudo-labels"):
+    with pytest.raises(TableError, match=r"p\.csv is not a table of pseudo-labels"):
         read_pseudo_labels(path)

@@ -196,7 +196,7 @@ def test_it_learns(make_recipe, tmp_path):
 
 def test_a_rate_too_high_ends_with_a_clear_sentence(make_recipe, tmp_path):
     recipe = make_recipe(train__lr=1e30, train__crops_per_image=1)
-    with pytest.raises(RecipeError, match=r"loss is no number .* epoch 1, .* lower train\.lr"):
+    with pytest.raises(RecipeError, match=r"loss is not a number .* epoch 1, .* lower train\.lr"):
         Trainer(recipe, tmp_path / "run").run()
     assert not (tmp_path / "run" / "model").exists()
 

@@ -124,7 +124,7 @@ def ablate(
         from qfm_iqm.report.ablation import ablation_table, draw_ablation
     folder = out if out is not None else Path("runs") / grid.stem
     checked, runs = ablation.plan(grid, folder, list(changes or ()))
-    check_folder(folder, {"runs.csv", *checked.settings}, "folder of a grid")
+    check_folder(folder, {"runs.csv", *checked.settings}, "a folder of a grid")
     figures = ("runs.csv", "summary.csv", "summary.md", "summary.svg")
     check_results(results, grid.stem, figures)
     with stoppable(console, f"The same command goes on ({folder})."):
@@ -311,7 +311,7 @@ def _run(
         dataset=dataset,
         changes=changes,
     )
-    check_folder(folder, benchmark.MARKS, "folder of a benchmark")
+    check_folder(folder, benchmark.MARKS, "a folder of a benchmark")
     figures = ("figures.csv", "summary.csv", "summary.md")
     check_results(results, name, figures)
     reporter = Reporter(console)

@@ -48,7 +48,7 @@ def calibrate(
     from qfm_iqm.model.locate import CARD_FILE
 
     console = messages()
-    check_folder(out, (CARD_FILE,), "model folder")
+    check_folder(out, (CARD_FILE,), "a model folder")
     check_device(device)
     table = read_table(ratings, label=label)
     loaded = load_model(model)

@@ -39,7 +39,7 @@ def confound(
         if name not in checked.settings:
             raise RecipeError(f"--setting {name}: choose {', '.join(checked.settings)}.")
     folder = out if out is not None else Path("runs") / recipe.stem
-    check_folder(folder, grid.MARKS, "folder of such an experiment")
+    check_folder(folder, grid.MARKS, "a folder of such an experiment")
     figures = ("runs.csv", "options.csv", "clusters.csv",
                "summary.csv", "summary.md", "summary.svg")  # fmt: skip
     check_results(results, recipe.stem, figures)

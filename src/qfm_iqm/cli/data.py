@@ -139,7 +139,7 @@ def split(
     from qfm_iqm.errors import TableError
     from qfm_iqm.files import check_folder
 
-    check_folder(out, ("fold0.txt", "folds.csv", "leaks.csv"), "folder of folds")
+    check_folder(out, ("fold0.txt", "folds.csv", "leaks.csv"), "a folder of folds")
     if sum((official, arniqa is not None, liqe is not None)) > 1:
         raise TableError("Give one of --official, --arniqa and --liqe.")
     if arniqa is None:

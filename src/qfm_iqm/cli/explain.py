@@ -37,7 +37,7 @@ def explain(
     with opened(source, name=image, raw=raw) as picture:
         developed = isinstance(picture.image, RawPhoto)
     if raw == "develop" and not developed:
-        refuse_idle({"--raw": raw}, "on an image that is no camera RAW file")
+        refuse_idle({"--raw": raw}, "on an image that is not a camera RAW file")
     check_device(device)
     loaded = load_model(model)
     loaded.to(chosen_device(device))

@@ -90,7 +90,7 @@ def _write_hub_folder(model: str, out: Path | None, console: Console) -> None:
     from qfm_iqm.model.locate import CARD_FILE
 
     folder = out or Path(f"{load_card(model).name}-hub")
-    check_folder(folder, (CARD_FILE,), "model folder")
+    check_folder(folder, (CARD_FILE,), "a model folder")
     save_hub_folder(model, folder)
     say(console, f"{folder}: upload it with hf upload OWNER/NAME {folder}")
 

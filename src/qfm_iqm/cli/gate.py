@@ -146,7 +146,7 @@ def _band(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
-        raise QFMError(f"'{text}' is no review band: give it as LOW:HIGH, e.g. 50:60.") from None
+        raise QFMError(f"'{text}' is not a review band: give it as LOW:HIGH, e.g. 50:60.") from None
     return low, high
 
 
@@ -166,7 +166,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
             limits[cause] = float(points)
         except ValueError:
             raise QFMError(
-                f"'{text}' is no limit of a cause: give it as CAUSE:POINTS, e.g. compression:20."
+                f"'{text}' is not a limit of a cause: give it as CAUSE:POINTS, e.g. compression:20."
             ) from None
     return limits
 

@@ -47,7 +47,7 @@ def train(
     labels = checked.data.labels
     check_distinct({"--results": results}, [labels and checked.table(labels)])
     folder = out if out is not None else Path("runs") / checked.model.name
-    check_folder(folder, MARKS, "folder of a run")
+    check_folder(folder, MARKS, "a folder of a run")
     with extra("train", "Training"):
         from accelerate import PartialState
 

@@ -48,7 +48,7 @@ def read_cull(path: Path) -> list[CullRow]:
     """
     cells = read_cells(path, strip=False)
     if set(cells.header) != set(CULL_SCHEMA):
-        raise TableError(f"'{path}' is no table of qfm cull of this version.")
+        raise TableError(f"'{path}' is not a table of qfm cull of this version.")
     columns: dict[str, Sequence[object]] = {
         name: column_values(cells, column, cells.columns[name])
         for name, column in CULL_SCHEMA.items()

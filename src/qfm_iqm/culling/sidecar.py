@@ -58,7 +58,7 @@ def write_sidecars(rows: Iterable[CullRow], naming: Naming, *, overwrite: bool =
     rated = [row for row in rows if row.rating is not None]
     local = [row for row in rated if not is_url(row.path)]
     outcome.problems += [
-        f"{row.path} is no local file: it has no sidecar." for row in rated if is_url(row.path)
+        f"{row.path} is not a local file: it has no sidecar." for row in rated if is_url(row.path)
     ]
     shared = Counter(sidecar for row in local for sidecar in sidecars_of(row.path, naming))
     for row in local:
@@ -105,7 +105,7 @@ def write_sidecar(
         Whether the rating was written; False if one existed.
 
     Raises:
-        QFMError: the existing file is no XMP that can be changed, or the file cannot be written.
+        QFMError: the existing file is not XMP that can be changed, or the file cannot be written.
     """
     try:
         content = sidecar.read_bytes() if sidecar.exists() else None

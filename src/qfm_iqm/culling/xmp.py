@@ -54,7 +54,7 @@ class Packet:
         properties: properties in XMP's basic namespace (xmp:Rating, xmp:Label, ...), by name.
 
     Raises:
-        QFMError: the content is no XMP in UTF-8.
+        QFMError: the content is not XMP in UTF-8.
     """
 
     def __init__(self, content: bytes, name: str) -> None:
@@ -87,9 +87,9 @@ class Packet:
             self.content.decode()
             self._parser.Parse(self.content, True)
         except (expat.ExpatError, UnicodeDecodeError) as error:
-            raise QFMError(f"{self._name} is no XMP in UTF-8 ({error}).") from error
+            raise QFMError(f"{self._name} is not XMP in UTF-8 ({error}).") from error
         if self._place < 0:
-            raise QFMError(f"{self._name} is no XMP: it holds no rdf:Description.")
+            raise QFMError(f"{self._name} is not XMP: it holds no rdf:Description.")
 
     def _started(self, tag: str, attributes: dict[str, str]) -> None:
         scope = self._scopes[-1] | {

@@ -79,7 +79,7 @@ def read_split(path: Path) -> Split:
     """Reads a split from a text file.
 
     Raises:
-        TableError: the file cannot be read or is no split.
+        TableError: the file cannot be read or is not a split.
     """
     try:
         return Split.from_text(path.read_text("utf-8"))
@@ -193,7 +193,7 @@ def _array(path: Path) -> npt.NDArray[np.integer]:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise TableError(f"{path} is no array that can be read ({error}).") from error
+        raise TableError(f"{path} is not an array that can be read ({error}).") from error
     if array.ndim not in (1, 2) or array.dtype.kind not in "iu":
         raise TableError(
             f"{path} must be an array (folds, images) or (images,) of integers, but its shape is "

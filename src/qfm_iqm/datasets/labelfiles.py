@@ -23,7 +23,7 @@ def read_mat(path: Path, *variables: str) -> list[Any]:
     """Reads variables of a MATLAB file (up to version 7.2) as numbers (N,) or lists of text.
 
     Raises:
-        TableError: the file is no MATLAB file, or a variable is missing or holds something else.
+        TableError: the file is not a MATLAB file, or a variable is missing or holds something else.
     """
     # Imported here: most datasets do not need scipy.io.
     from scipy.io import loadmat
@@ -31,7 +31,7 @@ def read_mat(path: Path, *variables: str) -> list[Any]:
     try:
         content = loadmat(path)
     except Exception as error:  # damaged bytes end in any kind of error
-        raise TableError(f"{path} is no MATLAB file that can be read ({error}).") from error
+        raise TableError(f"{path} is not a MATLAB file that can be read ({error}).") from error
     missing = [variable for variable in variables if variable not in content]
     if missing:
         there = ", ".join(key for key in content if not key.startswith("__")) or "none"
@@ -65,7 +65,7 @@ def read_sheet(
         sheet: name of the sheet; None for the first one.
 
     Raises:
-        TableError: the file is no Excel file, has no such sheet, or no row with these columns.
+        TableError: the file is not an Excel file, has no such sheet, or no row with these columns.
         QFMError: openpyxl is not installed.
     """
     try:
@@ -88,7 +88,7 @@ def read_sheet(
     except TableError:
         raise
     except Exception as error:  # from the archive, its XML, or openpyxl
-        raise TableError(f"{path} is no Excel file that can be read ({error}).") from error
+        raise TableError(f"{path} is not an Excel file that can be read ({error}).") from error
     wanted = [column_key(column) for column in columns]
     for number, row in enumerate(rows):
         header = [column_key(cell) for cell in row]

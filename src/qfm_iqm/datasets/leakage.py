@@ -272,7 +272,7 @@ def read_leaks(path: Path) -> list[Leak]:
             )
         ]
     except (OSError, ValueError, TypeError) as error:
-        raise TableError(f"{path} is no list of leaks that can be read ({error}).") from error
+        raise TableError(f"{path} is not a list of leaks that can be read ({error}).") from error
 
 
 def refuse_leaks(leaks: Sequence[Leak], *, listed: Path | None = None, remedy: str) -> None:

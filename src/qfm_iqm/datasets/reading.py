@@ -194,7 +194,7 @@ def _json_object(line: str, place: str, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise TableError(f"{path}: {place} is no JSON object.")
+        raise TableError(f"{path}: {place} is not a JSON object.")
     return values
 
 

@@ -83,8 +83,8 @@ def find_target(text: str, *, label: str = "mos", lower_is_better: bool = False)
     path = Path(text)
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise TableError(
-            f"'{text}' is no target: give NAME=ROOT with NAME one of {', '.join(DATASETS)}, or a "
-            "table (.csv, .parquet) beside its images."
+            f"'{text}' is not a target: give NAME=ROOT with NAME one of {', '.join(DATASETS)}, or "
+            "a table (.csv, .parquet) beside its images."
         )
     table = read_table(path, label=label)
     return Target(path.stem, table, path.parent, not lower_is_better, is_table=True)

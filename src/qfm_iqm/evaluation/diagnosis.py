@@ -8,7 +8,7 @@ For a model D(E(x)) and rated images x_i with labels y_i,
     S_q = mean_i,d,l |D(E(x_i)) - D(E(degrade(x_i; d, l)))|,
     selectivity = S_q / S_n.
 
-A small S_n alone is no success: a constant network has S_n = 0. Models are compared at the same
+A small S_n alone proves nothing: a constant network has S_n = 0. Models are compared at the same
 alpha on the same images.
 
 Design choices (ours):

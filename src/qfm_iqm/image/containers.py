@@ -36,7 +36,7 @@ _SEGMENT, _UNKNOWN_SIZE = b"\x18\x53\x80\x67", (1 << 56) - 1
 
 
 def container_of(header: bytes) -> str | None:
-    """FFmpeg's name of the video format with these first `HEADER` bytes; None if it is no video."""
+    """FFmpeg's name of the video format with these first `HEADER` bytes; None for other files."""
     if header[4:8] == b"ftyp":
         return None if header[8:11] in _IMAGES else "mov"
     if header[4:8] in boxes.MOVIE:

@@ -77,7 +77,7 @@ def _reason(error: object, host: str, timeout: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {host} is not valid: {error.verify_message}"
     if isinstance(error, http.client.InvalidURL | ValueError | str):
-        return "this is no address that can be fetched"
+        return "this is not an address that can be fetched"
     if isinstance(error, http.client.HTTPException):
         return f"{host} closed the connection before the end"
     return f"{host} cannot be reached: {getattr(error, 'strerror', None) or error}"

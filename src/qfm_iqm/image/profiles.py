@@ -140,7 +140,7 @@ def _primaries_in_d50(chromaticities: Chromaticities) -> Doubles:
     white, colors = xyz[0], xyz[1:].T
     shares = np.linalg.solve(colors, white)
     if not (shares > 0).all():
-        raise ArithmeticError("white is no mixture of the primaries")
+        raise ArithmeticError("white is not a mixture of the primaries")
     colors = colors * shares
     scale = (_BRADFORD @ np.array(_D50)) / (_BRADFORD @ white)
     return np.asarray(np.linalg.solve(_BRADFORD, scale[:, None] * (_BRADFORD @ colors)))

@@ -71,7 +71,7 @@ def read_tar(path: str) -> TarArchive:
         return TarArchive(
             path, members, f"the archive breaks off or is damaged after {len(members)} files"
         )
-    return TarArchive(path, members, "it is no tar archive, or a compressed one")
+    return TarArchive(path, members, "it is not a tar archive, or a compressed one")
 
 
 class _Piece(io.RawIOBase):

@@ -81,7 +81,7 @@ def sampled_frames(
     file.seek(0)
     kind = container_of(file.read(HEADER))
     if kind is None:  # FFmpeg would guess, and might choose a format that opens other files
-        raise ImageError("it is no video of a known format")
+        raise ImageError("it is not a video of a known format")
     if not allow_damaged and is_cut(file, kind):
         raise ImageError(TRUNCATED)
     if av.logging.get_level() is None:  # otherwise PyAV captures no messages

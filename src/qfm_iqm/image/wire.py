@@ -50,7 +50,7 @@ def receive_frame(
     Raises:
         EOFError: the connection has ended.
         TimeoutError: the deadline has passed.
-        ValueError: the data are no valid frame.
+        ValueError: the data are not a valid frame.
     """
     wait_until(source, deadline)
     flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)

@@ -129,4 +129,4 @@ def _source(image: Any) -> Source:
         return Image.fromarray(np.ascontiguousarray(image))
     if isinstance(image, bytes | bytearray | Image.Image):
         return image if isinstance(image, Image.Image) else io.BytesIO(image)
-    raise ImageError(f"it is no image, but a {type(image).__name__}")
+    raise ImageError(f"it is not an image, but a {type(image).__name__}")

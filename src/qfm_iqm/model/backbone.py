@@ -157,7 +157,7 @@ class TimmEncoder(nn.Module):
                 None freezes the whole backbone, which may be any network.
 
         Raises:
-            ModelError: the backbone is no vision transformer, or has fewer blocks.
+            ModelError: the backbone is not a vision transformer, or has fewer blocks.
         """
         if blocks is None:
             self.frozen = (self.backbone,)

@@ -187,7 +187,7 @@ def read_card(path: Path) -> ModelCard:
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path.parent} is no model folder: it has no {path.name}.") from None
+        raise ModelError(f"{path.parent} is not a model folder: it has no {path.name}.") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"The model card {path} cannot be read: {reason_of(error)}.") from error
     found = content.get("format") if isinstance(content, dict) else None

@@ -172,8 +172,8 @@ def _upon_public_weights(card: ModelCard) -> tuple[QualityNetwork, BaseWeights]:
         public = backbone_state(None, name)
     except ModelError as error:
         raise ModelError(
-            f"The model '{card.name}' is put upon public weights that are not here (the default "
-            f"model needs none): {error}"
+            f"The model '{card.name}' needs public weights that are missing (the default model "
+            f"needs none): {error}"
         ) from error
     assert public is not None
     found = BaseWeights(name=name, sha256=content_hash(public))

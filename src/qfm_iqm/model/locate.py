@@ -59,7 +59,7 @@ def _from_hub(repository: str, exports: bool) -> Path:
     from huggingface_hub import hf_hub_download  # slow to import, rarely needed
     from huggingface_hub.errors import EntryNotFoundError
 
-    with asking_hub(f"The hub did not give the model '{repository}'"):
+    with asking_hub(f"The hub did not provide the model '{repository}'"):
         folder = Path(hf_hub_download(repository, CARD_FILE)).parent
         # The cache folder is named after the commit; all files must come from the same commit.
         hf_hub_download(repository, WEIGHTS_FILE, revision=folder.name)

@@ -72,7 +72,7 @@ def backbone_state(weights: str | None, backbone: str) -> dict[str, Tensor] | No
         The state dict with timm's key names, or None for "random".
 
     Raises:
-        ModelError: the file does not exist or is no safetensors file, the package is not
+        ModelError: the file does not exist or is not a safetensors file, the package is not
             installed, or the hub cannot be reached.
     """
     if weights == "random":
@@ -130,11 +130,9 @@ def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:
             f"There are no public weights '{name}' in timm {timm.__version__}, and no file of "
             f"that name with .safetensors: timm.list_pretrained() lists the names."
         )
-    looked = (
-        f"not in {BACKBONE_DIR}={folder}" if folder else f"not here ({BACKBONE_DIR} is not set)"
-    )
+    looked = f"not in {BACKBONE_DIR}={folder}" if folder else f"missing ({BACKBONE_DIR} is not set)"
     with asking_hub(
-        f"The backbone weights '{name}' are {looked}, and the hub did not give them",
+        f"The backbone weights '{name}' are {looked}, and the hub did not provide them",
         f"Put {name}.safetensors into a folder and set {BACKBONE_DIR} to it.",
     ):
         state: dict[str, Tensor] = load_state_dict_from_hf(config.hf_hub_id, weights_only=True)

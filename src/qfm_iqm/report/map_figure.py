@@ -1,7 +1,7 @@
 """Figure of a quality map: the photo, the map of the same pixels, and the scale.
 
 Design choices:
-* Cells are drawn without smoothing, because the map is no finer than its patches.
+* Cells are drawn without smoothing, because the map is not finer than its patches.
 * Colors are cividis, which is safe for color blindness; dark is bad.
 * The colors span the map's values, but at least a tenth of the label's range, so that an even photo
   looks even.

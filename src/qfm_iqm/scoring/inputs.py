@@ -119,7 +119,7 @@ def find_images(
 def _listed(
     path: str, all_files: bool, unreadable: list[str], archives: bool
 ) -> Iterator[_Listed] | None:
-    """Lists the files of a folder; None if the path is no folder."""
+    """Lists the files of a folder; None if the path is not a folder."""
     if is_url(path):
         return _remote_folder(path)
     if archives and is_archive(path):
@@ -211,10 +211,10 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
     if b"\0" in content and (not _NO_NAMES.isdisjoint(lines) or any(alone)):
         raise QFMError(
             f"The list {name} has null characters between single characters, as UTF-16 without a "
-            "byte order mark does, or is no list at all: save it as UTF-8."
+            "byte order mark does, or is not a list at all: save it as UTF-8."
         )
     if _CONTROLS.search(content):
-        raise QFMError(f"The list {name} is no text: it must hold the path of one file a line.")
+        raise QFMError(f"The list {name} is not text: it must hold the path of one file a line.")
     if not lines:
         raise QFMError(f"The list {name} names no file.")
     return [os.fsdecode(line) for line in lines]
@@ -246,7 +246,7 @@ def path_text(path: StrPath) -> str:
     """A path as text.
 
     Raises:
-        TypeError: the value is no path.
+        TypeError: the value is not a path.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
@@ -255,7 +255,7 @@ def path_text(path: StrPath) -> str:
 
 
 def not_a_path(found: object) -> TypeError:
-    """The error for a value that is no path of a file to score."""
+    """The error for a value that is not a path of a file to score."""
     return TypeError(
         f"paths must be of type str or os.PathLike, not {type(found).__name__}: QualityModel.score "
         "takes bytes and images, Scorer.score_batch takes tensors"

@@ -104,7 +104,7 @@ class Job:
             self.lock = LockFile(self.folder / "lock")
         except FileNotFoundError:
             if self.folder.is_dir():
-                raise QFMError(f"{self.folder} is no job of this version: remove it.") from None
+                raise QFMError(f"{self.folder} is not a job of this version: remove it.") from None
             return False
         try:
             with self.lock.held(_PLANNING):
@@ -301,7 +301,7 @@ class Job:
         try:
             found = dict(json.loads((self.folder / "job.json").read_text()))
         except (ValueError, TypeError, FileNotFoundError) as error:
-            raise QFMError(f"{self.folder} is no job of this version: remove it.") from error
+            raise QFMError(f"{self.folder} is not a job of this version: remove it.") from error
         for name, ours in {"columns": list(self.columns), **asdict(self.identity)}.items():
             if found.get(name) != ours:
                 raise QFMError(

@@ -138,7 +138,7 @@ class Scorer:
             One row per path, in order.
 
         Raises:
-            TypeError: a value is no path; items of an iterable are checked when they are used.
+            TypeError: a value is not a path; items of an iterable are checked when they are used.
         """
         if isinstance(paths, str | os.PathLike):
             paths = [paths]

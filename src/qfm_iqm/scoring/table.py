@@ -94,7 +94,7 @@ def read_rows(path: Path) -> list[ScoreRow]:
     cells = read_cells(path, strip=False)
     if set(cells.header) != set(COLUMNS):
         raise TableError(
-            f"'{path}' is no table of scores of this version: its columns must be "
+            f"'{path}' is not a table of scores of this version: its columns must be "
             f"{', '.join(COLUMNS)}{cells.form}."
         )
     return [ScoreRow(*values) for values in zip(*_table(cells).columns.values(), strict=True)]
@@ -104,7 +104,7 @@ def check_replaceable(path: Path, columns: Collection[str]) -> None:
     """Refuses, before any work, to replace a table that this package did not write.
 
     Args:
-        path: file to write. An empty file or a path that is no file is accepted.
+        path: file to write. An empty file or a path without a file is accepted.
         columns: columns that every table of the kind has.
 
     Raises:
@@ -112,13 +112,13 @@ def check_replaceable(path: Path, columns: Collection[str]) -> None:
     """
     if path.is_file() and path.stat().st_size and not _header(path).issuperset(columns):
         raise TableError(
-            f"'{path}' is there and is no table that qfm wrote (it lacks the columns "
+            f"'{path}' exists and is not a table that qfm wrote (it lacks the columns "
             f"{', '.join(columns)}): give another name, or remove it first."
         )
 
 
 def _header(path: Path) -> set[str]:
-    """The column names of a table, from its first bytes; empty if it is no table."""
+    """The column names of a table, from its first bytes; empty if it is not a table."""
     try:
         if path.suffix.lower() == ".parquet":
             import pyarrow.parquet as pq
@@ -206,5 +206,5 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def _no_score(cell: str) -> str:
-    """Why a cell of the score column is no score."""
-    return f"Its score is {cell}, which is no number." if cell else "There is no score."
+    """Why a cell of the score column is not a score."""
+    return f"Its score is {cell}, which is not a number." if cell else "There is no score."

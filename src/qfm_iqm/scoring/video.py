@@ -87,7 +87,7 @@ def read_frames(path: Path) -> list[FrameScore]:
     cells = read_cells(path, strip=False, may_be_empty=True)
     if not {"path", "time", "score"} <= cells.columns.keys():
         raise TableError(
-            f"{path} is no table of frames: qfm score --frames writes one, with the columns "
+            f"{path} is not a table of frames: qfm score --frames writes one, with the columns "
             f"{', '.join(COLUMNS)}{cells.form}."
         )
     times, scores = (cells.finite(name, cells.columns[name]).tolist() for name in ("time", "score"))

@@ -97,7 +97,7 @@ def declared_size(request: Request, limits: Limits) -> int:
     if declared is None:
         return limits.request_bytes
     if not declared.isdecimal():
-        raise RequestError(400, "The Content-Length is no number.")
+        raise RequestError(400, "The Content-Length is not a number.")
     if int(declared) > limits.request_bytes:
         raise _too_large(limits.request_bytes)
     return int(declared)

@@ -191,7 +191,7 @@ def read_runs(table: Path) -> list[dict[str, str]]:
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if rows and not {"setting", "variant", "seed"} <= rows[0].keys():
-        raise TableError(f"{table} is no table of ablation runs: move it away.")
+        raise TableError(f"{table} is not a table of ablation runs: move it away.")
     return rows
 
 

@@ -140,7 +140,7 @@ def read_cells(path: Path) -> Cells:
         raise TableError(f"The table {path} cannot be read: {error.strerror}.") from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise TableError(
-            f"{path} is no table of mean opinions of degradations: it needs the columns name, "
+            f"{path} is not a table of mean opinions of degradations: it needs the columns name, "
             "level, parameter and dmos_mean."
         ) from error
     levels = {kind: tuple(cells[i] for i in sorted(cells)) for kind, cells in found.items()}

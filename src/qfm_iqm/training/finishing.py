@@ -75,10 +75,10 @@ def add_reference(
     assert detector is not None
     width = loaded.card.label.show_width(interval.half_width)
     reporter.say(
-        f"{statistics.images} reference photos. A score means the mean opinion within ± "
-        f"{width:.3g} for {interval.level:.0%} of photos like these: {interval.coverage:.1%} of "
-        f"{interval.checked} that had no part in it. {detector.false_alarms:.1%} of "
-        f"{detector.checked} such photos are called out of distribution."
+        f"{statistics.images} reference photos. The mean opinion lies within ± {width:.3g} of the "
+        f"score for {interval.level:.0%} of such photos: for {interval.coverage:.1%} of "
+        f"{interval.checked} others. {detector.false_alarms:.1%} of {detector.checked} others are "
+        "marked as out of distribution."
     )
     return [model / CARD_FILE]
 

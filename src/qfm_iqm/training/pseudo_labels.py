@@ -115,7 +115,7 @@ def read_pseudo_labels(path: Path) -> tuple[list[PseudoLabel], Preprocessing]:
             rows = [_from_cells(cells) for cells in csv.DictReader(file)]
         return rows, Preprocessing(**facts["preprocessing"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TableError(f"{path} is no table of pseudo-labels: {error!r}.") from error
+        raise TableError(f"{path} is not a table of pseudo-labels: {error!r}.") from error
 
 
 @torch.inference_mode()

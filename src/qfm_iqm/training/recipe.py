@@ -123,7 +123,7 @@ class Recipe(Section):
             raise ValueError(f"nothing uses teachers.{idle[0]}: leave it out")
         for key, names in (("pseudo_labels", self.pseudo_labels), ("teachers", self.teachers)):
             if wrong := [name for name in names if not name.replace("_", "").isalnum()]:
-                raise ValueError(f"{key}: '{wrong[0]}' is no name of letters, digits and '_'")
+                raise ValueError(f"{key}: '{wrong[0]}' is not a name of letters, digits and '_'")
         for table in self.pseudo_labels.values():
             if not self.table(table.images).exists():
                 raise ValueError(

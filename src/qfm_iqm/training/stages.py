@@ -73,12 +73,14 @@ class Stages:
             root = self._file.parent
             if {file: file_hash(root / file) for file in outputs} == outputs:
                 return "done"
-            self._say(f"The stage {name} is done again: what it gave is not there as it was.")
+            self._say(f"The stage {name} is repeated: its files are missing or have changed.")
             same = False
         elif known is not None and not same:
             before = known["inputs"]
             changed = [key for key in {**before, **inputs} if before.get(key) != inputs.get(key)]
-            self._say(f"The stage {name} is done anew: changed is {', '.join(changed)}.")
+            self._say(
+                f"The stage {name} is repeated, because these have changed: {', '.join(changed)}."
+            )
         later = NETWORK[NETWORK.index(name) + 1 :] if name in NETWORK else ()
         for other in later:
             self._stages.pop(other, None)

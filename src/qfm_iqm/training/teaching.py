@@ -77,7 +77,7 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
     if card.label != recipe.data.label:
         raise RecipeError(
             f"The teacher {name} scores in {card.label!r}, and the labels are "
-            f"{recipe.data.label!r}: a teacher must speak the units of the labels."
+            f"{recipe.data.label!r}: a teacher must predict in the units of the labels."
         )
     learned = card.training
     same_data = learned.get("data") == recipe.data.name

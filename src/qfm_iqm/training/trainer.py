@@ -279,7 +279,7 @@ class Trainer:
             values = {key: value.item() for key, value in losses.items()}
             if not math.isfinite(values["loss"]):
                 raise RecipeError(
-                    f"The loss is no number any more in step {self.step} of epoch {epoch + 1}, "
+                    f"The loss is not a number any more in step {self.step} of epoch {epoch + 1}, "
                     f"and does not recover from that: lower train.lr (it is {config.lr:g})."
                 )
             self.reporter.step(values["loss"], len(batch.label))

@@ -291,7 +291,7 @@ def test_mistakes_are_sentences(model, photos, tmp_path):
         export(model, tmp_path / "out", "onnx", photos=["gone.jpg"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
-    with pytest.raises(TableError, match="is there and is no exported model"):
+    with pytest.raises(TableError, match="exists and is not an exported model"):
         export(model, tmp_path / "mine", "onnx")
 
 

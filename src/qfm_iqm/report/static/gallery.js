@@ -3,7 +3,7 @@
 
 const PAGE = 60;
 
-/** A file name as a part of a URL; bytes that are no text come as lone surrogates. */
+/** A file name as a part of a URL; bytes that are not text come as lone surrogates. */
 function urlPath(name) {
   return Array.from(name, (character) => {
     const code = character.codePointAt(0);

@@ -177,7 +177,7 @@ class Moments {
   }
 }
 
-/** A path as the bytes of its name: those that are no text come as lone surrogates. */
+/** A path as the bytes of its name: those that are not text come as lone surrogates. */
 function bytesOf(path) {
   return Array.from(path, (character) => {
     const code = character.codePointAt(0);

@@ -200,7 +200,7 @@ def _check_folder(folder: Path) -> None:
     if not folder.parent.is_dir():
         raise ModelError(f"'{folder}' cannot be written: there is no folder {folder.parent}.")
     known = (CARD_FILE, INFO_FILE, *(name for names in FILES.values() for name in names))
-    check_folder(folder, known, "exported model", whole=True)
+    check_folder(folder, known, "an exported model", whole=True)
 
 
 def _beside(folder: Path) -> tempfile.TemporaryDirectory[str]:
