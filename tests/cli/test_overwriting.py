@@ -75,7 +75,7 @@ REFUSED = [
     ("score photos -m model --out s.csv --frames notes.csv", "'notes.csv' exists and is not"),
     ("cull photos -m model --out rated.csv", "'rated.csv' exists and is not a table that qfm"),
     ("evaluate labels.csv --scores a.csv --out notes.csv", "'notes.csv' exists and is not a table"),
-    ("evaluate labels.csv --root . -m model --per-image notes.csv", "'notes.csv' is there and is"),
+    ("evaluate labels.csv --root . -m model --per-image notes.csv", "'notes.csv' exists and is"),
     ("compare a.csv b.csv --labels labels.csv --out notes.csv", "'notes.csv' exists and is not"),
     ("explain photos/photo_05.png -m model --out ph.png", "'ph.png' exists and is not"),
     ("report a.csv --out own.html", "'own.html' exists and is not a file of this kind"),

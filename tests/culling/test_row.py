@@ -39,7 +39,7 @@ def test_names_that_are_no_text_are_kept(tmp_path):
 def test_a_table_of_scores_is_not_one_of_culling(tmp_path):
     path = tmp_path / "scores.csv"
     write_rows(ROWS, path, SCHEMA)
-    with pytest.raises(TableError, match="no table of qfm cull"):
+    with pytest.raises(TableError, match="not a table of qfm cull"):
         read_cull(path)
 
 

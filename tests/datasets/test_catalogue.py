@@ -121,7 +121,7 @@ def test_labels_that_are_no_numbers_are_named(official_trees, tmp_path):
     with pytest.raises(TableError, match=r"no variable 'AllMOS_release'; its variables are: other"):
         DATASETS["livec"].load(tmp_path)
     (tmp_path / "Data/AllMOS_release.mat").write_bytes(b"MATLAB 5.0 MAT-file, cut off")
-    with pytest.raises(TableError, match="no MATLAB file"):
+    with pytest.raises(TableError, match="not a MATLAB file"):
         DATASETS["livec"].load(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_
         ("tid2013", "mos_with_names.txt", "x I01_01_1.bmp\n", "not a finite number .row 1: 'x'"),
         ("tid2013", "mos_with_names.txt", "", "no rows"),
         ("csiq", "csiq_label.txt", "1600.fog.1.png 0.1\n", "NAME.TYPE.LEVEL.png"),
-        ("csiq", "csiq.DMOS.xlsx", "no zip", "no Excel file"),
+        ("csiq", "csiq.DMOS.xlsx", "no zip", "not an Excel file"),
         ("kadid10k", "dmos.csv", "dist_img,ref_img,dmos,var\na.png,b.png,1,1\n", "I01_01_01.png"),
         (
             "livefb",

@@ -156,7 +156,7 @@ def test_arniqas_arrays_name_rows(tmp_path):
     with pytest.raises(TableError, match=r"val\.npy names row 4, but there are 4 images"):
         read_arniqa(tmp_path, 0, table_of(2, 2))
     (tmp_path / "test.npy").write_bytes(b"x")
-    with pytest.raises(TableError, match="no array"):
+    with pytest.raises(TableError, match="not an array"):
         read_arniqa(tmp_path, 0, table)
 
 
@@ -176,7 +176,7 @@ def test_arniqas_arrays_of_an_official_split_are_fold_0(tmp_path):
 
 def test_arrays_that_would_run_code_are_refused(tmp_path):
     np.save(tmp_path / "train.npy", np.array([[print]], dtype=object), allow_pickle=True)
-    with pytest.raises(TableError, match="no array that can be read"):
+    with pytest.raises(TableError, match="not an array that can be read"):
         read_arniqa(tmp_path, 0, table_of())
 
 

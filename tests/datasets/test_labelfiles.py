@@ -33,8 +33,8 @@ def gap():
     [
         (gap(), "texts without a gap"),
         ({"field": 1.0}, "something else is there"),
-        (b"", "no MATLAB file"),
-        (b"MATLAB 5.0 MAT-file" + bytes(110), "no MATLAB file"),
+        (b"", "not a MATLAB file"),
+        (b"MATLAB 5.0 MAT-file" + bytes(110), "not a MATLAB file"),
     ],
     ids=["an empty cell", "a struct", "no bytes", "cut off"],
 )
@@ -68,7 +68,7 @@ def test_a_damaged_sheet_is_refused(tmp_path, damage):
         damaged = bytearray(whole.read_bytes())
         damaged[start : start + 300] = b"\xff" * 300
         path.write_bytes(damaged[:500] if damage == "the archive" else damaged)
-    with pytest.raises(TableError, match="no Excel file that can be read"):
+    with pytest.raises(TableError, match="not an Excel file that can be read"):
         read_sheet(path, ("MOS",))
 
 

@@ -136,7 +136,7 @@ def test_parquet_that_is_refused(tmp_path, columns, message):
         ("name;mos\na;0,5\nb;0.5\n", "semicolons.*line 2: '0,5'"),
         ("name,mos\na,0,5\nb,1\n", "header's 2 cells, but 1 do not \\(line 2\\)"),
         ("name,mos\na\n", "header's 2 cells, but 1 do not \\(line 2\\)"),
-        ('name,mos\n"a,1\n', "no proper CSV"),
+        ('name,mos\n"a,1\n', "not a proper CSV"),
         (b"name,mos\n\x81.jpg,1\n", "byte 9"),
         (
             "name,dmos\na,1\n".encode("utf-16"),

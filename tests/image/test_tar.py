@@ -123,9 +123,9 @@ def test_an_archive_that_breaks_off_says_so_and_gives_what_is_there(shard, cut):
 def test_what_is_no_archive_says_so(tmp_path, content):
     path = tmp_path / "a.tar"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match="no tar archive, or a compressed one"):
+    with pytest.raises(ImageError, match="not a tar archive, or a compressed one"):
         read_content(str(path))
-    with pytest.raises(ImageError, match="no tar archive, or a compressed one"):
+    with pytest.raises(ImageError, match="not a tar archive, or a compressed one"):
         read_content(f"{path}/a.jpg")
 
 

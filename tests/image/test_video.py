@@ -307,7 +307,7 @@ def test_what_is_no_video_itself_has_no_frame(tmp_path, monkeypatch, content):
     (tmp_path / "clip.mp4").write_bytes(clip(numbered(2)))
     (tmp_path / "list.mp4").write_text(content)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ImageError, match="no video of a known format"):
+    with pytest.raises(ImageError, match="not a video of a known format"):
         frame_at("list.mp4", 0)
 
 

@@ -93,7 +93,7 @@ def test_a_folder_of_that_name_does_not_hide_it(model, tmp_path, monkeypatch):
     (tmp_path / "default").mkdir()
     monkeypatch.chdir(tmp_path)
     assert load_model("default").card == model.card
-    with pytest.raises(ModelError, match="no model folder"):
+    with pytest.raises(ModelError, match="not a model folder"):
         load_model("./default")
 
 

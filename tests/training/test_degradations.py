@@ -93,7 +93,7 @@ def test_held_out_kinds_are_not_drawn(cells):
     ({"jitter": CELLS["jitter"]}, "no opinion of any of"),
     ({"jpeg": [(43, 4.3)]}, "too little of 'jpeg'"),
     ({"jpeg": [(43, 4.3), (36, 70)]}, "too little of 'jpeg'"),
-    ({"jpeg": [(43, 4.3), ("high", 4)]}, "no table of mean opinions"),
+    ({"jpeg": [(43, 4.3), ("high", 4)]}, "not a table of mean opinions"),
 ])  # fmt: skip
 def test_tables_that_say_too_little_are_refused(tmp_path, cells, message):
     with pytest.raises(TableError, match=message):
