@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     model = load_model(arguments.model)
-    rows = [*on_test_part(model, arguments.root, arguments.photos), *on_drawn(model)]
+    rows = [*on_test_split(model, arguments.root, arguments.photos), *on_drawn(model)]
     if arguments.kodak:
         rows += on_kodak(model, arguments.kodak)
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
@@ -56,7 +56,7 @@ def main() -> None:
             print(f"{name}, {figure}: {value:.4f} ({n})")
 
 
-def on_test_part(model: QualityModel, root: Path, photos: int | None) -> Iterator[Row]:
+def on_test_split(model: QualityModel, root: Path, photos: int | None) -> Iterator[Row]:
     """Coverage, width and false alarms on photos unseen by statistics and model."""
     table = recorded_split(model.card, read_table(root / "labelled.csv"), "test")
     if photos is not None:
