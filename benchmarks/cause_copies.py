@@ -12,7 +12,8 @@ blur, quantization tables but libjpeg's (and these tilted), noise before demosai
 light that are clipped, S-shaped curves.
 
 Nothing of a photo's file is assumed clean of what it lived through: a copy may be reduced, cropped
-and mirrored before, and saved as a good JPEG at the end.
+and mirrored before, its black and white points may be moved, and it may be saved as a good JPEG at
+the end.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from qfm_iqm.image.preprocess import resized
 from qfm_iqm.training.degradations import Cells
 
 _ORDER = ("blur", "noise", "exposure", "contrast", "color", "compression")
-Emphasis = Literal["", "light", "files", "video", "film", "codecs", "tones"]
+Emphasis = Literal["", "light", "files", "video", "film", "codecs", "two", "tones"]
 _CHANCE: dict[Emphasis, tuple[float, ...]] = {  # of each of `CAUSES`
     "": (0.21, 0.21, 0.23, 0.12, 0.1, 0.13),
     "light": (0.13, 0.13, 0.14, 0.26, 0.18, 0.16),
@@ -43,6 +44,7 @@ _CHANCE: dict[Emphasis, tuple[float, ...]] = {  # of each of `CAUSES`
     "video": (0.17, 0.12, 0.5, 0.11, 0.05, 0.05),
     "film": (0.1, 0.12, 0.15, 0.33, 0.17, 0.13),
     "codecs": (0.2, 0.08, 0.5, 0.08, 0.07, 0.07),
+    "two": (0.2, 0.22, 0.22, 0.16, 0.06, 0.14),
     "tones": (0.0, 0.0, 0.0, 0.45, 0.3, 0.25),
 }
 _FAULTS: dict[Emphasis, tuple[float, ...]] = {  # none, one, two
@@ -52,6 +54,7 @@ _FAULTS: dict[Emphasis, tuple[float, ...]] = {  # none, one, two
     "video": (0.05, 0.5, 0.45),
     "film": (0.15, 0.4, 0.45),
     "codecs": (0.08, 0.5, 0.42),
+    "two": (0.0, 0.1, 0.9),
     "tones": (0.3, 0.5, 0.2),
 }
 
@@ -80,8 +83,8 @@ def drawn_copy(pixels_HWC: Bytes, cells: Cells, draw: Draw, emphasis: Emphasis =
         draw: what is drawn from.
         emphasis: what there is more of: "light", faults of light and color, in more ways; "files",
             compression by codecs that smooth their blocks; "video", by those of videos too;
-            "codecs", by HEVC too; "film", exposure as on a film. "tones": faults of light and color
-            alone.
+            "codecs", by HEVC too; "film", exposure as on a film; "two", copies with two faults.
+            "tones": faults of light and color alone.
     """
     pixels_HWC = _another_view(pixels_HWC, draw)
     number = int(draw.choice(3, p=_FAULTS[emphasis]))
@@ -132,7 +135,15 @@ def _another_view(pixels: Bytes, draw: Draw) -> Bytes:
     height, width = (max(64, round(side * share)) for side in pixels.shape[:2])
     top = int(draw.integers(pixels.shape[0] - height + 1))
     left = int(draw.integers(pixels.shape[1] - width + 1))
-    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+    cut = np.ascontiguousarray(pixels[top : top + height, left : left + width])
+    return _scanned(cut, draw) if draw.random() < 0.4 else cut
+
+
+def _scanned(pixels: Bytes, draw: Draw) -> Bytes:
+    """Other black and white points, as scans and cameras differ: no fault."""
+    black, white = 20 * draw.random() ** 2, 255 - 20 * draw.random() ** 2
+    levels = np.linspace(black, white, 256)
+    return np.asarray(np.rint(levels).astype(np.uint8)[pixels], np.uint8)
 
 
 def _blur(pixels: Bytes, cells: Cells, draw: Draw) -> tuple[Bytes, str, float]:
@@ -208,6 +219,7 @@ _MAKERS_OF: dict[Emphasis, dict[str, Maker]] = {
     "video": {"compression": filmed, "exposure": film},
     "film": {"compression": filmed, "exposure": film, "contrast": any_contrast},
     "codecs": {"compression": coded, "exposure": film},
+    "two": {"compression": coded, "exposure": film},
     "tones": {"exposure": film, "contrast": any_contrast},
 }
 _MAKERS: dict[str, Maker] = {

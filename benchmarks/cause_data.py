@@ -41,6 +41,7 @@ COPIES: tuple[Emphasis, ...] = (
     *5 * ("",),
     *("film", "video", "light", "video", "film", "files", "film"),
     *3 * ("codecs",),
+    *6 * ("two",),
 )
 HELD: tuple[Emphasis, ...] = (*12 * ("",), *8 * ("light",), *3 * ("files",))
 """Emphasis of each copy of a photo: `COPIES` for training, `HELD` for selection."""

@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from qfm_iqm.causes.severity import CAUSES, main_cause
+from qfm_iqm.causes.severity import CAUSES, worst_cause
 
 LEAST_NAMED = 4.0  # points; people hardly notice less
+WRONG_SECOND = 0.05  # share of copies in which a cause may be named beside the true one
 
 
 def thresholds(
@@ -50,6 +51,21 @@ def thresholds(
     return [round(float(value), 1) for value in least]
 
 
+def second_thresholds(
+    found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32], least: list[float]
+) -> list[float]:
+    """The severity from which each cause is named beside a worse one; at most `least`.
+
+    Of the copies with another fault alone, a share `WRONG_SECOND` reaches it.
+    """
+    second = []
+    for i, limit in enumerate(least):
+        alone = (wanted[:, i] == 0) & (wanted.max(1) >= 8) & ((wanted > 0).sum(1) == 1)
+        level = _least_above(found[alone, i], int(WRONG_SECOND * alone.sum()))
+        second.append(round(min(limit, max(LEAST_NAMED, level)), 1))
+    return second
+
+
 def _least_above(values: npt.NDArray[np.float32], spare: int) -> float:
     """The lowest multiple of 0.1 above all but `spare` values."""
     below = np.sort(values)[: len(values) - spare]
@@ -59,7 +75,7 @@ def _least_above(values: npt.NDArray[np.float32], spare: int) -> float:
 def report(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32], clean: float) -> str:
     """Accuracy on copies with one fault, by cause and by severity."""
     least = thresholds(found, wanted, clean)
-    named = np.array([main_cause(row, least) for row in found.tolist()])
+    named = np.array([worst_cause(row, least) for row in found.tolist()])
     none = (named[wanted.max(1) == 0] == "none").mean()
     lines = [f"thresholds {least}, clean without a cause {none:.3f}"]
     single = (wanted > 0).sum(1) == 1

@@ -40,7 +40,7 @@ from cause_data import (
     read_copies,
     relight_copies,
 )
-from cause_limits import report, thresholds
+from cause_limits import report, second_thresholds, thresholds
 from cause_network import CauseSeverities, Ensemble, Readers
 from qfm_iqm.causes.network import FACTS_FILE, NETWORK_FILE
 from qfm_iqm.causes.severity import CAUSES
@@ -196,10 +196,13 @@ def write(members: list[Readers], arguments: argparse.Namespace) -> None:
         node.doc_string = ""
     content = graph.SerializeToString()
     place.write_bytes(content)
+    least = thresholds(found, wanted, arguments.clean)
+    second = second_thresholds(found, wanted, least)
     facts = {
         "description": "Severities of six causes of low quality, in points of 0 to 100.",
         "license": "Apache-2.0; trained on photos of BIQ2021, whose authors share it for research",
-        "least": dict(zip(CAUSES, thresholds(found, wanted, arguments.clean), strict=True)),
+        "least": dict(zip(CAUSES, least, strict=True)),
+        "second": dict(zip(CAUSES, second, strict=True)),
         "photos": arguments.photos - arguments.held + arguments.further,
         "copies": sum(count_copies(arguments.cache / name) for name in LEARNED),
         "epochs": arguments.epochs,

@@ -13,7 +13,8 @@ that people's opinions are known of, at their five levels, and by the generators
   points by that kind and level. `named` counts the true cause alone.
 * clean: photos that nothing was done to, for which no cause is named.
 * error: of the true cause's severity against the opinions' points, median.
-* two: of copies with two faults, for which both reach the severity from which on they are named.
+* both: of copies with two faults, those whose two causes are both named.
+* second: of copies with one fault, those for which a second cause is named all the same.
 
 Writes benchmarks/results/causes.csv. The copies' views are kept under `--cache`. `--speed` measures
 what causes cost, in pairs of runs, and writes causes_speed.csv.
@@ -103,7 +104,7 @@ def main() -> None:
             views = read_resized(path, PREPROCESSING, viewed=True).views
             assert views is not None
             trials.append(Trial(name, "clean", 0, cells, network(views), network))
-    rows = list(figures(trials, network))
+    rows = list(figures(trials))
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("photos", "generator", "cause", "level", "figure", "n", "value"))
@@ -174,7 +175,8 @@ class Trial:
         network: CauseNetwork,
     ) -> None:  # fmt: skip
         self.photos, self.name, self.level, self.said = photos, name, level, said
-        self.main = network.causes(said).main
+        found = network.causes(said)
+        self.main, self.second = found.main, found.second
         self.causes = [cause_of(part) for part in name.split(" + ")]
         self.points = 0.0
         if len(self.causes) == 1 and self.causes[0] != "none":
@@ -210,9 +212,8 @@ def read_trials(photos: str, file: Path, cells: Cells, network: CauseNetwork) ->
         yield Trial(photos, generator, int(level), cells, said, network)
 
 
-def figures(trials: list[Trial], network: CauseNetwork) -> Iterator[tuple[object, ...]]:
+def figures(trials: list[Trial]) -> Iterator[tuple[object, ...]]:
     """Rows of the table of results."""
-    least = np.array(network.least)
     for photos in [*dict.fromkeys(trial.photos for trial in trials), "all"]:
         own = [trial for trial in trials if photos in (trial.photos, "all")]
         single = [trial for trial in own if len(trial.causes) == 1 and trial.level]
@@ -237,10 +238,13 @@ def figures(trials: list[Trial], network: CauseNetwork) -> Iterator[tuple[object
                     yield photos, who, cause, levels, figure, n, f"{share:.4f}"
             errors = [abs(t.said[CAUSES.index(t.causes[0])] - t.points) for t in found]
             yield photos, who, cause, levels, "error", n, f"{np.median(errors):.2f}"
+        severe = [trial for trial in single if trial.level > 2]
+        second = np.mean([trial.second != "none" for trial in severe])
+        yield photos, "all", "all", "3-5", "second", len(severe), f"{second:.4f}"
         two = [trial for trial in own if len(trial.causes) == 2]
         for name in [*dict.fromkeys(trial.name for trial in two), "all"]:
             both = [
-                all(trial.said[CAUSES.index(c)] >= least[CAUSES.index(c)] for c in trial.causes)
+                {trial.main, trial.second} == set(trial.causes)
                 for trial in two
                 if name in (trial.name, "all")
             ]

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, VERMILION, save
 
 _LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"), (GRAY, "v"), (INK, "x"))
-_PANEL, _HEIGHT = 4.4, 3.6  # inches
+_PANEL, _HEIGHT, _LEGEND = 4.4, 3.6, 1.6  # inches
 
 
 def draw_degradation(
     curves: Mapping[str, Mapping[str, Sequence[float]]], model: str, out: Path
 ) -> None:
-    """Draws the mean scores, as SVG or PNG by the file's ending.
+    """Draws the mean scores, as SVG or PNG by the file extension.
 
     Args:
         curves: mean scores from level 0 (clean) on, by set of photos and degradation.
@@ -25,14 +25,14 @@ def draw_degradation(
         out: file to write; replaced only when the new one is complete.
 
     Raises:
-        TableError: another ending, or the file cannot be written.
+        TableError: the file has another extension or cannot be written.
     """
     title = f"Score of {model} by level of degradation"
     save(lambda: _figure(curves, title), out, title=title)
 
 
 def _figure(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
-    figure = Figure(figsize=(_PANEL * len(curves) + 1.3, _HEIGHT), facecolor="white")
+    figure = Figure(figsize=(_PANEL * len(curves) + _LEGEND, _HEIGHT), facecolor="white")
     figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=13)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for axes, (name, by_kind) in zip(panels, curves.items(), strict=True):
@@ -43,5 +43,6 @@ def _figure(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> 
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
     panels[0].set_ylabel("mean score")
     panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.subplots_adjust(left=0.08, right=1 - 1.2 / figure.get_figwidth(), top=0.84, bottom=0.15)
+    right = 1 - _LEGEND / figure.get_figwidth()
+    figure.subplots_adjust(left=0.08, right=right, top=0.84, bottom=0.15)
     return figure

@@ -49,10 +49,10 @@ def main() -> None:
     std = model.network.scale.std.item()
 
     def scored(candidate: QualityModel | Runtime) -> tuple[float, np.ndarray]:
-        evaluation, scored = evaluate_model(candidate, table, options.data, n_boot=0)
+        evaluation, rows = evaluate_model(candidate, table, options.data, n_boot=0)
         srcc = evaluation.row("whole", "srcc").value
         assert srcc is not None
-        return srcc, np.array([row.score for row in scored.rows])
+        return srcc, np.array([row.score for row in rows])
 
     torchs, expected = scored(model)
     rows = [("torch", "fp32", torchs, 0.0, 0.0, 0.0)]

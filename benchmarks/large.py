@@ -39,7 +39,7 @@ def main() -> None:
     """Measures, prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measure", nargs="+", choices=MEASURES, default=list(MEASURES))
-    parser.add_argument("--files", type=int, default=10_000, help="of qfm cull")
+    parser.add_argument("--files", type=int, default=10_000, help="number of files for qfm cull")
     options = parser.parse_args()
     rows = {}
     if OUT.exists():

@@ -76,7 +76,7 @@ def step_rows(rounds: int) -> list[tuple[str, str, float, str]]:
 
 def training_step(kind: str, unlabeled: int) -> Callable[[], None]:
     """A step of the trainer, with its own network and a memory bank that starts full."""
-    config = MethodConfig.model_validate({"kind": kind, "ramp_epochs": 0.0})
+    config = MethodConfig.model_validate({"kind": kind})
     network = QualityNetwork(BACKBONE, crop=CROP)
     objective = Objective(network, config).train()
     optimizer = build_optimizer(network, TrainConfig())

@@ -47,10 +47,10 @@ def main() -> None:
     """Measures, prints and writes the shares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="a folder")
-    parser.add_argument("--count", type=int, help="so many of its photos, evenly spread")
+    parser.add_argument("--count", type=int, help="number of photos, evenly spread")
     parser.add_argument("--model", default="default")
-    parser.add_argument("--name", help="of the model in the results")
-    parser.add_argument("--level", type=int, default=4, help="of the degradation, 1 to 5")
+    parser.add_argument("--name", help="name of the model in the results")
+    parser.add_argument("--level", type=int, default=4, help="level of degradation, 1 to 5")
     parser.add_argument("--ways", choices=["all", "explain"], default="all")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--model", default="default")
     parser.add_argument("--kodak", type=Path)
-    parser.add_argument("--photos", type=int, help="of the test split, drawn; all if left out")
+    parser.add_argument("--photos", type=int, help="number of random test photos; default: all")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     model = load_model(arguments.model)

@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, help="a setting's folder: seedN/VARIANT/model")
     parser.add_argument("--labels", type=Path, required=True, help="table of rated images")
-    parser.add_argument("--images", type=int, default=150, help="of each test split")
+    parser.add_argument("--images", type=int, default=150, help="images per test split")
     parser.add_argument("--alpha", type=float, default=0.1)
     options = parser.parse_args()
     table = read_table(options.labels)
@@ -78,7 +78,7 @@ def main() -> None:
                     strict=True,
                 )
             ):
-                parser.error(f"{folder} has an encoder of its own: it was not frozen")
+                parser.error(f"{folder} has its own encoder: it was not frozen")
             model.network.encoder = encoder  # type: ignore[assignment]
             images = sample(recorded_split(model.card, table, "test"), options.images)
             found = diagnose(

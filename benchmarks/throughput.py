@@ -168,15 +168,15 @@ def runtimes(folder: Path) -> dict[str, float]:
 
 def reading(folder: Path) -> dict[str, float]:
     """Reading alone, in as many processes as the engine uses."""
-    from qfm_iqm.image.decode_pool import default_processes, read_in_processes
+    from qfm_iqm.image.decode_pool import read_in_processes
     from qfm_iqm.image.load import ReadingPolicy
-    from qfm_iqm.image.memory_budget import images_share
+    from qfm_iqm.image.memory_budget import images_share, usable_cores
 
     policy = ReadingPolicy(load_model().card.preprocessing)
     paths = [str(path) for path in sorted(folder.iterdir())]
     warm = 50
     coming = read_in_processes(
-        paths[:warm] + paths, policy, default_processes(), images_share(None, 1)
+        paths[:warm] + paths, policy, min(16, usable_cores()), images_share(None, 1)
     )
     for _ in range(warm):
         next(coming)
@@ -223,12 +223,12 @@ def int8_engine(folder: Path) -> dict[str, float]:
 
 def engine_rate(runtime: Runtime, folder: Path) -> float:
     """Images per second from files to rows: the best of three passes, after warm-up."""
-    from qfm_iqm.image.decode_pool import default_processes
+    from qfm_iqm.image.memory_budget import usable_cores
     from qfm_iqm.scoring.scorer import Scorer
 
     paths = [str(path) for path in sorted(folder.iterdir())]
     warm, passes = 64, 3
-    scorer = Scorer(runtime, processes=True, readers=default_processes())
+    scorer = Scorer(runtime, processes=True, readers=min(16, usable_cores()))
     coming = scorer.score_paths(paths[:warm] + passes * paths)
     for _ in range(warm):
         next(coming)

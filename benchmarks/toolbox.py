@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--large", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--size", choices=(SMALL, LARGE), help="only this one")
+    parser.add_argument("--size", choices=(SMALL, LARGE), help="measure only this size")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     rows = kept(options.out, options.size)
@@ -140,8 +140,7 @@ def _vit_s() -> Any:
 
 def _engine(name: str) -> Run:
     """Our engine: the default model, the same in torch, or ViT-S on covering crops."""
-    from qfm_iqm.image.decode_pool import default_processes
-    from qfm_iqm.image.memory_budget import keep_freed_memory
+    from qfm_iqm.image.memory_budget import keep_freed_memory, usable_cores
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
 
@@ -150,7 +149,7 @@ def _engine(name: str) -> Run:
         runtime = _vit_s()
     else:
         runtime = load_runtime("default", "torch" if name == "default_torch" else None)
-    scorer = Scorer(runtime, processes=True, readers=default_processes())
+    scorer = Scorer(runtime, processes=True, readers=min(16, usable_cores()))
 
     def run(paths: list[str]) -> Iterator[int]:
         for row in scorer.score_paths(paths):

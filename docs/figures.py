@@ -74,7 +74,7 @@ def scale(photos: dict[str, Image.Image]) -> list[Candidate]:
             (name, f"JPEG quality {q}", compressed(square, q)) for q in (4, 8, 12, 18, 30, 50, 70)
         ]
         made += [(name, f"blur {s:g} px", blurred(square, s)) for s in (0.6, 0.9, 1.3, 2, 3, 5)]
-        made += [(name, f"noise {d}", noisy(square, d)) for d in (4, 8, 14, 22, 35, 60)]
+        made += [(name, f"noise sigma {d}", noisy(square, d)) for d in (4, 8, 14, 22, 35, 60)]
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for number, (_, _, image) in enumerate(made):

@@ -62,9 +62,9 @@ def main() -> None:
         )
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
-        def page(url: str, width: int, height: int, scheme: str = "light") -> Page:
+        def page(url: str, width: int, height: int) -> Page:
             viewport = {"width": width, "height": height}
-            context = browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+            context = browser.new_context(viewport=viewport, color_scheme="light")  # type: ignore[arg-type]
             opened = context.new_page()
             opened.goto(url)
             return opened
@@ -73,11 +73,6 @@ def main() -> None:
         shot = page(report, 1180, 1240)
         shot.locator("#grid img").first.wait_for()
         settle(shot, "report")
-        shot.locator("#grid .card").nth(0).click()
-        shot.keyboard.press("m")
-        shot.set_viewport_size({"width": 1180, "height": 760})
-        settle(shot, "report_image")
-        settle(page(report, 390, 844, "dark"), "report_phone_dark")
         settle(page((work / "compare.html").as_uri(), 1180, 1240), "compare")
 
         script = Path(__file__).parents[1] / "examples" / "photos.py"

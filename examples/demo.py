@@ -3,7 +3,7 @@
     make demo            (or: python examples/demo.py)
 
 The photographs come inside scikit-image's wheel. Each is degraded by blur, JPEG compression and
-noise, mild, middling and severe; all files are written to `demo-output/` and scored by
+noise, mild, medium and severe; all files are written to `demo-output/` and scored by
 `qfm score`, like any other folder.
 """
 
@@ -29,7 +29,7 @@ from qfm_iqm.image.preprocess_torch import distort_tensor
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 KINDS = ("gaussian blur", "jpeg", "white noise")
-SHOWN = (1, 3, 5)  # of the five of `qfm_iqm.image.distortions`: mild, middling, severe
+SHOWN = (1, 3, 5)  # of the five of `qfm_iqm.image.distortions`: mild, medium, severe
 OUT = Path("demo-output")
 
 

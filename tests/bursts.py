@@ -28,7 +28,7 @@ def taken_of(picture: np.ndarray, shift: int = 0, blur: float = 0.0, light: floa
 
 
 def save(pixels: np.ndarray, path: Path, second: int | None, quality: int = 95) -> None:
-    """Writes a JPEG that was taken so many seconds after noon; None leaves the time out."""
+    """Writes a JPEG taken this many seconds after noon; None leaves the time out."""
     exif = Image.Exif()
     if second is not None:
         time = f"{12 + second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
@@ -40,7 +40,7 @@ def save(pixels: np.ndarray, path: Path, second: int | None, quality: int = 95) 
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three moments of 3, 3 and 1 photos, a copy of one file, and a file that is not a photo.
 
-    Of the first, `a1.jpg` is sharp and the others are not; of the second, `b2.jpg` is sharp and
+    In the first, only `a1.jpg` is sharp; in the second, `b2.jpg` is sharp and
     the last one has no time. `z.jpg` shows what `a1.jpg` shows, an hour later.
     """
     folder = tmp_path_factory.mktemp("library")

@@ -78,7 +78,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images `photo_00.jpg` ... of JPEG, PNG and WebP, 40 to 150 pixels wide and high.
 
-    Color fields of three coarsenesses under noise that grows with the number: no two are alike.
+    Color fields of three scales with noise that grows with the number: no two are alike.
     """
     folder = tmp_path_factory.mktemp("photos")
     draw = np.random.default_rng(11)
@@ -124,6 +124,6 @@ def service(tiny_model_folder: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def serve() -> object:
-    """`with serve(model, option, ...) as service`: a service of one's own."""
+    """`with serve(model, option, ...) as service`: a separate service."""
     pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
     return serving

@@ -44,7 +44,7 @@ class Forked:
     waited: bool = False
 
     def lives(self) -> bool:
-        """Whether it runs still."""
+        """Whether it is still running."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -52,13 +52,13 @@ class Forked:
         return True
 
     def wait(self) -> tuple[int, str, str]:
-        """Waits for its end; gives exit status, stdout and stderr."""
+        """Waits for its end; returns exit status, stdout and stderr."""
         code, self.waited = int(self.server.stdout.readline()), True
         out, err = ((self.folder / name).read_text("utf-8") for name in ("out", "err"))
         return code, out, err
 
     def end(self) -> None:
-        """Kills it, if a test that failed has left it behind."""
+        """Kills it if a failed test has left it running."""
         if not self.waited:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -75,7 +75,7 @@ class ForkServer:
     def start(
         self, *arguments: object, before: str = "", environment: Mapping[str, str] | None = None
     ) -> Forked:
-        """Starts `qfm ARGUMENTS`; `before` is code that is run in the process at first."""
+        """Starts `qfm ARGUMENTS`; `before` is code that the process runs first."""
         if self.server is None:
             self.server = subprocess.Popen(
                 [sys.executable, "-c", SERVER],
@@ -94,7 +94,7 @@ class ForkServer:
         return self.last
 
     def run(self, *arguments: object, **options: object) -> tuple[int, str, str]:
-        """Starts `qfm ARGUMENTS`, and waits; gives exit status, stdout and stderr."""
+        """Starts `qfm ARGUMENTS`, and waits; returns exit status, stdout and stderr."""
         return self.start(*arguments, **options).wait()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Hub(BaseHTTPRequestHandler):
-    """What the Hugging Face hub answers when a file of a public repository is asked for."""
+    """The Hugging Face hub's response to a request for a file of a public repository."""
 
     def answer(self, body_wanted):
         place = self.path.split("?")[0].split("/") + [""] * 5
@@ -52,9 +52,9 @@ class Hub(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving_hub(folder, overloaded=0):
-    """Serves a folder as the repository `owner/name`; notes what is asked in `.asked`.
+    """Serves a folder as the repository `owner/name`; records requests in `.asked`.
 
-    The first requests are refused, as many as `overloaded` says.
+    The first `overloaded` requests are refused.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.folder, server.asked, server.overloaded = folder, [], overloaded
@@ -78,7 +78,7 @@ for name in sys.argv[1:]:
 
 
 def load_in_process(*names, home, code=LOADING, **environment):
-    """What loading says, a line a name, in a process of its own.
+    """The output of loading, one line per name, in a separate process.
 
     The hub's client reads its settings at import.
     """

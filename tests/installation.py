@@ -59,7 +59,7 @@ SHOWN = ("numpy", "pillow", "torch", "timm", "onnxruntime", "pyarrow", "typer", 
 
 
 def main() -> None:
-    """Builds, looks and tries; ends with a sentence at the first fault."""
+    """Builds, checks and tests; exits with a sentence at the first fault."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def built(folder: Path) -> tuple[Path, Path]:
-    """Wheel and sdist by the tool that maintainers use, in an environment of its own."""
+    """Wheel and sdist by the tool that maintainers use, in a separate environment."""
     python = environment(sys.executable, folder / "builder")
     run([python, "-m", "pip", "install", "--quiet", "build"])
     run([python, "-m", "build", "--outdir", folder / "dist", ROOT])
@@ -143,7 +143,7 @@ def sizes_in(sdist: Path) -> dict[PurePosixPath, int]:
 
 
 def tried(python: str, wheel: Path, folder: Path, *, lowest: bool) -> str:
-    """Installs a wheel into an empty environment and scores with it; says what was there."""
+    """Installs a wheel into an empty environment and scores with it; returns a description."""
     inside = environment(python, folder / "environment")
     options = ["--quiet", "--only-binary", ":all:"]
     if lowest:
@@ -165,7 +165,7 @@ def tried(python: str, wheel: Path, folder: Path, *, lowest: bool) -> str:
 
 
 def environment(python: str, folder: Path) -> Path:
-    """Makes an environment; gives its Python."""
+    """Makes an environment; returns its Python."""
     run([python, "-m", "venv", folder])
     inside = folder / "bin" / "python"
     run([inside, "-m", "pip", "install", "--quiet", "--upgrade", "pip"])
@@ -173,7 +173,7 @@ def environment(python: str, folder: Path) -> Path:
 
 
 def run(command: list[str | Path], folder: Path | None = None) -> str:
-    """Runs a program without this one's environment for Python; gives what it prints."""
+    """Runs a program without this one's environment for Python; returns its output."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(
         command, cwd=folder, env=clean, capture_output=True, text=True, check=False

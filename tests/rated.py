@@ -14,8 +14,8 @@ SCENES, LEVELS = 10, 4
 def rated_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty JPEG files of 96 x 96 pixels and `labelled.csv` (name, mos, subset, content).
 
-    Ten scenes of smooth color under noise at four strengths; the label falls as noise grows,
-    with a little of the scene in it.
+    Ten scenes of smooth color with noise at four strengths; the label falls as noise grows,
+    and depends slightly on the scene.
     """
     root = tmp_path_factory.mktemp("rated")
     draw = np.random.default_rng(5)

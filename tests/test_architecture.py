@@ -10,7 +10,7 @@ import qfm_iqm
 
 PACKAGE = Path(qfm_iqm.__file__).parent
 
-# From the bottom up: a room imports only from rooms before it.
+# From the bottom up: a package imports only from packages before it.
 ROOMS = (
     "arrays",
     "telemetry",
@@ -54,7 +54,7 @@ def imports(path: Path, known: set[str], *, lazy: bool = True) -> set[tuple[str,
     Args:
         path: the module's file.
         known: names of all modules.
-        lazy: also imports within functions and for type checking alone.
+        lazy: also imports in functions and only for type checking.
     """
     tree = ast.parse(path.read_text("utf-8"))
     found = set()
@@ -117,7 +117,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
     def walk(name: str, way: tuple[str, ...]) -> None:
         if name in way:
-            pytest.fail("a circle: " + " -> ".join((*way[way.index(name) :], name)))
+            pytest.fail("a cycle: " + " -> ".join((*way[way.index(name) :], name)))
         if name in done:
             return
         for target in sorted(arrows[name]):

@@ -86,7 +86,7 @@ FACTS = {"docs/formats.md"}  # bits and layouts of formats, no measurements
 
 
 def tables_of(text):
-    """Tables with what stands before them: (lines before, header cells, rows of cells)."""
+    """Tables with the lines before them: (lines before, header cells, rows of cells)."""
     text = re.sub(r"```.*?```", "", TABLE.sub("", text), flags=re.DOTALL)
     for match in re.finditer(r"(?:^\|.*\n)+", text + "\n", re.MULTILINE):
         lines = [
@@ -101,7 +101,7 @@ def holds_figures(rows):
 
 
 def is_rounding_of(figure, values):
-    """Whether a figure as it stands in a table is one of the values, rounded to its digits."""
+    """Whether a figure, as shown in a table, is one of the values, rounded to its digits."""
     digits = len(figure.partition(".")[2])
     value = float(figure.replace(",", ""))
     return any(abs(value - other) <= 0.5 * 10**-digits + 1e-9 for other in values)

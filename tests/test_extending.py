@@ -93,7 +93,7 @@ def test_a_decoder_is_trained_saved_and_loaded(example, rated_set, tmp_path):
 
 
 def test_a_matching_rule_is_trained_with(example, rated_set, tmp_path):
-    with pytest.raises(RecipeError, match=r"no matching rule of that name; choose quality, "):
+    with pytest.raises(RecipeError, match=r"no such matching rule; choose quality, "):
         recipe(rated_set, method={"matching": "oldest"})
     example("A matching rule")
     run = Trainer(recipe(rated_set, method={"kind": "qfm", "matching": "oldest"}), tmp_path / "run")

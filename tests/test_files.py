@@ -25,7 +25,7 @@ def names_in(folder):
 
 @pytest.fixture
 def umask():
-    """Sets the umask; it is what it was afterwards."""
+    """Sets the umask, and restores it afterwards."""
     before = os.umask(0o022)
     yield os.umask
     os.umask(before)
@@ -60,7 +60,7 @@ def test_only_files_that_bear_the_mark_are_replaced(tmp_path, there, replaced):
         check_output(out, ".csv", mark="subset,metric")
     else:
         with pytest.raises(
-            TableError, match="exists and is not a file of this kind that qfm wrote"
+            TableError, match="exists and is not a file of this kind written by qfm"
         ):
             check_output(out, ".csv", mark="subset,metric")
     assert out.read_bytes() == there
@@ -111,7 +111,7 @@ def test_a_place_that_may_not_be_looked_at_is_one_sentence(closed, monkeypatch):
 
 
 def test_a_current_folder_that_may_not_be_searched_is_one_sentence(tmp_path):
-    """In a process of its own, which may enter the folder before it closes it."""
+    """In a separate process, which may enter the folder before it closes it."""
     code = """
 import os, pathlib
 from qfm_iqm.errors import TableError
@@ -226,7 +226,7 @@ def test_a_link_that_leads_round_or_nowhere_is_one_sentence(tmp_path):
 @pytest.mark.parametrize("below", ["", "below"])
 def test_a_folder_that_is_a_link_to_nothing_is_refused(tmp_path, below):
     (tmp_path / "link").symlink_to("gone")
-    with pytest.raises(TableError, match=r"cannot be written: .*link is a link to nothing\.$"):
+    with pytest.raises(TableError, match=r"cannot be written: .*link is a broken link\.$"):
         check_place(tmp_path / "link" / below)
 
 

@@ -1,4 +1,4 @@
-"""The man page says what the parser says, and groff reads it."""
+"""The man page matches the parser, and groff reads it."""
 
 import re
 import runpy
@@ -26,7 +26,7 @@ def test_the_page_is_that_of_the_parser():
     ours = runpy.run_path(str(PAGE.with_name("man_page.py")))["man_page"]()
     theirs = PAGE.read_text("utf-8")
     same = without_what_typer_words(ours) == without_what_typer_words(theirs)
-    assert same, "make surface writes docs/qfm.1 anew"
+    assert same, "run make surface to rewrite docs/qfm.1"
 
 
 def test_groff_shows_every_option_and_exit_code():

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import qfm_iqm
 
@@ -29,6 +32,20 @@ try:
     main()
 except SystemExit as left:
     assert not left.code, left.code
+"""
+
+# Runs a program as if the modules named in its first argument were not installed.
+WITHOUT = """
+import runpy, sys
+from importlib.machinery import PathFinder
+hidden = set(sys.argv.pop(1).split(","))
+class Others(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in hidden else super().find_spec(name, path, target)
+sys.meta_path = [Others if finder is PathFinder else finder for finder in sys.meta_path]
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 # A system without POSIX: hidden from this package, but not from others.
@@ -173,3 +190,39 @@ def test_the_classifiers_are_those_of_the_index_and_of_ci():
     (tried,) = re.findall(r"python: (\[.*\])", (ROOT / ".github/workflows/ci.yml").read_text())
     assert named == set(json.loads(tried))
     assert project["requires-python"] == f">={min(named, key=lambda one: int(one[2:]))}"
+
+
+def test_the_demo_needs_no_more_than_its_extra(tmp_path):
+    needed = _installed_by("qfm-iqm[demo]")
+    hidden = [
+        module
+        for module, names in packages_distributions().items()
+        if not needed & {canonicalize_name(name) for name in names}
+    ]
+    assert {"torchmetrics", "peft"} <= set(hidden)
+    demo = ROOT / "examples" / "demo.py"
+    command = [sys.executable, "-c", WITHOUT, ",".join(hidden), str(demo)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "astronaut" in done.stdout
+
+
+def _installed_by(requirement):
+    """The packages that pip installs for a requirement, of those installed here."""
+    found, seen, left = set(), set(), [Requirement(requirement)]
+    while left:
+        wanted = left.pop()
+        name = canonicalize_name(wanted.name)
+        if (name, frozenset(wanted.extras)) in seen:
+            continue
+        seen.add((name, frozenset(wanted.extras)))
+        try:
+            texts = distribution(name).requires or []
+        except PackageNotFoundError:
+            continue
+        found.add(name)
+        for other in map(Requirement, texts):
+            extras = ("", *wanted.extras)
+            if other.marker is None or any(other.marker.evaluate({"extra": e}) for e in extras):
+                left.append(other)
+    return found

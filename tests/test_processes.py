@@ -118,7 +118,7 @@ def test_the_service(folder):
 
 
 def test_python_code_that_was_given_on_the_command_line(folder):
-    """The current folder is searched here: what was imported before one comes to it is safe."""
+    """The current folder is searched here; modules imported before entering it are safe."""
     code = (
         "import os, sys\n"
         "from qfm_iqm import Scorer, load_runtime\n"

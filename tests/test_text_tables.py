@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qfm_iqm.errors import TableError
-from qfm_iqm.text_tables import as_utf8, guarded, read_text_table, unguarded
+from qfm_iqm.text_tables import as_utf8, guarded, read_dicts, read_text_table, unguarded, write_csv
 
 ENCODINGS = {
     "utf-8": "UTF-8",
@@ -128,13 +128,13 @@ def test_names_that_are_no_text_stay_what_they_are_in_our_own_tables(tmp_path):
         (b"\xef\xbb\xbf\r\n", "the file is empty"),
         (b"sep=;\n", "the file is empty"),
         ("name,mos\n".encode("utf-16-le"), r"null characters.*save it as 'CSV UTF-8'"),
-        (b"\xff\xfen\x00a", "begins as utf-16-le, but is damaged"),
+        (b"\xff\xfen\x00a", "begins like utf-16-le, but is damaged"),
         (b"name,mos\n\x81,1\n", r"neither UTF-8 nor Windows-1252 \(byte 9\)"),
         (
             b"name;mos\na;1\nb;2;3\n",
             r"header's 2 cells, but 1 do not \(line 3\).*read as UTF-8 with semicolons",
         ),
-        (b'name;mos\n"a;1\n', "line 2 is not a proper CSV.*semicolons"),
+        (b'name;mos\n"a;1\n', "line 2 is not valid CSV.*semicolons"),
     ],
 )
 def test_what_is_no_table_is_refused_in_one_sentence(tmp_path, content, sentence):
@@ -144,6 +144,17 @@ def test_what_is_no_table_is_refused_in_one_sentence(tmp_path, content, sentence
         read_text_table(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_rows_as_dicts(tmp_path):
+    path = tmp_path / "t.csv"
+    write_csv(path, ["name", "mos"], [["=a", 1.5], ["b,c", None]])
+    rows = [{"name": "=a", "mos": "1.5"}, {"name": "b,c", "mos": ""}]
+    assert read_dicts(path) == read_dicts(path, "mos") == rows
+    with pytest.raises(TableError, match=r"t\.csv has no column note: it is another table"):
+        read_dicts(path, "mos", "note")
+    with pytest.raises(TableError, match=r"gone\.csv cannot be read: No such file"):
+        read_dicts(tmp_path / "gone.csv")
 
 
 def test_a_mark_alone_makes_text():

@@ -34,7 +34,7 @@ def photo(path: Path, content: int, noise: float) -> None:
 def write_csv(
     path: Path, header: Sequence[str], rows: list[Sequence[object]], *, start: str = "", end: str
 ) -> None:
-    """A CSV file with a start such as a byte-order mark, and line ends of its own."""
+    """A CSV file with a start such as a byte-order mark, and its own line endings."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(start)

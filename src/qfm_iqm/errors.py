@@ -46,6 +46,10 @@ class RecipeError(QFMError):
     """A training recipe with an unknown key, a wrong type or an impossible value."""
 
 
+class InterruptedRunError(Exception):
+    """A training that stopped on request; its state is on disk."""
+
+
 def counted(number: int, what: str, plural: str | None = None) -> str:
     """A number with its noun, singular or plural.
 
@@ -59,6 +63,16 @@ def counted(number: int, what: str, plural: str | None = None) -> str:
         ('1 photo', '3 rows have')
     """
     return f"{number} {what if number == 1 else plural or what + 's'}"
+
+
+def printable(text: str) -> str:
+    r"""A text with line breaks and control characters escaped, as names of files may hold any.
+
+    Examples:
+        >>> printable("a\nb \x1b[31m")
+        'a\\nb \\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -24,8 +24,8 @@ class ExitCode(IntEnum):
     DONE = 0, "Done. `qfm gate`: every image passes or is within the review band."
     FINDINGS = (
         1,
-        "Done, but a file could not be scored, a folder not listed or a sidecar not written. "
-        "`qfm gate`: an image fails. `qfm data check`: the download is not whole.",
+        "Done, but a file could not be scored, a folder could not be listed or a sidecar could not "
+        "be written. `qfm gate`: an image fails. `qfm data check`: the download is incomplete.",
     )
     FAILED = (
         2,
@@ -33,6 +33,6 @@ class ExitCode(IntEnum):
     )
     INTERRUPTED = (
         130,
-        "Interrupted by Ctrl-C; `--resume` goes on. (`qfm serve` then exits with 0.)",
+        "Interrupted by Ctrl-C; `--resume` continues. (`qfm serve` then exits with 0.)",
     )
     READER_LEFT = 141, "The program that read the output has ended, as in `qfm ... | head`."

@@ -29,7 +29,7 @@ def check_output(path: Path, *endings: str, mark: str = "") -> None:
     """
     if path.suffix.lower() not in endings:
         raise TableError(f"'{path}' cannot be written: its name must end in {_either(endings)}.")
-    with _writing(path):
+    with writing(path):
         folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
         parent = _status(folder)
         if parent is None or not stat.S_ISDIR(parent.st_mode):
@@ -41,11 +41,11 @@ def check_output(path: Path, *endings: str, mark: str = "") -> None:
         if not all(os.access(place, os.W_OK) for place in places):
             raise TableError(f"'{path}' cannot be written: no permission.")
     if mark and there is not None and stat.S_ISREG(there.st_mode):
-        with _writing(path), path.open("rb") as file:
+        with writing(path), path.open("rb") as file:
             beginning = file.read(1 << 16)
         if beginning and mark.encode() not in beginning:
             raise TableError(
-                f"'{path}' exists and is not a file of this kind that qfm wrote: give another "
+                f"'{path}' exists and is not a file of this kind written by qfm: choose another "
                 "name, or remove it first."
             )
 
@@ -71,14 +71,15 @@ def check_distinct(
         other = taken.setdefault(_identity(path), option)
         if other != option:
             raise TableError(
-                f"{other} and {option} would write the same file '{path}': give each its own name."
+                f"{other} and {option} would write the same file '{path}': give them different "
+                "names."
             )
     if not any(path is not None and path.exists() for path in outputs.values()):
         return  # nothing is replaced; there may be many inputs
     for source in inputs:
         if source is not None and (option := taken.get(_identity(source), "")):
             raise TableError(
-                f"{option} would replace '{os.fspath(source)}', which this command reads: give "
+                f"{option} would replace '{os.fspath(source)}', which this command reads: choose "
                 "another name."
             )
 
@@ -101,12 +102,12 @@ def check_place(folder: Path) -> None:
     Raises:
         TableError: the path is a file or not writable.
     """
-    with _writing(folder):
+    with writing(folder):
         for place in (folder, *folder.absolute().parents):
             if _status(place):
                 break
             if place.is_symlink():
-                raise TableError(f"'{folder}' cannot be written: {place} is a link to nothing.")
+                raise TableError(f"'{folder}' cannot be written: {place} is a broken link.")
         if not place.is_dir():
             raise TableError(f"'{folder}' cannot be written: {place} is not a folder.")
         if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
@@ -138,7 +139,7 @@ def check_folder(folder: Path, marks: Collection[str], what: str, *, whole: bool
         foreign = any(not name.startswith(".") for name in names) and names.isdisjoint(marks)
     if foreign:
         raise TableError(
-            f"'{folder}' exists and is not {what}, but holds other files: give another name."
+            f"'{folder}' exists and is not {what}, but holds other files: choose another name."
         )
 
 
@@ -158,7 +159,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         TableError: the file cannot be written.
     """
-    with _writing(path):
+    with writing(path):
         before = _status(path)
         if before is None or stat.S_ISREG(before.st_mode):
             with _beside(Path(os.path.realpath(path)), before) as partial:
@@ -192,7 +193,7 @@ def _beside(path: Path, before: os.stat_result | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turns an `OSError` into a `TableError`: `path` cannot be written."""
     try:
         yield

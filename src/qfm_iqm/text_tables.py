@@ -38,7 +38,8 @@ _SEP_LINE = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*(?:\r\n|\r|\n)', re.IGNORECASE
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # 1,234 may mean 1234
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_OURS = (b"path,sha256,", b"path,time,score")  # how this package's tables begin
+# How this package's tables of file names begin.
+_OURS = (b"path,sha256,", b"path,time,score", b"fold,split,image")
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,11 @@ def read_text_table(path: Path, *, strip: bool = False) -> TextTable:
                 lines.append(reader.line_num + lines_before)
     except csv.Error as error:
         raise TableError(
-            f"{path}: line {reader.line_num + lines_before} is not a proper CSV ({error}); "
+            f"{path}: line {reader.line_num + lines_before} is not valid CSV ({error}); "
             f"correct its quotes ({form})."
         ) from error
     if not rows:
-        raise TableError(f"{path}: a table was asked for, but the file is empty.")
+        raise TableError(f"{path}: the file is empty.")
     header = [cell.strip() for cell in rows[0]]
     width = _width(header)
     wrong = [n for n, cells in zip(lines, rows, strict=True) if not _fits(cells, width)]
@@ -121,6 +122,25 @@ def read_text_table(path: Path, *, strip: bool = False) -> TextTable:
     )
 
 
+def read_dicts(path: Path, *columns: str) -> list[dict[str, str]]:
+    """Reads the rows of a text table as dicts by column name.
+
+    Args:
+        path: the file.
+        columns: names that the header must hold.
+
+    Raises:
+        TableError: the file cannot be read, is not a table, or lacks a column.
+    """
+    try:
+        table = read_text_table(path)
+    except OSError as error:
+        raise TableError(f"The table {path} cannot be read: {error.strerror}.") from error
+    if missing := [name for name in columns if name not in table.header]:
+        raise TableError(f"{path} has no column {', '.join(missing)}: it is another table.")
+    return [dict(zip(table.header, row, strict=True)) for row in table.rows]
+
+
 def read_text(path: Path) -> tuple[str, str]:
     """The text of a file, and the name of its encoding.
 
@@ -132,7 +152,7 @@ def read_text(path: Path) -> tuple[str, str]:
     try:
         plain, marked = as_utf8(content)
     except UnicodeDecodeError as error:
-        raise TableError(f"{path} begins as {error.encoding}, but is damaged.") from error
+        raise TableError(f"{path} begins like {error.encoding}, but is damaged.") from error
     encoding = marked or "UTF-8"
     try:
         text = plain.decode()
@@ -152,7 +172,7 @@ def read_text(path: Path) -> tuple[str, str]:
                 ) from error
     if "\0" in text:
         raise TableError(
-            f"{path} holds null characters, which no text table does ({encoding}); "
+            f"{path} holds null characters, so it is not a text table ({encoding}); "
             "save it as 'CSV UTF-8'."
         )
     return text, encoding

@@ -50,7 +50,7 @@ def chromium() -> Iterator[object]:
 def open_page(chromium) -> Iterator[object]:
     """`open_page(url, width=, height=, **context options)`: a page that must not complain.
 
-    Requests that the page itself answers for (a refused image) are named in `page.allowed`.
+    Expected failures of requests (a refused image) are named in `page.allowed`.
     """
     contexts = []
     complaints = []
@@ -117,7 +117,7 @@ def row() -> Callable[..., ScoreRow]:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory, photo_folder, tiny_model_folder, row) -> Path:
-    """Photos in two folders, and the report on them: scores 4, 12, ... 92, of three the maps."""
+    """Photos in two folders, and the report on them: scores 4, 12, ... 92, and maps of three."""
     root = tmp_path_factory.mktemp("site")
     names = []
     for number, photo in enumerate(sorted(photo_folder.iterdir())):

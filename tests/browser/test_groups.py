@@ -46,7 +46,7 @@ def saved(page):
 
 @pytest.fixture(scope="module")
 def table(library, tiny_model_folder, tmp_path_factory):
-    """What `qfm cull` says of the library."""
+    """The rows of `qfm cull` for the library."""
     from typer.testing import CliRunner
 
     out = tmp_path_factory.mktemp("cull") / "cull.jsonl"
@@ -165,8 +165,8 @@ def test_nothing_to_choose_from(open_page, service, library, check_accessibility
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        ({"files": 2}, "among 2 photos and 5 MB at once, and these are 3 photos and 0 MB"),
-        ({"request_bytes": 20_000}, "and these are 3 photos"),
+        ({"files": 2}, "in at most 2 photos and 5 MB at once, but these are 3 photos and 0 MB"),
+        ({"request_bytes": 20_000}, "but these are 3 photos"),
     ],
 )
 def test_more_photos_than_one_request_may_bring(

@@ -132,7 +132,7 @@ def test_two_side_by_side(open_page, service, photo_folder, check_accessibility)
     first, second = (float(text) for text in page.locator("#grid .score").all_inner_texts())
     side = "Left" if first > second else "Right"
     text = page.locator("dialog .big").inner_text()
-    assert text.startswith(f"{side} is better by ") or text == "Both are alike"
+    assert text.startswith(f"{side} is better by ") or text == "Both are equally good"
     assert page.get_by_role("button", name="Next").count() == 0
     check_accessibility(page)
     # Each photo has its map, and both maps share one scale.

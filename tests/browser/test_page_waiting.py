@@ -17,7 +17,7 @@ def finished(page, text):
 
 
 def scored(score, **more):
-    """What the service answers about one photo."""
+    """The service's response for one photo."""
     row = {"name": "x", "score": score, "crop_std": 1.0, "status": "ok", "error": "", "model": "m"}
     return {"results": [row | more]}
 
@@ -128,7 +128,7 @@ def test_clear_gives_up_what_is_on_its_way(hold, photo_folder):
     ("status", "body", "said"),
     [
         (421, '{"error": "Not for this host."}', "Not for this host."),
-        (500, "Internal Server Error", "no answer that can be used (500)"),
+        (500, "Internal Server Error", "an invalid response (500)"),
     ],
 )
 def test_a_service_that_refuses_is_told(open_page, service, photo_folder, status, body, said):

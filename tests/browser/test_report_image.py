@@ -55,7 +55,7 @@ def test_a_report_that_has_lost_its_photos_shows_its_copies(open_page, folder, t
     page = open_page((tmp_path / "moved.html").as_uri())
     cards(page).nth(1).click()
     photo = page.locator("dialog .stage img")
-    page.locator("dialog .note", has_text="small copy").wait_for()
+    page.locator("dialog .note", has_text="thumbnail of it").wait_for()
     assert photo.evaluate("image => image.naturalWidth") > 0
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from qfm_iqm.causes.severity import CAUSES, in_words, main_cause
+from qfm_iqm.causes.severity import CAUSES, Causes, worst_cause
 from qfm_iqm.scoring.row import COLUMNS
 
 
@@ -15,12 +15,21 @@ from qfm_iqm.scoring.row import COLUMNS
     ],
 )
 def test_the_cause_that_costs_most_of_those_severe_enough(severities, cause):
-    assert main_cause(severities, (5, 10, 5, 5, 5, 5)) == cause
+    assert worst_cause(severities, (5, 10, 5, 5, 5, 5)) == cause
 
 
-def test_a_cause_in_words():
-    assert in_words("compression", 30.4) == "compression, about 30 points"
-    assert in_words("none", None) == "none"
+def test_the_second_cause_is_another():
+    severities = (30, 6, 7, 0, 0, 0)
+    assert worst_cause(severities, (5,) * 6, but="blur") == "compression"
+    assert worst_cause(severities, (9,) * 6, but="blur") == "none"
+
+
+def test_causes_in_words():
+    severities = {"compression": 30.4, "noise": 9.6}
+    assert str(Causes("compression", "none", severities)) == "compression, about 30 points"
+    both = "compression, about 30 points; noise, about 10 points"
+    assert str(Causes("compression", "noise", severities)) == both
+    assert str(Causes("none", "none", {})) == "none"
 
 
 def test_each_cause_is_a_column():

@@ -58,10 +58,7 @@ def start() -> Callable[..., subprocess.Popen[bytes]]:
     def begin(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [*QFM, *(a if isinstance(a, bytes) else str(a) for a in arguments)]
-        return subprocess.Popen(
-            command,
-            env=os.environ | ENVIRONMENT,
-            **(pipes | {"preexec_fn": listen_to_ctrl_c} | options),
-        )
+        ours = {"env": os.environ | ENVIRONMENT, "preexec_fn": listen_to_ctrl_c}
+        return subprocess.Popen(command, **(pipes | ours | options))
 
     return begin

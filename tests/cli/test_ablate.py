@@ -106,7 +106,7 @@ def test_figures_table_and_drawing_also_of_a_killed_run(qfm, forked, grid, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("gone.toml",), "There is no grid gone.toml."),
+        (("gone.toml",), "There is no file gone.toml."),
         (("{grid}", "--set", "method.alpha=-1"), "method.alpha = -1 is refused"),
         (("{grid}", "--set", "huge:method.alpha=1"), "there is no setting 'huge'"),
         (("{grid}", "--results", "{grid}/below"), "tiny.toml"),

@@ -162,7 +162,7 @@ def test_a_curve_has_a_row_for_each_share(qfm, official_trees, tmp_path):
     assert parts[0] == parts[1]  # fewer training labels, but the same validation and test images
     answer = qfm("bench", "curve", RECIPE, "--dataset", "livefb", "--shares", "a lot")
     assert answer.code == 2
-    assert "--shares takes percents" in answer.err
+    assert "--shares takes comma-separated percentages" in answer.err
     assert "[default: 20,40,60,80,100]" in qfm("bench", "curve", "--help").out
 
 
@@ -222,7 +222,7 @@ def test_a_killed_benchmark_goes_on_where_it_was(qfm, forked, official_trees, tm
         (["--set", "data.root=/none"], "there is no folder /none"),
         (["--set", "data.dataset=kadid"], "data.dataset = 'kadid' is refused"),
         (["--set", "data.labels=x.csv"], "exclude each other"),
-        (["--set", "data.split=file"], "belong together"),
+        (["--set", "data.split=file"], "need each other"),
     ],
 )
 def test_mistakes_are_one_sentence(qfm, official_trees, tmp_path, arguments, message):

@@ -46,8 +46,9 @@ def write(path, ratings):
 def finished(rated):
     """The model with reference statistics, found on the rated images."""
     model = load_model(rated / "model")
+    table = read_table(rated / "mos.csv")
     reference = find_reference_statistics(
-        model, read_table(rated / "mos.csv"), rated, population="mos.csv", level=0.8
+        model, table, rated, seen=table, population="mos.csv", level=0.8
     )
     card = model.card.model_copy(update={"reference_statistics": reference})
     save_with_card(rated / "model", card, rated / "finished")
@@ -119,13 +120,13 @@ def test_calibrate_to_stars(qfm, rated, finished, tmp_path, curve):
     assert np.sqrt(np.mean(np.square(errors))) < 0.3
     again = qfm("calibrate", rated / "stars.csv", "--model", out, "--out", tmp_path / "twice")
     assert again.code == 2
-    assert "calibrated already" in again.err
+    assert "already calibrated" in again.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["few.csv", "--scale", 1, 5], "at least 30 ratings, and there are 20"),
+        (["few.csv", "--scale", 1, 5], "at least 30 ratings, but there are 20"),
         (["same.csv"], "are equal"),
         (["reversed.csv"], "fall as the scores rise"),
         (["stars.csv", "--scale", 1, 3], "lie beyond the scale from 1 to 3"),
@@ -179,3 +180,25 @@ def test_a_calibrated_model_keeps_the_exports_of_its_weights(qfm, rated, tmp_pat
     assert next(csv.DictReader(plain.out.splitlines()))["runtime"] == "onnx"
     onnx, torch = (float(runtimes[runtime]["score"]) for runtime in ("onnx", "torch"))
     assert onnx == pytest.approx(torch, abs=0.05)
+
+
+def test_scores_of_a_calibrated_model_are_not_mixed_with_those_of_its_model(qfm, rated, tmp_path):
+    plain, mine, table = rated / "model", tmp_path / "mine", tmp_path / "scores.csv"
+    options = ("--model", plain, "--scale", 1, 5)
+    for number, kind in enumerate(("isotonic", "logistic")):
+        out = (mine, tmp_path / "other")[number]
+        done = qfm("calibrate", rated / "stars.csv", *options, "--curve", kind, "--out", out)
+        assert done.code == 0, done.err
+    names = [load_model(folder).card.name for folder in (plain, mine, tmp_path / "other")]
+    assert len(set(names)) == 3
+    assert all(name.startswith(f"{names[0]}-calibrated-") for name in names[1:])
+    assert qfm("score", rated / "000.png", "-m", plain, "-o", table).code == 0
+    for asked, sentence in (
+        (("score", "--out", table, "--resume"), "has rows with model ="),
+        (("gate", "--baseline", table, "--max-drop", 1), "was scored with model"),
+        (("report", "--out", tmp_path / "r.html"), "did not score these images"),
+    ):
+        what = table if asked[0] == "report" else rated / "001.png"
+        answer = qfm(asked[0], what, *asked[1:], "-m", mine)
+        assert answer.code == 2
+        assert sentence in answer.err

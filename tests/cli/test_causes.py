@@ -53,7 +53,7 @@ def test_a_gate_fails_what_a_cause_costs_too_much(
     ("limit", "sentence"),
     [
         (["smell:3"], "There is no cause 'smell': choose from blur, noise, "),
-        (["blur"], "'blur' is not a limit of a cause: give it as CAUSE:POINTS"),
+        (["blur"], "'blur' is not a cause's limit: give it as CAUSE:POINTS"),
         (["blur:nan"], "needs finite numbers"),
         (["blur:-1"], "0 points or more"),
         (["blur:1", "blur:2"], "is given twice for blur"),
@@ -67,10 +67,10 @@ def test_mistakes_about_causes_are_one_sentence(qfm, photo_paths, limit, sentenc
     assert len(answer.err.splitlines()) == 1
 
 
-def test_explain_says_the_main_cause(qfm, photo_paths, photo_rows, tiny_model_folder, tmp_path):
+def test_explain_says_the_causes(qfm, photo_paths, photo_rows, tiny_model_folder, tmp_path):
     answer = qfm("explain", photo_paths[5], "-m", tiny_model_folder, "--out", tmp_path / "map.png")
     assert answer.code == 0, answer.err
-    assert f"main cause of loss: {photo_rows[5].cause}" in answer.out
+    assert f"causes of loss: {photo_rows[5].cause}" in answer.out
 
 
 def test_a_page_of_fresh_scores_says_causes(qfm, photo_paths, tiny_model_folder, tmp_path):

@@ -45,7 +45,7 @@ def test_methods_are_compared_by_part_and_by_pair(qfm, files, tmp_path):
 
 @pytest.mark.parametrize("falling_labels", [False, True])
 def test_the_direction_of_labels_and_scores_does_not_matter(qfm, files, tmp_path, falling_labels):
-    """A better method is better, be it rated by DMOS, and whatever it counts."""
+    """A better method is better, also by DMOS and whatever the direction of its scores."""
     labels, good, poor = files
 
     def negated(path, column):
@@ -75,7 +75,7 @@ def test_the_direction_of_labels_and_scores_does_not_matter(qfm, files, tmp_path
     assert difference(good, poor, *told_labels) == (expected, told)
     found, told = difference(good, negated(poor, "score"), *told_labels)
     assert found == expected
-    assert "poor is taken to fall as quality rises (SRCC -0." in told
+    assert "poor falls as quality rises (SRCC -0." in told
     assert "good is taken" not in told
 
 
@@ -92,7 +92,7 @@ def test_scores_without_a_label_are_counted(qfm, files):
         file.write("other.png,3\n")
     answer = qfm("compare", good, poor, "--labels", labels, "--bootstrap", 100)
     assert answer.code == 0, answer.err
-    assert "poor has 1 more scores, of images without a label" in answer.err
+    assert "poor: 1 scores of images without a label" in answer.err
     assert "good has" not in answer.err
 
 
@@ -100,10 +100,10 @@ def test_mistakes_are_one_sentence(qfm, files):
     labels, good, poor = files
     for arguments, message in (
         ((good, "--labels", labels), "at least two methods, not 1"),
-        ((good, poor), "the label column 'mos' was asked for"),
+        ((good, poor), "there is no label column 'mos'"),
         (
             (good, poor, "--labels", labels, "--by", "none"),
-            "labels.csv has no column 'none'; beside name, label and content",
+            "labels.csv has no column 'none'; besides name, label and content",
         ),
     ):
         answer = qfm("compare", *arguments)

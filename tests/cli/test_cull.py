@@ -31,7 +31,7 @@ def test_one_of_a_thing_is_no_plural(qfm, photo_folder, tmp_path):
     shutil.copy(photo_folder / "photo_00.jpg", tmp_path / "a.jpg")
     command = ("cull", tmp_path / "a.jpg", "--out", tmp_path / "cull.csv", "--xmp")
     assert "Wrote 1 XMP sidecar." in qfm(*command).err
-    assert "1 file has its row already." in qfm(*command, "--resume").err
+    assert "1 file already has a row." in qfm(*command, "--resume").err
 
 
 def test_table_page_and_sidecars(qfm, photos, tmp_path):
@@ -51,7 +51,7 @@ def test_table_page_and_sidecars(qfm, photos, tmp_path):
     assert hashes(photos) == before
     assert "Photos to keep" in page.read_text()
     answer = qfm("cull", photos, "--out", out, "--xmp")
-    assert "Wrote 0 XMP sidecars, 3 kept the rating that was there." in answer.err
+    assert "Wrote 0 XMP sidecars, 3 kept an existing rating." in answer.err
     answer = qfm("cull", photos, "--out", out, "--xmp", "--overwrite-ratings", "--xmp-name", "both")
     assert "Wrote 6 XMP sidecars." in answer.err
     assert (photos / "again.xmp").exists()
@@ -105,6 +105,15 @@ def test_a_killed_job_goes_on(qfm, start, tmp_path):
     assert answer.code == 0, answer.err
     rows = list(csv.DictReader(out.open(newline="")))
     assert sorted(row["path"] for row in rows) == [f"{folder}/{n:03}.jpg" for n in range(140)]
+
+
+def test_a_photo_that_is_gone_is_said_to_be_left_out(qfm, photos, tmp_path):
+    out = tmp_path / "cull.csv"
+    qfm("cull", photos, "--out", out)
+    (photos / "again.jpg").unlink()
+    answer = qfm("cull", photos, "--out", out, "--resume")
+    assert f"{out} leaves out 1 photo that no longer exists." in answer.err
+    assert len(out.read_text().splitlines()) == 3
 
 
 def test_a_video_is_refused(qfm, tmp_path):

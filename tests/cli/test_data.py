@@ -77,7 +77,7 @@ def test_export_refuses_missing_images_or_leaves_them_out(qfm, official_trees, t
     assert not out.exists()
     answer = qfm("data", "export", "kadid10k", "--root", root, "--out", out, "--present")
     assert answer.code == 0
-    assert "1 labels without image are left out" in answer.err
+    assert "1 labels without an image are left out" in answer.err
     assert len(read_table(out)) == 44
 
 

@@ -134,7 +134,7 @@ def test_a_model_that_reacts_to_nothing_is_named(
         "--out", out, "--figure", figure,
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    assert "predictions change with nothing." in answer.err
+    assert "predictions never change." in answer.err
     assert json.loads(out.read_text())["selectivity"] is None
     assert figure.stat().st_size > 0
 
@@ -148,7 +148,7 @@ def test_a_model_that_reacts_to_nothing_is_named(
         (["--figure", "found.pdf"], "must end in .svg or .png"),
         (["--figure", "gone/found.svg"], "there is no folder gone"),
         (["--device", "warp"], "The device 'warp' cannot be used"),
-        (["--images", "9"], "give more contents, or ask for fewer"),
+        (["--images", "9"], "give more contents, or take fewer"),
         (["--alpha", "inf"], "alpha must be a number of at least 0"),
     ],
 )

@@ -15,7 +15,7 @@ from qfm_iqm.model.folder import load_model
 
 @pytest.fixture
 def labels(photo_folder, tmp_path):
-    """A table beside nothing: the images lie elsewhere."""
+    """A table without images beside it: they are elsewhere."""
     names = sorted(path.name for path in photo_folder.iterdir())
     mos = np.random.default_rng(2).normal(50, 10, len(names))
     path = tmp_path / "labels.csv"
@@ -30,7 +30,7 @@ def test_figures_tables_and_what_is_printed(qfm, labels, photo_folder, tiny_mode
     out, images = tmp_path / "figures.csv", tmp_path / "images.csv"
     answer = qfm(
         "evaluate", labels, "--model", tiny_model_folder, "--root", photo_folder, "--by", "subset",
-        "--out", out, "--per-image", images, "--bootstrap", 50,
+        "--out", out, "--per-image", images, "--bootstrap", 100,
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert f"Scored 12 images with {tiny_model_folder}.\n" in answer.err
@@ -75,7 +75,7 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     by_name = dict(zip(table.names[::-1], scores[::-1].tolist(), strict=True))
     rows = (f"{name},{score}\n" for name, score in by_name.items())
     file.write_text("path,quality\n" + "".join(rows))
-    command = ["evaluate", labels, "--scores", file, "--column", "quality", "--bootstrap", 50]
+    command = ["evaluate", labels, "--scores", file, "--column", "quality", "--bootstrap", 100]
     answer = qfm(*command, "--by", "subset", "--out", out)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:
@@ -95,8 +95,8 @@ def test_scores_of_any_method_are_evaluated_without_a_model(qfm, labels, tmp_pat
     assert answer.code == 2
     assert "--split and --device have no effect on --scores" in answer.err
     answer = qfm("evaluate", labels, "--scores", file)
-    assert "the column of scores 'score' was asked for" in answer.err
-    assert "by --column" in answer.err
+    assert "there is no score column 'score'" in answer.err
+    assert "with --column" in answer.err
 
 
 KINDS = ("blur", "jpeg", "noise")
@@ -105,7 +105,7 @@ IMAGES = [f"img{n // 4}_{n % 4}.png" for n in range(16)]
 
 @pytest.fixture
 def degraded(tmp_path, monkeypatch):
-    """Labels of images whose names alone come three times; writes scores of some as CSV."""
+    """Labels of images whose bare names occur three times; writes scores of some as CSV."""
     monkeypatch.chdir(tmp_path)
     names = [f"{kind}/{image}" for image in IMAGES for kind in KINDS]
     lines = "".join(f"{name},{i}\n" for i, name in enumerate(names))
@@ -131,11 +131,11 @@ def degraded(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("paths", "why"),
     [
-        ([f"jpeg/{image}" for image in IMAGES], "32 of the 48 .*: it holds those of jpeg/img0_0"),
-        (IMAGES, "any of the 48 .*: blur/img0_0.png could be img0_0.png, and a score serves one"),
+        ([f"jpeg/{image}" for image in IMAGES], "32 of the 48 .*: its scores are of jpeg/img0_0"),
+        (IMAGES, "any of the 48 .*: blur/img0_0.png could be img0_0.png, and each score belongs"),
         (
             [f"{run}/{kind}/{i}" for i in IMAGES for kind in KINDS for run in "xy"],
-            "any of the 48 .* could be x/blur/img0_0.png, y/blur/img0_0.png, and a score",
+            "any of the 48 .* could be x/blur/img0_0.png, y/blur/img0_0.png, and each score",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_scores_of_other_images_are_refused(qfm, degraded, paths, why):
     _, scores = degraded
     answer = qfm(*scores(paths))
     assert answer.code == 2
-    assert re.search(f"scores.csv has no score of {why}", answer.err)
+    assert re.search(f"scores.csv has no score for {why}", answer.err)
     assert len(answer.err.splitlines()) == 1
     assert answer.out == ""
 
@@ -158,7 +158,7 @@ def test_scores_are_found_under_any_folder(qfm, degraded, root):
     answer = qfm(*scores([*paths, f"{root}other.png"]))
     assert answer.code == 0, answer.err
     assert "1.0000" in answer.out  # the SRCC: each score belongs to its image
-    assert "scores has 1 more scores, of images without a label: left out" in answer.err
+    assert "scores: 1 scores of images without a label are left out" in answer.err
 
 
 def test_a_row_without_a_score_is_no_score(qfm, degraded):
@@ -168,7 +168,7 @@ def test_a_row_without_a_score_is_no_score(qfm, degraded):
     Path("scores.csv").write_text("\n".join([*lines[:5], f"{names[4]},", *lines[6:]]))
     answer = qfm(*command)
     assert answer.code == 2
-    assert f"no score of 1 of the 48 rated images ({names[4]}): their rows hold none" in answer.err
+    assert f"no score for 1 of the 48 rated images ({names[4]}): their rows have none" in answer.err
     Path("scores.csv").write_text("\n".join([*lines, "unreadable.png,"]))
     assert qfm(*command).code == 0  # an error in an unrated image
 
@@ -195,7 +195,7 @@ def test_the_labels_column_has_an_option(qfm, labels, photo_folder, tiny_model_f
     ]
     answer = qfm(*command)
     assert answer.code == 2
-    assert "the columns are: name, dmos, subset" in answer.err
+    assert "only the columns name, dmos, subset" in answer.err
     assert "--label" in answer.err
     assert qfm(*command, "--label", "DMOS").code == 0
 
@@ -241,7 +241,7 @@ def test_a_split_is_that_of_the_card_and_a_look_at_test_is_recorded(
     beside = shutil.copytree(photo_folder, tmp_path / "photos") / labels.name
     shutil.copy(labels, beside)
     crossed = qfm("bench", "cross", beside, "--model", model, "--bootstrap", 0)
-    assert f"{learned}: a cross-dataset test needs others." in " ".join(crossed.err.split())
+    assert f"{learned}: a cross-dataset test needs other images." in " ".join(crossed.err.split())
     assert ledger.read_text().count("\n") == 2  # only test evaluations are recorded
     answer = qfm(*command, "--why", "none")
     assert answer.code == 2
@@ -321,7 +321,7 @@ def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp
     file.write_text("name,score\n" + "".join(f"{name},{score}\n" for name, score in rows))
     names.write_text("\ufeff" + "\r\n".join(table.names[:3]) + "\r\n\r\n")
     command = ["evaluate", labels, "--scores", file, "--out", out, "--exclude", names]
-    command += ["--bootstrap", 50]
+    command += ["--bootstrap", 100]
     answer = qfm(*command)
     assert answer.code == 0, answer.err
     with out.open(newline="") as stream:
@@ -338,3 +338,12 @@ def test_excluded_names_are_left_out_of_a_second_set_of_figures(qfm, labels, tmp
     names.write_text("\n")
     assert "names no image" in qfm(*command).err
     assert "cannot be read" in qfm(*command, "--exclude", tmp_path / "none.txt").err
+
+
+@pytest.mark.parametrize("number", [1, 99, -1])
+def test_too_few_resamples_make_no_interval(qfm, number):
+    for verb in (("evaluate", "labels.csv"), ("compare", "a.csv"), ("bench", "cross", "a.csv")):
+        answer = qfm(*verb, "--bootstrap", number)
+        assert answer.code == 2
+        assert answer.err.startswith("qfm: --bootstrap: ")
+        assert "100: see qfm" in answer.err

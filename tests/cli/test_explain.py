@@ -18,7 +18,7 @@ def test_photo_map_and_scale_are_drawn(qfm, tiny_model_folder, photo_folder, tmp
     photo.write_bytes((photo_folder / "photo_06.png").read_bytes())
     refused = qfm("explain", photo_folder / "photo_05.png", "-m", tiny_model_folder, "--out", photo)
     assert refused.code == 2
-    assert "exists and is not a file of this kind that qfm wrote" in refused.err
+    assert "exists and is not a file of this kind written by qfm" in refused.err
     assert photo.read_bytes() == (photo_folder / "photo_06.png").read_bytes()
 
 

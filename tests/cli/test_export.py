@@ -26,7 +26,7 @@ def test_a_model_is_exported_held_against_rated_photos_and_scored(
     )  # fmt: skip
     assert answer.code == 0
     assert re.search(r"onnx in fp32; scores of \d+ crops differ from torch's by up to", answer.err)
-    assert re.search(r"SRCC moves by [+-]0\.0000", answer.err)
+    assert re.search(r"SRCC changes by [+-]0\.0000", answer.err)
     assert {path.name for path in out.iterdir()} == {"card.json", "runtime.json", "model.onnx"}
     ours = rows_of(qfm("score", photo_folder, "--model", out))
     assert {(row["runtime"], row["precision"]) for row in ours} == {("onnx", "fp32")}

@@ -123,7 +123,7 @@ def test_scores_of_qfm_score_are_the_baseline_to_the_last_digit(qfm, photo_folde
         (["--min", 3, "--junit", "a.json"], r"must end in .xml"),
         (
             ["--baseline", "gone.csv", "--max-drop", 1],
-            "The table gone.csv was asked for, but there is no such file",
+            "There is no table gone.csv",
         ),
     ],
 )

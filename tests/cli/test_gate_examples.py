@@ -32,7 +32,7 @@ def test_a_pipeline_that_changed_nothing_passes(qfm, folder):
 
 
 def run_job(folder):
-    """The Python job in a process of its own, where `qfm` is this interpreter's."""
+    """The Python job in a separate process, where `qfm` is this interpreter's."""
     (folder / "job.py").write_text(JOB)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(

@@ -137,7 +137,7 @@ REFUSED = {
     "max": ({"max": "3"}, "give --min, not --max"),
     "review": ({"min": "1", "review": "x"}, "'x' is not a review band"),
     "max-drop": ({"min": "1", "max-drop": "5"}, "--baseline and --max-drop belong together"),
-    "baseline": ({"baseline": "gone.csv", "max-drop": "5"}, "The table gone.csv was asked for"),
+    "baseline": ({"baseline": "gone.csv", "max-drop": "5"}, "There is no table gone.csv"),
     "max-cause": ({"min": "1", "max-cause": "blur:20\nwear:3"}, "There is no cause 'wear'"),
     "junit": ({"min": "1", "junit": "a.txt"}, "'a.txt' cannot be written"),
     "json": ({"min": "1", "json": "b.txt"}, "'b.txt' cannot be written"),

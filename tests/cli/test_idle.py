@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def files(tmp_path, photo_folder, tiny_model_folder, official_trees):
-    """What calls name, by a word in capitals."""
+    """The paths in calls, by words in capitals."""
     names = sorted(path.name for path in photo_folder.iterdir())
     for name, column in (("labels", "mos"), ("scores", "score"), ("others", "score")):
         rows = [f"{image},{number}" for number, image in enumerate(names)]
@@ -35,14 +35,14 @@ IDLE = [
     ("score PHOTO --all-files", "--all-files has no effect where no folder is named"),
     ("score PHOTO --include *.png --exclude *.jpg",
      "--include and --exclude have no effect where no folder is named"),
-    ("score PHOTO -m MODEL --runtime onnx --compile", "A network is compiled by torch alone"),
-    ("score PHOTO -m MODEL --runtime onnx --device cpu", "A device is chosen by torch alone"),
+    ("score PHOTO -m MODEL --runtime onnx --compile", "Only torch can compile a network"),
+    ("score PHOTO -m MODEL --runtime onnx --device cpu", "Only torch can choose a device"),
     ("gate PHOTO --min 1 --all-files", "--all-files has no effect where no folder is named"),
     ("report TABLE OTHER -o HTML --threshold 4 --maps 3",
      "--threshold and --maps have no effect on two tables"),
-    ("report TABLE -o HTML --maps 3", "--maps has no effect where the model that scored is not"),
-    ("serve --no-token", "--no-token has no effect on 127.0.0.1, which asks for none"),
-    ("serve --host 0.0.0.0 --token secret-token --no-token", "--no-token has no effect beside"),
+    ("report TABLE -o HTML --maps 3", "--maps has no effect if the model that scored is unknown"),
+    ("serve --no-token", "--no-token has no effect on 127.0.0.1, which needs no token"),
+    ("serve --host 0.0.0.0 --token secret-token --no-token", "--no-token has no effect with"),
     ("evaluate LABELS --scores SCORES -m MODEL --split test",
      "--model and --split have no effect on --scores"),
     ("evaluate LABELS -m MODEL --column x", "--column has no effect without --scores"),
@@ -55,7 +55,7 @@ IDLE = [
     ("data split livec --root TREE -o OUT --official --folds 3",
      "--folds has no effect with --official"),
     ("bench cross DATASET -m MODEL --label dmos --lower-is-better",
-     "--label and --lower-is-better have no effect on datasets whose labels are known"),
+     "--label and --lower-is-better have no effect on named datasets, whose labels are known"),
 ]  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from qfm_iqm.scoring.job import Job, folder_of
+from qfm_iqm.scoring.job import Job
+from qfm_iqm.scoring.job_folder import folder_of
 from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.scoring.scorer import Scorer
 
@@ -19,7 +20,7 @@ NOTHING = b"Interrupted: nothing was written.\n"
 
 
 def test_it_is_heeded_while_modules_are_imported(photo_folder, tmp_path):
-    """A module that the command line is built with is where the process interrupts itself."""
+    """The process interrupts itself in a module that the command line imports."""
     (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     process = subprocess.run(
         [*QFM, "score", photo_folder],
@@ -32,7 +33,7 @@ def test_it_is_heeded_while_modules_are_imported(photo_folder, tmp_path):
 
 
 def test_it_is_an_exit_code_also_where_generated_code_is_run(photo_folder, tmp_path):
-    """Python would else die by the signal."""
+    """Otherwise Python would die from the signal."""
     code = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(99): pass"
     (tmp_path / "typer.py").write_text(f"exec({code!r})\n")
     process = subprocess.run(
@@ -67,7 +68,7 @@ def test_it_is_one_sentence_before_work_begins(start, photo_folder, tmp_path, li
 
 
 def test_a_job_without_rows_promises_none(start, photo_folder, tiny_model_folder, tmp_path):
-    """The test holds the lock of the job's only part, and so the command waits for its rows."""
+    """The test holds the lock of the job's only shard, so the command waits for its rows."""
     photo, out = str(photo_folder / "photo_05.png"), tmp_path / "scores.csv"
     scorer = Scorer(str(tiny_model_folder), max_pixels=250_000_000)
     Job(out, [photo], scorer, resume=False).close()
@@ -90,5 +91,5 @@ def test_a_job_without_rows_promises_none(start, photo_folder, tiny_model_folder
     lock.close()
     said = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode().split("Interrupted: ")[1]
     assert " ".join(said.split()) == (
-        "1 image was not scored. Go on with the same command and --resume."
+        "1 image was not scored. Continue with the same command and --resume."
     )

@@ -95,7 +95,7 @@ SHOWING = {
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory, photo_folder):
-    """What verbs that show something are called with."""
+    """Arguments of verbs that print results."""
     folder = tmp_path_factory.mktemp("inputs")
     rows = [f"photo_{number:02d}.jpg,{number}" for number in range(12)]
     for name in ("scores", "others"):
@@ -173,3 +173,37 @@ def test_output_that_finds_no_room_is_a_sentence(start, inputs, verb):
     said = errors.decode().splitlines()[-1]
     assert said == "qfm: The output cannot be written: No space left on device."
     assert b"Traceback" not in errors
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--min", "-1000"], 0), (["--min", "1000"], 1), (["--mim", "1"], 2)]
+)
+def test_messages_that_find_no_room_do_not_change_the_exit_code(start, inputs, arguments, code):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        process = start("gate", inputs["PHOTO"], *arguments, stderr=full)
+    process.communicate(timeout=300)
+    assert process.returncode == code
+
+
+def test_a_removed_current_folder_is_a_sentence(start, inputs, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    process = start(
+        "score", inputs["PHOTO"], "--out", "scores.csv", cwd=folder, preexec_fn=folder.rmdir
+    )
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert errors == b"qfm: The current folder was removed: change to another one.\n"
+
+
+@pytest.mark.parametrize("verb", ["gate", "score", "explain"])
+def test_names_cannot_write_lines_of_their_own(start, inputs, tmp_path, verb):
+    photo = tmp_path / "a\n::error::\x1b[31m.png"
+    photo.write_bytes(inputs["PHOTO"].read_bytes())
+    options = {"gate": ["--min", "1000"], "score": ["--out", tmp_path / "a\nb.csv"]}
+    arguments = options.get(verb, ["--out", tmp_path / "map.png"])
+    out, errors = start(verb, photo, *arguments).communicate(timeout=300)
+    assert b"a\\n" in out + errors
+    assert not any(line.startswith((b"::error", b"b.csv")) for line in (out + errors).splitlines())
+    assert b"\x1b" not in out + errors

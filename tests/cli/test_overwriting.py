@@ -1,4 +1,4 @@
-"""An output never replaces somebody's file: the call is refused, and nothing changes."""
+"""An output never replaces a user's file: the call is refused, and nothing changes."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ NAMES = ("photo_00.jpg", "photo_05.png")
 
 @pytest.fixture
 def folder(tmp_path, photo_folder, tiny_model_folder, official_trees, monkeypatch):
-    """Photos, tables and folders of one's own, in the current folder."""
+    """A user's photos, tables and folders, in the current folder."""
     monkeypatch.chdir(tmp_path)
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -89,20 +89,20 @@ REFUSED = [
     ("calibrate labels.csv -m model --out photos", "'photos' exists and is not a model folder"),
     ("data split labels.csv --out photos --leaks skip", "'photos' exists and is not a folder of"),
     ("train RECIPES/own.toml --set data.root=. --set data.labels=labels.csv --out photos",
-     "'photos' exists and is not a folder of a run"),
+     "'photos' exists and is not a run folder"),
     ("bench folds RECIPES/own.toml --set data.root=. --set data.labels=labels.csv --out photos",
-     "'photos' exists and is not a folder of a benchmark"),
+     "'photos' exists and is not a benchmark folder"),
     ("bench curve RECIPES/own.toml --shares 100 --set data.root=. --set data.labels=labels.csv "
-     "--out photos", "'photos' exists and is not a folder of a benchmark"),
+     "--out photos", "'photos' exists and is not a benchmark folder"),
     ("bench folds RECIPES/own.toml --set data.root=. --set data.labels=labels.csv --results a.csv",
      "'a.csv' cannot be written: a.csv is not a folder."),
     ("bench ablate grid.toml --set data.root=. --set data.labels=labels.csv --out photos",
-     "'photos' exists and is not a folder of a grid"),
+     "'photos' exists and is not a grid folder"),
     ("bench ablate grid.toml --set data.root=. --set data.labels=labels.csv "
      "--results a.csv/below",
      "a.csv is not a folder."),
     ("bench confound RECIPES/confounded.toml --out photos",
-     "'photos' exists and is not a folder of such an experiment"),
+     "'photos' exists and is not a folder of this experiment"),
     ("bench confound RECIPES/confounded.toml --results a.csv", "a.csv is not a folder."),
     ("data split labels.csv --out ph.png --leaks skip", "ph.png is not a folder"),
 ]  # fmt: skip

@@ -80,7 +80,7 @@ def test_an_export_lends_its_scale_and_no_maps(qfm, scored):
     qfm("score", "photos", "-m", export, "-o", "scores.csv")
     answer = qfm("report", "scores.csv", "-o", "r.html", "-m", export)
     assert answer.code == 0, answer.err
-    assert "is an exported model, which draws no quality maps" in answer.err
+    assert "is an exported model and draws no quality maps" in answer.err
     data = inlined(scored / "r.html")
     assert (data["maps"], data["label"]["maximum"]) == ({}, 100)
 
@@ -90,11 +90,11 @@ def test_an_export_lends_its_scale_and_no_maps(qfm, scored):
     [
         (
             ["gone.csv", "-o", "r.html"],
-            "The table gone.csv was asked for, but there is no such file",
+            "There is no table gone.csv",
         ),
         (["scores.csv", "-o", "r.pdf"], "its name must end in .html"),
         (["scores.csv", "-o", "gone/r.html"], "there is no folder gone"),
-        (["scores.csv"] * 3 + ["-o", "r.html"], "one score table or two, but 3 were given"),
+        (["scores.csv"] * 3 + ["-o", "r.html"], "one or two score tables, not 3"),
         (
             ["scores.csv", "-o", "r.html", "--threshold", "nan"],
             "--threshold must be a finite number",

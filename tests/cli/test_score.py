@@ -21,7 +21,8 @@ from qfm_iqm.model.folder import load_model
 
 HEADER = [
     "path", "sha256", "width", "height", "score", "crop_std", "percentile", "mos_low",
-    "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "cause", "blur",
+    "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "cause",
+    "second_cause", "blur",
     "noise", "compression", "exposure", "contrast", "color", "status", "error",
     "model", "weights", "runtime", "precision", "seconds",
 ]  # fmt: skip
@@ -157,7 +158,7 @@ def test_the_reading_policy_is_an_option(qfm, photo_folder, tiny_model_folder, t
         (["--out", "scores.txt"], r"must end in \.csv, \.jsonl or \.parquet"),
         (["--out", "folder.csv"], "it is a folder"),
         (["--out", "gone/scores.csv"], "there is no folder gone"),
-        (["--resume"], "--resume goes on with a table"),
+        (["--resume"], "--resume continues a table"),
         (["--engine", "ray"], "--engine ray writes a table"),
         (["--runtime", "abacus"], "There is no runtime 'abacus'"),
         (["--precision", "int8"], "comes without an int8 network"),
@@ -219,7 +220,7 @@ def test_lists_and_patterns(qfm, photos, tiny_model_folder, tmp_path, monkeypatc
 
 
 def test_lists_from_windows(qfm, photos, tiny_model_folder, tmp_path, monkeypatch):
-    """A byte order mark is no part of a name, and UTF-16 no list of single characters."""
+    """A byte order mark is not part of a name, and UTF-16 is not read as single characters."""
     monkeypatch.chdir(tmp_path)
     names = ["photos/a.jpg", "photos/sub/тень 影.webp"]
     for encoding in ("utf-16", "utf-8-sig"):
@@ -285,7 +286,7 @@ def test_names_that_look_like_formulas_keep_their_identity(
         assert '"f;=1.jpg",' in Path("t.csv").read_text()  # quoted, whatever the delimiter
     # Each row is recognized: nothing is scored twice, and the table is the same.
     before = Path(f"t.{suffix}").read_bytes()
-    assert f"{len(names)} files have their row already" in qfm(*command, "--resume").err
+    assert f"{len(names)} files already have a row" in qfm(*command, "--resume").err
     assert Path(f"t.{suffix}").read_bytes() == before
     assert qfm("report", f"t.{suffix}", f"t.{suffix}", "-o", "c.html").code == 0
     if suffix == "jsonl":
@@ -304,7 +305,7 @@ def test_a_table_is_continued(qfm, photos, photo_folder, tiny_model_folder, tmp_
     before = rows_of(out.read_text())
     answer = qfm("score", photos, "-m", tiny_model_folder, "-o", out, "--resume")
     assert answer.code == 0
-    assert "3 files have their row already" in answer.err
+    assert "3 files already have a row" in answer.err
     assert rows_of(out.read_text()) == before  # the seconds too: nothing was scored again
     shutil.copy(photo_folder / "photo_01.jpg", photos / "0_new.jpg")
     assert qfm("score", photos, "-m", tiny_model_folder, "-o", out, "--resume").code == 0
@@ -335,10 +336,10 @@ def test_names_that_are_no_text_pass_through_a_pipe(start, photo_folder, tmp_pat
     assert out.splitlines()[1].split(b",")[0] == raw
 
 
-def test_a_terminal_gets_a_table(start, photos):
-    (photos / os.fsdecode(b"caf\xe9.jpg")).write_text("no image either")
+def on_terminal(start, *arguments, width=200):
+    """The exit code of a command, what it shows on a terminal, and its messages."""
     ours, theirs = pty.openpty()
-    process = start("score", photos, stdout=theirs)
+    process = start(*arguments, stdout=theirs, env=os.environ | {"COLUMNS": str(width)})
     os.close(theirs)
     shown = b""
     try:
@@ -348,14 +349,31 @@ def test_a_terminal_gets_a_table(start, photos):
         pass
     _, err = process.communicate(timeout=120)
     os.close(ours)
-    assert process.returncode == 1, err
-    assert b"Traceback" not in err
-    text = shown.decode()
+    return process.returncode, shown.decode(), err.decode()
+
+
+def test_a_terminal_gets_a_table(start, photos):
+    (photos / os.fsdecode(b"caf\xe9.jpg")).write_text("no image either")
+    code, text, err = on_terminal(start, "score", photos)
+    assert code == 1, err
+    assert "Traceback" not in err
     assert "a.jpg" in text
     assert "тень 影" in text
     assert "error" in text
     assert re.search(r"\d\d\.\d\d\b", text)
     assert not text.startswith("path,")
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_a_narrow_terminal_gets_the_most_important_columns(start, photo_paths, width):
+    code, text, err = on_terminal(start, "score", *photo_paths[:3], "--causes", width=width)
+    assert code == 0, err
+    title = next(line for line in text.splitlines() if "score" in line)
+    assert [name for name in ("score", "cause", "percentile", "crop_std") if name in title] == (
+        ["score", "cause", "percentile", "crop_std"][: {30: 1, 80: 3, 200: 4}[width]]
+    )
+    assert len(re.findall(r"\d\d\.\d\d\b", text)) >= 3
+    assert "…" not in text
 
 
 def test_a_closed_pipe_ends_it_quietly(start, photo_folder):
@@ -407,7 +425,7 @@ def test_an_interruption_keeps_what_was_scored_and_is_resumed(start, tmp_path):
     rest = start("score", folder, "-o", out, "--resume")
     _, err = rest.communicate(timeout=300)
     assert rest.returncode == 0, err
-    assert f"{300 - left} files have their row already." in err.decode()
+    assert f"{300 - left} files already have a row." in err.decode()
     rows = rows_of(out.read_text())
     assert [row["path"] for row in rows] == [f"{folder}/{n:03d}.png" for n in range(300)]
     assert {row["status"] for row in rows} == {"ok"}

@@ -67,7 +67,7 @@ def test_each_member_is_a_row_as_of_a_file(
     assert qfm("score", photo_folder, "-m", tiny_model_folder, "-o", tmp_path / "b.csv").code == 0
     assert by_name(rows) == by_name(read_rows(tmp_path / "b.csv"))
     again = qfm("score", shards, "-m", tiny_model_folder, "-o", out, "--resume")
-    assert "12 files have their row already" in again.err
+    assert "12 files already have a row" in again.err
 
 
 def test_processes_read_archives_too(qfm, shards, tiny_model_folder, tmp_path):
@@ -80,7 +80,7 @@ def test_processes_read_archives_too(qfm, shards, tiny_model_folder, tmp_path):
 
 
 SAID = {
-    ".tar": "the archive breaks off or is damaged after",
+    ".tar": "the archive is truncated or damaged after",
     ".parquet": "its data are damaged",
 }
 
@@ -117,7 +117,7 @@ def test_a_table_of_scores_is_no_archive(qfm, shards, tiny_model_folder):
         assert len(read_rows(out)) == 12
     answer = qfm("score", out, "-m", tiny_model_folder)
     assert answer.code == 1
-    assert "no column of it holds images" in answer.out
+    assert "none of its columns holds images" in answer.out
 
 
 def test_culling_is_for_photos_beside_each_other(

@@ -10,11 +10,13 @@ pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
     [
         (["--host", "0.0.0.0"], "others can reach the service: give --token"),
         (["--host", ""], "--host is empty: name an address"),
-        (["--token", "short"], "A token has at least 8 characters"),
+        (["--token", "short"], "A token must have at least 8 characters"),
         (["--host", "192.0.2.1", "--no-token"], "cannot listen on 192.0.2.1"),
         (["--max-megapixels", "inf"], "--max-megapixels must be a finite number"),
         (["--max-file-mb", "inf"], "--max-file-mb must be a finite number"),
         (["--max-request-mb", "inf"], "--max-request-mb must be a finite number"),
+        (["--max-file-mb", 500], "--max-file-mb 500 exceeds --max-request-mb 200: a file cannot"),
+        (["--max-request-mb", 10], "--max-file-mb 50 exceeds --max-request-mb 10: a file cannot"),
         (["--model", "gone"], "There is no model 'gone'"),
     ],
 )

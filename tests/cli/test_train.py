@@ -15,7 +15,7 @@ from qfm_iqm.model.folder import load_model
 
 @pytest.fixture
 def recipe(photo_folder, tmp_path):
-    """Twelve photos, labelled by their number: five to test, five to select on, two to learn."""
+    """Twelve photos, labeled by their number: five to test, five to select on, two to train on."""
     names = sorted(path.name for path in photo_folder.iterdir())
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("name", "mos"), *((n, i) for i, n in enumerate(names))])
@@ -63,7 +63,7 @@ def test_a_run_prints_its_figures_and_where_the_model_is(recipe, tmp_path):
     # The run exists: it is not overwritten, and can only be resumed.
     again = qfm(recipe, "--out", out, "--set", "train.lr=1e-4")
     assert isinstance(again.exception, RecipeError)
-    assert "go on with --resume" in str(again.exception)
+    assert "continue with --resume" in str(again.exception)
     other = qfm(recipe, "--out", out, "--resume")
     assert isinstance(other.exception, RecipeError)
     assert "run of another recipe" in str(other.exception)
@@ -95,7 +95,7 @@ def test_an_interruption_says_how_to_go_on(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "train", interrupted)
     done = qfm(recipe, "--out", tmp_path / "run")
     assert done.exit_code == 130
-    assert "Interrupted. Go on with the same command and --resume" in done.stderr
+    assert "Interrupted: continue with the same command and --resume" in done.stderr
 
 
 def test_without_the_training_extra_it_says_what_to_install(recipe, tmp_path, monkeypatch):

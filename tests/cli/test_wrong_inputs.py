@@ -43,8 +43,8 @@ REFUSED = [
     ("explain http://127.0.0.1:1/a.jpg -m model --out map.png",
      "cannot read 'http://127.0.0.1:1/a.jpg': 127.0.0.1:1 cannot be reached"),
     ("export --to onnx -m model --out /proc/onnx", "'/proc/onnx' cannot be written: No such file"),
-    ("train photos", "The recipe photos cannot be read: Is a directory.\n"),
-    ("bench ablate photos", "The grid photos cannot be read: Is a directory.\n"),
+    ("train photos", "photos cannot be read: Is a directory.\n"),
+    ("bench ablate photos", "photos cannot be read: Is a directory.\n"),
     ("score photos -m model --out /proc/t.csv",
      "The job /proc/t.csv.job cannot be written: No such file or directory.\n"),
 ]  # fmt: skip

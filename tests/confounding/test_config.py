@@ -29,7 +29,7 @@ def test_the_recipe_that_ships_is_the_registered_one():
         ("mild='much'", "mild = 'much' is refused"),
         ("milld=3", "unknown key 'milld' .did you mean 'mild'"),
         ("settings.rho90.variants=['qmf']", "no variant 'qmf'; choose none"),
-        ("settings.human.rho=0.5", "rho belongs to degraded photos"),
+        ("settings.human.rho=0.5", "degraded photos need rho"),
         ("verdict='rho9'", "verdict names no setting: choose rho90"),
         ("photos=11", "even number"),
         ("test=8", "leave no photos"),

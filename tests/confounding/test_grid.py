@@ -1,4 +1,4 @@
-"""The whole experiment in tiny: killed, resumed, shared between processes, summarized."""
+"""The whole experiment on a tiny scale: killed, resumed, shared between processes, summarized."""
 
 import signal
 import subprocess

@@ -44,7 +44,7 @@ def test_best_rated_training_photos_of_different_contents(recipe, set_root, tmp_
 
 def test_types_need_mild_and_severe_cells(recipe):
     assert list(usable_cells(recipe).levels) == ["gaussian blur", "jpeg", "white noise", "darken"]
-    with pytest.raises(TableError, match="4 of"):
+    with pytest.raises(TableError, match="only 4 in"):
         usable_cells(recipe.model_copy(update={"kinds": 5}))
 
 

@@ -34,7 +34,7 @@ MADE = {}  # crops of all photos, by the recipe's threshold
 
 
 class NoTokens:
-    """In the place of a store: what is drawn does not depend on tokens."""
+    """Instead of a store: the draws do not depend on tokens."""
 
     def load(self, sheets):
         return torch.zeros(sum(sheet.crops for sheet in sheets), 2, 1, dtype=torch.float16)

@@ -13,7 +13,7 @@ UNITS = LabelUnits(minimum=0, maximum=100)
 
 
 def sight(name, score, file=None):
-    """A photo that was taken with all others, and shows the same."""
+    """A photo taken at the same time as all others, which shows the same."""
     taken, alike = "2024-05-01T12:00:00", base64.b64encode(np.ones(1, "<f2")).decode()
     return Sight(name, sha256=file or name, score=score, taken=taken, hash="00" * 8, layout=alike)
 

@@ -10,13 +10,15 @@ import pytest
 from qfm_iqm.culling.comparison import compared, rereading
 from qfm_iqm.culling.job import CullJob
 from qfm_iqm.culling.measures import NAMES
-from qfm_iqm.culling.row import CULL_SCHEMA, read_cull
+from qfm_iqm.culling.row import CULL_SCHEMA, CullRow
 from qfm_iqm.culling.sights import SightScorer
-from qfm_iqm.errors import QFMError
+from qfm_iqm.errors import QFMError, TableError
 from qfm_iqm.image.decode_pool import read_ahead
 from qfm_iqm.scoring.job import Job
+from qfm_iqm.scoring.row import write_rows
 from qfm_iqm.scoring.runtimes.load import load_runtime
 from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.scoring.table import read_rows_of
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def culled(out, files, scorer, **options):
         job.finish()
     finally:
         job.close()
-    return read_cull(out)
+    return read_rows_of(out, CullRow, CULL_SCHEMA)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -136,7 +138,7 @@ def test_new_photos_are_all_that_is_read_of_a_table_that_grows(tmp_path, photos,
 
 @pytest.fixture(scope="module")
 def gone(library, runtime, tmp_path_factory):
-    """Paths of photos that are there no more, and the complete table of them."""
+    """Paths of photos that no longer exist, and the complete table of them."""
     folder = tmp_path_factory.mktemp("gone")
     for name in ("b0.jpg", "b2.jpg"):
         shutil.copy(library / name, folder / name)
@@ -168,8 +170,39 @@ def test_all_is_read_again_where_nothing_holds(tmp_path, gone, scorer, change):
 def test_a_job_of_scoring_is_not_taken_for_one_of_culling(tmp_path, files, runtime, scorer):
     out = tmp_path / "scores.csv"
     Job(out, files, Scorer(runtime, readers=1), resume=False).close()
-    with pytest.raises(QFMError, match="begun with columns"):
+    with pytest.raises(QFMError, match="started by another command or version"):
         CullJob(out, files, scorer, resume=True)
+
+
+@pytest.mark.parametrize("change", ["none", "no folder"])
+def test_photos_that_are_not_named_stay_while_they_exist(tmp_path, photos, scorer, change):
+    out = tmp_path / "cull.csv"
+    files = sorted(map(str, photos.iterdir()))
+    *first, b0, b1, b2, c, z = files
+    expected = culled(tmp_path / "whole.csv", [*first, b0, b2, c, z], scorer)
+    culled(out, [*first, b0, b1, c, z], scorer)
+    Path(b1).unlink()
+    if change == "no folder":
+        shutil.rmtree(tmp_path / "cull.csv.resume")
+    job = CullJob(out, [b2], scorer, resume=True)
+    list(job.run())
+    job.finish()
+    assert job.gone == [b1]
+    found = {row.path: row for row in job.rows}
+    assert found.keys() == {row.path for row in expected}
+    for row in expected:
+        same = found[row.path]
+        assert (same.moment, same.rank, same.score) == (row.moment, row.rank, row.score)
+
+
+def test_a_table_of_scores_is_not_made_one_of_culling(tmp_path, files, runtime, scorer):
+    out = tmp_path / "scores.csv"
+    write_rows(Scorer(runtime, readers=1).score_paths(files[:2]), out)
+    before = out.read_bytes()
+    with pytest.raises(TableError, match="it lacks the column 'moment'"):
+        CullJob(out, files, scorer, resume=True)
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
 def test_a_photo_that_is_gone_is_ranked_by_its_score(tmp_path, library, scorer):

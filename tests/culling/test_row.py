@@ -1,13 +1,14 @@
-"""The table of `qfm cull`: what is written is read back, and its document is complete."""
+"""The table of `qfm cull`: what is written is read back, and its documentation is complete."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from qfm_iqm.culling.row import CULL_SCHEMA, CullRow, read_cull
+from qfm_iqm.culling.row import CULL_SCHEMA, CullRow
 from qfm_iqm.errors import TableError
 from qfm_iqm.scoring.row import SCHEMA, write_rows
+from qfm_iqm.scoring.table import read_rows_of
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
@@ -27,20 +28,20 @@ ROWS = [
 def test_what_is_written_is_read(tmp_path, kind):
     path = tmp_path / f"cull.{kind}"
     write_rows(ROWS, path, CULL_SCHEMA)
-    assert read_cull(path) == ROWS
+    assert read_rows_of(path, CullRow, CULL_SCHEMA) == ROWS
 
 
 def test_names_that_are_no_text_are_kept(tmp_path):
     rows = [CullRow("a/\udcff.jpg", score=1.0, moment=1, reason="as good as \udcff.jpg")]
     write_rows(rows, tmp_path / "cull.jsonl", CULL_SCHEMA)
-    assert read_cull(tmp_path / "cull.jsonl") == rows
+    assert read_rows_of(tmp_path / "cull.jsonl", CullRow, CULL_SCHEMA) == rows
 
 
 def test_a_table_of_scores_is_not_one_of_culling(tmp_path):
     path = tmp_path / "scores.csv"
     write_rows(ROWS, path, SCHEMA)
-    with pytest.raises(TableError, match="not a table of qfm cull"):
-        read_cull(path)
+    with pytest.raises(TableError, match="was not written by this command of this version"):
+        read_rows_of(path, CullRow, CULL_SCHEMA)
 
 
 def test_the_document_has_its_columns():

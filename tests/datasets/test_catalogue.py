@@ -87,7 +87,7 @@ def test_koniq_takes_the_label_of_0_to_100_from_either_file(official_trees, tmp_
 
 
 def test_a_wrong_root_is_told_what_was_expected(official_trees, tmp_path):
-    with pytest.raises(TableError, match=r"no such folder; give the folder .* holds Images"):
+    with pytest.raises(TableError, match=r"There is no folder .*; give the folder .* holds Images"):
         DATASETS["livec"].load(tmp_path / "none")
     for name, dataset in DATASETS.items():
         with pytest.raises(TableError, match=r"holds no label file .*whole, unpacked download"):
@@ -115,13 +115,13 @@ def test_labels_that_are_no_numbers_are_named(official_trees, tmp_path):
     with pytest.raises(TableError, match=r"1 of 30 values of AllMOS_release .*row 3: 'nan'"):
         DATASETS["livec"].load(tmp_path)
     savemat(tmp_path / "Data/AllMOS_release.mat", {"AllMOS_release": mos[:, 1:]})
-    with pytest.raises(TableError, match="do not fit together: AllImages_release 37"):
+    with pytest.raises(TableError, match="have different lengths: AllImages_release 37"):
         DATASETS["livec"].load(tmp_path)
     savemat(tmp_path / "Data/AllMOS_release.mat", {"other": mos})
     with pytest.raises(TableError, match=r"no variable 'AllMOS_release'; its variables are: other"):
         DATASETS["livec"].load(tmp_path)
     (tmp_path / "Data/AllMOS_release.mat").write_bytes(b"MATLAB 5.0 MAT-file, cut off")
-    with pytest.raises(TableError, match="not a MATLAB file"):
+    with pytest.raises(TableError, match="not a readable MATLAB file"):
         DATASETS["livec"].load(tmp_path)
 
 
@@ -161,20 +161,20 @@ def test_deviations_and_marks_that_are_no_numbers_are_named(official_trees, tmp_
         ("tid2013", "mos_with_names.txt", "x I01_01_1.bmp\n", "not a finite number .row 1: 'x'"),
         ("tid2013", "mos_with_names.txt", "", "no rows"),
         ("csiq", "csiq_label.txt", "1600.fog.1.png 0.1\n", "NAME.TYPE.LEVEL.png"),
-        ("csiq", "csiq.DMOS.xlsx", "no zip", "not an Excel file"),
+        ("csiq", "csiq.DMOS.xlsx", "no zip", "not a readable Excel file"),
         ("kadid10k", "dmos.csv", "dist_img,ref_img,dmos,var\na.png,b.png,1,1\n", "I01_01_01.png"),
         (
             "livefb",
             "labels_image.csv",
             "name,mos\na/b.jpg,70\na/b.jpg,71\n",
-            r"1 name stands in more than one row \(a/b.jpg\)",
+            r"1 name is in more than one row \(a/b.jpg\)",
         ),
         ("livefb", "labels_image.csv", "name,mos\na/b.jpg,nan\n", "line 2: 'nan'"),
         (
             "kadid10k",
             "dmos.csv",
             "dist_img,ref_img,dmos,var\nI01_01_01.png,I02.png,1,1\nI01_01_02.png,i01.png,1,1\n",
-            r"of 1 images it is not \(I01_01_01\.png\)",
+            r"for 1 images it is not \(I01_01_01\.png\)",
         ),
         (
             "kadid10k",
@@ -208,5 +208,5 @@ def test_live_fbs_marks_are_an_official_split(official_trees, tmp_path):
     (tmp_path / "labels_image.csv").write_text(
         "\n".join([f"{header},is_valid", *marked[:-1], f"{lines[-1]},maybe"])
     )
-    with pytest.raises(TableError, match=r"is_valid must say True or False, .* says 'maybe'"):
+    with pytest.raises(TableError, match=r"is_valid must hold True or False, .* holds 'maybe'"):
         DATASETS["livefb"].load(tmp_path)

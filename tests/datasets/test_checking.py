@@ -17,7 +17,7 @@ def test_a_small_tree_lacks_labels_and_contents_and_nothing_else(name, official_
     assert (found.missing, found.unlabeled, found.unreadable) == ((), (), ())
     assert found.decoded == len(found.table) == found.figures["images"][0]
     said = " ".join(found.findings)
-    assert f"{len(found.table)} labels are here, {dataset.images} were published." in said
+    assert f"{len(found.table)} labels were found, {dataset.images} were published." in said
     assert f"{dataset.contents} were published" in said
     assert "outside" not in said
     mos = np.sort(found.table.mos)
@@ -50,7 +50,7 @@ def test_labels_outside_of_the_scale_are_named(official_trees, tmp_path):
     (tmp_path / "dmos.csv").write_text("\n".join(lines))
     found = check_dataset(DATASETS["kadid10k"], tmp_path)
     assert len(found.missing) == len(found.table)
-    assert "1 labels lie outside of 1 to 4.93 (5.5)." in found.findings
+    assert "1 labels lie outside 1 to 4.93 (5.5)." in found.findings
 
 
 def test_a_whole_download_has_no_finding(official_trees):
@@ -60,7 +60,7 @@ def test_a_whole_download_has_no_finding(official_trees):
     assert check_dataset(small, official_trees["kadid10k"][0]).findings == ()
     other = replace(small, mean=mean + 0.01)
     assert check_dataset(other, official_trees["kadid10k"][0]).findings == (
-        f"The mean label is {mean:.4f}, and {mean + 0.01:.4f} is expected.",
+        f"The mean label is {mean:.4f}, not {mean + 0.01:.4f} as expected.",
     )
 
 
@@ -84,7 +84,7 @@ def test_a_label_file_that_is_missed_is_named(official_trees, tmp_path, name, fi
     shutil.copytree(official_trees[name][0], tmp_path / name)
     (tmp_path / name / file).unlink()
     found = check_dataset(DATASETS[name], tmp_path / name, decode=False)
-    assert f"{file} is not here: the column {column} is lost." in found.findings
+    assert f"{file} is missing: the column {column} is lost." in found.findings
 
 
 def test_names_for_one_image_are_named(official_trees, tmp_path):

@@ -32,9 +32,9 @@ def gap():
     ("value", "message"),
     [
         (gap(), "texts without a gap"),
-        ({"field": 1.0}, "something else is there"),
-        (b"", "not a MATLAB file"),
-        (b"MATLAB 5.0 MAT-file" + bytes(110), "not a MATLAB file"),
+        ({"field": 1.0}, "holds something else"),
+        (b"", "not a readable MATLAB file"),
+        (b"MATLAB 5.0 MAT-file" + bytes(110), "not a readable MATLAB file"),
     ],
     ids=["an empty cell", "a struct", "no bytes", "cut off"],
 )
@@ -68,7 +68,7 @@ def test_a_damaged_sheet_is_refused(tmp_path, damage):
         damaged = bytearray(whole.read_bytes())
         damaged[start : start + 300] = b"\xff" * 300
         path.write_bytes(damaged[:500] if damage == "the archive" else damaged)
-    with pytest.raises(TableError, match="not an Excel file that can be read"):
+    with pytest.raises(TableError, match="not a readable Excel file"):
         read_sheet(path, ("MOS",))
 
 
@@ -83,7 +83,7 @@ def test_a_sheets_header_may_stand_anywhere(tmp_path):
     book.save(tmp_path / "s.xlsx")
     found = read_sheet(tmp_path / "s.xlsx", ("MOS", "image name"))
     assert found == {"mos": ["0.5", "0.25"], "image_name": ["1600", "b"]}
-    with pytest.raises(TableError, match="no row that holds the columns dmos"):
+    with pytest.raises(TableError, match="no row with the columns dmos"):
         read_sheet(tmp_path / "s.xlsx", ("dmos",))
     with pytest.raises(TableError, match="no sheet 'all'; its sheets are: Sheet"):
         read_sheet(tmp_path / "s.xlsx", ("MOS",), "all")

@@ -29,7 +29,6 @@ from qfm_iqm.datasets.splits import Split
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
-from qfm_iqm.training.recipe_schema import DistillationConfig
 
 from ..trees import photo as flat_photo
 
@@ -134,10 +133,6 @@ def test_what_cannot_be_read_is_listed_and_stops_nothing(files, tmp_path):
     found = perceptual_hashes(asked)
     assert found.paths == (originals[0], originals[1])
     assert np.array_equal(found.hashes_N8, perceptual_hashes(originals[:2]).hashes_N8)
-    assert len(found.errors) == 4
-    for path, error in zip(("text.jpg", "missing.png", "cut.png", ""), found.errors, strict=True):
-        assert error.startswith("cannot read ")
-        assert path in error
 
 
 def test_nothing_asked_and_nothing_readable(tmp_path):
@@ -145,7 +140,7 @@ def test_nothing_asked_and_nothing_readable(tmp_path):
         found = perceptual_hashes(asked)
         assert found.hashes_N8.shape == (0, 8)
         assert found.hashes_N8.dtype == np.uint8
-        assert (found.paths, len(found.errors)) == ((), len(asked))
+        assert found.paths == ()
         assert near_duplicates(found.hashes_N8, np.zeros((3, 8), np.uint8)) == []
 
 
@@ -226,24 +221,7 @@ def test_six_bits_are_a_leak_and_seven_are_none_unless_said_otherwise():
     five, six, seven = (np.array([bits, 0, 0, 0, 0, 0, 0, 0], np.uint8) for bits in (31, 63, 127))
     pool = np.concatenate([held_out ^ bits for bits in (five, six, seven)])
     assert near_duplicates(pool, held_out) == [(0, 0, 5), (1, 0, 6)]
-    assert DistillationConfig().max_distance == MAX_DISTANCE == 6
-
-
-@pytest.mark.parametrize("limit", [-1, 65])
-def test_impossible_distances(limit):
-    hashes = np.zeros((1, 8), np.uint8)
-    with pytest.raises(ValueError, match=f"0 to 64 of them, not {limit}"):
-        near_duplicates(hashes, hashes, max_distance=limit)
-
-
-@pytest.mark.parametrize(
-    "wrong", [np.zeros((2, 64), bool), np.zeros((2, 64), np.uint8), np.zeros(8, np.uint8)]
-)
-def test_arrays_that_are_no_hashes(wrong):
-    hashes = np.zeros((1, 8), np.uint8)
-    for pair in ((wrong, hashes), (hashes, wrong)):
-        with pytest.raises(ValueError, match=r"hashes are uint8 \(N, 8\)"):
-            near_duplicates(*pair)
+    assert MAX_DISTANCE == 6
 
 
 # Leaks
@@ -286,7 +264,7 @@ def test_each_kind_of_leak_is_found_under_its_surest_reason(folder):
 
 def test_near_duplicates_are_those_of_the_slow_loop(folder):
     for number in (6, 8):
-        flat_photo(folder / NAMES[number], 100 + number - 5, 0.3)
+        flat_photo(folder / NAMES[number], 100 + number - 5, 0.15)
     table = RatedTable(NAMES, np.arange(9))
     hashes = perceptual_hashes(table.paths(folder)).hashes_N8
     bits = np.unpackbits(hashes, axis=1).astype(int)
@@ -295,9 +273,10 @@ def test_near_duplicates_are_those_of_the_slow_loop(folder):
         (i, j)
         for i in range(9)
         for j in range(i + 1, 9)
-        if home[NAMES[i]] != home[NAMES[j]] and np.abs(bits[i] - bits[j]).sum() <= 10
+        if home[NAMES[i]] != home[NAMES[j]] and np.abs(bits[i] - bits[j]).sum() <= MAX_DISTANCE
     }
-    found = split_leaks(table, SPLIT, hashes_N8=hashes, max_distance=10)
+    assert expected
+    found = split_leaks(table, SPLIT, hashes_N8=hashes)
     assert {(NAMES.index(leak.image), NAMES.index(leak.other)) for leak in found} == expected
     assert near_duplicates(hashes, hashes, max_distance=0)
 
@@ -322,7 +301,7 @@ def test_leaks_are_refused_with_counts_and_listed(folder, tmp_path):
     assert rows[0]["reason"] == "content"
     assert read_leaks(listed) == found
     listed.write_text("a,b\n1,2\n")
-    with pytest.raises(TableError, match=r"leaks\.csv is not a list of leaks"):
+    with pytest.raises(TableError, match=r"leaks\.csv has no column fold, split"):
         read_leaks(listed)
 
 
@@ -390,7 +369,7 @@ def test_photos_of_one_content_are_found_among_real_ones():
     single = [names[0] for names in members.values() if len(names) == 1][::40][:100]
     names = [name for group in several for name in group] + single
     hashes = perceptual_hashes([BIQ2021 / name for name in names])
-    assert hashes.errors == ()
+    assert len(hashes.paths) == len(names)
     found = {
         (names[i], names[j])
         for i, j, _ in near_duplicates(hashes.hashes_N8, hashes.hashes_N8)

@@ -97,7 +97,7 @@ def test_paths_miss_nothing_in_silence(tmp_path):
     names = ("a.jpg", "b.jpg", "folder", "sub/c.jpg", "d" * 5000)
     with pytest.raises(TableError, match=r"4 of the 5 names .*\(b.jpg, folder, sub/c.jpg, \.\.\."):
         RatedTable(names=names).paths(tmp_path)
-    with pytest.raises(TableError, match="no such folder"):
+    with pytest.raises(TableError, match="There is no image folder"):
         RatedTable(names=names).paths(tmp_path / "none")
 
 

@@ -111,9 +111,10 @@ def figures(found):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_the_batch_size_changes_nothing(model, table, photo_folder, batch_size):
+def test_the_batch_size_changes_nothing(model, table, photo_folder, batch_size, monkeypatch):
     one = diagnose(model, table, photo_folder, **OPTIONS)
-    other = diagnose(model, table, photo_folder, batch_size=batch_size, **OPTIONS)
+    monkeypatch.setattr("qfm_iqm.evaluation.diagnosis.BATCH", batch_size)
+    other = diagnose(model, table, photo_folder, **OPTIONS)
     assert figures(one) == pytest.approx(figures(other), abs=1e-5)
 
 
@@ -142,7 +143,7 @@ def test_a_network_that_reacts_to_nothing_has_no_selectivity(model, table, photo
     found = diagnose(model, table, photo_folder, **OPTIONS)
     assert found.noise_sensitivity == found.quality_sensitivity == 0
     assert found.selectivity is None
-    assert "predictions change with nothing" in found.selectivity_missing
+    assert "predictions never change" in found.selectivity_missing
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_a_backbone_that_cannot_be_had_is_left_out_with_a_sentence(
     found = diagnose(model, table, photo_folder, **(OPTIONS | {"backbone": True}))
     assert found.backbone is None
     assert "no hub here" in found.backbone_missing
-    assert replace(found, backbone_missing="It was not asked for.") == diagnose(
+    assert replace(found, backbone_missing="It was not requested.") == diagnose(
         model, table, photo_folder, **OPTIONS
     )
 

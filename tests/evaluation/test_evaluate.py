@@ -8,7 +8,7 @@ from qfm_iqm.datasets.folds import official_fold
 from qfm_iqm.datasets.splits import split_by_content
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
-from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
+from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split, write_images
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def table(photo_folder):
 
 
 def test_figures_are_scipys_on_the_scores_of_each_image(model, table, photo_folder):
-    evaluation, scored = evaluate_model(model, table, photo_folder, by="subset", n_boot=20)
+    evaluation, rows = evaluate_model(model, table, photo_folder, by="subset", n_boot=20)
     scores = np.array([model.score(photo_folder / name).value for name in table.names])
-    np.testing.assert_allclose([row.score for row in scored.rows], scores, atol=2e-4)
+    np.testing.assert_allclose([row.score for row in rows], scores, atol=2e-4)
     for subset, keep in [
         ("whole", np.full(12, True)),
         *[(kind, np.array(table.columns["subset"]) == kind) for kind in ("jpg", "png", "webp")],
@@ -50,13 +50,13 @@ def test_figures_are_scipys_on_the_scores_of_each_image(model, table, photo_fold
 def test_the_per_image_table(model, table, photo_folder, tmp_path):
     for by, header in ((None, []), ("subset", ["subset"])):
         _, scored = evaluate_model(model, table, photo_folder, by=by, n_boot=0)
-        scored.to_csv(tmp_path / "images.csv")
+        write_images(tmp_path / "images.csv", table, scored, by)
         with (tmp_path / "images.csv").open(newline="") as file:
             first, *rows = csv.reader(file)
         assert first == ["name", "mos", "score", "crop_std", *header]
         assert [row[0] for row in rows] == list(table.names)
         assert [float(row[1]) for row in rows] == table.mos.tolist()
-        assert [float(row[2]) for row in rows] == [row.score for row in scored.rows]
+        assert [float(row[2]) for row in rows] == [row.score for row in scored]
         assert [row[4:] for row in rows] == [
             [kind] if by else [] for kind in table.columns["subset"]
         ]
@@ -133,7 +133,7 @@ def test_another_table_or_rule_is_refused(model, table):
 )
 def test_a_card_without_split_is_refused(model, table, training):
     card = model.card.model_copy(update={"training": training})
-    with pytest.raises(TableError, match="records no rule to take the test split by"):
+    with pytest.raises(TableError, match="records no rule for its test split"):
         recorded_split(card, table, "test")
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from qfm_iqm.errors import TableError
@@ -26,14 +28,18 @@ def test_scores_are_put_into_the_order_of_the_labels(tmp_path):
     assert side_by_side([ours, theirs]).table.names == ("b/3.png", "a/1.png", "b/2.png")
 
 
-def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path):
+def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path, monkeypatch):
     text = "name,mos,score\na,1,2\nb,2,3\n"
     files = [write(tmp_path / run / "test.csv", text) for run in ("one", "two")]
     assert list(side_by_side(files).scores) == ["one/test", "two/test"]
     with pytest.raises(TableError, match=r"one/test.csv was given twice"):
         side_by_side([files[0], files[0]])
+    monkeypatch.chdir(tmp_path / "one")
+    relative = [Path("test.csv"), Path("../two/test.csv")]
+    assert list(side_by_side(relative).scores) == ["one/test", "two/test"]
+    assert list(side_by_side([*relative[1:], files[0]]).scores) == ["two/test", "one/test"]
     other = write(tmp_path / "elsewhere/one/test.csv", text)
-    with pytest.raises(TableError, match="names of their own, but these were given: one/test"):
+    with pytest.raises(TableError, match="names, but these were given: one/test"):
         side_by_side([files[0], other])
 
 
@@ -41,9 +47,9 @@ def test_an_image_without_a_score_is_named(tmp_path):
     labels = write(tmp_path / "labels.csv", "name,mos\na/1.png,5\nb/1.png,3\n")
     scores = write(tmp_path / "s.csv", "name,score\n1.png,5\nb/1.png,4\n")
     # 1.png could be either image.
-    with pytest.raises(TableError, match=r"no score of 1 of the 2 rated images \(a/1\.png\)"):
+    with pytest.raises(TableError, match=r"no score for 1 of the 2 rated images \(a/1\.png\)"):
         side_by_side([scores], labels)
-    with pytest.raises(TableError, match="'quality' was asked for"):
+    with pytest.raises(TableError, match="no score column 'quality'"):
         side_by_side([scores], labels, column="quality")
 
 
@@ -52,10 +58,10 @@ def test_what_falls_as_quality_rises_is_turned(tmp_path):
     up = write(tmp_path / "up.csv", "name,score\na,2\nb,0\nc,1\n")
     down = write(tmp_path / "down.csv", "name,score\na,0\nb,2\nc,1\n")
     found = side_by_side([up, down], labels)
-    high = found.aligned(higher_is_better=True)
-    assert high.turned == {"down": pytest.approx(-1)}
-    assert high.scores["down"].tolist() == [0, -2, -1]
-    low = found.aligned(higher_is_better=False)
-    assert list(low.turned) == ["up"]
-    assert low.labels.tolist() == [-5, -3, -4]
-    assert low.scores["up"].tolist() == [-2, 0, -1]
+    _, scores, turned = found.aligned(higher_is_better=True)
+    assert turned == {"down": pytest.approx(-1)}
+    assert scores["down"].tolist() == [0, -2, -1]
+    labels, scores, turned = found.aligned(higher_is_better=False)
+    assert list(turned) == ["up"]
+    assert labels.tolist() == [-5, -3, -4]
+    assert scores["up"].tolist() == [-2, 0, -1]

@@ -19,7 +19,7 @@ from qfm_iqm.model.folder import load_model
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory, tiny_model_folder):
-    """120 small images whose labels lie about the model's scores, by at most 10."""
+    """120 small images whose labels differ from the model's scores by at most 10."""
     root = tmp_path_factory.mktemp("held_out")
     draw = np.random.default_rng(7)
     model = load_model(tiny_model_folder)
@@ -36,14 +36,14 @@ def held_out(tmp_path_factory, tiny_model_folder):
 def test_all_three_are_found(held_out, tiny_model_folder):
     table, root = held_out
     model = load_model(tiny_model_folder)
-    reference = find_reference_statistics(model, table, root, population="squares")
+    reference = find_reference_statistics(model, table, root, seen=table, population="squares")
     assert (reference.population, reference.images) == ("squares", 120)
     scores = [model.score(root / name).value for name in table.names]
     assert reference.quantiles[50] == pytest.approx(np.median(scores), abs=1e-3)
     assert reference.quantiles[0] == pytest.approx(min(scores), abs=1e-3)
     assert 7.5 < reference.interval.half_width < 10
     assert reference.ood_detector.names == NAMES
-    assert reference.ood_detector.images == 60 + 3
+    assert reference.ood_detector.images == 120 + 6
     model.card.reference_statistics = reference
     found = [model.score(root / name) for name in table.names]
     held = np.array(
@@ -54,11 +54,10 @@ def test_all_three_are_found(held_out, tiny_model_folder):
     assert held[setting].sum() in (54, 55)
     assert reference.interval.coverage == held[checking].mean() != held[setting].mean()
     assert (reference.interval.images, reference.interval.checked) == (60, 60)
-    quarters = [checking[rows] for rows in halves(table.select(checking))]
     alarms = np.array([one.out_of_distribution for one in found])
-    assert alarms[quarters[0]].sum() <= 1  # the limit is the farthest of 30, where rounding decides
-    assert reference.ood_detector.false_alarms == alarms[quarters[1]].mean()
-    assert reference.ood_detector.checked == 30
+    assert alarms[setting].sum() <= 1  # the limit is the farthest of 60, where rounding decides
+    assert reference.ood_detector.false_alarms == alarms[checking].mean()
+    assert reference.ood_detector.checked == 60
     assert alarms.mean() < 0.1
     assert 45 < np.mean([one.percentile for one in found]) < 55
     assert model.score(Image.effect_noise((60, 60), 80).convert("RGB")).out_of_distribution
@@ -103,7 +102,11 @@ def test_too_few_photos_are_refused(held_out, tiny_model_folder):
     table, root = held_out
     with pytest.raises(TableError, match="at least 100 held-out photos, and table has 99"):
         find_reference_statistics(
-            load_model(tiny_model_folder), table.select(np.arange(99)), root, population=""
+            load_model(tiny_model_folder),
+            table.select(np.arange(99)),
+            root,
+            seen=table,
+            population="",
         )
 
 
@@ -127,8 +130,8 @@ def test_statistics_come_in_order(held_out, tiny_model_folder):
     table, root = held_out
     preprocessing = load_model(tiny_model_folder).card.preprocessing
     paths = table.paths(root)[:9]
-    found = list(statistics_of(paths, preprocessing))
-    again = list(statistics_of(paths[::-1], preprocessing))[::-1]
+    found = list(statistics_of(paths, preprocessing, soft_from=9))
+    again = list(statistics_of(paths[::-1], preprocessing, soft_from=9))[::-1]
     assert np.array_equal(found, again)
     soft = list(statistics_of(paths, preprocessing, soft_from=2))
     assert [len(one) for one in soft] == [1, 1, 2, *[1] * 6]

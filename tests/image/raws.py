@@ -27,7 +27,7 @@ def dng(
 ):
     """A DNG of sRGB pixels (H, W, 3): a Bayer mosaic, or all three colors of each pixel.
 
-    The preview is a JPEG behind the sensor's values, or plain pixels, and before them stands a
+    The preview is a JPEG after the sensor's values, or plain pixels; before them is a
     small one.
     """
     values = np.asarray(photo) / 255

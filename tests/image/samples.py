@@ -133,5 +133,5 @@ def most_held():
 """
 """A function for scripts: the kilobytes that a process has had in memory at most (Linux).
 
-`getrusage` would begin with what the process that started it had.
+`getrusage` would begin with the memory of the process that started it.
 """

@@ -92,7 +92,7 @@ def test_a_file_that_kills_its_reader_is_tried_twice_and_takes_no_other_with_it(
     assert [reading.path for reading in readings] == items
     by_path = {reading.path: reading for reading in readings}
     assert by_path[killers[0]].error == (
-        f"cannot read '{killers[0]}': the process that read it was ended 2 times (signal 9)"
+        f"cannot read '{killers[0]}': the process that read it died 2 times (signal 9)"
     )
     assert by_path[killers[0]].pixels is None
     for item in items:
@@ -130,7 +130,7 @@ def test_idle_readers_that_are_killed_are_replaced(paths):
 
 def test_readers_that_cannot_start_are_an_error(paths, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(QFMError, match=r"end by themselves \(exit code 1\)"):
+    with pytest.raises(QFMError, match=r"die at startup \(exit code 1\)"):
         list(read_in_processes(paths, POLICY, 1, MEMORY))
 
 
@@ -192,7 +192,7 @@ def test_large_images_share_the_memory_and_the_largest_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Six photos of 12 megapixels, each of which takes some 60 MB while it is decoded."""
+    """Six photos of 12 megapixels, each of which takes about 60 MB while it is decoded."""
     folder = tmp_path_factory.mktemp("large")
     for number in range(6):
         color = (number * 40, 120, 90)
@@ -312,7 +312,7 @@ def test_time_is_bounded_and_the_dead_are_replaced():
         process.suspend()  # the process hangs
         refused = pool.decode(encoded((60, 60)), "a.png")
         assert refused.too_large
-        assert refused.error == "cannot read 'a.png': decoding it takes more time than is allowed"
+        assert refused.error == "cannot read 'a.png': decoding it takes longer than allowed"
         assert pool.restarts == 1
         assert not process.is_running()
         assert pool.decode(encoded((60, 60)), "a.png").width == 60

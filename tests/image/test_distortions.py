@@ -28,7 +28,7 @@ ORDINARY = {
 
 
 def natural(height=96, width=128):
-    """Smooth shapes, edges and fine texture, so that every degradation has something to take."""
+    """Smooth shapes, edges and fine texture, so that every degradation has an effect."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[:height, :width]
     shading = 0.5 + 0.25 * np.sin(x / 17)[None] * np.cos(np.stack([y / 11, y / 13, y / 19]))
@@ -43,7 +43,7 @@ def noise_image(height, width, seed=0):
 
 
 def assert_near(found, expected, most=1):
-    """Equal but for rounding: `expected` is in [0, 1], unclipped."""
+    """Equal except for rounding: `expected` is in [0, 1], unclipped."""
     expected = np.clip(np.asarray(expected), 0, 1) * 255
     assert np.abs(found.astype(float) - expected).max() <= most
 
@@ -219,7 +219,7 @@ def test_denoising_leaves_little_of_weak_noise_and_more_of_strong_noise():
 
 
 def test_denoising_is_non_local_means_of_each_color():
-    """Against scikit-image's, which weighs patches otherwise."""
+    """Against scikit-image's, which weighs patches differently."""
     clean = natural()
     noisy = distort(clean, "white noise", 0.01, 3)
     found = distort(clean, "denoise", 0.01, 3).astype(float)

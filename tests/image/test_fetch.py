@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image import fetch as fetch_module
 from qfm_iqm.image.fetch import fetch_url
 from qfm_iqm.image.load import fetch
 
@@ -89,14 +90,16 @@ def test_what_a_server_does_not_give(server, path, reason):
     assert str(named.value) == f"cannot read '{server.url}{path}': {caught.value}"
 
 
-def test_a_server_that_says_nothing(server):
+def test_a_server_that_says_nothing(server, monkeypatch):
+    monkeypatch.setattr(fetch_module, "TIMEOUT", 0.2)
     with pytest.raises(ImageError, match=rf"^{server.host} timed out: no answer within 0\.2 s$"):
-        fetch_url(f"{server.url}/silent", timeout=0.2)
+        fetch_url(f"{server.url}/silent")
 
 
-def test_a_server_that_never_ends(server):
+def test_a_server_that_never_ends(server, monkeypatch):
+    monkeypatch.setattr(fetch_module, "LONGEST", 0.2)
     with pytest.raises(ImageError, match=rf"^{server.host} took longer than 0\.2 s$"):
-        fetch_url(f"{server.url}/slow", longest=0.2)
+        fetch_url(f"{server.url}/slow")
 
 
 def test_a_server_that_hangs_up():

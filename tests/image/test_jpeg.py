@@ -225,7 +225,7 @@ def test_the_reader_in_eight_bits_refuses_as_well():
 
 
 def test_what_a_decoder_does_not_write_is_gray():
-    """It warns of a scan that is cut, and then gives up at an unknown marker: without a word."""
+    """It warns of a truncated scan, and then gives up at an unknown marker without a warning."""
     whole = encoded(PHOTO, "JPEG", progressive=True)
     scan = whole.index(b"\xff\xda") + 100
     cut = whole[:scan] + whole[scan + 200 :]

@@ -87,7 +87,7 @@ def test_half_of_the_limit_stays_with_the_images(monkeypatch):
 
 
 def test_what_the_system_says():
-    """In a process of its own: in a long session the system may give back as much as is taken."""
+    """In a separate process: in a long session the system may reclaim as much as is taken."""
     script = """
 from qfm_iqm.image.memory_budget import available
 from qfm_iqm.image.memory_budget import resident

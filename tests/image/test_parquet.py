@@ -19,7 +19,7 @@ datasets = pytest.importorskip("datasets")
 
 
 def hugging_face(path, rows, group=5, **features):
-    """A file that `datasets` writes, of images and what else there is."""
+    """A file written by `datasets`, with images and other columns."""
     kinds = datasets.Features({"image": datasets.Image(), **features})
     columns = {"image": rows} | {name: [None] * len(rows) for name in features}
     datasets.Dataset.from_dict(columns, features=kinds).to_parquet(path, batch_size=group)
@@ -89,7 +89,7 @@ def test_of_several_columns_it_is_the_one_called_image_or_none(tmp_path):
         pq.write_table(pa.table(columns), path)
         assert contents(path) == found
     pq.write_table(pa.table({"left": image, "right": image}), path)
-    with pytest.raises(ImageError, match=r"several columns of it hold images \(left, right\)"):
+    with pytest.raises(ImageError, match=r"several of its columns hold images \(left, right\)"):
         read_content(str(path))
     features = {"left": {"_type": "Audio"}, "right": {"_type": "Image"}}
     told = {"huggingface": json.dumps({"info": {"features": features}})}
@@ -104,7 +104,7 @@ def test_of_several_columns_it_is_the_one_called_image_or_none(tmp_path):
 def test_a_table_of_other_things_says_so(tmp_path, columns):
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert read_archive(str(tmp_path / "a.parquet")).is_table
-    with pytest.raises(ImageError, match="no column of it holds images"):
+    with pytest.raises(ImageError, match="none of its columns holds images"):
         read_content(str(tmp_path / "a.parquet"))
 
 
@@ -114,7 +114,7 @@ def test_a_row_without_bytes_reads_nothing_of_this_machine(photo_paths, tmp_path
     first, second, third = members(tmp_path / "a.parquet")
     assert first == photo_paths[0]
     for name in (first, second):
-        with pytest.raises(ImageError, match="its row holds no bytes of an image"):
+        with pytest.raises(ImageError, match="its row holds no image bytes"):
             read_content(f"{tmp_path}/a.parquet/{name}")
     assert read_content(f"{tmp_path}/a.parquet/{third}") == b"x"
 

@@ -16,7 +16,7 @@ from .samples import FILES, pixels, refusal
 
 
 def test_nothing_is_printed_about_damage():
-    """In a process of its own, where neither warnings nor log lines are captured."""
+    """In a separate process, where neither warnings nor log lines are captured."""
     script = """
         import struct
         from qfm_iqm.errors import ImageError

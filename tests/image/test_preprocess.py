@@ -145,7 +145,7 @@ def test_a_mirrored_image_has_the_same_crops(width, height):
 
 @pytest.mark.parametrize("kind", ["bytes", "floats", "tensor"])
 def test_one_level_in_one_pixel_says_which_half_is_brighter(kind):
-    """A difference of 1 decides; a half of it, which no photo has, is rounding and decides not."""
+    """A difference of 1 decides; half of it, which no photo has, is rounding and does not."""
     image = np.full((3, 20, 20), 100, np.uint8)
     image[0, 5, 19] = 101
     given = {

@@ -29,7 +29,7 @@ def pixels(content, **options):
 
 
 def alike(one, other):
-    """How strongly the pixels of two images of one size go together."""
+    """How strongly the pixels of two images of one size are correlated."""
     assert one.shape == other.shape
     return np.corrcoef(one.reshape(-1), other.reshape(-1))[0, 1]
 
@@ -157,7 +157,7 @@ def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch):
 
 
 def test_the_name_of_a_file_does_not_matter(tmp_path):
-    """A RAW file under another name is one, and another file under such a name is none."""
+    """A RAW file is recognized under any name; another file with such a name is not."""
     (tmp_path / "photo.jpg").write_bytes(dng(SMALL, preview=OTHER))
     (tmp_path / "photo.dng").write_bytes(jpeg_of(SMALL))
     policy = ReadingPolicy(Preprocessing(crop=16), raw="develop")

@@ -145,7 +145,7 @@ except ImageError as error:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is told by Linux")
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_an_image_that_is_not_admitted_takes_no_memory(kind):
-    """Measured in a process of its own: decoded it would take 64 MB."""
+    """Measured in a separate process: decoded it would take 64 MB."""
     file = io.BytesIO()
     options = {"compression": "tiff_lzw"} if kind == "TIFF" else {"compress_level": 1}
     Image.new("L", (8000, 8000)).save(file, kind, **options)
@@ -210,7 +210,7 @@ def test_a_canvas_takes_what_pillow_takes(mode):
 )
 @pytest.mark.parametrize("preprocessing", [REDUCING, KEEPING])
 def test_the_estimate_is_about_what_reading_takes(mode, kind, canvas, preprocessing):
-    """Held against what numpy really had at once, and Pillow's canvas."""
+    """Compared with numpy's real peak memory, and Pillow's canvas."""
     width, height = 700, 500
     content = encoded(width, height, mode=mode, kind=kind)
     asked = []
@@ -258,7 +258,7 @@ def photo(width, height, mode):
 )
 @pytest.mark.parametrize(("width", "height"), [(645, 801), (320, 350), (170, 161)])
 def test_a_large_jpeg_is_decoded_smaller(width, height, mode, options, orientation):
-    """Close to what the whole decoded JPEG gives, which reduction by another filter is not."""
+    """Close to the result of the whole decoded JPEG, unlike reduction by another filter."""
     exif = Image.Exif()
     exif[274] = orientation
     file = io.BytesIO()

@@ -25,7 +25,7 @@ def add(tar, name, content, **facts):
 
 @pytest.fixture
 def shard(photo_folder, tmp_path):
-    """Photos beside other files, as WebDataset has them."""
+    """Photos beside other files, as in WebDataset."""
     path = tmp_path / "shard-000.tar"
     with tarfile.open(path, "w") as tar:
         for number, photo in enumerate(sorted(photo_folder.iterdir())):
@@ -112,10 +112,10 @@ def test_an_archive_that_breaks_off_says_so_and_gives_what_is_there(shard, cut):
     if cut == "1st header":
         assert found.damage == "it is not a tar archive, or a compressed one"
         return
-    assert found.damage == f"the archive breaks off or is damaged after {left} files"
-    with pytest.raises(ImageError, match="breaks off"):
+    assert found.damage == f"the archive is truncated or damaged after {left} files"
+    with pytest.raises(ImageError, match="is truncated or damaged"):
         read_content(f"{broken}/000011.json")
-    with pytest.raises(ImageError, match="breaks off"):
+    with pytest.raises(ImageError, match="is truncated or damaged"):
         read_content(str(broken))
 
 

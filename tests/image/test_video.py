@@ -285,7 +285,7 @@ def test_sound_alone_is_no_video():
         frame.sample_rate = 8000
         for packet in [*stream.encode(frame), *stream.encode()]:
             output.mux(packet)
-    assert wrong(file.getvalue()) == "there is no video in it"
+    assert wrong(file.getvalue()) == "it has no video stream"
 
 
 def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch):
@@ -312,7 +312,7 @@ def test_what_is_no_video_itself_has_no_frame(tmp_path, monkeypatch, content):
 
 
 def test_a_length_that_leads_before_the_beginning_is_passed_over(tmp_path, capfd):
-    """Python raises an error over such a place, and PyAV prints its traceback."""
+    """Python raises an error for such a position, and PyAV prints its traceback."""
     content = bytearray(clip(numbered(12), codec="wmv2", container="asf"))
     content[53] = 0x0F  # the highest of the eight bytes of a header's length
     (tmp_path / "clip.wmv").write_bytes(content)

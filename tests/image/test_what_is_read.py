@@ -305,7 +305,7 @@ def tiff_32():
     for options in ({}, {"tile": (32, 16)}, {"compression": "zlib", "predictor": True}):
         yield tiff_of(deep(SMOOTH, 32), **options), SMOOTH / 255, ROUNDED
         yield tiff_of(deep(GRAY, 32), **options), GRAY / 255, 1 / 65535
-    yield tiff_of(SMOOTH.astype(np.uint32)), "go no further than 255 of 4294967295"
+    yield tiff_of(SMOOTH.astype(np.uint32)), "highest value is 255 of 4294967295"
 
 
 def tiff_odd_bits():

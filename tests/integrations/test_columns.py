@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_an_error_at_its_place(add_scores, photos):
     found = add_scores({"image": [*wrong, photos[0]]})
     assert [score is None for score in found["score"]] == [True] * 7 + [False]
     said = ("there is no image", "cannot read", "there is no image", "there is no such file",
-            "it is not an image, but a int", "of uint8, not (4, 4)", "of float32", "")  # fmt: skip
+            "it is a int, not an image", "of uint8, not (4, 4)", "of float32", "")  # fmt: skip
     for sentence, error in zip(said, found["error"], strict=True):
         assert sentence in error
 

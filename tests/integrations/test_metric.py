@@ -83,7 +83,7 @@ COPIES = {
 
 @pytest.fixture(scope="module")
 def runtimes(model):
-    """All that a metric may hold."""
+    """All values that a metric may hold."""
     return {
         "the default": load_runtime(),
         "a model": model,
@@ -104,7 +104,7 @@ def test_a_copy_goes_on_by_itself(runtimes, images, kind, way):
 
 
 def test_models_in_one_collection_are_each_computed(model, images):
-    """Although the first scores of both are the same: at the end of the scale."""
+    """Although the first scores of both are equal: at the end of the scale."""
     label = LabelUnits(minimum=1000.0, maximum=2000.0)
     low = QualityModel(model.network, model.card.model_copy(update={"label": label})).eval()
     high = copy.deepcopy(low)

@@ -26,13 +26,10 @@ def test_the_defaults_are_those_of_the_method():
         "w_pl": 0.0,
         "noise_from": "both",
         "start_epoch": 0.0,
-        "ramp_epochs": 1.0,
     }
 
 
-FROM_ZERO = (
-    "alpha", "w_qcc", "w_u", "w_pl", "start_epoch", "ramp_epochs",
-)  # fmt: skip
+FROM_ZERO = ("alpha", "w_qcc", "w_u", "w_pl", "start_epoch")
 ALLOWED = {
     "kind": ["baseline", "qfm"],
     "matching": ["quality", "semantics", "random", "gaussian"],

@@ -232,7 +232,7 @@ def chi_square(counts, expected=None):
 
 
 def crowd():
-    """A memory of 20 entries, 5 of them of content 3, and what one crop asks."""
+    """A memory of 20 entries, 5 of them of content 3, and one crop's request."""
     draw = np.random.default_rng(6)
     memory = MemoryBank(20)
     contents = torch.arange(20) % 4

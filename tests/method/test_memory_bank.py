@@ -96,15 +96,6 @@ def test_what_is_kept_is_detached():
     assert memory.tokens_MND.dtype == torch.bfloat16
 
 
-def test_empty_and_impossible_memories():
-    memory = MemoryBank(3)
-    assert len(memory) == 0
-    with pytest.raises(ValueError, match="empty"):
-        _ = memory.tokens_MND
-    with pytest.raises(ValueError, match="at least one entry, not 0"):
-        MemoryBank(0)
-
-
 @pytest.mark.parametrize(("capacity", "tokens", "width"), [(1, 1, 1), (7, 3, 4), (64, 197, 192)])
 def test_memory_bytes_are_those_of_the_arrays_of_a_full_memory(capacity, tokens, width):
     memory = MemoryBank(capacity)

@@ -110,20 +110,6 @@ def test_more_images_narrow_the_interval():
     assert widths[1] < widths[0] / 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"metric": "ssim"}, "'ssim' was asked for, but there are: srcc"),
-        ({"metric": "srcc", "n_boot": 0}, "at least 1 resample, but 0"),
-        ({"metric": "srcc", "seed": -1}, "seed of a bootstrap must be 0 or more, not -1"),
-        ({"metric": "srcc", "level": 95}, "between 0 and 1, not 95"),
-    ],
-)
-def test_impossible_arguments_are_refused(arguments, message):
-    with pytest.raises(TableError, match=message):
-        interval_of(*pair(), **arguments)
-
-
 def test_no_replicate_left_is_refused():
-    with pytest.raises(TableError, match="None of the 3 resamples"):
+    with pytest.raises(TableError, match="undefined on all 3 resamples"):
         percentile_interval(np.full(3, np.nan))

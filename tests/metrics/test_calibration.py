@@ -68,7 +68,7 @@ def test_where_nothing_is_bent_nothing_is_gained():
 @pytest.mark.parametrize(
     ("scores", "ratings", "sentence"),
     [
-        (np.arange(29), np.arange(29), "at least 30 ratings, and there are 29"),
+        (np.arange(29), np.arange(29), "at least 30 ratings, but there are 29"),
         (np.arange(40), np.ones(40), "All 40 labels are equal"),
         (np.arange(40), -np.arange(40), r"fall as the scores rise \(SRCC -1.00\).*--lower-is-bet"),
         (np.arange(40), np.tile([1, 5], 20), "not related to the scores"),

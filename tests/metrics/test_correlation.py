@@ -135,7 +135,7 @@ def test_fit_equals_four_parameter_least_squares():
 
 @pytest.mark.parametrize("seed", [45, 100, 259, 381, 445])
 def test_the_fit_is_the_best_of_several_valleys(seed):
-    """Of labels that have little to do with the scores, where the deepest valley of the coarse
+    """For labels hardly related to the scores, where the deepest valley of the coarse
     grid is not the one with the lowest floor: held against a fine grid, all of it.
     """
     draw = np.random.default_rng(seed)

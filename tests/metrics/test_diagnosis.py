@@ -47,17 +47,17 @@ def test_selectivity_divides_the_mean_response_by_the_answer_to_semantics():
             {"noise_sensitivity": 1e-8},
             "the model's predictions do not change with added semantics.",
         ),
-        ({"noise_sensitivity": 0.0, "alpha": 0.0}, "with alpha = 0 nothing was added"),
+        ({"noise_sensitivity": 0.0, "alpha": 0.0}, "with alpha = 0, nothing is added"),
         (
             {"noise_sensitivity": 0.0, "responses": (Response("blur", 1, 0.6, 0.0, 0.0),)},
-            "the model's predictions change with nothing.",
+            "the model's predictions never change.",
         ),
     ],
 )
 def test_without_an_answer_to_semantics_there_is_no_selectivity(changes, sentence):
     found = replace(FOUND, **changes)
     assert found.selectivity is None
-    assert found.selectivity_missing.startswith("Selectivity does not exist: ")
+    assert found.selectivity_missing.startswith("Selectivity is undefined: ")
     assert sentence in found.selectivity_missing
 
 

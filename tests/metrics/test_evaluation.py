@@ -12,7 +12,7 @@ from qfm_iqm.metrics.evaluation import evaluate
 
 
 def rated(n=90, seed=0):
-    """Scores that tell three groups apart and, within a group, little."""
+    """Scores that separate three groups but say little within a group."""
     rng = np.random.default_rng(seed)
     group = np.arange(n) % 3
     labels = group + 0.3 * rng.normal(size=n)
@@ -93,9 +93,9 @@ def test_a_group_without_an_answer_is_listed_with_the_reason():
     assert "at least 5 images, not 4" in evaluation.row("few", "plcc_logistic").note
     mean = evaluation.row("subset_mean", "srcc")
     assert mean.value is None and mean.ci_low is None
-    assert mean.note == "It does not exist in the group b, pair."
+    assert mean.note == "It is undefined in the group b, pair."
     assert "few" in evaluation.row("subset_mean", "plcc_logistic").note
-    with pytest.raises(TableError, match="'srcc' of 'pair' does not exist: A correlation needs"):
+    with pytest.raises(TableError, match="'srcc' of 'pair' is undefined: A correlation needs"):
         evaluation.value("pair", "srcc")
 
 
@@ -106,33 +106,14 @@ def test_on_the_whole_a_missing_metric_is_an_error():
         evaluate([1, 2, 3, 4], [1, 2, 4, 3])
 
 
-@pytest.mark.parametrize(
-    ("groups", "message"),
-    [
-        ({"whole": [0, 1, 2]}, "called 'whole'"),
-        ({"subset_mean": [0, 1, 2]}, "called 'subset_mean'"),
-        ({"a": [0, 1, 90]}, "distinct rows out of 0 to 89"),
-        ({"a": [-1, 1, 2]}, "distinct rows"),
-        ({"a": [1, 1, 2]}, "distinct rows"),
-        ({"a": []}, "at least one row index"),
-        ({"a": np.ones(90, dtype=bool)}, "type bool"),
-    ],
-)
-def test_impossible_groups_are_refused(groups, message):
-    with pytest.raises(TableError, match=message):
-        evaluate(*rated()[:2], groups=groups)
-
-
-@pytest.mark.parametrize("arguments", [{"n_boot": -1}, {"seed": -1}])
-def test_impossible_arguments_are_refused(arguments):
-    with pytest.raises(TableError, match="0 or more"):
-        evaluate(*rated()[:2], **arguments)
+@pytest.mark.parametrize("name", ["whole", "subset_mean"])
+def test_reserved_names_of_groups_are_refused(name):
+    with pytest.raises(TableError, match=f"called '{name}'"):
+        evaluate(*rated()[:2], groups={name: np.array([0, 1, 2])})
 
 
 def test_a_row_that_is_not_there_is_refused():
-    with pytest.raises(
-        TableError, match="'ssim' of 'whole' was asked for, but the subsets are: whole"
-    ):
+    with pytest.raises(TableError, match="no metric 'ssim' of 'whole': the subsets are whole"):
         evaluate(*rated()[:2], n_boot=0).value("whole", "ssim")
 
 
@@ -149,5 +130,5 @@ def test_csv_keeps_every_digit(tmp_path):
     for row, in_csv in zip(evaluation.rows, rows, strict=True):
         assert in_csv["value"] == ("" if row.value is None else repr(row.value))
         assert in_csv["note"] == row.note
-        # No formula for a spreadsheet.
+        # Not a formula for a spreadsheet.
         assert in_csv["subset"] == ("'=1+1" if row.subset == "=1+1" else row.subset)

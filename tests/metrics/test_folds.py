@@ -56,7 +56,7 @@ def test_the_table_marks_what_is_optimistic_and_what_is_unconfirmed():
     rows = summarize(
         [*figures(), *figures("test-selected"), *figures(subset="blur"), *figures(metric="plcc")]
     )
-    beside = [Published("A", "csiq", 0.9, 0.91), Published("B", "csiq", 0.954, 0.965, True)]
+    beside = [Published("A", 0.9, 0.91), Published("B", 0.954, 0.965, True)]
     text = summary_table(rows, beside)
     assert "| all | validation-selected | whole | 4 | 0.8250 (0.0854) | 0.8250 (0.0854) |" in text
     assert "| all | test-selected (optimistic) | whole | 4 | 0.8250 (0.0854) |  |" in text
@@ -114,7 +114,7 @@ def test_every_cell_of_the_papers_table_is_there(dataset):
     for method, cell in zip(words[::2], words[1::2], strict=True):
         pair = [None if text == "-" else float(text) for text in cell.rstrip("?").split("/")]
         splits = 1 if dataset == "biq2021" else 10
-        expected.append(Published(method, dataset, *pair, cell.endswith("?"), splits))
+        expected.append(Published(method, *pair, cell.endswith("?"), splits))
     assert published(dataset) == expected
 
 

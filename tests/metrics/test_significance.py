@@ -62,7 +62,7 @@ def test_tests_turn_their_sign_with_the_methods(r_1, r_2, r_12, n):
 
 @pytest.mark.parametrize("test", [meng_test, steiger_test])
 def test_false_alarms_come_as_often_as_they_should(test):
-    """Two methods of equal worth: p < .05 in a twentieth of 800 experiments."""
+    """Two equally good methods: p < .05 in a twentieth of 800 experiments."""
     draw = np.random.default_rng(3)
     covariance = np.array([[1, 0.7, 0.7], [0.7, 1, 0.6], [0.7, 0.6, 1]])
     alarms = 0
@@ -87,8 +87,6 @@ def test_holms_own_steps():
     assert holm([0.01, 0.02, 0.03, 0.005]) == pytest.approx([0.03, 0.04, 0.04, 0.02])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
-    with pytest.raises(TableError, match="between 0 and 1"):
-        holm([1.2])
 
 
 @settings(max_examples=50, deadline=None)
@@ -222,7 +220,5 @@ def test_mistakes_are_named():
     labels, good, poor = methods()
     with pytest.raises(TableError, match="at least two methods, not 1"):
         compare_methods({"a": good}, labels)
-    with pytest.raises(TableError, match="metric 'mse' was asked for"):
-        compare_methods({"a": good, "b": poor}, labels, metric="mse")
     with pytest.raises(TableError, match="79 scores and 80 labels"):
         compare_methods({"a": good, "b": poor[1:]}, labels)

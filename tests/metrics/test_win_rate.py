@@ -64,5 +64,5 @@ def test_many_images_take_the_normal_interval():
 
 @pytest.mark.parametrize("pair", [([1], [1]), ([1, 2], [1, 2, 3]), ([1, np.nan], [1, 2])])
 def test_what_cannot_be_compared_is_refused(pair):
-    with pytest.raises(TableError, match="2 or more, are needed"):
+    with pytest.raises(TableError, match="the same 2 or more images"):
         win_rate(*pair)

@@ -74,7 +74,7 @@ def changed(card, path, **changes):
         ({"results": [{"data": "d"}]}, r"results\.0\.subset"),
         ({"name": 7}, "name"),
         ({"format": "first"}, "format"),
-        ({"preprocessing__crop": 128}, "128 pixels and the network takes 64"),
+        ({"preprocessing__crop": 128}, "128 pixels per side, but the network takes 64"),
     ],
 )
 def test_a_wrong_field_is_named_in_one_sentence(card, tmp_path, changes, named):
@@ -117,7 +117,7 @@ def test_a_folder_in_its_place_is_refused(tmp_path):
 
 
 def test_crops_are_what_the_network_takes():
-    with pytest.raises(ValidationError, match="crops are made at 96 pixels"):
+    with pytest.raises(ValidationError, match="crops have 96 pixels"):
         ModelCard(
             name="x",
             network=NetworkConfig(backbone="test_vit", crop=64),

@@ -52,7 +52,7 @@ def test_sizes_that_photos_are_looked_at_in(card):
 def test_what_was_not_measured_is_said_to_be_missing(card):
     page = card_page(card.model_copy(update={"results": []}))
     assert page.count("Not measured") == 4
-    assert "This card does not say more" in page
+    assert "This card has no percentile or interval" in page
     left_out = card_page(card, missing=False)
     assert "Not measured" not in left_out
     assert "## Degradation" not in left_out
@@ -82,7 +82,7 @@ def test_the_scale_and_its_meaning(card):
     )
     page = card_page(card.model_copy(update={"reference_statistics": checked}))
     assert "from 50 held-out photos). On 40 other held-out photos it held 87.5 %." in page
-    assert "or a side below 48 pixels; 2.0 % of 40 held-out photos that did not set the " in page
+    assert "or a side below 48 pixels; 2.0 % of 40 held-out photos that were not used to " in page
 
 
 def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):
@@ -99,14 +99,15 @@ def test_what_a_size_and_a_frame_do_is_among_the_limits(card, tmp_path):
         'other,clean,29,"size half, area",mean difference,99\n'
     )
     page = card_page(card, size_and_frame=results)
-    assert "no image with a side below 48 pixels: `out_of_distribution` marks each" in page
+    assert "images with a side below 48 pixels: `out_of_distribution` marks each" in page
     assert (
-        "* A smaller copy may score above the photo itself: by +3.2 in the mean over 29 photos "
-        "(size eighth, area), at most by +7.0, for a photo (size half, area).\n"
+        "* A smaller copy may score higher than the photo itself: by 3.2 points on average over "
+        "29 photos (eighth size, area), and by up to 7.0 for a clean photo (half size, area).\n"
     ) in page
     assert (
-        "* A photo in a plain frame may score above the photo itself: by +4.5 in the mean over 29 "
-        "photos (frame white, 6 %), at most by +22.0, for a photo after jpeg (frame gray, 3 %).\n"
+        "* A photo in a plain frame may score higher than the photo itself: by 4.5 points on "
+        "average over 29 photos (white frame, 6 %), and by up to 22.0 for a photo degraded by jpeg "
+        "(gray frame, 3 %).\n"
     ) in page
 
 
@@ -138,9 +139,15 @@ def test_degradation_and_speed_are_those_of_this_model(card, tmp_path):
         card_page(card, degradation=speed)
 
 
-def test_notes_of_those_who_trained_it_come_last(card, tmp_path):
+def test_notes_of_those_who_trained_it_come_before_the_recipe(card, tmp_path):
     notes = tmp_path / "notes.md"
     notes.write_text("## Goals\n\nOne was missed.\n\n", "utf-8")
     assert card_page(card, notes=notes).endswith("\n\n## Goals\n\nOne was missed.\n")
+    recipe = {"model": {"name": "mine"}, "train": {"epochs": 3}}
+    trained = card.model_copy(update={"training": card.training | {"recipe": recipe}})
+    assert card_page(trained, notes=notes).endswith(
+        "\n\n## Goals\n\nOne was missed.\n\n## Recipe\n\n"
+        '```json\n{\n "train": {\n  "epochs": 3\n }\n}\n```\n'
+    )
     with pytest.raises(TableError, match=r"none.md cannot be read: No such file"):
         card_page(card, notes=tmp_path / "none.md")

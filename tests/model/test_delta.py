@@ -10,7 +10,7 @@ from qfm_iqm.model.network import QualityNetwork
 
 
 def tuned(rank=4):
-    """A tiny network as it was, and as it is after its adapters and norms were trained."""
+    """A tiny network before and after its adapters and norms were trained."""
     torch.manual_seed(0)
     network = QualityNetwork("test_vit", crop=48)
     before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -38,7 +38,7 @@ def change_card(folder, **changes):
 
 
 def change_weights(folder, change):
-    """Rewrites the weights, with a card that knows nothing of their hash."""
+    """Rewrites the weights, with a card that does not know their hash."""
     path = folder / "model.safetensors"
     state = load_file(path)
     change(state)
@@ -143,7 +143,7 @@ def test_one_flipped_bit(folder):
 def test_weights_of_another_model_of_the_same_shape(build_model, folder, tmp_path):
     save_model(build_model(seed=1), tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", folder)
-    assert "damaged or was exchanged" in refusal(folder)
+    assert "damaged or was replaced" in refusal(folder)
 
 
 def test_weights_of_another_architecture(build_model, folder, tmp_path):
@@ -279,7 +279,7 @@ def test_a_model_trained_whole_is_not_packed(packed_model):
     for parameter in model.network.encoder.parameters():
         parameter.data += 0.02 * torch.randn(parameter.shape)
     save_model(model, packed_model / "whole")
-    with pytest.raises(ModelError, match=r"take a higher backbone\.rank"):
+    with pytest.raises(ModelError, match=r"choose a higher backbone\.rank"):
         save_packed(packed_model / "whole", packed_model / "none", rank=4)
     assert not (packed_model / "none").exists()
 

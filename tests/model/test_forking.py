@@ -1,4 +1,4 @@
-"""Processes forked after their parent has scored: they score too, or say why not."""
+"""Processes forked after their parent has scored: they score too, or say why they cannot."""
 
 import json
 import os
@@ -47,7 +47,7 @@ SECONDS = 300  # enough for a busy machine; a fork that waits for its parent's t
 
 
 def scored(folder, kind, photos, loads=""):
-    """What a process says, and its forks."""
+    """The output of a process and its forks."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder), kind, loads, *map(str, photos)],
         env=os.environ | {"OMP_NUM_THREADS": "2"},  # threads that a fork could wait for
@@ -81,6 +81,6 @@ def test_openvino_says_at_once_that_it_cannot_go_on(tiny_model_folder, photo_fol
     said = scored(tmp_path / "exported", "openvino", sorted(photo_folder.iterdir())[:2])
     assert set(said["after"]) == {
         "QFMError: OpenVINO cannot compute in a process that was forked after the model was "
-        "loaded: start that process by spawn, and load the model there."
+        "loaded: start that process with spawn, and load the model there."
     }
     assert said["again"] == said["before"]

@@ -23,7 +23,7 @@ def same(one, other):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """No test here may reach a network: the hub's client is taken away."""
+    """No test here may reach a network: the hub's client is replaced."""
     monkeypatch.delenv("QFM_BACKBONE_DIR", raising=False)
 
     def refuse(*_, **__):
@@ -169,5 +169,5 @@ def test_a_package_of_another_content_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     known = PackagedWeights("efficientnet_lite0", "weights_inside", "w.pth", "0" * 64, "MIT")
     monkeypatch.setitem(PACKAGED, "inside", known)
-    with pytest.raises(ModelError, match="is not the file that is known by that name"):
+    with pytest.raises(ModelError, match="is damaged: its SHA-256 differs"):
         backbone_state("inside", "efficientnet_lite0")

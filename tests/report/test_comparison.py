@@ -96,5 +96,5 @@ def test_nothing_in_common_is_a_mistake(place):
         comparison_page(table({"a": 1.0, "b": 2.0}), table({"c": 1.0}), place, LabelUnits())
     once = table({"a": 1.0, "b": 2.0})
     twice = ScoreTable("two.csv", {name: each * 2 for name, each in once.columns.items()})
-    with pytest.raises(TableError, match=r"0 scored images .*: 2 paths come .* in two\.csv\."):
+    with pytest.raises(TableError, match=r"0 scored images .*: 2 paths occur .* in two\.csv\."):
         comparison_page(once, twice, place, LabelUnits())

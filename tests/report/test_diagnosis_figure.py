@@ -60,7 +60,7 @@ def test_an_svg_is_xml_and_its_text_is_text(found, paths, tmp_path):
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
     said = texts(tmp_path / "a.svg")
     for text in (
-        "What does tiny answer to: quality, or semantics?",
+        "What does tiny respond to: quality or semantics?",
         "Feature aliasing",
         "Sensitivity",
         "Response to each degradation",
@@ -70,7 +70,7 @@ def test_an_svg_is_xml_and_its_text_is_text(found, paths, tmp_path):
         "MOS 0.00", "MOS 10.0", "cosine 0.95, labels 1.1 std apart",
     ):  # fmt: skip
         assert text in said
-    assert any("12.4 times as far" in text for text in said)
+    assert any("12.4 times as much" in text for text in said)
 
 
 def test_a_photo_is_shown_in_one_pair_only(found, paths, tmp_path):

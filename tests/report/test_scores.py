@@ -3,13 +3,23 @@ import os
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import numpy as np
 import pytest
 
 from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.model.card import LabelUnits
-from qfm_iqm.report.scores import Place, packed, scores_page, split_path, table_data
+from qfm_iqm.report.scores import (
+    POINTS,
+    Place,
+    curves,
+    packed,
+    scores_page,
+    split_path,
+    table_data,
+)
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.table import ScoreTable, table_of
+from qfm_iqm.scoring.video import FrameScore
 
 UNITS = LabelUnits(minimum=0, maximum=100)
 
@@ -46,7 +56,7 @@ def test_columns_folders_and_errors():
     # Columns that no row fills are left out, as for a card without reference statistics.
     left_out = ("sha256", "seconds", "percentile", "mos_low", "mos_high", "out_of_distribution")
     left_out += ("frames", "p10", "worst", "worst_at", "weights", "runtime", "precision")
-    left_out += ("cause", *CAUSES)
+    left_out += ("cause", "second_cause", *CAUSES)
     assert data["order"] == [name for name in table.columns if name not in left_out]
     assert {"path", "score", "status", "error"} <= set(data["order"])
 
@@ -124,3 +134,21 @@ def test_a_table_without_rows_or_options(tmp_path):
     table = ScoreTable("t", {"path": [], "score": [], "error": []})
     page = scores_page(table, Place(tmp_path / "r.html", tmp_path), LabelUnits())
     assert inlined(page)["columns"] == {"folder": [], "name": [], "score": []}
+
+
+def test_a_short_curve_has_all_its_frames():
+    frames = [FrameScore("b", time / 2, 10.0 + time) for time in range(5)]
+    found = curves([FrameScore("other", 0.0, 1.0), *frames], ["a", "b"])
+    assert found == {1: [[0, 0.5, 1, 1.5, 2], [10, 11, 12, 13, 14]]}
+
+
+@pytest.mark.parametrize("count", [POINTS, POINTS + 1, 10_000])
+def test_a_long_curve_keeps_its_mean(count):
+    scores = np.random.default_rng(1).uniform(0, 100, count)
+    frames = [FrameScore("a", float(time), score) for time, score in enumerate(scores.tolist())]
+    times, points = curves(frames, ["a"])[0]
+    assert len(times) == len(points) <= POINTS
+    assert times == sorted(times)
+    step = -(-count // POINTS)
+    assert points[0] == pytest.approx(scores[:step].mean(), abs=0.01)
+    assert points[-1] == pytest.approx(scores[step * (len(points) - 1) :].mean(), abs=0.01)

@@ -19,7 +19,7 @@ COUNT = 2000
 
 
 def bomb(width, height):
-    """A PNG of a few bytes that says that it has many pixels."""
+    """A PNG of a few bytes whose header claims many pixels."""
 
     def chunk(kind, data):
         body = kind + data
@@ -83,7 +83,7 @@ def files(photo_folder, tmp_path_factory):
 
 
 def most_held(process):
-    """The bytes that a process has had in memory at most."""
+    """The peak memory of a process in bytes."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except OSError:  # the process just ended

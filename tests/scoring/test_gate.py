@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -85,19 +86,31 @@ def test_without_a_limit_images_that_the_baseline_lacks_are_to_be_reviewed():
     before = earlier({"old.jpg": 50.0, "failed.jpg": None})
     verdicts = apply_rule(rows, Rule(max_drop=2), before)
     assert [v.outcome for v in verdicts] == ["pass", "review", "review"]
-    assert verdicts[1].reason == "There is no limit, and no score of it in the baseline."
+    assert verdicts[1].reason == "There is no limit, and the baseline has no score for it."
     banded = apply_rule(rows, Rule(review=(40, 60), max_drop=2), before)
     assert "review band" in banded[1].reason
 
 
 def test_a_baseline_that_says_nothing_of_these_images_is_refused():
-    with pytest.raises(TableError, match="holds none of these images"):
+    with pytest.raises(TableError, match="has none of these images"):
         apply_rule([row(1.0)], Rule(max_drop=1), earlier({"b/other.jpg": 1.0}))
-    twice = ScoreTable("two.csv", {"path": ["a.jpg"] * 2, "score": [1.0] * 2, "error": [""] * 2})
-    with pytest.raises(TableError, match=r"none of these images: 1 path comes .* in two\.csv\."):
+    columns = {"path": ["a.jpg"] * 2, "score": [1.0] * 2, "error": [""] * 2, "model": ["m"] * 2}
+    twice = ScoreTable("two.csv", columns)
+    with pytest.raises(TableError, match=r"none of these images: 1 path occurs .* in two\.csv\."):
         apply_rule([row(1.0)], Rule(max_drop=1), twice)
     with pytest.raises(TableError, match="was scored with model other and these images with m"):
         apply_rule([row(1.0)], Rule(max_drop=1), earlier({"a.jpg": 1.0}, model="other"))
+
+
+def test_a_baseline_must_say_its_model_and_weights():
+    ours = replace(row(1.0), weights="w")
+    for missing in ("model", "weights"):
+        columns = earlier({"a.jpg": 1.0}, weights=["w"]).columns
+        assert apply_rule([ours], Rule(max_drop=1), ScoreTable("b.csv", columns))
+        lacking = {name: values for name, values in columns.items() if name != missing}
+        for table in (lacking, columns | {missing: [""]}):
+            with pytest.raises(TableError, match=f"b.csv does not say its {missing}"):
+                apply_rule([ours], Rule(max_drop=1), ScoreTable("b.csv", table))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +120,7 @@ def test_a_baseline_that_says_nothing_of_these_images_is_refused():
         ({"max_causes": {"blur": -1}}, "costs 0 points or more"),
         ({"max_causes": {"blur": math.nan}}, "finite numbers, but nan"),
         ({"limit": 1, "review": (3, 3)}, "The review band 3:3 is empty"),
-        ({"max_drop": -1}, "A drop is 0 or more"),
+        ({"max_drop": -1}, "A drop must be 0 or more"),
         ({"limit": math.nan}, "finite numbers, but nan was given"),
         ({"limit": -math.inf}, "finite numbers, but -inf was given"),
         ({"limit": 1, "review": (math.nan, 5)}, "finite numbers, but nan"),

@@ -14,28 +14,30 @@ import pytest
 
 from qfm_iqm.errors import QFMError, TableError
 from qfm_iqm.model.folder import load_model
-from qfm_iqm.scoring import job as job_module
-from qfm_iqm.scoring.job import Job, folder_of
+from qfm_iqm.scoring import job_config
+from qfm_iqm.scoring.job import Job
+from qfm_iqm.scoring.job_folder import folder_of
 from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.scoring.row import write_rows
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.table import read_rows
 
-# Loads the model once; then "go OUT" runs a job in a new process, and "wait PID" waits for it.
+# Loads the model once; then "go OUT" or "go OUT START STOP" (of the files) runs a job in a new
+# process, and "wait PID" waits for it.
 PROGRAM = """
 import os, sys, torch
 from pathlib import Path
 from qfm_iqm.model.folder import load_model
-from qfm_iqm.scoring import job as job_module
+from qfm_iqm.scoring import job_config
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.scorer import Scorer
 torch.set_num_threads(1)
-job_module.SHARD = 3
+job_config.SHARD = 3
 model, logs, *files = sys.argv[1:]
 loaded = load_model(model)
 print("loaded", flush=True)
 for line in sys.stdin:
-    verb, what = line.split()
+    verb, what, *only = line.split()
     if verb == "wait":
         print(os.waitstatus_to_exitcode(os.waitpid(int(what), 0)[1]), flush=True)
         continue
@@ -44,7 +46,8 @@ for line in sys.stdin:
         print(process, flush=True)
         continue
     try:
-        job = Job(Path(what), files, Scorer(loaded, batch_size=4, readers=1), resume=True)
+        some = files[slice(*map(int, only))] if only else files
+        job = Job(Path(what), some, Scorer(loaded, batch_size=4, readers=1), resume=True)
         scored = [row.path for row in job.run()]
         job.finish()
         Path(logs, str(os.getpid())).write_text("\\n".join(scored))
@@ -57,7 +60,7 @@ for line in sys.stdin:
 
 
 class Launcher:
-    """Runs jobs in processes of their own."""
+    """Runs jobs in separate processes."""
 
     def __init__(self, model, logs, files):
         self.logs = logs
@@ -75,8 +78,8 @@ class Launcher:
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def go(self, out):
-        return self.ask(f"go {out}")
+    def go(self, out, *only):
+        return self.ask(" ".join(map(str, ("go", out, *only))))
 
     def wait(self, number):
         return self.ask(f"wait {number}")
@@ -87,7 +90,7 @@ class Launcher:
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(job_module, "SHARD", 3)
+    monkeypatch.setattr(job_config, "SHARD", 3)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +169,7 @@ def test_a_finished_table_is_continued_by_new_files_only(small_parts, scorer, fi
     more, outcome = done(out, files[3:12], scorer, resume=True)
     assert [row.path for row in more] == files[7:12]
     assert read_rows(out) == first + more  # files that are not named keep their rows
-    anew, _ = done(out, files[:2], scorer)  # without --resume the table is written anew
+    anew, _ = done(out, files[:2], scorer)  # without --resume the table is rewritten
     assert read_rows(out) == anew
     assert [(row.path, row.sha256) for row in anew] == [(r.path, r.sha256) for r in first[:2]]
     scores = [row.score for row in first[:2]]  # from a shard of three: another batch
@@ -199,11 +202,14 @@ def test_a_job_of_another_model_or_setting_is_not_gone_on_with(
     out = tmp_path / "t.csv"
     Job(out, files[:2], scorer, resume=False).close()
     other = Scorer(build_model(seed=1))
-    with pytest.raises(QFMError, match=r"was begun with weights = \w+, not"):
+    with pytest.raises(QFMError, match=r"was started with weights \w+, not"):
         Job(out, files[:2], other, resume=True)
     strict = Scorer(scorer.runtime, batch_size=4, max_pixels=99)
-    with pytest.raises(QFMError, match="was begun with max_pixels = 250000000, not 99"):
+    with pytest.raises(QFMError, match=r"was started with --max-megapixels 250, not 9\.9e-05"):
         Job(out, files[:2], strict, resume=True)
+    explaining = Scorer(scorer.runtime, batch_size=4, causes=True)
+    with pytest.raises(QFMError, match=r"was started without --causes \(or --report\): continue"):
+        Job(out, files[:2], explaining, resume=True)
     for content in ("{", "1"):
         (folder_of(out) / "job.json").write_text(content)
         with pytest.raises(QFMError, match="is not a job of this version"):
@@ -279,7 +285,7 @@ def test_a_part_that_cannot_be_written_loses_no_other(small_parts, scorer, files
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(TableError, match="What was scored is kept: go on by --resume"):
+        with pytest.raises(TableError, match="The scores so far are kept: continue with --resume"):
             list(coming)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -323,6 +329,61 @@ def test_two_processes_share_a_job_and_score_no_file_twice(files, tmp_path, laun
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.csv", "shared.csv"]
 
 
+def test_files_that_another_process_adds_at_the_end_are_in_the_table(
+    small_parts, scorer, files, tmp_path, launcher
+):
+    out = tmp_path / "t.csv"
+    job = Job(out, files[:4], scorer, resume=False)
+    list(job.run())
+    other = launcher.go(out, 4, 25)
+    while len((job.folder / "plan.jsonl").read_text().splitlines()) == 2:
+        time.sleep(0.001)
+    assert job.finish().rows == 25
+    assert launcher.wait(other) == 0
+    assert [row.path for row in read_rows(out)] == files[:25]
+
+
+def test_two_processes_with_different_files_share_a_job(files, tmp_path, launcher):
+    out = tmp_path / "t.parquet"
+    first = launcher.go(out, 0, 30)
+    while not out.exists() and not list(Path(f"{out}.job").glob("shards/*.jsonl")):
+        time.sleep(0.001)
+    os.kill(first, signal.SIGSTOP)
+    second = launcher.go(out, 20, 61)
+    time.sleep(1)
+    os.kill(first, signal.SIGCONT)
+    assert [launcher.wait(process) for process in (first, second)] == [0, 0]
+    assert [row.path for row in read_rows(out)] == files
+    scored = launcher.scored(first) + launcher.scored(second)
+    assert len(scored) == len(set(scored))
+
+
+def test_a_job_that_was_finished_without_its_files_says_so(small_parts, scorer, files, tmp_path):
+    job = Job(tmp_path / "t.csv", files[:4], scorer, resume=False)
+    rows = list(job.run())
+    write_rows(rows[:2], job.out)
+    shutil.rmtree(job.folder)
+    with pytest.raises(QFMError, match=r"was finished without 2 files: continue with --resume"):
+        job.finish()
+    job.close()
+
+
+def test_a_job_that_is_running_is_told_from_one_that_ended(files, tmp_path, launcher, scorer):
+    out = tmp_path / "t.csv"
+    process = launcher.go(out)
+    while not list(Path(f"{out}.job").glob("shards/*.jsonl")):
+        time.sleep(0.001)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(QFMError, match=r"t.csv.job is running: join it with --resume"):
+            Job(out, files, scorer, resume=False)
+    finally:
+        os.kill(process, signal.SIGKILL)
+    launcher.wait(process)
+    with pytest.raises(QFMError, match="There is an unfinished job"):
+        Job(out, files, scorer, resume=False)
+
+
 def test_what_a_killed_process_had_taken_the_other_takes_over(files, tmp_path, launcher):
     out = tmp_path / "t.csv"
     first, second = launcher.go(out), launcher.go(out)
@@ -339,7 +400,7 @@ def test_what_a_killed_process_had_taken_the_other_takes_over(files, tmp_path, l
 def test_a_part_that_another_process_finished_meanwhile_is_not_scored_again(
     small_parts, scorer, files, tmp_path, monkeypatch
 ):
-    """Between the look for its rows and the lock another process writes them, and lets go."""
+    """Between the check for its rows and the lock, another process writes them and releases it."""
     whole, out = tmp_path / "whole.csv", tmp_path / "t.csv"
     expected, _ = done(whole, files[:9], scorer)
     job = Job(out, files[:9], scorer, resume=False)

@@ -70,7 +70,7 @@ def test_closing_gives_everything_back(path, holder):
 
 def test_one_process_opens_it_once(path):
     lock = LockFile(path)
-    with pytest.raises(QFMError, match="is running in this process already"):
+    with pytest.raises(QFMError, match="is already running in this process"):
         LockFile(path)
     lock.close()
     LockFile(path).close()

@@ -32,7 +32,7 @@ def photos(tmp_path):
 
 
 def held(process):
-    """Memory that the system cannot take back: all but what lies in files."""
+    """Memory that the system cannot reclaim: all that is not file-backed."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except OSError:  # the process just ended

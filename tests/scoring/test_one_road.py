@@ -34,7 +34,7 @@ def paths(tmp_path_factory):
 
 
 def reason(error):
-    """An error without the name of what it is about."""
+    """An error without the name of its file."""
     return error.partition(": ")[2] if error.startswith("cannot read ") else error
 
 

@@ -26,7 +26,7 @@ def table(*paths, **columns):
             ("o/1/a.png", "o/2/b.png"),
             ("n/1/a.webp", "n/2/b.jpg"),
             [(0, 0), (1, 1)],
-            "name without ending",
+            "name without extension",
         ),
         (
             (r"C:\old\1\a.jpg", r"C:\old\2\a.jpg"),
@@ -38,7 +38,7 @@ def table(*paths, **columns):
             (r"C:\o\a.png", r"C:\o\b.png"),
             (r"D:\n\a.webp", r"D:\n\b.jpg"),
             [(0, 0), (1, 1)],
-            "name without ending",
+            "name without extension",
         ),
         (("a.jpg",), ("b.jpg",), [], "path"),
         ((), ("b.jpg",), [], "path"),
@@ -65,9 +65,9 @@ def test_paths_that_come_twice_are_counted():
     twice = ScoreTable("two.csv", {"path": ["a", "a", "b", "b", "b", "c"]})
     once, one = ScoreTable("one.csv", {"path": ["a"]}), ScoreTable("t.csv", {"path": ["a", "a"]})
     assert repeated_paths(once) == ""
-    assert repeated_paths(once, twice) == "2 paths come more than once in two.csv"
+    assert repeated_paths(once, twice) == "2 paths occur more than once in two.csv"
     assert repeated_paths(one, twice) == (
-        "1 path comes more than once in t.csv and 2 paths come more than once in two.csv"
+        "1 path occurs more than once in t.csv and 2 paths occur more than once in two.csv"
     )
 
 
@@ -217,7 +217,7 @@ def test_a_path_is_compared_however_it_is_spelled(path, draw):
 
 
 def test_many_paths_of_one_name_are_no_product():
-    """A comparison of each with each would be two thousand million."""
+    """Comparing each with each would take two billion comparisons."""
     count = 30_000
     names = [f"{n}/a.png" for n in range(count)]
     draw = random.Random(1)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qfm_iqm.errors import QFMError
-from qfm_iqm.scoring import job as job_module
+from qfm_iqm.scoring import job_config
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.ray_job import DistributedJob, Output, RemoteScorer
 from qfm_iqm.scoring.row import ScoreRow
@@ -79,7 +79,7 @@ def table(folder):
 def test_a_node_goes_down_and_every_image_is_scored_once(
     cluster, files, remote, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(job_module, "SHARD", 4)
+    monkeypatch.setattr(job_config, "SHARD", 4)
     out = tmp_path / "out"
     local = Job(tmp_path / "local.jsonl", files, remote.build(), resume=False)
     for _ in local.run():
@@ -101,13 +101,13 @@ def test_a_node_goes_down_and_every_image_is_scored_once(
         *(f"part-{number:06d}.parquet" for number in range(11)),
         "plan.jsonl",
     ]
-    # Again, nothing is left to do; without one shard, only that shard.
+    # Again, nothing is left to do; if a shard is removed, only that shard.
     assert DistributedJob(str(out), files, remote, resume=True).left == 0
     (out / "part-000004.parquet").unlink()
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
     job = DistributedJob(str(out), files, remote, resume=True)
     assert job.left == 4
-    assert [(shard.rows, shard.errors) for shard in job.run()] == [(4, 1)]
+    assert list(job.run()) == [(4, 1)]
     assert table(out) == rows
     assert all((out / name).stat().st_mtime_ns == when for name, when in times.items())
 
@@ -118,7 +118,7 @@ from qfm_iqm.scoring.ray_job import DistributedJob, RemoteScorer
 
 model, out, *files = sys.argv[1:]
 job = DistributedJob(out, files, RemoteScorer(model), resume=False)
-print(sum(shard.rows for shard in job.run()))
+print(sum(rows for rows, _ in job.run()))
 print(ray.get_runtime_context().gcs_address)
 """
 
@@ -136,7 +136,7 @@ def test_a_cluster_that_happens_to_run_is_not_joined(cluster, files, tiny_model_
 
 
 def test_other_places_than_folders(files, remote, monkeypatch):
-    """What actors do, on a file system that fsspec has in memory."""
+    """What actors do, on fsspec's in-memory file system."""
     import fsspec
 
     from qfm_iqm.scoring.ray_job import PartScorer
@@ -160,10 +160,10 @@ def test_other_places_than_folders(files, remote, monkeypatch):
 
 def test_a_job_is_not_mixed_up_with_another(files, remote, tmp_path):
     DistributedJob(str(tmp_path / "out"), files[:2], remote, resume=False)
-    with pytest.raises(QFMError, match="holds a job: go on with it by --resume"):
+    with pytest.raises(QFMError, match="holds a job: continue it with --resume"):
         DistributedJob(str(tmp_path / "out"), files[:2], remote, resume=False)
     other = RemoteScorer(remote.model, scorer={"batch_size": 5})
-    with pytest.raises(QFMError, match="was begun with batch_size = 4, not 5"):
+    with pytest.raises(QFMError, match="was started with --batch-size 4, not 5"):
         DistributedJob(str(tmp_path / "out"), files[:2], other, resume=True)
 
 

@@ -102,7 +102,8 @@ def test_every_format_holds_the_same(tmp_path, suffix, rows):
 def test_columns_and_types():
     assert COLUMNS == (
         "path", "sha256", "width", "height", "score", "crop_std", "percentile", "mos_low",
-        "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "cause", "blur",
+        "mos_high", "out_of_distribution", "frames", "p10", "worst", "worst_at", "cause",
+        "second_cause", "blur",
         "noise", "compression", "exposure", "contrast", "color", "status", "error",
         "model", "weights", "runtime", "precision", "seconds",
     )  # fmt: skip
@@ -114,7 +115,7 @@ def test_columns_and_types():
         "bool",
         "int",
         *["float"] * 3,
-        "str",
+        *["str"] * 2,
         *["float"] * 6,
         *["str"] * 6,
         "float",
@@ -132,8 +133,8 @@ def test_a_parquet_table_keeps_its_types_without_rows(tmp_path):
     for rows in ([], [BAD], [GOOD]):
         write_rows(rows, tmp_path / "t.parquet")
         types = [str(field.type) for field in pq.read_schema(tmp_path / "t.parquet")]
-        numbers = ["int64", "int64", *["double"] * 5, "bool", "int64", *["double"] * 3, "string"]
-        numbers += ["double"] * 6
+        numbers = ["int64", "int64", *["double"] * 5, "bool", "int64", *["double"] * 3]
+        numbers += ["string"] * 2 + ["double"] * 6
         assert types == ["string"] * 2 + numbers + ["string"] * 6 + ["double"]
 
 
@@ -141,8 +142,8 @@ def test_plain_names_make_a_plain_csv(tmp_path):
     write_rows([GOOD, BAD], tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_bytes().decode().splitlines() == [
         ",".join(COLUMNS),
-        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,,,,,,,,,,,,ok,,default,{HASH},torch,fp32,0.25",
-        f"a/c.jpg,,,,,,,,,,,,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
+        f"a/b.jpg,{HASH},640,480,61.234567,0.5,,,,,,,,,,,,,,,,,ok,,default,{HASH},torch,fp32,0.25",
+        f"a/c.jpg,,,,,,,,,,,,,,,,,,,,,,error,'a/c.jpg' is empty.,default,{HASH},torch,fp32,0.0",
     ]
 
 
@@ -155,7 +156,7 @@ def test_any_name_survives_csv(paths):
     rows = [good(path) for path in paths]
     file = io.StringIO(newline="")
     print_csv(rows, file)
-    # No formula for a spreadsheet, and the whole name after the apostrophe.
+    # Not a formula for a spreadsheet, and the whole name after the apostrophe.
     cells = [row["path"] for row in csv.DictReader(io.StringIO(file.getvalue(), newline=""))]
     assert not any(re.match(r"[=+\-@\t\r\n]", cell) for cell in cells)
     assert all(cell in (path, f"'{path}") for cell, path in zip(cells, paths, strict=True))

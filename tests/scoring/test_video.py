@@ -14,7 +14,8 @@ from qfm_iqm.image.decode_pool import read_in_processes
 from qfm_iqm.image.decode_threads import read_in_threads
 from qfm_iqm.image.load import ReadingPolicy
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.scoring.job import Job, folder_of
+from qfm_iqm.scoring.job import Job
+from qfm_iqm.scoring.job_folder import folder_of
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.table import read_rows
@@ -118,12 +119,12 @@ def test_a_video_whose_process_ends_has_an_error_and_the_others_go_on(folder):
             child.kill()
     rest = list(coming)
     ends = [reading for reading in rest if reading.time is None]
-    assert "the process that read it was ended" in ends[0].error
+    assert "the process that read it died" in ends[0].error
     assert [reading.error for reading in ends[1:]] == ["", ""]
 
 
 def test_a_job_keeps_the_frames_of_what_it_has_scored(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("qfm_iqm.scoring.job.SHARD", 2)
+    monkeypatch.setattr("qfm_iqm.scoring.job_config.SHARD", 2)
     out, table = tmp_path / "scores.csv", tmp_path / "frames.csv"
     rows, frames = scored(files[:4])
 
@@ -135,7 +136,7 @@ def test_a_job_keeps_the_frames_of_what_it_has_scored(files, tmp_path, monkeypat
     next(running)
     running.close()
     first.close()
-    with pytest.raises(QFMError, match=r"was begun with every = 1\.0, not 0\.5"):
+    with pytest.raises(QFMError, match=r"was started with --every 1, not 0\.5"):
         job(True, every=0.5)
     second = job(True)
     assert second.kept == 2
@@ -190,7 +191,7 @@ def test_a_table_of_frames(tmp_path):
     with pytest.raises(TableError, match="is not a table of frames"):
         read_frames(tmp_path / "other.csv")
     (tmp_path / "f.csv").write_text("path,time,score,out_of_distribution\na,1,2,x\n")
-    with pytest.raises(TableError, match="has 'x' where True or False belongs"):
+    with pytest.raises(TableError, match="has 'x' instead of True or False"):
         read_frames(tmp_path / "f.csv")
 
 

@@ -83,6 +83,43 @@ def test_a_parameter_without_effect_is_refused(service, asked):
     assert answer.json() == {"error": f"There is no parameter '{name}' here: see /docs."}
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("score?causes=true&causes=false", "The parameter 'causes' is given more than once."),
+        ("cull?gap=5&gap=6", "The parameter 'gap' is given more than once."),
+        ("cull?gap=inf", "The parameter 'gap' is wrong: "),
+        ("cull?gap=1e400", "The parameter 'gap' is wrong: "),
+    ],
+)
+def test_a_parameter_that_is_wrong(service, asked, says):
+    with service.client() as client:
+        answer = client.post(f"/v1/{asked}", content=png())
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith(says)
+
+
+def test_a_form_field_without_effect_is_refused(service):
+    with service.client() as client:
+        files = {"files": ("a.png", png())}
+        answer = client.post("/v1/score", data={"causes": "true"}, files=files)
+    assert answer.status_code == 422
+    says = "The form field 'causes' has no effect: give parameters in the URL."
+    assert answer.json() == {"error": says}
+
+
+def test_an_upgrade_to_websockets_is_ignored_without_advice(service):
+    with service.client() as client:
+        headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        assert client.get("/healthz", headers=headers).text == "ok"
+    deadline = time.monotonic() + 30
+    while "Unsupported upgrade request" not in "".join(service.said):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.1)  # the advice would be the next line
+    assert "install" not in "".join(service.said)
+
+
 @pytest.mark.parametrize("way", ["score", "map"])
 def test_a_strip_is_refused(service, way):
     strip = io.BytesIO()
@@ -108,6 +145,20 @@ def test_a_broken_file_among_good_ones(service):
     assert rows[1]["error"].startswith("cannot read '../../b.png': it is not an image")
 
 
+def test_the_row_of_a_broken_file_is_that_of_the_command(service, tiny_model_folder, tmp_path):
+    broken, out = tmp_path / "broken.png", tmp_path / "scores.jsonl"
+    broken.write_bytes(png()[:-40])
+    CliRunner().invoke(app, ["score", str(broken), "-m", str(tiny_model_folder), "-o", str(out)])
+    same = json.loads(out.read_text())
+    with service.client() as client:
+        answer = client.post("/v1/score", content=broken.read_bytes())
+    (row,) = answer.json()["results"]
+    assert row.pop("seconds") > 0
+    assert row["sha256"]
+    for column in row.keys() - {"name", "error", "code"}:
+        assert row[column] == same[column]
+
+
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
@@ -115,8 +166,8 @@ def test_a_broken_file_among_good_ones(service):
         (b"", 400, "There is no image in the request"),
         (png()[:-40], 415, "truncated|damaged"),
         (b"\x89PNG\r\n\x1a\n" + bytes(2_999_000), 415, "damaged"),
-        (bytes(3_100_000), 413, "more than the 3 MB"),
-        (bytes(6_000_000), 413, "more than the 5 MB"),
+        (bytes(3_100_000), 413, "limit of 3 MB"),
+        (bytes(6_000_000), 413, "limit of 5 MB"),
     ],
     ids=["text", "empty", "cut", "damaged", "too large a file", "too large a request"],
 )
@@ -169,7 +220,9 @@ def test_what_is_not_there_is_refused_as_all_else(service, method, path, code, s
     assert ("allow" in answer.headers) == (code == 405)
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/static/page.js", "/healthz", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/static/page.js", "/healthz", "/metrics", "/v1/model"]
+)
 def test_head_is_answered_as_get_without_a_body(service, path):
     with service.client() as client:
         head, get = client.head(path), client.get(path)

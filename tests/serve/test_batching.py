@@ -10,6 +10,7 @@ from qfm_iqm.image.load import Reading, ReadingPolicy, read
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.scorer import Scorer
+from qfm_iqm.serve import batching
 from qfm_iqm.serve.batching import Batcher
 
 
@@ -63,20 +64,21 @@ def test_an_image_that_cannot_be_cut_costs_no_other_its_score(model, photo_folde
     batcher = Batcher(model, device="cpu", observe=lambda n: (together.append(n), held.wait(60)))
     try:
         first = batcher.score(image)  # the model waits until all have arrived
-        no_image = Reading("", None, 60, 60)
-        others = [batcher.score(each) for each in (image, no_image, image)]
+        broken = Reading("", np.zeros(60, np.float32), 60, 60)  # has no rows
+        others = [batcher.score(each) for each in (image, broken, image)]
         held.set()
         assert others[0].result(60).score == others[2].result(60).score == first.result(60).score
-        with pytest.raises(AssertionError):
+        with pytest.raises(ValueError, match="unpack"):
             others[1].result(60)
         assert together in ([1, 3], [4])  # either way, the broken one shared a batch
     finally:
         batcher.close()
 
 
-def test_closing_finishes_what_waits(model, photo_folder):
+def test_closing_finishes_what_waits(model, photo_folder, monkeypatch):
+    monkeypatch.setattr(batching, "_TOGETHER", 2)
     image = decoded(sorted(photo_folder.iterdir())[0])
-    batcher = Batcher(model, device="cpu", together=2)
+    batcher = Batcher(model, device="cpu")
     waiting = [batcher.score(image) for _ in range(7)]
     batcher.close()
     assert {future.result(0).status for future in waiting} == {"ok"}

@@ -71,7 +71,7 @@ def test_a_defect_is_a_sentence_for_the_client_and_a_trace_for_the_log(model, ca
             app.state.service.score = score
             answer = await client.post("/v1/score", content=b"x")
             assert answer.status_code == 500
-            assert answer.json() == {"error": "The service failed over this request."}
+            assert answer.json() == {"error": "The service failed on this request."}
             assert answer.headers["content-security-policy"]
             counted = 'qfm_requests_total{code="500",route="/v1/score"} 1.0'
             assert counted in (await client.get("/metrics")).text

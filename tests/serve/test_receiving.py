@@ -21,7 +21,7 @@ GONE = object()
 
 
 def request(headers, pieces=()):
-    """A request whose body comes in pieces; None is a client that waits, GONE one that goes."""
+    """A request whose body comes in pieces; None is a client that waits, GONE one that leaves."""
     coming = iter(pieces)
 
     async def receive_piece():

@@ -50,7 +50,7 @@ def test_a_worker_that_dies_costs_one_image_and_an_end_finishes_what_was_begun(p
             os.kill(worker, signal.SIGKILL)
             lost = client.post("/v1/score", content=photo)
             assert lost.status_code == 413
-            assert "broke off" in lost.json()["error"]
+            assert "crashed" in lost.json()["error"]
             (again,) = client.post("/v1/score", content=photo).json()["results"]
             assert again | {"seconds": 0} == first["results"][0] | {"seconds": 0}
             assert service.children() != [worker]

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from qfm_iqm.errors import RecipeError
+from qfm_iqm.errors import InterruptedRunError, RecipeError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.training.ablation import plan, read_runs, run_grid
 from qfm_iqm.training.expansion import expand, find_pool
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.state import InterruptedRunError
 from qfm_iqm.training.trainer import Trainer
 
 SHIPPED = Path(__file__).parents[2] / "recipes"
@@ -182,15 +181,15 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('references = ["baseline"]', 'references = ["nobody"]', "reference 'nobody' is none"),
+        ('references = ["baseline"]', 'references = ["nobody"]', "reference 'nobody' is not one"),
         ('"method.alpha" = 0.2', '"method.alhpa" = 0.2', "unknown key 'method.alhpa'"),
         ('"data.train_share" = 0.5', '"data.train_share" = 1.5', "data.train_share = 1.5"),
         ("seeds = [0, 1]", "seeds = []", "seeds"),
         ("seeds = [0, 1]", "", "seeds"),
         ("[settings.all]", "[settings.all", "cannot be read"),
-        ('recipe = "base.toml"', 'recipe = "gone.toml"', "no recipe"),
-        ("{variant:baseline}", "{variant:basline}", r"{variant:basline} stands for .*baseline"),
-        ("{variant:baseline}", "{variant:taught}", r"{variant:taught} stands for .*baseline"),
+        ('recipe = "base.toml"', 'recipe = "gone.toml"', "no file"),
+        ("{variant:baseline}", "{variant:basline}", r"{variant:basline} must name .*baseline"),
+        ("{variant:baseline}", "{variant:taught}", r"{variant:taught} must name .*baseline"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(grid_file, tmp_path, old, new, message):
@@ -230,7 +229,7 @@ def test_the_grids_that_ship_are_accepted(name, tmp_path):
 
 
 def test_no_grid(tmp_path):
-    with pytest.raises(RecipeError, match="no grid"):
+    with pytest.raises(RecipeError, match="no file"):
         plan(tmp_path / "gone.toml", tmp_path / "runs", [])
 
 

@@ -97,15 +97,6 @@ def test_two_degradations_leave_what_the_second_leaves_of_the_first(photo):
     assert labels == {round(0.8 * share, 9), round(0.8 * share**2, 9)}
 
 
-def test_held_out_kinds_are_never_drawn(photo):
-    cells = Cells({"jpeg": ((30.0, 3.0), (5.0, 2.0)), "low contrast": ((0.1, 1.0), (0.05, 1.0))})
-    for seed in range(30):
-        _, label = augmented(
-            photo, seed=seed, degraded=True, cells=cells, held_out=("low contrast",)
-        )
-        assert label > 0.2
-
-
 def test_the_same_draw_gives_the_same(photo):
     cells = Cells({"white noise": ((0.01, 3.0), (0.05, 2.0))})
     options = {"degraded": True, "cells": cells, "zoom": 0.5, "flip": True}
@@ -137,5 +128,3 @@ def test_kinds_may_be_drawn_three_times_as_often(photo):
     assert 0.17 < drawn.count("avif") / len(drawn) < 0.23
     with pytest.raises(TableError, match="no opinions of 'jitter'"):
         augmentation(cells, often=("jitter",))
-    with pytest.raises(TableError, match="no opinions of 'webp'"):
-        augmentation(cells, often=("webp",), held_out=("webp",))

@@ -91,7 +91,7 @@ def test_impossible_folds_and_shares_are_refused(recipe_file, tmp_path):
     with pytest.raises(RecipeError, match="at least 1, not 0"):
         plan_benchmark(recipe_file, tmp_path, protocol="validation-selected", folds=0)
     for shares in ((0.0, 1.0), (1.2,), (0.5, 0.5)):
-        with pytest.raises(RecipeError, match="above 0 up to 1, each once"):
+        with pytest.raises(RecipeError, match="above 0 and at most 1, each given once"):
             plan_benchmark(
                 recipe_file, tmp_path, protocol="validation-selected", folds=1, shares=shares
             )
@@ -103,8 +103,8 @@ def test_impossible_folds_and_shares_are_refused(recipe_file, tmp_path):
      "train.warmup_prefix=false"],
 )  # fmt: skip
 def test_what_a_benchmark_sets_itself_cannot_be_set(recipe_file, tmp_path, change):
-    """Else every fold would be the same one, or one protocol would pass for the other."""
-    with pytest.raises(RecipeError, match=f"^--set {change.partition('=')[0]} has no place here"):
+    """Otherwise all folds would be the same, or one protocol would pass for the other."""
+    with pytest.raises(RecipeError, match=f"^--set {change.partition('=')[0]} is not allowed here"):
         plan_benchmark(
             recipe_file, tmp_path, protocol="validation-selected", folds=2, changes=[change]
         )
@@ -118,7 +118,7 @@ def test_the_habits_of_the_literature_cannot_be_set_either(
     file = write_recipe(content, tmp_path / "koniq.toml")
     changes = ["network.shorter_side=64"]
     plan_benchmark(file, tmp_path, protocol="validation-selected", folds=2, changes=changes)
-    with pytest.raises(RecipeError, match=r"--set network\.shorter_side has no place here"):
+    with pytest.raises(RecipeError, match=r"--set network\.shorter_side is not allowed here"):
         plan_benchmark(file, tmp_path, protocol="test-selected", folds=2, changes=changes)
 
 
@@ -131,9 +131,9 @@ def test_each_share_has_a_folder_of_its_own_and_leaves_images(recipe_file, tmp_p
     plan = planned(0.25, 0.254, 0.255, 1.0)
     assert [fold.setting for fold in plan] == ["25%", "25.4%", "25.5%", "all"]
     assert len({fold.folder for fold in plan}) == 4
-    with pytest.raises(RecipeError, match="names of their own, but these were given: 50%, 50%"):
+    with pytest.raises(RecipeError, match="must have different names, not 50%, 50%"):
         planned(0.5, 0.50000001)
-    with pytest.raises(TableError, match=r"share of 0\.2 % cannot be taken of the 24 training"):
+    with pytest.raises(TableError, match=r"share of 0\.2 % of the 24 training"):
         planned(0.002)
 
 
@@ -192,7 +192,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
     plan_benchmark(recipe_file, out, **moved)
     table = (root / "labelled.csv").read_text().splitlines(keepends=True)
     (root / "labelled.csv").write_text("".join(table[:-4]))
-    with pytest.raises(RecipeError, match="holds a run of other images"):
+    with pytest.raises(RecipeError, match="holds a run with other images"):
         plan_benchmark(recipe_file, out, **moved)
     # A lost fold is run again, with the same figures on a CPU.
     shutil.rmtree(plan[1].folder)
@@ -203,7 +203,7 @@ def test_a_benchmark_runs_and_is_not_run_again(recipe_file, tmp_path, monkeypatc
 
 def test_a_run_that_selects_nothing_gives_no_validation_selected_figure(recipe_file, tmp_path):
     changes = ["data.validation=0", "train.epochs=1"]
-    with pytest.raises(RecipeError, match="only protocol = 'test-selected' does without"):
+    with pytest.raises(RecipeError, match="which only protocol = 'test-selected' allows"):
         plan_benchmark(
             recipe_file, tmp_path, protocol="validation-selected", folds=1, changes=changes
         )
@@ -225,7 +225,7 @@ def test_a_folder_of_splits_is_a_fold_each(recipe_file, tmp_path):
     plan = plan_benchmark(recipe_file, out, folds=None, **options)
     assert [rated_split(fold.recipe)[1] for fold in plan] == made
     assert len(plan_benchmark(recipe_file, out, folds=1, **options)) == 1
-    with pytest.raises(RecipeError, match=r"3 folds were asked for, but .*theirs holds 2"):
+    with pytest.raises(RecipeError, match=r"--folds is 3, but .*theirs holds 2 folds"):
         plan_benchmark(recipe_file, out, folds=3, **options)
     run_benchmark(plan, out, SILENT)
     digests = {split.sha256 for split in made}
@@ -245,7 +245,7 @@ def _written(plan, out):
 
 @pytest.fixture
 def folds(rated_set, recipe_content, tmp_path):
-    """Two folds over a copy of the rated set, which a test may spoil."""
+    """Two folds over a copy of the rated set, which a test may damage."""
     root = shutil.copytree(rated_set, tmp_path / "leaky")
     plan = []
     for number in (0, 1):
@@ -269,7 +269,7 @@ def test_leaks_stop_what_is_planned_before_it_trains(folds, tmp_path, capsys):
     # Compared folds are not compared again, so that resuming loses no time.
     assert check_leaks(folds, out, SILENT, allow=False) == []
     (out / "leaks.checked").unlink()
-    with pytest.raises(TableError, match=r"leak between splits.*leaks\.csv; --allow-leaks goes"):
+    with pytest.raises(TableError, match=r"leak between splits.*leaks\.csv; --allow-leaks"):
         check_leaks(folds, out, SILENT, allow=False)
     found = rows_of(out / "leaks.csv")
     assert ("0", "file") in {(row["fold"], row["reason"]) for row in found}

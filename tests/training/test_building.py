@@ -77,7 +77,7 @@ def test_training_may_start_from_a_whole_model(build, by_folder):
     origin = f"default, weights {load_card('default').weights_sha256}"
     assert model.card.training["started_from"] == origin
     assert all(p.requires_grad for p in model.network.parameters())
-    with pytest.raises(ModelError, match=r"the recipe must say width = 192\."):
+    with pytest.raises(ModelError, match=r"the recipe must set width = 192\."):
         build(**options)
 
 
@@ -95,7 +95,7 @@ def test_a_start_of_other_crops_is_one_if_the_backbone_takes_any(
         "network__crop": 96,
     }
     if refused:
-        with pytest.raises(ModelError, match=r"the recipe must say crop = 64\."):
+        with pytest.raises(ModelError, match=r"the recipe must set crop = 64\."):
             build(**larger)
         return
     network = build(**larger)[1].network
@@ -124,7 +124,7 @@ def test_processes_on_one_machine_share_its_memory(build, monkeypatch):
     recipe, model = build(method__kind="qfm", method__memory=2**20)
     monkeypatch.setattr(building, "available", lambda: 2**30)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match=r"needs 652\.0 MiB, and 512\.0 MiB are free"):
+    with pytest.raises(RecipeError, match=r"needs 652\.0 MiB, but 512\.0 MiB are free"):
         check_memory(recipe, model.network, CPU)
 
 
@@ -136,6 +136,6 @@ def test_a_memory_above_what_is_free_is_refused_with_the_figures(build, monkeypa
         if free == needed:
             assert check_memory(recipe, model.network, CPU) == needed
         else:
-            sentence = r"method\.memory = 1048576 needs 652\.0 MiB, and 652\.0 MiB are free"
+            sentence = r"method\.memory = 1048576 needs 652\.0 MiB, but 652\.0 MiB are free"
             with pytest.raises(RecipeError, match=sentence):
                 check_memory(recipe, model.network, CPU)

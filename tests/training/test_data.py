@@ -99,7 +99,7 @@ def test_equal_labels_to_judge_by_are_refused_before_training(
 
 
 def test_too_few_images_to_judge_by_are_refused_before_training(make_recipe):
-    with pytest.raises(TableError, match=r"validation split .* holds 4 images, and needs at least"):
+    with pytest.raises(TableError, match=r"validation split .* holds 4 images, but needs at least"):
         load_data(make_recipe(data__validation=0.05))
 
 

@@ -91,8 +91,8 @@ def test_held_out_kinds_are_not_drawn(cells):
 
 @pytest.mark.parametrize(("cells", "message"), [
     ({"jitter": CELLS["jitter"]}, "no opinion of any of"),
-    ({"jpeg": [(43, 4.3)]}, "too little of 'jpeg'"),
-    ({"jpeg": [(43, 4.3), (36, 70)]}, "too little of 'jpeg'"),
+    ({"jpeg": [(43, 4.3)]}, "too few opinions of 'jpeg'"),
+    ({"jpeg": [(43, 4.3), (36, 70)]}, "too few opinions of 'jpeg'"),
     ({"jpeg": [(43, 4.3), ("high", 4)]}, "not a table of mean opinions"),
 ])  # fmt: skip
 def test_tables_that_say_too_little_are_refused(tmp_path, cells, message):
@@ -103,5 +103,5 @@ def test_tables_that_say_too_little_are_refused(tmp_path, cells, message):
 def test_other_tables_and_none_are_refused(tmp_path):
     with pytest.raises(TableError, match="cannot be read: No such file"):
         read_cells(tmp_path / "none.csv")
-    with pytest.raises(TableError, match="needs the columns"):
+    with pytest.raises(TableError, match="has no column parameter, dmos_mean"):
         read_cells(written(tmp_path / "x.csv", header=("type", "name", "level", "p", "mos")))

@@ -1,4 +1,4 @@
-"""Pseudo-labels of unlabeled images: the teacher's scores, cached, never another's."""
+"""Pseudo-labels of unlabeled images: the teacher's scores, cached, never another teacher's."""
 
 import csv
 import io
@@ -161,14 +161,14 @@ def test_labels_of_another_teacher_are_refused(pool_of, folder, build_model, tea
     expand(pool_of(folder), teacher, cache, SILENT)
     content = cache.read_bytes()
     save_model(build_model(seed=1), tmp_path / "other")
-    with pytest.raises(TableError, match=r"e\.csv are of another teacher: delete that file"):
+    with pytest.raises(TableError, match=r"e\.csv are from another teacher: delete that file"):
         expand(pool_of(folder), load_model(tmp_path / "other"), cache, SILENT)
     assert cache.read_bytes() == content
 
 
 def test_a_file_that_is_no_such_table_is_refused(pool_of, folder, teacher, tmp_path):
     (tmp_path / "e.csv").write_text("name,score\nunlabeled03.jpg,50\n")
-    with pytest.raises(TableError, match="of another teacher"):
+    with pytest.raises(TableError, match="from another teacher"):
         expand(pool_of(folder), teacher, tmp_path / "e.csv", SILENT)
 
 

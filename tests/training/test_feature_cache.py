@@ -155,19 +155,19 @@ def test_covering_tokens_are_of_all_crops(model, photo_folder, tmp_path):
         features = model.network.encoder.frozen_features(
             torch.stack(list(covering_crops(image, preprocessing)))
         )
-    found = store_of(model, tmp_path).covering(str(path))
-    torch.testing.assert_close(torch.stack(found.pixels), features, rtol=1e-3, atol=2e-3)
+    _, found = store_of(model, tmp_path).covering(str(path))
+    torch.testing.assert_close(torch.stack(found), features, rtol=1e-3, atol=2e-3)
 
 
 def test_the_drawn_crops_of_an_image_are_a_source_for_a_scorer(model, photo_folder, tmp_path):
     store = store_of(model, tmp_path)
     path = sorted(photo_folder.iterdir())[1]
-    found = store.random_fixed_crops(path, 2)
-    assert len(found.pixels) == 2
-    assert len(store.random_fixed_crops(path, 10).pixels) == 3
-    for place, tokens in enumerate(found.pixels):
+    reading, found = store.random_fixed_crops(path, 2)
+    assert len(found) == 2
+    assert len(store.random_fixed_crops(path, 10)[1]) == 3
+    for place, tokens in enumerate(found):
         assert torch.equal(tokens, store.random(path, place))
-    assert (found.height, found.width) == read_image(path).shape[-2:]
+    assert (reading.height, reading.width) == read_image(path).shape[-2:]
 
 
 def test_an_option_that_is_not_used_leaves_stores_where_they_are(model, tmp_path):

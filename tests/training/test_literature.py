@@ -43,18 +43,18 @@ def test_test_crops_are_ten_of_the_image_seeded_by_run_epoch_and_name(photo_fold
 
     def crops_of(path=path, **options):
         told = {"seed": 3, "epoch": 2, "flip": True, "features": None} | options
-        return random_crops(preprocessing, **told)(str(path))
+        return random_crops(preprocessing, **told)(str(path))[1]
 
     crops = crops_of()
-    assert [crop.shape for crop in crops.pixels] == [(3, 32, 32)] * 10
+    assert [crop.shape for crop in crops] == [(3, 32, 32)] * 10
     again = crops_of()
-    assert all(torch.equal(a, b) for a, b in zip(crops.pixels, again.pixels, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(crops, again, strict=True))
     for other in (crops_of(seed=4), crops_of(epoch=3), crops_of(photo_folder / "photo_06.png")):
-        assert not all(torch.equal(a, b) for a, b in zip(crops.pixels, other.pixels, strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(crops, other, strict=True))
     # By hand: positions and mirroring from one random stream.
     image = resize_and_pad(read_image(path), preprocessing)
     draw = np.random.default_rng([3, 2, zlib.crc32(path.name.encode())])
-    for crop in crops.pixels:
+    for crop in crops:
         top = int(draw.integers(image.shape[1] - 31))
         left = int(draw.integers(image.shape[2] - 31))
         expected = image[:, top : top + 32, left : left + 32]
@@ -74,7 +74,7 @@ def test_a_run_logs_the_test_part_after_every_epoch_and_still_tests_once(run):
     )
     test = trainer.data.test
     scores = [
-        last.network(torch.stack(source(str(path)).pixels)).mean().item()
+        last.network(torch.stack(source(str(path))[1])).mean().item()
         for path in test.paths(trainer.data.root)
     ]
     assert logged[-1]["whole/srcc"] == pytest.approx(srcc(scores, test.mos), abs=1e-6)

@@ -47,7 +47,7 @@ def step(objective, batch, epoch, **options):
 
 
 def smooth_l1(pairs):
-    """The mean over a list of (answer, target), nothing of an empty one."""
+    """The mean over a list of (prediction, target); None if it is empty."""
     total = 0.0
     for answer, target in pairs:
         gap = (answer - target).abs()
@@ -110,10 +110,7 @@ def losses_by_hand(network, batch, memory, config, epoch):
         perturbed.append(own if entry is None else perturbed_by_hand(own, entry, config))
     changed = (network.decode(torch.stack(perturbed)) - MEAN) / STD
     since = epoch - config.start_epoch
-    if since < 0:
-        share = 0.0
-    else:
-        share = 1.0 if config.ramp_epochs == 0 else min(1.0, since / config.ramp_epochs)
+    share = 0.0 if since < 0 else min(1.0, since)
     parts = {"regression": [], "pseudo": [], "qcc": [], "qcc_unlabeled": []}
     for i, people in enumerate(rated.tolist()):
         towards = {"own": quality[i].detach(), "own_gradient": quality[i], "label": target[i]}
@@ -153,8 +150,8 @@ CASES = [
     ({"memory": 4}, 2.0, 4, 0),  # smaller than a batch
     ({"memory": 9, "tau": 0.05}, 1.0, 4, 0),  # wraps around, mostly fallbacks
     ({"tau": 10.0, "alpha": 2.0}, 1.0, 4, 0),
-    ({"w_qcc": 3.0, "ramp_epochs": 4.0}, 1.0, 4, 0),
-    ({"ramp_epochs": 0.0}, 0.0, 4, 0),
+    ({"w_qcc": 3.0}, 0.25, 4, 0),
+    ({}, 0.0, 4, 0),
     ({}, 1.0, 1, 0),  # one content: nothing to match
     ({"matching": "semantics"}, 1.0, 4, 0),
     ({"matching": "semantics", "delta": 3.0}, 1.0, 4, 2),  # mostly fallbacks
@@ -168,9 +165,9 @@ CASES = [
     ({"renormalize": True, "alpha": 3.0, "target": "own_gradient"}, 1.0, 4, 0),
     ({"w_u": 0.0, "w_pl": 2.0}, 1.0, 4, 2),
     ({"w_u": 2.0, "w_pl": 0.7, "w_qcc": 0.0}, 1.0, 4, 4),
-    ({"start_epoch": 2.0, "ramp_epochs": 4.0}, 1.9, 4, 2),
-    ({"start_epoch": 2.0, "ramp_epochs": 4.0, "w_pl": 1.0}, 3.0, 4, 2),
-    ({"start_epoch": 2.0, "ramp_epochs": 0.0}, 2.0, 4, 1),
+    ({"start_epoch": 2.0}, 1.9, 4, 2),
+    ({"start_epoch": 2.0, "w_pl": 1.0}, 2.25, 4, 2),
+    ({"start_epoch": 2.0}, 3.5, 4, 1),
     ({"noise_from": "unlabeled", "memory": 3, "target": "label"}, 7.0, 3, 5),
 ]
 
@@ -254,17 +251,14 @@ def test_only_the_decoder_runs_twice(network, kind, decodings):
     assert calls.count("decoder") == decodings
 
 
-def test_the_ramp_rises_linearly_over_its_epochs(network):
-    ramp = Objective(network, MethodConfig(kind="qfm", ramp_epochs=2.0)).ramp
-    assert [ramp(epoch) for epoch in (0, 0.5, 1.0, 1.5, 2.0, 7.0)] == [0, 0.25, 0.5, 0.75, 1.0, 1.0]
-    assert Objective(network, MethodConfig(kind="qfm", ramp_epochs=0.0)).ramp(0.0) == 1.0
+def test_the_ramp_rises_linearly_over_the_first_epoch(network):
+    ramp = Objective(network, MethodConfig(kind="qfm")).ramp
+    assert [ramp(epoch) for epoch in (0, 0.25, 0.5, 1.0, 7.0)] == [0, 0.25, 0.5, 1.0, 1.0]
 
 
 def test_the_ramp_begins_at_its_epoch(network):
-    ramp = Objective(network, MethodConfig(kind="qfm", start_epoch=3.0, ramp_epochs=2.0)).ramp
-    assert [ramp(epoch) for epoch in (0, 2.9, 3.0, 3.5, 5.0, 9.0)] == [0, 0, 0, 0.25, 1.0, 1.0]
-    ramp = Objective(network, MethodConfig(kind="qfm", start_epoch=3.0, ramp_epochs=0.0)).ramp
-    assert [ramp(epoch) for epoch in (0, 2.9, 3.0, 9.0)] == [0, 0, 1.0, 1.0]
+    ramp = Objective(network, MethodConfig(kind="qfm", start_epoch=3.0)).ramp
+    assert [ramp(epoch) for epoch in (0, 2.9, 3.0, 3.5, 4.0, 9.0)] == [0, 0, 0, 0.5, 1.0, 1.0]
 
 
 def test_the_baseline_keeps_no_memory(network):
@@ -447,7 +441,7 @@ def test_the_same_draw_gives_the_same_and_another_another(network, options, draw
 
 # Data parallelism
 
-OPTIONS = {"memory": 9, "tau": 0.5, "w_pl": 0.3, "start_epoch": 0.0, "ramp_epochs": 2.0}
+OPTIONS = {"memory": 9, "tau": 0.5, "w_pl": 0.3, "start_epoch": 0.0}
 RATE = 0.05
 
 IMPORTS = """

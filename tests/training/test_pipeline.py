@@ -71,7 +71,7 @@ def qfm_train(*arguments):
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory):
-    """An undisturbed run; its folder and what it said."""
+    """An undisturbed run; its folder and output."""
     out = tmp_path_factory.mktemp("pipeline") / "run"
     done = qfm_train(recipe, "--out", out)
     assert done.exit_code == 0, done.stderr
@@ -104,7 +104,7 @@ def leak_free(recipe, out, reporter=SILENT):
     config = recipe.distillation
     return without_leaks(
         find_pool(recipe.pool, recipe.pool_root), load_data(recipe), out / "leaks.csv", reporter,
-        drop=config.leaks == "drop", max_distance=config.max_distance,
+        drop=config.leaks == "drop",
     )  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(
             (again / "expansion.csv").write_bytes(content[:-cut])
         refused = qfm_train(recipe, "--out", again)
         assert isinstance(refused.exception, RecipeError)
-        assert "holds a run already: go on with --resume" in str(refused.exception)
+        assert "already holds a run: continue with --resume" in str(refused.exception)
         resumed = qfm_train(recipe, "--out", again, "--resume")
         assert resumed.exit_code == 0, resumed.output
         assert weights(again) == weights(whole)
@@ -212,7 +212,7 @@ def test_an_interruption_of_the_teacher_says_how_to_go_on(recipe, tmp_path, monk
         patch.setattr(Reporter, "step", step)
         done = qfm_train(recipe, "--out", out)
     assert done.exit_code == 130
-    assert "Interrupted. Go on with the same command and --resume" in done.stderr
+    assert "Interrupted: continue with the same command and --resume" in done.stderr
     assert not (out / "expansion.csv").exists()
 
 
@@ -380,7 +380,7 @@ def test_a_pool_of_leaks_alone_is_refused(recipe, rated_set, tmp_path):
     names = load_data(read_recipe(recipe)).split.names("test")
     pool.write_text("name\n" + "".join(f"{name}\n" for name in names))
     checked = read_recipe(recipe, [f"distillation.unlabeled={pool}", "distillation.leaks=drop"])
-    with pytest.raises(TableError, match=r"All 8 unlabeled images leak .*: none is left"):
+    with pytest.raises(TableError, match=r"All 8 unlabeled images leak .*: none are left"):
         leak_free(checked, tmp_path / "run")
 
 
@@ -433,7 +433,7 @@ def test_a_per_step_teacher_of_another_crop_is_refused(recipe, tmp_path, tiny_mo
     changes = [f"distillation.teacher={tiny_model_folder}", "distillation.per_step=true"]
     done = qfm_train(recipe, "--out", tmp_path / "run", *cli_options(changes))
     assert isinstance(done.exception, RecipeError)
-    assert "needs a teacher of crops of 32 pixels" in str(done.exception)
+    assert "needs a teacher with crops of 32 pixels" in str(done.exception)
     assert "takes 48" in str(done.exception)
 
 

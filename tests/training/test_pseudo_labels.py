@@ -36,7 +36,7 @@ def images(tmp_path_factory):
 
 
 def written(teacher, images, path, stop=None, workers=0):
-    """Has the teacher score; `stop` interrupts after so many images."""
+    """Lets the teacher score; `stop` interrupts after this many images."""
 
     def progress(done, total):
         for number, one in enumerate(done, 1):
@@ -53,7 +53,7 @@ def files(folder):
 
 @torch.inference_mode()
 def scored_alone(teacher, pixels_HWC, row):
-    """The teacher's answer to one crop, cut with NumPy."""
+    """The teacher's prediction for one crop, cut with NumPy."""
     window = pixels_HWC[row.top : row.top + CROP, row.left : row.left + CROP]
     crop = torch.tensor(window.transpose(2, 0, 1).copy()).float() / 255
     return teacher.eval().network(crop[None]).item()
@@ -88,7 +88,7 @@ def test_it_is_a_csv_below_a_line_of_facts(teacher, images, tmp_path):
     assert facts["teacher"] == teacher.card.weights_sha256
     rows = list(csv.DictReader(rest))
     assert list(rows[0]) == ["name", "content", "top", "left", "score"]
-    # No formula for a spreadsheet.
+    # Not a formula for a spreadsheet.
     written_names = [f"'{name}" if name[0] == "=" else name for name, _, _ in images]
     assert list(dict.fromkeys(row["name"] for row in rows)) == written_names
     assert {row["content"][:2] for row in rows} == {"'="}

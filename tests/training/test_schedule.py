@@ -89,7 +89,7 @@ def test_frozen_parameters_are_left_out():
 
 
 def test_without_a_prefix_the_peak_is_never_held():
-    """timm's default, by which the literature trains: x0.1 as soon as the warm-up ends."""
+    """timm's default, which the literature uses: x0.1 as soon as the warm-up ends."""
     config = PAPER.model_copy(update={"warmup_prefix": False})
     epochs = (0, 1.5, 2.99, 3, 5.99, 6, 8.99)
     expected = [0, 0.5, 2.99 / 3, 0.1, 0.1, 0.01, 0.01]

@@ -21,14 +21,14 @@ from typer.testing import CliRunner
 
 from qfm_iqm.cli.commands import app
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.errors import ImageError, ModelError, RecipeError, TableError
+from qfm_iqm.errors import ImageError, InterruptedRunError, ModelError, RecipeError, TableError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.training import trainer as trainer_module
 from qfm_iqm.training.data import UnlabeledImage
 from qfm_iqm.training.pseudo_labels import write_pseudo_labels
 from qfm_iqm.training.recipe_file import check_recipe
 from qfm_iqm.training.reporting import Reporter
-from qfm_iqm.training.state import InterruptedRunError, load_state
+from qfm_iqm.training.state import load_state
 from qfm_iqm.training.trainer import Trainer
 
 KINDS = ("baseline", "qfm")
@@ -196,13 +196,13 @@ def test_it_learns(make_recipe, tmp_path):
 
 def test_a_rate_too_high_ends_with_a_clear_sentence(make_recipe, tmp_path):
     recipe = make_recipe(train__lr=1e30, train__crops_per_image=1)
-    with pytest.raises(RecipeError, match=r"loss is not a number .* epoch 1, .* lower train\.lr"):
+    with pytest.raises(RecipeError, match=r"loss became infinite .* epoch 1, .* lower train\.lr"):
         Trainer(recipe, tmp_path / "run").run()
     assert not (tmp_path / "run" / "model").exists()
 
 
 def test_a_collapsed_network_ends_with_a_clear_sentence(make_recipe, tmp_path, monkeypatch, capsys):
-    """One that says the same of every image."""
+    """A network that predicts the same for every image."""
     real = trainer_module.build_model
 
     def build(*args):
@@ -214,7 +214,7 @@ def test_a_collapsed_network_ends_with_a_clear_sentence(make_recipe, tmp_path, m
     recipe = make_recipe(train__epochs=2, train__crops_per_image=1)
     console = Console(file=sys.stdout, width=200)
     run = Trainer(recipe, tmp_path / "run", reporter=Reporter(console))
-    with pytest.raises(TableError, match=r"No epoch gave scores .* lower train\.lr"):
+    with pytest.raises(TableError, match=r"In no epoch did the scores differ .* lower train\.lr"):
         run.run()
     assert "epoch 2 cannot be selected" in capsys.readouterr().out
     assert not (tmp_path / "run" / "model").exists()
@@ -263,7 +263,7 @@ def test_mixed_precision_trains_in_float32_weights(make_recipe, tmp_path, fresh_
 
 @pytest.fixture
 def fresh_accelerate():
-    """accelerate keeps its precision for the whole process: forgotten before and after."""
+    """accelerate keeps its precision for the whole process: reset before and after."""
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -409,7 +409,7 @@ def test_smaller_crops_are_learned_from_and_whole_ones_scored(make_recipe, tmp_p
     recipe = make_recipe(
         backbone__name="vit_tiny_patch16_224", backbone__weights="random", train__crop=16
     )
-    with pytest.raises(RecipeError, match="takes crops of 32 pixels and no other: leave train"):
+    with pytest.raises(RecipeError, match="takes only crops of 32 pixels: leave train"):
         Trainer(recipe, tmp_path / "refused")
 
 
@@ -490,7 +490,7 @@ def test_a_mended_image_lets_the_run_go_on(finished, make_recipe, rated_set, tmp
 
 
 def stop_at(trainer, epoch, step):
-    """Asks the trainer to stop as a signal would, when it has done that step."""
+    """Asks the trainer to stop, as a signal would, after that step."""
 
     def look(loss, crops):
         if (trainer.epoch, trainer.step) == (epoch, step):
@@ -626,7 +626,7 @@ def test_however_it_ends_the_terminal_is_left_in_order(make_recipe, tmp_path, st
 
 def test_an_existing_run_is_not_overwritten(finished, make_recipe):
     before = weights(finished["baseline"])
-    with pytest.raises(RecipeError, match="holds a run already: go on with --resume"):
+    with pytest.raises(RecipeError, match="already holds a run: continue with --resume"):
         Trainer(make_recipe(), finished["baseline"])
     assert weights(finished["baseline"]) == before
 
@@ -708,7 +708,7 @@ def test_signal_handlers_are_put_back(finished, make_recipe, tmp_path):
 
 
 def read_pipe(pipe, process, seconds=240):
-    """What a process writes into a named pipe the next time; fails if it ends or hangs instead.
+    """What a process next writes into a named pipe; fails if it ends or hangs instead.
 
     It is read to its end: who closes a pipe that is written to breaks it.
     """
@@ -763,7 +763,7 @@ def test_killed_interrupted_and_resumed_it_reaches_the_same_bytes(
     code, _, said = run.wait()
     os.close(drain)
     assert code == 130, said
-    assert "Interrupted. Go on with the same command and --resume" in said
+    assert "Interrupted: continue with the same command and --resume" in said
     assert "Traceback" not in said
     state = load_state(out / "state.safetensors")
     assert state["epoch"] == 1

@@ -71,7 +71,7 @@ def photos(rated_set, unlabeled_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(photos, recipe_content, write_recipe, tmp_path_factory):
-    """A recipe file of a whole model but for exports: two teachers, two tables."""
+    """A recipe file of a whole model without exports: two teachers, two tables."""
     content = recipe_content(
         data__root=str(photos),
         method__kind="qfm",
@@ -186,7 +186,7 @@ def test_each_teacher_scored_the_crops_of_its_table(whole):
 def test_killed_in_any_stage_it_ends_with_the_same_model(
     whole, recipe, tmp_path, forked, stage, moment
 ):
-    """What the killed run had done is copied from the whole one: the record up to that stage."""
+    """The killed run's work is copied from the whole one: the record up to that stage."""
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     kept = record(out)
@@ -209,7 +209,7 @@ def test_a_finished_build_is_not_done_again(whole, recipe, tmp_path):
     assert done.value("whole", "srcc") is not None
     changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed <= {"recipe.json", "split.txt", "stages.json"}
-    with pytest.raises(RecipeError, match="holds a run already: go on with --resume"):
+    with pytest.raises(RecipeError, match="already holds a run: continue with --resume"):
         pipeline.run(read_recipe(recipe), out, resume=False, reporter=SILENT)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qfm_iqm.arrays import Doubles
-from qfm_iqm.causes.severity import CAUSES, Causes, main_cause
+from qfm_iqm.causes.severity import CAUSES, NONE, Causes, worst_cause
 from qfm_iqm.errors import ModelError
 from qfm_iqm.image.views import Views
 
@@ -30,6 +30,7 @@ class CauseNetwork:
 
     Attributes:
         least: least severity at which each of `CAUSES` is named.
+        second: the same for the second cause of a photo that has one already.
 
     Raises:
         ModelError: a file is missing or damaged.
@@ -42,14 +43,17 @@ class CauseNetwork:
         try:
             facts = json.loads((folder / FACTS_FILE).read_text("utf-8"))
             content = (folder / NETWORK_FILE).read_bytes()
-            self.least = tuple(float(facts["least"][cause]) for cause in CAUSES)
+            self.least, self.second = (
+                tuple(float(facts[limits][cause]) for cause in CAUSES)
+                for limits in ("least", "second")
+            )
             expected = facts["sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 f"The network of causes in {folder} cannot be read: {error}"
             ) from error
         if hashlib.sha256(content).hexdigest() != expected:
-            raise ModelError(f"{folder / NETWORK_FILE} is damaged: its SHA-256 is another.")
+            raise ModelError(f"{folder / NETWORK_FILE} is damaged: its SHA-256 differs.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
@@ -70,8 +74,9 @@ class CauseNetwork:
     def causes(self, severities_6: Doubles) -> Causes:
         """The causes of severities, rounded to tenths of a point for display."""
         rounded = [round(value, 1) for value in severities_6.tolist()]
-        found = dict(zip(CAUSES, rounded, strict=True))
-        return Causes(main_cause(rounded, self.least), found)
+        main = worst_cause(rounded, self.least)
+        second = NONE if main == NONE else worst_cause(rounded, self.second, main)
+        return Causes(main, second, dict(zip(CAUSES, rounded, strict=True)))
 
 
 @cache

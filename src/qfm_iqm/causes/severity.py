@@ -15,37 +15,36 @@ class Causes:
 
     Attributes:
         main: the cause that costs most, or "none".
+        second: the cause that costs most after it, or "none".
         severities: severity of each of `CAUSES`, in points.
     """
 
     main: str
+    second: str
     severities: Mapping[str, float]
 
     def __str__(self) -> str:
-        """The main cause in words: "compression, about 30 points"."""
-        return in_words(self.main, self.severities.get(self.main))
+        """The causes in words: "blur, about 30 points; noise, about 12 points"."""
+        named = [cause for cause in (self.main, self.second) if cause != NONE]
+        said = (f"{cause}, about {self.severities[cause]:.0f} points" for cause in named)
+        return "; ".join(said) or NONE
 
 
 CAUSES = ("blur", "noise", "compression", "exposure", "contrast", "color")
+NONE = "none"
 
 
-def in_words(cause: str, severity: float | None) -> str:
-    """A cause in words: "compression, about 30 points", or "none"."""
-    if cause in ("", "none") or severity is None:
-        return cause
-    return f"{cause}, about {severity:.0f} points"
-
-
-def main_cause(severities: Sequence[float], least: Sequence[float]) -> str:
+def worst_cause(severities: Sequence[float], least: Sequence[float], but: str = NONE) -> str:
     """The cause that costs most, or "none".
 
     Args:
         severities: severity of each of `CAUSES`, in points.
         least: least severity at which each cause is named.
+        but: a cause to leave out.
     """
     named = [
         (severity, cause)
         for severity, cause, enough in zip(severities, CAUSES, least, strict=True)
-        if severity >= enough
+        if severity >= enough and cause != but
     ]
-    return max(named)[1] if named else "none"
+    return max(named)[1] if named else NONE

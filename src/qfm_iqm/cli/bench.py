@@ -25,10 +25,10 @@ from qfm_iqm.cli.options import (
     check_device,
     check_figure,
     extra,
+    interruptible,
     messages,
     refuse_idle,
     say,
-    stoppable,
     with_progress,
 )
 from qfm_iqm.cli.results import check_results, copy_results
@@ -44,17 +44,17 @@ app = typer.Typer(
 ProtocolName = Literal["validation-selected", "test-selected"]
 Protocol = Annotated[
     ProtocolName,
-    typer.Option(help="test-selected: as in the literature, the best epoch by its test figure."),
+    typer.Option(help="test-selected: as in the literature, the epoch with the best test result."),
 ]
 Folds = Annotated[
     int | None,
     typer.Option(
-        "--folds", help="Numbered folds. Default: the authors' own split, else ten.", min=1
+        "--folds", help="Number of folds. Default: the authors' own split, else ten.", min=1
     ),
 ]
 Splits = Annotated[
     Path | None,
-    typer.Option(help="Somebody's folds: a folder with fold0.txt ..., or one such file."),
+    typer.Option(help="Existing folds: a folder with fold0.txt ..., or one such file."),
 ]
 
 
@@ -70,7 +70,7 @@ def folds(
     results: Results = None,
     allow_leaks: AllowLeaks = False,
 ) -> None:
-    """Train and test every fold; killed or interrupted, the same command goes on."""
+    """Train and test every fold; after an interruption, the same command continues."""
     _run(recipe, "", out, results, protocol, count, (1.0,), dataset,
          changes, splits, allow_leaks)  # fmt: skip
 
@@ -90,11 +90,11 @@ def curve(
     results: Results = None,
     allow_leaks: AllowLeaks = False,
 ) -> None:
-    """What fewer labels give: the folds at growing shares of the training split."""
+    """Run the folds at growing shares of the training split, to see what fewer labels give."""
     try:
         wanted = tuple(float(share) / 100 for share in shares.split(","))
     except ValueError:
-        raise RecipeError(f"--shares takes percents with commas, not '{shares}'.") from None
+        raise RecipeError(f"--shares takes comma-separated percentages, not '{shares}'.") from None
     _run(recipe, "curve", out, results, protocol, count, wanted, dataset,
          changes, splits, allow_leaks)  # fmt: skip
 
@@ -113,7 +113,7 @@ def ablate(
     results: Results = None,
     allow_leaks: AllowLeaks = False,
 ) -> None:
-    """Run a grid of variants; killed or interrupted, the same command goes on."""
+    """Run a grid of variants; after an interruption, the same command continues."""
     from qfm_iqm.files import check_folder, write_whole
 
     console = messages()
@@ -124,10 +124,10 @@ def ablate(
         from qfm_iqm.report.ablation import ablation_table, draw_ablation
     folder = out if out is not None else Path("runs") / grid.stem
     checked, runs = ablation.plan(grid, folder, list(changes or ()))
-    check_folder(folder, {"runs.csv", *checked.settings}, "a folder of a grid")
+    check_folder(folder, {"runs.csv", *checked.settings}, "a grid folder")
     figures = ("runs.csv", "summary.csv", "summary.md", "summary.svg")
     check_results(results, grid.stem, figures)
-    with stoppable(console, f"The same command goes on ({folder})."):
+    with interruptible(console, f"run the same command again to continue ({folder})."):
         comparisons = ablation.run_grid(
             checked, runs, folder, Reporter(console), allow_leaks=allow_leaks
         )
@@ -156,7 +156,7 @@ def cross(
     bootstrap: Bootstrap = 1000,
     device: Device = None,
 ) -> None:
-    """Test a model on other datasets: rank figures, and PLCC after the logistic fit."""
+    """Test a model on other datasets: rank correlations, and PLCC after the logistic fit."""
     from qfm_iqm.evaluation import cross_dataset as crossing
     from qfm_iqm.evaluation.evaluate import learned_images
     from qfm_iqm.files import check_distinct, check_output
@@ -175,7 +175,7 @@ def cross(
     if not any(target.is_table for target in found):
         refuse_idle(
             {"--label": label, "--lower-is-better": lower_is_better},
-            "on datasets whose labels are known",
+            "on named datasets, whose labels are known",
         )
     for target in found:
         target.table.paths(target.root)  # fails on a missing file before any is scored
@@ -183,7 +183,7 @@ def cross(
     figures = []
     for target in found:
         if learned := learned_images(loaded.card, target.table):
-            remedy = "a cross-dataset test needs others"
+            remedy = "a cross-dataset test needs other images"
             say_learned(model, learned, len(target.table), remedy, console)
         figures += crossing.cross(
             loaded,
@@ -212,22 +212,22 @@ def diagnose(
         Path | None, typer.Option(help="Draw the diagnosis: .svg or .png (needs matplotlib).")
     ] = None,
     images: Annotated[
-        int, typer.Option(help="Take at most so many images, drawn by the seed.", min=1)
+        int, typer.Option(help="Use at most this many images, drawn by the seed.", min=1)
     ] = 500,
     alpha: Annotated[
-        float, typer.Option(help="Weight of the other image's features added.", min=0)
+        float, typer.Option(help="Weight of the other image's added features.", min=0)
     ] = 0.1,
     tau: Annotated[
         float,
         typer.Option(help="Largest label difference of a match, in standard deviations.", min=0),
     ] = 0.25,
     neighbors: Annotated[
-        int, typer.Option(help="Nearest images of each that aliasing looks at.", min=1)
+        int, typer.Option(help="Number of nearest neighbors for aliasing.", min=1)
     ] = 10,
     backbone: Annotated[
-        bool, typer.Option(help="Compare with the public backbone, fetched where it is not local.")
+        bool, typer.Option(help="Compare with the public backbone, downloaded if not local.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Of the images drawn and the noise.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn images and the noise.", min=0)] = 0,
     device: Device = None,
 ) -> None:
     """Diagnose a model: feature aliasing, sensitivity to semantics and to quality."""
@@ -311,11 +311,11 @@ def _run(
         dataset=dataset,
         changes=changes,
     )
-    check_folder(folder, benchmark.MARKS, "a folder of a benchmark")
+    check_folder(folder, benchmark.MARKS, "a benchmark folder")
     figures = ("figures.csv", "summary.csv", "summary.md")
     check_results(results, name, figures)
     reporter = Reporter(console)
-    with stoppable(console, f"The same command goes on ({folder})."):
+    with interruptible(console, f"run the same command again to continue ({folder})."):
         benchmark.check_leaks(plan, folder, reporter, allow=allow_leaks)
         benchmark.run_benchmark(plan, folder, reporter)
     copy_results(folder, results, name, figures)

@@ -30,17 +30,17 @@ def calibrate(
     root: Root = None,
     scale: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Ends of the scale rated on, e.g. 1 5. Default: the model's own scale."),
+        typer.Option(help="Ends of the rating scale, e.g. 1 5. Default: the model's own scale."),
     ] = None,
     lower_is_better: LowerIsBetter = False,
     curve: Annotated[
         Literal["isotonic", "logistic"],
-        typer.Option(help="Any rising curve, or VQEG's logistic of four parameters."),
+        typer.Option(help="Any rising curve, or VQEG's four-parameter logistic."),
     ] = "isotonic",
     label: Label = "mos",
     device: Device = None,
 ) -> None:
-    """Calibrate a model by your own ratings; says by cross-validation whether that helps."""
+    """Calibrate a model to your own ratings; cross-validation tells whether that helps."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation.calibrate import calibrated_card
     from qfm_iqm.files import check_folder

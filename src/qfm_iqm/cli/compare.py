@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.evaluate import say_left_out
-from qfm_iqm.cli.options import By, Label, LowerIsBetter, messages
+from qfm_iqm.cli.options import LEAST_RESAMPLES, By, Label, LowerIsBetter, messages
 from qfm_iqm.cli.showing import cell, print_table
 from qfm_iqm.errors import counted
 from qfm_iqm.text_tables import write_csv
@@ -33,12 +33,14 @@ def compare(
     test: Annotated[
         Literal["meng", "steiger"], typer.Option(help="Test of dependent correlations.")
     ] = "meng",
-    bootstrap: Annotated[int, typer.Option(help="Resamples of the images.", min=100)] = 2000,
+    bootstrap: Annotated[
+        int, typer.Option(help="Resamples of the images.", min=LEAST_RESAMPLES)
+    ] = 2000,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the differences to this CSV.")
     ] = None,
 ) -> None:
-    """Compare methods pair by pair: paired bootstrap and a test, corrected by Holm's steps.
+    """Compare methods in pairs: paired bootstrap and a test, with Holm's correction.
 
     A difference above 0 means that the first method agrees better with the labels, whatever the
     direction of labels and scores.
@@ -55,13 +57,11 @@ def compare(
         check_replaceable(out, Difference._fields)
     found = side_by_side(scores, labels, column=column, label=label)
     groups = None if by is None else found.table.group(by)
-    both = found.aligned(higher_is_better=not lower_is_better)
-    differences = compare_methods(
-        both.scores, both.labels, metric=metric, test=test, n_boot=bootstrap
-    )
+    mos, aligned, turned = found.aligned(higher_is_better=not lower_is_better)
+    differences = compare_methods(aligned, mos, metric=metric, test=test, n_boot=bootstrap)
     evaluations = {
-        name: evaluate(values, both.labels, groups=groups, n_boot=bootstrap, metrics=[metric])
-        for name, values in both.scores.items()
+        name: evaluate(values, mos, groups=groups, n_boot=bootstrap, metrics=[metric])
+        for name, values in aligned.items()
     }
     if out is not None:
         write_csv(out, Difference._fields, differences)
@@ -69,9 +69,9 @@ def compare(
     _show_differences(differences, test)
     console = messages()
     say_left_out(found, console)
-    for name, value in both.turned.items():
+    for name, value in turned.items():
         console.print(
-            f"{name} is taken to fall as quality rises (SRCC {value:.4f}): its scores are turned.",
+            f"{name} falls as quality rises (SRCC {value:.4f}): its scores are negated.",
             markup=False,
             soft_wrap=True,
         )

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from qfm_iqm.cli.options import Changes, Recipe, Results, RunOut, extra, messages, say, stoppable
+from qfm_iqm.cli.options import (
+    Changes,
+    Recipe,
+    Results,
+    RunOut,
+    extra,
+    interruptible,
+    messages,
+    say,
+)
 from qfm_iqm.cli.results import check_results, copy_results
 from qfm_iqm.errors import RecipeError
 
@@ -15,12 +24,12 @@ def confound(
     changes: Changes = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--setting", help="Make only this setting. May be repeated."),
+        typer.Option("--setting", help="Run only this setting. May be repeated."),
     ] = None,
     out: RunOut = None,
     results: Results = None,
 ) -> None:
-    """Test the method where content predicts quality in training; start it twice for two cores."""
+    """Test the method where content predicts quality in training; run it twice to use two cores."""
     from qfm_iqm.files import check_folder, write_whole
     from qfm_iqm.metrics.paired_runs import Comparison
     from qfm_iqm.text_tables import write_csv
@@ -39,12 +48,12 @@ def confound(
         if name not in checked.settings:
             raise RecipeError(f"--setting {name}: choose {', '.join(checked.settings)}.")
     folder = out if out is not None else Path("runs") / recipe.stem
-    check_folder(folder, grid.MARKS, "a folder of such an experiment")
+    check_folder(folder, grid.MARKS, "a folder of this experiment")
     figures = ("runs.csv", "options.csv", "clusters.csv",
                "summary.csv", "summary.md", "summary.svg")  # fmt: skip
     check_results(results, recipe.stem, figures)
     torch.set_num_threads(1)  # sums are then the same on every machine; processes use the cores
-    with stoppable(console, f"The same command goes on ({folder})."):
+    with interruptible(console, f"run the same command again to continue ({folder})."):
         reporter = Reporter(console)
         experiment = grid.prepare(checked, folder, reporter)
         draw_clusters(experiment.ends, folder / "clusters.png")

@@ -53,7 +53,7 @@ def cull(
     ],
     paths: Photos = None,
     report: Annotated[
-        Path | None, typer.Option(help="HTML page to look through the moments on.")
+        Path | None, typer.Option(help="HTML page to write, for browsing the moments.")
     ] = None,
     xmp: Annotated[
         bool, typer.Option("--xmp", help="Write ratings into XMP sidecars beside the photos.")
@@ -66,7 +66,7 @@ def cull(
         ),
     ] = None,
     overwrite_ratings: Annotated[
-        bool, typer.Option("--overwrite-ratings", help="Replace ratings that are there.")
+        bool, typer.Option("--overwrite-ratings", help="Replace existing ratings.")
     ] = False,
     gap: Annotated[
         float | None,
@@ -90,7 +90,7 @@ def cull(
     precision: Precision = None,
     device: Device = None,
 ) -> None:
-    """Group photos by moment, rank them there, and mark the one to keep. Deletes nothing."""
+    """Group photos by moment, rank each group, and mark the one to keep. Deletes nothing."""
     from qfm_iqm.errors import QFMError
     from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.scoring.row import ENDINGS
@@ -135,6 +135,11 @@ def cull(
     )
     progress = partial(with_progress, title="comparing moments", console=console)
     job = CullJob(out, found.files, scorer, resume=resume, gap=gap, progress=progress)
+    if job.gone:
+        photos = counted(
+            len(job.gone), "photo that no longer exists", "photos that no longer exist"
+        )
+        say(console, f"{out} leaves out {photos}.")
     try:
         code = run_job(job, found, console)
         if code == ExitCode.INTERRUPTED:
@@ -143,7 +148,7 @@ def cull(
     finally:
         job.close()
     _summarize(rows, console)
-    with interruptible(console, f"{out} is written, what belongs to it may not be."):
+    with interruptible(console, f"{out} is written, but files that belong to it may be missing."):
         if xmp:
             code = max(code, _write_sidecars(rows, xmp_name or "full", overwrite_ratings, console))
         if report is not None:
@@ -174,7 +179,7 @@ def _write_sidecars(
     from qfm_iqm.culling.sidecar import write_sidecars
 
     outcome = write_sidecars(rows, naming, overwrite=overwrite)
-    kept = f", {outcome.kept} kept the rating that was there" if outcome.kept else ""
+    kept = f", {outcome.kept} kept an existing rating" if outcome.kept else ""
     say(console, f"Wrote {counted(outcome.written, 'XMP sidecar')}{kept}.")
     for problem in outcome.problems[:5]:
         say(console, problem, "red")

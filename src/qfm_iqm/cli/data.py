@@ -20,13 +20,13 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Name = Annotated[str, typer.Argument(help="A dataset as `qfm data list` names it.")]
+Name = Annotated[str, typer.Argument(help="Name of a dataset in `qfm data list`.")]
 Download = Annotated[Path, typer.Option("--root", help="Folder of the unpacked download.")]
 
 
 @app.command("list")
 def list_datasets() -> None:
-    """Show every dataset: counts, label, split, terms, where to get it; CSV if it is piped."""
+    """Show every dataset: counts, label, split, terms, where to get it; CSV into a pipe."""
     from qfm_iqm.cli.showing import show_datasets
     from qfm_iqm.datasets.catalogue import DATASETS
 
@@ -41,7 +41,7 @@ def check(
         bool, typer.Option("--decode/--no-decode", help="Decode every image to find broken ones.")
     ] = True,
 ) -> None:
-    """Compare a download with what a whole one holds; exit code 1 if it is not whole."""
+    """Compare a download with a complete one; exit code 1 if it is incomplete."""
     from qfm_iqm.cli.showing import show_check
     from qfm_iqm.datasets.catalogue import find_dataset
     from qfm_iqm.datasets.checking import check_dataset
@@ -60,7 +60,7 @@ def check(
         print(finding)
     if found.findings:
         raise typer.Exit(ExitCode.FINDINGS)
-    print(f"{found.dataset.title} in {root} is whole.")
+    print(f"{found.dataset.title} in {root} is complete.")
 
 
 @app.command("export")
@@ -90,7 +90,7 @@ def export(
         left_out = len(table) - len(rows)
         table = table.select(rows)
         if left_out:
-            say(messages(), f"{left_out} labels without image are left out.")
+            say(messages(), f"{left_out} labels without an image are left out.")
     table.paths(root)  # fails unless every image is there exactly once
     write_table(table, out)
     say(messages(), f"{len(table)} images: {out}")
@@ -105,31 +105,31 @@ def split(
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="How many folds. Default: 10, or as many as ARNIQA's arrays.", min=1),
+        typer.Option(help="Number of folds. Default: 10, or that of ARNIQA's arrays.", min=1),
     ] = None,
     test: Annotated[
         float | None, typer.Option(help="Share of the images to test on. Default: 0.2.")
     ] = None,
     validation: Annotated[
-        float | None, typer.Option(help="Share of the images to choose on. Default: 0.1.")
+        float | None, typer.Option(help="Share of the images to validate on. Default: 0.1.")
     ] = None,
     official: Annotated[bool, typer.Option("--official", help="The authors' own split.")] = False,
     arniqa: Annotated[
         Path | None, typer.Option(help="Folder of ARNIQA's train.npy, val.npy, test.npy.")
     ] = None,
     order: Annotated[
-        Path | None, typer.Option(help="ARNIQA's list that its numbers mean: LIVE.txt, CSIQ.txt.")
+        Path | None, typer.Option(help="ARNIQA's list of the numbered images: LIVE.txt, CSIQ.txt.")
     ] = None,
     liqe: Annotated[
-        Path | None, typer.Option(help="Folder splits2 of LIQE, with folders 1, 2 ... in it.")
+        Path | None, typer.Option(help="LIQE's folder splits2, with folders 1, 2 ... in it.")
     ] = None,
     liqe_prefix: Annotated[
         str | None,
-        typer.Option(help="Of LIQE's lists, where a folder has those of several datasets: clive."),
+        typer.Option(help="Prefix of LIQE's lists, if a folder holds several datasets: clive."),
     ] = None,
     leaks: Annotated[
         Literal["refuse", "list", "skip"],
-        typer.Option(help="What becomes of images that a split shows of another."),
+        typer.Option(help="What to do if splits share images."),
     ] = "refuse",
 ) -> None:
     """Write folds as text with their SHA-256, and look for leaks between their splits."""
@@ -191,7 +191,7 @@ def _look_for_leaks(
     """Looks for images that the splits of a fold share, and writes leaks.csv."""
     with extra("train", "Looking for near-duplicates"):
         from qfm_iqm.datasets.leakage import fold_leaks, refuse_leaks, write_leaks
-    from qfm_iqm.errors import TableError
+    from qfm_iqm.files import writing
 
     console = messages()
     leaks = fold_leaks(
@@ -201,12 +201,10 @@ def _look_for_leaks(
         lambda items, total: with_progress(items, total, "hashing", console),
     )
     listed = out / "leaks.csv"
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TableError(f"The folds cannot be written to {out}: {error.strerror}.") from error
     write_leaks(leaks, listed)
     if refuse:
-        remedy = "no fold is written, but --leaks list writes them all the same"
+        remedy = "no fold is written; --leaks list writes them anyway"
         refuse_leaks(leaks, listed=listed, remedy=remedy)
     say(console, f"{len(leaks)} pairs leak: {listed}")

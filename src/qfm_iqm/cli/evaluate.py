@@ -38,7 +38,7 @@ def evaluate(
     model: ModelOrNone = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="Evaluate these scores in place of a model: a table name,score."),
+        typer.Option(help="Evaluate these scores instead of a model: a table name,score."),
     ] = None,
     column: Annotated[
         str | None, typer.Option(help="Column of the scores in that file. Default: score.")
@@ -52,13 +52,11 @@ def evaluate(
     ] = None,
     exclude: Annotated[
         Path | None,
-        typer.Option(
-            help="A list of names, one a line: figures of the images kept follow the others."
-        ),
+        typer.Option(help="List of image names, one per line: adds figures without these images."),
     ] = None,
     why: Annotated[
         str | None,
-        typer.Option(help="What this look at the test split is for; the test ledger says it."),
+        typer.Option(help="Why the test split is used, for the test ledger."),
     ] = None,
     per_image: Annotated[
         Path | None,
@@ -92,7 +90,12 @@ def evaluate(
             evaluation.to_csv(out)
         show_evaluation(evaluation, console)
         return
-    from qfm_iqm.evaluation.evaluate import evaluate_model, learned_images, recorded_split
+    from qfm_iqm.evaluation.evaluate import (
+        evaluate_model,
+        learned_images,
+        recorded_split,
+        write_images,
+    )
     from qfm_iqm.evaluation.ledger import record_look
     from qfm_iqm.evaluation.methods import read_names
     from qfm_iqm.scoring.runtimes.load import load_runtime
@@ -109,20 +112,20 @@ def evaluate(
         table = recorded_split(loaded.card, table, split)
     elif learned := learned_images(loaded.card, table):
         say_learned(model, learned, len(table), "--split test leaves them out", console)
-    evaluation, scored = evaluate_model(
+    evaluation, rows = evaluate_model(
         loaded,
         table,
         root if root is not None else labels.parent,
         by=by,
         n_boot=bootstrap,
         excluded=read_names(exclude) if exclude is not None else (),
-        progress=lambda rows, total: with_progress(rows, total, "scoring", console),
+        progress=lambda items, total: with_progress(items, total, "scoring", console),
     )
-    say(console, f"Scored {counted(len(scored.rows), 'image')} with {model}.")
+    say(console, f"Scored {counted(len(rows), 'image')} with {model}.")
     if out is not None:
         evaluation.to_csv(out, split_sha256=loaded.card.training.get("split_sha256", ""))
     if per_image is not None:
-        scored.to_csv(per_image)
+        write_images(per_image, table, rows, by)
     if split == "test":
         ledger = record_look(evaluation, loaded.card, out or Path("test"), why or "qfm evaluate")
         say(console, f"Recorded in {ledger}")
@@ -153,4 +156,4 @@ def say_left_out(found: SideBySide, console: Console) -> None:
     """Prints how many scores belong to images without a label."""
     for name, count in found.left_out.items():
         if count:
-            say(console, f"{name} has {count} more scores, of images without a label: left out.")
+            say(console, f"{name}: {count} scores of images without a label are left out.")

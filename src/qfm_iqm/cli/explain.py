@@ -17,8 +17,8 @@ def explain(
     raw: Raw = "preview",
     device: Device = None,
 ) -> None:
-    """Draw a photo's quality map beside it, and say what lowers its quality most."""
-    from qfm_iqm.causes.severity import in_words
+    """Draw a photo's quality map beside it, and tell what lowers its quality."""
+    from qfm_iqm.errors import printable
     from qfm_iqm.files import check_distinct
     from qfm_iqm.image.decode import opened, read_image
     from qfm_iqm.image.fetch import is_url
@@ -30,7 +30,6 @@ def explain(
     check_distinct({"--out": out}, [image])
     check_figure(out, "A quality map", mark="Quality map")
     from qfm_iqm.report.map_figure import draw_map
-    from qfm_iqm.scoring.scorer import Scorer
 
     content = fetch(image) if is_url(image) else None
     source = image if content is None else content
@@ -45,12 +44,11 @@ def explain(
     found = loaded.explain(image_CHW)
     label = loaded.card.label.shown
     draw_map(found, image_CHW, label, out)
-    again = None if content is None else lambda _: content
-    (row,) = Scorer(loaded, readers=1, raw=raw, causes=True, fetch=again).score_paths([image])
-    cause = in_words(row.cause, None if row.cause in ("", "none") else getattr(row, row.cause))
+    causes = loaded.causes(source if raw == "preview" else image_CHW)
     rows, columns = found.values.shape
-    typer.echo(
+    said = (
         f"{image}: {found.score:.4g} ({label.name}), "
         f"{found.values.min():.4g} to {found.values.max():.4g} in {columns} x {rows} patches, "
-        f"main cause of loss: {cause}: {out}"
+        f"causes of loss: {causes}: {out}"
     )
+    typer.echo(printable(said))

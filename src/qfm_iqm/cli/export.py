@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,7 +35,7 @@ def export(
     ] = None,
     photos: Annotated[
         list[str] | None,
-        typer.Option(help="Real photos, or folders of them: int8 is calibrated on some hundred."),
+        typer.Option(help="Real photos, or folders of them: int8 is calibrated on a few hundred."),
     ] = None,
     table: Annotated[
         Path | None,
@@ -78,7 +79,7 @@ def export(
         console,
         f"{folder}: {info.runtime} in {info.precision}; scores of {info.compared} crops differ "
         f"from torch's by up to {info.max_difference:.2g} standard deviations of the labels"
-        + ("." if info.srcc_change is None else f"; SRCC moves by {info.srcc_change:+.4f}."),
+        + ("." if info.srcc_change is None else f"; SRCC changes by {info.srcc_change:+.4f}."),
     )
 
 
@@ -100,15 +101,9 @@ def _rated(
 ) -> Rated:
     """A function that returns a model's SRCC on a rated table."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.evaluation.evaluate import evaluate_model, recorded_split
+    from qfm_iqm.evaluation.evaluate import rated_srcc, recorded_split
 
     table = read_table(labels, label=label)
     if split is not None:
         table = recorded_split(model.card, table, split)
-    folder = root if root is not None else labels.parent
-
-    def srcc(candidate: Any) -> float:
-        evaluation, _ = evaluate_model(candidate, table, folder, n_boot=0)
-        return evaluation.value("whole", "srcc")
-
-    return srcc
+    return partial(rated_srcc, table=table, root=root if root is not None else labels.parent)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qfm_iqm.cli.jobs import files_of
 from qfm_iqm.cli.options import (
     AllFiles,
     Device,
@@ -21,7 +22,6 @@ from qfm_iqm.cli.options import (
     messages,
     millions,
     parse_bytes,
-    refuse_idle,
     say,
     with_progress,
 )
@@ -47,7 +47,7 @@ def gate(
     ] = None,
     review: Annotated[
         str | None,
-        typer.Option(metavar="LOW:HIGH", help="Scores that people are to look at: no failure."),
+        typer.Option(metavar="LOW:HIGH", help="Scores that people should review: no failure."),
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="Earlier scores of the same images, by qfm score.")
@@ -59,7 +59,7 @@ def gate(
         list[str] | None,
         typer.Option(
             metavar="CAUSE:POINTS",
-            help="What an image may lose by a cause, like compression:20. May be repeated.",
+            help="Points that a cause may cost an image, like compression:20. May be repeated.",
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="JUnit XML to write.")] = None,
@@ -77,7 +77,6 @@ def gate(
     from qfm_iqm.files import check_distinct, check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
     from qfm_iqm.scoring.gate import Rule, apply_rule, exit_code
-    from qfm_iqm.scoring.inputs import find_images
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
     from qfm_iqm.scoring.table import read_scores
@@ -110,13 +109,9 @@ def gate(
         _limits(max_cause or []),
     )
     earlier = None if baseline is None else read_scores(baseline)
-    found = find_images(paths, all_files=all_files, videos=True, pairs=not no_pairs, archives=True)
+    found = files_of(paths, None, {"--all-files": all_files, "--no-pairs": no_pairs})
     if found.unreadable:
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
-    if not found.folders:
-        refuse_idle({"--all-files": all_files, "--no-pairs": no_pairs}, "where no folder is named")
-    if not found.files:
-        raise QFMError(f"There is no image in {', '.join(paths)}.")
     scorer = Scorer(
         loaded,
         processes=bool(found.videos),
@@ -166,7 +161,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
             limits[cause] = float(points)
         except ValueError:
             raise QFMError(
-                f"'{text}' is not a limit of a cause: give it as CAUSE:POINTS, e.g. compression:20."
+                f"'{text}' is not a cause's limit: give it as CAUSE:POINTS, e.g. compression:20."
             ) from None
     return limits
 

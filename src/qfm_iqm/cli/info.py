@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def info(model: Model = "default") -> None:
-    """Say what a model is: size, labels, training, license, reference statistics, hash."""
+    """Describe a model: size, labels, training, license, reference statistics, hash."""
     from qfm_iqm.model.card import read_card
     from qfm_iqm.model.locate import CARD_FILE, find_model
 
@@ -32,7 +32,7 @@ def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
     yield (
         "size",
         f"{size / 1e6:.1f} MB, {card.network.backbone}"
-        + (f" upon the public weights {card.base.name}" if card.base else ""),
+        + (f" on top of the public weights {card.base.name}" if card.base else ""),
     )
     ends = "" if label.span is None else f", {label.minimum:g} to {label.maximum:g}"
     better = "higher" if label.higher_is_better else "lower"

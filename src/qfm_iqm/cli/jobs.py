@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qfm_iqm.cli.options import refuse_idle, say, with_progress
+from qfm_iqm.cli.options import ignore_interrupts, refuse_idle, say, with_progress
 from qfm_iqm.errors import counted
 from qfm_iqm.exit_codes import ExitCode
 
@@ -47,14 +47,14 @@ def files_of(
         except OSError as error:
             raise QFMError(f"The list {list_file} cannot be read: {error.strerror}.") from error
     if not paths:
-        raise QFMError("Nothing to score: name images or folders, or a list of them by --list.")
+        raise QFMError("Nothing to score: name images or folders, or a list of them with --list.")
     if "" in paths:
         raise QFMError("One of the paths is empty: name images or folders.")
     found = find_images(
         paths,
         all_files=chosen["--all-files"],
-        include=chosen["--include"],
-        exclude=chosen["--exclude"],
+        include=chosen.get("--include", ()),
+        exclude=chosen.get("--exclude", ()),
         videos=not cull,
         archives=not cull,
         pairs=not chosen["--no-pairs"],
@@ -64,8 +64,8 @@ def files_of(
     if not found.files and found.unreadable:
         raise QFMError(f"The folder {found.unreadable[0]} cannot be listed.")
     if not found.files:
-        hint = "" if chosen["--include"] or chosen["--exclude"] else "; see --all-files"
-        others = counted(found.skipped, "file has another name", "files have other names")
+        hint = "" if chosen.get("--include") or chosen.get("--exclude") else "; see --all-files"
+        others = counted(found.skipped, "other file", "other files")
         skipped = f" ({others}{hint})"
         raise QFMError(
             f"There is no image in {', '.join(paths[:5])}{skipped if found.skipped else ''}."
@@ -82,10 +82,10 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
         console: console for messages.
         table: table of video frames to write; None writes none.
     """
-    from qfm_iqm.scoring.job import holds_rows
+    from qfm_iqm.scoring.job_folder import holds_rows
 
     if job.kept:
-        say(console, f"{counted(job.kept, 'file has its', 'files have their')} row already.")
+        say(console, f"{counted(job.kept, 'file already has a', 'files already have a')} row.")
     began = time.perf_counter()
     scored = errors = 0
     try:
@@ -95,11 +95,12 @@ def run_job(job: Job, found: FoundFiles, console: Console, table: Path | None = 
         seconds = time.perf_counter() - began
         outcome: Outcome = job.finish(table)
     except KeyboardInterrupt:
-        kept = f"; what was scored is in {job.folder}" if holds_rows(job.folder) else ""
+        ignore_interrupts()
+        kept = f"; the scores so far are in {job.folder}" if holds_rows(job.folder) else ""
         say(
             console,
             f"Interrupted: {counted(job.left - scored, 'image was', 'images were')} not scored. "
-            f"Go on with the same command and --resume{kept}.",
+            f"Continue with the same command and --resume{kept}.",
         )
         return ExitCode.INTERRUPTED
     for error in outcome.first_errors:

@@ -7,6 +7,7 @@ Only standard library modules are imported before `main` runs, so that it handle
 import errno
 import os
 import sys
+from contextlib import suppress
 
 # Errors of the operating system that the user's path causes, wherever they occur.
 _REFUSALS = {
@@ -31,6 +32,13 @@ def _main() -> None:
 
     keep_current_folder_out()
     _open_closed_streams()
+    if os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]  # rich would print nothing
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib is imported later
+    except FileNotFoundError:
+        _say("The current folder was removed: change to another one.")
+        sys.exit(ExitCode.FAILED)
     try:
         code = _run()
         sys.stdout.flush()
@@ -38,13 +46,14 @@ def _main() -> None:
         code = ExitCode.READER_LEFT
     except OSError as error:
         reason = "stdout is closed" if _is_closed(error) else error.strerror
-        _say(f"The output cannot be written: {reason}.")
+        with suppress(OSError):  # stderr may be full too
+            _say(f"The output cannot be written: {reason}.")
         code = ExitCode.FAILED
     else:
         sys.exit(code)
     # Else flushing the buffers when Python exits would fail again.
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2) if code == ExitCode.READER_LEFT else (1,):
+    for stream in (1, 2):
         os.dup2(nowhere, stream)
     sys.exit(code)
 
@@ -82,9 +91,10 @@ def _run() -> str | int | None:
 
 
 def _say(sentence: str) -> None:
-    """Prints a sentence as one line; line breaks and control characters are escaped."""
-    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
-    print(f"qfm: {''.join(shown)}", file=sys.stderr)
+    """Prints a sentence as one line."""
+    from qfm_iqm.errors import printable
+
+    print(f"qfm: {printable(sentence)}", file=sys.stderr)
 
 
 def _print_traceback() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
+import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LEAST_RESAMPLES = 100  # for an interval
 LINE_EVERY = 30.0  # seconds between progress lines without a terminal
 _SURE = 10  # items before the remaining time is estimated
 
@@ -28,6 +33,13 @@ def _models(incomplete: str) -> list[str]:
     from qfm_iqm.model.locate import packaged_models
 
     return [name for name in packaged_models() if name.startswith(incomplete)]
+
+
+def _enough(resamples: int) -> int:
+    """Refuses a number of resamples from which no interval can be told."""
+    if resamples != 0 and resamples < LEAST_RESAMPLES:
+        raise typer.BadParameter(f"{resamples} is too few, take 0 or at least {LEAST_RESAMPLES}")
+    return resamples
 
 
 Model = Annotated[
@@ -72,7 +84,7 @@ Dataset = Annotated[
     typer.Option(help="Train on this dataset of `qfm data list`: its download is data.root."),
 ]
 LowerIsBetter = Annotated[
-    bool, typer.Option("--lower-is-better", help="Low labels mean good photos, as of DMOS.")
+    bool, typer.Option("--lower-is-better", help="Low labels mean good photos, as for DMOS.")
 ]
 Split = Annotated[
     Literal["train", "validation", "test"] | None,
@@ -82,10 +94,14 @@ By = Annotated[
     str | None, typer.Option(help="Column of the table whose groups are reported as well.")
 ]
 Bootstrap = Annotated[
-    int, typer.Option(help="Resamples behind each 95 % interval; 0 for none.", min=0)
+    int,
+    typer.Option(
+        help=f"Resamples behind each 95 % interval, at least {LEAST_RESAMPLES}; 0 for none.",
+        callback=_enough,
+    ),
 ]
 AllowLeaks = Annotated[
-    bool, typer.Option("--allow-leaks", help="Go on although splits share images.")
+    bool, typer.Option("--allow-leaks", help="Continue even if splits share images.")
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")
@@ -94,8 +110,8 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         help="torch, onnx, openvino, or auto for the fastest that is installed. Default: the "
-        "model's own (onnx for the default model on a CPU). Another one is converted to once and "
-        "kept."
+        "model's own (onnx for the default model on a CPU). For any other, the model is converted "
+        "once and kept."
     ),
 ]
 Precision = Annotated[
@@ -104,7 +120,7 @@ Precision = Annotated[
 ]
 Photos = Annotated[list[str] | None, typer.Argument(help="Images, and folders of images.")]
 ListFile = Annotated[
-    str | None, typer.Option("--list", help="File with one path a line; - reads it from stdin.")
+    str | None, typer.Option("--list", help="File with one path per line; - reads it from stdin.")
 ]
 Include = Annotated[
     list[str] | None,
@@ -121,7 +137,7 @@ Readers = Annotated[
     int | None,
     typer.Option(help="Processes that read images. Default: one per core, at most 8.", min=1),
 ]
-AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatever it is called.")]
+AllFiles = Annotated[bool, typer.Option(help="Take every file in folders, whatever its name.")]
 Raw = Annotated[
     Literal["preview", "develop"],
     typer.Option(
@@ -229,29 +245,33 @@ def messages() -> Console:
 
 
 def say(console: Console, sentence: str, style: str | None = None) -> None:
-    """Prints a sentence without markup and line wrapping."""
-    console.print(sentence, style=style, markup=False, soft_wrap=True)
+    """Prints a sentence as one line, without markup."""
+    from qfm_iqm.errors import printable
+
+    try:
+        console.print(printable(sentence), style=style, markup=False, soft_wrap=True)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # Work goes on without messages.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def ignore_interrupts() -> None:
+    """Ignores further presses of Ctrl-C: the first one is being handled, which is quick."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def interruptible(console: Console, sentence: str) -> Iterator[None]:
-    """On Ctrl-C, prints a sentence on what is written; `main` would say that nothing was."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(console, f"Interrupted: {sentence}")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-
-
-@contextmanager
-def stoppable(console: Console, sentence: str) -> Iterator[None]:
-    """When a training is interrupted, prints a sentence on how to resume it."""
-    from qfm_iqm.training.state import InterruptedRunError
+    """On Ctrl-C, says what is written or how to resume; `main` would say that nothing was."""
+    from qfm_iqm.errors import InterruptedRunError
 
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt):
-        say(console, f"Interrupted. {sentence}")
+        ignore_interrupts()
+        say(console, f"Interrupted: {sentence}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 

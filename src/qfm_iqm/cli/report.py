@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qfm_iqm.model.card import LabelUnits
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.row import ScoreRow
+    from qfm_iqm.scoring.runtimes.base import Runtime
     from qfm_iqm.scoring.table import ScoreTable
     from qfm_iqm.scoring.video import FrameScore
 
@@ -32,20 +33,18 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")],
     root: Annotated[
         Path | None,
-        typer.Option(help="Folder that the tables' paths are relative to. Default: this one."),
+        typer.Option(help="Base folder of the tables' paths. Default: the current folder."),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Where the handle stands at first. Default: worst tenth.")
+        float | None, typer.Option(help="Initial threshold. Default: worst tenth.")
     ] = None,
     thumbnails: Annotated[
-        int, typer.Option(help="How many images the page carries small copies of.", min=0)
+        int, typer.Option(help="Number of images with a thumbnail in the page.", min=0)
     ] = 500,
     maps: Annotated[
         int | None,
-        typer.Option(
-            help="Of how many of the worst images a quality map is computed. Default: 12.", min=0
-        ),
+        typer.Option(help="Number of the worst images that get a quality map. Default: 12.", min=0),
     ] = None,
     frames: Annotated[
         Path | None,
@@ -69,7 +68,7 @@ def report(
     from qfm_iqm.scoring.video import read_frames
 
     if len(tables) > 2:
-        raise QFMError(f"A report is of one score table or two, but {len(tables)} were given.")
+        raise QFMError(f"A report takes one or two score tables, not {len(tables)}.")
     if threshold is not None and not math.isfinite(threshold):
         raise QFMError(f"--threshold must be a finite number, not {threshold:g}.")
     if len(tables) == 2:
@@ -85,8 +84,8 @@ def report(
     if named is None:
         refuse_idle(
             {"--maps": maps},
-            "where the model that scored is not known",
-            or_else=", or name it by --model",
+            "if the model that scored is unknown",
+            or_else=", or name it with --model",
         )
     maps = 12 if maps is None else maps
     card = read_card(find_model(named) / CARD_FILE) if named else None
@@ -111,7 +110,7 @@ def report(
         if named and maps and explainer is None:
             say(
                 console,
-                f"{named} is an exported model, which draws no quality maps: the page has none.",
+                f"{named} is an exported model and draws no quality maps: the page has none.",
             )
         page = scores_page(
             first, place, label, title=title or "Image quality", threshold=threshold,
@@ -152,13 +151,19 @@ def report_rows(
     write_page(page, out, console)
 
 
-def explainer_of(model: str) -> QualityModel | None:
-    """The torch model that draws quality maps; None for an exported model, which cannot."""
+def explainer_of(model: str, scoring: Runtime | None = None) -> QualityModel | None:
+    """The torch model that draws quality maps; None for an exported model, which cannot.
+
+    Args:
+        model: name of the model.
+        scoring: the runtime that scores, whose torch model is taken if it has one.
+    """
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.model.locate import find_model
     from qfm_iqm.scoring.runtimes.export_folder import is_exported
 
-    return None if is_exported(find_model(model)) else load_model(model)
+    own: QualityModel | None = getattr(scoring, "model", None)
+    return own or (None if is_exported(find_model(model)) else load_model(model))
 
 
 def write_page(page: str, out: Path, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,10 +48,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from qfm_iqm.model.model import QualityModel
     from qfm_iqm.scoring.inputs import FoundFiles
     from qfm_iqm.scoring.row import ScoreRow
-    from qfm_iqm.scoring.runtimes.base import Runtime as ScoringRuntime
     from qfm_iqm.scoring.scorer import Scorer
 
 
@@ -66,7 +65,7 @@ def score(
         ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="HTML page of the scores to write, as by qfm report.")
+        Path | None, typer.Option(help="HTML page of the scores to write, as with qfm report.")
     ] = None,
     resume: Resume = False,
     model: Model = "default",
@@ -84,13 +83,13 @@ def score(
     ] = None,
     allow_truncated: Annotated[
         bool,
-        typer.Option(help="Score what is there of images that break off, and of damaged videos."),
+        typer.Option(help="Score what is left of truncated images and damaged videos."),
     ] = False,
     causes: Annotated[
         bool,
         typer.Option(
             "--causes",
-            help="Also say what lowers each photo's quality: blur, noise, compression, ...",
+            help="Also tell what lowers each photo's quality: blur, noise, compression, ...",
         ),
     ] = False,
     raw: Raw = "preview",
@@ -99,7 +98,7 @@ def score(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Crops per pass; does not change scores. Default: what the runtime computes best.",
+            help="Crops per pass; does not change scores. Default: the runtime's recommendation.",
             min=1,
         ),
     ] = None,
@@ -107,7 +106,7 @@ def score(
     runtime: Runtime = None,
     precision: Precision = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Let torch compile the network: pays for many images.")
+        bool, typer.Option("--compile", help="Compile with torch: pays off for many images.")
     ] = False,
     device: Device = None,
     engine: Annotated[
@@ -116,7 +115,7 @@ def score(
     ] = "local",
     ray_address: Annotated[
         str | None,
-        typer.Option(help="Of a Ray cluster. Default: RAY_ADDRESS, or Ray on this machine alone."),
+        typer.Option(help="Ray cluster. Default: RAY_ADDRESS, or Ray on this machine alone."),
     ] = None,
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""
@@ -134,7 +133,7 @@ def score(
         own["--frames"] = frames
         refuse_idle(own, "with --engine ray")
     if out is None and (resume or engine == "ray"):
-        what = "--resume goes on with" if resume else "--engine ray writes"
+        what = "--resume continues" if resume else "--engine ray writes"
         raise QFMError(f"{what} a table: name it with --out.")
     written = Path(out) if out is not None and engine == "local" else None
     if written is not None:
@@ -196,8 +195,8 @@ def score(
         **policy,
     )
     rows: Iterable[ScoreRow]
-    with TemporaryDirectory() as folder:
-        table = None if frames is None and report is None else Path(folder) / "frames.csv"
+    with nullcontext() if frames is report is None else TemporaryDirectory() as place:
+        table = None if place is None else Path(place) / "frames.csv"
         if out is None:
             code, rows = _score_and_show(scorer, found, console, table)
         else:
@@ -211,7 +210,7 @@ def score(
         if report is not None and code != ExitCode.INTERRUPTED:
             source = ", ".join((paths or [str(list_file)])[:5])
             with interruptible(console, f"{report} is not written."):
-                explainer, label = _explainer(loaded, model), loaded.card.label
+                explainer, label = explainer_of(model, loaded), loaded.card.label
                 curves = video.read_frames(there) if there else ()
                 report_rows(rows, curves, source, report, label, explainer, console)
     if code or found.unreadable:
@@ -241,28 +240,16 @@ def _score_on_ray(
 
         job = DistributedJob(out, files, RemoteScorer(model, runtime, scorer), resume=resume)
         if job.left < len(files):
-            say(console, f"{len(files) - job.left} files have their row already.")
+            say(console, f"{len(files) - job.left} files already have a row.")
         began = time.perf_counter()
         done = errors = 0
-        for shard in job.run(address=address):
-            done += shard.rows
-            errors += shard.errors
+        for rows, failures in job.run(address=address):
+            done += rows
+            errors += failures
             if console.is_terminal:
                 console.print(f"{done} of {job.left}", end="\r")
-    seconds = time.perf_counter() - began
-    rate = done / max(seconds, 1e-9)
-    failed = f", {errors} could not be scored" if errors else ""
-    say(
-        console,
-        f"Scored {done - errors} images in {seconds:.1f} s ({rate:.1f} images/s){failed}: {out}",
-    )
+    say(console, f"{summary(done, errors, time.perf_counter() - began, found)}: {out}")
     return int(errors > 0)
-
-
-def _explainer(loaded: ScoringRuntime, model: str) -> QualityModel | None:
-    """The torch model that draws quality maps; None if the scoring model is an exported one."""
-    own: QualityModel | None = getattr(loaded, "model", None)
-    return own or explainer_of(model)
 
 
 def _score_and_show(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
     model: Model = "default",
     token: Annotated[
         str | None,
@@ -34,14 +34,17 @@ def serve(
         ),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Let anybody who reaches the service use it.")
+        bool, typer.Option("--no-token", help="Let anybody who can reach the service use it.")
     ] = False,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that decode. Default: one per core, at most 4.", min=1),
     ] = None,
     max_megapixels: Annotated[float, typer.Option(help="Largest image.", min=0.001)] = 50,
-    max_file_mb: Annotated[float, typer.Option(help="Largest image file.", min=0.001)] = 50,
+    max_file_mb: Annotated[
+        float | None,
+        typer.Option(help="Largest image file. Default: 50, if a request may have as many."),
+    ] = None,
     max_request_mb: Annotated[float, typer.Option(help="Largest request.", min=0.001)] = 200,
     device: Device = None,
 ) -> None:
@@ -61,11 +64,11 @@ def serve(
         raise QFMError("--host is empty: name an address to listen on, like 127.0.0.1.")
     local = is_loopback(host)
     if token is not None:
-        refuse_idle({"--no-token": no_token}, "beside --token (or QFM_TOKEN)")
+        refuse_idle({"--no-token": no_token}, "with --token (or QFM_TOKEN)")
     if local:
-        refuse_idle({"--no-token": no_token}, f"on {host}, which asks for none")
+        refuse_idle({"--no-token": no_token}, f"on {host}, which needs no token")
     if token is not None and (not token.isascii() or len(token) < 8):
-        raise QFMError("A token has at least 8 characters, all of them ASCII.")
+        raise QFMError("A token must have at least 8 characters, all ASCII.")
     if not local and token is None and not no_token:
         raise QFMError(
             f"On {host} others can reach the service: give --token (or QFM_TOKEN), or --no-token "
@@ -74,9 +77,16 @@ def serve(
     check_device(device)
     limits = Limits(
         pixels=millions(max_megapixels, "--max-megapixels"),
-        file_bytes=millions(max_file_mb, "--max-file-mb"),
+        file_bytes=millions(
+            min(50, max_request_mb) if max_file_mb is None else max_file_mb, "--max-file-mb"
+        ),
         request_bytes=millions(max_request_mb, "--max-request-mb"),
     )
+    if max_file_mb is not None and max_file_mb > max_request_mb:
+        raise QFMError(
+            f"--max-file-mb {max_file_mb:g} exceeds --max-request-mb {max_request_mb:g}: a file "
+            "cannot be larger than its request."
+        )
     if workers is not None:
         limits = replace(limits, workers=workers)
     listener = listen(host, port)
@@ -102,7 +112,7 @@ def serve(
     console = messages()
 
     def ready() -> None:
-        say(console, f"Serving {model} at {url}  (Ctrl-C ends it)")
+        say(console, f"Serving {model} at {url}  (Ctrl-C stops it)")
 
     run(app, listener, ready)
     console.print("Ended.")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from qfm_iqm.causes.severity import NONE
 from qfm_iqm.cli.options import say
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from qfm_iqm.scoring.row import ScoreRow
 
 
+# Columns on a terminal, those to keep on a narrow one first.
+_FIGURES = (
+    "score", "cause", "percentile", "mos_low", "mos_high", "worst", "p10", "worst_at", "crop_std",
+)  # fmt: skip
+
+
 def show_rows(rows: list[ScoreRow]) -> None:
     """Shows rows as a table on a terminal, otherwise as CSV."""
     from rich import box
@@ -28,6 +35,7 @@ def show_rows(rows: list[ScoreRow]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from qfm_iqm.errors import printable
     from qfm_iqm.scoring.row import SCHEMA, print_csv
 
     terminal = sys.stdout.isatty()
@@ -40,28 +48,40 @@ def show_rows(rows: list[ScoreRow]) -> None:
         print_csv(rows, sys.stdout)
         sys.stdout.flush()
         return
-    # A line shows the numbers on quality; not every model's card gives all of them.
-    figures = [one.name for one in SCHEMA.values() if one.kind == "float" and one.name != "seconds"]
-    names = [
-        name
-        for name in figures
-        if name == "score" or any(getattr(row, name) is not None for row in rows)
-    ]
+    console = Console()
+    columns = {name: [_shown(row, name) for row in rows] for name in _FIGURES}
+    widths = {name: max(map(len, [name, *cells])) + 2 for name, cells in columns.items()}
+    paths = [Text(printable(row.path)) for row in rows]
+    wanted = min(max((len(path) for path in paths), default=4), console.width // 2) + 4
+    names: list[str] = []
+    for name, cells in columns.items():
+        if name == "score" or any(cells):
+            wanted += widths[name]
+            if wanted > console.width and names:
+                break
+            names.append(name)
+    names.sort(key=list(SCHEMA).index)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("path", overflow="fold")
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
+        table.add_column(name, justify="right", no_wrap=True, min_width=widths[name] - 2)
+    for i, row in enumerate(rows):
         if row.score is None:
-            table.add_row(Text(row.path), Text("error", style="red"))
-            table.add_row(Text(f"  {row.error}", style="red"))
+            table.add_row(paths[i], Text("error", style="red"))
+            table.add_row(Text(f"  {printable(row.error)}", style="red"))
             continue
-        values = (getattr(row, name) for name in names)
-        cells = ("" if value is None else f"{value:.2f}" for value in values)
-        table.add_row(Text(row.path), *cells)
+        table.add_row(paths[i], *(columns[name][i] for name in names))
         if row.out_of_distribution:
-            table.add_row(Text("  out of distribution: take it with care", style="yellow"))
-    Console().print(table)
+            table.add_row(Text("  out of distribution: treat with care", style="yellow"))
+    console.print(table)
+
+
+def _shown(row: ScoreRow, name: str) -> str:
+    """A row's value for the terminal; a cause with its points."""
+    value = getattr(row, name)
+    if name == "cause":
+        return value if value in ("", NONE) else f"{value} {getattr(row, value):.0f}"
+    return "" if value is None else f"{value:.2f}"
 
 
 def show_datasets(datasets: Sequence[Dataset]) -> None:

@@ -12,9 +12,9 @@ from qfm_iqm.cli.options import (
     Recipe,
     RunOut,
     extra,
+    interruptible,
     messages,
     say,
-    stoppable,
 )
 from qfm_iqm.cli.showing import show_evaluation
 
@@ -28,14 +28,14 @@ def train(
     dataset: Dataset = None,
     out: RunOut = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in that folder.")
+        bool, typer.Option("--resume", help="Continue the run in that folder.")
     ] = False,
     results: Annotated[
         Path | None, typer.Option(help="Also write the test figures to this CSV.")
     ] = None,
     allow_leaks: AllowLeaks = False,
 ) -> None:
-    """Build a model by a recipe: teachers, training, one test, reference statistics, exports."""
+    """Build a model from a recipe: teachers, training, one test, reference statistics, exports."""
     from qfm_iqm.files import check_distinct, check_folder, check_output, copy_whole
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.training.recipe_file import read_recipe
@@ -47,13 +47,13 @@ def train(
     labels = checked.data.labels
     check_distinct({"--results": results}, [labels and checked.table(labels)])
     folder = out if out is not None else Path("runs") / checked.model.name
-    check_folder(folder, MARKS, "a folder of a run")
+    check_folder(folder, MARKS, "a run folder")
     with extra("train", "Training"):
         from accelerate import PartialState
 
         from qfm_iqm.training.pipeline import run
         from qfm_iqm.training.reporting import Reporter
-    with stoppable(console, f"Go on with the same command and --resume ({folder})."):
+    with interruptible(console, f"continue with the same command and --resume ({folder})."):
         evaluation = run(
             checked, folder, resume=resume, reporter=Reporter(console), allow_leaks=allow_leaks
         )

@@ -66,14 +66,14 @@ class Setting(Section):
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         if (self.data == "degraded") != (self.rho is not None):
-            raise ValueError("rho belongs to degraded photos, and only to them")
+            raise ValueError("degraded photos need rho, and only they may have it")
         for name in self.variants or ():
             if name not in VARIANTS:
                 raise ValueError(f"there is no variant '{name}'; choose {', '.join(VARIANTS)}")
         if self.variants and self.further:
-            raise ValueError("further belongs to settings that name no variants")
+            raise ValueError("further has no effect on settings that name their variants")
         if self.adapters and any(VARIANTS[name].erased for name in self.taken):
-            raise ValueError("tokens are erased of a frozen backbone: leave out its adapters")
+            raise ValueError("erasing needs a frozen backbone: leave out its adapters")
         return self
 
     @property

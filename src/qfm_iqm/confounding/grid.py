@@ -122,7 +122,7 @@ def prepare(recipe: ConfoundingRecipe, out: Path, reporter: Reporter) -> Experim
 
 
 def run_all(experiment: Experiment, reporter: Reporter, only: list[str] | None = None) -> None:
-    """Makes the missing runs: first the trials, then the settings.
+    """Runs what is missing: first the trials, then the settings.
 
     Args:
         experiment: the prepared experiment.
@@ -181,7 +181,7 @@ def _make(
     lock: LockFile,
     reporter: Reporter,
 ) -> None:
-    """Makes the missing runs, and waits for those of other processes."""
+    """Runs what is missing, and waits for the runs of other processes."""
     table = experiment.out / "runs.csv"
     planned = list(_planned(settings))
 
@@ -209,7 +209,7 @@ def _make(
                     taken = True
             finally:
                 lock.release(byte)
-        if not taken and (left := missing()):  # others make the rest: wait for the first run
+        if not taken and (left := missing()):  # others do the rest: wait for the first run
             with lock.held(_byte(left[0])):
                 pass
 

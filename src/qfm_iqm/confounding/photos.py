@@ -64,7 +64,7 @@ def usable_cells(recipe: ConfoundingRecipe) -> Cells:
     }
     if len(found) < recipe.kinds:
         raise TableError(
-            f"{recipe.kinds} types of degradation were asked for, but only {len(found)} of "
+            f"{recipe.kinds} types of degradation are needed, but only {len(found)} in "
             f"{recipe.cells} have opinions above {recipe.mild} and below {recipe.severe}."
         )
     return Cells(found)
@@ -95,7 +95,7 @@ def best_rated(recipe: ConfoundingRecipe) -> tuple[list[str], list[Path]]:
     kept = [row for row in range(len(paths)) if row not in dropped][: recipe.pool]
     if len(kept) < recipe.pool:
         raise TableError(
-            f"A pool of {recipe.pool} photos was asked for, but {table.source} has {len(kept)} "
+            f"The pool needs {recipe.pool} photos, but {table.source} has {len(kept)} "
             "training photos of different contents: lower pool."
         )
     return [candidates.names[row] for row in kept], [paths[row] for row in kept]

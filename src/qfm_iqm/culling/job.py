@@ -20,12 +20,13 @@ from qfm_iqm import __version__
 from qfm_iqm.arrays import Doubles
 from qfm_iqm.culling.comparison import compared, rereading
 from qfm_iqm.culling.cull import cull
-from qfm_iqm.culling.row import CULL_SCHEMA, CullRow, read_cull
+from qfm_iqm.culling.row import CULL_SCHEMA, CullRow
 from qfm_iqm.culling.sights import Sight, SightScorer
-from qfm_iqm.errors import TableError
-from qfm_iqm.files import copy_whole, write_whole
+from qfm_iqm.files import copy_whole, write_whole, writing
+from qfm_iqm.image.fetch import is_url
 from qfm_iqm.scoring.job import Job
 from qfm_iqm.scoring.row import ScoreRow, schema_of, write_rows
+from qfm_iqm.scoring.table import read_rows_of
 
 Progress = Callable[[Iterator[Doubles], int], Iterator[Doubles]]
 
@@ -46,11 +47,14 @@ class CullJob(Job):
 
     Attributes:
         rows: rows of the table, once it is written; else empty.
+        gone: photos of an earlier table that are neither among the files nor exist any more, and
+            are therefore left out.
 
     Raises:
         QFMError: there is an unfinished job and `resume` is False, or the job has another model or
             other settings.
-        TableError: the table or the folder cannot be written.
+        TableError: the table or the folder cannot be written, or the table to continue is not one
+            of culling.
     """
 
     columns = tuple(SIGHT_SCHEMA)
@@ -65,6 +69,7 @@ class CullJob(Job):
         gap: float | None = None,
         progress: Progress | None = None,
     ) -> None:
+        self.gone: list[str] = []
         super().__init__(out, files, scorer, resume=resume)
         self.rows: Sequence[CullRow] = ()
         self._resume = resume
@@ -102,10 +107,8 @@ class CullJob(Job):
 
     def _keep(self, sights: Sequence[Sight], record: Path) -> None:
         """Writes the folder for resuming."""
-        try:
+        with writing(self.kept_folder):
             self.kept_folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise TableError(f"{self.kept_folder} cannot be written: {error.strerror}.") from error
         write_rows(sights, self.kept_folder / _SIGHTS, SIGHT_SCHEMA)
         if record.exists():
             copy_whole(record, self.kept_folder / _COMPARED)
@@ -114,7 +117,7 @@ class CullJob(Job):
         write_whole(json.dumps(self._depends_on(), indent=1), self.kept_folder / _JOB)
 
     def _depends_on(self) -> dict[str, Any]:
-        """What sights and comparisons depend on, besides the files."""
+        """The settings that sights and comparisons depend on, besides the files."""
         return {"version": __version__, **asdict(self.identity)}
 
     def _is_ours(self) -> bool:
@@ -127,8 +130,17 @@ class CullJob(Job):
 
     def read_table(self) -> Sequence[CullRow]:
         """See `Job.read_table`."""
-        self.rows = read_cull(self.out)  # another process has written it
+        self.rows = read_rows_of(self.out, CullRow, CULL_SCHEMA)  # another process has written it
         return self.rows
+
+    def _begin(self, files: Sequence[str], resume: bool) -> None:
+        """See `Job._begin`; photos of an earlier table are culled again while they exist."""
+        if resume and self.out.exists():
+            paths = [row.path for row in read_rows_of(self.out, CullRow, CULL_SCHEMA)]
+            there = {path for path in paths if is_url(path) or Path(path).exists()} | set(files)
+            self.gone = [path for path in paths if path not in there]
+            files = list(dict.fromkeys([*filter(there.__contains__, paths), *files]))
+        super()._begin(files, resume)
 
     def known(self, files: Sequence[str]) -> list[ScoreRow]:
         """Reusable sights of these files from an earlier table."""

@@ -1,14 +1,9 @@
 """Rows of the table of `qfm cull`: a photo's moment, its rank there, and the reason."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
-from qfm_iqm.datasets.reading import read_cells
-from qfm_iqm.errors import TableError
 from qfm_iqm.scoring.row import ScoreRow, schema_of
-from qfm_iqm.scoring.table import column_values
 
 
 @dataclass(frozen=True)
@@ -31,27 +26,12 @@ class CullRow(ScoreRow):
     rating: Annotated[
         int | None, "Stars from 1 to 5, by fifths of the scores of all photos culled together."
     ] = None
-    taken: Annotated[str, "When the photo was taken, as ISO 8601; empty if it does not say."] = ""
+    taken: Annotated[
+        str, "When the photo was taken, as ISO 8601; empty if the photo has no time."
+    ] = ""
 
 
 _ALL = schema_of(CullRow)
 _FIRST = ("path", *(name for name in _ALL if name not in schema_of(ScoreRow)))
 CULL_SCHEMA = {name: _ALL[name] for name in (*_FIRST, *(n for n in _ALL if n not in _FIRST))}
 """The columns by name, in the order of tables: the columns of culling come first."""
-
-
-def read_cull(path: Path) -> list[CullRow]:
-    """Reads a table written by `qfm cull`.
-
-    Raises:
-        TableError: it cannot be read or is no such table.
-    """
-    cells = read_cells(path, strip=False)
-    if set(cells.header) != set(CULL_SCHEMA):
-        raise TableError(f"'{path}' is not a table of qfm cull of this version.")
-    columns: dict[str, Sequence[object]] = {
-        name: column_values(cells, column, cells.columns[name])
-        for name, column in CULL_SCHEMA.items()
-    }
-    rows = zip(*columns.values(), strict=True)
-    return [CullRow(**dict(zip(columns, row, strict=True))) for row in rows]

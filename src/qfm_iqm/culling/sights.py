@@ -13,9 +13,8 @@ from qfm_iqm.culling.layout import layout
 from qfm_iqm.image.load import Reading
 from qfm_iqm.image.perceptual_hash import perceptual_hash
 from qfm_iqm.image.resize import as_bytes
-from qfm_iqm.scoring.crop_stream import Pending
+from qfm_iqm.scoring.crop_stream import CroppedImage, Pending
 from qfm_iqm.scoring.row import ScoreRow
-from qfm_iqm.scoring.runtimes.base import Crop
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.video import FrameScore
 
@@ -24,7 +23,9 @@ from qfm_iqm.scoring.video import FrameScore
 class Sight(ScoreRow):
     """A scored photo with its content features, about two kilobytes."""
 
-    taken: Annotated[str, "When the photo was taken, as ISO 8601; empty if it does not say."] = ""
+    taken: Annotated[
+        str, "When the photo was taken, as ISO 8601; empty if the photo has no time."
+    ] = ""
     hash: Annotated[str, "Perceptual hash, as hexadecimal digits."] = ""
     layout: Annotated[str, "See `culling.layout`: 16-bit floats as base64."] = ""
 
@@ -65,7 +66,7 @@ def sight_of(row: ScoreRow, reading: Reading) -> Sight:
 class SightScorer(Scorer):
     """A scorer whose rows are sights, with features from the scored pixels."""
 
-    def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
+    def _with_crops(self, reading: Reading | None) -> CroppedImage | None:
         return super()._with_crops(None if reading is None else seen(reading))
 
     def _row(self, pending: Pending, frames: Sequence[FrameScore]) -> Sight:

@@ -71,10 +71,10 @@ class DatasetCheck:
         for what in ("labels", "contents"):
             here, published = self.figures[what]
             if here != published:
-                found.append(f"{here:g} {what} are here, {published:g} were published.")
+                found.append(f"{here:g} {what} were found, {published:g} were published.")
         for file, column in facts.optional:
             if column not in self.table.columns:
-                found.append(f"{file} is not here: the column {column} is lost.")
+                found.append(f"{file} is missing: the column {column} is lost.")
         if self.missing:
             found.append(f"{len(self.missing)} labels have no image ({first_few(self.missing)}).")
         if self.doubled:
@@ -93,12 +93,12 @@ class DatasetCheck:
         outside = [n for n in mos.tolist() if not low - _ROUNDING <= n <= high + _ROUNDING]
         if outside:
             found.append(
-                f"{len(outside)} labels lie outside of {low:g} to {high:g} ({first_few(outside)})."
+                f"{len(outside)} labels lie outside {low:g} to {high:g} ({first_few(outside)})."
             )
         for what in ("mean label", "standard deviation"):
             here, expected = self.figures[what]
             if expected is not None and not np.isclose(here, expected, rtol=0, atol=_ROUNDING):
-                found.append(f"The {what} is {here:.4f}, and {expected:.4f} is expected.")
+                found.append(f"The {what} is {here:.4f}, not {expected:.4f} as expected.")
         return tuple(found)
 
 
@@ -107,7 +107,6 @@ def check_dataset(
     root: Path,
     *,
     decode: bool = True,
-    readers: int | None = None,
     progress: Progress | None = None,
 ) -> DatasetCheck:
     """Checks a download against the facts of its dataset.
@@ -116,7 +115,6 @@ def check_dataset(
         dataset: the expected dataset.
         root: root folder of the download.
         decode: decode every image; takes minutes for tens of thousands.
-        readers: number of decoding threads; None takes one per core, at most 8.
         progress: wraps the iterator over decoding results; also gets their number.
 
     Raises:
@@ -128,7 +126,7 @@ def check_dataset(
     missing = tuple(n for n, path in zip(table.names, found, strict=True) if path is None)
     unreadable: tuple[str, ...] = ()
     if decode:
-        with ThreadPoolExecutor(readers or min(8, usable_cores())) as pool:
+        with ThreadPoolExecutor(min(8, usable_cores())) as pool:
             answers = pool.map(_why_unreadable, paths)
             coming = progress(answers, len(paths)) if progress else answers
             unreadable = tuple(answer for answer in coming if answer)

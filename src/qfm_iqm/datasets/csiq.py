@@ -31,7 +31,7 @@ def _read(root: Path) -> RatedTable:
         unknown = sorted({kind for kind in sheet["dst_type"] if kind.lower() not in _FOLDERS})
         if unknown:
             raise TableError(
-                f"{path}: unknown kinds in the column dst_type ({first_few(unknown)})."
+                f"{path}: unknown distortions in the column dst_type ({first_few(unknown)})."
             )
         kinds = [_FOLDERS[kind.lower()] for kind in sheet["dst_type"]]
         contents, levels, labels = sheet["image"], sheet["dst_lev"], sheet["dmos"]

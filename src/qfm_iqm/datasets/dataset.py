@@ -79,8 +79,8 @@ class Dataset:
         """
         if not root.is_dir():
             raise TableError(
-                f"{self.title} was asked for in {root}, but there is no such folder; give the "
-                f"folder of the unpacked download, which holds {' and '.join(self.folders)}."
+                f"There is no folder {root}; give the folder of {self.title}'s unpacked download, "
+                f"which holds {' and '.join(self.folders)}."
             )
         return self.read(root)
 

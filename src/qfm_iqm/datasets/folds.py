@@ -9,7 +9,6 @@
 `read_arniqa` and `read_liqe` read folds from ARNIQA's arrays and LIQE's lists.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -20,8 +19,8 @@ import numpy.typing as npt
 from qfm_iqm.datasets.splits import SPLITS, Split, official_split, split_by_content, split_from
 from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError, reason_of
-from qfm_iqm.files import write_whole
-from qfm_iqm.text_tables import write_csv
+from qfm_iqm.files import write_whole, writing
+from qfm_iqm.text_tables import read_dicts, write_csv
 
 SplitKind = Literal["content", "official", "file"]
 _FOREIGN = {"train": "train", "validation": "val", "test": "test"}  # in ARNIQA's and LIQE's files
@@ -54,7 +53,7 @@ def choose_split(
     if kind == "official":
         return official_fold(table, validation=validation, fold=fold)
     if file is None:
-        raise TableError("A split from a file was asked for, but no file is named.")
+        raise TableError("A split from a file needs the name of the file.")
     return read_split(file)
 
 
@@ -94,17 +93,15 @@ def write_folds(folds: Sequence[Split], folder: Path) -> list[Path]:
         TableError: the folder cannot be written to.
     """
     paths = [folder / f"fold{number}.txt" for number in range(len(folds))]
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for path, fold in zip(paths, folds, strict=True):
-            write_whole(fold.to_text(), path)
-        rows = (
-            (number, fold.sha256, *(len(fold.names(split)) for split in SPLITS), fold.rule)
-            for number, fold in enumerate(folds)
-        )
-        write_csv(folder / "folds.csv", ("fold", "sha256", *SPLITS, "rule"), rows)
-    except OSError as error:
-        raise TableError(f"The folds cannot be written to {folder}: {error.strerror}.") from error
+    for path, fold in zip(paths, folds, strict=True):
+        write_whole(fold.to_text(), path)
+    rows = (
+        (number, fold.sha256, *(len(fold.names(split)) for split in SPLITS), fold.rule)
+        for number, fold in enumerate(folds)
+    )
+    write_csv(folder / "folds.csv", ("fold", "sha256", *SPLITS, "rule"), rows)
     return paths
 
 
@@ -141,8 +138,8 @@ def read_arniqa(folder: Path, fold: int, table: RatedTable, order: Path | None =
         rows = _array_row(path, fold)
         if rows and max(rows) >= len(names):
             raise TableError(
-                f"{path} names row {max(rows)}, but there are {len(names)} images: it is of "
-                f"another dataset than {table.source}."
+                f"{path} names row {max(rows)}, but there are {len(names)} images: it belongs "
+                f"to another dataset than {table.source}."
             )
         listed[split] = [names[row] for row in rows]
     return split_from(listed, f"ARNIQA's fold {fold} out of {folder.name}/*.npy")
@@ -184,7 +181,7 @@ def _array_row(path: Path, fold: int) -> list[int]:
     """One row of an array of integers, without its padding."""
     array = _array(path)
     if not 0 <= fold < len(array):
-        raise TableError(f"{path} holds {len(array)} folds, and none with the number {fold}.")
+        raise TableError(f"{path} holds {len(array)} folds, but no fold {fold}.")
     return [row for row in array[fold].tolist() if row >= 0]
 
 
@@ -193,7 +190,7 @@ def _array(path: Path) -> npt.NDArray[np.integer]:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise TableError(f"{path} is not an array that can be read ({error}).") from error
+        raise TableError(f"{path} is not a readable array ({error}).") from error
     if array.ndim not in (1, 2) or array.dtype.kind not in "iu":
         raise TableError(
             f"{path} must be an array (folds, images) or (images,) of integers, but its shape is "
@@ -204,13 +201,7 @@ def _array(path: Path) -> npt.NDArray[np.integer]:
 
 def _names_in_order(order: Path, table: RatedTable) -> list[str]:
     """The table's names in the order of ARNIQA's list."""
-    try:
-        with order.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{order} cannot be read as a table ({error}).") from error
-    if not rows or "dis_img_path" not in rows[0]:
-        raise TableError(f"{order} has no column dis_img_path.")
+    rows = read_dicts(order, "dis_img_path")
     listed = [str(PurePosixPath(*PurePosixPath(row["dis_img_path"]).parts[1:])) for row in rows]
     return _Finder(table).names(listed, order)
 
@@ -235,7 +226,7 @@ class _Finder:
         lost = [name for name, one in zip(listed, found, strict=True) if one is None]
         if lost:
             raise TableError(
-                f"{path} names {len(lost)} images that {self._source} does not hold "
+                f"{path} names {len(lost)} images that are not in {self._source} "
                 f"({first_few(lost)})."
             )
         return [one for one in found if one is not None]

@@ -53,7 +53,7 @@ def _read(root: Path) -> RatedTable:
     ]
     if wrong:
         raise TableError(
-            f"{path}: ref_img must be the photo that the image's name begins with, but of "
+            f"{path}: ref_img must be the photo that the image's name begins with, but for "
             f"{len(wrong)} images it is not ({first_few(wrong)})."
         )
     # The column is named var but holds deviations: ratings 4 and 5 with mean 4.57 deviate by .495.

@@ -46,7 +46,7 @@ def _splits_of(split: Split, table: RatedTable, sets: Path) -> tuple[str, ...]:
     lost = [name for name in table.names if name not in split_of]
     if lost:
         raise TableError(
-            f"{sets} says of {len(lost)} images of {table.source} no split: {lost[0]}."
+            f"{sets} has no split for {len(lost)} images of {table.source}: {lost[0]}."
         )
     return tuple(split_of[name] for name in table.names)
 

@@ -31,7 +31,7 @@ def read_mat(path: Path, *variables: str) -> list[Any]:
     try:
         content = loadmat(path)
     except Exception as error:  # damaged bytes end in any kind of error
-        raise TableError(f"{path} is not a MATLAB file that can be read ({error}).") from error
+        raise TableError(f"{path} is not a readable MATLAB file ({error}).") from error
     missing = [variable for variable in variables if variable not in content]
     if missing:
         there = ", ".join(key for key in content if not key.startswith("__")) or "none"
@@ -41,7 +41,7 @@ def read_mat(path: Path, *variables: str) -> list[Any]:
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise TableError(
             f"{path} must hold {' and '.join(variables)} as numbers or as texts without a gap, "
-            f"but something else is there ({error})."
+            f"but holds something else ({error})."
         ) from error
 
 
@@ -88,7 +88,7 @@ def read_sheet(
     except TableError:
         raise
     except Exception as error:  # from the archive, its XML, or openpyxl
-        raise TableError(f"{path} is not an Excel file that can be read ({error}).") from error
+        raise TableError(f"{path} is not a readable Excel file ({error}).") from error
     wanted = [column_key(column) for column in columns]
     for number, row in enumerate(rows):
         header = [column_key(cell) for cell in row]
@@ -96,7 +96,7 @@ def read_sheet(
             places = [header.index(key) for key in wanted]
             body = [cells for row in rows[number + 1 :] if any(cells := [row[i] for i in places])]
             return {key: [cells[i] for cells in body] for i, key in enumerate(wanted)}
-    raise TableError(f"{path} has no row that holds the columns {', '.join(columns)}.")
+    raise TableError(f"{path} has no row with the columns {', '.join(columns)}.")
 
 
 def _text(cell: object) -> str:
@@ -137,7 +137,7 @@ def same_length(path: Path, columns: Mapping[str, Sequence[object] | Numbers]) -
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise TableError(f"{path}: label files of different lengths do not fit together: {told}.")
+        raise TableError(f"{path}: the label files have different lengths: {told}.")
     return next(iter(lengths.values()))
 
 

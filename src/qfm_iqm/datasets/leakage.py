@@ -7,14 +7,13 @@ Only the last requires decoding: the perceptual hashes (`image.perceptual_hash`)
 Shapes: N images, 8 bytes per hash.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ from qfm_iqm.files import sha256_of
 from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.perceptual_hash import MAX_DISTANCE, perceptual_hash
-from qfm_iqm.text_tables import unguarded, write_csv
+from qfm_iqm.text_tables import read_dicts, write_csv
 
 Progress = Callable[[Iterator[Bytes | ImageError], int], Iterator[Bytes | ImageError]]
 
@@ -58,11 +57,10 @@ class Leak(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class HashedImages:
-    """The readable images, their hashes (N, 8), and one error sentence per unreadable image."""
+    """The readable images and their hashes (N, 8)."""
 
     paths: tuple[Path, ...]
     hashes_N8: Bytes
-    errors: tuple[str, ...]
 
 
 def perceptual_hashes(
@@ -72,7 +70,7 @@ def perceptual_hashes(
 
     Args:
         paths: the files.
-        strict: refuse unreadable files; otherwise they are listed in `errors`.
+        strict: refuse unreadable files; otherwise they are left out.
         progress: wraps the iterator over hashes; also gets their number.
 
     Raises:
@@ -85,13 +83,12 @@ def perceptual_hashes(
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupted run stops reading
     hashed = {i: bits for i, bits in enumerate(hashes) if not isinstance(bits, ImageError)}
-    errors = tuple(str(error) for error in hashes if isinstance(error, ImageError))
+    errors = [str(error) for error in hashes if isinstance(error, ImageError)]
     if strict and errors:
         raise ImageError(f"{len(errors)} images cannot be compared, the first: {errors[0]}")
     return HashedImages(
         paths=tuple(Path(paths[i]) for i in hashed),
         hashes_N8=np.array(list(hashed.values()), dtype=np.uint8).reshape(-1, 8),
-        errors=errors,
     )
 
 
@@ -106,12 +103,7 @@ def near_duplicates(
         hashes_a: hashes (N, 8), uint8.
         hashes_b: hashes (M, 8), uint8.
         max_distance: largest Hamming distance of a pair.
-
-    Raises:
-        ValueError: an array has a wrong shape or type, or `max_distance` is not in 0 to 64.
     """
-    if not 0 <= max_distance <= 64:
-        raise ValueError(f"hashes of 64 bits differ by 0 to 64 of them, not {max_distance}")
     words_a, words_b = _words(hashes_a), _words(hashes_b)
     rows = max(1, _PAIRS_AT_ONCE // max(1, len(words_b)))
     pairs: list[tuple[int, int, int]] = []
@@ -149,7 +141,6 @@ def split_leaks(
     files: Sequence[str] | None = None,
     hashes_N8: Bytes | None = None,
     fold: int = 0,
-    max_distance: int = MAX_DISTANCE,
 ) -> list[Leak]:
     """Lists the leaking pairs between splits, each with its most certain reason.
 
@@ -159,7 +150,6 @@ def split_leaks(
         files: key of each image's file (`file_keys`); None compares no files.
         hashes_N8: perceptual hashes; None looks for no near-duplicates.
         fold: number of the fold.
-        max_distance: largest Hamming distance of near-duplicates.
 
     Raises:
         TableError: the split belongs to another table.
@@ -173,9 +163,8 @@ def split_leaks(
             for pair in _shared(values, rows[one].tolist(), rows[other].tolist()):
                 pairs.setdefault(pair, (reason, 0))
         if hashes_N8 is not None:
-            for a, b, distance in near_duplicates(
-                hashes_N8[rows[one]], hashes_N8[rows[other]], max_distance=max_distance
-            ):
+            alike = near_duplicates(hashes_N8[rows[one]], hashes_N8[rows[other]])
+            for a, b, distance in alike:
                 pair = (int(rows[one][a]), int(rows[other][b]))
                 pairs.setdefault(pair, ("near-duplicate", distance))
         leaks += [
@@ -210,8 +199,6 @@ def pool_leaks(
     paths: Sequence[Path],
     held_out: Mapping[str, RatedTable],
     root: Path,
-    *,
-    max_distance: int = MAX_DISTANCE,
 ) -> list[Leak]:
     """Lists unlabeled images that leak from held-out rated images.
 
@@ -224,7 +211,6 @@ def pool_leaks(
         paths: files of the unlabeled images.
         held_out: held-out splits (validation, test) by name.
         root: base folder of the held-out images' names.
-        max_distance: largest Hamming distance of near-duplicates.
 
     Raises:
         ImageError: a held-out image cannot be read.
@@ -240,8 +226,7 @@ def pool_leaks(
             pairs[path, owner[key]] = ("content", 0)
     held_hashes_M8 = perceptual_hashes([path for _, path in held], strict=True).hashes_N8
     pool = perceptual_hashes(paths)
-    alike = near_duplicates(pool.hashes_N8, held_hashes_M8, max_distance=max_distance)
-    for i, j, distance in alike:
+    for i, j, distance in near_duplicates(pool.hashes_N8, held_hashes_M8):
         pairs.setdefault((pool.paths[i], held[j]), ("near-duplicate", distance))
     return [
         Leak(0, "unlabeled", str(path), split, str(other), reason, distance)
@@ -260,19 +245,14 @@ def read_leaks(path: Path) -> list[Leak]:
     Raises:
         TableError: the file does not exist or is no such list.
     """
+    rows: list[dict[str, Any]] = list(read_dicts(path, *Leak._fields))
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *rows = csv.reader(file)
-        if tuple(header) != Leak._fields:
-            raise ValueError("its columns are others")
         return [
-            Leak(int(fold), split, image, other_split, other, reason, int(distance))
-            for fold, split, image, other_split, other, reason, distance in (
-                map(unguarded, row) for row in rows
-            )
+            Leak(**row | {"fold": int(row["fold"]), "distance": int(row["distance"])})
+            for row in rows
         ]
-    except (OSError, ValueError, TypeError) as error:
-        raise TableError(f"{path} is not a list of leaks that can be read ({error}).") from error
+    except (ValueError, TypeError) as error:
+        raise TableError(f"{path} is not a readable list of leaks ({error}).") from error
 
 
 def refuse_leaks(leaks: Sequence[Leak], *, listed: Path | None = None, remedy: str) -> None:
@@ -320,8 +300,4 @@ def _hash(path: Path | str) -> Bytes | ImageError:
 
 def _words(hashes_N8: Bytes) -> npt.NDArray[np.uint64]:
     """Each hash as a 64-bit integer."""
-    if hashes_N8.dtype != np.uint8 or hashes_N8.ndim != 2 or hashes_N8.shape[1] != 8:
-        raise ValueError(
-            f"hashes are uint8 (N, 8), not {hashes_N8.dtype} of shape {hashes_N8.shape}"
-        )
     return np.ascontiguousarray(hashes_N8).view(np.uint64)[:, 0]

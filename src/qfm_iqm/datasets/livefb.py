@@ -22,7 +22,7 @@ def _read(root: Path) -> RatedTable:
         marks = [value.lower() for value in table.column("is_valid")]
         if unknown := sorted({mark for mark in marks if mark not in _SPLITS}):
             raise TableError(
-                f"{path}: the column is_valid must say True or False, but it also says "
+                f"{path}: the column is_valid must hold True or False, but also holds "
                 f"{first_few([repr(mark) for mark in unknown])}."
             )
         columns["split"] = tuple(_SPLITS[mark] for mark in marks)

@@ -90,9 +90,9 @@ class Cells:
     def lacks(self, column: str) -> TableError:
         """The error for a table without the requested column."""
         return TableError(
-            f"{self.source}: the label column '{column}' was asked for, but the columns are: "
-            f"{', '.join(self.header)}; call the one that holds the labels so, or name it by "
-            f"--label where the command has that option{self.form}."
+            f"{self.source}: there is no label column '{column}', only the columns "
+            f"{', '.join(self.header)}; rename the column of the labels, or name it with "
+            f"--label if the command has that option{self.form}."
         )
 
 
@@ -148,22 +148,19 @@ def read_cells(path: Path, *, strip: bool = True, may_be_empty: bool = False) ->
     """
     reader = _READERS.get(path.suffix.lower())
     if path.is_dir():
-        raise TableError(
-            f"A table was asked for, but {path} is a folder; give a CSV, JSONL or Parquet file."
-        )
+        raise TableError(f"{path} is a folder, not a table; give a CSV, JSONL or Parquet file.")
     if reader is None:
         raise TableError(
-            f"A table was asked for, but {path} ends in '{path.suffix}'; "
-            f"give a file that ends in {', '.join(_READERS)}."
+            f"{path} ends in '{path.suffix}'; give a file that ends in {', '.join(_READERS)}."
         )
     if not path.exists():
-        raise TableError(f"The table {path} was asked for, but there is no such file.")
+        raise TableError(f"There is no table {path}.")
     try:
         header, places, rows, text = reader(path, strip)
     except OSError as error:
         raise TableError(f"The table {path} cannot be read: {error}.") from error
     if not rows and not may_be_empty:
-        raise TableError(f"{path}: a table of images was asked for, but it has no rows.")
+        raise TableError(f"{path}: the table has no rows.")
     cells = zip(*rows, strict=True) if rows else ((),) * len(header)
     columns = dict(zip(_unique_keys(header), cells, strict=True))
     return Cells(path, header, columns, places, text)
@@ -213,7 +210,7 @@ def _read_parquet(path: Path, strip: bool) -> Read:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise TableError(f"{path}: no readable Parquet file ({reason}); write it again.") from error
+        raise TableError(f"{path}: unreadable Parquet file ({reason}); write it again.") from error
     for column in table.schema:
         kind = column.type
         if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):

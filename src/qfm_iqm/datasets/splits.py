@@ -5,14 +5,14 @@ contents and arguments, not on row order, machine or version.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
 
 from qfm_iqm.arrays import Indices
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, first_few
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import text_hash
 
@@ -58,8 +58,8 @@ class Split:
         names = self.train + self.validation + self.test
         if len(set(names)) < len(names):
             raise TableError(
-                f"A split has each image once, but {len(names) - len(set(names))} names "
-                "come again in the same or another split; correct the list."
+                f"A split must list each image once, but {len(names) - len(set(names))} names "
+                "are repeated in the same or another split; correct the list."
             )
         broken = [text for text in (*names, self.rule) if "\n" in text or "\r" in text]
         if broken:
@@ -101,11 +101,11 @@ class Split:
                 listed[split].append(name)
             elif line and not line.startswith("#"):
                 raise TableError(
-                    f"A line is a split ({', '.join(SPLITS)}), a tab and a name, "
+                    f"A line must be a split ({', '.join(SPLITS)}), a tab and a name, "
                     f"but line {number} is {line!r}."
                 )
         if rule is None:
-            raise TableError("A split states its rule in a line '# rule: ...', but there is none.")
+            raise TableError("A split needs its rule in a line '# rule: ...', but there is none.")
         return split_from(listed, rule)
 
     def indices(self, table: RatedTable) -> dict[str, Indices]:
@@ -158,8 +158,8 @@ def split_by_content(
         )
     if test + validation >= 1:
         raise TableError(
-            f"Test and validation must leave images to train on, but {test} + {validation} "
-            "of them were asked for; lower one."
+            f"Test and validation must leave images to train on, but their shares are {test} and "
+            f"{validation}; lower one."
         )
     if seed < 0:
         raise TableError(f"The seed of a split must be 0 or more, not {seed}.")
@@ -179,8 +179,8 @@ def split_by_content(
     empty = [split for split in (*asked, "train") if not listed[split]]
     if empty:
         raise TableError(
-            f"{table.source}: {len(table)} images of {len(members)} contents were to be split with "
-            f"test={test} and validation={validation}, but {' and '.join(empty)} would stay empty; "
+            f"{table.source}: with test={test} and validation={validation}, {' and '.join(empty)} "
+            f"would be empty ({len(table)} images of {len(members)} contents); "
             "change the shares or give more contents."
         )
     # The rule is part of a split's hash, so its wording must not change, including "group".
@@ -206,24 +206,25 @@ def official_split(table: RatedTable) -> Split:
     column = next((key for key in ("split", "set") if key in table.columns), None)
     if column is None:
         raise TableError(
-            f"{table.source}: the official split was asked for, but there is no column 'split' or "
-            f"'set' among: {', '.join(table.columns) or 'none'}; add the authors' list of splits, "
-            "which `qfm data check` names where it is missing, or split by content."
+            f"{table.source}: the official split needs a column 'split' or 'set', but the columns "
+            f"are: {', '.join(table.columns) or 'none'}; add the authors' list of splits, "
+            "which `qfm data check` names if it is missing, or split by content."
         )
     values = table.columns[column]
-    unknown = sorted(set(values) - {value for value in values if value.lower() in OFFICIAL_VALUES})
+    unknown = [repr(value) for value in sorted(set(values)) if value.lower() not in OFFICIAL_VALUES]
     if unknown:
         raise TableError(
-            f"{table.source}: the column '{column}' must say train, validation or test, "
-            f"but it also says: {_quoted(unknown)}; correct it or split by content."
+            f"{table.source}: the column '{column}' must hold train, validation or test, "
+            f"but also holds: {first_few(unknown)}; correct it or split by content."
         )
     listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name, value in zip(table.names, values, strict=True):
         listed[OFFICIAL_VALUES[value.lower()]].append(name)
     if sum(bool(names) for names in listed.values()) < 2:
+        quoted = [repr(value) for value in sorted(set(values))]
         raise TableError(
             f"{table.source}: at least two splits are needed, but the column '{column}' puts "
-            f"every image into {_quoted(sorted(set(values)))}; split by content."
+            f"every image into {first_few(quoted)}; split by content."
         )
     rule = f"official_split: the column '{column}' of the dataset's own table"
     return split_from(listed, rule)
@@ -233,8 +234,3 @@ def split_from(listed: Mapping[str, Sequence[str]], rule: str) -> Split:
     """A split from the names in each of `SPLITS`."""
     train, validation, test = (tuple(listed[split]) for split in SPLITS)
     return Split(train, validation, test, rule)
-
-
-def _quoted(items: Iterable[str]) -> str:
-    listed = list(items)
-    return ", ".join(repr(item) for item in listed[:3]) + (", ..." if len(listed) > 3 else "")

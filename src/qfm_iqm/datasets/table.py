@@ -47,7 +47,7 @@ class RatedTable:
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise TableError(f"{self.source}: a table of images was asked for, but it has no rows.")
+            raise TableError(f"{self.source}: the table has no rows.")
         if not self.contents:
             object.__setattr__(self, "contents", self.names)
         if self.mos is not None:
@@ -75,19 +75,19 @@ class RatedTable:
             if blank:
                 raise TableError(
                     f"{self.source}: the {column} is blank in {len(blank)} rows "
-                    f"({first_few(blank, 'row')}); fill it in or take these rows out."
+                    f"({first_few(blank, 'row')}); fill it in or remove these rows."
                 )
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise TableError(
-                f"{self.source}: {counted(len(twice), 'name stands', 'names stand')} in more than "
-                f"one row ({first_few(twice)}); leave one row per image."
+                f"{self.source}: {counted(len(twice), 'name is', 'names are')} in more than "
+                f"one row ({first_few(twice)}); keep one row per image."
             )
         if self.mos is not None and not np.isfinite(self.mos).all():
             bad = (np.flatnonzero(~np.isfinite(self.mos)) + 1).tolist()
             raise TableError(
                 f"{self.source}: {len(bad)} labels are NaN or infinite ({first_few(bad, 'row')}); "
-                "give each image a number or take these rows out."
+                "give each image a number or remove these rows."
             )
 
     def __len__(self) -> int:
@@ -107,7 +107,7 @@ class RatedTable:
             )
         if rows.min() < 0 or rows.max() >= len(self):
             raise TableError(
-                f"{self.source}: an index between {rows.min()} and {rows.max()} was asked for, "
+                f"{self.source}: the indices run from {rows.min()} to {rows.max()}, "
                 f"but the table's rows are 0 to {len(self) - 1}."
             )
         order: list[int] = rows.tolist()
@@ -132,8 +132,8 @@ class RatedTable:
         except KeyError:
             others = f"its other columns are {', '.join(self.columns)}"
             raise TableError(
-                f"{self.source} has no column '{name}'; beside name, label and content "
-                f"{others if self.columns else 'it has no others'}."
+                f"{self.source} has no column '{name}'; besides name, label and content, "
+                f"{others if self.columns else 'it has no columns'}."
             ) from None
 
     def group(self, column: str) -> dict[str, Indices]:
@@ -173,7 +173,7 @@ class RatedTable:
         root = Path(root)
         if not root.is_dir():
             raise TableError(
-                f"The image folder {root} was asked for, but there is no such folder; "
+                f"There is no image folder {root}; "
                 f"give the folder that the names of {self.source} are relative to."
             )
         located = list(zip(self.names, self.find(root), strict=True))
@@ -182,13 +182,13 @@ class RatedTable:
             raise TableError(
                 f"{len(missing)} of the {len(self)} names of {self.source} match no file "
                 f"in {root}, or several that differ only in letter case ({first_few(missing)}); "
-                "check the folder, or take these rows out."
+                "check the folder, or remove these rows."
             )
         paths = [path for _, path in located if path is not None]
         if len(set(paths)) < len(paths):
             raise TableError(
                 f"{len(paths) - len(set(paths))} names of {self.source} differ from another name "
-                f"only in letter case and mean the same file in {root}; leave one row per image."
+                f"only in letter case and mean the same file in {root}; keep one row per image."
             )
         return paths
 
@@ -276,7 +276,7 @@ def finite_numbers(
         raise TableError(
             f"{source}: {len(bad)} of {counted(len(found), 'value')} of {what} "
             f"{'is not a finite number' if len(bad) == 1 else 'are not finite numbers'} "
-            f"({first_few(shown)}); give numbers, or take these rows out."
+            f"({first_few(shown)}); give numbers, or remove these rows."
         )
     return found
 

@@ -1,5 +1,6 @@
 """Calibrates a model's card to a user's own ratings."""
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -40,8 +41,9 @@ def calibrated_card(
         progress: wraps the iterator over rows; also gets their number.
 
     Returns:
-        The new card, with the ratings' units, and the calibration with its errors. The interval of
-        the card's reference statistics, if any, is recomputed from the cross-validation errors.
+        The new card, with a name of its own and the ratings' units, and the calibration with its
+        errors. The interval of the card's reference statistics, if any, is recomputed from the
+        cross-validation errors.
 
     Raises:
         ModelError: the model is already calibrated.
@@ -49,7 +51,7 @@ def calibrated_card(
     """
     if model.card.calibration is not None:
         raise ModelError(
-            f"'{model.card.name}' is calibrated already: calibrate the model that it was made from."
+            f"'{model.card.name}' is already calibrated: calibrate the model it was made from."
         )
     units = _rating_units(model.card.label, table, ends, higher_is_better)
     rows = score_rated(model, table, root, device=device, progress=progress)
@@ -77,7 +79,7 @@ def _rating_units(
         raise TableError(f"{table.source} has no ratings: a column mos is needed.")
     low, high = ends or (label.minimum, label.maximum)
     if low is None or high is None:
-        raise TableError("The model's scale has no ends: give those of the ratings with --scale.")
+        raise TableError("The model's scale has no ends: give those of your ratings with --scale.")
     if not (math.isfinite(low) and math.isfinite(high) and low != high):
         raise TableError(f"--scale {low:g} {high:g}: give two different, finite ends.")
     if low > high:
@@ -86,7 +88,7 @@ def _rating_units(
     if beyond:
         raise TableError(
             f"{beyond} ratings of {table.source} lie beyond the scale from {low:g} to {high:g}: "
-            "give the ends of the scale rated on with --scale."
+            "give the ends of your rating scale with --scale."
         )
     return LabelUnits(name="rating", minimum=low, maximum=high, higher_is_better=higher)
 
@@ -124,6 +126,13 @@ def _with_curve(
                 "interval": interval,
             }
         )
+    # Scores of two models are told apart by the name, because both have the same weights.
+    made = hashlib.sha256((curve.model_dump_json() + units.model_dump_json()).encode()).hexdigest()
     return card.model_copy(
-        update={"calibration": curve, "label": units, "reference_statistics": reference}
+        update={
+            "name": f"{card.name}-calibrated-{made[:8]}",
+            "calibration": curve,
+            "label": units,
+            "reference_statistics": reference,
+        }
     )

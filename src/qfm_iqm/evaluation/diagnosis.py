@@ -58,6 +58,8 @@ from qfm_iqm.model.weights import backbone_state
 DEGRADATIONS = ("gaussian blur", "jpeg", "white noise")
 """Kinds in `LEVELS` that S_q averages over, each at all five strengths."""
 
+BATCH = 32  # crops per forward pass; does not change the figures
+
 Progress = Callable[[Iterator[Path], int], Iterator[Path]]
 
 
@@ -70,11 +72,8 @@ def diagnose(
     alpha: float = 0.1,
     tau: float = 0.25,
     neighbors: int = 10,
-    threshold: float = 1.0,
-    examples: int = 16,
     backbone: bool = True,
     seed: int = 0,
-    batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Diagnoses a model on rated images.
@@ -86,11 +85,8 @@ def diagnose(
         alpha: weight of the added features.
         tau: largest label difference of a match, in standard deviations of the given labels.
         neighbors: number of nearest neighbors for aliasing.
-        threshold: label difference of an aliased pair, in the same units.
-        examples: largest number of aliased pairs to keep.
         backbone: also measure the public backbone's features, if its weights are available.
         seed: seed of the noise.
-        batch_size: crops per forward pass; does not change the figures.
         progress: wraps the iterator over files; also gets their number.
 
     Raises:
@@ -108,7 +104,7 @@ def diagnose(
     check_rated(images.mos, images.contents, neighbors)
     paths = images.paths(root)
     network, preprocessing = model.eval().network, model.card.preprocessing
-    encoders, missing = [network.encoder], "It was not asked for."
+    encoders, missing = [network.encoder], "It was not requested."
     if backbone:
         try:
             encoders.append(public_backbone(network))
@@ -131,26 +127,19 @@ def diagnose(
         image_CHW = resize_and_pad(read_image(path), preprocessing)
         crops = list(covering_crops(image_CHW, preprocessing))
         for encoder, found in zip(encoders, descriptors, strict=True):
-            found.append(_descriptor(encoder, crops, batch_size, network.scale.mean.device))
+            found.append(_descriptor(encoder, crops, network.scale.mean.device))
         center_CSS = center_square(image_CHW, preprocessing.crop)
         noise = zlib.crc32(f"{seed}:{images.names[i]}".encode())
         degraded = [distort_tensor(center_CSS, kind, level, noise) for kind, level in asked]
-        tokens_1ND, predictions = _predictions(network, [center_CSS, *degraded], batch_size)
+        tokens_1ND, predictions = _predictions(network, [center_CSS, *degraded])
         if not predictions.isfinite().all():
             raise ModelError(f"The model's predictions for {path} are not finite numbers.")
         drops_MR[i] = direction * (predictions[0] - predictions[1:])
         memory.push(tokens_1ND, labels_M[i : i + 1], contents_M[i : i + 1])
 
-    noise_sensitivity, fallbacks = _noise_sensitivity(network, memory, alpha, tau, batch_size)
+    noise_sensitivity, fallbacks = _noise_sensitivity(network, memory, alpha, tau)
     spaces = [
-        aliasing(
-            torch.stack(found).numpy(),
-            images.mos,
-            images.contents,
-            neighbors=neighbors,
-            threshold=threshold,
-            examples=examples,
-        )
+        aliasing(torch.stack(found).numpy(), images.mos, images.contents, neighbors=neighbors)
         for found in descriptors
     ]
     changes, drops = drops_MR.abs().mean(0).tolist(), drops_MR.mean(0).tolist()
@@ -198,20 +187,16 @@ def public_backbone(network: QualityNetwork) -> TimmEncoder:
     return encoder.to(network.scale.mean.device).eval()
 
 
-def _descriptor(
-    encoder: Encoder, crops: Sequence[Tensor], batch_size: int, device: torch.device
-) -> Tensor:
+def _descriptor(encoder: Encoder, crops: Sequence[Tensor], device: torch.device) -> Tensor:
     """The mean class token (D,) over crops, in float64."""
-    parts = [encoder(crops_BCSS)[:, 0].cpu() for crops_BCSS in _batches(crops, batch_size, device)]
+    parts = [encoder(crops_BCSS)[:, 0].cpu() for crops_BCSS in _batches(crops, device)]
     return torch.cat(parts).double().mean(0)
 
 
-def _predictions(
-    network: QualityNetwork, crops: Sequence[Tensor], batch_size: int
-) -> tuple[Tensor, Tensor]:
+def _predictions(network: QualityNetwork, crops: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The first crop's tokens (1, 1 + N, D), and predictions for all crops in standard units."""
     first_1ND, predictions = None, []
-    for crops_BCSS in _batches(crops, batch_size, network.scale.mean.device):
+    for crops_BCSS in _batches(crops, network.scale.mean.device):
         tokens_BND = network.encode(crops_BCSS)
         predictions.append(network.decoder(tokens_BND).cpu())
         first_1ND = tokens_BND[:1] if first_1ND is None else first_1ND
@@ -220,12 +205,12 @@ def _predictions(
 
 
 def _noise_sensitivity(
-    network: QualityNetwork, memory: MemoryBank, alpha: float, tau: float, batch_size: int
+    network: QualityNetwork, memory: MemoryBank, alpha: float, tau: float
 ) -> tuple[float, int]:
     """S_n over all entries of a memory, matched within the memory, and the number of fallbacks."""
     changes, fallbacks = [], 0
-    for start in range(0, len(memory), batch_size):
-        rows = slice(start, start + batch_size)
+    for start in range(0, len(memory), BATCH):
+        rows = slice(start, start + BATCH)
         tokens_BND = memory.tokens_MND[rows].float()
         labels_B, contents_B = memory.labels_M[rows], memory.contents_M[rows]
         matches = match_quality(tokens_BND[:, 0], labels_B, contents_B, memory, tau=tau)
@@ -236,7 +221,7 @@ def _noise_sensitivity(
     return torch.cat(changes).double().mean().item(), fallbacks
 
 
-def _batches(crops: Sequence[Tensor], batch_size: int, device: torch.device) -> Iterator[Tensor]:
+def _batches(crops: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
     """Yields crops as batches (B, 3, S, S) on the network's device."""
-    for start in range(0, len(crops), batch_size):
-        yield torch.stack(list(crops[start : start + batch_size])).to(device)
+    for start in range(0, len(crops), BATCH):
+        yield torch.stack(list(crops[start : start + BATCH])).to(device)

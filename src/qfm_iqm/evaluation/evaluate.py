@@ -1,7 +1,6 @@
 """Evaluates a model on rated images, scored by the same engine as `qfm score`."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +14,13 @@ from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.card import ModelCard, ResultRow
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.scoring.crop_stream import Crops
+from qfm_iqm.scoring.crop_stream import CropSource
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.text_tables import write_csv
 
 Progress = Callable[[Iterator[ScoreRow], int], Iterator[ScoreRow]]
-
-
-@dataclass(frozen=True)
-class ScoredDataset:
-    """Rated images with their scores.
-
-    Attributes:
-        table: the rated images.
-        rows: their score rows, in the same order.
-        by: column of the reported groups; None for no groups.
-    """
-
-    table: RatedTable
-    rows: list[ScoreRow]
-    by: str | None
-
-    def to_csv(self, path: Path) -> None:
-        """Writes `name, mos, score, crop_std` and the group column, one row per image."""
-        assert self.table.mos is not None
-        columns: dict[str, Iterable[Any]] = {
-            "name": self.table.names,
-            "mos": self.table.mos.tolist(),
-            "score": [row.score for row in self.rows],
-            "crop_std": [row.crop_std for row in self.rows],
-        }
-        if self.by is not None:
-            columns[self.by] = self.table.column(self.by)
-        write_csv(path, columns, zip(*columns.values(), strict=True))
 
 
 def recorded_split(card: ModelCard, table: RatedTable, split: str) -> RatedTable:
@@ -62,11 +33,11 @@ def recorded_split(card: ModelCard, table: RatedTable, split: str) -> RatedTable
     recorded = card.training.get("split_sha256")
     data = card.training.get("recipe", {}).get("data", {})
     if not recorded or not {"test", "validation", "split_seed"} <= data.keys():
-        raise TableError(f"The card of '{card.name}' records no rule to take the {split} split by.")
+        raise TableError(f"The card of '{card.name}' records no rule for its {split} split.")
     if data.get("split") == "file":
         raise TableError(
             f"'{card.name}' was trained on a split from a file, which its card does not hold: "
-            f"evaluate a table of its {split} split alone."
+            f"evaluate a table of only its {split} split."
         )
     found = choose_split(
         table,
@@ -104,10 +75,10 @@ def evaluate_model(
     n_boot: int = 1000,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
-    source: Callable[[str], Crops] | None = None,
+    source: CropSource | None = None,
     metrics: Sequence[str] = tuple(METRICS),
     excluded: Collection[str] = (),
-) -> tuple[Evaluation, ScoredDataset]:
+) -> tuple[Evaluation, list[ScoreRow]]:
     """Scores rated images in label units, and evaluates the scores.
 
     Args:
@@ -134,7 +105,34 @@ def evaluate_model(
     rows = score_rated(model, table, root, device=device, progress=progress, source=source)
     scores = [row.score for row in rows if row.score is not None]
     found = evaluate_scores(table, scores, by=by, n_boot=n_boot, metrics=metrics, excluded=excluded)
-    return found, ScoredDataset(table, rows, by)
+    return found, rows
+
+
+def write_images(path: Path, table: RatedTable, rows: Sequence[ScoreRow], by: str | None) -> None:
+    """Writes `name, mos, score, crop_std` and the group column, one row per image.
+
+    Args:
+        path: CSV file to write.
+        table: rated images.
+        rows: their score rows, in the same order.
+        by: column of the groups; None for no groups.
+    """
+    assert table.mos is not None
+    columns: dict[str, Iterable[Any]] = {
+        "name": table.names,
+        "mos": table.mos.tolist(),
+        "score": [row.score for row in rows],
+        "crop_std": [row.crop_std for row in rows],
+    }
+    if by is not None:
+        columns[by] = table.column(by)
+    write_csv(path, columns, zip(*columns.values(), strict=True))
+
+
+def rated_srcc(model: QualityModel | Runtime, table: RatedTable, root: Path) -> float:
+    """The SRCC of a model on rated images; arguments and errors as in `evaluate_model`."""
+    evaluation, _ = evaluate_model(model, table, root, n_boot=0, metrics=("srcc",))
+    return evaluation.value("whole", "srcc")
 
 
 def card_results(evaluation: Evaluation, data: str) -> list[ResultRow]:
@@ -166,7 +164,7 @@ def score_rated(
     *,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
-    source: Callable[[str], Crops] | None = None,
+    source: CropSource | None = None,
 ) -> list[ScoreRow]:
     """Scores rated images in label units; fails if any image cannot be scored.
 

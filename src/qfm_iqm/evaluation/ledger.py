@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import qfm_iqm
-from qfm_iqm.errors import TableError
+from qfm_iqm.files import writing
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.text_tables import guarded
@@ -93,7 +93,7 @@ def append_look(path: Path, look: Look) -> None:
     Raises:
         TableError: the ledger cannot be written to.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             with suppress(ModuleNotFoundError):  # no lock on systems without POSIX locks
@@ -109,8 +109,6 @@ def append_look(path: Path, look: Look) -> None:
                 rows.write("\n")
             writer.writerow(map(guarded, look))
             file.write(rows.getvalue().encode())
-    except OSError as error:
-        raise TableError(f"The ledger {path} cannot be written: {error.strerror}.") from error
 
 
 def _commit() -> str:

@@ -44,13 +44,19 @@ class SideBySide:
     scores: dict[str, Doubles]
     left_out: dict[str, int]
 
-    def aligned(self, *, higher_is_better: bool) -> Aligned:
+    def aligned(
+        self, *, higher_is_better: bool
+    ) -> tuple[Doubles, dict[str, Doubles], dict[str, float]]:
         """Labels and scores with one direction: higher is better.
 
         A score table does not state its direction, so it is inferred from the sign of the SRCC.
 
         Args:
             higher_is_better: direction of the labels.
+
+        Returns:
+            (N,) labels; (N,) scores by method; the SRCC before of the methods whose scores were
+            negated.
 
         Raises:
             TableError: all scores of a method or all labels are equal.
@@ -65,22 +71,7 @@ class SideBySide:
         scores = {
             name: -values if name in turned else values for name, values in self.scores.items()
         }
-        return Aligned(labels, scores, turned)
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """Labels and scores that increase with quality.
-
-    Attributes:
-        labels: (N,) labels, float64.
-        scores: (N,) scores by method.
-        turned: methods whose scores were negated, with their SRCC before.
-    """
-
-    labels: Doubles
-    scores: dict[str, Doubles]
-    turned: dict[str, float]
+        return labels, scores, turned
 
 
 def side_by_side(
@@ -103,10 +94,10 @@ def side_by_side(
         raise TableError(f"{twice[0]} was given twice.")
     names = [path.stem for path in files]
     if len(set(names)) < len(names):
-        names = [f"{path.parent.name}/{path.stem}" for path in files]
+        names = [f"{path.parent.resolve().name}/{path.stem}" for path in files]
     if len(set(names)) < len(names):
         raise TableError(
-            f"Score tables need names of their own, but these were given: {', '.join(names)}."
+            f"Score tables must have different names, but these were given: {', '.join(names)}."
         )
     table = read_table(labels if labels is not None else files[0], label=label)
     scores, left_out = {}, {}
@@ -120,7 +111,7 @@ def side_by_side(
             alone = [image for i, image in enumerate(table.names) if i not in places]
             lost_of = f"{len(lost)} of" if len(lost) < len(table) else "any of"
             raise TableError(
-                f"{path} has no score of {lost_of} the {len(table)} rated images "
+                f"{path} has no score for {lost_of} the {len(table)} rated images "
                 f"({first_few(lost)}): {_why(alone, images)}."
             )
         scores[name] = found
@@ -136,14 +127,14 @@ def _why(alone: Sequence[str], images: Sequence[str]) -> str:
         images: images of the score table.
     """
     if not alone:
-        return "their rows hold none"
+        return "their rows have none"
     for image in alone[:_TRIED]:
         if found := candidates(image, images):
             return (
-                f"{image} could be {first_few(found)}, and a score serves one image; state their "
-                "folders in both tables"
+                f"{image} could be {first_few(found)}, and each score belongs to one image; add "
+                "the folders in both tables"
             )
-    return f"it holds those of {first_few(images)}"
+    return f"its scores are of {first_few(images)}"
 
 
 def evaluate_scores(

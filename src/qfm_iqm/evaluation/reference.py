@@ -43,7 +43,7 @@ def find_reference_statistics(
     held_out: RatedTable,
     root: Path,
     *,
-    seen: RatedTable | None = None,
+    seen: RatedTable,
     population: str,
     level: float = 0.9,
     device: str | torch.device | None = None,
@@ -56,8 +56,7 @@ def find_reference_statistics(
         model: the model; existing reference statistics in its card are not used.
         held_out: rated photos that the model was not trained on.
         root: base folder of the names.
-        seen: training photos; the detector is fitted on at most `SEEN` of them. None takes half of
-            `held_out` for that, and a quarter each for the limit and its check.
+        seen: training photos; the detector is fitted on at most `SEEN` of them.
         population: description of `held_out`.
         level: target coverage of the interval.
         device: a torch device name; None takes a GPU if there is one.
@@ -69,7 +68,7 @@ def find_reference_statistics(
     """
     if len(held_out) < LEAST:
         raise TableError(
-            f"Reference statistics are found on at least {LEAST} held-out photos, and "
+            f"Reference statistics need at least {LEAST} held-out photos, and "
             f"{held_out.source} has {len(held_out)}."
         )
     rows = score_rated(model, held_out, root, device=device, progress=progress)
@@ -77,22 +76,16 @@ def find_reference_statistics(
     setting, checking = halves(held_out)
     assert held_out.mos is not None
     interval = find_interval(held_out.mos, scores, setting, checking, level)
-    if seen is None:
-        seen, rest = held_out.select(setting), held_out.select(checking)
-        setting, checking = halves(rest)
-    else:
-        rest = held_out
-        drawn = np.random.default_rng(0).permutation(len(seen))[:SEEN]
-        seen = seen.select(np.sort(drawn))
+    drawn = np.random.default_rng(0).permutation(len(seen))[:SEEN]
     paths = [
-        *rest.select(setting).paths(root),
-        *rest.select(checking).paths(root),
-        *seen.paths(root),
+        *held_out.select(setting).paths(root),
+        *held_out.select(checking).paths(root),
+        *seen.select(np.sort(drawn)).paths(root),
     ]
-    coming = statistics_of(paths, model.card.preprocessing, soft_from=len(rest))
+    coming = statistics_of(paths, model.card.preprocessing, soft_from=len(held_out))
     found = list(watch(coming, len(paths)) if watch else coming)
-    own_NF = np.array([rows_of[0] for rows_of in found[: len(rest)]])
-    known_NF = np.array([row for rows_of in found[len(rest) :] for row in rows_of])
+    own_NF = np.array([rows_of[0] for rows_of in found[: len(held_out)]])
+    known_NF = np.array([row for rows_of in found[len(held_out) :] for row in rows_of])
     return ReferenceStatistics(
         population=population,
         images=len(scores),
@@ -164,7 +157,7 @@ def fit_ood_detector(known_NF: Doubles, setting_NF: Doubles, checking_NF: Double
 
 
 def statistics_of(
-    paths: Sequence[Path], preprocessing: Preprocessing, *, soft_from: int | None = None
+    paths: Sequence[Path], preprocessing: Preprocessing, *, soft_from: int
 ) -> Iterator[list[Doubles]]:
     """Yields pixel statistics (F,) of files at a model's working size, in order.
 
@@ -172,7 +165,7 @@ def statistics_of(
         paths: image files.
         preprocessing: the model's preprocessing.
         soft_from: from this index on, every twentieth photo is also used as a blurred copy, because
-            photos out of focus are in distribution; None uses no blurred copies.
+            photos out of focus are in distribution.
 
     Yields:
         For each file, its statistics and those of its blurred copy, if there is one.
@@ -184,7 +177,7 @@ def statistics_of(
     def look(place: int) -> list[Doubles]:
         image_CHW = resize_and_pad(read_image(paths[place]), preprocessing)
         images = [image_CHW]
-        soft = -1 if soft_from is None else place - soft_from
+        soft = place - soft_from
         if soft >= 0 and soft % SOFT == 0:
             kind, level = ("gaussian blur", "resample")[soft // SOFT % 2], 3 + soft // SOFT // 2 % 2
             images.append(distort_tensor(image_CHW, kind, level))

@@ -58,7 +58,7 @@ def is_archive(path: str) -> bool:
 
 
 def split_member(path: str) -> tuple[str, str] | None:
-    """Splits a path into an archive and a member's name; None if it leads into no archive."""
+    """Splits a path into an archive and a member's name; None if it is not in an archive."""
     for found in _INTO.finditer(path):
         archive, name = path[: found.end() - 1], path[found.end() :]
         if name and is_archive(archive):

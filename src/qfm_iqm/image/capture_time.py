@@ -1,4 +1,4 @@
-"""Capture time of a photo from its EXIF data; file times do not tell it."""
+"""Capture time of a photo from its EXIF data; file times are not used."""
 
 import re
 from datetime import datetime

@@ -11,7 +11,7 @@ Design choices:
   profile, or one for another color space, is ignored. CMYK without a usable profile becomes
   (1-C)(1-K), Pillow's rule. If a file describes its colors by numbers (PNG's gAMA and cHRM, cICP,
   nclx), the equivalent profile is used (`image.profiles`). HDR is refused, in profiles as well.
-* Alpha is composited over the background in sRGB code values, as browsers do.
+* Alpha is composited over white in sRGB code values, as browsers do.
 
 An `ImageError` raised here holds only the reason; `image.decode` adds the source's name.
 
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from qfm_iqm.errors import ImageError
+from qfm_iqm.image.deferred import scaled
 from qfm_iqm.image.profiles import Chromaticities, measured_profile, refuse_hdr
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -50,13 +50,12 @@ def is_srgb(image: Image.Image) -> bool:
     return plain and not _profile(image, image.mode)
 
 
-def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, int]) -> Pixels:
-    """Converts a loaded image of any mode to sRGB pixels (H, W, 3) over a background.
+def srgb_pixels(image: Image.Image, rawmode: str) -> Pixels:
+    """Converts a loaded image of any mode to sRGB pixels (H, W, 3) over white.
 
     Args:
         image: the image with decoded pixels; not changed.
         rawmode: how the file packs the pixels, see `image.formats.rawmode`.
-        background: 8-bit sRGB color behind transparent pixels.
 
     Returns:
         uint8; uint16 for 16-bit gray.
@@ -68,7 +67,7 @@ def srgb_pixels(image: Image.Image, rawmode: str, background: tuple[int, int, in
     pixels = cast(Pixels, np.array(to_srgb(color, _profile(image, color.mode))))
     if pixels.ndim == 2:
         pixels = cast(Pixels, np.repeat(pixels[..., None], 3, axis=2))
-    return pixels if alpha is None else _composited(pixels, alpha, background)
+    return pixels if alpha is None else _composited(pixels, alpha)
 
 
 # ---- modes ----
@@ -93,27 +92,11 @@ def _color_and_alpha(
 
 def _deep_gray(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
     """Converts modes I;16, I (0..65535) and F (0..1) to 16-bit gray (H, W)."""
-    values = np.asarray(image)
-    if image.mode == "F":
-        _check_range(values, 1, "floats in 0..1")
-        values = np.rint(values.astype(np.float64) * 65535)
-    elif image.mode == "I":
-        _check_range(values, 65535, "integers in 0..65535")
-    if rawmode.startswith("I;12"):
-        values = np.rint(values * (65535 / 4095))
-    gray = values.astype(np.uint16)
+    largest = 1 if image.mode == "F" else 4095 if rawmode.startswith("I;12") else 65535
+    gray = cast(NDArray[np.uint16], scaled(np.asarray(image), largest, np.uint16))
     # Pillow inverts "white is zero" TIFFs only up to 8 bits.
     tags = getattr(image, "tag_v2", {})
     return 65535 - gray if tags.get(_PHOTOMETRIC_TAG) == 0 else gray
-
-
-def _check_range(values: NDArray[Any], highest: int, what: str) -> None:
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= highest):  # this form refuses NaN too
-        raise ImageError(
-            f"its gray values run from {low:g} to {high:g} and must be {what}; "
-            "scale them and save it as 16-bit PNG"
-        )
 
 
 # ---- transparency ----
@@ -136,13 +119,10 @@ def _keyed_alpha(image: Image.Image, key: object, rawmode: str) -> NDArray[np.ui
     return np.where(transparent, 0, 255).astype(np.uint8)
 
 
-def _composited(
-    pixels: Pixels, alpha: NDArray[np.uint8], background: tuple[int, int, int]
-) -> Pixels:
-    """Composites pixels (H, W, 3) over the background in integer arithmetic, with rounding."""
+def _composited(pixels: Pixels, alpha: NDArray[np.uint8]) -> Pixels:
+    """Composites pixels (H, W, 3) over white in integer arithmetic, with rounding."""
     weight = alpha[..., None].astype(np.uint32)
-    behind = np.array(background, dtype=np.uint32) * (int(np.iinfo(pixels.dtype).max) // 255)
-    mixed = (pixels * weight + behind * (255 - weight) + 127) // 255
+    mixed = (pixels * weight + np.iinfo(pixels.dtype).max * (255 - weight) + 127) // 255
     return cast(Pixels, mixed.astype(pixels.dtype))
 
 

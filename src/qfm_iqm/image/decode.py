@@ -35,19 +35,18 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 MAX_PIXELS = 250_000_000
-WHITE = (255, 255, 255)
 NO_MEMORY = "there is not enough memory for it"
+_CLOSED = "it was closed before"
 
 
 def read_image(
     source: Source,
     *,
     max_pixels: int = MAX_PIXELS,
-    background: tuple[int, int, int] = WHITE,
     allow_truncated: bool = False,
     raw: RawReading = "preview",
 ) -> Tensor:
-    """Reads an image upright, in sRGB and without transparency.
+    """Reads an image upright, in sRGB, and over white where it is transparent.
 
     Thread-safe.
 
@@ -55,7 +54,6 @@ def read_image(
         source: a path, the encoded bytes, a binary stream (read from its position to its end, and
             not closed) or a Pillow image (its current frame; not changed).
         max_pixels: larger images are refused by their header, before decoding.
-        background: 8-bit sRGB color behind transparent pixels.
         allow_truncated: accept images whose data end early. Missing pixels are gray in a JPEG and
             black elsewhere; AVIF, HEIC, WebP and camera RAW are still refused, because their
             decoders return no partial image.
@@ -68,7 +66,7 @@ def read_image(
 
     Raises:
         ImageError: the source cannot be read or is refused; the message is one sentence.
-        ValueError: `max_pixels` or `background` is out of range.
+        ValueError: `max_pixels` is out of range.
 
     Examples:
         >>> read_image(Image.new("RGB", (4, 3), "white")).shape
@@ -76,7 +74,7 @@ def read_image(
     """
     import torch  # imported here: other readers do not need torch
 
-    pixels = _read(source, max_pixels, background, allow_truncated, raw)
+    pixels = _read(source, max_pixels, allow_truncated, raw)
     return torch.from_numpy(in_unit_range(colors_first(pixels)))
 
 
@@ -84,7 +82,6 @@ def read_image_uint8(
     source: Source,
     *,
     max_pixels: int = MAX_PIXELS,
-    background: tuple[int, int, int] = WHITE,
     allow_truncated: bool = False,
     raw: RawReading = "preview",
 ) -> Bytes:
@@ -95,7 +92,6 @@ def read_image_uint8(
     Args:
         source: see `read_image`.
         max_pixels: see `read_image`.
-        background: see `read_image`.
         allow_truncated: see `read_image`.
         raw: see `read_image`.
 
@@ -106,7 +102,7 @@ def read_image_uint8(
         ImageError: see `read_image`.
         ValueError: see `read_image`.
     """
-    pixels = _read(source, max_pixels, background, allow_truncated, raw)
+    pixels = _read(source, max_pixels, allow_truncated, raw)
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return colors_first(pixels)
@@ -128,19 +124,11 @@ def in_unit_range(pixels: npt.NDArray[Any]) -> Floats:
     return np.asarray(np.divide(pixels, largest, dtype=np.float32, casting="unsafe"))
 
 
-def _read(
-    source: Source,
-    max_pixels: int,
-    background: tuple[int, int, int],
-    allow_truncated: bool,
-    raw: RawReading,
-) -> Pixels:
+def _read(source: Source, max_pixels: int, allow_truncated: bool, raw: RawReading) -> Pixels:
     """Reads upright sRGB pixels (H, W, 3); every failure is an `ImageError`."""
-    if len(background) != 3 or not all(0 <= value <= 255 for value in background):
-        raise ValueError(f"background must be three values in 0..255, not {background}")
     with opened(source, max_pixels=max_pixels, allow_truncated=allow_truncated, raw=raw) as picture:
         picture.load()
-        return upright(picture.pixels(background=background), picture.orientation)
+        return upright(picture.pixels(), picture.orientation)
 
 
 @dataclass
@@ -174,12 +162,7 @@ class Picture:
         height, width = self._decoded.shape[:2]
         return width, height
 
-    def pixels(
-        self,
-        box: tuple[int, int, int, int] | None = None,
-        *,
-        background: tuple[int, int, int] = WHITE,
-    ) -> Pixels:
+    def pixels(self, box: tuple[int, int, int, int] | None = None) -> Pixels:
         """Returns sRGB (H, W, 3) of the loaded image or of a (left, top, right, bottom) box.
 
         The orientation is not applied.
@@ -195,7 +178,7 @@ class Picture:
             image.info = self.image.info
         elif box != (0, 0, *image.size):
             image = image.crop(box)
-        return srgb_pixels(image, self.packing, background)
+        return srgb_pixels(image, self.packing)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -249,6 +232,8 @@ def _plain(error: Exception) -> str:
     """A plain reason for a decoder's error, whose own text would not help a user."""
     if re.search("truncated|unexpected end", str(error), re.IGNORECASE):
         return TRUNCATED
+    if re.search("closed (image|file)", str(error)):
+        return _CLOSED
     return DAMAGED
 
 
@@ -268,6 +253,8 @@ def name_of(source: object) -> str:
 def _opened(source: Source, raw: RawReading) -> Iterator[Image.Image]:
     """Opens an image: parses its header, but decodes no pixels yet."""
     if isinstance(source, Image.Image):
+        if getattr(source, "tile", None) and getattr(source, "fp", None) is None:
+            raise ImageError(_CLOSED)
         yield source
         return
     with _stream(source) as stream:
@@ -282,7 +269,10 @@ def _stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     if not hasattr(source, "read"):
         kind = type(source).__name__
         raise ImageError(f"give a path, bytes, a binary stream or a Pillow image, not a {kind}")
-    content = source.read()
+    try:
+        content = None if isinstance(source, io.TextIOBase) else source.read()
+    except io.UnsupportedOperation as error:
+        raise ImageError("its stream is open for writing only") from error
     if not isinstance(content, bytes):
         raise ImageError("its stream yields text; open it in binary mode")
     return io.BytesIO(content)

@@ -17,7 +17,7 @@ from qfm_iqm.image.decode import name_of
 from qfm_iqm.image.decode_threads import read_in_threads
 from qfm_iqm.image.decode_worker import Worker, WorkerDeathError
 from qfm_iqm.image.load import Reading, ReadingPolicy
-from qfm_iqm.image.memory_budget import MemoryBudget, images_share, readers_within, usable_cores
+from qfm_iqm.image.memory_budget import MemoryBudget, images_share, readers_within
 
 # Limit for one file of a job: a server may take `fetch.LONGEST` to send it, and decoding as long.
 IMAGE_SECONDS = 1200.0
@@ -198,15 +198,15 @@ class _Readers:
         if not worker.ready:
             self.failed_starts += 1
             if self.failed_starts == _STARTS:
-                raise QFMError(f"The processes that read images end by themselves ({death}).")
+                raise QFMError(f"The processes that read images die at startup ({death}).")
         elif worker.tasks:
             number, path = worker.tasks[0]
             self.budget.settle(number, 0)
             self.tries[number] = self.tries.get(number, 0) + 1
-            reason = f"the process that read it was ended {_TRIES} times ({death})"
+            reason = f"the process that read it died {_TRIES} times ({death})"
             if number in self.streaming:  # some of its frames have been used
                 self.tries[number] = _TRIES
-                reason = f"the process that read it was ended ({death})"
+                reason = f"the process that read it died ({death})"
             if death.late:
                 reason = f"reading it takes longer than {IMAGE_SECONDS / 60:g} minutes"
             if death.late or self.tries[number] == _TRIES:
@@ -270,14 +270,14 @@ class DecodingPool:
             worker.give(0, name, content, policy=policy)
             said = worker.hear()
             if said is None or not isinstance(said[1], Reading):
-                raise WorkerDeathError("its answer makes no sense")
+                raise WorkerDeathError("its answer is invalid")
             return said[1]
         except WorkerDeathError as death:
             worker.close()
             worker = self._replacement()
-            reason = "takes more time than is allowed"
+            reason = "takes longer than allowed"
             if not death.late:
-                reason = "broke off or took too much memory"
+                reason = "crashed or took too much memory"
             error = f"cannot read {name_of(name)}: decoding it {reason}"
             return Reading(name, error=error, too_large=True)
         finally:
@@ -298,8 +298,3 @@ class DecodingPool:
         with suppress(WorkerDeathError):  # a failed start is noticed at its next image
             worker.hear()
         return worker
-
-
-def default_processes() -> int:
-    """The default number of reading processes: one per usable core, at most 16."""
-    return min(16, usable_cores())

@@ -153,11 +153,11 @@ class Worker:
             header, body = receive_frame(self.socket, most=self._most, deadline=deadline)
             return self._understood(header, body)
         except TimeoutError:
-            raise WorkerDeathError("it gave no answer in time", late=True) from None
+            raise WorkerDeathError("it did not answer in time", late=True) from None
         except (EOFError, ConnectionError):
             raise WorkerDeathError(self._ending()) from None
         except (ValueError, TypeError, LookupError, OSError, ArithmeticError, MemoryError):
-            raise WorkerDeathError("its answer makes no sense") from None
+            raise WorkerDeathError("its answer is invalid") from None
 
     def close(self) -> None:
         """Kills the process."""
@@ -205,7 +205,7 @@ class Worker:
         try:
             code = self._process.wait(10)
         except subprocess.TimeoutExpired:  # it has closed its socket but still runs
-            return "it does not answer any more"
+            return "it no longer answers"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
@@ -242,7 +242,7 @@ def _pixels(data: bytearray | mmap.mmap, header: Header) -> npt.NDArray[Any]:
     if dtype not in _DTYPES or len(shape) != 3 or min(shape) < 1 or shape[colors] != 3:
         raise ValueError("no pixels")
     if prod(shape) * np.dtype(dtype).itemsize != len(data):
-        raise ValueError("another number of pixels")
+        raise ValueError("a different number of pixels")
     pixels: npt.NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
     return np.moveaxis(pixels, colors, 0)
 

@@ -96,8 +96,8 @@ def scaled(
     rows = max(1, _STRIP_SAMPLES // max(1, samples[:1].size))
     for top in range(0, len(samples), rows):
         part = samples[top : top + rows].astype(np.float64)
-        low, high = part.min(), part.max()
-        if not (low >= 0 and high <= largest):  # this form refuses NaN too
+        if not (part.min() >= 0 and part.max() <= largest):  # this form refuses NaN too
+            low, high = samples.min(), samples.max()
             kinds = "floats in 0..1" if largest == 1 else f"integers in 0..{largest:g}"
             raise ImageError(
                 f"its values run from {low:g} to {high:g} and must be {kinds}; "

@@ -31,32 +31,27 @@ def is_web(url: str) -> bool:
     return url.lower().startswith(("http://", "https://"))
 
 
-def fetch_url(url: str, *, timeout: float = TIMEOUT, longest: float = LONGEST) -> bytes:
+def fetch_url(url: str) -> bytes:
     """Fetches the content of a URL.
-
-    Args:
-        url: the URL.
-        timeout: seconds that a web server may send no data.
-        longest: seconds that a web server may take in all.
 
     Raises:
         ImageError: it cannot be fetched; the message holds only the reason.
     """
-    return _from_web(url, timeout, longest) if is_web(url) else _from_file_system(url)
+    return _from_web(url) if is_web(url) else _from_file_system(url)
 
 
-def _from_web(url: str, timeout: float, longest: float) -> bytes:
+def _from_web(url: str) -> bytes:
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
     began = time.monotonic()
     try:
         address = quote(url, safe=_UNQUOTED)
         request = urllib.request.Request(address, headers={"User-Agent": "qfm-iqm"})
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             pieces = []
             while piece := answer.read1(_PIECE):
                 pieces.append(piece)
-                if time.monotonic() - began > longest:
-                    raise ImageError(f"{host} took longer than {longest:g} s")
+                if time.monotonic() - began > LONGEST:
+                    raise ImageError(f"{host} took longer than {LONGEST:g} s")
             if answer.length:  # announced but never sent
                 raise ImageError(f"{host} closed the connection before the end")
             return b"".join(pieces)
@@ -65,13 +60,13 @@ def _from_web(url: str, timeout: float, longest: float) -> bytes:
             raise ImageError(f"{host} answered {error.code} {error.reason}".rstrip()) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise ImageError(_reason(reason, host, timeout)) from error
+        raise ImageError(_reason(reason, host)) from error
 
 
-def _reason(error: object, host: str, timeout: float) -> str:
+def _reason(error: object, host: str) -> str:
     """Why a request to a web server failed."""
     if isinstance(error, TimeoutError):
-        return f"{host} timed out: no answer within {timeout:g} s"
+        return f"{host} timed out: no answer within {TIMEOUT:g} s"
     if isinstance(error, socket.gaierror):
         return f"the host {host} was not found"
     if isinstance(error, ssl.SSLCertVerificationError):

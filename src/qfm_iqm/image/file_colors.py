@@ -49,7 +49,7 @@ def _take_up_jp2(image: Image.Image, content: bytes) -> None:
             raise ImageError(f"not supported: JPEG 2000 in {name}; export it as an sRGB image")
     elif method:
         raise ImageError(
-            "not supported: JPEG 2000 in a color space of its own; export it as an sRGB image"
+            "not supported: JPEG 2000 in a custom color space; export it as an sRGB image"
         )
 
 

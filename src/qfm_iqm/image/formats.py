@@ -114,13 +114,9 @@ _OPENERS: dict[str, Opener] = {  # used instead of Pillow's
     "JPEG2000": open_jpeg2000,
 }
 SUFFIXES = RAW_SUFFIXES | frozenset(
-    f".{ending}"
-    for endings in (
-        ("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "avif", "avifs"),
-        ("heic", "heif", "heics", "heifs", "hif", "tif", "tiff", "gif", "bmp", "dib"),
-        ("ppm", "pgm", "pbm", "pnm", "pfm", "jp2", "j2k", "jpc", "jpf", "jpx", "j2c"),
-    )
-    for ending in endings
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .avifs "  # noqa: SIM905
+    ".heic .heif .heics .heifs .hif .tif .tiff .gif .bmp .dib "
+    ".ppm .pgm .pbm .pnm .pfm .jp2 .j2k .jpc .jpf .jpx .j2c".split()
 )
 """File extensions of these formats, in lower case."""
 
@@ -278,7 +274,7 @@ def _load_with_pillow(image: Image.Image, allow_truncated: bool) -> None:
             and image.mode == "RGBA"
             and image.getchannel("A").getextrema() == (0, 0)
         ):
-            image.putalpha(255)  # like every viewer: an all-zero alpha is not meant
+            image.putalpha(255)  # like every viewer: an all-zero alpha is not intended
     except (OSError, SyntaxError):
         if not allow_truncated or not isinstance(image, ImageFile.ImageFile):
             raise

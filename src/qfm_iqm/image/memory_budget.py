@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-SHARE = 16 << 20  # bytes per image without asking: enough for somewhat more than 512 x 512 pixels
+SHARE = 16 << 20  # bytes per image without asking: enough for slightly more than 512 x 512 pixels
 READER = 80 << 20  # bytes of a reading process, or of all reading threads together
 CGROUP = Path("/sys/fs/cgroup")
 LEAST = 256 << 20  # least bytes for images in flight, whatever the program itself takes
@@ -124,7 +124,7 @@ def resident() -> int:
     File-backed memory such as the program's code does not count, because the system may drop it.
     """
     try:
-        with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 - no file really
+        with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 - not a real file
             lines = dict(line.split(":", 1) for line in file)
         return sum(int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
     except (OSError, KeyError):  # not Linux: use the peak, in bytes or kilobytes

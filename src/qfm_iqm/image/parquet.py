@@ -71,7 +71,7 @@ class ParquetArchive:
             raise _refusal(error) from error
         if content is None:
             raise ImageError(
-                "its row holds no bytes of an image; a file that it names is scored by its own path"
+                "its row holds no image bytes; to score a file that it names, give that file's path"
             )
         return io.BytesIO(content)
 
@@ -86,11 +86,11 @@ def read_parquet(path: str) -> ParquetArchive:
         file = _opened(path)
         columns = _columns(file.schema_arrow)
         if not columns:
-            return ParquetArchive(path, damage="no column of it holds images", is_table=True)
+            return ParquetArchive(path, damage="none of its columns holds images", is_table=True)
         if len(columns) > 1 and "image" not in columns:
             named = ", ".join(columns)
             return ParquetArchive(
-                path, damage=f"several columns of it hold images ({named}); see ScoreColumns"
+                path, damage=f"several of its columns hold images ({named}); see ScoreColumns"
             )
         column = "image" if "image" in columns else columns[0]
         kind = file.schema_arrow.field(column).type

@@ -16,7 +16,7 @@ Shapes: C channels (3), H and W pixels, K crops, S crop size (S x S, or one side
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Literal, Self, TypeVar
 
@@ -25,11 +25,12 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from qfm_iqm.arrays import Bytes, Floats
+from qfm_iqm.arrays import Bytes
 from qfm_iqm.image.decode import in_eight_bits, in_unit_range
 
 Resample = Literal["bicubic", "bilinear"]
 Cropped = TypeVar("Cropped")  # an array or a tensor
+Reduce = Callable[[Any, tuple[int, int], Resample], Any]  # resamples it to (height, width)
 
 
 class Preprocessing(BaseModel):
@@ -76,22 +77,37 @@ class Preprocessing(BaseModel):
         return int(self.crop * self.max_aspect)
 
 
-def resize_and_pad(image_CHW: Floats, preprocessing: Preprocessing) -> Floats:
+def reduced(
+    image_CHW: npt.NDArray[Any], size: tuple[int, int], resample: Resample = "bicubic"
+) -> npt.NDArray[Any]:
+    """Resamples bytes or floats (3, H, W) to (height, width), computed in 8 bits."""
+    whole = image_CHW.dtype == np.uint8
+    pixels_HWC = (image_CHW if whole else in_eight_bits(image_CHW)).transpose(1, 2, 0)
+    reduced_CHW = resized(pixels_HWC, size, resample).transpose(2, 0, 1)
+    return reduced_CHW if whole else in_unit_range(reduced_CHW)
+
+
+def resize_and_pad(
+    image_CHW: Cropped, preprocessing: Preprocessing, reduce: Reduce = reduced
+) -> Cropped:
     """Resizes and pads an image to the size at which it is cropped.
 
     Args:
-        image_CHW: image (C, H, W) in [0, 1] of any size.
+        image_CHW: image (C, H, W) in [0, 1] of any size; an array, or with its own `reduce` a
+            tensor, which may be a batch.
         preprocessing: the model's preprocessing.
+        reduce: resamples the image.
 
     Returns:
         The image, squeezed or, if larger, reduced to `shorter_side`; then reflection-padded at the
         bottom and right where a side is shorter than a crop.
     """
-    height, width = image_CHW.shape[-2:]
+    image: Any = image_CHW
+    height, width = image.shape[-2:]
     size = working_size(height, width, preprocessing)
     if size != (height, width):
-        image_CHW = reduced(image_CHW, size, preprocessing.resample)
-    resized_CHW: Floats = reflection_padded(image_CHW, preprocessing.crop)
+        image = reduce(image, size, preprocessing.resample)
+    resized_CHW: Cropped = reflection_padded(image, preprocessing.crop)
     return resized_CHW
 
 
@@ -165,33 +181,25 @@ def grid_positions(
 
 
 def covering_crops(
-    resized_CHW: npt.NDArray[Any], preprocessing: Preprocessing
-) -> Iterator[npt.NDArray[Any]]:
+    resized_CHW: Cropped, preprocessing: Preprocessing, reduce: Reduce = reduced
+) -> Iterator[Cropped]:
     """Yields the crops (C, S, S) that cover a resized image, at each scale.
 
     Args:
         resized_CHW: an image from `resize_and_pad`, floats or bytes.
         preprocessing: the model's preprocessing.
+        reduce: see `resize_and_pad`.
 
     Yields:
         The crops of the covering grid, row by row, possibly mirrored, as views of the image; then
         those of the `extra_scales`.
     """
-    height, width = resized_CHW.shape[-2:]
+    image: Any = resized_CHW
+    height, width = image.shape[-2:]
     size, longest = preprocessing.crop, preprocessing.longest
     yield from grid_crops(resized_CHW, size, longest)
     for smaller in further_sizes(height, width, preprocessing):
-        yield from grid_crops(reduced(resized_CHW, smaller, preprocessing.resample), size, longest)
-
-
-def reduced(
-    image_CHW: npt.NDArray[Any], size: tuple[int, int], resample: Resample = "bicubic"
-) -> npt.NDArray[Any]:
-    """Resamples bytes or floats (3, H, W) to (height, width), computed in 8 bits."""
-    whole = image_CHW.dtype == np.uint8
-    pixels_HWC = (image_CHW if whole else in_eight_bits(image_CHW)).transpose(1, 2, 0)
-    reduced_CHW = resized(pixels_HWC, size, resample).transpose(2, 0, 1)
-    return reduced_CHW if whole else in_unit_range(reduced_CHW)
+        yield from grid_crops(reduce(image, smaller, preprocessing.resample), size, longest)
 
 
 def further_sizes(

@@ -15,16 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qfm_iqm.image import preprocess
 from qfm_iqm.image.decode import in_eight_bits
-from qfm_iqm.image.preprocess import (
-    Preprocessing,
-    Resample,
-    further_sizes,
-    grid_crops,
-    reduced,
-    reflection_padded,
-    working_size,
-)
+from qfm_iqm.image.preprocess import Preprocessing, Resample, reduced
 
 Pixels = Tensor | npt.NDArray[Any]
 
@@ -123,41 +116,20 @@ def _found(low: float, high: float) -> str:
 
 
 def resize_and_pad(image_CHW: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Resizes and pads an image to the size at which it is cropped.
+    """Resizes and pads a float image (C, H, W) or (B, C, H, W), as `preprocess.resize_and_pad`.
 
-    Args:
-        image_CHW: float image (C, H, W) or (B, C, H, W) of any size.
-        preprocessing: the model's preprocessing.
-
-    Returns:
-        See `image.preprocess.resize_and_pad`; on a CPU without gradients the result is
-        bit-identical. Otherwise images are reduced in floats, and pixels differ by at most a few of
-        255 levels.
+    On a CPU without gradients the result is bit-identical. Otherwise images are reduced in floats,
+    and pixels differ by at most a few of 255 levels.
     """
-    height, width = image_CHW.shape[-2:]
-    size = working_size(height, width, preprocessing)
-    if size != (height, width):
-        image_CHW = resized(image_CHW, size, preprocessing.resample)
-    resized_CHW: Tensor = reflection_padded(image_CHW, preprocessing.crop)
-    return resized_CHW
+    return preprocess.resize_and_pad(image_CHW, preprocessing, reduce=resized)
 
 
 def covering_crops(resized_CHW: Tensor, preprocessing: Preprocessing) -> Iterator[Tensor]:
-    """Yields the crops (C, S, S) that cover a resized image, at each scale.
+    """The crops that cover an image or a batch from `resize_and_pad`, at each scale.
 
-    Args:
-        resized_CHW: an image from `resize_and_pad`, (C, H, W), or a batch (B, C, H, W), which gives
-            batches of crops.
-        preprocessing: the model's preprocessing.
-
-    Yields:
-        See `image.preprocess.covering_crops`; equality is as for `resize_and_pad`.
+    They are those of `preprocess.covering_crops`, as equal as `resize_and_pad`.
     """
-    height, width = resized_CHW.shape[-2:]
-    size, longest = preprocessing.crop, preprocessing.longest
-    yield from grid_crops(resized_CHW, size, longest)
-    for smaller in further_sizes(height, width, preprocessing):
-        yield from grid_crops(resized(resized_CHW, smaller, preprocessing.resample), size, longest)
+    return preprocess.covering_crops(resized_CHW, preprocessing, reduce=resized)
 
 
 def crops_of_images(

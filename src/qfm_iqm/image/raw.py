@@ -34,12 +34,8 @@ from qfm_iqm.image.tiff_pages import data_end
 RawReading = Literal["preview", "develop"]
 
 RAW_SUFFIXES = frozenset(
-    f".{ending}"
-    for endings in (
-        ("dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "sr2", "srf", "raf", "orf", "rw2"),
-        ("rwl", "pef", "srw", "3fr", "fff", "iiq", "mrw", "x3f", "kdc", "dcr", "erf", "mef"),
-    )
-    for ending in endings
+    ".dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .raf .orf .rw2 "  # noqa: SIM905
+    ".rwl .pef .srw .3fr .fff .iiq .mrw .x3f .kdc .dcr .erf .mef".split()
 )
 """File extensions of camera RAW files, in lower case."""
 

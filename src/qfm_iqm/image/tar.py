@@ -69,7 +69,7 @@ def read_tar(path: str) -> TarArchive:
         return TarArchive(path, members, "")
     if headers:
         return TarArchive(
-            path, members, f"the archive breaks off or is damaged after {len(members)} files"
+            path, members, f"the archive is truncated or damaged after {len(members)} files"
         )
     return TarArchive(path, members, "it is not a tar archive, or a compressed one")
 

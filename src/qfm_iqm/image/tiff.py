@@ -18,9 +18,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from qfm_iqm.errors import TRUNCATED, ImageError
 from qfm_iqm.image.jpeg import check_jpeg
 
-_WIDTH, _HEIGHT, _BITS = 256, 257, 258
-_COMPRESSION, _TABLES, _FILL_ORDER = 259, 347, 266
-_PLACES = ((273, 279), (324, 325))  # tags of offsets and lengths, for strips and tiles
+WIDTH, HEIGHT, BITS, COMPRESSION = 256, 257, 258, 259
+PLACES = ((273, 279), (324, 325))  # tags of offsets and lengths, for strips and tiles
+_TABLES, _FILL_ORDER = 347, 266
 _JPEG, _DEFLATE = 7, (8, 32946)
 _PIECE = 1 << 20
 
@@ -32,7 +32,7 @@ def check_tiff(image: TiffImageFile) -> None:
         ImageError: the data are damaged.
     """
     tags = image.tag_v2
-    compression = tags.get(_COMPRESSION)
+    compression = tags.get(COMPRESSION)
     if compression in _DEFLATE and tags.get(_FILL_ORDER, 1) == 1:
         for piece in _pieces(image):
             _check_deflate(piece)
@@ -45,10 +45,10 @@ def check_tiff(image: TiffImageFile) -> None:
 def prepare_tiff(image: TiffImageFile) -> None:
     """Works around two faults of Pillow's TIFF reader before an opened TIFF is decoded."""
     # Pillow would check its global pixel limit when it allocates the canvas.
-    size = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
+    size = (image.tag_v2[WIDTH], image.tag_v2[HEIGHT])
     image.im = Image.new(image.mode, size).im
     # Pillow reads uncompressed 16-bit planes (one per color) as 8-bit.
-    if 16 in image.tag_v2.get(_BITS, ()):
+    if 16 in image.tag_v2.get(BITS, ()):
         order = "L" if image.tag_v2.prefix == b"II" else "B"
         image.tile = [
             tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
@@ -60,7 +60,7 @@ def prepare_tiff(image: TiffImageFile) -> None:
 
 def _pieces(image: TiffImageFile) -> Iterator[bytes]:
     """Yields the compressed strips or tiles."""
-    for offsets, lengths in _PLACES:
+    for offsets, lengths in PLACES:
         places = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ()), strict=False)
         for offset, length in places:
             assert image.fp is not None

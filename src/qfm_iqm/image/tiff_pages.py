@@ -23,11 +23,11 @@ from qfm_iqm.arrays import Bytes
 from qfm_iqm.errors import TRUNCATED, ImageError
 from qfm_iqm.image.color import to_srgb
 from qfm_iqm.image.deferred import DeferredImage, needed, scaled
+from qfm_iqm.image.tiff import BITS, COMPRESSION, HEIGHT, PLACES, WIDTH
 
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-_ORIENTATION, _SAMPLES, _SUBIFDS, _EXTRA, _FORMAT, _SUBSAMPLING = 274, 277, 330, 338, 339, 530
-_DEPTH, _DNG_VERSION = 32997, 50706
-_DATA = ((273, 279), (324, 325), (513, 514))  # tags of offsets and lengths: strips, tiles, JPEG
+_SUBFILE, _PHOTOMETRIC, _ORIENTATION, _SUBIFDS, _EXTRA, _FORMAT = 254, 262, 274, 330, 338, 339
+_SUBSAMPLING, _DEPTH, _DNG_VERSION = 530, 32997, 50706
+_DATA = (*PLACES, (513, 514))  # with those of a JPEG preview
 _MARKS = 1 | 4  # bits of NewSubfileType: a reduced copy of another page, or a mask for one
 _SENSOR = (32803, 34892)  # photometric interpretations: color filter array, linear raw
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -94,7 +94,7 @@ def _main_page(stream: BinaryIO) -> tuple[int, Tags]:
         if _DNG_VERSION in tags or colors.intersection(_SENSOR):
             raise RawFileError
         if not tags.get(_SUBFILE, 0) & _MARKS:
-            if not (tags.get(_WIDTH) and tags.get(_HEIGHT)):
+            if not (tags.get(WIDTH) and tags.get(HEIGHT)):
                 raise ValueError("its size is missing")
             return frame, tags
     raise _only_copies()
@@ -166,13 +166,13 @@ def _header(stream: BinaryIO) -> bytes:
 
 def _pillow_reads(tags: Tags) -> bool:
     """Whether Pillow, if it opens a page of this layout, decodes it correctly."""
-    bits, form = _all_of(tags, _BITS, 1), _all_of(tags, _FORMAT, _UNSIGNED)
+    bits, form = _all_of(tags, BITS, 1), _all_of(tags, _FORMAT, _UNSIGNED)
     subsampled = tags.get(_PHOTOMETRIC) == _YCBCR and tags.get(_SUBSAMPLING) != (1, 1)
     return (
-        tags.get(_COMPRESSION, 1) not in _NOT_IN_PILLOW
+        tags.get(COMPRESSION, 1) not in _NOT_IN_PILLOW
         and tags.get(_DEPTH, 1) == 1
         and not (bits == {32} and form == {_UNSIGNED})  # Pillow reads them as signed
-        and not (subsampled and tags.get(_COMPRESSION, 1) == 1)  # ... as not subsampled
+        and not (subsampled and tags.get(COMPRESSION, 1) == 1)  # ... as not subsampled
     )
 
 
@@ -180,9 +180,9 @@ def _layout(tags: Tags) -> str:
     """Describes the layout of a page in words."""
     forms = {_UNSIGNED: "", _SIGNED: "signed ", _FLOAT: "float "}
     form = forms.get(max(_all_of(tags, _FORMAT, _UNSIGNED)), "unusual ")
-    bits = "/".join(map(str, sorted(_all_of(tags, _BITS, 1))))
+    bits = "/".join(map(str, sorted(_all_of(tags, BITS, 1))))
     kind = _NAMES.get(tags.get(_PHOTOMETRIC, 0), "unusual")
-    codec = _CODECS.get(tags.get(_COMPRESSION, 1), "an unusual")
+    codec = _CODECS.get(tags.get(COMPRESSION, 1), "an unusual")
     extra = " and further channels" if tags.get(_EXTRA) else ""
     volume = " in a volume" if tags.get(_DEPTH, 1) != 1 else ""
     return f"{form}{bits}-bit {kind} samples{extra}{volume}, {codec} compression"
@@ -282,7 +282,7 @@ def _decoded(page: Any, mode: str) -> Image.Image:
     size = page.parent.filehandle.size
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not all(offset and count for offset, count in segments):
-        raise ImageError("not supported: TIFF with parts that are left out")
+        raise ImageError("not supported: TIFF with missing strips or tiles")
     if any(offset + count > size for offset, count in segments):
         raise ImageError(TRUNCATED)
     planes = page.asarray(maxworkers=1).reshape(page.shaped)[:, 0]  # (planes, H, W, of each)
@@ -290,9 +290,7 @@ def _decoded(page: Any, mode: str) -> Image.Image:
     largest = 1 if page.dtype.kind in "bf" else (1 << page.bitspersample) - 1
     highest = samples_HWC.max()
     if page.bitspersample >= 32 and 0 < highest <= largest >> 16:  # would be scaled to black
-        raise ImageError(
-            f"its values go no further than {highest} of {largest}; save it with fewer bits"
-        )
+        raise ImageError(f"its highest value is {highest} of {largest}; save it with fewer bits")
     colors = _COLORS[page.photometric]
     values, alpha = samples_HWC[..., :colors], samples_HWC[..., colors : colors + 1]
     if page.photometric == _WHITE_IS_ZERO:

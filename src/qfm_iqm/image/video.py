@@ -117,7 +117,7 @@ def sampled_frames(
             if sampler is None or not sampler.skipped:
                 raise _DamagedError from error
     if last < 0:
-        raise ImageError("it has no frame that can be decoded")
+        raise ImageError("none of its frames can be decoded")
 
 
 def frame_at(path: str, seconds: float) -> Image.Image:
@@ -132,7 +132,7 @@ def frame_at(path: str, seconds: float) -> Image.Image:
         for time, frame in frames:
             if time >= seconds - _SLACK:
                 return frame
-    raise ImageError("there is no frame so late")
+    raise ImageError("it ends before this time")
 
 
 def _main_stream(container: Any) -> Any:
@@ -140,9 +140,9 @@ def _main_stream(container: Any) -> Any:
     for stream in container.streams.video:
         if not stream.disposition & type(stream.disposition).attached_pic:
             if stream.codec_context is None:
-                raise ImageError("not supported: FFmpeg knows no decoder for it; export it as MP4")
+                raise ImageError("not supported: FFmpeg has no decoder for it; export it as MP4")
             return stream
-    raise ImageError("there is no video in it")
+    raise ImageError("it has no video stream")
 
 
 def _decoding_bytes(codec: Any) -> int:
@@ -192,7 +192,7 @@ class _Sampler:
                     continue
                 time = frame.time
                 if time is None:  # not in the file, and it cannot be inferred
-                    raise ImageError("not supported: frames without times; export it as MP4")
+                    raise ImageError("not supported: frames without timestamps; export it as MP4")
                 start = time if start is None else start
                 if time >= self._wanted - _SLACK:
                     yield round(time - start, 3), frame

@@ -61,7 +61,7 @@ def receive_frame(
     start += _exactly(source, _LENGTHS.size - len(start), deadline)
     header_bytes, body_bytes = _LENGTHS.unpack(start)
     if header_bytes > _MOST_HEADER or body_bytes > most:
-        raise ValueError("a longer frame than there are")
+        raise ValueError("the frame is too long")
     header = json.loads(_exactly(source, header_bytes, deadline))
     if not isinstance(header, dict):
         raise ValueError("no header")
@@ -96,7 +96,7 @@ def _mapped(handle: int) -> mmap.mmap:
         if sys.platform == "linux":
             # If a mapped file were shortened, reading it would kill this process.
             if not fcntl.fcntl(handle, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
-                raise ValueError("a file that may be cut short")
+                raise ValueError("the file is not sealed")
         return mmap.mmap(handle, 0, access=mmap.ACCESS_COPY)
     finally:
         os.close(handle)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from qfm_iqm.errors import ImageError, QFMError
 from qfm_iqm.image.load import decoded, fetch
-from qfm_iqm.scoring.crop_stream import Crops
+from qfm_iqm.scoring.crop_stream import CroppedImage, with_crops
 from qfm_iqm.scoring.row import SCHEMA, ScoreRow
 from qfm_iqm.scoring.scorer import Scorer
 
@@ -101,12 +101,12 @@ class ScoreColumns:
         finally:
             del self._images
 
-    def _crops(self, place: str) -> Crops:
+    def _crops(self, place: str) -> CroppedImage:
         """The crops of the image at a position of the batch."""
         assert self._scorer is not None
         policy = self._scorer.policy
         image = decoded(place, _source(self._images[int(place)]), policy)
-        return Crops.of(image, policy.preprocessing)
+        return with_crops(image, policy.preprocessing)
 
 
 def _source(image: Any) -> Source:
@@ -129,4 +129,4 @@ def _source(image: Any) -> Source:
         return Image.fromarray(np.ascontiguousarray(image))
     if isinstance(image, bytes | bytearray | Image.Image):
         return image if isinstance(image, Image.Image) else io.BytesIO(image)
-    raise ImageError(f"it is not an image, but a {type(image).__name__}")
+    raise ImageError(f"it is a {type(image).__name__}, not an image")

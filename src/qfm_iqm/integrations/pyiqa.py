@@ -30,7 +30,7 @@ class QFM(nn.Module):
         super().__init__()
         self.model = load_model(model)
         if not self.model.card.label.shown.higher_is_better:
-            raise QFMError(f"Scores of '{model}' are better when lower: pyiqa's 'qfm' is not.")
+            raise QFMError(f"pyiqa's 'qfm' needs higher scores to be better, unlike '{model}'.")
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Scores on the scale of `qfm score`: 0 to 100 if the model's labels have a range.

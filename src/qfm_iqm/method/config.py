@@ -28,8 +28,8 @@ class MethodConfig(BaseModel):
         w_u: weight of all terms of unlabeled crops (DLE).
         w_pl: weight, within these terms, of regression on the teacher's pseudo-label.
         noise_from: crops whose features enter the memory bank: supervised, unlabeled, or both.
-        start_epoch: epochs before the consistency term starts.
-        ramp_epochs: epochs over which its weight then rises linearly from zero.
+        start_epoch: epochs before the consistency term starts; its weight then rises linearly from
+            zero over one epoch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -49,7 +49,6 @@ class MethodConfig(BaseModel):
     w_pl: float = Field(default=0.0, ge=0)
     noise_from: Literal["supervised", "unlabeled", "both"] = "both"
     start_epoch: float = Field(default=0.0, ge=0)
-    ramp_epochs: float = Field(default=1.0, ge=0)
 
     @field_validator("matching")
     @classmethod
@@ -58,7 +57,5 @@ class MethodConfig(BaseModel):
         from qfm_iqm.method.matching import MATCHING
 
         if name not in MATCHING:
-            raise ValueError(
-                f"there is no matching rule of that name; choose {', '.join(MATCHING)}"
-            )
+            raise ValueError(f"there is no such matching rule; choose {', '.join(MATCHING)}")
         return name

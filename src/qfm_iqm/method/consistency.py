@@ -54,7 +54,7 @@ def perturb(
 def consistency(
     perturbed_B: Tensor,
     own_B: Tensor,
-    labels_B: Tensor | None = None,
+    labels_B: Tensor,
     *,
     target: Literal["own", "own_gradient", "label"] = "own",
 ) -> Tensor:
@@ -63,10 +63,8 @@ def consistency(
     Args:
         perturbed_B: predictions (B,) for the perturbed tokens.
         own_B: predictions (B,) for the original tokens.
-        labels_B: labels or pseudo-labels; required for the target "label".
+        labels_B: labels or pseudo-labels, for the target "label".
         target: target of the perturbed prediction; see `MethodConfig`.
     """
     targets_B = {"own": own_B.detach(), "own_gradient": own_B, "label": labels_B}[target]
-    if targets_B is None:
-        raise ValueError("the target 'label' needs labels")
     return functional.smooth_l1_loss(perturbed_B, targets_B)

@@ -19,7 +19,7 @@ class MemoryBank:
     """A ring buffer of (tokens, label, content) entries.
 
     Args:
-        capacity: largest number of entries; new entries replace the oldest.
+        capacity: largest number of entries, at least 1; new entries replace the oldest.
 
     Attributes:
         tokens_MND: (M, 1 + N, D) bfloat16 tokens, class token first.
@@ -28,8 +28,6 @@ class MemoryBank:
     """
 
     def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"a memory holds at least one entry, not {capacity}")
         self.capacity = capacity
         self._next = 0
         self._filled = 0
@@ -43,8 +41,7 @@ class MemoryBank:
     @property
     def tokens_MND(self) -> Tensor:  # noqa: N802 - shape suffix
         """Tokens of the entries held."""
-        if self._tokens is None:
-            raise ValueError("the memory is empty")
+        assert self._tokens is not None  # the memory is not empty
         return self._tokens[: self._filled]
 
     @property

@@ -63,7 +63,7 @@ def aliasing(
     *,
     neighbors: int = 10,
     threshold: float = 1.0,
-    examples: int = 8,
+    examples: int = 16,
 ) -> Aliasing:
     """Measures the aliasing of a feature space on rated images.
 
@@ -90,7 +90,7 @@ def aliasing(
         bad = int((~np.isfinite(features).all(axis=1)).sum())
         raise TableError(
             f"The features of {bad} of {len(features)} images are not finite numbers: the network "
-            "that gave them is broken."
+            "that computed them is broken."
         )
     check_rated(labels, contents, neighbors)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -145,17 +145,17 @@ def check_rated(labels_N: npt.ArrayLike, contents: Sequence[str], neighbors: int
             f"and {len(contents)} contents were given."
         )
     if neighbors < 1:
-        raise TableError(f"Aliasing looks at 1 neighbor or more, not at {neighbors}.")
+        raise TableError(f"Aliasing needs at least 1 neighbor, not {neighbors}.")
     fewest = len(labels) - max(Counter(contents).values(), default=0)
     if fewest < neighbors:
         raise TableError(
-            f"{neighbors} neighbors of other content were asked for, but among these "
-            f"{len(labels)} images one has only {fewest}: give more contents, or ask for fewer."
+            f"Each image needs {neighbors} neighbors of other content, but one of these "
+            f"{len(labels)} images has only {fewest}: give more contents, or take fewer neighbors."
         )
     if not np.isfinite(labels).all():
         raise TableError(
             f"{int((~np.isfinite(labels)).sum())} of {len(labels)} labels are not finite numbers: "
-            "correct them or take these images out."
+            "correct them or remove these images."
         )
     # Rounding may give equal labels a standard deviation above zero.
     if labels.min() == labels.max():

@@ -42,7 +42,7 @@ def conformal_half_width(errors: npt.ArrayLike, level: float) -> float:
         needed = math.ceil(level / (1 - level) - 1e-9)
         raise TableError(
             f"An interval for {level:.0%} of images needs at least {needed} rated images, "
-            f"and there are {sizes.size}."
+            f"but there are {sizes.size}."
         )
     return float(sizes[place - 1])
 
@@ -62,6 +62,8 @@ Knots = tuple[Doubles, Doubles]
 
 LEAST = 30  # ratings: with fewer, a curve fits single photos
 _FOLDS = 10
+_RESAMPLES = 2000
+_SEED = 0  # of the folds and the resamples
 _SURE = 0.05  # p of Spearman's test, above which scores count as unrelated to the ratings
 _LOGISTIC_KNOTS = 65
 
@@ -108,8 +110,6 @@ def calibrate(
     as_it_was: npt.ArrayLike,
     *,
     kind: Kind = "isotonic",
-    n_boot: int = 2000,
-    seed: int = 0,
 ) -> Calibration:
     """Fits an increasing curve from scores to ratings, and cross-validates it.
 
@@ -118,8 +118,6 @@ def calibrate(
         ratings: (N,) ratings; higher is better.
         as_it_was: (N,) uncalibrated scores in the ratings' units, for the error before.
         kind: kind of curve.
-        n_boot: bootstrap resamples for each interval.
-        seed: seed of the folds and resamples.
 
     Raises:
         TableError: there are fewer than 30 ratings, or they are all equal, reversed, or unrelated
@@ -129,14 +127,14 @@ def calibrate(
     before = np.asarray(as_it_was, dtype=np.float64)
     fit = _CURVES[kind]
     predicted = np.empty_like(y)
-    folds = np.array_split(np.random.default_rng(seed).permutation(s.size), _FOLDS)
+    folds = np.array_split(np.random.default_rng(_SEED).permutation(s.size), _FOLDS)
     for fold in folds:
         others = np.setdiff1d(np.arange(s.size), fold)
         predicted[fold] = np.interp(s[fold], *fit(s[others], y[others]))
     errors = np.square(before - y), np.square(predicted - y)
     drawn = [
         [np.sqrt(error[rows].mean(axis=1)) for error in errors]
-        for rows in resamples(s.size, n_boot, seed)
+        for rows in resamples(s.size, _RESAMPLES, _SEED)
     ]
     before_B, after_B = (np.concatenate(column) for column in zip(*drawn, strict=True))
     values = [float(np.sqrt(error.mean())) for error in errors]
@@ -178,7 +176,7 @@ def fit_logistic_knots(scores: Doubles, ratings: Doubles) -> Knots:
     curve = fit_logistic(scores, ratings)
     if curve.b1 <= curve.b2:
         raise TableError(
-            "The logistic curve nearest to these ratings falls: take --curve isotonic."
+            "The logistic curve that fits these ratings best falls: take --curve isotonic."
         )
     low, high = float(scores.min()), float(scores.max())
     x = np.linspace(low - (high - low), high + (high - low), _LOGISTIC_KNOTS)
@@ -196,7 +194,7 @@ def _checked(scores: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[Doubles, Do
     count = np.size(ratings)
     if count < LEAST:
         raise TableError(
-            f"A calibration needs at least {LEAST} ratings, and there are {count}: rate more."
+            f"A calibration needs at least {LEAST} ratings, but there are {count}: rate more."
         )
     s, y = check_pair(scores, ratings)
     related = stats.spearmanr(s, y)
@@ -208,6 +206,6 @@ def _checked(scores: npt.ArrayLike, ratings: npt.ArrayLike) -> tuple[Doubles, Do
     if related.pvalue >= _SURE:
         raise TableError(
             f"These {count} ratings are not related to the scores (SRCC {related.statistic:.2f}, "
-            f"p {related.pvalue:.2f}): no curve can make one out of the other."
+            f"p {related.pvalue:.2f}): no curve can map one to the other."
         )
     return s, y

@@ -45,12 +45,12 @@ def check_pair(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Doubles, D
         if bad:
             raise TableError(
                 f"{bad} of {values.size} {what} are NaN or infinite; "
-                "find out why, or leave these images out on both sides."
+                "find out why, or leave these images out of both."
             )
     for what, values in zip(("scores", "labels"), pair, strict=True):
         if values.min() == values.max():
             raise TableError(
-                f"All {values.size} {what} are equal ({values[0]:g}): a correlation does not exist."
+                f"All {values.size} {what} are equal ({values[0]:g}): no correlation is defined."
             )
     return pair
 
@@ -209,7 +209,7 @@ def fit_logistic(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Logistic4:
     if curve.std() < 1e-9:
         raise TableError(
             f"The scores explain nothing of the labels of these {s.size} images: the best logistic "
-            "curve is flat, and a correlation after it does not exist."
+            "curve is flat, and no correlation is defined after it."
         )
     b2 = mean - std * height * center
     return Logistic4(

@@ -96,12 +96,12 @@ class Diagnosis:
         if self.selectivity is not None:
             return ""
         if self.alpha == 0:
-            reason = "with alpha = 0 nothing was added to the features."
+            reason = "with alpha = 0, nothing is added to the features."
         elif self.quality_sensitivity < _NO_CHANGE:
-            reason = "the model's predictions change with nothing."
+            reason = "the model's predictions never change."
         else:
             reason = "the model's predictions do not change with added semantics."
-        return f"Selectivity does not exist: {reason}"
+        return f"Selectivity is undefined: {reason}"
 
     def as_dict(self) -> dict[str, Any]:
         """All figures and settings as plain values, for JSON."""

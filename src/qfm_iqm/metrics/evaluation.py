@@ -4,7 +4,6 @@ Groups are reported because scores that only separate the groups can look good o
 mean over groups (`subset_mean`) shows the performance within them.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from qfm_iqm.arrays import Doubles
 from qfm_iqm.errors import TableError
 from qfm_iqm.metrics.bootstrap import bootstrap_replicates, percentile_interval
 from qfm_iqm.metrics.correlation import METRICS, Logistic4, check_pair, fit_logistic
-from qfm_iqm.text_tables import unguarded, write_csv
+from qfm_iqm.text_tables import read_dicts, write_csv
 
 WHOLE = "whole"
 SUBSET_MEAN = "subset_mean"
@@ -67,8 +66,8 @@ class Evaluation:
                 return row
         subsets = ", ".join(dict.fromkeys(row.subset for row in self.rows))
         raise TableError(
-            f"The metric '{metric}' of '{subset}' was asked for, but the subsets are: {subsets}; "
-            f"and the metrics: {', '.join(METRICS)}."
+            f"There is no metric '{metric}' of '{subset}': the subsets are {subsets}; "
+            f"the metrics are {', '.join(METRICS)}."
         )
 
     def value(self, subset: str, metric: str) -> float:
@@ -79,7 +78,7 @@ class Evaluation:
         """
         row = self.row(subset, metric)
         if row.value is None:
-            raise TableError(f"The metric '{metric}' of '{subset}' does not exist: {row.note}")
+            raise TableError(f"The metric '{metric}' of '{subset}' is undefined: {row.note}")
         return row.value
 
     def to_csv(self, path: Path | str, *, split_sha256: str = "") -> None:
@@ -104,22 +103,22 @@ class Evaluation:
             return float(cell) if cell else None
 
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = tuple(
+            return Evaluation(
+                tuple(
                     Row(
-                        unguarded(cells["subset"]),
+                        cells["subset"],
                         cells["metric"],
                         int(cells["n"]),
                         number(cells["value"]),
                         number(cells["ci_low"]),
                         number(cells["ci_high"]),
-                        unguarded(cells["note"]),
+                        cells["note"],
                     )
-                    for cells in csv.DictReader(file)
+                    for cells in read_dicts(path, *(f.name for f in fields(Row)))
                 )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TableError(f"{path} holds no evaluation: {error!r}.") from error
-        return Evaluation(rows)
+            )
+        except ValueError as error:
+            raise TableError(f"{path} is not an evaluation: {error}.") from error
 
 
 def evaluate(
@@ -143,24 +142,21 @@ def evaluate(
     Args:
         scores: (N,) scores.
         labels: (N,) labels of the same images.
-        groups: row indices by group name; groups may overlap and need not cover all rows.
+        groups: distinct row indices by group name; groups may overlap and need not cover all rows.
         n_boot: resamples per subset, shared by all metrics; 0 computes no intervals.
         seed: seed of the resamples.
         metrics: keys of `METRICS`; the logistic metrics are the slowest.
 
     Raises:
-        TableError: a metric cannot be computed on all images, a group has a reserved name or
-            indices that are not distinct rows, or `n_boot` or `seed` is below 0.
+        TableError: a metric cannot be computed on all images, or a group has a reserved name.
     """
     s, y = check_pair(scores, labels)
-    if n_boot < 0 or seed < 0:
-        raise TableError(
-            f"The number of resamples and the seed must be 0 or more, not {n_boot} and {seed}."
-        )
-    rows_of = {
-        name: _checked_rows(name, (groups or {})[name], s.size) for name in sorted(groups or {})
-    }
-
+    for name in groups or {}:
+        if name in (WHOLE, SUBSET_MEAN):
+            raise TableError(
+                f"A group is called '{name}', but that name is reserved for a subset of every "
+                "evaluation; rename the group."
+            )
     whole = _measure(s, y, metrics, n_boot, (seed,))
     for metric, reason in whole.notes.items():
         raise TableError(f"{metric} cannot be computed: {reason[0].lower()}{reason[1:]}")
@@ -168,7 +164,7 @@ def evaluate(
     # same rows, and their mean would vary too much if the groups are sorted in the same way.
     subsets = {
         name: _measure(s[rows], y[rows], metrics, n_boot, (seed, number))
-        for number, (name, rows) in enumerate(rows_of.items(), start=1)
+        for number, (name, rows) in enumerate(sorted((groups or {}).items()), start=1)
     }
     table = [whole.row(WHOLE, metric) for metric in metrics]
     table += [subset.row(name, metric) for name, subset in subsets.items() for metric in metrics]
@@ -231,30 +227,10 @@ def _mean(subsets: Mapping[str, _Measured], metrics: Sequence[str]) -> _Measured
     for metric in metrics:
         lacking = [name for name, subset in subsets.items() if metric in subset.notes]
         if lacking:
-            notes[metric] = f"It does not exist in the group {', '.join(lacking)}."
+            notes[metric] = f"It is undefined in the group {', '.join(lacking)}."
             continue
         values[metric] = float(np.mean([subset.values[metric] for subset in subsets.values()]))
         drawn = [subset.replicates[metric] for subset in subsets.values() if subset.replicates]
         if drawn:
             replicates[metric] = np.mean(drawn, axis=0)
     return _Measured(sum(subset.n for subset in subsets.values()), values, replicates, notes)
-
-
-def _checked_rows(name: str, rows: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.integer]:
-    rows = np.asarray(rows)
-    if name in (WHOLE, SUBSET_MEAN):
-        raise TableError(
-            f"A group is called '{name}', but that name stands for a subset of every evaluation; "
-            "rename the group."
-        )
-    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
-        raise TableError(
-            f"The group '{name}' must be a 1-D array of at least one row index, "
-            f"but it is of shape {rows.shape} and type {rows.dtype}."
-        )
-    if rows.min() < 0 or rows.max() >= n or np.unique(rows).size < rows.size:
-        raise TableError(
-            f"The group '{name}' must hold distinct rows out of 0 to {n - 1}, "
-            f"but it repeats some or goes from {rows.min()} to {rows.max()}."
-        )
-    return rows

@@ -73,7 +73,6 @@ def compare(
     references: Sequence[str],
     *,
     interval: Literal["bootstrap", "t"] = "bootstrap",
-    seed: int = 0,
 ) -> list[Comparison]:
     """Compares every variant with every reference over their runs with the same seeds.
 
@@ -81,7 +80,6 @@ def compare(
         runs: figures of runs, in any order.
         references: variants to compare with.
         interval: method for the interval of the mean difference.
-        seed: seed of the bootstrap.
 
     Raises:
         TableError: a reference has no run, or a run has two values.
@@ -93,7 +91,7 @@ def compare(
         if run.seed in of_seed:
             raise TableError(
                 f"There are two values of {run.metric} on {run.subset} for seed {run.seed} of "
-                f"{run.variant} in {run.setting}: leave one."
+                f"{run.variant} in {run.setting}: keep one."
             )
         of_seed[run.seed] = run.value
     known = {variant for of_variant in values.values() for variant in of_variant}
@@ -104,9 +102,7 @@ def compare(
                 f"{', '.join(sorted(known)) or 'none'}."
             )
     return [
-        _compare(
-            key, variant, reference, of_variant[variant], of_variant[reference], interval, seed
-        )
+        _compare(key, variant, reference, of_variant[variant], of_variant[reference], interval)
         for key, of_variant in values.items()
         for reference in references
         if reference in of_variant
@@ -122,7 +118,6 @@ def _compare(
     own: Mapping[int, float],
     other: Mapping[int, float],
     interval: Literal["bootstrap", "t"],
-    seed: int,
 ) -> Comparison:
     setting, metric, subset = key
     seeds = sorted(own.keys() & other.keys())
@@ -134,7 +129,7 @@ def _compare(
         half = t.ppf(0.975, len(seeds) - 1) * differences.std(ddof=1) / len(seeds) ** 0.5
         low, high = differences.mean() - half, differences.mean() + half
     else:
-        draw = np.random.default_rng(seed)
+        draw = np.random.default_rng(0)
         means = differences[draw.integers(len(seeds), size=(RESAMPLES, len(seeds)))].mean(1)
         low, high = np.percentile(means, [2.5, 97.5])
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0

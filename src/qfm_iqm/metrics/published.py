@@ -4,7 +4,6 @@ Figures are the median over ten splits; for BIQ2021, they are on its official sp
 unconfirmed are cited from other papers or from memory, and must be checked before they are quoted.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -14,7 +13,6 @@ class Published:
 
     Attributes:
         method: name of the method.
-        dataset: name of the dataset in `datasets.catalogue`.
         srcc: median SRCC over splits; None if the paper gives none.
         plcc: median PLCC over splits; None if the paper gives none.
         unconfirmed: whether it was not checked against the paper.
@@ -22,7 +20,6 @@ class Published:
     """
 
     method: str
-    dataset: str
     srcc: float | None
     plcc: float | None
     unconfirmed: bool = False
@@ -68,25 +65,24 @@ _CROSS = {
 
 
 def published(dataset: str) -> list[Published]:
-    """The published figures on a dataset; empty if there are none."""
-    return list(_published(dataset))
+    """The published figures on a dataset of `datasets.catalogue`; empty if there are none."""
+    if dataset == "biq2021":
+        return [Published(method, *_pair(cell), splits=1) for method, cell in _BIQ2021.items()]
+    if dataset not in _DATASETS:
+        return []
+    place = _DATASETS.index(dataset)
+    cells = {method: text.split()[place] for method, text in _FIGURES.items()}
+    return [
+        Published(method, *_pair(cell), unconfirmed=cell.endswith("?"))
+        for method, cell in cells.items()
+        if cell != "-"
+    ]
 
 
 def published_cross(trained_on: str, tested_on: str) -> Published | None:
     """DEIQT trained on one dataset and tested on another; None if not reported."""
     srcc = _CROSS.get((trained_on, tested_on))
-    return None if srcc is None else Published("DEIQT", tested_on, srcc, None)
-
-
-def _published(dataset: str) -> Iterator[Published]:
-    if dataset == "biq2021":
-        for method, cell in _BIQ2021.items():
-            yield Published(method, dataset, *_pair(cell), splits=1)
-    elif dataset in _DATASETS:
-        for method, text in _FIGURES.items():
-            cell = text.split()[_DATASETS.index(dataset)]
-            if cell != "-":
-                yield Published(method, dataset, *_pair(cell), unconfirmed=cell.endswith("?"))
+    return None if srcc is None else Published("DEIQT", srcc, None)
 
 
 def _pair(cell: str) -> tuple[float | None, float | None]:

@@ -66,8 +66,8 @@ def win_rate(
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.ndim != 1 or a.shape != b.shape or a.size < 2 or not np.isfinite([a, b]).all():
         raise TableError(
-            "Two scores of the same images, 2 or more, are needed to compare them, but "
-            f"{a.size} and {b.size} were given, or some are not finite numbers."
+            "A comparison needs finite scores of the same 2 or more images, but "
+            f"{a.size} and {b.size} were given, or some are not finite."
         )
     change = b - a
     better = change if higher_is_better else -change

@@ -317,7 +317,7 @@ def _check_features(name: str, backbone: Any, crop: int) -> Tensor:
         backbone.train()
     shape = tuple(getattr(features, "shape", ()))
     if len(shape) not in (3, 4) or backbone.num_features not in shape[1:]:
-        raise ModelError(f"Backbone '{name}' gives no grid of tokens but features {shape}.")
+        raise ModelError(f"Backbone '{name}' gives features {shape}, not a grid of tokens.")
     found: Tensor = features
     return found
 

@@ -171,7 +171,7 @@ class ModelCard(BaseModel):
     def _one_crop_size(self) -> ModelCard:
         if self.preprocessing.crop != self.network.crop:
             raise ValueError(
-                f"crops are made at {self.preprocessing.crop} pixels and the network takes "
+                f"crops have {self.preprocessing.crop} pixels per side, but the network takes "
                 f"{self.network.crop}"
             )
         return self
@@ -193,7 +193,7 @@ def read_card(path: Path) -> ModelCard:
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > CARD_FORMAT:
         raise ModelError(
-            f"The model card {path} has format {found}, and this qfm-iqm reads up to format "
+            f"The model card {path} has format {found}, but this qfm-iqm reads up to format "
             f"{CARD_FORMAT}: upgrade with pip install -U qfm-iqm."
         )
     try:

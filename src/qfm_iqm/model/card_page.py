@@ -4,21 +4,18 @@ Every figure comes from the card or a results file, and the page says what was n
 `notes` are free text.
 """
 
-import csv
-import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.model.card import ModelCard
-from qfm_iqm.text_tables import markdown_row
+from qfm_iqm.text_tables import markdown_row, read_dicts
 
 SUBSETS = {"whole": "all photos", "subset_mean": "mean over subsets"}
 METRICS = ("srcc", "plcc", "krcc", "rmse")
-Table = list[dict[str, str]]
 
 
 def card_page(
@@ -40,7 +37,7 @@ def card_page(
         size_and_frame: results of `benchmarks/size_and_frame.py`.
         causes: results of `benchmarks/causes.py`; None leaves that section out.
         speed: results of `benchmarks/speed.py`.
-        notes: Markdown file that is appended unchanged.
+        notes: Markdown file that is inserted unchanged before the recipe.
         beside: folder of the page; the link to the figure is relative to it.
         missing: say what was not measured instead of leaving it out.
 
@@ -57,6 +54,7 @@ def card_page(
         _causes(causes) if causes else (),
         _speed(card, speed) if speed or missing else (),
         [_text(notes).strip()] if notes else (),
+        _recipe(card) if "recipe" in card.training else (),  # last: it is long
     ]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
@@ -94,7 +92,7 @@ def _scale(card: ModelCard) -> Iterator[str]:
     if card.calibration is not None:
         yield f"Calibrated to ratings by a curve ({card.calibration.kind})."
     if reference is None:
-        yield "This card does not say more: [reference] in a recipe finds percentile and interval."
+        yield "This card has no percentile or interval: [reference] in a recipe computes them."
         return
     yield ""
     middle = [
@@ -116,7 +114,7 @@ def _scale(card: ModelCard) -> Iterator[str]:
             + ("" if held is None else f"{checked}{_percent(held)}.")
         )
     if detector is not None:
-        counted = f"{detector.checked} held-out photos that did not set the limit"
+        counted = f"{detector.checked} held-out photos that were not used to set the limit"
         yield (
             "* **Out of distribution**: pixel statistics unlike those of training photos, or a "
             f"side below {card.preprocessing.crop} pixels; {_percent(detector.false_alarms)} of "
@@ -156,13 +154,14 @@ def _degradation(card: ModelCard, results: Path | None, beside: Path) -> Iterato
     yield "## Degradation"
     yield ""
     columns = ("model", "photos", "n", "degradation", "figure", "value")
-    rows = [r for r in _read(results, columns) if r["model"] == card.name] if results else []
+    rows = [r for r in read_dicts(results, *columns) if r["model"] == card.name] if results else []
     if results is None or not rows:
         yield "Not measured (`benchmarks/degradation.py`)."
         return
     yield (
-        "L-test: share of adjacent levels in the right order. D-test: clean photos told from "
-        "degraded ones. Changes: of the score, in points of 100."
+        "L-test: share of adjacent levels in the right order. D-test: how well clean photos are "
+        "distinguished from degraded ones. Changes: by how much the score changes, in points of "
+        "100."
     )
     yield ""
     figures = dict.fromkeys(r["figure"] for r in rows if not r["figure"].startswith("mean score"))
@@ -201,13 +200,15 @@ def _training(card: ModelCard) -> Iterator[str]:
         yield f"* **First weights of the backbone**: {told['backbone_weights']}"
     if "started_from" in told:
         yield f"* **Training started from**: {told['started_from']}"
-    if "recipe" in told:
-        yield ""
-        yield "Recipe:"
-        yield ""
-        yield "```json"
-        yield json.dumps({k: told["recipe"][k] for k in told["recipe"] if k != "model"}, indent=1)
-        yield "```"
+
+
+def _recipe(card: ModelCard) -> Iterator[str]:
+    recipe = card.training["recipe"]
+    yield "## Recipe"
+    yield ""
+    yield "```json"
+    yield json.dumps({key: recipe[key] for key in recipe if key != "model"}, indent=1)
+    yield "```"
 
 
 def _limits(card: ModelCard, changes: Path | None, missing: bool) -> Iterator[str]:
@@ -233,7 +234,7 @@ def _limits(card: ModelCard, changes: Path | None, missing: bool) -> Iterator[st
             "to that size go unnoticed."
         )
     yield (
-        f"* It has learned from no image with a side below {card.preprocessing.crop} pixels: "
+        f"* It was not trained on images with a side below {card.preprocessing.crop} pixels: "
         "`out_of_distribution` marks each of these."
     )
     if changes or missing:
@@ -247,7 +248,7 @@ def _limits(card: ModelCard, changes: Path | None, missing: bool) -> Iterator[st
 def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:
     """How much a smaller size or a frame raises scores, although it improves no photo."""
     columns = ("model", "photos", "n", "change", "figure", "value")
-    rows = [r for r in _read(results, columns) if r["model"] == card.name] if results else []
+    rows = [r for r in read_dicts(results, *columns) if r["model"] == card.name] if results else []
     if not rows:
         yield (
             "* Not measured (`benchmarks/size_and_frame.py`): how much the score of a smaller "
@@ -263,17 +264,26 @@ def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:
             (row for row in changed if row["figure"] == "largest difference"),
             key=lambda row: float(row["value"]),
         )
-        of = "" if most["photos"] == "clean" else f" after {most['photos']}"
+        clean_or_not = "a clean photo"
+        if most["photos"] != "clean":
+            clean_or_not = f"a photo degraded by {most['photos']}"
         yield (
-            f"* {what} may score above the photo itself: by {float(mean['value']):+.1f} in the "
-            f"mean over {mean['n']} photos ({mean['change']}), at most by "
-            f"{float(most['value']):+.1f}, for a photo{of} ({most['change']})."
+            f"* {what} may score higher than the photo itself: by {float(mean['value']):.1f} "
+            f"points on average over {mean['n']} photos ({_change(mean)}), and by up to "
+            f"{float(most['value']):.1f} for {clean_or_not} ({_change(most)})."
         )
+
+
+def _change(row: Mapping[str, str]) -> str:
+    """A change in words: "white frame, 6 %" for "frame white, 6 %"."""
+    kind, _, rest = row["change"].partition(" ")
+    which, comma, how = rest.partition(",")
+    return f"{which} {kind}{comma}{how}"
 
 
 def _causes(results: Path) -> Iterator[str]:
     """Accuracy of the causes reported with scores; all models share the causes network."""
-    rows = _read(results, ("photos", "generator", "cause", "level", "figure", "n", "value"))
+    rows = read_dicts(results, "photos", "generator", "cause", "level", "figure", "n", "value")
     found = {
         (row["generator"], row["cause"], row["level"], row["figure"]): row
         for row in rows
@@ -283,9 +293,9 @@ def _causes(results: Path) -> Iterator[str]:
     yield "## Causes"
     yield ""
     yield (
-        "Share of photos whose main cause is named rightly (`benchmarks/causes.py`), by level of "
-        "severity, and median error of severities in points, on generators that nothing was "
-        "learned from. The network of causes is the same for every model."
+        "Share of photos whose main cause is named correctly (`benchmarks/causes.py`), by level of "
+        "degradation, and the median error of severities in points, for faults made by generators "
+        "that were not used in training. All models share one network of causes."
     )
     yield ""
     wanted = (("2", "right"), ("3-5", "right"), ("1-5", "error"))
@@ -301,15 +311,15 @@ def _causes(results: Path) -> Iterator[str]:
     clean, two = found["clean", "none", "0", "right"], found["all", "two", "3-5", "both"]
     right, both = (_percent(float(row["value"])) for row in (clean, two))
     yield (
-        f"Of {clean['n']} clean photos {right} get no cause. Of {two['n']} copies with two faults, "
-        f"both are named in {both}."
+        f"{right} of {clean['n']} clean photos get no cause. Both causes are named in {both} of "
+        f"{two['n']} copies with two faults."
     )
 
 
 def _speed(card: ModelCard, results: Path | None) -> Iterator[str]:
     yield "## Speed"
     yield ""
-    rows = _read(results, ("figure", "value", "model", "cores")) if results else []
+    rows = read_dicts(results, "figure", "value", "model", "cores") if results else []
     rows = [row for row in rows if row["model"] == card.name]
     if not rows:
         yield "Not measured (`benchmarks/speed.py`)."
@@ -326,15 +336,6 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
     yield markdown_row(head)
     yield f"|{'---|' * len(head)}"
     yield from map(markdown_row, rows)
-
-
-def _read(path: Path, columns: Iterable[str]) -> Table:
-    """Reads a results file that must have these columns."""
-    rows = list(csv.DictReader(io.StringIO(_text(path))))
-    missing = [name for name in columns if rows and name not in rows[0]]
-    if missing:
-        raise TableError(f"{path} has no column {', '.join(missing)}: it is not that table.")
-    return rows
 
 
 def _text(path: Path) -> str:

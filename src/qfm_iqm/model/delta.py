@@ -74,16 +74,16 @@ def pack(
     return packed, left_out
 
 
-def check_loss(left_out: float, rank: int, allowed: float = _EXACT) -> None:
-    """Refuses to leave out more of a change than allowed.
+def check_loss(left_out: float, rank: int) -> None:
+    """Refuses to leave out more of a change than rounding explains.
 
     Raises:
         ModelError: more is left out; the message says how much.
     """
-    if left_out > allowed:
+    if left_out > _EXACT:
         raise ModelError(
             f"Rank {rank} would leave {left_out:.1%} out of what training changed in a layer: "
-            "train with backbone.tune = 'adapters', or take a higher backbone.rank."
+            "train with backbone.tune = 'adapters', or choose a higher backbone.rank."
         )
 
 

@@ -61,7 +61,7 @@ def save_packed(
     *,
     rank: int = 16,
     dtype: torch.dtype = torch.float16,
-) -> float:
+) -> None:
     """Writes a packed model: only the trained change to a public backbone (`model.delta`).
 
     Args:
@@ -71,24 +71,20 @@ def save_packed(
         rank: rank of the factors of each layer's change.
         dtype: precision of the weights in the file.
 
-    Returns:
-        The largest share of a layer's change that was left out.
-
     Raises:
         ModelError: there is no such model, no public weights, or a change has a higher rank.
     """
     model = load_model(name)
     if model.card.training.get("backbone_weights") == "random":
         raise ModelError(
-            f"'{model.card.name}' was trained from random weights: there are no public ones that "
-            "it could be put upon."
+            f"'{model.card.name}' was trained from random weights: there are no public weights "
+            "to add its changes to."
         )
     network, base = _upon_public_weights(model.card)
     packed, left_out = pack(model.network.state_dict(), network.state_dict(), rank)
     check_loss(left_out, rank)
     card = model.card.model_copy(update={"base": base})
     _write(card, _content(packed, dtype), Path(folder))
-    return left_out
 
 
 def save_with_card(
@@ -136,12 +132,17 @@ def load_model(name: str | os.PathLike[str] = "default") -> QualityModel:
     folder = find_model(os.fspath(name))
     card = read_card(folder / CARD_FILE)
     weights = folder / WEIGHTS_FILE
+    if not weights.exists():
+        raise ModelError(
+            f"There is no weights file {weights}: if this is an export, which only scores, name "
+            "the model that it was made from."
+        )
     state = read_safetensors(weights)
     found = sha256_of(weights)
     if card.weights_sha256 and found != card.weights_sha256:
         raise ModelError(
             f"{weights} is not the file its card describes (SHA-256 {found[:12]}..., the card says "
-            f"{card.weights_sha256[:12]}...): it is damaged or was exchanged."
+            f"{card.weights_sha256[:12]}...): it is damaged or was replaced."
         )
     if card.base is None:
         network = QualityNetwork(**card.network.model_dump())
@@ -181,7 +182,7 @@ def _upon_public_weights(card: ModelCard) -> tuple[QualityNetwork, BaseWeights]:
         raise ModelError(
             f"The weights '{name}' are not those that '{card.name}' was tuned from (content "
             f"{found.sha256[:12]}..., the card says {card.base.sha256[:12]}...): remove them from "
-            f"{BACKBONE_DIR} or the hub's cache, and get timm's own."
+            f"{BACKBONE_DIR} or the hub's cache, and download timm's own."
         )
     return QualityNetwork(**card.network.model_dump(), backbone_state=public), found
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from qfm_iqm.arrays import Doubles
@@ -16,10 +17,9 @@ from qfm_iqm.causes.network import load_causes
 from qfm_iqm.causes.severity import Causes
 from qfm_iqm.image.decode import Source, in_eight_bits
 from qfm_iqm.image.pixel_features import pixel_statistics
-from qfm_iqm.image.preprocess import reduced, working_size
+from qfm_iqm.image.preprocess import working_size
 from qfm_iqm.image.preprocess_torch import Pixels, checked_pixels, covering_crops, resize_and_pad
 from qfm_iqm.image.resize import as_floats, read_resized
-from qfm_iqm.image.views import views_of
 from qfm_iqm.model.card import ModelCard
 from qfm_iqm.model.forking import keep_forks_able
 from qfm_iqm.model.network import QualityNetwork
@@ -171,21 +171,14 @@ class QualityModel(nn.Module):
             ValueError: the pixels have a wrong shape or type, or values that are not finite or
                 out of range.
         """
-        network, preprocessing = load_causes(), self.card.preprocessing
+        network = load_causes()
         if isinstance(image, Tensor | np.ndarray):
-            whole_CHW = in_eight_bits(_as_read(image).numpy())
-            height, width = whole_CHW.shape[1:]
-            size = working_size(height, width, preprocessing)
-            small_CHW = whole_CHW
-            if size != (height, width):
-                small_CHW = reduced(whole_CHW, size, preprocessing.resample)
-            views = views_of(whole_CHW.transpose(1, 2, 0), small_CHW.transpose(1, 2, 0))
-        else:
-            source, name = _fetched(image)
-            found = read_resized(source, preprocessing, name=name, viewed=True)
-            assert found.views is not None
-            views = found.views
-        return network.causes(network(views))
+            pixels_CHW = in_eight_bits(_as_read(image).numpy())
+            image = Image.fromarray(pixels_CHW.transpose(1, 2, 0))
+        source, name = _fetched(image)
+        found = read_resized(source, self.card.preprocessing, name=name, viewed=True)
+        assert found.views is not None
+        return network.causes(network(found.views))
 
     def _resized(self, image: Source | Pixels) -> tuple[Tensor, int, int]:
         """An image from any source at its working size, with its original height and width."""

@@ -25,8 +25,6 @@ class LabelScale(nn.Module):
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         super().__init__()
-        if not std > 0:
-            raise ValueError(f"the labels' standard deviation must be above zero, not {std}")
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("std", torch.tensor(float(std)))
 
@@ -50,7 +48,7 @@ class QualityNetwork(nn.Module):
         heads: attention heads of the decoder; None takes one per 64 channels.
         panel: number of learned queries of the decoder.
         label_mean: mean of the training labels, in label units.
-        label_std: standard deviation of the training labels.
+        label_std: standard deviation of the training labels, above 0.
         backbone_state: pretrained weights of the backbone, with timm's key names.
 
     Raises:

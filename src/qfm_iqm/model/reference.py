@@ -36,7 +36,7 @@ class Curve(_Section):
     @model_validator(mode="after")
     def _is_a_monotone_curve(self) -> Self:
         if len(self.x) != len(self.y):
-            raise ValueError(f"a curve has as many x as y, not {len(self.x)} and {len(self.y)}")
+            raise ValueError(f"a curve needs as many x as y, not {len(self.x)} and {len(self.y)}")
         steps = np.diff(self.y)
         if (np.diff(self.x) <= 0).any() or ((steps < 0).any() and (steps > 0).any()):
             raise ValueError("a curve's x must ascend, and its y all ascend or all descend")

@@ -150,7 +150,7 @@ def _create(name: str, state: Mapping[str, Tensor] | None) -> Any:
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"Backbone '{name}' is not known to timm {timm.__version__}.") from error
     if not hasattr(backbone, "forward_intermediates") or not hasattr(backbone, "feature_info"):
-        raise ModelError(f"Backbone '{name}' tells no stages of itself in timm {timm.__version__}.")
+        raise ModelError(f"Backbone '{name}' has no stages in timm {timm.__version__}.")
     backbone.prune_intermediate_layers(STAGES, prune_norm=True, prune_head=True)
     if state is not None:
         own = backbone.state_dict()

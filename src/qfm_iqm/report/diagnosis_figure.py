@@ -9,13 +9,13 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch.nn import functional
+from PIL import Image, ImageOps
 
 from qfm_iqm.arrays import Bytes
-from qfm_iqm.image.decode import read_image
-from qfm_iqm.image.preprocess_torch import center_square, eight_bits
+from qfm_iqm.image.decode import read_image_uint8
 from qfm_iqm.metrics.aliasing import AliasedPair, Aliasing
 from qfm_iqm.metrics.diagnosis import Diagnosis
 from qfm_iqm.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, QUIET, VERMILION, save
@@ -49,7 +49,7 @@ def _figure(diagnosis: Diagnosis, paths: Sequence[Path]) -> Figure:
         spaces.insert(0, ("the public backbone's features", diagnosis.backbone))
     figure = Figure(figsize=(_WIDTH, _PANELS + _ROW * len(spaces)), facecolor="white")
     name = diagnosis.model if len(diagnosis.model) <= 36 else f"{diagnosis.model[:35]}…"
-    title = f"What does {name} answer to: quality, or semantics?"
+    title = f"What does {name} respond to: quality or semantics?"
     _write(figure, _MARGIN, 0.3, title, size=17, weight="bold")
     summary = f"{len(diagnosis.names)} rated photos. {_verdict(diagnosis)}"
     _write(figure, _MARGIN, 0.68, summary, size=11, color=QUIET)
@@ -66,8 +66,8 @@ def _verdict(diagnosis: Diagnosis) -> str:
     if diagnosis.selectivity is None:
         return diagnosis.selectivity_missing
     return (
-        f"Degrading a photo moves its score {diagnosis.selectivity:.1f} times as far as another "
-        "photo's semantics do: that is its selectivity."
+        f"Degrading a photo changes its score {diagnosis.selectivity:.1f} times as much as adding "
+        "another photo's semantics: this is the selectivity."
     )
 
 
@@ -157,7 +157,7 @@ def _draw_pairs(
     _write(figure, _MARGIN, down, f"Near in {name}, far in quality", size=12, weight="bold")
     pairs = _without_repeats(found.pairs)[:_SHOWN]
     if not pairs:
-        none = f"There is no such pair: of the nearest photos no MOS {_apart(found)}."
+        none = f"There is no such pair: no MOS of the nearest photos {_apart(found)}."
         _write(figure, _MARGIN, down + 0.32, none, color=QUIET)
     step = (_WIDTH - 2 * _MARGIN + 0.3) / _SHOWN
     for place, pair in enumerate(pairs):
@@ -185,10 +185,8 @@ def _without_repeats(pairs: Iterable[AliasedPair]) -> list[AliasedPair]:
 
 def thumbnail(path: Path) -> Bytes:
     """The center square of a photo as (side, side, 3) pixels."""
-    square = center_square(read_image(path))[None]
-    small = functional.interpolate(square, (_SIDE, _SIDE), mode="bicubic", antialias=True)[0]
-    pixels: Bytes = eight_bits(small.clamp(0, 1)).permute(1, 2, 0).numpy()
-    return pixels
+    photo = Image.fromarray(read_image_uint8(path).transpose(1, 2, 0))
+    return np.asarray(ImageOps.fit(photo, (_SIDE, _SIDE)))
 
 
 def _spread(heights: Sequence[float], apart: float) -> list[float]:

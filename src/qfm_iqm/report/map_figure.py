@@ -47,7 +47,7 @@ def _figure(quality_map: QualityMap, image_CHW: Tensor, label: LabelUnits) -> Fi
     figure = Figure(figsize=(width, height), facecolor="white")
     low, high_value = color_span(quality_map, label)
     boxes = (_MARGIN, _MARGIN + wide + _GAP)
-    for left, title in zip(boxes, ("photo", "where it is good, where bad"), strict=True):
+    for left, title in zip(boxes, ("photo", "where it is good or bad"), strict=True):
         axes = figure.add_axes((left / width, _MARGIN / height, wide / width, high / height))
         axes.set_axis_off()
         axes.set_title(title, loc="left", fontsize=9.5, color=QUIET, pad=5)

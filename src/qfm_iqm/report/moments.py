@@ -22,7 +22,6 @@ def moments_page(
     source: str,
     place: Place,
     *,
-    title: str = "Photos to keep",
     count: int = 500,
     progress: Progress = silent,
 ) -> str:
@@ -32,7 +31,6 @@ def moments_page(
         rows: rows of a table of `qfm cull`.
         source: origin of the rows, for display.
         place: locations of the page and the photos.
-        title: heading of the page.
         count: number of thumbnails, for the first moments.
         progress: wraps the iterator over thumbnails.
     """
@@ -63,7 +61,7 @@ def moments_page(
     }
     return render(
         "moments.html",
-        title=title,
+        title="Photos to keep",
         styles=["base.css", "moments.css"],
         scripts=SCRIPTS,
         data=data,

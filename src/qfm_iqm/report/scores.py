@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.model.card import LabelUnits
-from qfm_iqm.report.curves import curves
 from qfm_iqm.report.maps import map_data
 from qfm_iqm.report.page import render, words_of
 from qfm_iqm.report.thumbnails import thumbnails, worth_showing
@@ -44,6 +43,7 @@ def silent(items: Iterator[T], _total: int, _what: str) -> Iterator[T]:
 _APART = ("path", "status", "error")  # stored as folders and names, and as errors by row
 _LEFT_OUT = ("sha256", "seconds")  # not needed by readers, and large
 FEW = 1000  # most different values of a column that is stored as codes
+POINTS = 240  # points of a curve: about the pixels of a dialog's column
 SCRIPTS = (
     "common.js",
     "photo.js",
@@ -121,6 +121,31 @@ def packed(column: Sequence[Any]) -> Any:
     if column and len(codes) <= min(FEW, len(column) // 4):
         return {"values": list(codes), "codes": code_N}
     return column
+
+
+def curves(frames: Iterable[FrameScore], paths: Sequence[str]) -> dict[int, list[list[float]]]:
+    """Score curves of videos by row number: seconds and scores.
+
+    In longer videos each point is the mean of several frames, so that a page stays small.
+
+    Args:
+        frames: frames of videos, in order of time.
+        paths: paths of the rows.
+    """
+    rows = {path: row for row, path in enumerate(paths)}
+    found: dict[int, list[FrameScore]] = {}
+    for frame in frames:
+        if (row := rows.get(frame.path)) is not None:
+            found.setdefault(row, []).append(frame)
+    return {row: _thinned(of_video) for row, of_video in found.items()}
+
+
+def _thinned(frames: Sequence[FrameScore]) -> list[list[float]]:
+    step = -(-len(frames) // POINTS)
+    groups = [frames[start : start + step] for start in range(0, len(frames), step)]
+    times = [round(group[0].time, 2) for group in groups]
+    scores = [round(sum(frame.score for frame in group) / len(group), 2) for group in groups]
+    return [times, scores]
 
 
 def scores_page(

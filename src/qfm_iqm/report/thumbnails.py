@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import read_image_uint8
+from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.video import frame_at
 
 SIDE = 240  # twice the size of a card on the page, for high-resolution screens
@@ -53,7 +53,7 @@ def thumbnails(
         paths: paths of the files.
         times: time in seconds of each video's thumbnail; None for a photo.
     """
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="thumbnail") as pool:
+    with ThreadPoolExecutor(min(4, usable_cores()), thread_name_prefix="thumbnail") as pool:
         yield from pool.map(_thumbnail, paths, times or [None] * len(paths))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,30 +21,19 @@ from qfm_iqm.scoring.runtimes.base import Crop
 _KEPT = 2 << 20  # bytes; crops that wait for a full batch are copied out of larger images
 
 
-@dataclass(frozen=True)
-class Crops:
-    """The crops that cover an image.
+CroppedImage = tuple[Reading, Sequence[Crop]]
+"""An image's reading without its pixels, and its crops: (3, S, S) each, uint8 or floats in [0, 1];
+or frozen features."""
 
-    Attributes:
-        pixels: pixels of each crop, (3, S, S), uint8 or floats in [0, 1]; or frozen features.
-        width: width of the upright image in pixels.
-        height: height of the upright image in pixels.
-        statistics: pixel statistics of the image, if the model's card needs them.
-        severities: severities of the causes of low quality, if requested.
-    """
+CropSource = Callable[[str], CroppedImage]
+"""Returns the crops of a file; raises an `ImageError` if it cannot be read."""
 
-    pixels: Sequence[Crop]
-    width: int
-    height: int
-    statistics: Doubles | None = None
-    severities: Doubles | None = None
 
-    @classmethod
-    def of(cls, image: Reading, preprocessing: Preprocessing) -> Crops:
-        """The crops of an image that was read, as views of its pixels."""
-        assert image.pixels is not None  # readings with an error are not passed here
-        pixels = list(covering_crops(image.pixels, preprocessing))
-        return cls(pixels, image.width or 0, image.height or 0, image.statistics, image.severities)
+def with_crops(reading: Reading, preprocessing: Preprocessing) -> CroppedImage:
+    """A reading without its pixels, and the crops that cover them as views; none after an error."""
+    if reading.pixels is None:
+        return reading, []
+    return replace(reading, pixels=None), list(covering_crops(reading.pixels, preprocessing))
 
 
 @dataclass
@@ -65,7 +54,7 @@ class Pending:
 
 
 def in_batches(
-    found: Iterable[tuple[Reading, Sequence[Crop]] | None],
+    found: Iterable[CroppedImage | None],
     run: Callable[[list[Crop]], Doubles],
     batch_size: int,
 ) -> Iterator[Pending]:

@@ -41,7 +41,7 @@ class Rule:
     def __post_init__(self) -> None:
         if self.limit is None and self.max_drop is None and not self.max_causes:
             raise QFMError(
-                "A gate needs something to ask for: give --min, --max, --max-drop or --max-cause."
+                "A gate needs a requirement: give --min, --max, --max-drop or --max-cause."
             )
         asked = (self.limit, *(self.review or ()), self.max_drop, *self.max_causes.values())
         for value in asked:
@@ -55,14 +55,15 @@ class Rule:
             low, high = self.review
             if not low <= self.limit <= high:
                 raise QFMError(
-                    f"The review band {low:g}:{high:g} must include the limit {self.limit:g}: else "
-                    "better images would fail than are reviewed, or worse ones pass."
+                    f"The review band {low:g}:{high:g} must include the limit {self.limit:g}: "
+                    "otherwise images would fail that are better than those to review, or worse "
+                    "ones pass."
                 )
         if self.max_drop is not None and self.max_drop < 0:
-            raise QFMError(f"A drop is 0 or more, but {self.max_drop:g} was asked for.")
+            raise QFMError(f"A drop must be 0 or more, not {self.max_drop:g}.")
         for cause, points in self.max_causes.items():
             if points < 0:
-                raise QFMError(f"A cause costs 0 points or more, but {cause}:{points:g} was given.")
+                raise QFMError(f"A cause costs 0 points or more, not {cause}:{points:g}.")
 
     def describe(self) -> str:
         """Describes the rule in words."""
@@ -114,7 +115,8 @@ def apply_rule(
         One verdict per row, in order.
 
     Raises:
-        TableError: the baseline is from another model, or has none of these images.
+        TableError: the baseline is from another model or does not say its model, or has none of
+            these images.
     """
     before = {} if baseline is None else _baseline_scores(rows, baseline)
     return [_verdict(row, rule, before.get(place)) for place, row in enumerate(rows)]
@@ -123,18 +125,26 @@ def apply_rule(
 def _baseline_scores(rows: Sequence[ScoreRow], baseline: ScoreTable) -> dict[int, float]:
     now = table_of(rows, "these images")
     for column in ("model", "weights"):
-        names = [set(table.columns.get(column, [])) - {""} for table in (now, baseline)]
-        if all(names) and names[0] != names[1]:
+        ours = set(now.columns[column]) - {""}  # a model that was never saved has no weights
+        names = baseline.columns.get(column, [""] * len(baseline))
+        scored = zip(names, baseline.scores, strict=True)
+        theirs = {name for name, score in scored if score is not None}
+        if ours and "" in theirs:
+            raise TableError(
+                f"The baseline {baseline.source} does not say its {column}: take a table of "
+                "qfm score."
+            )
+        if ours and theirs and ours != theirs:
             raise TableError(
                 f"The baseline {baseline.source} was scored with {column} "
-                f"{', '.join(sorted(names[1]))} and these images with "
-                f"{', '.join(sorted(names[0]))}: score both with one model."
+                f"{', '.join(sorted(theirs))} and these images with "
+                f"{', '.join(sorted(ours))}: score both with one model."
             )
     pairs = pair(now, baseline)
     if not pairs.rows:
         why = repeated_paths(now, baseline)
         raise TableError(
-            f"The baseline {baseline.source} holds none of these images{why and ': '}{why}."
+            f"The baseline {baseline.source} has none of these images{why and ': '}{why}."
         )
     scores = ((place, baseline.scores[earlier]) for place, earlier in pairs.rows)
     return {place: score for place, score in scores if score is not None}
@@ -156,19 +166,19 @@ def _verdict(row: ScoreRow, rule: Rule, before: float | None) -> Verdict:
         reason = f"{score:g} is {'below' if sign > 0 else 'above'} the limit of {rule.limit:g}"
     elif rule.limit is None and before is None and rule.max_drop is not None:
         outcome = "review"
-        reason = "There is no limit, and no score of it in the baseline"
+        reason = "There is no limit, and the baseline has no score for it"
     # A drop fails whatever the score is: a degraded image is a defect.
     if rule.max_drop is not None and drop is not None and drop > rule.max_drop + NOISE:
         fallen = (
             f"{score:g} is {drop:.4g} worse than {before:g} in the baseline, "
-            f"and {rule.max_drop:g} is allowed"
+            f"but at most {rule.max_drop:g} is allowed"
         )
         reason = f"{reason}; {fallen}" if outcome == "fail" else fallen
         outcome = "fail"
     for cause, most in rule.max_causes.items():
         severity = getattr(row, cause)
         if severity is not None and severity > most:
-            costs = f"{cause} costs {severity:g} points, and {most:g} are allowed"
+            costs = f"{cause} costs {severity:g} points, but at most {most:g} are allowed"
             reason = f"{reason}; {costs}" if outcome == "fail" else costs
             outcome = "fail"
     return Verdict(

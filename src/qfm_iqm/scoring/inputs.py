@@ -4,19 +4,25 @@ import fnmatch
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from qfm_iqm.errors import QFMError
 from qfm_iqm.image.archive import is_archive, read_archive
+from qfm_iqm.image.boxes import movie_seconds
 from qfm_iqm.image.containers import VIDEO_SUFFIXES
+from qfm_iqm.image.decode import open_file
 from qfm_iqm.image.fetch import is_url, is_web
 from qfm_iqm.image.formats import SUFFIXES
-from qfm_iqm.scoring.pairs import followers
+from qfm_iqm.image.raw import RAW_SUFFIXES
 from qfm_iqm.text_tables import as_utf8
 
 StrPath = str | os.PathLike[str]
+
+LIVE_SECONDS = 5.0  # a longer movie next to a photo is a separate video
+_CAMERA = frozenset({".jpg", ".jpeg", ".heic", ".heif", ".hif"})  # written by cameras next to RAW
 
 _CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")  # all but tabs and line endings
 _NO_NAMES = {b"/", b"\\", b"\n", b"\r"}  # single bytes that no list of files names
@@ -32,7 +38,7 @@ class FoundFiles:
         skipped: number of files in folders whose names were not selected.
         unreadable: folders that could not be listed.
         folders: number of paths that were folders or archives.
-        joined: number of files in folders that belong to another file (`scoring.pairs`).
+        joined: number of files in folders that belong to another file (`followers`).
     """
 
     files: tuple[str, ...]
@@ -190,6 +196,48 @@ def _remote_folder(url: str) -> Iterator[_Listed] | None:
     )
 
 
+def followers(files: Iterable[str]) -> set[str]:
+    """The files that belong to another one: RAW files with a JPEG, movies of Live Photos.
+
+    They are recognized by names and, for movies, length. Names match if they are in the same folder
+    and differ only in their extensions.
+
+    Args:
+        files: paths and URLs.
+
+    Returns:
+        Those whose main photo is also in `files`.
+    """
+    beside: dict[str, dict[str, str]] = {}
+    for file in files:
+        stem, suffix = os.path.splitext(file)  # noqa: PTH122 - names may hold any bytes
+        beside.setdefault(stem, {})[suffix.lower()] = file
+    found = set()
+    for group in beside.values():
+        if _CAMERA.isdisjoint(group):
+            continue
+        found |= {group[suffix] for suffix in RAW_SUFFIXES.intersection(group)}
+        if ".mov" in group and _is_short(group[".mov"]):
+            found.add(group[".mov"])
+    return found
+
+
+def _is_short(file: str) -> bool:
+    """Whether a movie is as short as that of a Live Photo, by its header."""
+    seconds = None
+    with suppress(Exception), _opened(file) as stream:  # reading it later will raise the error
+        seconds = movie_seconds(stream)
+    return seconds is not None and seconds <= LIVE_SECONDS
+
+
+def _opened(file: str) -> Any:
+    if is_url(file):
+        import fsspec
+
+        return fsspec.open(file, "rb")
+    return open_file(file)
+
+
 def read_list(source: IO[bytes], name: str) -> list[str]:
     """Reads a list of files: one per line, or null-terminated as by `find -print0`.
 
@@ -203,18 +251,18 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
         content, _ = as_utf8(source.read())
     except UnicodeDecodeError as error:
         raise QFMError(
-            f"The list {name} begins as {error.encoding}, but is damaged: save it as UTF-8."
+            f"The list {name} begins like {error.encoding}, but is damaged: save it as UTF-8."
         ) from error
     lines = [line for line in _split(content) if line]
     # UTF-16 without a mark, split at its nulls, could name the root of the file system.
     alone = (len(a) == len(b) == 1 and b"." in (a, b) for a, b in pairwise(lines))
     if b"\0" in content and (not _NO_NAMES.isdisjoint(lines) or any(alone)):
         raise QFMError(
-            f"The list {name} has null characters between single characters, as UTF-16 without a "
-            "byte order mark does, or is not a list at all: save it as UTF-8."
+            f"The list {name} has null characters between single characters, like UTF-16 without "
+            "a byte order mark, or is not a list at all: save it as UTF-8."
         )
     if _CONTROLS.search(content):
-        raise QFMError(f"The list {name} is not text: it must hold the path of one file a line.")
+        raise QFMError(f"The list {name} is not text: it must hold the path of one file per line.")
     if not lines:
         raise QFMError(f"The list {name} names no file.")
     return [os.fsdecode(line) for line in lines]

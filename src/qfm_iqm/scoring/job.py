@@ -1,13 +1,6 @@
 """A resumable scoring job: it may be killed at any time and continues when it is run again.
 
-Until the job is done, there is a folder next to the table, here `scores.csv`:
-
-    scores.csv.job/
-        job.json        what the rows depend on: model, runtime, how files are read
-        plan.jsonl      the files, one list per line; each line is a shard
-        shards/N.jsonl  the rows of shard N, written atomically
-        shards/N.csv    the frames of its videos, if any; written before its rows
-        lock            the process that scores shard N locks byte N
+Until the job is done, its rows are in a folder next to the table (`scoring.job_folder`).
 
 Design choices:
 * A shard is scored independently, bit for bit (`Scorer.score_groups`). It is the unit of writing,
@@ -23,32 +16,30 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.files import check_output, write_whole
-from qfm_iqm.scoring.job_config import Identity, Outcome
+from qfm_iqm.errors import QFMError, TableError, counted
+from qfm_iqm.files import check_output
+from qfm_iqm.scoring.job_config import Identity, Outcome, extended, refuse_other
+from qfm_iqm.scoring.job_folder import (
+    CONFIG_FILE,
+    LOCK_FILE,
+    folder_of,
+    kept_so_far,
+    read_plan,
+    shard_file,
+    write_plan,
+    writing_job,
+)
 from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.scoring.row import COLUMNS, ENDINGS, ScoreRow, write_rows
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.scoring.table import read_rows
 from qfm_iqm.scoring.video import FrameScore, read_frames, write_frames
 
-SHARD = 128  # files per shard
 _PLANNING = 1 << 40  # this byte of the lock: reading or changing the plan, and merging
 _POLL = 0.2  # seconds
-
-
-def folder_of(out: Path) -> Path:
-    """The folder of a table's job."""
-    return out.with_name(out.name + ".job")
-
-
-def holds_rows(folder: Path) -> bool:
-    """Whether a job's folder holds the rows of any shard."""
-    return any((folder / "shards").glob("[0-9]*.jsonl"))
 
 
 class Job:
@@ -77,14 +68,14 @@ class Job:
         check_output(out, *ENDINGS)
         if out.exists() and not out.is_file():
             raise TableError(
-                f"'{out}' cannot be written: it is a pipe or a device, and a table is read back to "
-                "go on with it; without --out, rows go to stdout as CSV."
+                f"'{out}' cannot be written: it is a pipe or a device, which cannot be read back "
+                "to resume; without --out, rows go to stdout as CSV."
             )
         self.out = out
         self.folder = folder_of(out)
         self.scorer = scorer
         self.identity = Identity.of(scorer)
-        with _writing(self.folder):
+        with writing_job(self.folder):
             while not self._open(list(dict.fromkeys(files)), resume):
                 pass  # another process has just finished the job and removed its folder
         left = [number for number in range(len(self.plan)) if not self._shard(number).exists()]
@@ -95,13 +86,17 @@ class Job:
         """Creates or opens the job; returns False if it was removed meanwhile."""
         if not self.folder.is_dir():
             self._begin(files, resume)
+        elif not resume and self._is_running():
+            raise QFMError(
+                f"The job {self.folder} is running: join it with --resume, or write elsewhere."
+            )
         elif not resume:
             raise QFMError(
-                f"There is an unfinished job {self.folder}: go on with it by --resume, or remove "
-                "it to start anew."
+                f"There is an unfinished job {self.folder}: continue it with --resume, or remove "
+                "it to start over."
             )
         try:
-            self.lock = LockFile(self.folder / "lock")
+            self.lock = LockFile(self.folder / LOCK_FILE)
         except FileNotFoundError:
             if self.folder.is_dir():
                 raise QFMError(f"{self.folder} is not a job of this version: remove it.") from None
@@ -118,6 +113,16 @@ class Job:
         self.lock.close()
         return False
 
+    def _is_running(self) -> bool:
+        """Whether another process is working on the job."""
+        try:
+            lock = LockFile(self.folder / LOCK_FILE)
+        except FileNotFoundError:
+            return False
+        running = lock.in_use()
+        lock.close()
+        return running
+
     def run(self) -> Iterator[ScoreRow]:
         """Scores the missing shards, shared with other processes of the same job.
 
@@ -127,9 +132,8 @@ class Job:
         Raises:
             TableError: the rows cannot be written.
         """
-        yield from self._run(range(len(self.plan)))
         # Shards of other processes are left to them, unless these ended without finishing.
-        while missing := self._missing():
+        while missing := self._missing() or self._added():
             if any(self._is_free(number) for number in missing):
                 yield from self._run(missing)
             else:
@@ -164,7 +168,7 @@ class Job:
                 write_frames(frames, self._shard(number).with_suffix(".csv"))
             self.write_shard(rows, self._shard(number))
         except TableError as error:
-            raise TableError(f"{error}{_kept(self.folder)}") from error
+            raise TableError(f"{error}{kept_so_far(self.folder)}") from error
 
     def _is_free(self, number: int) -> bool:
         free = self._take(number)
@@ -187,6 +191,19 @@ class Job:
             return []
         return [n for n, shard in enumerate(self.plan) if shard and not self._shard(n).exists()]
 
+    def _added(self) -> list[int]:
+        """Shards without rows, also of files that other processes have added to the plan."""
+        with self.lock.held(_PLANNING):
+            return self._read_plan()
+
+    def _read_plan(self) -> list[int]:
+        """See `_added`; the caller holds the lock of the plan."""
+        before = len(self.plan)
+        if self.lock.current():
+            self.plan = self._planned(())
+        self.left += sum(map(len, self.plan[before:]))
+        return self._missing()
+
     def finish(self, frames: Path | None = None) -> Outcome:
         """Writes the table and removes the folder.
 
@@ -194,10 +211,21 @@ class Job:
             frames: file for the table of video frames; None writes none.
 
         Raises:
+            QFMError: another process has finished the job without some of these files.
             TableError: the table cannot be written; the folder is kept.
         """
         outcome = Outcome()
+        while not self._merged(outcome, frames):
+            for _ in self.run():
+                pass
+        self.close()
+        return outcome
+
+    def _merged(self, outcome: Outcome, frames: Path | None) -> bool:
+        """Finishes the job; False if another process has added files that have no rows yet."""
         with self.lock.held(_PLANNING):
+            if self._read_plan():
+                return False
             if self.lock.current():
                 rows = (row for n in range(len(self.plan)) for row in self._rows_of(n))
                 if frames is not None:
@@ -208,11 +236,16 @@ class Job:
                 shutil.rmtree(remains, ignore_errors=True)
                 self.folder.rename(remains)
                 shutil.rmtree(remains, ignore_errors=True)
-            else:  # another process has done it
-                for _ in outcome.counting(self.read_table()):
-                    pass
-        self.close()
-        return outcome
+                return True
+        # Another process has done it. Parquet holds paths that are not valid text escaped.
+        there = {_escaped(row.path) for row in outcome.counting(self.read_table())}
+        lost = {_escaped(file) for shard in self.plan for file in shard} - there
+        if lost:
+            raise QFMError(
+                f"The job {self.folder} was finished without {counted(len(lost), 'file')}: "
+                "continue with --resume."
+            )
+        return True
 
     def close(self) -> None:
         """Releases the job, finished or not."""
@@ -257,7 +290,7 @@ class Job:
     # ---- the folder ----
 
     def _shard(self, number: int) -> Path:
-        return self.folder / "shards" / f"{number:06d}.jsonl"
+        return shard_file(self.folder, number)
 
     def _rows_of(self, number: int) -> Sequence[ScoreRow]:
         return self.read_shard(self._shard(number)) if self.plan[number] else []
@@ -272,20 +305,18 @@ class Job:
     def _begin(self, files: Sequence[str], resume: bool) -> None:
         """Creates the folder atomically."""
         known = self.known(files) if resume and self.out.exists() else []
-        have = {row.path for row in known}
-        plan = [[row.path for row in known]] if known else []
-        plan += in_parts([file for file in files if file not in have])
+        plan = extended([[row.path for row in known]] if known else [], files)
         made = self.folder.with_name(f".{self.folder.name}.{secrets.token_hex(4)}")
         made.mkdir()
         try:
             (made / "shards").mkdir()
-            (made / "lock").touch()
-            (made / "job.json").write_text(
+            (made / LOCK_FILE).touch()
+            (made / CONFIG_FILE).write_text(
                 json.dumps({"columns": list(self.columns), **asdict(self.identity)}, indent=1)
             )
-            _write_plan(plan, made / "plan.jsonl")
+            write_plan(plan, made)
             if known:
-                self.write_shard(known, made / "shards" / "000000.jsonl")
+                self.write_shard(known, shard_file(made, 0))
             try:
                 made.rename(self.folder)
             except OSError:
@@ -299,47 +330,20 @@ class Job:
     def _check(self) -> None:
         """Refuses to resume a job with other settings."""
         try:
-            found = dict(json.loads((self.folder / "job.json").read_text()))
+            found = dict(json.loads((self.folder / CONFIG_FILE).read_text()))
         except (ValueError, TypeError, FileNotFoundError) as error:
             raise QFMError(f"{self.folder} is not a job of this version: remove it.") from error
-        for name, ours in {"columns": list(self.columns), **asdict(self.identity)}.items():
-            if found.get(name) != ours:
-                raise QFMError(
-                    f"The job {self.folder} was begun with {name} = {found.get(name)}, not {ours}: "
-                    "go on with the same, or write to another table."
-                )
+        ours = {"columns": list(self.columns), **asdict(self.identity)}
+        refuse_other(found, ours, self.folder)
 
     def _planned(self, files: Sequence[str]) -> list[list[str]]:
         """The plan, extended by files that are not in it yet."""
-        path = self.folder / "plan.jsonl"
-        plan: list[list[str]] = [json.loads(line) for line in path.read_text("ascii").splitlines()]
-        have = {file for shard in plan for file in shard}
-        new = [file for file in files if file not in have]
-        if new:
-            plan += in_parts(new)
-            _write_plan(plan, path)
+        before = read_plan(self.folder)
+        plan = extended(before, files)
+        if plan != before:
+            write_plan(plan, self.folder)
         return plan
 
 
-def in_parts(files: Sequence[str]) -> list[list[str]]:
-    """Splits files into groups of `SHARD`."""
-    return [list(files[start : start + SHARD]) for start in range(0, len(files), SHARD)]
-
-
-def _write_plan(plan: list[list[str]], path: Path) -> None:
-    write_whole("".join(json.dumps(shard) + "\n" for shard in plan), path)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turns an OSError of writing the job's folder into a one-sentence TableError."""
-    try:
-        yield
-    except OSError as error:
-        raise TableError(
-            f"The job {folder} cannot be written: {error.strerror}.{_kept(folder)}"
-        ) from error
-
-
-def _kept(folder: Path) -> str:
-    return " What was scored is kept: go on by --resume." if holds_rows(folder) else ""
+def _escaped(path: str) -> bytes:
+    return path.encode("utf-8", "backslashreplace")

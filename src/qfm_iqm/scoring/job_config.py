@@ -1,12 +1,28 @@
-"""The settings that the rows of a job depend on, and the result of a job."""
+"""The settings that the rows of a job depend on, its plan, and its result."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from qfm_iqm.errors import QFMError
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.scorer import Scorer
+
+SHARD = 128  # files per shard
+_OPTIONS = {
+    "model": "--model",
+    "weights": "weights",
+    "runtime": "--runtime",
+    "precision": "--precision",
+    "batch_size": "--batch-size",
+    "max_pixels": "--max-megapixels",
+    "allow_truncated": "--allow-truncated",
+    "raw": "--raw",
+    "every": "--every",
+    "causes": "--causes (or --report)",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,46 @@ class Identity:
         """Whether a row of an earlier table is what scoring its file again would give, or more."""
         ours = not self.differs(row)
         return row.status == "ok" and ours and (bool(row.cause) or not self.causes)
+
+
+def refuse_other(found: Mapping[str, Any], ours: Mapping[str, Any], where: object) -> None:
+    """Refuses to resume a job with other settings.
+
+    Args:
+        found: the settings that the job was started with.
+        ours: the settings now.
+        where: the job's folder or URL.
+
+    Raises:
+        QFMError: a setting differs.
+    """
+    if found.get("columns") != ours["columns"] or found.keys() != ours.keys():
+        raise QFMError(
+            f"The job {where} was started by another command or version: write elsewhere, or "
+            "remove it."
+        )
+    for name, value in ours.items():
+        if found[name] != value:
+            option = _OPTIONS[name]
+            if isinstance(value, bool):
+                said = f"{'without' if value else 'with'} {option}"
+            else:
+                then, now = (v / 1e6 if name == "max_pixels" else v for v in (found[name], value))
+                said = f"with {option} {_shown(then)}, not {_shown(now)}"
+            raise QFMError(
+                f"The job {where} was started {said}: continue with the same, or write elsewhere."
+            )
+
+
+def _shown(value: object) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def extended(plan: Sequence[list[str]], files: Sequence[str]) -> list[list[str]]:
+    """A plan with further shards of at most `SHARD` files, for the files that it lacks."""
+    have = {file for shard in plan for file in shard}
+    new = [file for file in files if file not in have]
+    return [*plan, *(new[start : start + SHARD] for start in range(0, len(new), SHARD))]
 
 
 @dataclass

@@ -37,7 +37,7 @@ class LockFile:
         status = path.stat()
         self._identity = (status.st_dev, status.st_ino)
         if self._identity in _open:
-            raise QFMError(f"The job {path.parent} is running in this process already.")
+            raise QFMError(f"The job {path.parent} is already running in this process.")
         self._handle = os.open(path, os.O_RDWR)
         _open.add(self._identity)
 
@@ -54,6 +54,15 @@ class LockFile:
     def release(self, number: int) -> None:
         """Releases a lock."""
         self._fcntl.lockf(self._handle, self._fcntl.LOCK_UN, 1, number, os.SEEK_SET)
+
+    def in_use(self) -> bool:
+        """Whether another process has any of the locks; this process must have none."""
+        try:
+            self._fcntl.lockf(self._handle, self._fcntl.LOCK_EX | self._fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return True
+        self._fcntl.lockf(self._handle, self._fcntl.LOCK_UN)
+        return False
 
     @contextmanager
     def held(self, number: int) -> Iterator[None]:

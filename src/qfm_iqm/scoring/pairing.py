@@ -58,7 +58,7 @@ def pair(first: ScoreTable, second: ScoreTable) -> Pairs:
     """
     rules: tuple[tuple[str, Callable[[ScoreTable], Keys]], ...] = (
         ("path within the folder", _within),
-        ("name without ending", _stems),
+        ("name without extension", _stems),
         ("content", _contents),
     )
     best, named = pair_paths(first.paths, second.paths), "path"
@@ -130,7 +130,7 @@ def repeated_paths(*tables: ScoreTable) -> str:
     """How many paths occur more than once in each table, in words; empty if none do."""
     counts = [(table, sum(n > 1 for n in Counter(table.paths).values())) for table in tables]
     return " and ".join(
-        f"{n} path{'s come' if n > 1 else ' comes'} more than once in {table.source}"
+        f"{n} path{'s occur' if n > 1 else ' occurs'} more than once in {table.source}"
         for table, n in counts
         if n
     )

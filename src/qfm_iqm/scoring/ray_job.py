@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qfm_iqm.errors import QFMError, TableError
-from qfm_iqm.scoring.job import in_parts
-from qfm_iqm.scoring.job_config import Identity
+from qfm_iqm.scoring.job_config import Identity, extended, refuse_other
 from qfm_iqm.scoring.row import COLUMNS, write_rows
 from qfm_iqm.scoring.runtimes.load import load_runtime
 from qfm_iqm.scoring.scorer import Scorer
@@ -142,19 +141,6 @@ class PartScorer:
         return answer
 
 
-@dataclass(frozen=True)
-class Progress:
-    """A finished shard.
-
-    Attributes:
-        rows: number of rows.
-        errors: number of rows without a score.
-    """
-
-    rows: int
-    errors: int
-
-
 class DistributedJob:
     """Scores files on a Ray cluster into a folder of Parquet files.
 
@@ -187,40 +173,31 @@ class DistributedJob:
         identity = asdict(Identity.of(self.remote.build()))
         ours = {"columns": list(COLUMNS), **identity}
         found = self.output.read(_JOB)
-        plan: list[list[str]] = []
+        before: list[list[str]] = []
         if found is not None:
             if not resume:
                 raise QFMError(
-                    f"{self.output.url} holds a job: go on with it by --resume, or write elsewhere."
+                    f"{self.output.url} holds a job: continue it with --resume, or write elsewhere."
                 )
-            theirs = json.loads(found)
-            for name, value in ours.items():
-                if theirs.get(name) != value:
-                    raise QFMError(
-                        f"The job {self.output.url} was begun with {name} = {theirs.get(name)}, "
-                        f"not {value}: go on with the same, or write elsewhere."
-                    )
+            refuse_other(json.loads(found), ours, self.output.url)
             lines = self.output.read(_PLAN) or b""
-            plan = [json.loads(line) for line in lines.splitlines()]
-        have = {file for shard in plan for file in shard}
-        new = [file for file in files if file not in have]
-        if new:
-            plan += in_parts(new)
+            before = [json.loads(line) for line in lines.splitlines()]
+        plan = extended(before, files)
+        if plan != before:
             self.output.write(_PLAN, "".join(json.dumps(shard) + "\n" for shard in plan))
         if found is None:
             self.output.write(_JOB, json.dumps(ours, indent=1))
         return plan
 
-    def run(self, *, address: str | None = None, actors: int | None = None) -> Iterator[Progress]:
-        """Scores the missing shards.
+    def run(self, *, address: str | None = None) -> Iterator[tuple[int, int]]:
+        """Scores the missing shards, with one actor per GPU of the cluster, or else per core.
 
         Args:
             address: address of a Ray cluster; None uses the connected cluster or RAY_ADDRESS, or
                 else starts Ray on this machine.
-            actors: number of actors; None takes the number of the cluster's GPUs or else cores.
 
         Yields:
-            The result of each finished shard.
+            For each finished shard, its rows and how many of them have no score.
         """
         if not self.missing:
             return
@@ -237,7 +214,7 @@ class DistributedJob:
         context.enable_progress_bars = False
         gpus = int(ray.cluster_resources().get("GPU", 0))
         cores = int(ray.cluster_resources().get("CPU", 1))
-        most = min(actors or gpus or cores, len(self.missing))
+        most = min(gpus or cores, len(self.missing))
         shards = ray.data.from_items(
             [{"number": n, "files": json.dumps(self.plan[n])} for n in self.missing],
             override_num_blocks=len(self.missing),
@@ -251,4 +228,4 @@ class DistributedJob:
             num_gpus=1 if gpus else None,
         )
         for row in scored.iter_rows():
-            yield Progress(rows=int(row["rows"]), errors=int(row["errors"]))
+            yield int(row["rows"]), int(row["errors"])

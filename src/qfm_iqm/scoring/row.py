@@ -33,7 +33,7 @@ class ScoreRow:
     Rows are compared without their seconds.
     """
 
-    path: Annotated[str, "The file, as it was found under the argument given."]
+    path: Annotated[str, "Path of the file, as found under the argument you gave."]
     sha256: Annotated[str, "SHA-256 of the file's content; empty if it could not be read."] = ""
     width: Annotated[int | None, "Width of the upright image in pixels."] = None
     height: Annotated[int | None, "Height of the upright image in pixels."] = None
@@ -60,15 +60,18 @@ class ScoreRow:
     ] = None
     p10: Annotated[float | None, "The tenth percentile of the scores of a video's frames."] = None
     worst: Annotated[float | None, "Mean score of a video's worst second."] = None
-    worst_at: Annotated[float | None, "Where that second begins, in seconds."] = None
+    worst_at: Annotated[float | None, "When that second begins, in seconds."] = None
     cause: Annotated[
         str,
         "What lowers the photo's quality most: blur, noise, compression, exposure, contrast, "
-        "color, or none; empty where causes were not asked for.",
+        "color, or none; empty if causes were not requested.",
+    ] = ""
+    second_cause: Annotated[
+        str, "What lowers it most after that, or none; empty if causes were not requested."
     ] = ""
     blur: Annotated[
         float | None,
-        "Severity of blur: the points of 100 that a good photo loses by this alone.",
+        "Severity of blur: how many points (of 100) a good photo would lose to blur alone.",
     ] = None
     noise: Annotated[float | None, "Severity of noise, likewise."] = None
     compression: Annotated[float | None, "Severity of compression, likewise."] = None
@@ -82,7 +85,9 @@ class ScoreRow:
     runtime: Annotated[str, "What computed the score: torch, onnx or openvino."] = ""
     precision: Annotated[str, "Precision of the computation: fp32, bf16 or int8."] = ""
     seconds: Annotated[
-        float, "Time for the image: reading it, and its share of the network's passes."
+        float,
+        "Seconds spent on the image: reading it, plus its share of the batches that the network "
+        "ran.",
     ] = field(default=0.0, compare=False)
 
 

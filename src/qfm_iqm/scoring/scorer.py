@@ -27,13 +27,12 @@ from qfm_iqm.errors import ImageError
 from qfm_iqm.image.decode import MAX_PIXELS
 from qfm_iqm.image.load import Fetch, Reading, ReadingPolicy
 from qfm_iqm.image.memory_budget import usable_cores
-from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.raw import RawReading
 from qfm_iqm.model.prediction import QualityScore, score_of
-from qfm_iqm.scoring.crop_stream import Crops, Pending, in_batches
+from qfm_iqm.scoring.crop_stream import CroppedImage, CropSource, Pending, in_batches, with_crops
 from qfm_iqm.scoring.inputs import StrPath, not_a_path, path_text
 from qfm_iqm.scoring.row import ScoreRow
-from qfm_iqm.scoring.runtimes.base import Crop, Runtime
+from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.runtimes.load import as_runtime
 from qfm_iqm.scoring.video import FrameScore, video_row
 
@@ -93,7 +92,7 @@ class Scorer:
         raw: RawReading = "preview",
         max_memory: int | None = None,
         fetch: Fetch | None = None,
-        source: Callable[[str], Crops] | None = None,
+        source: CropSource | None = None,
         every: float | None = 1.0,
         frames: Callable[[FrameScore], None] | None = None,
         shown: bool = True,
@@ -227,9 +226,7 @@ class Scorer:
             yield replace(row, seconds=round(row.seconds + seconds, 6))
             frames, severities, seconds, failure = [], [], 0.0, ""
 
-    def _read_ahead(
-        self, items: Iterable[str | None]
-    ) -> Iterator[tuple[Reading, Sequence[Crop]] | None]:
+    def _read_ahead(self, items: Iterable[str | None]) -> Iterator[CroppedImage | None]:
         """Reads files ahead; yields readings with their crops, in order."""
         # Imported here: scoring one photo on the command line needs no processes.
         from qfm_iqm.image.decode_pool import read_ahead
@@ -247,28 +244,16 @@ class Scorer:
         )
         yield from map(self._with_crops, coming)  # keeps no reference to an image
 
-    def _from_source(self, path: str) -> tuple[Reading, Sequence[Crop]]:
+    def _from_source(self, path: str) -> CroppedImage:
         """A reading with the crops from `source`."""
         assert self._source is not None
         try:
-            crops = self._source(path)
+            return self._source(path)
         except ImageError as error:
             return Reading(path, error=str(error)), []
-        reading = Reading(
-            path,
-            width=crops.width,
-            height=crops.height,
-            statistics=crops.statistics,
-            severities=crops.severities,
-        )
-        return reading, crops.pixels
 
-    def _with_crops(self, reading: Reading | None) -> tuple[Reading, Sequence[Crop]] | None:
-        """A reading without its pixels, and the crops as views of the pixels."""
-        if reading is None or reading.pixels is None:
-            return None if reading is None else (reading, [])
-        crops = covering_crops(reading.pixels, self.runtime.card.preprocessing)
-        return replace(reading, pixels=None), list(crops)
+    def _with_crops(self, reading: Reading | None) -> CroppedImage | None:
+        return None if reading is None else with_crops(reading, self.policy.preprocessing)
 
     def _score(self, values_K: Doubles, reading: Reading | None = None) -> QualityScore:
         """The image's score from the predictions for its crops, by the model's card."""
@@ -325,7 +310,7 @@ class Scorer:
             return row
         found = self.causes.causes(severities_6)
         severities: dict[str, Any] = dict(found.severities)
-        return replace(row, cause=found.main, **severities)
+        return replace(row, cause=found.main, second_cause=found.second, **severities)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

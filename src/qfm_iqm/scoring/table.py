@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from qfm_iqm.datasets.reading import ENDINGS, Cells, read_cells
+from qfm_iqm.datasets.reading import Cells, read_cells
 from qfm_iqm.datasets.table import column_key
 from qfm_iqm.errors import TableError
 from qfm_iqm.scoring.row import COLUMNS, SCHEMA, Column, ScoreRow
@@ -16,6 +16,8 @@ from qfm_iqm.text_tables import as_utf8
 
 OWN_COLUMNS = ("path", "sha256", "status")
 """Columns that identify a table of `qfm score` or `qfm cull` of any version."""
+
+Row = TypeVar("Row", bound=ScoreRow)
 
 _LONGEST = 1 << 20  # most bytes of the first line that are read
 
@@ -63,11 +65,6 @@ def table_of(rows: Iterable[ScoreRow], source: str) -> ScoreTable:
     return ScoreTable(source, {name: [getattr(row, name) for row in kept] for name in COLUMNS})
 
 
-def is_table(name: str) -> bool:
-    """Whether a file name has an extension that `read_scores` reads."""
-    return Path(name).suffix.lower() in ENDINGS
-
-
 def read_scores(path: Path, column: str = "score") -> ScoreTable:
     """Reads a score table: CSV (also as saved by spreadsheets), JSON lines or Parquet.
 
@@ -86,18 +83,31 @@ def read_scores(path: Path, column: str = "score") -> ScoreTable:
 
 
 def read_rows(path: Path) -> list[ScoreRow]:
+    """Reads a table of `qfm score`; see `read_rows_of`."""
+    return read_rows_of(path, ScoreRow, SCHEMA)
+
+
+def read_rows_of(path: Path, kind: type[Row], schema: Mapping[str, Column]) -> list[Row]:
     """Reads a table from `write_rows` and refuses any other, because jobs reuse its rows.
 
+    Args:
+        path: the file.
+        kind: type of the rows.
+        schema: columns of the table.
+
     Raises:
-        TableError: it cannot be read, or its columns are not those of `ScoreRow`.
+        TableError: it cannot be read, or its columns are not those of the schema.
     """
     cells = read_cells(path, strip=False)
-    if set(cells.header) != set(COLUMNS):
-        raise TableError(
-            f"'{path}' is not a table of scores of this version: its columns must be "
-            f"{', '.join(COLUMNS)}{cells.form}."
-        )
-    return [ScoreRow(*values) for values in zip(*_table(cells).columns.values(), strict=True)]
+    for some, others, has in ((schema, cells.header, "lacks"), (cells.header, schema, "also has")):
+        if odd := [name for name in some if name not in others]:
+            raise TableError(
+                f"'{path}' was not written by this command of this version: it {has} the column "
+                f"'{odd[0]}'{cells.form}."
+            )
+    columns = _table(cells, schema=schema).columns
+    rows = zip(*columns.values(), strict=True)
+    return [kind(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
 def check_replaceable(path: Path, columns: Collection[str]) -> None:
@@ -113,7 +123,7 @@ def check_replaceable(path: Path, columns: Collection[str]) -> None:
     if path.is_file() and path.stat().st_size and not _header(path).issuperset(columns):
         raise TableError(
             f"'{path}' exists and is not a table that qfm wrote (it lacks the columns "
-            f"{', '.join(columns)}): give another name, or remove it first."
+            f"{', '.join(columns)}): choose another name, or remove it first."
         )
 
 
@@ -133,19 +143,21 @@ def _header(path: Path) -> set[str]:
     return set(re.split(r"[,;\t|]", line.decode("utf-8", "replace").strip().replace('"', "")))
 
 
-def _table(cells: Cells, column: str = "score") -> ScoreTable:
+def _table(
+    cells: Cells, column: str = "score", schema: Mapping[str, Column] = SCHEMA
+) -> ScoreTable:
     """Parses cells as a score table, with a reason for every missing score."""
     key = column_key(column)
     if key not in cells.columns:
         raise TableError(
-            f"{cells.source}: the column of scores '{column}' was asked for, but the columns are: "
-            f"{', '.join(cells.header)}; call the one that holds the scores so, or name it by "
-            f"--column where the command has that option{cells.form}."
+            f"{cells.source}: there is no score column '{column}', only the columns "
+            f"{', '.join(cells.header)}; rename the column of the scores, or name it with "
+            f"--column if the command has that option{cells.form}."
         )
     given = cells.columns[key]
     found = cells.columns | {"path": cells.take_names("path"), "score": given}
     table = {
-        name: column_values(cells, SCHEMA[name], found[name]) for name in COLUMNS if name in found
+        name: _values(cells, known, found[name]) for name, known in schema.items() if name in found
     }
     if not all(table["path"]):
         raise TableError(f"The score table {cells.source} has a row without a path.")
@@ -154,15 +166,11 @@ def _table(cells: Cells, column: str = "score") -> ScoreTable:
         (error or _no_score(cell)) if score is None else ""
         for score, error, cell in zip(table["score"], errors, given, strict=True)
     ]
-    return ScoreTable(str(cells.source), {name: table[name] for name in COLUMNS if name in table})
+    return ScoreTable(str(cells.source), {name: table[name] for name in schema if name in table})
 
 
-def column_values(cells: Cells, column: Column, texts: Sequence[str]) -> list[Any]:
-    """Parses the cells of a column as values of its type.
-
-    Raises:
-        TableError: a cell has another type.
-    """
+def _values(cells: Cells, column: Column, texts: Sequence[str]) -> list[Any]:
+    """The cells of a column as values of its type; TableError if a cell has another type."""
     name, kind = column.name, column.kind
     if cells.text is not None and kind in ("int", "float"):
         texts = cells.text.numbers(texts)
@@ -171,9 +179,9 @@ def column_values(cells: Cells, column: Column, texts: Sequence[str]) -> list[An
         try:
             values.append(_PARSERS[kind](text))
         except (KeyError, ValueError):
-            belongs = "True or False belongs" if kind == "bool" else "a number belongs"
+            wanted = "True or False" if kind == "bool" else "a number"
             raise TableError(
-                f"{cells.source}: {place} has '{text}' in the column '{name}', where {belongs}"
+                f"{cells.source}: {place} has '{text}' in the column '{name}', not {wanted}"
                 f"{cells.form}."
             ) from None
     return values

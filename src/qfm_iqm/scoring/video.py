@@ -100,7 +100,7 @@ def read_frames(path: Path) -> list[FrameScore]:
             )
         ]
     except KeyError as error:
-        raise TableError(f"{path} has {error} where True or False belongs{cells.form}.") from error
+        raise TableError(f"{path} has {error} instead of True or False{cells.form}.") from error
 
 
 _FLAGS = {"": None, "True": True, "False": False}

@@ -26,14 +26,7 @@ from qfm_iqm.serve.culling import CullingService
 from qfm_iqm.serve.limits import Limits
 from qfm_iqm.serve.metrics import CONTENT_TYPE, Metrics
 from qfm_iqm.serve.middleware import AccessMiddleware
-from qfm_iqm.serve.receiving import (
-    RETRY_AFTER,
-    Admission,
-    RequestError,
-    declared_size,
-    discard,
-    receive,
-)
+from qfm_iqm.serve.receiving import RETRY_AFTER, Admission, RequestError, discard
 from qfm_iqm.serve.schemas import Culled, ImageMap, Mistake, ModelFacts, Scores, answer_of
 from qfm_iqm.serve.scoring import ScoringService
 
@@ -64,8 +57,8 @@ _BODY = {
 }
 _Responses = dict[int | str, dict[str, Any]]
 _ALWAYS: _Responses = {
-    403: {"model": Mistake, "description": "A page of another site asks."},
-    421: {"model": Mistake, "description": "The request is for another name than this machine's."},
+    403: {"model": Mistake, "description": "The request comes from another site's page."},
+    421: {"model": Mistake, "description": "The request names a host other than this machine."},
 }
 _LOCKED: _Responses = {401: {"model": Mistake, "description": "The token is missing or wrong."}}
 _MISTAKES: _Responses = {
@@ -73,7 +66,7 @@ _MISTAKES: _Responses = {
     408: {"model": Mistake, "description": "The request did not arrive in time."},
     413: {"model": Mistake, "description": "Too many bytes, pixels or files."},
     415: {"model": Mistake, "description": "Not an image that can be read."},
-    429: {"model": Mistake, "description": "Too much to do: see Retry-After."},
+    429: {"model": Mistake, "description": "Too busy: see Retry-After."},
 }
 _MISSPELLED: _Responses = {422: {"model": Mistake, "description": "A parameter is wrong."}}
 _NO_MAP: _Responses = {
@@ -135,7 +128,7 @@ def create_app(
             response = await answer(request)
         except Exception:  # a bug: the client gets a sentence, and the log the traceback
             _LOG.exception("%s %s failed", request.method, request.url.path)
-            response = JSONResponse({"error": "The service failed over this request."}, 500)
+            response = JSONResponse({"error": "The service failed on this request."}, 500)
         route = getattr(request.scope.get("route"), "path", "other")
         metrics.requests.labels(route, str(response.status_code)).inc()
         metrics.seconds.labels(route).observe(time.perf_counter() - began)
@@ -181,16 +174,14 @@ def create_app(
     ) -> Response:
         """Score images: multipart files, or one image as the body.
 
-        One image that is refused sets the answer's code; among several each has its own.
+        A single image that is refused sets the response's code; of several, each has its own.
         """
         _refuse_unknown(request, "causes")
         service: ScoringService = request.app.state.service
-        async with admission.request(declared_size(request, bounds)):
-            uploads = await receive(request, bounds)
-            async with admission.uploads(len(uploads)):
-                scored = await asyncio.gather(
-                    *(service.score(upload, causes=causes) for upload in uploads)
-                )
+        async with admission.received(request) as uploads:
+            scored = await asyncio.gather(
+                *(service.score(upload, causes=causes) for upload in uploads)
+            )
         return _rows(scored)
 
     @app.post("/v1/cull", response_model=Culled, responses=scoring, **taking)
@@ -199,20 +190,20 @@ def create_app(
         gap: Annotated[
             float | None,
             Query(
-                description="Seconds between photos of one moment, at most; 30 if not given.", ge=0
+                description="Seconds between photos of one moment, at most; 30 if not given.",
+                ge=0,
+                allow_inf_nan=False,
             ),
         ] = None,
     ) -> Response:
-        """Group photos by moment, rank them there, and say which to keep and why.
+        """Group photos by moment, rank each group, and say which to keep and why.
 
         Rows are those of the command, moment after moment. Refusals are as for scores.
         """
         _refuse_unknown(request, "gap")
         culling: CullingService = request.app.state.culling
-        async with admission.request(declared_size(request, bounds)):
-            uploads = await receive(request, bounds)
-            async with admission.uploads(len(uploads)):
-                return _rows(await culling.cull(uploads, gap=gap))
+        async with admission.received(request) as uploads:
+            return _rows(await culling.cull(uploads, gap=gap))
 
     drawing = _MISTAKES | _NO_MAP | refusals
 
@@ -221,13 +212,12 @@ def create_app(
         """Where one image is better and worse."""
         _refuse_unknown(request)
         service: ScoringService = request.app.state.service
-        async with admission.request(declared_size(request, bounds)):
-            uploads = await receive(request, bounds)
+        async with admission.received(request) as uploads:
             if len(uploads) != 1:
-                raise RequestError(400, "A map is of one image.")
-            async with admission.uploads(1):
-                return JSONResponse(await service.explain(uploads[0]))
+                raise RequestError(400, "A map needs exactly one image.")
+            return JSONResponse(await service.explain(uploads[0]))
 
+    @app.head("/v1/model", include_in_schema=False)
     @app.get("/v1/model", response_model=ModelFacts, responses=refusals, **locked)
     async def facts() -> dict[str, Any]:
         """The model that scores, and the limits."""
@@ -244,13 +234,13 @@ def create_app(
     @app.head("/healthz", response_class=PlainTextResponse, include_in_schema=False)
     @app.get("/healthz", response_class=PlainTextResponse)
     async def healthy() -> str:
-        """Whether the service is there."""
+        """Whether the service is up."""
         return "ok"
 
     @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=PlainTextResponse, responses=refusals, **locked)
     async def figures() -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     _add_pages(app)
@@ -260,9 +250,12 @@ def create_app(
 
 def _refuse_unknown(request: Request, *known: str) -> None:
     """Refuses parameters that would have no effect."""
-    for name in request.query_params:
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
         if name not in known:
             raise RequestError(422, f"There is no parameter '{name}' here: see /docs.")
+        if names.count(name) > 1:
+            raise RequestError(422, f"The parameter '{name}' is given more than once.")
 
 
 def _rows(found: Sequence[tuple[int, ScoreRow]]) -> Response:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qfm_iqm.image.load import Reading
 from qfm_iqm.image.resize import as_floats
-from qfm_iqm.scoring.crop_stream import Crops
+from qfm_iqm.scoring.crop_stream import CroppedImage, with_crops
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.scoring.runtimes.base import Runtime
 from qfm_iqm.scoring.scorer import Scorer
@@ -23,6 +23,8 @@ from qfm_iqm.scoring.scorer import Scorer
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
     from qfm_iqm.model.quality_map import QualityMap
+
+_TOGETHER = 64  # most images passed to the engine at once
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,6 @@ class Batcher:
         model: the model for scores.
         explainer: returns the model for maps, at the first request for one; None takes `model`.
         device: a torch device name; None takes a GPU if there is one.
-        together: largest number of images passed to the engine at once.
         observe: called with the number of images passed at once.
 
     Attributes:
@@ -54,12 +55,10 @@ class Batcher:
         *,
         explainer: Callable[[], QualityModel] | None = None,
         device: str | None = None,
-        together: int = 64,
         observe: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._together = together
         self._observe = observe
-        self._current: dict[str, Crops] = {}
+        self._current: dict[str, CroppedImage] = {}
         self._explainer = explainer or (lambda: cast("QualityModel", model))
         self._scorer = Scorer(
             model, device=device, readers=1, source=self._current.__getitem__, causes=True
@@ -91,7 +90,7 @@ class Batcher:
         ended = False
         while not ended:
             taken = [self._waiting.get()]
-            while len(taken) < self._together:
+            while len(taken) < _TOGETHER:
                 try:
                     taken.append(self._waiting.get_nowait())
                 except queue.Empty:
@@ -111,7 +110,7 @@ class Batcher:
         cut: list[_Waiting] = []
         for waiting in group:
             try:  # a failure of one image must not affect the others
-                self._current[str(len(cut))] = Crops.of(waiting.image, self.policy.preprocessing)
+                self._current[str(len(cut))] = with_crops(waiting.image, self.policy.preprocessing)
                 cut.append(waiting)
             except Exception as error:
                 waiting.future.set_exception(error)

@@ -1,7 +1,8 @@
 """All limits of the service."""
 
-import os
 from dataclasses import dataclass
+
+from qfm_iqm.image.memory_budget import usable_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Limits:
     aspect: float = 20.0
     pending_bytes: int = 400_000_000
     pending_images: int = 512
-    workers: int = min(4, os.cpu_count() or 1)
+    workers: int = min(4, usable_cores())
     decode_seconds: float = 30.0
     decode_bytes: int = 2_000_000_000
     receive_seconds: float = 60.0

@@ -18,18 +18,18 @@ class Metrics:
             "qfm_requests_total", "Requests answered.", ["route", "code"], registry=self.registry
         )
         self.images = Counter(
-            "qfm_images_total", "Images by what came of them.", ["outcome"], registry=self.registry
+            "qfm_images_total", "Images by outcome.", ["outcome"], registry=self.registry
         )
         self.seconds = Histogram(
             "qfm_request_seconds",
-            "From a request's first byte to its answer.",
+            "Time from a request's first byte to its response.",
             ["route"],
             buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
             registry=self.registry,
         )
         self.together = Histogram(
             "qfm_images_together",
-            "Images that were scored together.",
+            "Images scored together.",
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )

@@ -78,7 +78,7 @@ class AccessMiddleware:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self.hosts is not None and _name(host) not in self.hosts:
-            return 421, "This service answers on its own machine's names alone, as localhost."
+            return 421, "This service answers only to its own machine's names, such as localhost."
         origin = headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2] != host
         elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
@@ -90,7 +90,7 @@ class AccessMiddleware:
         kind, _, given = headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), self.token.encode())
         if kind.lower() != "bearer" or not right:
-            return 401, "This service asks for its token: Authorization: Bearer TOKEN."
+            return 401, "This service requires its token: Authorization: Bearer TOKEN."
         return None
 
 

@@ -82,9 +82,21 @@ class Admission:
         finally:
             self.images -= count
 
+    @asynccontextmanager
+    async def received(self, request: Request) -> AsyncGenerator[list[Upload]]:
+        """The images of a request, which is counted while it is served.
+
+        Raises:
+            RequestError: the request is refused; see `declared_size` and `receive`.
+        """
+        async with self.request(declared_size(request, self.limits)):
+            uploads = await receive(request, self.limits)
+            async with self.uploads(len(uploads)):
+                yield uploads
+
 
 def _busy() -> RequestError:
-    return RequestError(429, "The service has as much to do as it can: try again in a moment.")
+    return RequestError(429, "The service is busy: try again in a moment.")
 
 
 def declared_size(request: Request, limits: Limits) -> int:
@@ -107,8 +119,8 @@ async def receive(request: Request, limits: Limits) -> list[Upload]:
     """Reads a request's images: multipart files, or the body as one image.
 
     Raises:
-        RequestError: 400, no images or invalid multipart; 408, too slow; 413, too large; 499, the
-            client has disconnected (only for the metrics).
+        RequestError: 400, no images or invalid multipart; 408, too slow; 413, too large; 422, a
+            form field that is no file; 499, the client has disconnected (only for the metrics).
     """
     try:
         async with asyncio.timeout(limits.receive_seconds):
@@ -119,7 +131,7 @@ async def receive(request: Request, limits: Limits) -> list[Upload]:
     except TimeoutError:
         raise RequestError(408, "The request did not arrive in time.") from None
     except ClientDisconnect:
-        raise RequestError(499, "The client went away before its request had arrived.") from None
+        raise RequestError(499, "The client disconnected before its request had arrived.") from None
     if not content:
         raise RequestError(400, "There is no image in the request.")
     return [Upload(request.headers.get("x-file-name", "image"), content)]
@@ -158,15 +170,20 @@ async def _files(request: Request, limits: Limits) -> list[Upload]:
         form = await parser.parse()
     except MultiPartException as error:
         code = 413 if error.message.startswith("Too many files") else 400
-        raise RequestError(code, f"The request cannot be taken: {error.message}") from None
+        raise RequestError(code, f"The request is invalid: {error.message}") from None
     except KeyError:
-        raise RequestError(400, "The multipart request names no boundary.") from None
+        raise RequestError(400, "The multipart request has no boundary.") from None
     try:
         if not parser.ended:
             raise RequestError(400, "The multipart body ends before its last boundary.")
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
             raise RequestError(400, "There is no image in the request.")
+        for name, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                raise RequestError(
+                    422, f"The form field '{name}' has no effect: give parameters in the URL."
+                )
         return [Upload(file.filename or "image", await file.read()) for file in files]
     finally:
         await form.close()
@@ -182,4 +199,4 @@ async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes]:
 
 
 def _too_large(most: int) -> RequestError:
-    return RequestError(413, f"The request has more than the {most / 1e6:g} MB that are allowed.")
+    return RequestError(413, f"The request exceeds the limit of {most / 1e6:g} MB.")

@@ -20,8 +20,8 @@ def _described(name: str, what: str, kind: type[ScoreRow], schema: Mapping[str, 
     }
     return create_model(
         name,
-        __doc__=f"{what}, with the client's name in place of a path.",
-        name=(str, Field(description="The name that the client gave it.")),
+        __doc__=f"{what}, with the client's name instead of a path.",
+        name=(str, Field(description="Name given by the client.")),
         code=(int | None, Field(None, description="413 or 415 for an image that was refused.")),
         **columns,
     )
@@ -53,19 +53,19 @@ class Culled(BaseModel):
     """The photos of a request: moments in the order of time, their photos by rank."""
 
     results: list[CulledImage] = Field(  # type: ignore[valid-type]
-        description="One row for each photo, those that could not be scored last."
+        description="One row for each photo; those that could not be scored come last."
     )
 
 
 class ImageMap(BaseModel):
     """Where an image is better and worse."""
 
-    name: str = Field(description="The name that the client gave it.")
+    name: str = Field(description="Name given by the client.")
     rows: int = Field(description="Rows of the map, from top to bottom.")
     columns: int = Field(description="Columns of the map, from left to right.")
-    values: list[int] = Field(description="Row by row, 0 to 255, standing for low to high.")
-    low: float = Field(description="What 0 stands for, in the units of the scores.")
-    high: float = Field(description="What 255 stands for, in the units of the scores.")
+    values: list[int] = Field(description="Row by row, from 0 for low to 255 for high.")
+    low: float = Field(description="Score that 0 stands for.")
+    high: float = Field(description="Score that 255 stands for.")
 
 
 class Mistake(BaseModel):
@@ -75,19 +75,19 @@ class Mistake(BaseModel):
 
 
 class ModelFacts(BaseModel):
-    """The model that scores, and what may be asked of it."""
+    """The model that scores, and the limits of requests."""
 
-    name: str = Field(description="The model's name, as rows give it.")
-    description: str = Field(description="What it is, in its own card's words.")
-    license: str = Field(description="Terms of its weights.")
+    name: str = Field(description="Name of the model, as in rows.")
+    description: str = Field(description="Description from its card.")
+    license: str = Field(description="License of its weights.")
     label: dict[str, Any] = Field(description="Name, ends and direction of the scores.")
     columns: list[dict[str, str]] = Field(
-        description="Facts of an image in its row: name, title, type and help text of each."
+        description="Columns of a row: name, title, type and help text of each."
     )
-    results: list[dict[str, Any]] = Field(description="How it did on rated images.")
+    results: list[dict[str, Any]] = Field(description="Its results on rated images.")
     weights_sha256: str = Field(description="SHA-256 of its weights.")
     version: str = Field(description="Version of qfm-iqm that wrote it.")
     limits: dict[str, int | float] = Field(
-        description="Bytes of a file and of a request, files of a request, pixels of an image, and "
-        "how many times its shorter side an image may be long."
+        description="Bytes of a file and of a request, files of a request, pixels and aspect ratio "
+        "of an image."
     )

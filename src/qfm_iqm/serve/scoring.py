@@ -103,7 +103,9 @@ class ScoringService:
             ModelError: the model cannot draw maps.
         """
         async with self._ahead:
-            image = await self._decode(upload, PLAIN)
+            code, image = await self._decode(upload, PLAIN)
+            if code != 200:
+                raise RequestError(code, image.error)
             found = await asyncio.wrap_future(self._batcher.explain(image))
         return {"name": upload.name} | map_data(found, self.model.card.label.shown)
 
@@ -111,27 +113,20 @@ class ScoringService:
         self, upload: Upload, policy: int, look: Callable[[Reading], Reading] | None = None
     ) -> tuple[int, ScoreRow, Reading]:
         """An image's HTTP code, its row, and its reading without pixels."""
-        try:
-            async with self._ahead:
-                image = await self._decode(upload, policy, look)
-                row: ScoreRow = await asyncio.wrap_future(self._batcher.score(image))
-        except RequestError as error:
-            self._metrics.images.labels("refused").inc()
-            name, reason = upload.name, str(error)
-            row = ScoreRow(name, status="error", error=reason, model=self.model.card.name)
-            return error.code, row, Reading(name, error=reason)
-        self._metrics.images.labels(row.status).inc()
-        row = replace(row, path=upload.name, sha256=image.sha256)
-        return 200, row, replace(image, pixels=None)
+        async with self._ahead:
+            code, image = await self._decode(upload, policy, look)
+            row: ScoreRow = await asyncio.wrap_future(self._batcher.score(image))
+        self._metrics.images.labels(row.status if code == 200 else "refused").inc()
+        return code, replace(row, path=upload.name), replace(image, pixels=None)
 
     async def _decode(
         self, upload: Upload, policy: int, look: Callable[[Reading], Reading] | None = None
-    ) -> Reading:
+    ) -> tuple[int, Reading]:
+        """An image's HTTP code, and its reading, which has an error unless the code is 200."""
         most = self.limits.file_bytes
         if len(upload.content) > most:
-            raise RequestError(
-                413, f"cannot read {upload.name!r}: it has more than {most / 1e6:g} MB"
-            )
+            reason = f"cannot read {upload.name!r}: it exceeds {most / 1e6:g} MB"
+            return 413, Reading(upload.name, error=reason)
 
         def read() -> Reading:
             image = self._pool.decode(upload.content, upload.name, policy=policy)
@@ -139,9 +134,10 @@ class ScoringService:
 
         image = await asyncio.get_running_loop().run_in_executor(self._threads, read)
         if image.error:
-            raise RequestError(413 if image.too_large else 415, image.error)
+            return 413 if image.too_large else 415, image
         sides = sorted((image.width or 1, image.height or 1))
         if sides[1] > self.limits.aspect * sides[0]:
             times = f"{self.limits.aspect:g} times as long as the other"
-            raise RequestError(413, f"cannot read {upload.name!r}: one side is more than {times}")
-        return image
+            reason = f"cannot read {upload.name!r}: one side is more than {times}"
+            return 413, replace(image, pixels=None, error=reason)
+        return 200, image

@@ -1,5 +1,6 @@
 """Runs the service in this process: socket, signals, shutdown."""
 
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -68,8 +69,13 @@ def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> Non
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        ws="none",
+    )
+    # The service has no WebSockets, so uvicorn's advice to install a library for them is wrong.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "WebSocket library" not in record.getMessage()
     )
     server = _Server(config, ready)
     server.run(sockets=[listener])
     if not server.started:  # uvicorn's log says why
-        raise QFMError("The service did not start: the lines above say why.")
+        raise QFMError("The service did not start: see the lines above.")

@@ -24,29 +24,30 @@ with the same setting and seed; a baseline can thus be the teacher of other vari
 import csv
 import re
 import shutil
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from qfm_iqm.errors import RecipeError, TableError, reason_of
+from qfm_iqm.errors import RecipeError
 from qfm_iqm.files import writing_text
 from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
 from qfm_iqm.model.folder import load_card
-from qfm_iqm.text_tables import write_csv
+from qfm_iqm.text_tables import read_dicts, write_csv
 from qfm_iqm.training import pipeline
 from qfm_iqm.training.recipe import Recipe
-from qfm_iqm.training.recipe_file import read_recipe
+from qfm_iqm.training.recipe_file import read_content, read_recipe, validated
+from qfm_iqm.training.recipe_schema import Section
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder
+from qfm_iqm.training.selection import SplitName
 
 _FIGURE = re.compile(r"(srcc|plcc):(.+)")
 
 
-class Grid(BaseModel):
+class Grid(Section):
     """A grid of runs; the module docstring shows the file.
 
     Attributes:
@@ -59,12 +60,10 @@ class Grid(BaseModel):
         variants: recipe keys for each variant; the variants run in this order.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     recipe: str
     seeds: list[int] = Field(min_length=1)
     references: list[str] = Field(min_length=1)
-    split: Literal["validation", "test"] = "test"
+    split: SplitName = "test"
     set: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = Field(min_length=1)
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -101,20 +100,11 @@ def plan(grid_file: Path, out: Path, changes: list[str]) -> tuple[Grid, list[Pla
     Raises:
         RecipeError: the grid or one of its recipes is wrong; names the key.
     """
-    try:
-        grid = Grid.model_validate(tomllib.loads(grid_file.read_text("utf-8")))
-    except FileNotFoundError:
-        raise RecipeError(f"There is no grid {grid_file}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"In {grid_file}: {key}: {first['msg']}.") from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"The grid {grid_file} cannot be read: {reason_of(error)}.") from error
+    grid = validated(Grid, read_content(grid_file), str(grid_file))
     for reference in grid.references:
         if reference not in grid.variants:
             raise RecipeError(
-                f"In {grid_file}: the reference '{reference}' is none of the variants "
+                f"In {grid_file}: the reference '{reference}' is not one of the variants "
                 f"({', '.join(grid.variants)})."
             )
     base = grid_file.parent / grid.recipe
@@ -186,13 +176,7 @@ def summarize(grid: Grid, out: Path) -> list[Comparison]:
 
 def read_runs(table: Path) -> list[dict[str, str]]:
     """The rows of `runs.csv`; none if the file does not exist."""
-    if not table.is_file():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if rows and not {"setting", "variant", "seed"} <= rows[0].keys():
-        raise TableError(f"{table} is not a table of ablation runs: move it away.")
-    return rows
+    return read_dicts(table, "setting", "variant", "seed") if table.is_file() else []
 
 
 def _by_setting(grid: Grid, changes: list[str]) -> dict[str, list[str]]:
@@ -240,8 +224,7 @@ def _filled(value: Any, folder: Path, before: list[str]) -> Any:
     def model(name: re.Match[str]) -> str:
         if name[1] not in before:
             raise RecipeError(
-                f"{name[0]} stands for a variant that is run before: "
-                f"{', '.join(before) or 'there is none'}."
+                f"{name[0]} must name an earlier variant: {', '.join(before) or 'there is none'}."
             )
         return str(folder / name[1] / "model")
 

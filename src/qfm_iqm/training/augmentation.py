@@ -42,9 +42,9 @@ class Augmentation:
         flip: bool,
     ) -> None:
         self._config = config
-        self._cells = None if cells is None else cells.without(config.held_out)
-        if self._cells is not None:
-            self._cells.check(config.often)
+        self._cells = cells
+        if cells is not None:
+            cells.check(config.often)
         self._preprocessing = preprocessing
         self._flip = flip
 

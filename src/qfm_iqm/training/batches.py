@@ -11,7 +11,6 @@ Design choices:
 Shapes: C channels, S crop size, N patch tokens, P tokens before them, D token width.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from qfm_iqm.errors import ImageError
+from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.preprocess import Preprocessing, further_sizes
 from qfm_iqm.image.preprocess_torch import resized
 from qfm_iqm.image.resize import as_bytes, read_resized
@@ -120,7 +120,7 @@ class ImageStore:
         if self._kept is None:
             return
         missing = [path for path in dict.fromkeys(paths) if path not in self._kept]
-        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="read") as pool:
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="read") as pool:
             self._kept.update(zip(missing, pool.map(self._read, missing), strict=True))
 
     def _read(self, path: Path) -> Tensor:
@@ -207,7 +207,7 @@ class CropDataset(Dataset[list[LearnedCrop]]):
         crop = self._store.get(path)[:, top : top + size, left : left + size]
         if crop.shape[1:] != (size, size):
             raise ImageError(
-                f"The pseudo-labelled crop at row {top}, column {left} lies outside of {path}: the "
+                f"The pseudo-labeled crop at row {top}, column {left} lies outside {path}: the "
                 "file is not the one that the teacher scored."
             )
         return crop

@@ -12,7 +12,7 @@ folds are not repeated; interrupted folds resume.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.datasets.leakage import Leak, fold_leaks, read_leaks, refuse_leaks, write_leaks
@@ -27,11 +27,10 @@ from qfm_iqm.text_tables import write_csv
 from qfm_iqm.training.data import rated_table, split_of, training_images
 from qfm_iqm.training.literature import best_test_epoch, habits
 from qfm_iqm.training.pipeline import ALLOW_LEAKS, finished, run
-from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe import Protocol, Recipe
 from qfm_iqm.training.recipe_file import parse_change, read_recipe
 from qfm_iqm.training.reporting import Reporter
 
-Protocol = Literal["validation-selected", "test-selected"]
 # Any of these files identifies a benchmark folder; the first is written before any run.
 MARKS = ("leaks.csv", "figures.csv", "summary.csv")
 SHOWN = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
@@ -94,14 +93,13 @@ def plan_benchmark(
         raise RecipeError(f"--folds needs at least 1, not {folds}.")
     if any(not 0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
         raise RecipeError(
-            "Shares of the labels lie above 0 up to 1, each once; these were given: "
+            "Shares of the labels must be above 0 and at most 1, each given once, not "
             f"{', '.join(f'{share:g}' for share in shares)}."
         )
     settings = {share: "all" if share == 1 else f"{100 * share:g}%" for share in shares}
     if len(set(settings.values())) < len(shares):
         raise RecipeError(
-            f"Shares of the labels need names of their own, but these were given: "
-            f"{', '.join(settings.values())}."
+            f"Shares of the labels must have different names, not {', '.join(settings.values())}."
         )
     base = read_recipe(recipe_file, changes, dataset=dataset, values={"protocol": protocol})
     keys: dict[str, Any] = {"protocol": protocol}
@@ -114,7 +112,7 @@ def plan_benchmark(
     for key, _ in map(parse_change, changes):
         if key in OWN_KEYS | keys.keys():
             raise RecipeError(
-                f"--set {key} has no place here: a benchmark sets it itself, by --protocol, "
+                f"--set {key} is not allowed here: a benchmark sets it itself, from --protocol, "
                 "--folds and the shares of a curve."
             )
     fixed = keys.get("data.split", base.data.split) != "content"
@@ -214,7 +212,7 @@ def _written_folds(recipe: Recipe, folds: int | None) -> int:
         return 1
     there = len(list(path.glob("fold*.txt")))
     if folds is not None and folds > there:
-        raise RecipeError(f"{folds} folds were asked for, but {path} holds {there}.")
+        raise RecipeError(f"--folds is {folds}, but {path} holds {there} folds.")
     return folds or there
 
 

@@ -22,6 +22,7 @@ from qfm_iqm.training.data import TrainingData
 from qfm_iqm.training.degradations import read_cells
 from qfm_iqm.training.feature_cache import FeatureCache
 from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_schema import FINISHING
 from qfm_iqm.training.reporting import in_bytes
 
 
@@ -78,7 +79,7 @@ def start_from(network: QualityNetwork, name: str) -> None:
     other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
     if other:
         raise ModelError(
-            f"backbone.weights = '{name}' starts from that model, and so the recipe must say "
+            f"backbone.weights = '{name}' starts from that model, so the recipe must set "
             f"{', '.join(other)}."
         )
     network.encoder.load_state_dict(start.encoder.state_dict())
@@ -139,8 +140,8 @@ def check_memory(recipe: Recipe, network: QualityNetwork, device: torch.device) 
         _, tokens, width = network.eval().encode(torch.zeros(1, 3, crop, crop)).shape
     except AssertionError as error:
         raise RecipeError(
-            f"The backbone '{recipe.backbone.name}' takes crops of {recipe.network.crop} pixels "
-            f"and no other: leave train.crop = {crop} out."
+            f"The backbone '{recipe.backbone.name}' takes only crops of {recipe.network.crop} "
+            f"pixels: leave train.crop = {crop} out."
         ) from error
     network.train()
     if recipe.method.kind == "baseline":
@@ -149,7 +150,7 @@ def check_memory(recipe: Recipe, network: QualityNetwork, device: torch.device) 
     free = _free_memory(device)
     if needed > free:
         raise RecipeError(
-            f"method.memory = {recipe.method.memory} needs {in_bytes(needed)}, and "
+            f"method.memory = {recipe.method.memory} needs {in_bytes(needed)}, but "
             f"{in_bytes(free)} are free: give it fewer entries."
         )
     return needed
@@ -196,7 +197,7 @@ def _told(recipe: Recipe) -> dict[str, Any]:
         "distillation": {"unlabeled", "teacher"},
         "train": {"feature_cache"},
         "augment": {"cells"},
-        **dict.fromkeys(("teachers", "pseudo_labels", "reference", "export", "card"), True),
+        **dict.fromkeys(("teachers", "pseudo_labels", *FINISHING), True),
     }
     told: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=places))
     if recipe.teachers:

@@ -252,8 +252,8 @@ def _share(table: RatedTable, share: float, seed: int) -> tuple[RatedTable, Rate
         inner = split_by_content(table, test=share, validation=0, seed=seed).indices(table)
     except TableError:
         raise TableError(
-            f"A share of {100 * share:g} % cannot be taken of the {len(table)} training images of "
-            f"{table.source}: none or all of their {len(set(table.contents))} contents would be it."
+            f"A share of {100 * share:g} % of the {len(table)} training images of {table.source} "
+            f"would be none or all of their {len(set(table.contents))} contents."
         ) from None
     return table.select(inner["test"]), table.select(inner["train"])
 
@@ -264,13 +264,13 @@ def _labels(table: RatedTable, split: str, *, fewest: int) -> np.ndarray:
         raise TableError(f"{table.source} has no labels.")
     if len(table) < fewest:
         raise TableError(
-            f"The {split} split of {table.source} holds {len(table)} images, and needs at least "
+            f"The {split} split of {table.source} holds {len(table)} images, but needs at least "
             f"{fewest}: give more images, or change data.test and data.validation."
         )
     if table.mos.min() == table.mos.max():
         raise TableError(
             f"All {len(table)} labels of the {split} split of {table.source} are equal "
-            f"({table.mos[0]:g}): there is nothing to tell apart."
+            f"({table.mos[0]:g}): there is nothing to learn or to compare."
         )
     return table.mos
 
@@ -298,8 +298,8 @@ def _pseudo_labelled(recipe: Recipe, path: Path, content_ids: dict[str, int]) ->
     # A teacher's crops come only from its first size.
     if made != wanted.model_copy(update={"extra_scales": made.extra_scales}):
         raise RecipeError(
-            f"The pseudo-labels {path} were made with {made!r}, and the recipe trains with "
-            f"{wanted!r}: take a teacher of its crops, or change the recipe's network."
+            f"The pseudo-labels {path} were made with {made!r}, but the recipe trains with "
+            f"{wanted!r}: take a teacher with these crops, or change the recipe's network."
         )
     names = tuple(dict.fromkeys(row.name for row in rows))
     images = RatedTable(names, source=str(path)).paths(recipe.data.root)

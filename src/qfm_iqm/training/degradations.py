@@ -12,7 +12,6 @@ the photo's label.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from qfm_iqm.errors import TableError
 from qfm_iqm.image.distortions import DISTORTIONS
+from qfm_iqm.text_tables import read_dicts
 
 CLEAN = 4.6  # from 1 to 5: KADID-10k's opinion of unnoticed changes
 _GEOMETRIC = (  # the ratio of strengths is perceived, not the difference
@@ -87,7 +87,7 @@ class Cells:
         for kind in kinds:
             if kind not in self.levels:
                 raise TableError(
-                    f"There are no opinions of '{kind}': choose among {', '.join(self.levels)}."
+                    f"There are no opinions of '{kind}': choose from {', '.join(self.levels)}."
                 )
 
     def draw(
@@ -126,27 +126,22 @@ def read_cells(path: Path) -> Cells:
     Raises:
         TableError: the table cannot be read, or is incomplete.
     """
+    found: dict[str, dict[int, tuple[float, float]]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        found: dict[str, dict[int, tuple[float, float]]] = {}
-        for row in rows:
+        for row in read_dicts(path, "name", "level", "parameter", "dmos_mean"):
             if row["name"] in DISTORTIONS:
                 strength, opinion = float(row["parameter"]), float(row["dmos_mean"])
                 if strength == 0 and row["name"] in _NOTHING_AT_ZERO:
                     opinion = CLEAN
                 found.setdefault(row["name"], {})[int(row["level"])] = strength, opinion
-    except OSError as error:
-        raise TableError(f"The table {path} cannot be read: {error.strerror}.") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except ValueError as error:
         raise TableError(
-            f"{path} is not a table of mean opinions of degradations: it needs the columns name, "
-            "level, parameter and dmos_mean."
+            f"{path} is not a table of mean opinions of degradations: {error}."
         ) from error
     levels = {kind: tuple(cells[i] for i in sorted(cells)) for kind, cells in found.items()}
     for kind, cells in levels.items():
         if len(cells) < 2 or not all(1 <= opinion <= 5 for _, opinion in cells):
-            raise TableError(f"{path} says too little of '{kind}', or no opinions from 1 to 5.")
+            raise TableError(f"{path} has too few opinions of '{kind}', or not from 1 to 5.")
     if not levels:
         raise TableError(f"{path} has no opinion of any of {', '.join(DISTORTIONS)}.")
     if len(levels.get("jpeg", ())) == 5:

@@ -14,18 +14,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qfm_iqm.datasets.leakage import pool_leaks, refuse_leaks, write_leaks
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.errors import RecipeError, TableError
-from qfm_iqm.files import text_hash
-from qfm_iqm.image.perceptual_hash import MAX_DISTANCE
+from qfm_iqm.errors import TableError
+from qfm_iqm.files import text_hash, writing
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.scoring.crop_stream import Crops
+from qfm_iqm.scoring.crop_stream import CropSource
 from qfm_iqm.scoring.inputs import find_images
 from qfm_iqm.scoring.scorer import Scorer
 from qfm_iqm.text_tables import guarded, unguarded
@@ -97,7 +95,6 @@ def without_leaks(
     reporter: Reporter,
     *,
     drop: bool,
-    max_distance: int = MAX_DISTANCE,
 ) -> UnlabeledPool:
     """The pool without images that leak from the held-out ones, if they may be dropped.
 
@@ -110,25 +107,18 @@ def without_leaks(
         listed: CSV file for all leaking pairs.
         reporter: reports the number of leaks.
         drop: leave out leaking images; False refuses them.
-        max_distance: largest Hamming distance of the perceptual hashes of near-duplicates.
 
     Raises:
-        TableError: there are leaks and `drop` is False (names the nearest), or every image leaks.
+        TableError: there are leaks and `drop` is False (names the nearest), every image leaks, or
+            the list cannot be written.
         ImageError: a held-out image cannot be read for the comparison.
-        RecipeError: the list cannot be written.
     """
     held = sum(map(len, data.held_out.values()))
     reporter.say(f"Comparing {len(pool.paths)} unlabeled with {held} held-out images.")
-    leaks = pool_leaks(
-        pool.names, pool.contents, pool.paths, data.held_out, data.root, max_distance=max_distance
-    )
-    try:
+    leaks = pool_leaks(pool.names, pool.contents, pool.paths, data.held_out, data.root)
+    with writing(listed.parent):
         listed.parent.mkdir(parents=True, exist_ok=True)
-        write_leaks(leaks, listed)
-    except OSError as error:
-        raise RecipeError(
-            f"The run cannot be written to {listed.parent}: {error.strerror}."
-        ) from error
+    write_leaks(leaks, listed)
     if not drop:
         refuse_leaks(leaks, listed=listed, remedy="take them out of the pool")
     leaking = {leak.image for leak in leaks}
@@ -136,7 +126,7 @@ def without_leaks(
     if rows:
         reporter.say(f"{len(rows)} unlabeled images leak and are left out: {listed}")
     if len(rows) == len(pool.paths):
-        raise TableError(f"All {len(rows)} unlabeled images leak ({listed}): none is left.")
+        raise TableError(f"All {len(rows)} unlabeled images leak ({listed}): none are left.")
     return pool.without(rows)
 
 
@@ -147,7 +137,7 @@ def expand(
     reporter: Reporter,
     *,
     device: str | None = None,
-    source: Callable[[str], Crops] | None = None,
+    source: CropSource | None = None,
 ) -> list[UnlabeledImage]:
     """Labels a pool with a teacher, or takes the labels from the cache.
 
@@ -172,7 +162,7 @@ def expand(
     if changed:
         raise TableError(
             f"{len(changed)} images have changed since {cache} was made, the first {changed[0]}: "
-            "delete that file to have them labelled anew."
+            "delete that file to label them again."
         )
     places = range(len(pool.names))
     groups = [places[first : first + GROUP] for first in places[::GROUP]]
@@ -227,8 +217,8 @@ def _read_cache(cache: Path, teacher: QualityModel) -> dict[str, tuple[str, floa
         return {}
     if not content.startswith(beginning):
         raise TableError(
-            f"The pseudo-labels {cache} are of another teacher: delete that file to have the "
-            "images labelled anew."
+            f"The pseudo-labels {cache} are from another teacher: delete that file to label "
+            "the images again."
         )
     whole = content[: content.rfind("\n") + 1]
     if whole != content:  # a kill in the middle of a line: that image is scored again

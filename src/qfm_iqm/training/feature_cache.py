@@ -30,11 +30,12 @@ from torch import Tensor
 from qfm_iqm.errors import ImageError
 from qfm_iqm.files import text_hash
 from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.load import Reading
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import covering_crops, resize_and_pad
 from qfm_iqm.model.delta import add_weights
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.scoring.crop_stream import Crops
+from qfm_iqm.scoring.crop_stream import CroppedImage
 from qfm_iqm.scoring.runtimes.base import stacked
 
 _GROUP = 8  # images whose crops go through the frozen part together
@@ -79,11 +80,11 @@ class FeatureCache:
             tokens: Tensor = content.get_slice("tokens")[place]
         return tokens.float()
 
-    def random_fixed_crops(self, path: Path, most: int) -> Crops:
+    def random_fixed_crops(self, path: Path, most: int) -> CroppedImage:
         """The frozen features of the first `most` fixed crops of an image."""
         return self._kept(path, self._random, most)
 
-    def covering(self, path: str) -> Crops:
+    def covering(self, path: str) -> CroppedImage:
         """The frozen features of the crops that cover an image; a `source` for `Scorer`."""
         return self._kept(Path(path), "cover")
 
@@ -117,11 +118,12 @@ class FeatureCache:
             for _ in progress(done, total):
                 pass
 
-    def _kept(self, path: Path, kind: str, most: int | None = None) -> Crops:
+    def _kept(self, path: Path, kind: str, most: int | None = None) -> CroppedImage:
         with safe_open(self._filled_file(path, kind), framework="pt") as content:
             tokens_KND = content.get_tensor("tokens")[:most].float()
             size = content.metadata()
-        return Crops(list(tokens_KND), int(size["width"]), int(size["height"]))
+        reading = Reading(str(path), width=int(size["width"]), height=int(size["height"]))
+        return reading, list(tokens_KND)
 
     def _filled_file(self, path: Path, kind: str) -> Path:
         """The file of an image's tokens; computed now if missing."""
@@ -151,39 +153,38 @@ class FeatureCache:
                 found = {path: crops for path, crops in known if crops is not None}
                 if not found:
                     continue
-                each = [crop for crops in found.values() for crop in crops.pixels]
+                each = [crop for _, crops in found.values() for crop in crops]
                 crops_BCSS = torch.from_numpy(stacked(each))
                 features_BND = (
                     encoder.frozen_features(crops_BCSS.to(self._model.network.scale.mean.device))
                     .cpu()
                     .half()
                 )
-                parts = torch.split(features_BND, [len(crops.pixels) for crops in found.values()])
-                for (path, crops), tokens_KND in zip(found.items(), parts, strict=True):
-                    size = {"width": str(crops.width), "height": str(crops.height)}
+                parts = torch.split(features_BND, [len(crops) for _, crops in found.values()])
+                for (path, (reading, _)), tokens_KND in zip(found.items(), parts, strict=True):
+                    size = {"width": str(reading.width), "height": str(reading.height)}
                     file = self._file(path, kind)
                     partial = file.with_suffix(f".{os.getpid()}.partial")  # others may write it too
                     save_file({"tokens": tokens_KND.clone()}, partial, metadata=size)
                     partial.replace(file)
                     yield path
 
-    def _crops(self, path: Path, kind: str) -> Crops:
+    def _crops(self, path: Path, kind: str) -> CroppedImage:
         """The crops of an image that the cache stores tokens of."""
         image_CHW = read_image(path)
         height, width = image_CHW.shape[-2:]
+        reading = Reading(str(path), width=width, height=height)
         resized_CHW = resize_and_pad(image_CHW, self._preprocessing)
         if kind == "cover":
-            crops = list(covering_crops(resized_CHW, self._preprocessing))
-            return Crops(crops, width, height)
+            return reading, list(covering_crops(resized_CHW, self._preprocessing))
         # Training also cuts its crops from 8-bit pixels.
         pixels_CHW = resized_CHW.mul(255).round().div(255)
-        crops = [
+        return reading, [
             fixed_crop(pixels_CHW, self._preprocessing.crop, path.name, place, flip=self._flip)
             for place in range(self._fixed_crops)
         ]
-        return Crops(crops, width, height)
 
-    def _crops_or_none(self, path: Path, kind: str) -> Crops | None:
+    def _crops_or_none(self, path: Path, kind: str) -> CroppedImage | None:
         try:
             return self._crops(path, kind)
         except ImageError:

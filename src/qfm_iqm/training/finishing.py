@@ -1,19 +1,19 @@
 """The last stages after training: reference statistics, exports and model page."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.evaluation.evaluate import evaluate_model
+from qfm_iqm.evaluation.evaluate import rated_srcc
 from qfm_iqm.evaluation.reference import find_reference_statistics
 from qfm_iqm.files import write_whole
 from qfm_iqm.model.card_page import card_page
 from qfm_iqm.model.folder import load_card, load_model, save_with_card
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE, is_model
-from qfm_iqm.model.model import QualityModel
 from qfm_iqm.scoring.inputs import find_images
-from qfm_iqm.scoring.runtimes.base import Precision, Runtime
+from qfm_iqm.scoring.runtimes.base import Precision
 from qfm_iqm.scoring.runtimes.export import Target, export
 from qfm_iqm.scoring.runtimes.export_folder import export_name
 from qfm_iqm.training.data import TrainingData
@@ -110,25 +110,19 @@ def write_exports(
         ModelError: an export's scores differ from the model's, or its SRCC on the validation
             split is lower.
     """
-
-    def srcc(candidate: QualityModel | Runtime) -> float:
-        assert data.validation is not None
-        evaluation, _ = evaluate_model(
-            candidate, data.validation, data.root, n_boot=0, metrics=("srcc",)
-        )
-        return evaluation.value("whole", "srcc")
-
     files = []
     for target, precision, folder in places:
         folder.parent.mkdir(exist_ok=True)
-        check = precision == "int8" and data.validation is not None
+        rated = None
+        if precision == "int8" and data.validation is not None:
+            rated = partial(rated_srcc, table=data.validation, root=data.root)
         export(
             load_model(model),
             folder,
             target,
             precision=precision,
             photos=[str(photo) for photo in photos],
-            rated=srcc if check else None,
+            rated=rated,
             weights=model / WEIGHTS_FILE,
         )
         files += sorted(folder.iterdir())

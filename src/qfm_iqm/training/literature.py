@@ -6,7 +6,7 @@ protocol "test-selected". Each practice below changes the figures, and most rais
 
     best test epoch   the test split is scored after every epoch, and the highest SRCC is reported
     random crops      a test image's score is the mean over ten random, randomly mirrored crops,
-                      drawn anew each epoch (seeded here; unseeded in the literature)
+                      redrawn each epoch (seeded here; unseeded in the literature)
     squeeze           photos of KonIQ-10k and SPAQ are resized to 512 x 384 (height x width),
                       whatever their aspect ratio
     no warm-up prefix the step schedule runs during the warm-up, as timm's does by default: with 3
@@ -18,7 +18,6 @@ come from one training.
 
 import json
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ import numpy as np
 
 from qfm_iqm.datasets.catalogue import DATASETS
 from qfm_iqm.image.decode import read_image
+from qfm_iqm.image.load import Reading
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import resize_and_pad
 from qfm_iqm.metrics.correlation import METRICS
-from qfm_iqm.scoring.crop_stream import Crops
+from qfm_iqm.scoring.crop_stream import CroppedImage, CropSource
 from qfm_iqm.training.feature_cache import FeatureCache, random_crop
 
 EPOCH_METRICS = ("srcc", "plcc", "krcc", "rmse")  # per epoch; the literature fits no logistic curve
@@ -52,7 +52,7 @@ def random_crops(
     epoch: int,
     flip: bool,
     features: FeatureCache | None,
-) -> Callable[[str], Crops]:
+) -> CropSource:
     """A source of random test crops for a `Scorer`; they depend only on file, seed and epoch.
 
     Args:
@@ -63,7 +63,7 @@ def random_crops(
         features: a feature cache; if given, up to ten of its fixed crops are used instead.
     """
 
-    def source(path: str) -> Crops:
+    def source(path: str) -> CroppedImage:
         if features is not None:
             return features.random_fixed_crops(Path(path), TEST_CROPS)
         image_CHW = read_image(path)
@@ -74,7 +74,7 @@ def random_crops(
         crops = [
             random_crop(resized_CHW, preprocessing.crop, draw, flip=flip) for _ in range(TEST_CROPS)
         ]
-        return Crops(crops, width, height)
+        return Reading(path, width=width, height=height), crops
 
     return source
 

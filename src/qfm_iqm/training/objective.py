@@ -166,10 +166,7 @@ class Objective(nn.Module):
 
     def ramp(self, epoch: float) -> float:
         """Share of the consistency weight that applies after `epoch` epochs."""
-        since = epoch - self.config.start_epoch
-        if since < 0:
-            return 0.0
-        return min(1.0, since / self.config.ramp_epochs) if self.config.ramp_epochs else 1.0
+        return min(1.0, max(0.0, epoch - self.config.start_epoch))
 
     def _perturbed(
         self, tokens_BND: Tensor, target_B: Tensor, contents_B: Tensor, draw: int

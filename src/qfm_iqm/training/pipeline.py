@@ -18,7 +18,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import PartialState
@@ -34,6 +33,7 @@ from qfm_iqm.training.data import TrainingData, UnlabeledImage, rated_split
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder, computed
+from qfm_iqm.training.selection import SplitName
 from qfm_iqm.training.stages import Stages, file_hash, files_hash
 from qfm_iqm.training.teaching import (
     TeacherScores,
@@ -44,8 +44,7 @@ from qfm_iqm.training.teaching import (
 )
 from qfm_iqm.training.trainer import Trainer
 
-SplitName = Literal["validation", "test"]
-ALLOW_LEAKS = "--allow-leaks goes on all the same"
+ALLOW_LEAKS = "--allow-leaks continues anyway"
 
 
 def finished(recipe: Recipe, out: Path) -> bool:

@@ -16,6 +16,7 @@ from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.method.config import MethodConfig
 from qfm_iqm.model.locate import is_model
 from qfm_iqm.training.recipe_schema import (
+    FINISHING,
     AugmentConfig,
     BackboneConfig,
     CardConfig,
@@ -29,6 +30,7 @@ from qfm_iqm.training.recipe_schema import (
     TrainConfig,
 )
 
+Protocol = Literal["validation-selected", "test-selected"]
 _TEACHERS = "teachers."
 
 
@@ -90,7 +92,7 @@ class Recipe(Section):
         card: None writes no page.
     """
 
-    protocol: Literal["validation-selected", "test-selected"] = "validation-selected"
+    protocol: Protocol = "validation-selected"
     model: ModelConfig = ModelConfig()
     data: DataConfig
     backbone: BackboneConfig
@@ -139,7 +141,7 @@ class Recipe(Section):
             self.backbone.tune != "adapters" or self.backbone.weights == "random"
         ):
             raise ValueError(
-                "model.packed needs backbone.tune = 'adapters' and public first weights"
+                "model.packed needs backbone.tune = 'adapters' and public initial weights"
             )
         if self.export and self.export.photos and not self.table(self.export.photos).is_dir():
             raise ValueError(f"export.photos: there is no folder {self.export.photos}")
@@ -152,11 +154,11 @@ class Recipe(Section):
     def _paths_exist(self) -> Self:
         data = self.data
         if data.dataset is None and data.labels is None:
-            raise ValueError("'data.labels' is missing: give a table, or --dataset in its place")
+            raise ValueError("'data.labels' is missing: give a table, or --dataset instead")
         if data.dataset is not None and data.labels is not None:
             raise ValueError("data.labels and data.dataset exclude each other")
         if (data.split == "file") != (data.split_file is not None):
-            raise ValueError("data.split = 'file' and data.split_file belong together")
+            raise ValueError("data.split = 'file' and data.split_file need each other")
         if not data.root.is_dir():
             raise ValueError(f"data.root: there is no folder {data.root}")
         for key, path in self._tables():
@@ -164,8 +166,8 @@ class Recipe(Section):
                 raise ValueError(f"{key}: there is no file {path}, nor one under data.root")
         if data.validation == 0 and self.protocol != "test-selected":
             raise ValueError(
-                "data.validation = 0 leaves nothing to select the epoch by: only "
-                "protocol = 'test-selected' does without"
+                "data.validation = 0 leaves nothing to select the epoch by, which only "
+                "protocol = 'test-selected' allows"
             )
         unlabeled = self.distillation.unlabeled
         if unlabeled is not None and not self.pool.exists():
@@ -206,7 +208,7 @@ class Recipe(Section):
             ("train.fixed_crops", self.train.fixed_crops),
         ):
             if self.train.crop is not None and value:
-                raise ValueError(f"{key} are crops of network.crop pixels: leave train.crop out")
+                raise ValueError(f"{key} has crops of network.crop pixels: leave train.crop out")
         side, crop = self.network.shorter_side, self.train.crop
         if side is not None and crop is not None and side < crop:
             raise ValueError(f"train.crop = {crop} is larger than network.shorter_side = {side}")
@@ -237,7 +239,7 @@ class Recipe(Section):
         if self.augment is None:
             return self
         if self.augment.cells is not None and not self.data.label.higher_is_better:
-            raise ValueError("augment.cells needs labels of which the higher are the better")
+            raise ValueError("augment.cells needs labels that are better when higher")
         for key, value in (
             ("[pseudo_labels]", self.pseudo_labels),
             ("train.fixed_crops", self.train.fixed_crops),
@@ -245,7 +247,7 @@ class Recipe(Section):
             ("network.extra_scales", self.network.extra_scales),
         ):
             if value:
-                raise ValueError(f"[augment] shows whole photos, and {key} asks for something else")
+                raise ValueError(f"[augment] needs whole photos, which {key} excludes")
         return self
 
     def _tables(self) -> Iterator[tuple[str, Path | None]]:
@@ -261,7 +263,7 @@ class Recipe(Section):
 
     def without_finishing(self) -> Recipe:
         """The recipe without reference statistics, exports and page."""
-        return self.model_copy(update=dict.fromkeys(("reference", "export", "card")))
+        return self.model_copy(update=dict.fromkeys(FINISHING))
 
     def with_weights(self, weights: str) -> Recipe:
         """The recipe with other initial weights."""

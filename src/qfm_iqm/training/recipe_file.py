@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from qfm_iqm.datasets.catalogue import DATASETS, find_dataset
 from qfm_iqm.errors import RecipeError, nearest, reason_of
 from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_schema import FINISHING
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -65,9 +66,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"There is no recipe {path}.") from None
+        raise RecipeError(f"There is no file {path}.") from None
     except (OSError, ValueError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {reason_of(error)}.") from error
+        raise RecipeError(f"{path} cannot be read: {reason_of(error)}.") from error
 
 
 def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
             base, place = {k: v for k, v in content.items() if k not in _STAGES}, path
         else:
             place = path.parent / str(file)
-            base = {k: v for k, v in _read(place).items() if k not in _FINISHING}
+            base = {k: v for k, v in _read(place).items() if k not in FINISHING}
         for section, key in _WHERE:
             if key in content.get(section, {}) and (section == "train" or section in base):
                 base[section] = base.get(section, {}) | {key: content[section][key]}
@@ -100,8 +101,7 @@ def _with_teachers(content: dict[str, Any], path: Path) -> dict[str, Any]:
     return content | {"teachers": filled}
 
 
-_FINISHING = {"reference", "export", "card"}
-_STAGES = _FINISHING | {"teachers", "pseudo_labels", "distillation"}
+_STAGES = {*FINISHING, "teachers", "pseudo_labels", "distillation"}
 # Keys that depend on the machine: device, worker processes, path of a table.
 _WHERE = (("train", "device"), ("train", "workers"), ("augment", "cells"))
 
@@ -148,7 +148,8 @@ def validated(schema: type[Checked], content: dict[str, Any], source: str) -> Ch
         if first["type"] == "extra_forbidden":
             message = f"unknown key '{key}'{_nearest(key, schema)}"
         elif first["type"] == "missing":
-            message = f"'{key}' is missing: give it in the file or with --set {key}=..."
+            or_set = f" or with --set {key}=..." if "." in key else ""
+            message = f"'{key}' is missing: give it in the file{or_set}"
         elif key:
             found = first["input"]
             which = f"[{key}]" if isinstance(found, dict) else f"{key} = {found!r}"

@@ -1,4 +1,4 @@
-"""The sections of a recipe: data, network, training, teachers, and what is made of the model."""
+"""The sections of a recipe: data, network, training, teachers, and the stages after training."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -9,35 +9,38 @@ from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.model.card import LabelUnits
 
+FINISHING = ("reference", "export", "card")
+"""The sections of the stages after training."""
+
 
 class Section(BaseModel):
-    """Of a recipe: strict, and as it was built."""
+    """A section of a recipe: strict and immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
-    """What is trained on.
+    """The training data.
 
     Attributes:
         root: folder that names in the tables are relative to.
-        dataset: a dataset as `qfm data list` names it, in its official layout under `root`;
-            gives label units, name and terms too, where these are left out.
+        dataset: name of a dataset in `qfm data list`, in its official layout under `root`; also
+            sets label units, name and terms if these are left out.
         labels: a table of rated images, instead of `dataset` (CSV or Parquet; relative to `root`
             if it is there).
-        name: of the data, for the card and the results.
+        name: name of the data, for the card and the results.
         terms: the data's terms of use, for the card.
-        split: rule that splits the images: "content", the authors' "official" one, or "file".
-        split_file: for "file": a split as text, as `qfm data split` writes it, or its folder of
-            numbered ones.
-        group: column whose groups are reported beside the whole; None for none.
-        test: share of the images kept for the one test, where they are parted by content.
-        validation: share of the images that selects the epoch; of an official training split
-            where the authors name no validation split. 0 is for `protocol = "test-selected"`
-            alone: the model learns from all that is not tested, as in the literature, and nothing
-            is selected on validation.
-        reference: share of the training split's images that is kept for the reference statistics:
-            nothing is learned from them, and nothing chosen by them.
+        split: rule that splits the images: "content", the authors' "official" split, or "file".
+        split_file: for "file": a split as text, as written by `qfm data split`, or its folder of
+            numbered splits.
+        group: column of groups to report in addition to the whole; None for no groups.
+        test: share of the images kept for the final test, for a split by content.
+        validation: share of the images that selects the epoch; share of an official training
+            split if the authors name no validation split. 0 is allowed only for
+            `protocol = "test-selected"`: all images outside the test split are trained on, as in
+            the literature, and nothing is selected on validation.
+        reference: share of the training split's images that is kept for the reference statistics;
+            they are used neither for training nor for selection.
         train_share: share of the other training images that is used, to study few labels.
         split_seed: number of the fold: the seed of a split by content, the file in a folder.
         label: units and direction of the labels.
@@ -67,19 +70,19 @@ class DataConfig(Section):
 
 
 class BackboneConfig(Section):
-    """Where the encoder comes from.
+    """The backbone and its initial weights.
 
     Attributes:
-        name: timm's name, with the tag of its weights if they are used.
-        weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is asked
-            first), "random", a .safetensors file, another timm name with tag, or a model, by its
-            folder, as "default" (any of the package) or as "teachers.NAME": its whole network,
-            encoder and decoder, which `name` and `network` must then describe.
-        tune: "all" trains the backbone, "adapters" a low-rank addition to each of its linear
-            layers and its norms (`model.adapters`), "none" leaves it as it is.
-        rank: of the adapters.
-        frozen_blocks: so many first blocks of a vision transformer, or groups of blocks of an
-            EfficientNet, and what stands before them, stay as they are; None for none.
+        name: timm's model name, with the tag of its weights if they are used.
+        weights: None for timm's public weights of `name` (the folder QFM_BACKBONE_DIR is searched
+            first), "random", a .safetensors file, another timm name with tag, or a model: a model
+            folder, a packaged model such as "default", or "teachers.NAME". A model provides its
+            whole network, encoder and decoder, which `name` and `network` must then describe.
+        tune: "all" trains the backbone, "adapters" its norms and a low-rank addition to each of
+            its linear layers (`model.adapters`), "none" freezes it.
+        rank: rank of the adapters.
+        frozen_blocks: number of first blocks of a vision transformer, or groups of blocks of an
+            EfficientNet, to freeze, with everything before them; None for none.
     """
 
     name: str
@@ -104,40 +107,40 @@ class NetworkSection(Preprocessing, Section):
 
 
 class TrainConfig(Section):
-    """How it is trained.
+    """The options of training.
 
     Attributes:
         epochs: passes over the training split.
         batch_size: crops per step and process.
         crops_per_image: random crops of each rated image per epoch.
-        crop: side of the crops that are learned from, of a backbone that takes any size; None takes
+        crop: side of the training crops, for a backbone that takes any size; None takes
             `network.crop`.
         lr: peak learning rate of AdamW.
         backbone_lr: peak learning rate of the backbone; None takes `lr`.
-        layer_decay: each layer of the backbone has this share of the rate of the one after it.
+        layer_decay: ratio of a backbone layer's learning rate to that of the next layer.
         fidelity: weight of the fidelity loss on pairs of images of the same subset (`data.group`).
-        ema: decay of the moving average of the weights, which is what is kept; None keeps the
+        ema: decay of the moving average of the weights, which is then saved; None saves the
             weights themselves.
-        start_share: share of the model that training starts from in the weights that are kept: 0.5
-            keeps the mean of before and after.
-        weight_decay: none is applied to 1-D parameters, position and class tokens.
+        start_share: share of the initial model in the saved weights: 0.5 saves the mean of the
+            weights before and after training.
+        weight_decay: weight decay; not applied to 1-D parameters, position and class tokens.
         clip: largest gradient norm.
         schedule: "step" multiplies by `decay` every `decay_epochs`, "cosine" falls to zero.
-        warmup_epochs: of linear warm-up.
-        warmup_prefix: the schedule begins after the warm-up; False lets it run from the start, so
-            that the peak may never be held: a habit of the literature.
-        decay_epochs: of the step schedule.
-        decay: of the step schedule.
-        fixed_crops: draw the crops of an image out of so many that never change; None draws
-            another place each time.
-        feature_cache: folder that keeps what the frozen part of the backbone gives for crops, for
-            all runs that share it; None computes it anew each time.
+        warmup_epochs: epochs of linear warm-up.
+        warmup_prefix: start the schedule after the warm-up; False starts it with the first epoch,
+            as in the literature, so that the peak rate may never be reached.
+        decay_epochs: epochs per step of the step schedule.
+        decay: factor of the step schedule.
+        fixed_crops: number of fixed crops per image to draw from; None draws a new position each
+            time.
+        feature_cache: folder for the frozen part's features of crops, for all runs that share it;
+            None computes them each time.
         flip: mirror half of the crops.
-        seed: of initial weights, crops and order.
+        seed: seed of initial weights, crops and order.
         precision: "fp32", or "bf16" mixed precision.
         workers: processes that read images; 0 reads in the training process.
-        cache: keep all decoded images in memory (3 bytes a pixel).
-        device: "auto" takes what accelerate finds, "cpu" the processor.
+        cache: keep all decoded images in memory (3 bytes per pixel).
+        device: "auto" takes the device that accelerate finds, "cpu" the processor.
     """
 
     epochs: int = Field(default=9, ge=1)
@@ -168,21 +171,20 @@ class TrainConfig(Section):
 
 
 class AugmentConfig(Section):
-    """What happens to whole photos before they are learned from: `[augment]`.
+    """Augmentation of whole photos: `[augment]`.
 
     Attributes:
         cells: table of people's mean opinions of degradations (`training.degradations.read_cells`;
-            relative to `data.root` if it is there); None learns none.
-        good: photos with at least this label are also learned from degraded: once an epoch, or as
+            relative to `data.root` if it is there); None uses no degraded photos.
+        good: photos with at least this label are also trained on degraded: once per epoch, or as
             pairs.
-        pairs: in each batch, beside its rated photos, of a degraded photo and the same as it is.
+        pairs: pairs of a degraded photo and its original in each batch, besides the rated photos.
         often: kinds of degradation that are drawn three times as often as the others.
-        floor: label of what is degraded beyond recognition.
+        floor: label of a photo that is degraded beyond recognition.
         sequences: share of the degraded copies that are degraded twice.
-        held_out: kinds of degradation that are not learned, to test on.
-        smaller: share of the other photos that are shown smaller, with the same label.
+        smaller: share of the other photos that are reduced, with the same label.
         framed: share of them that get a plain frame, with the same label.
-        zoom: least share of a photo's sides that is shown.
+        zoom: least share of a photo's sides that is visible.
     """
 
     cells: Path | None = None
@@ -191,14 +193,13 @@ class AugmentConfig(Section):
     often: tuple[str, ...] = ()
     floor: float = 0.0
     sequences: float = Field(default=0.0, ge=0, le=1)
-    held_out: tuple[str, ...] = ()
     smaller: float = Field(default=0.0, ge=0, le=0.5)
     framed: float = Field(default=0.0, ge=0, le=0.5)
     zoom: float = Field(default=1.0, gt=0, le=1)
 
     @model_validator(mode="after")
     def _needs_cells(self) -> Self:
-        idle = {"good", "pairs", "often", "floor", "sequences", "held_out"} & self.model_fields_set
+        idle = {"good", "pairs", "often", "floor", "sequences"} & self.model_fields_set
         if self.cells is None and idle:
             raise ValueError(f"augment.{min(idle)} has no effect without augment.cells")
         return self
@@ -210,17 +211,16 @@ class DistillationConfig(Section):
     Attributes:
         unlabeled: a folder, or a table `name[,content]`, of unlabeled images (relative to
             `root` if it is there); None for no expansion.
-        root: folder that names in such a table are relative to; None for `data.root`.
-        teacher: a name of `[teachers.NAME]`, or a model folder or name; none first trains one by
-            this very recipe without expansion and consistency, in `teachers/baseline/`. With
-            `per_step` it may be a list of several, whose scores are averaged.
-        per_step: the teacher scores each crop as it comes; else each image once, as the mean
+        root: base folder of the names in such a table; None takes `data.root`.
+        teacher: a name of `[teachers.NAME]`, or a model folder or name; if empty, a teacher is
+            first trained with this recipe without expansion and consistency, in
+            `teachers/baseline/`. With `per_step` it may be a list, whose scores are averaged.
+        per_step: the teacher scores each crop in training; else each image once, as the mean
             over its covering crops, kept in `expansion.csv` under the run.
-        with_rated: with `per_step` the teacher also scores crops of the rated training images.
-        share: unlabeled crops in a batch per rated one.
-        leaks: what becomes of unlabeled images that show a content of validation or test, or are
-            near-duplicates of one of their images: "refuse" the run, or "drop" them.
-        max_distance: bits by which the perceptual hashes of near-duplicates differ at most.
+        with_rated: with `per_step`, the teacher also scores crops of the rated training images.
+        share: unlabeled crops per rated crop in a batch.
+        leaks: what to do with unlabeled images that share a content with validation or test, or
+            are near-duplicates of their images: "refuse" the run, or "drop" them.
     """
 
     unlabeled: Path | None = None
@@ -230,7 +230,6 @@ class DistillationConfig(Section):
     with_rated: bool = False
     share: float = Field(default=0.5, gt=0)
     leaks: Literal["refuse", "drop"] = "refuse"
-    max_distance: int = Field(default=6, ge=0, le=64)
 
     @field_validator("teacher", mode="before")
     @classmethod
@@ -244,12 +243,12 @@ class DistillationConfig(Section):
         if len(set(self.teacher)) < len(self.teacher):
             raise ValueError("distillation.teacher may name a teacher only once")
         if len(self.teacher) > 1 and not self.per_step:
-            raise ValueError("distillation.teacher may be several with distillation.per_step only")
+            raise ValueError("distillation.teacher may be a list only with distillation.per_step")
         return self
 
 
 class PseudoLabelTable(Section):
-    """Crops of unlabeled images with a teacher's scores, learned from as labels.
+    """Crops of unlabeled images with a teacher's scores as labels.
 
     `[pseudo_labels.NAME]`, written to `pseudo_labels/NAME.csv`.
 
@@ -257,7 +256,7 @@ class PseudoLabelTable(Section):
         teacher: a name of `[teachers.NAME]`; it scores the crops that cover each image.
         images: a folder, or a table `name[,content]`, of unlabeled images (relative to `data.root`
             if it is there).
-        leaks: what becomes of images that show what a held-out image shows: "refuse" the run, or
+        leaks: what to do with images that show the same as a held-out image: "refuse" the run, or
             "drop" them.
     """
 
@@ -269,12 +268,12 @@ class PseudoLabelTable(Section):
 class ReferenceConfig(Section):
     """Reference statistics: percentile, interval, out-of-distribution limit: `[reference]`.
 
-    They are found on the images that `data.reference` keeps, or on a table of others.
+    They are computed on the images that `data.reference` keeps, or on another table.
 
     Attributes:
-        labels: table of rated photos that the model has not seen, in place of `data.reference`.
-        level: share of photos whose label the interval holds.
-        population: what the photos are, in words; None takes the name of the data.
+        labels: table of rated photos that the model has not seen, instead of `data.reference`.
+        level: share of photos whose label the interval contains.
+        population: description of the photos; None takes the name of the data.
     """
 
     labels: Path | None = None
@@ -285,12 +284,12 @@ class ReferenceConfig(Section):
 class ExportConfig(Section):
     """Exports of the finished model: `[export]`.
 
-    They lie in the model folder: a CPU takes fp32 in place of torch, and int8 when it is asked for.
+    They are in the model folder; a CPU uses fp32 instead of torch, and int8 if it is requested.
 
     Attributes:
         onnx: precisions to write for ONNX Runtime.
         openvino: precisions to write for OpenVINO.
-        photos: folder of the photos that int8 is calibrated on; None takes training images.
+        photos: folder of photos for calibrating int8; None takes training images.
     """
 
     onnx: tuple[Literal["fp32", "int8"], ...] = ()
@@ -315,7 +314,7 @@ class CardConfig(Section):
         size_and_frame: results of `benchmarks/size_and_frame.py`.
         causes: results of `benchmarks/causes.py`.
         speed: results of `benchmarks/speed.py`.
-        notes: Markdown for the end of the page, as it is: goals that were missed, what was tried.
+        notes: Markdown that is appended to the page unchanged: missed goals, experiments.
     """
 
     page: Path | None = None

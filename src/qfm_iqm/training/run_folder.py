@@ -17,11 +17,13 @@ from pydantic_core import to_jsonable_python
 
 from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import RecipeError
+from qfm_iqm.files import writing
 from qfm_iqm.model.locate import CARD_FILE
 from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.recipe_schema import FINISHING
 
 # Stages other than the training: each is repeated if its inputs have changed.
-_STAGES = ("teachers", "pseudo_labels", "reference", "export", "card")
+_STAGES = ("teachers", "pseudo_labels", *FINISHING)
 # A run may resume on another machine: these keys set paths and resources, not what is computed.
 _MAY_DIFFER = (
     ("data", "root"),
@@ -77,22 +79,18 @@ class RunFolder:
         """Creates the folder, and writes the run's recipe and split there.
 
         Raises:
-            RecipeError: it cannot be written.
+            TableError: it cannot be written.
         """
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._recipe_file.write_text(self._recipe.model_dump_json(indent=2) + "\n", "utf-8")
             (self.path / "split.txt").write_text(split.to_text(), "utf-8")
-        except OSError as error:
-            raise RecipeError(
-                f"The run cannot be written to {self.path}: {error.strerror}."
-            ) from error
 
     def begin(self, split: Split) -> None:
         """Creates the folder of a new training, with an empty log.
 
         Raises:
-            RecipeError: it cannot be written.
+            TableError: it cannot be written.
         """
         self.claim(split)
         self._log_file.unlink(missing_ok=True)
@@ -108,7 +106,7 @@ class RunFolder:
         written = self.path / "split.txt"
         if not written.is_file() or written.read_bytes() != split.to_text().encode():
             raise RecipeError(
-                f"{self.path} holds a run of other images or another split of them ({written}): "
+                f"{self.path} holds a run with other images or another split of them ({written}): "
                 "give the data it was made with, or choose another --out."
             )
 
@@ -128,7 +126,7 @@ class RunFolder:
         staged = self.stages.is_file()
         if (begun or staged) and not resume:
             raise RecipeError(
-                f"{self.path} holds a run already: go on with --resume, or choose another --out."
+                f"{self.path} already holds a run: continue with --resume, or choose another --out."
             )
         # Check finished runs too: their figures must not be returned for another recipe.
         there = begun or staged or self.finished

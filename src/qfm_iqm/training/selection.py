@@ -3,21 +3,21 @@
 Images are scored by the same engine as `qfm score`. Only the first process runs this.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.errors import ImageError, RecipeError, TableError
-from qfm_iqm.evaluation.evaluate import ScoredDataset, card_results, evaluate_model
+from qfm_iqm.errors import ImageError, InterruptedRunError, RecipeError, TableError
+from qfm_iqm.evaluation.evaluate import card_results, evaluate_model, write_images
 from qfm_iqm.evaluation.ledger import record_look
 from qfm_iqm.metrics.correlation import METRICS
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.folder import load_card, load_model, save_model, save_with_card
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.scoring.crop_stream import Crops
+from qfm_iqm.scoring.crop_stream import CropSource
 from qfm_iqm.scoring.row import ScoreRow
 from qfm_iqm.training.building import freeze
 from qfm_iqm.training.data import TrainingData
@@ -26,8 +26,9 @@ from qfm_iqm.training.literature import EPOCH_METRICS, random_crops
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder
-from qfm_iqm.training.state import InterruptedRunError, StopRequest
+from qfm_iqm.training.state import StopRequest
 
+SplitName = Literal["validation", "test"]  # that a model is evaluated on
 LOGGED = ("srcc", "plcc")  # per epoch
 
 
@@ -92,9 +93,7 @@ class Selection:
             return {}
         return _figures(scored[0])
 
-    def finish(
-        self, split: Literal["validation", "test"], network: Path | None = None
-    ) -> Evaluation:
+    def finish(self, split: SplitName, network: Path | None = None) -> Evaluation:
         """Evaluates a model on a split, and writes the model folder with its figures.
 
         Args:
@@ -108,7 +107,7 @@ class Selection:
         if table is None:
             raise RecipeError("data.validation = 0 leaves no validation split to evaluate on.")
         evaluation, rows = self._evaluate(model, table, n_boot=1000)
-        rows.to_csv(self.folder.scores(split))
+        write_images(self.folder.scores(split), table, rows, self.recipe.data.group)
         evaluation.to_csv(self.folder.results, split_sha256=self.data.split.sha256)
         results = card_results(evaluation, f"{self.recipe.data.name} ({split} split)")
         card = model.card.model_copy(update={"results": results})
@@ -135,7 +134,7 @@ class Selection:
                 model, self.data.test, n_boot=0, source=source, metrics=EPOCH_METRICS
             )
         except TableError as error:
-            self.reporter.say(f"epoch {epoch + 1} has no figure of the test split: {error}")
+            self.reporter.say(f"epoch {epoch + 1} has no test figure: {error}")
             return
         self.folder.log(kind="test-selected", epoch=epoch, **_figures(scored[0]))
 
@@ -145,9 +144,9 @@ class Selection:
         table: RatedTable,
         *,
         n_boot: int,
-        source: Callable[[str], Crops] | None = None,
+        source: CropSource | None = None,
         metrics: Sequence[str] = tuple(METRICS),
-    ) -> tuple[Evaluation, ScoredDataset]:
+    ) -> tuple[Evaluation, list[ScoreRow]]:
         if source is None and self.features is not None:
             source = self.features.covering
         return evaluate_model(

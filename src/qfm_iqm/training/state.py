@@ -89,10 +89,6 @@ def restore_random_state(state: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state_all(cuda)
 
 
-class InterruptedRunError(Exception):
-    """The run stopped on request; its state is on disk."""
-
-
 class StopRequest:
     """Context manager: SIGINT and SIGTERM request a stop; a second signal stops at once.
 

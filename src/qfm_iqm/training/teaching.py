@@ -76,7 +76,7 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
     card = load_card(model)
     if card.label != recipe.data.label:
         raise RecipeError(
-            f"The teacher {name} scores in {card.label!r}, and the labels are "
+            f"The teacher {name} scores in {card.label!r}, but the labels are in "
             f"{recipe.data.label!r}: a teacher must predict in the units of the labels."
         )
     learned = card.training
@@ -91,7 +91,7 @@ def check_teacher(name: str, model: str, recipe: Recipe, data: TrainingData) -> 
     any_size = card.preprocessing.max_aspect > 1
     if scores and card.network.crop != crop and not any_size:
         raise RecipeError(
-            f"distillation.per_step needs a teacher of crops of {crop} pixels, and "
+            f"distillation.per_step needs a teacher with crops of {crop} pixels, but "
             f"{name} takes {card.network.crop}."
         )
 
@@ -157,7 +157,7 @@ class TeacherScores:
             with PartialState().main_process_first():
                 pool = without_leaks(
                     find_pool(recipe.pool, recipe.pool_root), self.data, self.out / "leaks.csv",
-                    self.reporter, drop=config.leaks == "drop", max_distance=config.max_distance,
+                    self.reporter, drop=config.leaks == "drop",
                 )  # fmt: skip
         for name, table in self.recipe.pseudo_labels.items():
             if self.first and not self._file(name).is_file():

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 
-from qfm_iqm.errors import RecipeError, TableError, as_raised_here
+from qfm_iqm.errors import InterruptedRunError, RecipeError, TableError, as_raised_here
 from qfm_iqm.metrics.evaluation import Evaluation
 from qfm_iqm.model.network import QualityNetwork
 from qfm_iqm.training.averaging import MovingAverage, interpolated
@@ -39,9 +39,8 @@ from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter, in_bytes
 from qfm_iqm.training.run_folder import RunFolder
 from qfm_iqm.training.schedule import build_optimizer, rate_factor
-from qfm_iqm.training.selection import Selection
+from qfm_iqm.training.selection import Selection, SplitName
 from qfm_iqm.training.state import (
-    InterruptedRunError,
     StopRequest,
     heed_no_signal,
     load_state,
@@ -159,7 +158,7 @@ class Trainer:
             features=self.features,
         )
 
-    def run(self, *, split: Literal["validation", "test"] = "test") -> Evaluation:
+    def run(self, *, split: SplitName = "test") -> Evaluation:
         """Trains to the end, and tests once; see `train` and `test`."""
         self.train()
         return self.test(split)
@@ -200,13 +199,11 @@ class Trainer:
         self.selection.best = best[0]
         if best[0]["epoch"] is None:
             raise TableError(
-                "No epoch gave scores that differ between validation images, so there is no model "
-                "to test: lower train.lr, or look at the labels."
+                "In no epoch did the scores differ between validation images, so there is no model "
+                "to test: lower train.lr, or check the labels."
             )
 
-    def test(
-        self, split: Literal["validation", "test"] = "test", network: Path | None = None
-    ) -> Evaluation:
+    def test(self, split: SplitName = "test", network: Path | None = None) -> Evaluation:
         """Evaluates and writes the model in the first process; all processes get the figures.
 
         Args:
@@ -279,8 +276,8 @@ class Trainer:
             values = {key: value.item() for key, value in losses.items()}
             if not math.isfinite(values["loss"]):
                 raise RecipeError(
-                    f"The loss is not a number any more in step {self.step} of epoch {epoch + 1}, "
-                    f"and does not recover from that: lower train.lr (it is {config.lr:g})."
+                    f"The loss became infinite or NaN in step {self.step} of epoch {epoch + 1}, "
+                    f"and cannot recover: lower train.lr (it is {config.lr:g})."
                 )
             self.reporter.step(values["loss"], len(batch.label))
             if self.step % LOG_EVERY == 0 or self.step == steps:

@@ -108,7 +108,7 @@ def test_batches_and_neighbors_do_not_matter_in_fp32(exported, photos, target):
 
 
 def test_onnx_runtime_computes_every_convolution_of_int8_in_int8(build_model, photos, tmp_path):
-    """What it cannot it computes in floats, between conversions, without a word."""
+    """It silently computes the rest in floats, between conversions."""
     onnxruntime = pytest.importorskip("onnxruntime")
     model = build_model("test_efficientnet", crop=48).eval()
     convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in model.modules())
@@ -188,7 +188,7 @@ def test_what_was_measured_is_kept(exported):
 
 @pytest.fixture
 def written(exported, monkeypatch):
-    """The network is converted once for the tests of what is done with it then."""
+    """The network is converted once, for the tests of later steps."""
     file = exported("onnx", "fp32") / "model.onnx"
 
     def copied(_, out, *__):
@@ -225,7 +225,7 @@ def test_an_export_that_loses_srcc_is_refused(model, photos, tmp_path, after, re
 def test_int8_that_changes_the_order_of_rated_photos_is_refused(
     model, exported, tmp_path, monkeypatch
 ):
-    """A network really in int8, and photos really scored by both: nothing is made up but labels."""
+    """A real int8 network, and photos really scored by both: only the labels are made up."""
     file = exported("onnx", "int8") / "model.onnx"  # converted only once for these tests
 
     def copied(_, out, *__):
@@ -287,7 +287,7 @@ def test_mistakes_are_sentences(model, photos, tmp_path):
         export(model, tmp_path / "out", "onnx", precision="bf16")
     with pytest.raises(ModelError, match="there is no folder"):
         export(model, tmp_path / "gone" / "out", "onnx")
-    with pytest.raises(ModelError, match="None of the photos given can be read"):
+    with pytest.raises(ModelError, match="None of the given photos can be read"):
         export(model, tmp_path / "out", "onnx", photos=["gone.jpg"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
@@ -304,7 +304,7 @@ def test_damage_is_noticed(exported, tmp_path):
     with pytest.raises(ModelError, match="is not the file that was exported"):
         load_exported(folder)
     (folder / "model.bin").unlink()
-    with pytest.raises(ModelError, match=r"lacks its model.bin"):
+    with pytest.raises(ModelError, match=r"lacks model.bin"):
         load_exported(folder)
     info = json.loads((folder / "runtime.json").read_text())
     (folder / "runtime.json").write_text(json.dumps(info | {"runtime": "abacus"}))
@@ -321,7 +321,7 @@ def test_another_runtime_is_converted_to_once(
     first = load_runtime(tiny_model_folder, "onnx", say=said.append)
     again = load_runtime(tiny_model_folder, "onnx", say=said.append)
     assert len(said) == 1
-    assert "Converting tiny-test_vit for onnx, once" in said[0]
+    assert "Converting tiny-test_vit for onnx once" in said[0]
     (kept,) = (tmp_path / "cache").iterdir()
     crops = torch.rand(3, 3, 48, 48)
     assert np.array_equal(first.run(list(crops)), again.run(list(crops)))

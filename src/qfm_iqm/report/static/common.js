@@ -1,11 +1,11 @@
-// What report and service share. Names of files come from anywhere: text is only ever set as
-// text, never parsed as HTML.
+// Shared by report and service. File names are untrusted: text is only set as text, never parsed
+// as HTML.
 "use strict";
 
 const known = (value) => value !== null && value !== undefined;
 const $ = (selector, root = document) => root.querySelector(selector);
 
-/** An element with properties, and children that are elements or text. */
+/** Creates an element with properties, and children that are elements or text. */
 function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -20,7 +20,7 @@ function el(tag, properties = {}, ...children) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element of an SVG with attributes. */
+/** Creates an SVG element with attributes. */
 function svg(tag, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -38,14 +38,14 @@ function termsOf(figures) {
     el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, ` ${small}`) : null)));
 }
 
-/** A bar, filled up to a part of 0 to 1. */
+/** A bar that is filled to a share of 0 to 1. */
 function meterOf(part) {
   const meter = el("span", { className: "meter", "aria-hidden": "true" }, el("span"));
   meter.firstChild.style.width = `${100 * part}%`;
   return meter;
 }
 
-/** Shows the first of the URLs that can be shown, and tells of each as it is tried; else calls `none`. */
+/** Shows the first URL that loads, calling `tried` for each URL tried; calls `none` if none loads. */
 function showFirst(image, urls, none, tried = () => {}) {
   const left = [...urls];
   const next = () => {
@@ -58,12 +58,12 @@ function showFirst(image, urls, none, tried = () => {}) {
   next();
 }
 
-/** Decimals that tell scores apart on a scale of this length. */
+/** Number of decimals that distinguish scores on a scale of this length. */
 function decimalsOf(length) {
   return length <= 2 ? 3 : length <= 20 ? 2 : 1;
 }
 
-/** The ends of the axis: the scale people rated on, or else the scores' own, rounded outwards. */
+/** The axis: the rating scale, or else the range of the scores, rounded outwards. */
 function axisOf(label, scores) {
   let low = label.minimum ?? Infinity, high = label.maximum ?? -Infinity;
   for (const score of scores) {
@@ -90,7 +90,7 @@ function csvOf(columns, rows) {
   return lines.map((line) => line.map(csvField).join(",")).join("\n") + "\n";
 }
 
-/** Hands a file to the user. */
+/** Downloads a text as a file. */
 function saveAs(name, text, type) {
   const url = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
   const link = el("a", { href: url, download: name });
@@ -100,25 +100,28 @@ function saveAs(name, text, type) {
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
-/** Why there is no score, without the name that stands beside it. */
+/** Why there is no score, without the image's name, which is shown beside it. */
 const reasonOf = (sentence) => sentence.replace(/^cannot read (['"]).*?\1: /, "");
 
+/** A row's causes for people: "blur, about 30 points; noise, about 12 points", or "none". */
+const causesOf = (row) => [row.cause, row.second_cause].filter((cause) => cause && cause !== "none")
+  .map((cause) => causeInWords(cause, row[cause])).join("; ") || "none";
 /** A cause of low quality for people: "compression, about 30 points". */
 const causeInWords = (cause, severity) => (cause === "none" || typeof severity !== "number" ? cause : `${cause}, about ${Math.round(severity)} points`);
 
-/** A number for people: so many decimals, a true minus, and no minus before nothing. */
+/** A number for display, with a true minus sign and none before zero. */
 function written(value, decimals) {
   const text = Math.abs(value).toFixed(decimals);
   return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
 
-/** The same with a plus before what is more than nothing. */
+/** The same, with a plus sign before positive numbers. */
 function signed(value, decimals) {
   const text = written(value, decimals);
   return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
-/** The first place in an ascending array whose value is not below `value`. */
+/** The first index in an ascending array whose value is not below `value`. */
 function countBelow(sorted, value) {
   let low = 0, high = sorted.length;
   while (low < high) {

@@ -14,11 +14,11 @@ const pathIn = (table, row) => table.folders[table.columns.folder[row]].name + t
 const pathOf = (p, side) => pathIn(tables[side], pairs[p][side]);
 const nameOf = (p) => tables[0].columns.name[pairs[p][0]];
 
-// Scores of two models may be on different scales: then all is said, drawn and counted in ranks.
+// Scores of two models may be on different scales: then ranks are shown and counted.
 const difference = (p) => (ranks ? `${signed(changes[p], 0)} %` : signed(better * changes[p], decimals));
 const meaning = ranks ? "Rank in B minus rank in A, in percent of the images." : "Score in B minus score in A.";
 const winner = ranks ? (side) => `${side} ranks higher` : (side) => `${side} scores better`;
-/** Where a pair stands on a side's axis of the scatter. */
+/** The position of a pair on a side's axis of the scatter plot. */
 const position = (p, side) => (ranks ? ranks[side][p] : score(p, side));
 
 // ---- overview ----
@@ -31,7 +31,7 @@ const figures = [
   ["Images compared", whole(winRate.n), `by ${data.rule}`],
   [`${winner("B")} in`, rate === null ? "–" : `${rate.toFixed(1)} %`, rate === null ? "" : `${(100 * winRate.win_low).toFixed(1)} to ${(100 * winRate.win_high).toFixed(1)}`],
   ranks
-    ? ["Ranks lie apart by", `${(changes.reduce((sum, change) => sum + Math.abs(change), 0) / winRate.n).toFixed(0)} %`, "on average"]
+    ? ["Ranks differ by", `${(changes.reduce((sum, change) => sum + Math.abs(change), 0) / winRate.n).toFixed(0)} %`, "on average"]
     : ["Mean of B − A", signed(winRate.mean, decimals), `${signed(winRate.mean_low, decimals)} to ${signed(winRate.mean_high, decimals)}`],
   ["Rank correlation", winRate.srcc === null ? "–" : winRate.srcc.toFixed(3), "SRCC"],
 ];
@@ -46,8 +46,8 @@ $("#wins").append(bar(winRate.wins, "b"), bar(winRate.losses, "a"));
 const ties = winRate.n - winRate.wins - winRate.losses;
 $("#wins-title").textContent = `Where ${winner("B")}`;
 $("#wins-text").textContent = `${winner("B")} in ${plural(winRate.wins, "image")}, A in ${whole(winRate.losses)}${ties ? `; ${whole(ties)} ${ranks ? "rank" : "score"} the same` : ""}.`;
-$("#note").textContent = (rate === null ? "" : `The share is of the pairs that differ; ${ranks ? "its interval is" : "intervals are"} 95 %. `)
-  + (ranks ? "Two models scored, whose scales may differ: they are compared by the ranks that they give, 0 % the worst image, 100 % the best." : "");
+$("#note").textContent = (rate === null ? "" : `The share is of the pairs that differ; ${ranks ? "its interval covers" : "intervals cover"} 95 %. `)
+  + (ranks ? "The scales of two models may differ, so ranks are compared: 0 % is the worst image, 100 % the best." : "");
 $("#unit").textContent = meaning;
 $("#side").append(...["b", "a"].map((side) => el("option", { value: side }, winner(side.toUpperCase()))));
 
@@ -71,7 +71,7 @@ $("#differences").append(
 // ---- scatter ----
 
 const scatter = $("#scatter");
-// Fitted to the scores: on the whole scale they would be a heap in a corner.
+// Fitted to the scores: on the whole scale they would be crowded in a corner.
 const axis = ranks ? { low: -4, high: 104 } : axisOf({}, scores);
 const [first, last] = ranks ? ["worst", "best"] : [axis.low, axis.high].map((value) => String(Number(value.toPrecision(6))));
 $("#scatter-title").textContent = ranks ? "Rank in A and rank in B" : "Score in A and score in B";
@@ -108,7 +108,7 @@ for (const [kind, place] of [["x", "left"], ["y", "bottom"]]) {
 const mark = el("span", { className: "mark", hidden: true });
 scatter.append(mark);
 
-/** The pair nearest to a place in the scatter, within a few pixels. */
+/** The pair nearest to the pointer in the scatter plot, within a few pixels. */
 function nearest(event) {
   const box = scatter.getBoundingClientRect();
   const x = (event.clientX - box.left) / box.width, y = 1 - (event.clientY - box.top) / box.height;
@@ -178,7 +178,7 @@ function select() {
   gallery.fill(chosen.length);
 }
 
-// ---- what could not be compared ----
+// ---- not compared ----
 
 const left = [];
 for (const [a, b] of data.unscored) {
@@ -187,7 +187,7 @@ for (const [a, b] of data.unscored) {
 }
 data.only.forEach((rows, side) => rows.forEach((row) => left.push([pathIn(tables[side], row), `only in ${side ? "B" : "A"}`])));
 
-// ---- beginning ----
+// ---- startup ----
 
 const order = pairs.map((_, p) => p).sort((p, q) => Math.abs(changes[q]) - Math.abs(changes[p]) || p - q);
 $("#left").hidden = left.length === 0;

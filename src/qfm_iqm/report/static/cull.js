@@ -1,4 +1,4 @@
-// The page of `qfm cull`: its moments, and the browser's memory of what was decided about them.
+// The page of `qfm cull`: its moments, and the decisions, which the browser stores.
 "use strict";
 
 const data = JSON.parse($("#data").textContent);
@@ -10,14 +10,14 @@ const store = {
     try {
       return JSON.parse(localStorage.getItem(STORE)) ?? [];
     } catch {
-      return []; // a browser that keeps nothing
+      return []; // the browser stores nothing
     }
   },
   write(places) {
     try {
       localStorage.setItem(STORE, JSON.stringify(places));
     } catch {
-      // it holds as long as the page is open
+      // decisions last while the page is open
     }
   },
 };

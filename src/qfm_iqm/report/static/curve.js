@@ -20,7 +20,7 @@ function curveOf([times, scores], axis, higherIsBetter, say) {
   const text = `Worst at ${clock(times[worst])}: ${say(scores[worst])}`;
   const drawing = svg(
     "svg", { viewBox: `0 -4 ${width} ${height + 8}`, preserveAspectRatio: "none", role: "img", "aria-label": `Scores over time. ${text}` },
-    // A video of one frame has a point and no line.
+    // With one frame there is no line between points, so the line is horizontal.
     svg("path", { d: scores.length > 1 ? line : `M0 ${y(0).toFixed(1)}H${width}`, class: "line" }),
     svg("path", { d: `M${x(worst).toFixed(1)} -4V${height + 4}`, class: "worst" }),
   );

@@ -2,25 +2,25 @@
 "use strict";
 
 /**
- * The facts of one row, by the columns' own words: [title, value, help]. `words` describes the
- * columns, `valueOf(name)` gives the row's value, and `say` writes a number of the scores' units.
+ * The facts of one row: [title, value, help]. `words` describes the columns, `valueOf(name)` returns
+ * the row's value, and `say` formats a number in the units of the scores.
  */
 function factsOf(words, valueOf, say) {
   const writers = { float: say, int: whole, bool: (value) => (value ? "yes" : "no"), str: String };
   return words.map(({ name, title, kind, help }) => {
-    const value = name === "cause" ? causeInWords(valueOf(name), valueOf(valueOf(name))) : valueOf(name);
+    const value = name.endsWith("cause") ? causeInWords(valueOf(name), valueOf(valueOf(name))) : valueOf(name);
     return [title, known(value) && value !== "" ? writers[kind](value) : null, help];
   });
 }
 
 /**
- * Shows one item at a time out of a list that the reader can walk through. The list is the one that
- * the dialog was opened with: what changes behind it moves nothing.
+ * Shows one item at a time from a list that the user can step through. The list is that of the
+ * dialog's opening: later changes of the page do not affect it.
  *
- * `describe(item)` gives {name, score, words, below, facts: [[name, value, help]], sentence, note,
- * curve, photos: [{urls, alt, caption, map}]}. `curve` is an element that stands above the facts.
- * `urls` are tried in order until one can be shown, the last ones being stand-ins. `words` says that
- * the score is none. `say` writes a score.
+ * `describe(item)` returns {name, score, words, below, facts: [[name, value, help]], sentence, note,
+ * curve, photos: [{urls, alt, caption, map}]}. `curve` is an element shown above the facts. `urls`
+ * are tried in order until one loads; the last ones are fallbacks. `words` is true if `score` is text
+ * instead of a score. `say` formats a score.
  */
 class Detail {
   constructor(dialog, { describe, say, label = { higher_is_better: true }, onclose = () => {} }) {
@@ -47,7 +47,7 @@ class Detail {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
-  /** Draws anew what is open, when something about it has changed. */
+  /** Redraws the open item after a change. */
   refresh() {
     if (this.dialog.open) this.show(this.item);
   }
@@ -105,7 +105,7 @@ class Detail {
     );
   }
 
-  /** A photo with its map over it; stand-ins are tried where it cannot be shown. */
+  /** A photo with its map over it; fallbacks are tried if it cannot be shown. */
   picture({ urls, alt, caption, map }, span) {
     const image = el("img", { alt }), { note, status } = this;
     const frame = framed(image);

@@ -1,9 +1,9 @@
-// A grid of cards that grows as one goes on, moved through by arrow keys. Shared by both reports.
+// A grid of cards that grows on request and is navigated by arrow keys. Shared by both reports.
 "use strict";
 
 const PAGE = 60;
 
-/** A file name as a part of a URL; bytes that are not text come as lone surrogates. */
+/** Escapes a file name for a URL; bytes that are not valid text are given as lone surrogates. */
 function urlPath(name) {
   return Array.from(name, (character) => {
     const code = character.codePointAt(0);
@@ -12,23 +12,23 @@ function urlPath(name) {
   }).join("");
 }
 
-/** Where an image can be seen: the photo beside the report, then the small copy inside it. */
+/** The URLs of an image: the photo's file, then the thumbnail in the report. */
 function urlsOf(folder, name, thumbnail) {
   const urls = [{ href: folder.url + urlPath(name) }];
   if (thumbnail) {
-    urls.push({ href: `data:image/webp;base64,${thumbnail}`, note: "The file itself cannot be shown here: this is the report's small copy of it." });
+    urls.push({ href: `data:image/webp;base64,${thumbnail}`, note: "The file itself cannot be shown here: this is the report's thumbnail of it." });
   }
   return urls;
 }
 
-/** A picture for a card: the small copy if there is one, or else the photo. */
+/** The picture of a card: the thumbnail if there is one, or else the photo. */
 function preview(urls) {
   const image = el("img", { alt: "", loading: "lazy", decoding: "async", draggable: false });
   showFirst(image, [...urls].reverse(), () => image.replaceWith(el("span", { className: "none" }, "No preview")));
   return image;
 }
 
-/** Has the key / lead to the search field. */
+/** Makes the key / focus the search field. */
 function searchBySlash() {
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.target.matches("input, select") || $("#detail").open) return;
@@ -38,7 +38,7 @@ function searchBySlash() {
 }
 
 class Gallery {
-  /** `card(place)` gives {title, below, pictures, name, score, kind}. */
+  /** `card(place)` returns {title, below, pictures, name, score, kind}. */
   constructor({ grid, more, card, open }) {
     Object.assign(this, { grid, more, card, open, count: 0, visible: 0 });
     grid.addEventListener("keydown", (event) => this.move(event));
@@ -49,7 +49,7 @@ class Gallery {
     });
   }
 
-  /** Begins anew with so many cards to come; `keep` leaves as many on the page as there were. */
+  /** Starts over with `count` cards; `keep` shows as many as before. */
   fill(count, keep = false) {
     const first = keep ? Math.max(PAGE, this.visible) : PAGE;
     Object.assign(this, { count, visible: 0 });
@@ -74,7 +74,7 @@ class Gallery {
     this.more.parentElement.hidden = this.visible >= this.count;
   }
 
-  /** Tells again which of the cards on the page are below the threshold. */
+  /** Marks the cards on the page that are below the threshold. */
   mark(isBelow) {
     for (const card of this.grid.querySelectorAll(".card")) card.classList.toggle("below", isBelow(Number(card.dataset.place)));
   }

@@ -1,9 +1,9 @@
-// Histograms: how many values lie where. Shared by both reports.
+// Histograms. Shared by both reports.
 "use strict";
 
 const PLOT = { width: 1000, height: 220 };
 
-/** The values counted in so many equal bins along the axis. */
+/** Counts values in equal bins along the axis. */
 function countsOf(values, axis, bins) {
   const counts = new Array(bins).fill(0);
   for (const value of values) {
@@ -13,7 +13,7 @@ function countsOf(values, axis, bins) {
   return counts;
 }
 
-/** Bars over counts as the outline of a path; `from` and `to` choose some of them. */
+/** The bars of counts as an SVG path; `from` and `to` select some of them. */
 function barsOf(counts, from = 0, to = counts.length) {
   const { width, height } = PLOT, most = Math.max(1, ...counts), w = width / counts.length;
   return counts
@@ -37,7 +37,7 @@ function ticksOf(axis, say = (value) => String(Number(value.toPrecision(6)))) {
   return ticks;
 }
 
-/** A histogram with a threshold handle: a native slider lies over the bars. */
+/** A histogram with a threshold handle: a native slider over the bars. */
 class Histogram {
   constructor(root, scores, axis, decimals, onchange) {
     Object.assign(this, { axis, decimals, onchange });
@@ -55,7 +55,7 @@ class Histogram {
     root.replaceChildren(el("div", { className: "plot" }, drawing, this.slider), ticksOf(axis));
   }
 
-  /** Moves the handle, as far as the axis goes, and says so. */
+  /** Moves the handle, within the axis, and calls `onchange`. */
   set(value) {
     const { low, high } = this.axis;
     this.value = Math.min(Math.max(value, low), high);

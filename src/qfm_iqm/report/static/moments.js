@@ -2,13 +2,13 @@
 "use strict";
 
 /**
- * Shows one moment at a time in the markup of `choosing.html`, its photos at one zoom.
+ * Shows one moment at a time in the markup of `choosing.html`, all its photos at the same zoom.
  *
  * `fill` takes {photos, alone, failed, say, store}. `photos` are [{name, path, moment, rank, keep,
- * reason, duplicate, score, taken, urls}], moment after moment and by rank; `urls()` tells where one
- * can be seen, the best first. `alone` and `failed` count photos that are not shown. `store` keeps the
- * places of the photos whose decision is another than the suggestion: `read()` gives them, and
- * `write(places)` takes them.
+ * reason, duplicate, score, taken, urls}], moment after moment and by rank; `urls()` returns the URLs
+ * of a photo, best first. `alone` and `failed` count photos that are not shown. `store` keeps the
+ * indices of the photos whose decision differs from the suggestion: `read()` returns them, and
+ * `write(places)` stores them.
  */
 class Moments {
   constructor(root) {
@@ -36,7 +36,7 @@ class Moments {
     else this.mark();
   }
 
-  // ---- decisions: what differs from the suggestion ----
+  // ---- decisions that differ from the suggestion ----
 
   isKept(i) {
     return this.photos[i].keep !== this.changed.has(i);
@@ -48,7 +48,7 @@ class Moments {
     this.mark();
   }
 
-  /** One path a line; or each ended by a null character, where a name holds a line end. */
+  /** One path per line; null-terminated paths if a name contains a line break. */
   rejects() {
     const paths = this.photos.filter((_, i) => !this.isKept(i)).map(({ path }) => path);
     const end = paths.some((path) => /[\r\n]/.test(path)) ? "\0" : "\n";
@@ -57,7 +57,7 @@ class Moments {
 
   // ---- one moment ----
 
-  /** A photo that can be moved about in its view; stand-ins are tried where it cannot be shown. */
+  /** A photo that can be moved in its view; fallbacks are tried if it cannot be shown. */
   picture(photo) {
     const image = el("img", { alt: `Photo ${photo.name}`, draggable: false, decoding: "async" });
     showFirst(image, photo.urls(), () => image.replaceWith(el("span", { className: "none" }, "This photo cannot be shown here.")));
@@ -98,12 +98,12 @@ class Moments {
     this.ahead(shown + 1);
   }
 
-  /** Has the browser read the photos of the next moment. */
+  /** Makes the browser load the photos of the next moment. */
   ahead(place) {
     for (const i of (this.moments[place] ?? []).slice(0, 8)) new Image().src = this.photos[i].urls()[0].href;
   }
 
-  /** Tells what is decided, on every pane and in all. */
+  /** Shows the decisions, on every pane and in total. */
   mark() {
     const count = this.photos.length;
     let kept = 0;
@@ -136,7 +136,7 @@ class Moments {
     if (move) this.stage.children[this.current].focus();
   }
 
-  /** Zooms so far that a pixel of the current photo is a pixel of the screen, or back. */
+  /** Zooms until a pixel of the current photo is a pixel of the screen, or back. */
   toPixels() {
     const image = $("img", this.stage.children[this.current]);
     if (this.zoom.scale > 1 || !image || !image.naturalWidth) {
@@ -177,7 +177,7 @@ class Moments {
   }
 }
 
-/** A path as the bytes of its name: those that are not text come as lone surrogates. */
+/** The bytes of a path; those that are not valid text are given as lone surrogates. */
 function bytesOf(path) {
   return Array.from(path, (character) => {
     const code = character.codePointAt(0);

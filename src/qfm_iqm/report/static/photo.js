@@ -1,21 +1,21 @@
-// A photo, and the quality map that lies over exactly its pixels. Shared by report and service.
+// A photo, and the quality map that covers exactly its pixels. Shared by report and service.
 "use strict";
 
 const RAMP = [[178, 24, 43], [239, 138, 98], [247, 247, 247], [103, 169, 207], [33, 102, 172]];
 
-/** The color of a share between worst (0) and best (1), red over white to blue. */
+/** The color of a share between worst (0) and best (1): red, white, blue. */
 function rampColor(share_) {
   const at = Math.min(Math.max(share_, 0), 1) * (RAMP.length - 1);
   const i = Math.min(Math.floor(at), RAMP.length - 2);
   return RAMP[i].map((channel, k) => Math.round(channel + (at - i) * (RAMP[i + 1][k] - channel)));
 }
 
-/** The values between which the colors of these maps run: maps shown together share theirs. */
+/** The range of values for the colors: maps shown together share it. */
 function spanOf(maps) {
   return { low: Math.min(...maps.map((map) => map.low)), high: Math.max(...maps.map((map) => map.high)) };
 }
 
-/** A quality map {rows, columns, values: 0..255 row by row, low, high}, drawn one cell a pixel. */
+/** A quality map {rows, columns, values: 0..255 row by row, low, high}, drawn with one pixel per cell. */
 function mapCanvas(map, { low, high } = map, higherIsBetter = true) {
   const canvas = el("canvas", {
     width: map.columns, height: map.rows, role: "img", "aria-label": "Quality map: where the image looks better and worse",
@@ -31,7 +31,7 @@ function mapCanvas(map, { low, high } = map, higherIsBetter = true) {
   return canvas;
 }
 
-/** The colors of a map with their ends, as far as scores of this label go. */
+/** The color scale of a map with its ends, within the range of the label. */
 function rampOf({ low, high }, label, say) {
   const ends = [Math.max(low, label.minimum ?? low), Math.min(high, label.maximum ?? high)];
   const shares = ends.map((value) => (value - low) / (high - low));
@@ -48,7 +48,7 @@ function rampOf({ low, high }, label, say) {
   ];
 }
 
-/** A photo fitted into its surroundings; what is laid over it has the photo's own box. */
+/** A photo fitted into its container; overlays have the photo's own box. */
 function framed(image) {
   const photo = el("span", { className: "photo" }, image);
   const fit = () => {

@@ -13,7 +13,7 @@ const folderName = (folder) => folder.name.slice(common.length) || folder.name |
 const pathOf = (i) => folderOf(i).name + columns.name[i];
 const say = (score) => written(score, decimals);
 
-// ---- once: what is scored, in order of quality ----
+// ---- the scored images, in order of quality ----
 
 const scored = [], failed = [];
 for (let i = 0; i < total; i += 1) (columns.score[i] === null ? failed : scored).push(i);
@@ -23,7 +23,7 @@ const rankOf = new Map(scored.map((i, rank) => [i, rank]));
 const worstTenth = ascending[Math.floor(ascending.length * (better > 0 ? 0.1 : 0.9))];
 let threshold = data.threshold === null ? firstThreshold() : Number(data.threshold.toFixed(decimals));
 
-/** The worst tenth, rounded to the worse side until no card that shows this very number lies beyond it. */
+/** The worst tenth, rounded to the worse side until no card with exactly this number is beyond it. */
 function firstThreshold() {
   const step = 10 ** -decimals;
   let value = (better * Math.floor((better * (worstTenth ?? axis.low)) / step + 1e-6)) * step;
@@ -162,7 +162,7 @@ function select(rewind = true) {
   $("#nothing").firstChild.textContent = filtered ? "No image matches these filters. " : "No image has a score. ";
   $("#reset").hidden = !filtered;
   $("#export").disabled = chosen.length === 0;
-  // While the handle moves, cards that stay are not drawn anew.
+  // While the handle moves, remaining cards are not redrawn.
   if (!rewind && chosen.length === before.length && chosen.every((i, place) => i === before[place])) gallery.mark((place) => isBelow(chosen[place]));
   else gallery.fill(chosen.length, !rewind);
 }
@@ -199,7 +199,7 @@ function exportSelection() {
   saveAs("selection.csv", csvOf(data.order, chosen.map(rowOf)), "text/csv");
 }
 
-// ---- beginning ----
+// ---- startup ----
 
 const picker = $("#folder");
 picker.append(el("option", { value: "" }, "All folders"));

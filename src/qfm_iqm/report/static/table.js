@@ -1,7 +1,7 @@
-// A table of scores as a report carries it. Shared by both reports.
+// A table of scores in a report's data. Shared by both reports.
 "use strict";
 
-/** Columns, of which those of one value come as {all} and those of few as {values, codes}. */
+/** Unpacks columns: {all} stands for one value in all rows, {values, codes} for few values. */
 function unpacked({ columns, rows }) {
   const values = (column) => {
     if (Array.isArray(column)) return column;
@@ -11,7 +11,7 @@ function unpacked({ columns, rows }) {
   return Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, values(column)]));
 }
 
-/** The folder that all of these folders lie in, with its slash. */
+/** The common parent of folders, with its slash. */
 function commonFolder(names) {
   const first = names[0] ?? "";
   let cut = names.length > 1 ? first.length : 0;
@@ -19,10 +19,10 @@ function commonFolder(names) {
   return first.slice(0, cut);
 }
 
-/** Lists files without a score, a hundred at a time; `tell(item)` gives path and reason of one. */
+/** Lists files without a score, a hundred at a time; `tell(item)` returns path and reason. */
 function listReasons(body, more, items, tell) {
   let shown = 0;
-  // Roles, since on phones the cells stand below one another, and would be cells no longer.
+  // Explicit roles, because on phones the cells are stacked and would lose theirs.
   const cell = (text) => el("td", { className: "name", role: "cell" }, text);
   const grow = () => {
     for (const item of items.slice(shown, shown + 100)) {

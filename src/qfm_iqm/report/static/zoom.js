@@ -1,12 +1,12 @@
-// One zoom and one place for several pictures: they are moved and enlarged together.
+// A common zoom for several pictures: they are moved and enlarged together.
 "use strict";
 
 const MOST_ZOOM = 32;
 
 /**
- * Lets the views in a stage be zoomed by wheel, buttons and keys, and moved by dragging. The stage's
- * CSS variables --zoom, --x and --y say where; x and y are in % of a view, so that views of any size
- * show the same place.
+ * Zooms the views in a stage by wheel, buttons and keys, and moves them by dragging. The stage's CSS
+ * variables --zoom, --x and --y hold the position; x and y are in % of a view, so that views of any
+ * size show the same region.
  */
 class Zoom {
   constructor(stage, onchange = () => {}) {
@@ -33,13 +33,13 @@ class Zoom {
     this.draw();
   }
 
-  /** A pointer's place in a view, in % from its center. */
+  /** A pointer's position in a view, in % from its center. */
   placeOf(event, view) {
     const box = view.getBoundingClientRect();
     return { x: (100 * (event.clientX - box.left)) / box.width - 50, y: (100 * (event.clientY - box.top)) / box.height - 50 };
   }
 
-  /** Zooms by a factor; what lies at a place of the views stays there. */
+  /** Zooms by a factor around a position in the views. */
   by(factor, { x, y } = { x: 0, y: 0 }) {
     const scale = Math.min(Math.max(this.scale * factor, 1), MOST_ZOOM);
     this.x += x / scale - x / this.scale;

@@ -79,7 +79,7 @@ _PART = 2 * 224**2  # pixels per part
 class PartedRuntime(Runtime):
     """A CPU runtime that computes a batch in small parts, one per thread.
 
-    Threads that share a layer wait for each other at its end, some hundred times per batch, and
+    Threads that share a layer wait for each other at its end, about a hundred times per batch, and
     longer if the cores are busy. Threads with their own parts wait only once, their data stay in a
     core's cache, and they need less memory. The size of parts does not depend on the number of
     threads, because rounding depends on it.
@@ -141,7 +141,7 @@ def forked(library: str) -> QFMError:
     """The error for a library that cannot be used in a forked process."""
     return QFMError(
         f"{library} cannot compute in a process that was forked after the model was loaded: start "
-        "that process by spawn, and load the model there."
+        "that process with spawn, and load the model there."
     )
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import qfm_iqm
-from qfm_iqm.errors import ModelError, TableError
-from qfm_iqm.files import check_folder, sha256_of
+from qfm_iqm.errors import ModelError
+from qfm_iqm.files import check_folder, sha256_of, writing
 from qfm_iqm.image.load import ReadingPolicy, read
 from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.image.resize import as_floats
@@ -79,12 +79,14 @@ def export(
     if precision not in ("fp32", "int8"):
         raise ModelError(f"A model is exported in fp32 or int8, not in {precision}.")
     if precision == "int8" and not photos:
-        raise ModelError("int8 is calibrated on real photos: give some hundred by --photos.")
+        raise ModelError("int8 is calibrated on real photos: give a few hundred with --photos.")
     _check_folder(folder)
     folder = folder.resolve()  # if it is a link, replace its target
     model = model.cpu().eval()
     crops = _photo_crops(model, photos) if photos else _noise_crops(model)
-    with _beside(folder) as place:
+    with writing(folder):
+        beside = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.")
+    with beside as place:
         made = Path(place) / folder.name
         made.mkdir()
         if weights is not None:
@@ -138,12 +140,12 @@ def _check_parity(name: str, info: ExportInfo) -> None:
     if not info.max_difference <= tolerance:  # this form refuses NaN too
         raise ModelError(
             f"{what} differ from torch's by up to {info.max_difference:.2g} standard deviations of "
-            f"the labels, more than the {tolerance:g} that are tolerated: nothing was written."
+            f"the labels, more than the tolerance of {tolerance:g}: nothing was written."
         )
     if info.srcc_change is not None and info.srcc_change < -SRCC_TOLERANCE:
         raise ModelError(
-            f"{what} lose {-info.srcc_change:.4f} of SRCC, more than the {SRCC_TOLERANCE:g} that "
-            "are tolerated: nothing was written."
+            f"{what} lose {-info.srcc_change:.4f} of SRCC, more than the tolerance of "
+            f"{SRCC_TOLERANCE:g}: nothing was written."
         )
 
 
@@ -176,7 +178,7 @@ def _photo_crops(model: QualityModel, photos: Sequence[str]) -> _Crops:
         if len(crops) >= wanted:
             break
     if not crops:
-        raise ModelError("None of the photos given can be read.")
+        raise ModelError("None of the given photos can be read.")
     return _Crops(crops, used)
 
 
@@ -201,13 +203,6 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"'{folder}' cannot be written: there is no folder {folder.parent}.")
     known = (CARD_FILE, INFO_FILE, *(name for names in FILES.values() for name in names))
     check_folder(folder, known, "an exported model", whole=True)
-
-
-def _beside(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.")
-    except OSError as error:
-        raise TableError(f"'{folder}' cannot be written: {error.strerror}.") from error
 
 
 def _replace_folder(made: Path, folder: Path) -> None:

@@ -73,14 +73,13 @@ def read_info(folder: Path) -> ExportInfo:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not describe an exported model: {reason}.") from None
     if info.format > INFO_FORMAT or set(info.sha256) != set(FILES[info.runtime]):
-        raise ModelError(f"{path} is of another version of qfm-iqm: export the model again.")
+        raise ModelError(f"{path} is from another version of qfm-iqm: export the model again.")
     for name, expected in info.sha256.items():
         if not (folder / name).is_file():
-            raise ModelError(f"The exported model {folder} lacks its {name}.")
+            raise ModelError(f"The exported model {folder} lacks {name}.")
         if sha256_of(folder / name) != expected:
             raise ModelError(
-                f"{folder / name} is not the file that was exported: it is damaged or was "
-                "exchanged."
+                f"{folder / name} is not the file that was exported: it is damaged or was replaced."
             )
     return info
 

@@ -106,7 +106,7 @@ def load_runtime(
         if kept is None:
             raise QFMError(
                 f"The model '{name}' comes without an int8 network, which is calibrated on photos: "
-                "write one by qfm export --precision int8, and name that folder by --model."
+                "write one with qfm export --precision int8, and name its folder with --model."
             )
         return load_exported(kept, read_card(folder / CARD_FILE))
     if runtime in (None, "auto"):
@@ -124,8 +124,8 @@ def load_runtime(
 def _refuse_torchs_own(runtime: str, device: str | None, compiled: bool) -> None:
     """Refuses options that only torch supports."""
     if device is not None or compiled:
-        what = "A device is chosen" if device is not None else "A network is compiled"
-        raise QFMError(f"{what} by torch alone, and {runtime} computes this model on the CPU.")
+        what = "choose a device" if device is not None else "compile a network"
+        raise QFMError(f"Only torch can {what}, but {runtime} computes this model on the CPU.")
 
 
 def _torch(
@@ -203,7 +203,7 @@ def _cached(
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.runtimes.export import export
 
-    say(f"Converting {card.name} for {runtime}, once; it is kept in {kept}.")
+    say(f"Converting {card.name} for {runtime} once; the result is kept in {kept}.")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         export(load_model(name), kept, "onnx" if runtime == "onnx" else "openvino")

@@ -79,7 +79,7 @@ def _shared_weights(file: Path, sha256: str, names: Sequence[str]) -> dict[str, 
     place = file.parent.parent / WEIGHTS_FILE
     content = place.read_bytes() if place.is_file() else b""
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ModelError(f"{place} is not there, or not the file that {file} belongs to.")
+        raise ModelError(f"{place} is missing, or is not the file that {file} belongs to.")
     weights = load(content)
     value = onnxruntime.OrtValue.ortvalue_from_numpy
     return {name: value(weights[name.removeprefix(SHARED)]) for name in names}

@@ -1,4 +1,4 @@
-// The OpenAPI description, read to people: no framework, nothing from elsewhere.
+// Shows the OpenAPI description without a framework or external files.
 "use strict";
 
 const EXAMPLES = {
@@ -15,7 +15,7 @@ const nameOf = (schema) => {
   return schema.type || "anything";
 };
 
-/** A schema's fields as a table, those of the schemas in it after it. */
+/** A schema's fields as a table, followed by those of nested schemas. */
 function fields(schemas, name, seen = new Set()) {
   if (seen.has(name) || !schemas[name]) return [];
   seen.add(name);

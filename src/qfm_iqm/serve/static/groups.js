@@ -1,9 +1,9 @@
-// The scored photos in groups of one moment, and which of them to keep: shown in place of the cards.
+// The scored photos in groups of one moment, and which of them to keep: shown instead of the cards.
 "use strict";
 
-const PART_BYTES = 300; // of a request, beside a file's own
+const PART_BYTES = 300; // bytes of a request per file, besides the file's content
 const choosing = new Moments($("#choosing"));
-let grouping = false, grouped = ""; // the photos whose groups are there already
+let grouping = false, grouped = ""; // ids of the photos whose groups are known
 
 /** Why photos cannot be sent in one request; empty if they can. */
 function tooManyFor(chosen) {
@@ -11,11 +11,11 @@ function tooManyFor(chosen) {
   const { files, request_bytes: most } = facts.limits;
   const bytes = chosen.reduce((sum, { file }) => sum + file.size + PART_BYTES, 0);
   if (chosen.length <= files && bytes <= most) return "";
-  return `Groups can be found among ${whole(files)} photos and ${written(most / 1e6, 0)} MB at once, and these are `
+  return `Groups can be found in at most ${whole(files)} photos and ${written(most / 1e6, 0)} MB at once, but these are `
     + `${plural(chosen.length, "photo")} and ${written(bytes / 1e6, 0)} MB: clear them and add fewer, or use qfm cull.`;
 }
 
-/** Asks which of the scored photos are of one moment, and shows them; if nothing has changed, as they were. */
+/** Groups the scored photos by moment and shows the groups; unchanged groups are only shown again. */
 async function group() {
   const chosen = items.filter((item) => item.state === "ok");
   const asked = chosen.map(({ id }) => id).join();
@@ -47,7 +47,7 @@ async function group() {
   draw();
 }
 
-/** The rows of moments of several photos, each with the photo on the page that it is about. */
+/** Shows the rows of moments with several photos, each with its photo on the page. */
 function fill(chosen, rows) {
   const left = [...chosen];
   const take = (row) => {
@@ -62,7 +62,7 @@ function fill(chosen, rows) {
   });
   const alone = rows.filter((row) => row.photos === 1).length;
   const failed = rows.filter((row) => row.status === "error").length;
-  // A decision stays with its photo, also where other photos change the suggestion.
+  // A decision stays with its photo, even if other photos change the suggestion.
   const store = {
     read: () => photos.flatMap(({ item, keep }, i) => (known(item.decided) && item.decided !== keep ? [i] : [])),
     write: (places) => photos.forEach(({ item, keep }, i) => { item.decided = places.includes(i) ? !keep : undefined; }),
@@ -70,7 +70,7 @@ function fill(chosen, rows) {
   choosing.fill({ photos, alone, failed, say, store });
 }
 
-/** Shows the groups in place of the cards, or the cards again. */
+/** Shows the groups instead of the cards, or the cards again. */
 function setChoosing(on) {
   if (on === !$("#groups-view").hidden) return;
   if (on && detail.dialog.open) detail.dialog.close();
@@ -81,7 +81,7 @@ function setChoosing(on) {
   else $("#cards").focus();
 }
 
-/** A sentence above the cards; nothing takes it away. */
+/** Shows a sentence above the cards; an empty one hides it. */
 function hint(sentence) {
   $("#hint").hidden = !sentence;
   $("#hint").textContent = sentence;

@@ -1,9 +1,9 @@
-// One photo with its map, or two, in the dialog.
+// One or two photos with their maps in the dialog.
 "use strict";
 
 const photoOf = (item, caption) => ({ urls: [{ href: item.url }], alt: `Photo ${item.name}`, caption, map: item.map });
 
-/** A photo as the dialog shows it; its map is asked for when it is first looked at. */
+/** A photo as the dialog shows it; its map is requested when it is first opened. */
 function describe(item) {
   if (Array.isArray(item)) return describePair(item);
   const photos = [photoOf(item)];
@@ -19,7 +19,7 @@ function describePair(pair) {
   const apart = written(Math.abs(change), decimalsOf(scale().high - scale().low));
   return {
     name: "Two photos", words: true,
-    score: Number(apart) === 0 ? "Both are alike" : `${change > 0 ? "Right" : "Left"} is better by ${apart}`,
+    score: Number(apart) === 0 ? "Both are equally good" : `${change > 0 ? "Right" : "Left"} is better by ${apart}`,
     facts: [["Left", `${left.name}: ${say(left.row.score)}`], ["Right", `${right.name}: ${say(right.row.score)}`]],
     photos: pair.map((item) => photoOf(item, `${item.name}: ${say(item.row.score)}`)),
     note: pair.map(mapNoteOf).find(Boolean),
@@ -28,7 +28,7 @@ function describePair(pair) {
 
 const mapNoteOf = (item) => (item.map ? "" : item.mapNote || "The quality map is being drawn …");
 
-/** Asks for a scored photo's map, once. */
+/** Requests a scored photo's map, once. */
 async function drawMapOf(item) {
   if (item.map || item.asked) return;
   item.asked = true;
@@ -47,7 +47,7 @@ async function drawMapOf(item) {
 
 let drawingMaps = false;
 
-/** Asks for the maps of all that is scored, one after another, while the cards show maps. */
+/** Requests the maps of all scored photos, one after another, while the cards show maps. */
 async function drawMaps() {
   if (drawingMaps) return;
   drawingMaps = true;

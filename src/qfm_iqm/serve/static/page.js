@@ -1,4 +1,4 @@
-// The page for people: drop, paste or choose photos; each is shown as it comes.
+// The web page: drop, paste or choose photos; each result is shown as it arrives.
 "use strict";
 
 let comparing = false, withMaps = false;
@@ -29,7 +29,7 @@ async function meet() {
   detail.label = label;
   const ends = label.minimum === null || label.maximum === null ? "" : `, ${label.minimum} to ${label.maximum}`;
   $("#model").textContent = `Model ${facts.name} · ${label.name}${ends}, ${label.higher_is_better ? "higher" : "lower"} is better`;
-  draw(); // what was scored before the scale was known
+  draw(); // photos scored before the scale was known
 }
 
 $("#login").addEventListener("submit", (event) => {
@@ -38,7 +38,7 @@ $("#login").addEventListener("submit", (event) => {
   meet();
 });
 
-// ---- showing them ----
+// ---- cards ----
 
 const cards = new Map();
 
@@ -63,7 +63,7 @@ function draw() {
   });
 }
 
-/** Draws what has become of a photo, on its card and in the dialog if that shows it. */
+/** Redraws a changed photo, on its card and in the dialog if it is open there. */
 function changed(item) {
   draw();
   drawMaps();
@@ -97,7 +97,7 @@ function update(card, item) {
     const axis = scale();
     parts.push(el("span", { className: "score" }, say(row.score)), meterOf((row.score - axis.low) / (axis.high - axis.low)));
     const about = [percentile(row), known(row.mos_low) ? `90 %: ${interval(row)}` : null,
-      row.cause ? `cause: ${causeInWords(row.cause, row[row.cause])}` : null].filter(Boolean);
+      row.cause ? `cause: ${causesOf(row)}` : null].filter(Boolean);
     parts.push(...about.map((text) => el("span", { className: "more-text" }, text)));
   } else if (item.state === "error") {
     parts.push(el("span", { className: "score" }, "–"), el("span", { className: "more-text" }, reasonOf(item.sentence)));
@@ -115,7 +115,7 @@ function press(item) {
     work();
   } else if (comparing) pick(item);
   else {
-    if (item.mapNote) item.asked = false; // it failed: once more
+    if (item.mapNote) item.asked = false; // it failed: try again
     detail.open(item, ordered());
   }
 }
@@ -142,7 +142,7 @@ function pick(item) {
   draw();
 }
 
-// ---- beginning ----
+// ---- startup ----
 
 const drop = $("#drop"), chooser = $("#files");
 $("#choose").addEventListener("click", () => chooser.click());

@@ -1,10 +1,10 @@
-// The photos on the page: each is sent by itself; what the service says of them.
+// The photos on the page: each is sent separately; their results.
 "use strict";
 
 const AT_ONCE = 4;
 const items = []; // {id, file, name, url, state: waiting | sending | ok | error, row, asked, map, mapNote, decided}
 let facts = null, running = 0, added = 0;
-let current = new AbortController(); // of the requests for the photos on the page
+let current = new AbortController(); // for the requests of the photos on the page
 
 // ---- sending ----
 
@@ -18,7 +18,7 @@ function add(files) {
   work();
 }
 
-/** Sends what waits, a few at a time. */
+/** Sends waiting photos, a few at a time. */
 function work() {
   while (running < AT_ONCE) {
     const item = items.find((one) => one.state === "waiting");
@@ -36,7 +36,7 @@ function work() {
 async function send(item) {
   const fail = (sentence, again = false) => Object.assign(item, { state: "error", sentence, again });
   if (facts && item.file.size > facts.limits.file_bytes) {
-    fail(`It has more than the ${facts.limits.file_bytes / 1e6} MB that are allowed.`);
+    fail(`It exceeds the limit of ${facts.limits.file_bytes / 1e6} MB.`);
     return;
   }
   try {
@@ -56,7 +56,7 @@ async function send(item) {
   }
 }
 
-// ---- in words ----
+// ---- texts ----
 
 const scale = () => {
   const scored = items.filter((item) => item.row).map((item) => item.row.score);

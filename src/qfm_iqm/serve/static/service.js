@@ -3,7 +3,7 @@
 
 const tokenOf = () => sessionStorage.getItem("token");
 
-/** A request that waits and tries again where the service has too much to do. */
+/** A request that waits and tries again while the service is busy. */
 async function ask(path, options = {}) {
   for (;;) {
     const headers = { ...options.headers };
@@ -14,8 +14,8 @@ async function ask(path, options = {}) {
   }
 }
 
-/** Why a request was refused, in the service's words if it has any. */
+/** Why a request was refused, in the service's words if possible. */
 async function refusalOf(response) {
   const answer = await response.json().catch(() => ({}));
-  return answer.error || `The service gave no answer that can be used (${response.status}).`;
+  return answer.error || `The service gave an invalid response (${response.status}).`;
 }
