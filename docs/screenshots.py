@@ -47,7 +47,7 @@ def main() -> None:
             "--out",
             "compare.html",
             "--title",
-            "Photos and small copies of them",
+            "Photos, and the same as JPEGs of quality 30",
         )
         run(
             work,

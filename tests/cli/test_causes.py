@@ -70,7 +70,7 @@ def test_mistakes_about_causes_are_one_sentence(qfm, photo_paths, limit, sentenc
 def test_explain_says_the_causes(qfm, photo_paths, photo_rows, tiny_model_folder, tmp_path):
     answer = qfm("explain", photo_paths[5], "-m", tiny_model_folder, "--out", tmp_path / "map.png")
     assert answer.code == 0, answer.err
-    assert f"causes of loss: {photo_rows[5].cause}" in answer.out
+    assert f"causes: {photo_rows[5].cause}" in answer.out
 
 
 def test_a_page_of_fresh_scores_says_causes(qfm, photo_paths, tiny_model_folder, tmp_path):

@@ -254,7 +254,7 @@ def test_a_profile_in_a_jp2(bits, method):
 
 def test_a_color_space_of_a_vendor_is_refused():
     data = jp2_with_profile(SMOOTH, 8, bytes(16), method=4)
-    assert "JPEG 2000 in a color space of its own" in refusal(data)
+    assert "JPEG 2000 in a custom color space" in refusal(data)
 
 
 # ---- boxes ----

@@ -49,6 +49,6 @@ def explain(
     said = (
         f"{image}: {found.score:.4g} ({label.name}), "
         f"{found.values.min():.4g} to {found.values.max():.4g} in {columns} x {rows} patches, "
-        f"causes of loss: {causes}: {out}"
+        f"causes: {causes}: {out}"
     )
     typer.echo(printable(said))
