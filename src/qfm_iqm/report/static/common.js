@@ -103,9 +103,6 @@ function saveAs(name, text, type) {
 /** Why there is no score, without the image's name, which is shown beside it. */
 const reasonOf = (sentence) => sentence.replace(/^cannot read (['"]).*?\1: /, "");
 
-/** A row's causes for people: "blur, about 30 points; noise, about 12 points", or "none". */
-const causesOf = (row) => [row.cause, row.second_cause].filter((cause) => cause && cause !== "none")
-  .map((cause) => causeInWords(cause, row[cause])).join("; ") || "none";
 /** A cause of low quality for people: "compression, about 30 points". */
 const causeInWords = (cause, severity) => (cause === "none" || typeof severity !== "number" ? cause : `${cause}, about ${Math.round(severity)} points`);
 

@@ -70,6 +70,14 @@ function changed(item) {
   if (detail.item === item || (Array.isArray(detail.item) && detail.item.includes(item))) detail.refresh();
 }
 
+/** A row's causes, short enough for a card: "cause: blur 30 points", "causes: blur 30, noise 12 points". */
+function causesOf(row) {
+  if (row.cause === "none") return "cause: none";
+  const named = [row.cause, row.second_cause].filter((cause) => cause !== "none");
+  const said = named.map((cause) => `${cause} ${Math.round(row[cause])}`);
+  return `${said.length > 1 ? "causes" : "cause"}: ${said.join(", ")} points`;
+}
+
 function makeCard(item) {
   const image = el("img", { alt: "", decoding: "async", draggable: false });
   const picture = el("span", { className: "picture" }, framed(image));
@@ -97,7 +105,7 @@ function update(card, item) {
     const axis = scale();
     parts.push(el("span", { className: "score" }, say(row.score)), meterOf((row.score - axis.low) / (axis.high - axis.low)));
     const about = [percentile(row), known(row.mos_low) ? `90 %: ${interval(row)}` : null,
-      row.cause ? `cause: ${causesOf(row)}` : null].filter(Boolean);
+      row.cause ? causesOf(row) : null].filter(Boolean);
     parts.push(...about.map((text) => el("span", { className: "more-text" }, text)));
   } else if (item.state === "error") {
     parts.push(el("span", { className: "score" }, "–"), el("span", { className: "more-text" }, reasonOf(item.sentence)));
