@@ -19,14 +19,14 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageEnhance
 
 from qfm_iqm import Scorer, load_model, load_runtime
-from qfm_iqm.confounding.config import read_confounding
-from qfm_iqm.confounding.summary import gains_over_random, summarize
-from qfm_iqm.report.confounding import draw_gains
 from qfm_iqm.report.drawing import BLUE, GRAY, save
 from qfm_iqm.scoring.row import ScoreRow
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
+from confounded.config import read_confounding  # noqa: E402
+from confounded.figures import draw_gains  # noqa: E402
+from confounded.summary import gains_over_random, summarize  # noqa: E402
 from photos import NAMES, blurred, compressed, noisy  # noqa: E402
 
 OUT = ROOT / "docs" / "images"

@@ -30,7 +30,6 @@ ROOMS = (
     "culling",
     "evaluation",
     "training",
-    "confounding",
     "report",
     "serve",
     "cli",

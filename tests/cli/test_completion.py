@@ -60,7 +60,7 @@ def home(tmp_path_factory):
     ("words", "expected"),
     [
         (["qfm", "ca"], {"calibrate"}),
-        (["qfm", "bench", "c"], {"curve", "confound", "cross"}),
+        (["qfm", "bench", "c"], {"curve", "cross"}),
         (
             ["qfm", "gate", "--max-"],
             {"--max-cause", "--max-drop", "--max-megapixels", "--max-memory"},

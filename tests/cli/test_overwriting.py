@@ -101,9 +101,6 @@ REFUSED = [
     ("bench ablate grid.toml --set data.root=. --set data.labels=labels.csv "
      "--results a.csv/below",
      "a.csv is not a folder."),
-    ("bench confound RECIPES/confounded.toml --out photos",
-     "'photos' exists and is not a folder of this experiment"),
-    ("bench confound RECIPES/confounded.toml --results a.csv", "a.csv is not a folder."),
     ("data split labels.csv --out ph.png --leaks skip", "ph.png is not a folder"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`qfm bench`: folds, learning curves, ablations, cross-dataset tests, diagnosis, confounding."""
+"""`qfm bench`: folds, learning curves, ablations, cross-dataset tests, diagnosis."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from qfm_iqm.cli.confound import confound
 from qfm_iqm.cli.options import (
     AllowLeaks,
     Bootstrap,
@@ -37,7 +36,7 @@ from qfm_iqm.errors import RecipeError
 
 app = typer.Typer(
     name="bench",
-    help="For papers: folds, label shares, ablations, confounding, other datasets, diagnosis.",
+    help="For papers: folds, label shares, ablations, other datasets, diagnosis.",
     no_args_is_help=True,
 )
 
@@ -137,9 +136,6 @@ def ablate(
     copy_results(folder, results, grid.stem, figures)
     print(table)
     say(console, f"All figures: {folder / 'summary.csv'}")
-
-
-app.command("confound")(confound)
 
 
 @app.command("cross")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfm_iqm.confounding.erasing import Erased, residual
+from confounded.erasing import Erased, residual
 
 M, N, D = 400, 3, 6
 

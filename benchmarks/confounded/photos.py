@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
+from confounded.config import ConfoundingRecipe
 from qfm_iqm.arrays import Floats, Indices
-from qfm_iqm.confounding.config import ConfoundingRecipe
 from qfm_iqm.datasets.leakage import near_duplicates, perceptual_hashes
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import split_by_content

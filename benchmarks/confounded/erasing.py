@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from qfm_iqm.confounding.tasks import Integers
+from confounded.tasks import Integers
 
 _RIDGE = 1e-3  # share of the mean variance, to regularize the inverse for few crops
 

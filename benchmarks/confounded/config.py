@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from qfm_iqm.confounding.rules import VARIANTS
+from confounded.rules import VARIANTS
 from qfm_iqm.training.recipe_file import read_content, validated
 from qfm_iqm.training.recipe_schema import Section
 

@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from qfm_iqm.metrics.confounding import Gain
-from qfm_iqm.report.confounding import _gains, draw_clusters, draw_gains
+from confounded.figures import _gains, draw_clusters, draw_gains
+from confounded.measures import Gain
 
 
 def test_the_figure_holds_the_gains(tmp_path):

@@ -1,5 +1,12 @@
-"""`qfm bench confound`: does the method help where content predicts quality?"""
+r"""Does the method help where content predicts quality? The registered experiment.
 
+    python benchmarks/confound.py recipes/confounded.toml --set root=BIQ2021 --set cells=CELLS \
+        --out runs/confounded --results benchmarks/results
+
+Run it twice to use two cores. The same command continues an interrupted run.
+"""
+
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +23,7 @@ from qfm_iqm.cli.options import (
     say,
 )
 from qfm_iqm.cli.results import check_results, copy_results
-from qfm_iqm.errors import RecipeError
+from qfm_iqm.errors import QFMError, RecipeError
 
 
 def confound(
@@ -29,7 +36,7 @@ def confound(
     out: RunOut = None,
     results: Results = None,
 ) -> None:
-    """Test the method where content predicts quality in training; run it twice to use two cores."""
+    """Runs what is missing of the experiment, and summarizes it."""
     from qfm_iqm.files import check_folder, write_whole
     from qfm_iqm.metrics.paired_runs import Comparison
     from qfm_iqm.text_tables import write_csv
@@ -38,11 +45,11 @@ def confound(
     with extra("train", "Training"):
         import torch
 
-        from qfm_iqm.confounding import grid, summary
-        from qfm_iqm.confounding.config import read_confounding
+        from confounded import grid, summary
+        from confounded.config import read_confounding
         from qfm_iqm.training.reporting import Reporter
     with extra("figures", "A figure"):
-        from qfm_iqm.report.confounding import confounding_table, draw_clusters, draw_gains
+        from confounded.figures import confounding_table, draw_clusters, draw_gains
     checked = read_confounding(recipe, list(changes or ()))
     for name in only or ():
         if name not in checked.settings:
@@ -66,3 +73,10 @@ def confound(
     copy_results(folder, results, recipe.stem, figures)
     print(table)
     say(console, f"All figures: {folder / 'summary.csv'}")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(confound)
+    except QFMError as error:
+        sys.exit(str(error))

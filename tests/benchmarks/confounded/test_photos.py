@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qfm_iqm.confounding.photos import best_rated, choose_photos, rated_photos, usable_cells
+from confounded.photos import best_rated, choose_photos, rated_photos, usable_cells
 from qfm_iqm.errors import TableError
 
 from .conftest import write

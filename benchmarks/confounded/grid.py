@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qfm_iqm.confounding.config import ConfoundingRecipe, Setting, Trial
-from qfm_iqm.confounding.photos import best_rated, choose_photos, usable_cells
-from qfm_iqm.confounding.rules import VARIANTS
-from qfm_iqm.confounding.run import test_figures, train, validation_srcc
-from qfm_iqm.confounding.tasks import (
+from confounded.config import ConfoundingRecipe, Setting, Trial
+from confounded.photos import best_rated, choose_photos, usable_cells
+from confounded.rules import VARIANTS
+from confounded.run import test_figures, train, validation_srcc
+from confounded.tasks import (
     Task,
     degraded_crops,
     degraded_task,
@@ -36,7 +36,7 @@ from qfm_iqm.confounding.tasks import (
     human_task,
     sheets_of,
 )
-from qfm_iqm.confounding.tokens import Sheet, TokenStore
+from confounded.tokens import Sheet, TokenStore
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.files import write_whole
 from qfm_iqm.model.backbone import build_encoder

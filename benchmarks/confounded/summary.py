@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from qfm_iqm.confounding.config import ConfoundingRecipe
-from qfm_iqm.metrics.confounding import Gain, Outcome, highest_between, verdict
+from confounded.config import ConfoundingRecipe
+from confounded.measures import Gain, Outcome, highest_between, verdict
 from qfm_iqm.metrics.paired_runs import Comparison, Run, compare
 from qfm_iqm.training.ablation import read_runs
 

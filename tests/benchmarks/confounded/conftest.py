@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qfm_iqm.confounding.config import read_confounding
+from confounded.config import read_confounding
 
 RECIPE = """
 root = "{root}"

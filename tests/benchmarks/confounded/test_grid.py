@@ -4,17 +4,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from qfm_iqm.confounding.config import read_confounding
-from qfm_iqm.confounding.grid import choose_options, prepare, run_all
-from qfm_iqm.confounding.rules import VARIANTS
-from qfm_iqm.confounding.summary import find, gains_by_rho, summarize, told
+from confounded.config import read_confounding
+from confounded.figures import confounding_table
+from confounded.grid import choose_options, prepare, run_all
+from confounded.rules import VARIANTS
+from confounded.summary import find, gains_by_rho, summarize, told
 from qfm_iqm.errors import RecipeError
-from qfm_iqm.report.confounding import confounding_table
 from qfm_iqm.training.ablation import add_row, read_runs
 from qfm_iqm.training.reporting import Reporter
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
 def rows_of(folder):
@@ -58,7 +61,7 @@ def test_every_run_is_there_and_trials_have_seen_no_test(recipe, finished):
 
 
 def test_of_two_processes_one_is_killed_and_the_rows_are_the_same(recipe_file, finished, tmp_path):
-    command = [sys.executable, "-m", "qfm_iqm", "bench", "confound", str(recipe_file)]
+    command = [sys.executable, str(BENCHMARKS / "confound.py"), str(recipe_file)]
     command += ["--out", str(tmp_path / "out"), "--results", str(tmp_path)]
     command += ["--setting", "rho90", "--set", "settings.rho90.seeds=[0]"]
     one, other = (

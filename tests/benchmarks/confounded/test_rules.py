@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfm_iqm.confounding.rules import VARIANTS, add
+from confounded.rules import VARIANTS, add
 from qfm_iqm.method.matching import MATCHING
 from qfm_iqm.method.memory_bank import MemoryBank
 

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from confounded.config import ConfoundingRecipe
+from confounded.photos import Photo, rated_photos
+from confounded.tokens import Sheet, TokenStore
 from qfm_iqm.arrays import Doubles
-from qfm_iqm.confounding.config import ConfoundingRecipe
-from qfm_iqm.confounding.photos import Photo, rated_photos
-from qfm_iqm.confounding.tokens import Sheet, TokenStore
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import TableError
 from qfm_iqm.files import text_hash

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from qfm_iqm.confounding.tokens import Sheet, TokenStore, crops_of, pooled
+from confounded.tokens import Sheet, TokenStore, crops_of, pooled
 from qfm_iqm.image.distortions import distort
 from qfm_iqm.model.backbone import build_encoder
 

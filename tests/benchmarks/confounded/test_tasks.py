@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from qfm_iqm.confounding.photos import Photo
-from qfm_iqm.confounding.rules import VARIANTS
-from qfm_iqm.confounding.run import order
-from qfm_iqm.confounding.tasks import (
+from confounded.photos import Photo
+from confounded.rules import VARIANTS
+from confounded.run import order
+from confounded.tasks import (
     degraded_crops,
     degraded_task,
     human_crops,

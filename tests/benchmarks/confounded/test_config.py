@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from qfm_iqm.confounding.config import read_confounding
-from qfm_iqm.confounding.rules import VARIANTS
+from confounded.config import read_confounding
+from confounded.rules import VARIANTS
 from qfm_iqm.errors import RecipeError
 
-SHIPPED = Path(__file__).parents[2] / "recipes/confounded.toml"
+SHIPPED = Path(__file__).parents[3] / "recipes/confounded.toml"
 
 
 def test_the_recipe_that_ships_is_the_registered_one():

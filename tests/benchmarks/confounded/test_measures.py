@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from qfm_iqm.metrics.confounding import Gain, highest_between, score_gap, srcc_within, verdict
+from confounded.measures import Gain, highest_between, score_gap, srcc_within, verdict
 
 CLEAR = Gain(0.03, 0.01, 0.05)
 NOTHING = Gain(0.0, -0.005, 0.005)

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qfm_iqm.confounding.config import ConfoundingRecipe, Trial
-from qfm_iqm.confounding.erasing import Erased
-from qfm_iqm.confounding.rules import VARIANTS, Variant, add
-from qfm_iqm.confounding.tasks import Crops, Integers, Task
-from qfm_iqm.confounding.tokens import crops_of, pooled
+from confounded.config import ConfoundingRecipe, Trial
+from confounded.erasing import Erased
+from confounded.measures import score_gap, srcc_within
+from confounded.rules import VARIANTS, Variant, add
+from confounded.tasks import Crops, Integers, Task
+from confounded.tokens import crops_of, pooled
 from qfm_iqm.image.preprocess_torch import eight_bits
 from qfm_iqm.method.consistency import consistency
 from qfm_iqm.method.matching import MATCHING, match_quality
 from qfm_iqm.method.memory_bank import MemoryBank
-from qfm_iqm.metrics.confounding import score_gap, srcc_within
 from qfm_iqm.metrics.correlation import srcc
 from qfm_iqm.model.adapters import add_adapters
 from qfm_iqm.model.backbone import build_encoder

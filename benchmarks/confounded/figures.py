@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from qfm_iqm.metrics.confounding import Gain
+from confounded.measures import Gain
 from qfm_iqm.metrics.paired_runs import Comparison
 from qfm_iqm.report.ablation import difference
 from qfm_iqm.report.diagnosis_figure import thumbnail
