@@ -111,14 +111,14 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/pip.stamp
 
 $(VENV)/browser.stamp: pyproject.toml $(VENV)/dev.stamp
 	@$(CHROMIUM) || $(SUDO) sh -c '$(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install -y chromium' || \
-		echo 'Chromium is not here and apt-get cannot install it: the tests in a browser are skipped, or fail where QFM_BROWSER=required.'
+		echo 'Chromium is not installed and apt-get cannot install it: the tests in a browser are skipped, or fail where QFM_BROWSER=required.'
 	$(BIN)/pip install --quiet -e '.[dev,browser]'
 	@if $(CHROMIUM); then touch $@; fi
 
 # Reads XMP sidecars back, independently of us.
 exiftool:
 	@$(EXIFTOOL) || $(SUDO) sh -c '$(APT) update && DEBIAN_FRONTEND=noninteractive $(APT) install -y libimage-exiftool-perl' || \
-		echo 'exiftool is not here and apt-get cannot install it: the tests of sidecars are skipped, or fail where QFM_EXIFTOOL=required.'
+		echo 'exiftool is not installed and apt-get cannot install it: the tests of sidecars are skipped, or fail where QFM_EXIFTOOL=required.'
 
 # The toolbox that we are measured against; its list of dependencies pins old versions of ours.
 $(VENV)/bench.stamp: $(VENV)/dev.stamp

@@ -78,7 +78,7 @@ def sensor_noise(pixels: Bytes, variance: float, draw: Draw) -> Bytes:
     found: Bytes = pixels
     for _ in range(10):
         gain = math.sqrt(low * high)
-        noisy = mosaic + np.sqrt(gain * mosaic) * photons + 0.2 * math.sqrt(gain) * 0.2 * electrons
+        noisy = mosaic + np.sqrt(gain * mosaic) * photons + 0.04 * math.sqrt(gain) * electrons
         residual = _demosaiced(noisy).astype(np.float32) - clean
         found = np.rint(np.clip(base + residual, 0, 255)).astype(np.uint8)
         if _error(found, pixels[:height, :width]) < wanted:

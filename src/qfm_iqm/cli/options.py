@@ -253,7 +253,7 @@ def say(console: Console, sentence: str, style: str | None = None) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        # Work goes on without messages.
+        # Work continues without messages.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
