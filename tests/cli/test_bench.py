@@ -204,7 +204,7 @@ def test_a_killed_benchmark_goes_on_where_it_was(qfm, forked, official_trees, tm
     process = forked.start(*command, "--out", out)
     second = out / "all/fold1/recipe.json"  # the first fold is finished, the second has begun
     while not second.is_file() and process.lives():
-        time.sleep(0.05)
+        time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     code, _, errors = process.wait()
     assert (second.is_file(), code) == (True, -signal.SIGKILL), errors

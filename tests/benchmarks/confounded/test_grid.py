@@ -1,10 +1,12 @@
 """The whole experiment on a tiny scale: killed, resumed, shared between processes, summarized."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -64,16 +66,18 @@ def test_of_two_processes_one_is_killed_and_the_rows_are_the_same(recipe_file, f
     command = [sys.executable, str(BENCHMARKS / "confound.py"), str(recipe_file)]
     command += ["--out", str(tmp_path / "out"), "--results", str(tmp_path)]
     command += ["--setting", "rho90", "--set", "settings.rho90.seeds=[0]"]
+    # Commands of other tests in this process have kept scripts' folders out for its children.
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
     one, other = (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment)
         for _ in range(2)
     )
     while len(read_runs(tmp_path / "out/runs.csv")) < 5 and one.poll() is None:
         time.sleep(0.02)
     one.kill()
     one.communicate()
-    printed, _ = other.communicate()
-    assert (one.returncode, other.returncode) == (-signal.SIGKILL, 0)
+    printed, errors = other.communicate()
+    assert (one.returncode, other.returncode) == (-signal.SIGKILL, 0), errors
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 2 * len(VARIANTS)
     assert rows == {key: row for key, row in rows_of(finished).items() if key in rows}
