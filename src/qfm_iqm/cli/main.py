@@ -35,11 +35,6 @@ def _main() -> None:
     if os.environ.get("COLUMNS") == "0":
         del os.environ["COLUMNS"]  # rich would print nothing
     try:
-        os.getcwd()  # noqa: PTH109 - pathlib is imported later
-    except FileNotFoundError:
-        _say("The current folder was removed: change to another one.")
-        sys.exit(ExitCode.FAILED)
-    try:
         code = _run()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -83,6 +78,8 @@ def _run() -> str | int | None:
             raise
         if isinstance(error.filename, str) and error.errno in _REFUSALS:
             _say(f"'{error.filename}' cannot be used: {error.strerror}.")
+        elif _is_homeless():
+            _say("The current folder was removed: change to another one.")
         else:
             _print_traceback()
     except Exception:  # a bug; Python's exit code 1 has another meaning here
@@ -101,6 +98,15 @@ def _print_traceback() -> None:
     import traceback
 
     traceback.print_exc()
+
+
+def _is_homeless() -> bool:
+    """Whether the current folder was removed, so that a relative path leads nowhere."""
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib is imported later
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _is_refused(error: OSError) -> bool:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from qfm_iqm.causes.severity import NONE
+from qfm_iqm.causes.severity import CAUSES, NONE
 from qfm_iqm.cli.options import say
 
 if TYPE_CHECKING:
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from qfm_iqm.metrics.diagnosis import Diagnosis
     from qfm_iqm.metrics.evaluation import Evaluation, Row
     from qfm_iqm.scoring.row import ScoreRow
-
-
-# Columns on a terminal, those to keep on a narrow one first.
-_FIGURES = (
-    "score", "cause", "percentile", "mos_low", "mos_high", "worst", "p10", "worst_at", "crop_std",
-)  # fmt: skip
 
 
 def show_rows(rows: list[ScoreRow]) -> None:
@@ -49,11 +43,18 @@ def show_rows(rows: list[ScoreRow]) -> None:
         sys.stdout.flush()
         return
     console = Console()
-    columns = {name: [_shown(row, name) for row in rows] for name in _FIGURES}
+    # A cause is shown with its severity. On a narrow terminal the last columns are left out.
+    names = [
+        name
+        for name, one in SCHEMA.items()
+        if (one.kind == "float" or name == "cause") and name not in ("seconds", *CAUSES)
+    ]
+    names.sort(key=lambda name: (name == "crop_std", name not in ("score", "cause")))
+    columns = {name: [_shown(row, name) for row in rows] for name in names}
     widths = {name: max(map(len, [name, *cells])) + 2 for name, cells in columns.items()}
     paths = [Text(printable(row.path)) for row in rows]
     wanted = min(max((len(path) for path in paths), default=4), console.width // 2) + 4
-    names: list[str] = []
+    names.clear()
     for name, cells in columns.items():
         if name == "score" or any(cells):
             wanted += widths[name]
