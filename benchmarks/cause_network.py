@@ -18,12 +18,17 @@ A small MLP reads each tile. Its outputs are pooled by mean, deviation, maximum 
 photo may be sharp in one place and smooth in another. Another MLP joins them with the whole photo.
 For each cause it predicts a probability and a severity, and multiplies both.
 
-Shapes: B photos, T tiles of one, N tiles of all, S side of a tile, F and G measures, 6 causes.
+Most of the time would go into starting many small operations, so whatever can be computed together
+is: both directions, both color planes, all members of the ensemble.
+
+Shapes: B photos, T tiles of one, N tiles of all, S side of a tile, L lines, F and G measures,
+M members, 6 causes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +39,7 @@ from qfm_iqm.causes.severity import CAUSES
 _POINTS = 20.0  # of severity per unit of the last layer's output
 _SMALL = 0.3  # 8-bit levels; less counts as nothing
 _STEPS = (0.5, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0)  # differences of neighbors, in levels
+_REPEATED = 56  # third differences in a line that are compared
 _ENDS = (1.0, 5.0, 15.0, 30.0)  # levels from black, and from white
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -69,25 +75,25 @@ class TileMeasures(nn.Module):
         blue_N1SS = 0.564 * (colors_N3SS[:, 2:] - luma_N1SS)
         red_N1SS = 0.713 * (colors_N3SS[:, :1] - luma_N1SS)
         planes_N3SS = torch.cat([luma_N1SS, blue_N1SS, red_N1SS], 1)
+        # Blue and red as more tiles; then rows and columns.
+        chroma_KSS = planes_N3SS[:, 1:].flatten(0, 1)
+        lines_K3LS = torch.cat([_half(planes_N3SS), _half(planes_N3SS.transpose(2, 3))])
         measures = [
-            *self._spectrum(luma_N1SS, self.basis, plain=True),
-            *self._spectrum(blue_N1SS, self.basis[:27]),
-            *self._spectrum(red_N1SS, self.basis[:27]),
-            *self._spectrum(luma_N1SS, self.half_basis, plain=True),
-            *_differences(planes_N3SS),
-            *_differences(planes_N3SS.transpose(2, 3)),
+            self._spectrum(luma_N1SS, self.basis, plain=True),
+            self._spectrum(chroma_KSS[:, None], self.basis[:27]).unflatten(0, (-1, 2)).flatten(1),
+            self._spectrum(luma_N1SS, self.half_basis, plain=True),
+            _differences(lines_K3LS).unflatten(0, (2, -1)).transpose(0, 1).flatten(1),
             planes_N3SS.mean((2, 3)) / 64,
-            *_ends(colors_N3SS.flatten(2)),
+            _ends(_half(colors_N3SS).flatten(2)),
         ]
         return torch.cat(measures, 1)
 
-    def _spectrum(self, plane_N1SS: Tensor, basis: Tensor, *, plain: bool = False) -> list[Tensor]:
+    def _spectrum(self, plane_N1SS: Tensor, basis: Tensor, *, plain: bool = False) -> Tensor:
         """How strong, how often near zero and how sparse each frequency is."""
         sizes_NFP = functional.conv2d(plane_N1SS, basis, stride=basis.shape[3]).flatten(2).abs()
         mean_NF = sizes_NFP.mean(2) + _SMALL
         logs_NF = mean_NF.log()
-        bands = [sizes_NFP[:, first:last].mean(1) for first, last in _bands(len(basis) + 1)]
-        bands_N3P = torch.stack(bands, 1)
+        bands_N3P = _bands(len(basis) + 1).to(sizes_NFP) @ sizes_NFP
         logs_N3P = (bands_N3P + _SMALL).log()
         measures = [
             logs_NF,
@@ -102,31 +108,38 @@ class TileMeasures(nn.Module):
             weights_N1P = (-bands_N3P[:, :1] / 4).exp() + 1e-4
             flat_N3 = (weights_N1P * bands_N3P).mean(2) / weights_N1P.mean(2)
             measures.append((flat_N3 + _SMALL).log())
-        return measures
+        return torch.cat(measures, 1)
 
 
-def _bands(number: int) -> list[tuple[int, int]]:
-    """Ranges of low, middle and high frequencies, without the first."""
-    return [(0, 9), (9, number // 2), (number // 2, number - 1)]
+def _bands(number: int) -> Tensor:
+    """A matrix that takes means of low, middle and high frequencies, without the first."""
+    means_3F = torch.zeros(3, number - 1)
+    for band, (first, last) in enumerate([(0, 9), (9, number // 2), (number // 2, number - 1)]):
+        means_3F[band, first:last] = 1 / (last - first)
+    return means_3F
 
 
-def _differences(planes_N3SS: Tensor) -> list[Tensor]:
+def _half(planes_N3SS: Tensor) -> Tensor:
+    """Every second row, which says nearly as much as all."""
+    return planes_N3SS[:, :, ::2]
+
+
+def _differences(planes_N3LS: Tensor) -> Tensor:
     """Differences of horizontal neighbors: how large they are, and how they repeat."""
-    first_N3SD = planes_N3SS[..., 1:] - planes_N3SS[..., :-1]
-    sizes_N3SD = first_N3SD.abs()
-    few_N3P = sizes_N3SD[..., ::2, :].flatten(2)  # enough to count
-    steps = [few_N3P.clamp(max=step).mean(2) / step for step in _STEPS]
-    second_N3SD = first_N3SD[..., 1:] - first_N3SD[..., :-1]
-    third_N3SD = (second_N3SD[..., 1:] - second_N3SD[..., :-1]).abs()
-    found = [torch.stack(steps, 2).flatten(1)]
+    first_N3LD = planes_N3LS[..., 1:] - planes_N3LS[..., :-1]
+    sizes_N3LD = first_N3LD.abs()
+    used_N3LD = first_N3LD[..., : _REPEATED + 2]
+    second_N3LD = used_N3LD[..., 1:] - used_N3LD[..., :-1]
+    third_N3LD = (second_N3LD[..., 1:] - second_N3LD[..., :-1]).abs()
+    found = [_shares(sizes_N3LD.flatten(2), _STEPS)]
     # Edges of blocks stand out; pixels within blocks are alike, filtered or not.
     for line_N3D, periods in (
-        (third_N3SD.clamp(max=60).mean(2), (8, 4)),
-        (sizes_N3SD.clamp(max=2).mean(2), (16, 8, 4, 2)),
+        (third_N3LD.clamp(max=60).mean(2), (8, 4)),
+        (sizes_N3LD.clamp(max=2).mean(2), (16, 8, 4, 2)),
     ):
         phases_N3R = line_N3D[..., :48].unflatten(2, (3, 16)).mean(2) + _SMALL / 3
         if periods[0] == 8:
-            phases_N3R = line_N3D[..., :56].unflatten(2, (7, 8)).mean(2) + _SMALL
+            phases_N3R = line_N3D.unflatten(2, (-1, 8)).mean(2) + _SMALL
         for period in periods:
             phases_N3R = phases_N3R.unflatten(2, (-1, period)).mean(2)
             logs_N3R = phases_N3R.log()
@@ -137,16 +150,22 @@ def _differences(planes_N3SS: Tensor) -> list[Tensor]:
                 found.append(_deviation(logs_N3R, 2))
             if period == periods[0]:
                 found.append(mean_N31[..., 0])
-    return found
+    return torch.cat(found, 1)
 
 
-def _ends(colors_N3P: Tensor) -> list[Tensor]:
+def _shares(values_NCP: Tensor, limits: tuple[float, ...]) -> Tensor:
+    """Means of values, each of which counts up to a limit, as shares of it (N, C * limits)."""
+    means = [values_NCP.clamp(max=limit).mean(2, keepdim=True) for limit in limits]
+    return (torch.cat(means, 2) / torch.tensor(limits).to(values_NCP)).flatten(1)
+
+
+def _ends(colors_N3P: Tensor) -> Tensor:
     """Extremes, and shares of pixels near black and near white, in all colors and in any."""
-    least_NP, most_NP = colors_N3P.amin(1), colors_N3P.amax(1)
-    found = [least_NP.amin(1), most_NP.amax(1), most_NP.amin(1), least_NP.amax(1)]
-    for values_NP in (most_NP, 255 - most_NP, least_NP, 255 - least_NP):
-        found += [1 - values_NP.clamp(max=end).mean(1) / end for end in _ENDS]
-    return [torch.stack(found, 1)]
+    ends_N2P = torch.stack([colors_N3P.amax(1), colors_N3P.amin(1)], 1)
+    least_N2, most_N2 = ends_N2P.amin(2), ends_N2P.amax(2)
+    found = [least_N2[:, 1:], most_N2[:, :1], least_N2[:, :1], most_N2[:, 1:]]
+    shares_N8 = 1 - _shares(torch.stack([ends_N2P, 255 - ends_N2P], 2).flatten(1, 2), _ENDS)
+    return torch.cat([*found, shares_N8], 1)
 
 
 class WholeMeasures(nn.Module):
@@ -232,21 +251,56 @@ class Readers(nn.Module):
         tiles_BTF = self.dropped(((tiles_BTF - self.tile_mean) / self.tile_std).clamp(-5, 5))
         whole_BG = self.dropped(((whole_BG - self.whole_mean) / self.whole_std).clamp(-5, 5))
         fine_BTD = self.tile(tiles_BTF)
-        pooled = [fine_BTD.mean(1), _deviation(fine_BTD, 1), fine_BTD.amax(1), fine_BTD.amin(1)]
-        logits_B6, sizes_B6 = self.joint(torch.cat([*pooled, self.whole(whole_BG)], 1)).chunk(2, 1)
+        joined_B1D = torch.cat(
+            [
+                fine_BTD.mean(-2, keepdim=True),
+                _deviation(fine_BTD, -2)[..., None, :],
+                fine_BTD.amax(-2, keepdim=True),
+                fine_BTD.amin(-2, keepdim=True),
+                self.whole(whole_BG[..., None, :]),
+            ],
+            -1,
+        )
+        logits_B6, sizes_B6 = self.joint(joined_B1D)[..., 0, :].chunk(2, -1)
         return _POINTS * logits_B6.sigmoid() * functional.softplus(sizes_B6), logits_B6
 
 
-class Ensemble(nn.Module):
-    """The mean of several readers, trained with different seeds."""
+class Ensemble(Readers):
+    """The mean of several readers, which were trained with different seeds on the same copies."""
 
     def __init__(self, members: list[Readers]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
+        first = members[0]
+        super().__init__(len(first.tile_mean), len(first.whole_mean))
+        self.load_state_dict(first.state_dict())
+        for name in ("tile", "whole", "joint"):
+            layers = zip(*(getattr(member, name) for member in members), strict=True)
+            setattr(self, name, nn.Sequential(*map(_side_by_side, layers)))
 
-    def forward(self, tiles_BTF: Tensor, whole_BG: Tensor) -> Tensor:
-        """Severities in points (B, 6)."""
-        return torch.stack([member(tiles_BTF, whole_BG)[0] for member in self.members]).mean(0)
+    def forward(self, tiles_BTF: Tensor, whole_BG: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of the members' severities in points (B, 6), and of their logits (B, 6)."""
+        severities_BM6, logits_BM6 = super().forward(tiles_BTF[:, None], whole_BG[:, None])
+        return severities_BM6.mean(1), logits_BM6.mean(1)
+
+
+class _Linears(nn.Module):
+    """The linear layers of M members side by side: (B, M or 1, N, D) to (B, M, N, E)."""
+
+    weight_MDE: Tensor
+    bias_M1E: Tensor
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.register_buffer("weight_MDE", torch.stack([layer.weight.T for layer in layers]))
+        self.register_buffer("bias_M1E", torch.stack([layer.bias[None] for layer in layers]))
+
+    def forward(self, values_BMND: Tensor) -> Tensor:
+        """Applies each member's layer to its values."""
+        return values_BMND @ self.weight_MDE + self.bias_M1E
+
+
+def _side_by_side(layers: Sequence[nn.Module]) -> nn.Module:
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return _Linears(linears) if linears else layers[0]
 
 
 class CauseSeverities(nn.Module):
@@ -260,5 +314,5 @@ class CauseSeverities(nn.Module):
         """Severities in points (B, 6)."""
         number = tiles_BTSS3.shape[1]
         measures_BTF = self.tile(tiles_BTSS3.flatten(0, 1)).unflatten(0, (-1, number))
-        severities_B6: Tensor = self.readers(measures_BTF, self.whole(whole_BHW3))
+        severities_B6: Tensor = self.readers(measures_BTF, self.whole(whole_BHW3))[0]
         return severities_B6

@@ -6,7 +6,10 @@ import torch
 from torch.nn import functional
 
 from cause_network import (
+    _ENDS,
+    _STEPS,
     CauseSeverities,
+    Ensemble,
     Readers,
     TileMeasures,
     WholeMeasures,
@@ -59,7 +62,29 @@ def test_edges_of_blocks_stand_out_at_any_phase(shift):
     blocks = torch.from_numpy(DRAW.normal(120, 30, (1, 1, 9, 9)).astype(np.float32))
     planes = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)
     noise = torch.from_numpy(DRAW.normal(0, 2, (1, 1, 64, 64)).astype(np.float32))
-    _, stands_out, *_ = _differences(planes[..., shift : shift + 64, shift : shift + 64] + noise)
-    _, nothing, *_ = _differences(noise)
-    assert stands_out > 0.5
-    assert nothing < 0.2
+    stands_out = _differences(planes[..., shift : shift + 64, shift : shift + 64] + noise)
+    nothing = _differences(noise)
+    after_steps = len(_STEPS)
+    assert stands_out[0, after_steps] > 0.5
+    assert nothing[0, after_steps] < 0.2
+
+
+def test_an_ensemble_is_the_mean_of_its_members():
+    members = [Readers(9, 5).eval() for _ in range(3)]
+    tiles, wholes = torch.randn(2, 4, 9), torch.randn(2, 5)
+    expected = torch.stack([member(tiles, wholes)[0] for member in members]).mean(0)
+    found, _ = Ensemble(members).eval()(tiles, wholes)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_directions_and_color_planes_are_measured_separately():
+    """What is computed together is what each tile, direction and plane gives alone."""
+    measures = TileMeasures()
+    turned = TILES.transpose(1, 2)
+    together, other = measures(TILES), measures(turned)
+    assert torch.allclose(measures(TILES[2:3]), together[2:3], atol=1e-5)
+    lines = _differences(torch.rand(1, 3, 64, 64)).shape[1]
+    start = together.shape[1] - 3 - 4 - 4 * len(_ENDS) - 2 * lines
+    rows, columns = slice(start, start + lines), slice(start + lines, start + 2 * lines)
+    assert torch.allclose(together[:, rows], other[:, columns], atol=1e-5)
+    assert not torch.allclose(together[:, rows], other[:, rows], atol=1e-2)

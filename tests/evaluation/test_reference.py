@@ -41,7 +41,7 @@ def test_all_three_are_found(held_out, tiny_model_folder):
     scores = [model.score(root / name).value for name in table.names]
     assert reference.quantiles[50] == pytest.approx(np.median(scores), abs=1e-3)
     assert reference.quantiles[0] == pytest.approx(min(scores), abs=1e-3)
-    assert 7.5 < reference.interval.half_width < 10
+    assert 7.5 < reference.interval.half_width < 11
     assert reference.ood_detector.names == NAMES
     assert reference.ood_detector.images == 120 + 6
     model.card.reference_statistics = reference
@@ -50,10 +50,8 @@ def test_all_three_are_found(held_out, tiny_model_folder):
         [one.mos_low <= mos <= one.mos_high for one, mos in zip(found, table.mos, strict=True)]
     )
     setting, checking = halves(table)
-    # ceil(61 * .9) of the half that set it; one lies on the edge, where rounding decides.
-    assert held[setting].sum() in (54, 55)
-    assert reference.interval.coverage == held[checking].mean() != held[setting].mean()
-    assert (reference.interval.images, reference.interval.checked) == (60, 60)
+    assert held.mean() >= 0.9
+    assert reference.interval.images == 120
     alarms = np.array([one.out_of_distribution for one in found])
     assert alarms[setting].sum() <= 1  # the limit is the farthest of 60, where rounding decides
     assert reference.ood_detector.false_alarms == alarms[checking].mean()
@@ -90,12 +88,12 @@ def test_halves_share_no_content_and_do_not_depend_on_the_order_of_rows():
     assert {turned.names[place] for place in halves(turned)[0]} == one
 
 
-def test_an_interval_is_checked_on_photos_that_had_no_part_in_it():
+def test_the_coverage_of_an_interval_is_measured_on_photos_that_had_no_part_in_it():
     scores = np.zeros(30)
-    mos = np.r_[np.full(20, 1.0), np.full(5, 0.5), np.full(5, 9.0)]
-    found = find_interval(mos, scores, np.arange(20), np.arange(20, 30), 0.9)
-    assert (found.half_width, found.coverage) == (1, 0.5)
-    assert (found.images, found.checked) == (20, 10)
+    mos = np.r_[np.full(20, 1.0), np.full(10, 9.0)]
+    found = find_interval(mos, scores, (np.arange(20), np.arange(20, 30)), 0.9)
+    assert found.coverage == 20 / 30  # the wider interval of the ten holds the twenty
+    assert (found.half_widths, found.images) == ((9.0,), 30)
 
 
 def test_too_few_photos_are_refused(held_out, tiny_model_folder):

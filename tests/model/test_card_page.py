@@ -63,7 +63,7 @@ def test_the_scale_and_its_meaning(card):
         population="photos of a set",
         images=50,
         quantiles=tuple(1 + 4 * i / 100 for i in range(101)),
-        interval=Interval(level=0.9, images=50, half_width=0.4),
+        interval=Interval(level=0.9, images=50, scores=(3,), half_widths=(0.4,), half_width=0.4),
     )
     page = card_page(card.model_copy(update={"reference_statistics": reference}))
     assert "0 (worst) to 100 (best): MOS from 1 to 5, mapped linearly." in page
@@ -77,11 +77,19 @@ def test_the_scale_and_its_meaning(card):
     checked = reference.model_copy(
         update={
             "ood_detector": detector,
-            "interval": Interval(level=0.9, images=50, half_width=0.4, coverage=0.875, checked=40),
+            "interval": Interval(
+                level=0.9,
+                images=50,
+                coverage=0.875,
+                scores=(3, 4),
+                half_widths=(0.6, 0.2),
+                half_width=0.4,
+            ),
         }
     )
     page = card_page(card.model_copy(update={"reference_statistics": checked}))
-    assert "from 50 held-out photos). On 40 other held-out photos it held 87.5 %." in page
+    assert "± 10.0 on average (5.0 to 15.0) holds the mean opinion for 90 %" in page
+    assert "from 50 held-out photos). Cross-validated, it held 87.5 %." in page
     assert "or a side below 48 pixels; 2.0 % of 40 held-out photos that were not used to " in page
 
 

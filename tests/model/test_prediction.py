@@ -24,12 +24,17 @@ def card(**more):
     )
 
 
+INTERVAL = Interval(
+    level=0.9, images=3, scores=(3, 5, 7), half_widths=(1, 1.5, 1), half_width=1.2
+)
+
+
 def reference(ood_detector=DETECTOR, interval=True):
     return ReferenceStatistics(
         population="p",
         images=3,
         quantiles=(2.0, 4.0, 6.0),
-        interval=Interval(level=0.9, images=3, half_width=1.5) if interval else None,
+        interval=INTERVAL if interval else None,
         ood_detector=ood_detector,
     )
 
@@ -61,15 +66,15 @@ def test_a_meaning_is_said_on_the_scale_of_the_score():
 
 def test_an_interval_ends_where_the_scale_ends():
     low = score_of(card(reference_statistics=reference()), [0.5], width=1, height=1)
-    assert (low.value, low.mos_low, low.mos_high) == (5, 0, 20)
+    assert (low.value, low.mos_low, low.mos_high) == (5, 0, 15)
     high = score_of(card(reference_statistics=reference()), [10.5], width=1, height=1)
-    assert (high.value, high.mos_low, high.mos_high) == (100, 90, 100)
+    assert (high.value, high.mos_low, high.mos_high) == (100, 95, 100)
 
 
 def test_low_labels_that_are_good_are_shown_high():
     units = LabelUnits(minimum=0, maximum=10, higher_is_better=False)
     score = score_of(card(label=units, reference_statistics=reference()), [3], width=1, height=1)
-    assert (score.value, score.mos_low, score.mos_high) == pytest.approx((70, 55, 85))
+    assert (score.value, score.mos_low, score.mos_high) == pytest.approx((70, 60, 80))
     assert score.percentile == 75
 
 
@@ -78,7 +83,7 @@ def test_label_units_are_kept_to_be_compared_with_labels():
         card(reference_statistics=reference()), [11, 13], width=1, height=1, shown=False
     )
     assert (score.value, score.crop_std) == (12, 1)
-    assert (score.mos_low, score.mos_high) == (10.5, 13.5)
+    assert (score.mos_low, score.mos_high) == (11, 13)
 
 
 def test_a_calibration_bends_the_answer_and_the_spread():

@@ -51,8 +51,8 @@ def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
     else:
         yield "reference", f"{statistics.images} photos: {statistics.population}"
         if statistics.interval is not None:
-            width = label.show_width(statistics.interval.half_width)
-            yield "interval", f"± {width:.1f} points for {statistics.interval.level:.0%} of photos"
+            shown = label.show_interval(statistics.interval)
+            yield "interval", f"{shown} points for {statistics.interval.level:.0%} of photos"
         if statistics.ood_detector is not None:
             yield "out of distribution", f"{statistics.ood_detector.false_alarms:.1%} false alarms"
     if card.calibration is not None:

@@ -11,10 +11,11 @@ from qfm_iqm.arrays import Doubles
 from qfm_iqm.datasets.table import RatedTable
 from qfm_iqm.errors import ModelError, TableError
 from qfm_iqm.evaluation.evaluate import Progress, score_rated
-from qfm_iqm.metrics.calibration import Calibration, Kind, calibrate, conformal_half_width
+from qfm_iqm.evaluation.reference import interval_of
+from qfm_iqm.metrics.calibration import Calibration, Kind, calibrate
 from qfm_iqm.model.card import LabelUnits, ModelCard
 from qfm_iqm.model.model import QualityModel
-from qfm_iqm.model.reference import Curve, Interval
+from qfm_iqm.model.reference import Curve
 
 
 def calibrated_card(
@@ -115,11 +116,7 @@ def _with_curve(
     reference = card.reference_statistics
     if reference is not None:
         level = 0.9 if reference.interval is None else reference.interval.level
-        interval = Interval(
-            level=level,
-            images=found.ratings,
-            half_width=conformal_half_width(ratings - predicted, level),
-        )
+        interval = interval_of(ratings, predicted, level)
         reference = reference.model_copy(
             update={
                 "quantiles": tuple(np.sort(curve(reference.quantiles)).tolist()),

@@ -1,8 +1,9 @@
 """Computes a model's reference statistics: percentile, interval, out-of-distribution detector.
 
 All three are computed on rated photos that the model was not trained on, so that they also hold for
-new photos of that kind. The photos are divided into halves by content: one half sets the interval
-and the limit, the other measures how often they hold.
+new photos of that kind. The photos are divided into halves by content: how often the interval holds
+is measured on each half by the interval of the other; one half sets the detector's limit, and the
+other measures how often it is wrong.
 
 Shapes: N images, F pixel statistics.
 """
@@ -24,7 +25,7 @@ from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.pixel_features import NAMES, pixel_statistics
 from qfm_iqm.image.preprocess import Preprocessing
 from qfm_iqm.image.preprocess_torch import distort_tensor, resize_and_pad
-from qfm_iqm.metrics.calibration import conformal_half_width, coverage
+from qfm_iqm.metrics.calibration import conformal_half_widths, coverage
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.reference import Interval, OODDetector, ReferenceStatistics
 
@@ -75,7 +76,7 @@ def find_reference_statistics(
     scores = np.array([row.score for row in rows], dtype=np.float64)
     setting, checking = halves(held_out)
     assert held_out.mos is not None
-    interval = find_interval(held_out.mos, scores, setting, checking, level)
+    interval = find_interval(held_out.mos, scores, (setting, checking), level)
     drawn = np.random.default_rng(0).permutation(len(seen))[:SEEN]
     paths = [
         *held_out.select(setting).paths(root),
@@ -102,26 +103,33 @@ def halves(table: RatedTable) -> tuple[Indices, Indices]:
 
 
 def find_interval(
-    mos: Doubles, scores: Doubles, setting: Indices, checking: Indices, level: float
+    mos: Doubles, scores: Doubles, parts: tuple[Indices, Indices], level: float
 ) -> Interval:
-    """Computes the interval on some photos and its coverage on others.
+    """Computes the interval, and its coverage by cross-validation.
 
     Args:
         mos: labels (N,) of held-out photos.
         scores: the model's scores (N,), in label units.
-        setting: rows of the photos that set the interval.
-        checking: rows of the photos that its coverage is measured on.
+        parts: rows of two halves of the photos; an interval from one is measured on the other.
         level: target coverage of the interval.
     """
-    half_width = conformal_half_width(mos[setting] - scores[setting], level)
-    others = scores[checking]
-    held, _ = coverage(mos[checking], others - half_width, others + half_width)
+    inside = 0.0
+    for setting, checking in (parts, parts[::-1]):
+        ends = interval_of(mos[setting], scores[setting], level).ends(scores[checking])
+        inside += coverage(mos[checking], *ends)[0] * len(checking)
+    found = interval_of(mos, scores, level)
+    return found.model_copy(update={"coverage": inside / len(mos)})
+
+
+def interval_of(mos: Doubles, scores: Doubles, level: float) -> Interval:
+    """The interval that follows from labels (N,) and scores (N,) of held-out photos."""
+    knots, half_widths = conformal_half_widths(scores, mos - scores, level)
     return Interval(
         level=level,
-        images=len(setting),
-        half_width=half_width,
-        coverage=held,
-        checked=len(checking),
+        images=len(scores),
+        scores=_floats(knots),
+        half_widths=_floats(half_widths),
+        half_width=float(f"{np.interp(scores, knots, half_widths).mean():.7g}"),
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from qfm_iqm.errors import ModelError, reason_of
 from qfm_iqm.image.preprocess import Preprocessing
-from qfm_iqm.model.reference import Curve, ReferenceStatistics
+from qfm_iqm.model.reference import Curve, Interval, ReferenceStatistics
 
 BEST = 100.0  # best value on the display scale; the worst is 0
 
@@ -70,6 +70,14 @@ class LabelUnits(BaseModel):
     def show_width(self, width: float) -> float:
         """Converts the absolute value of a difference to the display units."""
         return abs(width) if self.span is None else BEST * abs(width) / self.span
+
+    def show_interval(self, interval: Interval) -> str:
+        """The interval's half-width in words, in the display units: mean, least and most."""
+        mean, least, most = (
+            f"{self.show_width(width):.1f}"
+            for width in (interval.half_width, min(interval.half_widths), max(interval.half_widths))
+        )
+        return f"± {mean}" if least == most else f"± {mean} on average ({least} to {most})"
 
 
 class NetworkConfig(BaseModel):

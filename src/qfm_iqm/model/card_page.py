@@ -105,13 +105,12 @@ def _scale(card: ModelCard) -> Iterator[str]:
     )
     interval, detector = reference.interval, reference.ood_detector
     if interval is not None:
-        half_width, held = label.show_width(interval.half_width), interval.coverage
-        checked = f" On {interval.checked} other held-out photos it held "
+        held = interval.coverage
         yield (
-            f"* **Interval**: the score ± {half_width:.1f} holds the mean opinion for "
+            f"* **Interval**: the score {label.show_interval(interval)} holds the mean opinion for "
             f"{_percent(interval.level, 0)} of photos like these (conformal, from "
             f"{interval.images} held-out photos)."
-            + ("" if held is None else f"{checked}{_percent(held)}.")
+            + ("" if held is None else f" Cross-validated, it held {_percent(held)}.")
         )
     if detector is not None:
         counted = f"{detector.checked} held-out photos that were not used to set the limit"

@@ -83,8 +83,7 @@ def score_of(
         share = reference.share_below(value)
         percentile = 100 * (share if label.higher_is_better else 1 - share)
         if reference.interval is not None:
-            half_width = reference.interval.half_width
-            mos_low, mos_high = value - half_width, value + half_width
+            mos_low, mos_high = map(float, reference.interval.ends(value))
         detector = reference.ood_detector
         if detector is not None and statistics is not None:
             out_of_distribution = detector.distance(statistics) > detector.limit

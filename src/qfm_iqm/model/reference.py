@@ -3,11 +3,11 @@
 They are part of a model's card and computed on photos that the model was not trained on. The card
 holds them as numbers, so that every runtime can use them.
 
-Source of the interval: split conformal prediction (Vovk et al., 2005; Lei et al., 2018).
+Source of the interval: locally weighted conformal prediction (Lei et al., 2018).
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,16 +53,32 @@ class Interval(_Section):
     Attributes:
         level: target share of images whose mean opinion score lies in the interval.
         images: number of images it was computed from.
-        half_width: distance from the score to each end.
-        coverage: measured share on other held-out images; None if there were none.
-        checked: number of these other images.
+        scores: scores with a half-width of their own, ascending.
+        half_widths: distance from each of these scores to the ends of its interval; linear between
+            them, constant beyond.
+        half_width: mean distance over the images.
+        coverage: share of images whose mean opinion score lay in an interval that was computed
+            without them; None if it was not measured.
     """
 
     level: float = Field(gt=0, lt=1)
     images: int = Field(ge=1)
+    scores: tuple[float, ...] = Field(min_length=1)
+    half_widths: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
     half_width: float = Field(ge=0)
     coverage: float | None = None
-    checked: int = 0
+
+    @model_validator(mode="after")
+    def _is_a_curve(self) -> Self:
+        if len(self.scores) != len(self.half_widths) or (np.diff(self.scores) <= 0).any():
+            raise ValueError("an interval needs a half-width for each of its ascending scores")
+        return self
+
+    def ends(self, scores: npt.ArrayLike) -> tuple[Doubles, Doubles]:
+        """Lower and upper ends of the intervals around scores of any shape, in label units."""
+        values = np.asarray(scores, dtype=np.float64)
+        half_widths = np.interp(values, self.scores, self.half_widths)
+        return values - half_widths, values + half_widths
 
 
 class OODDetector(_Section):

@@ -73,12 +73,12 @@ def add_reference(
     interval, detector = statistics.interval, statistics.ood_detector
     assert interval is not None
     assert detector is not None
-    width = loaded.card.label.show_width(interval.half_width)
+    shown = loaded.card.label.show_interval(interval)
     reporter.say(
-        f"{statistics.images} reference photos. The mean opinion lies within ± {width:.3g} of the "
-        f"score for {interval.level:.0%} of such photos: for {interval.coverage:.1%} of "
-        f"{interval.checked} others. {detector.false_alarms:.1%} of {detector.checked} others are "
-        "marked as out of distribution."
+        f"{statistics.images} reference photos. The score {shown} holds the mean opinion for "
+        f"{interval.level:.0%} of such photos; cross-validated, it held {interval.coverage:.1%}. "
+        f"{detector.false_alarms:.1%} of {detector.checked} others are marked as out of "
+        "distribution."
     )
     return [model / CARD_FILE]
 
