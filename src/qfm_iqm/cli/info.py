@@ -52,7 +52,7 @@ def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
         yield "reference", f"{statistics.images} photos: {statistics.population}"
         if statistics.interval is not None:
             shown = label.show_interval(statistics.interval)
-            yield "interval", f"{shown} points for {statistics.interval.level:.0%} of photos"
+            yield "interval", f"{shown}, for {statistics.interval.level:.0%} of photos"
         if statistics.ood_detector is not None:
             yield "out of distribution", f"{statistics.ood_detector.false_alarms:.1%} false alarms"
     if card.calibration is not None:
