@@ -35,13 +35,9 @@ _SIGHTS, _COMPARED, _JOB = "sights.jsonl", "compared.jsonl", "job.json"
 
 
 class CullJob(Job):
-    """Scores and culls photos into one table.
+    """Scores and culls photos into one table; other arguments and errors are those of `Job`.
 
     Args:
-        out: the table: .csv, .jsonl or .parquet.
-        files: files to cull. Files of an earlier run keep their order; new ones follow.
-        scorer: the scorer.
-        resume: continue an earlier run, or join one that is running.
         gap: see `cull.cull`.
         progress: wraps the iterator over measures of moments; also gets their number.
 
@@ -51,10 +47,7 @@ class CullJob(Job):
             are therefore left out.
 
     Raises:
-        QFMError: there is an unfinished job and `resume` is False, or the job has another model or
-            other settings.
-        TableError: the table or the folder cannot be written, or the table to continue is not one
-            of culling.
+        TableError: also if the table to continue is not one of culling.
     """
 
     columns = tuple(SIGHT_SCHEMA)

@@ -166,15 +166,7 @@ def score_rated(
     progress: Progress | None = None,
     source: CropSource | None = None,
 ) -> list[ScoreRow]:
-    """Scores rated images in label units; fails if any image cannot be scored.
-
-    Args:
-        model: the model.
-        table: rated images.
-        root: base folder of the images' names.
-        device: a torch device name; None takes a GPU if there is one.
-        progress: wraps the iterator over rows; also gets their number.
-        source: returns the crops of a file instead of reading it.
+    """Scores rated images in label units; arguments are those of `evaluate_model`.
 
     Raises:
         TableError: there are no labels, names match no file, or images cannot be read.

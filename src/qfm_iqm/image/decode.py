@@ -88,19 +88,7 @@ def read_image_uint8(
     """Reads an image like `read_image`, with 8 bits per color: a quarter of the memory.
 
     For 8-bit sources this is exactly 255 times `read_image`; 16-bit gray is rounded.
-
-    Args:
-        source: see `read_image`.
-        max_pixels: see `read_image`.
-        allow_truncated: see `read_image`.
-        raw: see `read_image`.
-
-    Returns:
-        RGB uint8 (3, H, W).
-
-    Raises:
-        ImageError: see `read_image`.
-        ValueError: see `read_image`.
+    Returns RGB uint8 (3, H, W). Arguments and errors are those of `read_image`.
     """
     pixels = _read(source, max_pixels, allow_truncated, raw)
     if pixels.dtype == np.uint16:
@@ -200,16 +188,8 @@ def opened(
 ) -> Iterator[Picture]:
     """Opens an image; turns every error while it is open into an `ImageError`.
 
-    Args:
-        source: see `read_image`.
-        name: name of the source in errors; None takes its own name.
-        max_pixels: see `read_image`.
-        allow_truncated: see `read_image`.
-        raw: see `read_image`.
-
-    Raises:
-        ImageError: the source cannot be read or is refused; the message is one sentence.
-        ValueError: `max_pixels` is out of range.
+    `name` is the source's name in errors; None takes its own name. Other arguments and the errors
+    are those of `read_image`.
     """
     if max_pixels < 1:
         raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")

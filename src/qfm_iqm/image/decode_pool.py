@@ -65,20 +65,11 @@ def read_ahead(
 def read_in_processes(
     items: Iterable[str | None], policy: ReadingPolicy, processes: int, memory: int
 ) -> Iterator[Reading | None]:
-    """Reads files in separate processes.
+    """Reads files in separate processes, with `memory` bytes for the images in flight.
 
     If a process dies while reading a file (by a crash or the OOM killer), the file is given to
     another process once; the second time it gets a reading with an error. A file that takes longer
-    than `IMAGE_SECONDS` gets an error at once.
-
-    Args:
-        items: files, and None for a border.
-        policy: how to read.
-        processes: number of processes.
-        memory: bytes for the images in flight.
-
-    Yields:
-        See `read_ahead`.
+    than `IMAGE_SECONDS` gets an error at once. Items and readings are those of `read_ahead`.
 
     Raises:
         QFMError: processes end before they read anything.

@@ -19,17 +19,11 @@ Got = TypeVar("Got")
 def read_in_threads(
     items: Iterable[str | None], policy: ReadingPolicy, threads: int, memory: int
 ) -> Iterator[Reading | None]:
-    """Reads in threads of this process.
-
-    Args:
-        items: files, and None for a border.
-        policy: how to read.
-        threads: number of threads.
-        memory: bytes for the images in flight.
+    """Reads files in threads of this process, with `memory` bytes for the images in flight.
 
     Yields:
-        A reading, or None for a border, in order. Its pixels count as freed when the next one is
-        requested.
+        A reading, or None for a border (an item None), in order. Its pixels count as freed when
+        the next one is requested.
     """
     budget = _ThreadBudget(MemoryBudget(memory, _ahead(threads)))
 

@@ -100,12 +100,7 @@ def readings(
 ) -> Iterator[Reading]:
     """Reads one file: an image, or a video's frames on demand and then the video itself.
 
-    Args:
-        path: the file.
-        policy: how to read.
-        admit: see `read`.
-        large: see `read`.
-        content: see `read`.
+    Arguments are those of `read`.
     """
     if content is None and (policy.fetch is not None or is_url(path)):
         try:

@@ -36,13 +36,9 @@ class FoldFigure(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """One figure over all folds.
+    """One figure over all folds; setting, protocol, subset and metric are those of `FoldFigure`.
 
     Attributes:
-        setting: as in `FoldFigure`.
-        protocol: as in `FoldFigure`.
-        subset: as in `FoldFigure`.
-        metric: as in `FoldFigure`.
         folds: number of folds.
         median: median over folds.
         mean: mean over folds.

@@ -38,14 +38,11 @@ class Run(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Comparison of a variant with a reference, for one setting, metric and subset.
+    """Comparison of a variant with a reference, for one setting, metric and subset of `Run`.
 
     Attributes:
-        setting: as in `Run`.
         variant: the variant.
         reference: the reference; the differences of the reference itself are 0.
-        metric: as in `Run`.
-        subset: as in `Run`.
         pairs: number of pairs.
         median: median of the variant's values over these pairs.
         mean_difference: mean of variant minus reference within pairs.

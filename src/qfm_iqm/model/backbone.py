@@ -86,14 +86,7 @@ def build_encoder(
 ) -> Encoder:
     """Builds the encoder of a backbone: one in `BACKBONES`, else a timm model.
 
-    Args:
-        backbone: name of the backbone.
-        crop: side of the crops in pixels.
-        width: width to project the tokens to; None keeps the backbone's width.
-        state: pretrained weights of the backbone; None leaves it random.
-
-    Raises:
-        ModelError: the backbone is unknown or cannot be built with these arguments.
+    Arguments and errors are those of `TimmEncoder`.
     """
     if backbone in BACKBONES:
         return BACKBONES[backbone](crop=crop, width=width, state=state)
@@ -191,15 +184,7 @@ class TimmEncoder(nn.Module):
         return self
 
     def forward(self, crops_BCSS: Tensor) -> Tensor:
-        """Encodes crops.
-
-        Args:
-            crops_BCSS: RGB crops (B, 3, S, S) in [0, 1]; or their frozen features, which
-                have three dimensions.
-
-        Returns:
-            Tokens (B, 1 + N, D): the class token first.
-        """
+        """See `Encoder.__call__`."""
         if crops_BCSS.ndim == 3:
             return self._after(crops_BCSS)
         if self.frozen:

@@ -125,16 +125,7 @@ class QualityModel(nn.Module):
     def explain(self, image: Source | Pixels, *, batch_size: int = 32) -> QualityMap:
         """Computes a map of where an image is good and where it is bad (`model.quality_map`).
 
-        Args:
-            image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
-                or an array (H, W, 3), floats in [0, 1] or uint8. Values outside the range by at
-                most `OVERSHOOT` (`image.preprocess_torch`) are clamped.
-            batch_size: crops per forward pass; does not change the map.
-
-        Raises:
-            ImageError: the image cannot be read.
-            ValueError: the pixels have a wrong shape or type, or values that are not finite or
-                out of range; or `batch_size` is below 1.
+        Arguments and errors are those of `score`.
         """
         resized_CHW, height, width = self._resized(image)
         preprocessing = self.card.preprocessing
@@ -162,14 +153,7 @@ class QualityModel(nn.Module):
     def causes(self, image: Source | Pixels) -> Causes:
         """Estimates what lowers quality: blur, noise, compression, exposure, contrast, color.
 
-        Args:
-            image: a path, URL, bytes, file object or PIL image; or RGB pixels: a tensor (3, H, W)
-                or an array (H, W, 3), floats in [0, 1] or uint8.
-
-        Raises:
-            ImageError: the image cannot be read.
-            ValueError: the pixels have a wrong shape or type, or values that are not finite or
-                out of range.
+        The image and errors are those of `score`.
         """
         network = load_causes()
         if isinstance(image, Tensor | np.ndarray):

@@ -18,13 +18,10 @@ SHARED = "model:"  # prefix of the names of weights that are in the model's file
 
 
 class OnnxRuntime(PartedRuntime):
-    """A network exported to ONNX.
+    """A network exported to ONNX; other arguments are those of `Runtime`.
 
     Args:
-        card: the model's card.
         file: file of the network.
-        precision: precision of the export.
-        weights: see `Runtime`.
         shared: names of the weights that are in the model's file in the parent folder.
     """
 

@@ -13,13 +13,10 @@ from qfm_iqm.telemetry import InCI
 
 
 class OpenvinoRuntime(PartedRuntime):
-    """A network exported to OpenVINO's format.
+    """A network exported to OpenVINO's format; other arguments are those of `Runtime`.
 
     Args:
-        card: the model's card.
         file: file of the network.
-        precision: precision of the export.
-        weights: see `Runtime`.
     """
 
     name: ClassVar[Name] = "openvino"
