@@ -33,6 +33,8 @@ from qfm_iqm.cli.options import (
 from qfm_iqm.cli.results import check_results, copy_results
 from qfm_iqm.cli.showing import say_learned, show_cross, show_diagnosis
 from qfm_iqm.errors import RecipeError
+from qfm_iqm.files import check_distinct, check_folder, check_output, write_whole
+from qfm_iqm.text_tables import write_csv
 
 app = typer.Typer(
     name="bench",
@@ -113,8 +115,6 @@ def ablate(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Run a grid of variants; after an interruption, the same command continues."""
-    from qfm_iqm.files import check_folder, write_whole
-
     console = messages()
     with extra("train", "Training"):
         from qfm_iqm.training import ablation
@@ -155,9 +155,7 @@ def cross(
     """Test a model on other datasets: rank correlations, and PLCC after the logistic fit."""
     from qfm_iqm.evaluation import cross_dataset as crossing
     from qfm_iqm.evaluation.evaluate import learned_images
-    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.model.folder import load_model
-    from qfm_iqm.text_tables import write_csv
 
     console = messages()
     if results is not None:
@@ -230,7 +228,6 @@ def diagnose(
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation import diagnosis as method
     from qfm_iqm.evaluation.evaluate import recorded_split
-    from qfm_iqm.files import check_distinct, check_output, write_whole
     from qfm_iqm.model.folder import load_model
     from qfm_iqm.scoring.runtimes.torch_runtime import chosen_device
 
@@ -286,8 +283,6 @@ def _run(
     splits: Path | None,
     allow_leaks: bool,
 ) -> None:
-    from qfm_iqm.files import check_folder
-
     console = messages()
     words = [word for word in (recipe.stem, dataset, verb, protocol.replace("-", "_")) if word]
     name, folder = "_".join(words), out if out is not None else Path("runs") / "-".join(words)

@@ -18,6 +18,7 @@ from qfm_iqm.cli.options import (
     messages,
     with_progress,
 )
+from qfm_iqm.files import check_folder
 
 if TYPE_CHECKING:
     from qfm_iqm.metrics.calibration import Figure
@@ -43,7 +44,6 @@ def calibrate(
     """Calibrate a model to your own ratings; cross-validation tells whether that helps."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation.calibrate import calibrated_card
-    from qfm_iqm.files import check_folder
     from qfm_iqm.model.folder import load_model, save_with_card
     from qfm_iqm.model.locate import CARD_FILE
 

@@ -11,6 +11,7 @@ from qfm_iqm.cli.evaluate import say_left_out
 from qfm_iqm.cli.options import LEAST_RESAMPLES, By, Label, LowerIsBetter, messages
 from qfm_iqm.cli.showing import cell, print_table
 from qfm_iqm.errors import counted
+from qfm_iqm.files import check_distinct, check_output
 from qfm_iqm.text_tables import write_csv
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ def compare(
     direction of labels and scores.
     """
     from qfm_iqm.evaluation.methods import side_by_side
-    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.metrics.evaluation import evaluate
     from qfm_iqm.metrics.significance import Difference, compare_methods
     from qfm_iqm.scoring.table import check_replaceable

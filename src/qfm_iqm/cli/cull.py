@@ -35,8 +35,9 @@ from qfm_iqm.cli.options import (
     with_progress,
 )
 from qfm_iqm.cli.report import PAGE_MARK, write_page
-from qfm_iqm.errors import counted
+from qfm_iqm.errors import QFMError, counted
 from qfm_iqm.exit_codes import ExitCode
+from qfm_iqm.files import check_distinct, check_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +92,6 @@ def cull(
     device: Device = None,
 ) -> None:
     """Group photos by moment, rank each group, and mark the one to keep. Deletes nothing."""
-    from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.scoring.row import ENDINGS
     from qfm_iqm.scoring.table import OWN_COLUMNS, check_replaceable
 

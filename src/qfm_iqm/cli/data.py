@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.options import extra, messages, refuse_idle, say, with_progress
+from qfm_iqm.cli.showing import show_check, show_datasets
+from qfm_iqm.errors import TableError
 from qfm_iqm.exit_codes import ExitCode
+from qfm_iqm.files import check_distinct, check_folder, check_output, writing
 
 if TYPE_CHECKING:
     from qfm_iqm.datasets.splits import Split as SplitOfTable
@@ -27,7 +30,6 @@ Download = Annotated[Path, typer.Option("--root", help="Folder of the unpacked d
 @app.command("list")
 def list_datasets() -> None:
     """Show every dataset: counts, label, split, terms, where to get it; CSV into a pipe."""
-    from qfm_iqm.cli.showing import show_datasets
     from qfm_iqm.datasets.catalogue import DATASETS
 
     show_datasets(list(DATASETS.values()))
@@ -42,7 +44,6 @@ def check(
     ] = True,
 ) -> None:
     """Compare a download with a complete one; exit code 1 if it is incomplete."""
-    from qfm_iqm.cli.showing import show_check
     from qfm_iqm.datasets.catalogue import find_dataset
     from qfm_iqm.datasets.checking import check_dataset
 
@@ -75,8 +76,6 @@ def export(
     """Write one table: name, mos (untouched), std, content, distortion, level, split."""
     from qfm_iqm.datasets.catalogue import find_dataset
     from qfm_iqm.datasets.reading import write_table
-    from qfm_iqm.errors import TableError
-    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.scoring.table import check_replaceable
 
     check_output(out, ".csv", ".parquet")
@@ -136,8 +135,6 @@ def split(
     from qfm_iqm.datasets import folds as rules
     from qfm_iqm.datasets.catalogue import DATASETS, unknown_dataset
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.errors import TableError
-    from qfm_iqm.files import check_folder
 
     check_folder(out, ("fold0.txt", "folds.csv", "leaks.csv"), "a folder of folds")
     if sum((official, arniqa is not None, liqe is not None)) > 1:
@@ -191,7 +188,6 @@ def _look_for_leaks(
     """Looks for images that the splits of a fold share, and writes leaks.csv."""
     with extra("train", "Looking for near-duplicates"):
         from qfm_iqm.datasets.leakage import fold_leaks, refuse_leaks, write_leaks
-    from qfm_iqm.files import writing
 
     console = messages()
     leaks = fold_leaks(

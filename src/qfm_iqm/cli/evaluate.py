@@ -25,6 +25,7 @@ from qfm_iqm.cli.options import (
 )
 from qfm_iqm.cli.showing import say_learned, show_evaluation
 from qfm_iqm.errors import counted
+from qfm_iqm.files import check_distinct, check_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +68,6 @@ def evaluate(
 ) -> None:
     """Evaluate a model or a score table: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
-    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.scoring.table import check_replaceable
 
     console = messages()

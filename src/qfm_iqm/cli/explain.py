@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from qfm_iqm.cli.options import Device, Model, Raw, check_device, check_figure, refuse_idle
+from qfm_iqm.errors import printable
+from qfm_iqm.files import check_distinct
 
 
 def explain(
@@ -18,8 +20,6 @@ def explain(
     device: Device = None,
 ) -> None:
     """Draw a photo's quality map beside it, and tell what lowers its quality."""
-    from qfm_iqm.errors import printable
-    from qfm_iqm.files import check_distinct
     from qfm_iqm.image.decode import opened, read_image
     from qfm_iqm.image.fetch import is_url
     from qfm_iqm.image.load import fetch

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.options import Model, Root, Split, extra, messages, refuse_idle, say
+from qfm_iqm.files import check_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +86,6 @@ def export(
 
 def _write_hub_folder(model: str, out: Path | None, console: Console) -> None:
     """Writes a folder that can be uploaded unchanged."""
-    from qfm_iqm.files import check_folder
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.model.hub_folder import save_hub_folder
     from qfm_iqm.model.locate import CARD_FILE

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.cli.jobs import files_of
 from qfm_iqm.cli.options import (
     AllFiles,
@@ -25,6 +26,8 @@ from qfm_iqm.cli.options import (
     say,
     with_progress,
 )
+from qfm_iqm.errors import QFMError
+from qfm_iqm.files import check_distinct, check_output, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +76,6 @@ def gate(
     device: Device = None,
 ) -> None:
     """Pass or fail images by their scores. Exit code 0: all pass, 1: some fail, 2: no score."""
-    from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_distinct, check_output, write_whole
     from qfm_iqm.report.gate_files import gate_json, junit_xml
     from qfm_iqm.scoring.gate import Rule, apply_rule, exit_code
     from qfm_iqm.scoring.runtimes.load import load_runtime
@@ -136,8 +137,6 @@ def gate(
 
 def _band(text: str) -> tuple[float, float]:
     """Parses LOW:HIGH."""
-    from qfm_iqm.errors import QFMError
-
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
@@ -147,9 +146,6 @@ def _band(text: str) -> tuple[float, float]:
 
 def _limits(texts: Sequence[str]) -> dict[str, float]:
     """Parses CAUSE:POINTS into a dict."""
-    from qfm_iqm.causes.severity import CAUSES
-    from qfm_iqm.errors import QFMError
-
     limits: dict[str, float] = {}
     for text in texts:
         cause, _, points = text.partition(":")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qfm_iqm.cli.options import ignore_interrupts, refuse_idle, say, with_progress
-from qfm_iqm.errors import counted
+from qfm_iqm.errors import QFMError, counted
 from qfm_iqm.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ def files_of(
     Raises:
         QFMError: no path is given, or there is no image.
     """
-    from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.inputs import find_images, read_list
 
     if list_file == "-":

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from qfm_iqm.errors import InterruptedRunError, QFMError, printable
 from qfm_iqm.exit_codes import ExitCode
+from qfm_iqm.files import check_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -173,8 +175,6 @@ def refuse_idle(options: Mapping[str, object], where: str, or_else: str = "") ->
         where: condition under which they have no effect, e.g. "without --table".
         or_else: an alternative for the message, e.g. ", or give --table".
     """
-    from qfm_iqm.errors import QFMError
-
     given = [
         name
         for name, value in options.items()
@@ -187,8 +187,6 @@ def refuse_idle(options: Mapping[str, object], where: str, or_else: str = "") ->
 
 def parse_bytes(text: str) -> int:
     """Parses the value of --max-memory, like 2GB, 800M or 1.5 G."""
-    from qfm_iqm.errors import QFMError
-
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
     if found is None or not float(found[1]):
         raise QFMError(f"--max-memory takes an amount like 2GB or 800MB, not '{text}'.")
@@ -202,8 +200,6 @@ def parse_bytes(text: str) -> int:
 
 def millions(value: float, option: str) -> int:
     """Converts an option's megapixels or megabytes to pixels or bytes, at least one."""
-    from qfm_iqm.errors import QFMError
-
     if not math.isfinite(value) or round(value * 1e6) < 1:
         raise QFMError(f"{option} must be a finite number from 0.000001 on, not {value:g}.")
     return round(value * 1e6)
@@ -212,8 +208,6 @@ def millions(value: float, option: str) -> int:
 @contextmanager
 def extra(name: str, purpose: str) -> Iterator[None]:
     """Names the extra to install if an import in the block fails."""
-    from qfm_iqm.errors import QFMError
-
     try:
         yield
     except ModuleNotFoundError as error:
@@ -230,8 +224,6 @@ def check_figure(path: Path, purpose: str, *, mark: str = "") -> None:
         purpose: name of the figure in the error message.
         mark: see `files.check_output`.
     """
-    from qfm_iqm.files import check_output
-
     with extra("figures", purpose):
         from qfm_iqm.report.drawing import ENDINGS
     check_output(path, *ENDINGS, mark=mark)
@@ -246,8 +238,6 @@ def messages() -> Console:
 
 def say(console: Console, sentence: str, style: str | None = None) -> None:
     """Prints a sentence as one line, without markup."""
-    from qfm_iqm.errors import printable
-
     try:
         console.print(printable(sentence), style=style, markup=False, soft_wrap=True)
     except OSError as error:
@@ -265,8 +255,6 @@ def ignore_interrupts() -> None:
 @contextmanager
 def interruptible(console: Console, sentence: str) -> Iterator[None]:
     """On Ctrl-C, says what is written or how to resume; `main` would say that nothing was."""
-    from qfm_iqm.errors import InterruptedRunError
-
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt):
@@ -314,8 +302,6 @@ def check_device(name: str | None) -> None:
     if name is None:
         return
     import torch
-
-    from qfm_iqm.errors import QFMError
 
     try:
         torch.empty(0, device=name).cpu()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qfm_iqm.cli.options import messages, refuse_idle, say, with_progress
+from qfm_iqm.errors import QFMError
+from qfm_iqm.files import check_distinct, check_output, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,8 +60,6 @@ def report(
     ] = None,
 ) -> None:
     """Make one HTML page of scores: distribution, threshold, gallery, errors; or a comparison."""
-    from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_distinct, check_output
     from qfm_iqm.model.card import LabelUnits, read_card
     from qfm_iqm.model.locate import CARD_FILE, find_model
     from qfm_iqm.report.comparison import comparison_page
@@ -168,8 +168,6 @@ def explainer_of(model: str, scoring: Runtime | None = None) -> QualityModel | N
 
 def write_page(page: str, out: Path, console: Console) -> None:
     """Writes a page and prints its size."""
-    from qfm_iqm.files import write_whole
-
     write_whole(page, out)
     say(console, f"Written to {out} ({len(page) / 1e6:.1f} MB).")
 

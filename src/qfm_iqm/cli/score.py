@@ -40,8 +40,9 @@ from qfm_iqm.cli.options import (
 )
 from qfm_iqm.cli.report import PAGE_MARK, explainer_of, report_rows
 from qfm_iqm.cli.showing import show_rows
-from qfm_iqm.errors import counted
+from qfm_iqm.errors import QFMError, counted
 from qfm_iqm.exit_codes import ExitCode
+from qfm_iqm.files import check_distinct, check_output, copy_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,8 +120,6 @@ def score(
     ] = None,
 ) -> None:
     """Score photos: one row per file, also for a file that cannot be read."""
-    from qfm_iqm.errors import QFMError
-    from qfm_iqm.files import check_distinct, check_output, copy_whole
     from qfm_iqm.scoring import video
     from qfm_iqm.scoring.row import ENDINGS
     from qfm_iqm.scoring.table import OWN_COLUMNS, check_replaceable, read_rows

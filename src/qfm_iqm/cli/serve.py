@@ -17,6 +17,7 @@ from qfm_iqm.cli.options import (
     refuse_idle,
     say,
 )
+from qfm_iqm.errors import QFMError
 
 if TYPE_CHECKING:
     from qfm_iqm.model.model import QualityModel
@@ -51,7 +52,6 @@ def serve(
     """Serve scores over HTTP, with a page at / and a description at /docs."""
     from dataclasses import replace
 
-    from qfm_iqm.errors import QFMError
     from qfm_iqm.scoring.runtimes.load import load_runtime
 
     with extra("serve", "The service"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qfm_iqm.causes.severity import CAUSES, NONE
 from qfm_iqm.cli.options import say
+from qfm_iqm.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,6 @@ def show_rows(rows: list[ScoreRow]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from qfm_iqm.errors import printable
     from qfm_iqm.scoring.row import SCHEMA, print_csv
 
     terminal = sys.stdout.isatty()

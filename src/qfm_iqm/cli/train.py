@@ -17,6 +17,7 @@ from qfm_iqm.cli.options import (
     say,
 )
 from qfm_iqm.cli.showing import show_evaluation
+from qfm_iqm.files import check_distinct, check_folder, check_output, copy_whole
 
 # A folder with any of these, which a run writes first, is a run's folder.
 MARKS = ("recipe.json", "stages.json", "teachers", "pseudo_labels", "leaks.csv", "model")
@@ -36,7 +37,6 @@ def train(
     allow_leaks: AllowLeaks = False,
 ) -> None:
     """Build a model from a recipe: teachers, training, one test, reference statistics, exports."""
-    from qfm_iqm.files import check_distinct, check_folder, check_output, copy_whole
     from qfm_iqm.model.folder import load_card
     from qfm_iqm.training.recipe_file import read_recipe
 
