@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qfm_iqm.evaluation.methods import SideBySide
-    from qfm_iqm.metrics.evaluation import Evaluation
 
 
 def evaluate(
@@ -68,6 +67,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model or a score table: SRCC, PLCC, KRCC and RMSE with 95 % intervals."""
     from qfm_iqm.datasets.reading import read_table
+    from qfm_iqm.evaluation.methods import evaluate_scores, read_names, side_by_side
     from qfm_iqm.scoring.table import check_replaceable
 
     console = messages()
@@ -79,12 +79,16 @@ def evaluate(
         if path is not None:
             check_output(path, ".csv")
             check_replaceable(path, columns)
+    excluded = read_names(exclude) if exclude is not None else ()
     if scores is not None:
         own: dict[str, object] = {"--model": model, "--root": root, "--split": split}
         own |= {"--per-image": per_image, "--device": device, "--why": why}
         refuse_idle(own, "on --scores")
-        evaluation = _of_scores(
-            scores, labels, column or "score", label, by, bootstrap, exclude, console
+        found = side_by_side([scores], labels, column=column or "score", label=label)
+        say_left_out(found, console)
+        (values,) = found.scores.values()  # unchanged: lower-is-better scores correlate negatively
+        evaluation = evaluate_scores(
+            found.table, values, by=by, n_boot=bootstrap, excluded=excluded
         )
         if out is not None:
             evaluation.to_csv(out)
@@ -97,7 +101,6 @@ def evaluate(
         write_images,
     )
     from qfm_iqm.evaluation.ledger import record_look
-    from qfm_iqm.evaluation.methods import read_names
     from qfm_iqm.scoring.runtimes.load import load_runtime
 
     refuse_idle({"--column": column}, "without --scores")
@@ -118,7 +121,7 @@ def evaluate(
         root if root is not None else labels.parent,
         by=by,
         n_boot=bootstrap,
-        excluded=read_names(exclude) if exclude is not None else (),
+        excluded=excluded,
         progress=lambda items, total: with_progress(items, total, "scoring", console),
     )
     say(console, f"Scored {counted(len(rows), 'image')} with {model}.")
@@ -130,26 +133,6 @@ def evaluate(
         ledger = record_look(evaluation, loaded.card, out or Path("test"), why or "qfm evaluate")
         say(console, f"Recorded in {ledger}")
     show_evaluation(evaluation, console)
-
-
-def _of_scores(
-    scores: Path,
-    labels: Path,
-    column: str,
-    label: str,
-    by: str | None,
-    n_boot: int,
-    exclude: Path | None,
-    console: Console,
-) -> Evaluation:
-    """Evaluates one method's scores unchanged: lower-is-better scores correlate negatively."""
-    from qfm_iqm.evaluation.methods import evaluate_scores, read_names, side_by_side
-
-    found = side_by_side([scores], labels, column=column, label=label)
-    say_left_out(found, console)
-    (values,) = found.scores.values()
-    excluded = read_names(exclude) if exclude is not None else ()
-    return evaluate_scores(found.table, values, by=by, n_boot=n_boot, excluded=excluded)
 
 
 def say_left_out(found: SideBySide, console: Console) -> None:
