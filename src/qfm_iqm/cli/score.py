@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -199,7 +199,10 @@ def score(
         if out is None:
             code, rows = _score_and_show(scorer, found, console, table)
         else:
-            code = _score_into(Path(out), scorer, found, resume, console, table)
+            from qfm_iqm.scoring.job import Job
+
+            with closing(Job(Path(out), found.files, scorer, resume=resume)) as job:
+                code = run_job(job, found, console, table)
             rows = read_rows(Path(out)) if code != ExitCode.INTERRUPTED else ()
         there = table if table is not None and table.exists() else None
         if frames is not None and there is not None:
@@ -279,21 +282,3 @@ def _score_and_show(
         say(console, f"Interrupted: {counted(left, 'image was', 'images were')} not scored.")
         return ExitCode.INTERRUPTED, rows
     return int(errors > 0), rows
-
-
-def _score_into(
-    out: Path,
-    scorer: Scorer,
-    found: FoundFiles,
-    resume: bool,
-    console: Console,
-    table: Path | None,
-) -> int:
-    """Scores into a table as a resumable job, and returns the exit code."""
-    from qfm_iqm.scoring.job import Job
-
-    job = Job(out, found.files, scorer, resume=resume)
-    try:
-        return run_job(job, found, console, table)
-    finally:
-        job.close()
