@@ -240,8 +240,6 @@ _READERS: dict[str, Callable[[Path, bool], Read]] = {
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }
-ENDINGS = tuple(_READERS)
-"""File extensions of the tables that can be read."""
 
 COLUMNS = ("name", "mos", "std", "content", "distortion", "level", "split")
 

@@ -38,7 +38,8 @@ def open_jpeg2000(stream: BinaryIO, name: str) -> Image.Image:
     if len(precisions) == 1 and bits > 8:
         image._mode = "I;16"  # also for 9 bits, which Pillow treats as 8
     if len(set(precisions)) > 1 or bits > 16 or image.mode in ("P", "PA"):
-        raise ImageError(f"not supported: JPEG 2000 with components of {_listed(precisions)} bits")
+        listed = ", ".join(map(str, precisions))
+        raise ImageError(f"not supported: JPEG 2000 with components of {listed} bits")
     if image.size != size:
         raise ImageError("its header and its data contradict each other")
     if image.mode == "I;16" or bits < 8:
@@ -89,7 +90,3 @@ def _components(stream: BinaryIO) -> tuple[tuple[int, int], list[int], bool]:
     body = stream.read(3 * count)
     precisions = [(value & 0x7F) + 1 for value in body[::3]]
     return (right - left, bottom - top), precisions, max((*body[1::3], *body[2::3]), default=1) > 1
-
-
-def _listed(precisions: list[int]) -> str:
-    return ", ".join(map(str, precisions))

@@ -1,7 +1,7 @@
 """Makes torch usable in processes forked from one that has already computed with it."""
 
 import os
-from functools import cache
+from functools import cache, partial
 
 import torch
 
@@ -14,8 +14,4 @@ def keep_forks_able() -> None:
     forever. With one thread it does not wait.
     """
     if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-        os.register_at_fork(after_in_child=_use_one_thread)
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

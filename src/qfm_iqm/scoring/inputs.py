@@ -253,7 +253,8 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
         raise QFMError(
             f"The list {name} begins like {error.encoding}, but is damaged: save it as UTF-8."
         ) from error
-    lines = [line for line in _split(content) if line]
+    found = content.split(b"\0") if b"\0" in content else content.splitlines()
+    lines = [line for line in found if line]
     # UTF-16 without a mark, split at its nulls, could name the root of the file system.
     alone = (len(a) == len(b) == 1 and b"." in (a, b) for a, b in pairwise(lines))
     if b"\0" in content and (not _NO_NAMES.isdisjoint(lines) or any(alone)):
@@ -266,10 +267,6 @@ def read_list(source: IO[bytes], name: str) -> list[str]:
     if not lines:
         raise QFMError(f"The list {name} names no file.")
     return [os.fsdecode(line) for line in lines]
-
-
-def _split(content: bytes) -> list[bytes]:
-    return content.split(b"\0") if b"\0" in content else content.splitlines()
 
 
 def is_image(name: str) -> bool:
