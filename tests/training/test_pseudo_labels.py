@@ -35,7 +35,7 @@ def images(tmp_path_factory):
     return [(name, f"={name}", root / name) for name in names]
 
 
-def written(teacher, images, path, stop=None, workers=0):
+def written(teacher, images, path, stop=None):
     """Lets the teacher score; `stop` interrupts after this many images."""
 
     def progress(done, total):
@@ -44,7 +44,7 @@ def written(teacher, images, path, stop=None, workers=0):
             if number == stop:
                 raise KeyboardInterrupt
 
-    write_pseudo_labels(teacher, images, path, progress, workers=workers)
+    write_pseudo_labels(teacher, images, path, progress)
 
 
 def files(folder):
@@ -95,13 +95,6 @@ def test_it_is_a_csv_below_a_line_of_facts(teacher, images, tmp_path):
     assert sorted(files(tmp_path)) == ["p.csv"]
 
 
-def test_reading_processes_change_nothing(teacher, images, tmp_path):
-    for workers in (0, 2):
-        written(teacher, images, tmp_path / f"{workers}.csv", workers=workers)
-    alone, helped = (read_pseudo_labels(tmp_path / f"{workers}.csv")[0] for workers in (0, 2))
-    assert alone == helped
-
-
 @pytest.mark.parametrize("stop", [1, 2, 4])
 @pytest.mark.parametrize("torn", [0, 3, 30])
 def test_an_interrupted_table_goes_on_to_the_same_bytes(teacher, images, tmp_path, stop, torn):
@@ -146,12 +139,11 @@ def test_what_is_left_of_another_question_is_not_used(
     assert files(first) == files(second)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_cannot_be_read_is_refused_by_name(teacher, tmp_path, workers):
+def test_an_image_that_cannot_be_read_is_refused_by_name(teacher, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     images = [("broken.jpg", "c", tmp_path / "broken.jpg")]
     with pytest.raises(ImageError, match=r"broken\.jpg"):
-        written(teacher, images, tmp_path / "p.csv", workers=workers)
+        written(teacher, images, tmp_path / "p.csv")
 
 
 def spoiled(**cells):

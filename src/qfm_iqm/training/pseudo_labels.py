@@ -17,16 +17,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from qfm_iqm.errors import TableError, as_raised_here
+from qfm_iqm.errors import ImageError, TableError
 from qfm_iqm.files import copy_whole, text_hash
+from qfm_iqm.image.decode_pool import read_ahead
+from qfm_iqm.image.load import ReadingPolicy
+from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.image.preprocess import Preprocessing, grid_positions
-from qfm_iqm.image.resize import as_bytes, read_resized
+from qfm_iqm.image.resize import as_bytes
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.text_tables import guarded, unguarded
 
@@ -58,8 +58,6 @@ def write_pseudo_labels(
     images: Sequence[tuple[str, str, Path]],
     out: Path,
     progress: Callable[[Iterator[None], int], Iterable[None]],
-    *,
-    workers: int = 0,
 ) -> None:
     """Writes a teacher's scores of the crops that cover images.
 
@@ -70,7 +68,6 @@ def write_pseudo_labels(
         images: name, content and file of each image.
         out: CSV file to write; replaced once the new one is complete.
         progress: wraps the iterator over finished images; also gets the number left to do.
-        workers: processes that read ahead; 0 reads in this process.
 
     Raises:
         ImageError: an image cannot be read.
@@ -90,7 +87,7 @@ def write_pseudo_labels(
         file.flush()
 
         def written() -> Iterator[None]:
-            for labels in _scored(teacher, images, done, workers):
+            for labels in _scored(teacher, images, done):
                 writer.writerows(
                     (*map(guarded, astuple(row)[:-1]), f"{row.score:.5f}") for row in labels
                 )
@@ -120,51 +117,28 @@ def read_pseudo_labels(path: Path) -> tuple[list[PseudoLabel], Preprocessing]:
 
 @torch.inference_mode()
 def _scored(
-    teacher: QualityModel, images: Sequence[tuple[str, str, Path]], start: int, workers: int
+    teacher: QualityModel, images: Sequence[tuple[str, str, Path]], start: int
 ) -> Iterator[list[PseudoLabel]]:
     """Yields the pseudo-labels of each image in turn, beginning at index `start`."""
     teacher.eval()
     device = teacher.network.scale.mean.device
-    loader = DataLoader(
-        _CoveringCrops(images, teacher.card.preprocessing),
-        sampler=range(start, len(images)),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # its own: the loader must not advance the global generator
-    )
-    with as_raised_here():
-        for (name, content, _), (places, crops_KCSS) in zip(images[start:], loader, strict=True):
-            scores_K = teacher.network(crops_KCSS.to(device).float() / 255).tolist()
-            yield [
-                PseudoLabel(name, content, top, left, score)
-                for (top, left), score in zip(places, scores_K, strict=True)
-            ]
-
-
-class _CoveringCrops(Dataset[tuple[list[tuple[int, int]], Tensor]]):
-    """Positions and pixels (K, 3, S, S) uint8 of the crops that cover an image."""
-
-    def __init__(
-        self, images: Sequence[tuple[str, str, Path]], preprocessing: Preprocessing
-    ) -> None:
-        self._images = images
-        self._preprocessing = preprocessing
-
-    def __getitem__(self, index: int) -> tuple[list[tuple[int, int]], Tensor]:
-        # The student trains on 8-bit crops too.
-        found = read_resized(self._images[index][2], self._preprocessing)
-        image_CHW = torch.from_numpy(as_bytes(found.pixels))
-        size = self._preprocessing.crop
+    policy = ReadingPolicy(teacher.card.preprocessing)
+    size = policy.preprocessing.crop
+    paths = (str(path) for _, _, path in images[start:])
+    readings = read_ahead(paths, policy, min(8, usable_cores()), processes=False, max_memory=None)
+    for (name, content, _), reading in zip(images[start:], readings, strict=True):
+        assert reading is not None  # no borders are given
+        if reading.pixels is None:
+            raise ImageError(reading.error)
+        image_CHW = torch.from_numpy(as_bytes(reading.pixels))  # the student's crops are bytes too
         height, width = image_CHW.shape[1:]
         places = grid_positions(height, width, size)
         crops = [image_CHW[:, top : top + size, left : left + size] for top, left in places]
-        return places, torch.stack(crops)
-
-
-def _as_it_is(item: Any) -> Any:
-    """Collates nothing: the crops of an image already are a batch."""
-    return item
+        scores_K = teacher.network(torch.stack(crops).to(device).float() / 255).tolist()
+        yield [
+            PseudoLabel(name, content, top, left, score)
+            for (top, left), score in zip(places, scores_K, strict=True)
+        ]
 
 
 def _kept(partial: Path, header: str, names: Sequence[str]) -> tuple[list[list[str]], int]:

@@ -182,7 +182,6 @@ class TeacherScores:
                 list(zip(leak_free.names, leak_free.contents, leak_free.paths, strict=True)),
                 file,
                 self.reporter.scoring,
-                workers=self.recipe.train.workers,
             )
             return [file]
 
