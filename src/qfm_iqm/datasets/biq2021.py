@@ -35,7 +35,6 @@ BIQ2021 = Dataset(
     title="BIQ2021",
     images=12000,
     contents=12000,
-    label="MOS",
     minimum=0,
     maximum=1,
     higher_is_better=True,
@@ -43,7 +42,6 @@ BIQ2021 = Dataset(
     split="official",
     citation="Ahmed, Asif: BIQ2021: a large-scale blind image quality assessment database, "
     "Journal of Electronic Imaging 2022",
-    terms="see site",
     source="https://github.com/nisarahmedrana/BIQ2021",
     read=_read,
     group="subset",

@@ -74,7 +74,6 @@ CSIQ = Dataset(
     folders=tuple(f"dst_imgs/{kind}" for kind in dict.fromkeys(_FOLDERS.values())),
     citation="Larson, Chandler: Most apparent distortion: full-reference image quality assessment "
     "and the role of strategy, Journal of Electronic Imaging 2010",
-    terms="see site",
     source="https://s2.smu.edu/~eclarson/csiq.html",
     read=_read,
     batch_size=12,

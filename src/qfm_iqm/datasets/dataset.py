@@ -18,17 +18,17 @@ class Dataset:
         title: name given by the authors.
         images: number of rated images in a complete download.
         contents: number of source images; equal to `images` if each image is its own source.
-        label: name of the label.
         minimum: lower end of the scale.
         maximum: upper end of the scale.
         higher_is_better: direction of the label.
         folders: folders below the root with the rated images.
         citation: the paper that introduced it.
-        terms: terms of use in short; the site has the full text.
         source: download site.
         read: reads the label files below a root as a table, with names relative to the root; does
             not read images. A content is the source photo's name in the label files without its
             folder: by `table.content_of` for degraded images, else the image's own name.
+        label: name of the label.
+        terms: terms of use in short; the site has the full text.
         lowest: lowest label of a complete download; None if unknown.
         highest: highest label; None if unknown. LIVE's labels exceed their scale at both ends.
         mean: mean of the labels; None if unknown.
@@ -48,15 +48,15 @@ class Dataset:
     title: str
     images: int
     contents: int
-    label: str
     minimum: float
     maximum: float
     higher_is_better: bool
     folders: tuple[str, ...]
     citation: str
-    terms: str
     source: str
     read: Callable[[Path], RatedTable]
+    label: str = "MOS"
+    terms: str = "see site"
     lowest: float | None = None
     highest: float | None = None
     mean: float | None = None

@@ -88,7 +88,6 @@ KADID10K = Dataset(
     unlabeled=tuple(f"I{n:02}.png" for n in range(1, 82)),
     citation="Lin, Hosu, Saupe: KADID-10k: a large-scale artificially distorted IQA database, "
     "QoMEX 2019",
-    terms="see site",
     source="https://database.mmsp-kn.de/kadid-10k-database.html",
     read=_read,
     group="distortion",

@@ -56,7 +56,6 @@ KONIQ10K = Dataset(
     title="KonIQ-10k",
     images=10073,
     contents=10073,
-    label="MOS",
     minimum=0,
     maximum=100,
     higher_is_better=True,

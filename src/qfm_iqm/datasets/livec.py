@@ -37,7 +37,6 @@ LIVEC = Dataset(
     title="LIVE Challenge",
     images=1162,
     contents=1162,
-    label="MOS",
     minimum=0,
     maximum=100,
     higher_is_better=True,

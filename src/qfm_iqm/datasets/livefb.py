@@ -40,7 +40,6 @@ LIVEFB = Dataset(
     title="LIVE-FB",
     images=39810,
     contents=39810,
-    label="MOS",
     minimum=0,
     maximum=100,
     higher_is_better=True,
@@ -52,7 +51,6 @@ LIVEFB = Dataset(
     split="official where marked",
     citation="Ying et al.: From patches to pictures (PaQ-2-PiQ): mapping the perceptual space of "
     "picture quality, CVPR 2020",
-    terms="see site",
     source="https://github.com/baidut/PaQ-2-PiQ",
     read=_read,
     batch_size=256,

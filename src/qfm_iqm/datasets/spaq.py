@@ -30,7 +30,6 @@ SPAQ = Dataset(
     title="SPAQ",
     images=11125,
     contents=11125,
-    label="MOS",
     minimum=0,
     maximum=100,
     higher_is_better=True,
@@ -41,7 +40,6 @@ SPAQ = Dataset(
     folders=("TestImage",),
     citation="Fang, Zhu, Zeng, Ma, Wang: Perceptual quality assessment of smartphone photography, "
     "CVPR 2020",
-    terms="see site",
     source="https://github.com/h4nwei/SPAQ",
     read=_read,
     shorter_side=512,

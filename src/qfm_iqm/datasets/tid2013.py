@@ -65,7 +65,6 @@ TID2013 = Dataset(
     title="TID2013",
     images=3000,
     contents=25,
-    label="MOS",
     minimum=0,
     maximum=9,
     higher_is_better=True,
@@ -77,7 +76,6 @@ TID2013 = Dataset(
     optional=((_DEVIATIONS, "std"),),
     citation="Ponomarenko et al.: Image database TID2013: peculiarities, results and "
     "perspectives, Signal Processing: Image Communication 2015",
-    terms="see site",
     source="https://www.ponomarenko.info/tid2013.htm",
     read=_read,
     batch_size=48,  # ours; the paper's is unknown
