@@ -6,7 +6,7 @@ Every figure comes from the card or a results file, and the page says what was n
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +44,25 @@ def card_page(
     Raises:
         TableError: a file cannot be read, or results lack columns.
     """
-    parts = [
-        _head(card),
-        _scale(card),
-        _accuracy(card),
-        _degradation(card, degradation, beside or Path()) if degradation or missing else (),
-        _training(card),
-        _limits(card, size_and_frame, missing),
-        _causes(causes) if causes else (),
-        _speed(card, speed) if speed or missing else (),
-        [_text(notes).strip()] if notes else (),
-        _recipe(card) if "recipe" in card.training else (),  # last: it is long
+    measured = _degradation(card, degradation, beside or Path())
+    parts: Sequence[tuple[str, Iterable[str]]] = (
+        ("", _head(card)),
+        ("What a score means", _scale(card)),
+        ("Accuracy", _accuracy(card)),
+        ("Degradation", measured if degradation or missing else ()),
+        ("Training", _training(card)),
+        ("Limits", _limits(card, size_and_frame, missing)),
+        ("Causes", _causes(causes) if causes else ()),
+        ("Speed", _speed(card, speed) if speed or missing else ()),
+        ("", [_text(notes).strip()] if notes else ()),
+        ("Recipe", _recipe(card) if "recipe" in card.training else ()),  # last: it is long
+    )
+    sections = [
+        "\n".join((f"## {title}", "", *lines) if title else lines)
+        for title, part in parts
+        if (lines := list(part))
     ]
-    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def _head(card: ModelCard) -> Iterator[str]:
@@ -82,8 +88,6 @@ def _head(card: ModelCard) -> Iterator[str]:
 
 def _scale(card: ModelCard) -> Iterator[str]:
     label, reference = card.label, card.reference_statistics
-    yield "## What a score means"
-    yield ""
     if label.worst_and_best is None:
         yield f"Scores are in the label's units ({label.name}), which have no fixed ends."
     else:
@@ -122,8 +126,6 @@ def _scale(card: ModelCard) -> Iterator[str]:
 
 
 def _accuracy(card: ModelCard) -> Iterator[str]:
-    yield "## Accuracy"
-    yield ""
     found = {(row.subset, row.metric): row for row in card.results}
     metrics = [metric for metric in METRICS if any(key[1] == metric for key in found)]
     if not metrics:
@@ -150,10 +152,8 @@ def _value(row: Any) -> str:
 
 
 def _degradation(card: ModelCard, results: Path | None, beside: Path) -> Iterator[str]:
-    yield "## Degradation"
-    yield ""
     columns = ("model", "photos", "n", "degradation", "figure", "value")
-    rows = [r for r in read_dicts(results, *columns) if r["model"] == card.name] if results else []
+    rows = _rows_of(card, results, *columns)
     if results is None or not rows:
         yield "Not measured (`benchmarks/degradation.py`)."
         return
@@ -188,8 +188,6 @@ def _rounded(value: str | None) -> str:
 
 def _training(card: ModelCard) -> Iterator[str]:
     told = card.training
-    yield "## Training"
-    yield ""
     yield f"* **Data**: {told.get('data') or 'not stated'}"
     yield f"* **Terms**: {told.get('terms') or 'not stated'}"
     if "images" in told:
@@ -203,16 +201,12 @@ def _training(card: ModelCard) -> Iterator[str]:
 
 def _recipe(card: ModelCard) -> Iterator[str]:
     recipe = card.training["recipe"]
-    yield "## Recipe"
-    yield ""
     yield "```json"
     yield json.dumps({key: recipe[key] for key in recipe if key != "model"}, indent=1)
     yield "```"
 
 
 def _limits(card: ModelCard, changes: Path | None, missing: bool) -> Iterator[str]:
-    yield "## Limits"
-    yield ""
     data = card.training.get("data") or "its training photos"
     yield f"* Scores estimate the opinion of the raters of {data} only."
     reference = card.reference_statistics
@@ -247,7 +241,7 @@ def _limits(card: ModelCard, changes: Path | None, missing: bool) -> Iterator[st
 def _size_and_frame(card: ModelCard, results: Path | None) -> Iterator[str]:
     """How much a smaller size or a frame raises scores, although it improves no photo."""
     columns = ("model", "photos", "n", "change", "figure", "value")
-    rows = [r for r in read_dicts(results, *columns) if r["model"] == card.name] if results else []
+    rows = _rows_of(card, results, *columns)
     if not rows:
         yield (
             "* Not measured (`benchmarks/size_and_frame.py`): how much the score of a smaller "
@@ -289,8 +283,6 @@ def _causes(results: Path) -> Iterator[str]:
         if row["photos"] == "all"
     }
     unseen = "unseen generators"
-    yield "## Causes"
-    yield ""
     yield (
         "Share of photos whose main cause is named correctly (`benchmarks/causes.py`), by level of "
         "degradation, and the median error of severities in points, for faults made by generators "
@@ -316,15 +308,18 @@ def _causes(results: Path) -> Iterator[str]:
 
 
 def _speed(card: ModelCard, results: Path | None) -> Iterator[str]:
-    yield "## Speed"
-    yield ""
-    rows = read_dicts(results, "figure", "value", "model", "cores") if results else []
-    rows = [row for row in rows if row["model"] == card.name]
+    rows = _rows_of(card, results, "figure", "value", "model", "cores")
     if not rows:
         yield "Not measured (`benchmarks/speed.py`)."
         return
     head = ["figure", "value", "cores"]
     yield from _table(head, ([row[name].replace("_", " ") for name in head] for row in rows))
+
+
+def _rows_of(card: ModelCard, results: Path | None, *columns: str) -> list[dict[str, str]]:
+    """The model's rows of a results file; none without a file."""
+    rows = read_dicts(results, *columns) if results else []
+    return [row for row in rows if row["model"] == card.name]
 
 
 def _percent(share: float, digits: int = 1) -> str:
