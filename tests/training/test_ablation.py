@@ -162,7 +162,7 @@ def test_within_a_seed_first_weights_crops_and_order_are_shared(grid_file, tmp_p
             trainer.dataset.epoch = trainer.order.epoch = epoch
             for batch in trainer.order:
                 chosen = [index for index in batch if index < rated]
-                drawn.append((chosen, torch.stack([trainer.dataset[i][0].crop for i in chosen])))
+                drawn.append((chosen, torch.stack([trainer.dataset[i][0][0] for i in chosen])))
         return trainer, trainer.model.network.state_dict(), drawn
 
     (_, weights, drawn), (dle, their_weights, theirs), (_, _, another) = (

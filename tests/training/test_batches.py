@@ -48,8 +48,8 @@ def epoch_of(
 
 
 def crop_of(dataset, index):
-    (drawn,) = dataset[index]
-    return drawn.crop
+    ((crop, *_),) = dataset[index]
+    return crop
 
 
 def equal(batches, others):

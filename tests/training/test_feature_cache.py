@@ -39,10 +39,10 @@ def test_drawn_tokens_are_those_of_the_crops_training_cuts(model, photo_folder, 
     cut = CropDataset(samples, preprocessing, **options)
     kept = CropDataset(samples, preprocessing, **options, features=store_of(model, tmp_path))
     for index in range(len(samples)):
-        crop = cut[index][0].crop.float()[None] / 255
+        crop = cut[index][0][0].float()[None] / 255
         with torch.inference_mode():
             expected = model.network.encoder.frozen_features(crop)[0]
-        found = kept[index][0].crop
+        found = kept[index][0][0]
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-3)  # kept in float16
 
@@ -54,7 +54,7 @@ def test_fixed_crops_are_few_and_the_same_for_any_seed(photo_folder):
     for seed in range(6):
         dataset = CropDataset([sample], preprocessing, seed=seed, fixed_crops=2)
         for dataset.epoch in range(4):
-            seen.add(dataset[0][0].crop.numpy().tobytes())
+            seen.add(dataset[0][0][0].numpy().tobytes())
     image = resize_and_pad(read_image(sample.path), preprocessing).mul(255).round().to(torch.uint8)
     fixed = [fixed_crop(image, 32, sample.path.name, place, flip=True) for place in range(2)]
     assert seen == {crop.numpy().tobytes() for crop in fixed}

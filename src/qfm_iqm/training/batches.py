@@ -59,28 +59,17 @@ class Sample:
     paired: bool = False
 
 
-class LearnedCrop(NamedTuple):
-    """One training crop.
+class Batch(NamedTuple):
+    """The B crops of a training step.
 
     Attributes:
-        crop: (3, S, S) uint8, or frozen features.
-        label: label, in label units.
-        content: id of the content.
-        supervised: as in `Sample`.
-        group: id of the subset within which qualities are compared.
-        pair: id shared by the two crops of a pair; `UNPAIRED` for other crops.
+        crop: (B, 3, S, S) uint8, or frozen features.
+        label: (B,) labels, in label units.
+        content: (B,) ids of the contents.
+        supervised: (B,) as in `Sample`.
+        group: (B,) ids of the subsets within which qualities are compared.
+        pair: (B,) ids shared by the two crops of a pair; `UNPAIRED` for other crops.
     """
-
-    crop: Tensor
-    label: float
-    content: int
-    supervised: bool
-    group: int
-    pair: int
-
-
-class Batch(NamedTuple):
-    """The crops of a training step; the fields of `LearnedCrop` with a batch dimension."""
 
     crop: Tensor
     label: Tensor
@@ -94,9 +83,13 @@ class Batch(NamedTuple):
         return self.crop.float() / 255 if self.crop.dtype == torch.uint8 else self.crop
 
 
+LearnedCrop = tuple[Tensor, float, int, bool, int, int]
+"""The fields of a `Batch` for one of its crops."""
+
+
 def collate(samples: Sequence[Sequence[LearnedCrop]]) -> Batch:
     """Stacks the crops of samples into a batch."""
-    return Batch(*default_collate([tuple(crop) for crops in samples for crop in crops]))
+    return Batch(*default_collate([crop for crops in samples for crop in crops]))
 
 
 class ImageStore:
@@ -197,7 +190,7 @@ class CropDataset(Dataset[list[LearnedCrop]]):
             crops = [(crop.flip(-1) if flip else crop, sample.label)]
         pair = index if sample.paired else UNPAIRED
         return [
-            LearnedCrop(crop, label, sample.content, sample.supervised, sample.group, pair)
+            (crop, label, sample.content, sample.supervised, sample.group, pair)
             for crop, label in crops
         ]
 
