@@ -118,27 +118,21 @@ def test_a_declared_size_that_is_refused(length, code):
 
 def test_admission_counts_and_lets_go():
     admission = Admission(LIMITS)
-
-    async def scenario():
-        async with admission.request(1000):
-            async with admission.request(500):
-                with pytest.raises(RequestError) as error:
-                    async with admission.request(1):
-                        pass
-                assert error.value.code == 429
-            assert admission.bytes == 1000
-        assert admission.bytes == 0
-        async with admission.request(9999):  # a single request is always admitted
+    size, images = admission.bytes, admission.images
+    with size.counted(1000):
+        with size.counted(500):
+            with pytest.raises(RequestError) as error, size.counted(1):
+                pass
+            assert error.value.code == 429
+        assert size.count == 1000
+    assert size.count == 0
+    with size.counted(9999):  # a single request is always admitted
+        pass
+    with images.counted(2):
+        with pytest.raises(RequestError), images.counted(2):
             pass
-        async with admission.uploads(2):
-            with pytest.raises(RequestError):
-                async with admission.uploads(2):
-                    pass
-            async with admission.uploads(1):
-                assert admission.images == 3
-        with pytest.raises(ZeroDivisionError):
-            async with admission.request(5):
-                _ = 1 / 0
-        assert (admission.bytes, admission.images) == (0, 0)
-
-    asyncio.run(scenario())
+        with images.counted(1):
+            assert images.count == 3
+    with pytest.raises(ZeroDivisionError), size.counted(5):
+        _ = 1 / 0
+    assert (size.count, images.count) == (0, 0)

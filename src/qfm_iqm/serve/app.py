@@ -96,8 +96,10 @@ def create_app(
     bounds = limits or Limits()
     metrics = Metrics()
     admission = Admission(bounds)
-    metrics.watch("qfm_pending_images", "Images being served.", lambda: float(admission.images))
-    metrics.watch("qfm_pending_bytes", "Bytes being served.", lambda: float(admission.bytes))
+    metrics.watch(
+        "qfm_pending_images", "Images being served.", lambda: float(admission.images.count)
+    )
+    metrics.watch("qfm_pending_bytes", "Bytes being served.", lambda: float(admission.bytes.count))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:

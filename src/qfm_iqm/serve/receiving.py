@@ -4,8 +4,8 @@ Only bytes are accepted: no path or URL from a client is ever opened, and nothin
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
@@ -40,47 +40,47 @@ class Upload:
     content: bytes
 
 
+class Pending:
+    """Counts what is being served: bytes or images.
+
+    Args:
+        most: limit of the count; a single request may exceed it.
+
+    Attributes:
+        count: what is being served now.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self._most = most
+
+    @contextmanager
+    def counted(self, count: int) -> Iterator[None]:
+        """Counts a request while it is served.
+
+        Raises:
+            RequestError: 429, too much is already being served.
+        """
+        # An idle service accepts any request within the limits.
+        if self.count and self.count + count > self._most:
+            raise RequestError(429, "The service is busy: try again in a moment.")
+        self.count += count
+        try:
+            yield
+        finally:
+            self.count -= count
+
+
 class Admission:
-    """Counts what is being served, and admits requests while they fit.
+    """Admits requests while their bytes and images fit.
 
     Must be used from only one event loop.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.bytes = 0
-        self.images = 0
-
-    @asynccontextmanager
-    async def request(self, size: int) -> AsyncGenerator[None]:
-        """Counts a request's bytes while it is served.
-
-        Raises:
-            RequestError: 429, too many bytes are already being served.
-        """
-        # An idle service accepts any request within the limits.
-        if self.bytes and self.bytes + size > self.limits.pending_bytes:
-            raise _busy()
-        self.bytes += size
-        try:
-            yield
-        finally:
-            self.bytes -= size
-
-    @asynccontextmanager
-    async def uploads(self, count: int) -> AsyncGenerator[None]:
-        """Counts images while they are scored.
-
-        Raises:
-            RequestError: 429, too many images are already being scored.
-        """
-        if self.images and self.images + count > self.limits.pending_images:
-            raise _busy()
-        self.images += count
-        try:
-            yield
-        finally:
-            self.images -= count
+        self.bytes = Pending(limits.pending_bytes)
+        self.images = Pending(limits.pending_images)
 
     @asynccontextmanager
     async def received(self, request: Request) -> AsyncGenerator[list[Upload]]:
@@ -89,14 +89,10 @@ class Admission:
         Raises:
             RequestError: the request is refused; see `declared_size` and `receive`.
         """
-        async with self.request(declared_size(request, self.limits)):
+        with self.bytes.counted(declared_size(request, self.limits)):
             uploads = await receive(request, self.limits)
-            async with self.uploads(len(uploads)):
+            with self.images.counted(len(uploads)):
                 yield uploads
-
-
-def _busy() -> RequestError:
-    return RequestError(429, "The service is busy: try again in a moment.")
 
 
 def declared_size(request: Request, limits: Limits) -> int:
