@@ -40,9 +40,7 @@ def add_weights(digest: Any, named: Iterable[tuple[str, Tensor]], prefix: str = 
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
 
 
-def pack(
-    state: Mapping[str, Tensor], base: Mapping[str, Tensor], rank: int
-) -> tuple[dict[str, Tensor], float]:
+def pack(state: Mapping[str, Tensor], base: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
     """The part of a network that differs from its public backbone.
 
     Args:
@@ -51,7 +49,11 @@ def pack(
         rank: rank r of the factors; a matrix is kept whole where factors would not be smaller.
 
     Returns:
-        The packed state, and the largest share (Frobenius norm) of a change that was left out.
+        The packed state.
+
+    Raises:
+        ModelError: the factors leave out more of a change (as a share of its Frobenius norm) than
+            rounding explains; the message says how much.
     """
     packed: dict[str, Tensor] = {}
     left_out = 0.0
@@ -71,20 +73,12 @@ def pack(
         packed[key + _B] = (u[:, :rank] * root).to(value.dtype)
         packed[key + _A] = (root[:, None] * vh[:rank]).to(value.dtype)
         left_out = max(left_out, (s[rank:].norm() / s.norm()).item())
-    return packed, left_out
-
-
-def check_loss(left_out: float, rank: int) -> None:
-    """Refuses to leave out more of a change than rounding explains.
-
-    Raises:
-        ModelError: more is left out; the message says how much.
-    """
     if left_out > _EXACT:
         raise ModelError(
             f"Rank {rank} would leave {left_out:.1%} out of what training changed in a layer: "
             "train with backbone.tune = 'adapters', or choose a higher backbone.rank."
         )
+    return packed
 
 
 def unpack(packed: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:

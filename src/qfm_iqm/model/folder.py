@@ -25,7 +25,7 @@ from qfm_iqm.errors import ModelError, TableError
 from qfm_iqm.files import replacing, sha256_of
 from qfm_iqm.model.adapters import merged
 from qfm_iqm.model.card import BaseWeights, ModelCard, read_card
-from qfm_iqm.model.delta import check_loss, content_hash, pack, unpack
+from qfm_iqm.model.delta import content_hash, pack, unpack
 from qfm_iqm.model.frozen_norm import scaled_weights
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE, find_model
 from qfm_iqm.model.model import QualityModel
@@ -81,8 +81,7 @@ def save_packed(
             "to add its changes to."
         )
     network, base = _upon_public_weights(model.card)
-    packed, left_out = pack(model.network.state_dict(), network.state_dict(), rank)
-    check_loss(left_out, rank)
+    packed = pack(model.network.state_dict(), network.state_dict(), rank)
     card = model.card.model_copy(update={"base": base})
     _write(card, _content(packed, dtype), Path(folder))
 
