@@ -24,9 +24,7 @@ def card(**more):
     )
 
 
-INTERVAL = Interval(
-    level=0.9, images=3, scores=(3, 5, 7), half_widths=(1, 1.5, 1), half_width=1.2
-)
+INTERVAL = Interval(level=0.9, images=3, scores=(3, 5, 7), half_widths=(1, 1.5, 1), half_width=1.2)
 
 
 def reference(ood_detector=DETECTOR, interval=True):
