@@ -85,6 +85,8 @@ REFUSED = [
     ("gate ph.png --min 1 -m model --junit own.xml", "'own.xml' exists and is not a file of this"),
     ("data export livec --root tree --out notes.csv", "'notes.csv' exists and is not a table"),
     ("export --to hub-folder -m model --out own", "'own' exists and is not a model folder"),
+    ("export --to hub-folder -m model --out model", "model holds a model that is no hub folder"),
+    ("calibrate labels.csv -m model --out model", "model holds a model that is not calibrated"),
     ("export --to onnx -m model --out own", "'own' exists and is not an exported model"),
     ("calibrate labels.csv -m model --out photos", "'photos' exists and is not a model folder"),
     ("data split labels.csv --out photos --leaks skip", "'photos' exists and is not a folder of"),

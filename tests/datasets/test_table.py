@@ -105,5 +105,5 @@ def test_two_names_for_one_file_are_refused(tmp_path):
     (tmp_path / "a.jpg").touch()
     if (tmp_path / "A.JPG").exists():
         pytest.skip("this file system does not tell letter case apart")
-    with pytest.raises(TableError, match=r"1 names .* mean the same file"):
+    with pytest.raises(TableError, match=r"2 names .* mean the same file"):
         RatedTable(names=("a.jpg", "A.JPG")).paths(tmp_path)

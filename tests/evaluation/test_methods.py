@@ -51,6 +51,9 @@ def test_an_image_without_a_score_is_named(tmp_path):
         side_by_side([scores], labels)
     with pytest.raises(TableError, match="no score column 'quality'"):
         side_by_side([scores], labels, column="quality")
+    twice = write(tmp_path / "t.csv", "name,score\nx/a/1.png,5\nx/a/1.png,5\nb/1.png,4\n")
+    with pytest.raises(TableError, match=r"\(a/1\.png\): x/a/1\.png is in 2 rows; keep one\."):
+        side_by_side([twice], labels)
 
 
 def test_what_falls_as_quality_rises_is_turned(tmp_path):

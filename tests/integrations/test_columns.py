@@ -76,6 +76,9 @@ def test_mistakes_are_sentences(tiny_model_folder):
         ScoreColumns(str(tiny_model_folder), columns=["quality"])
     with pytest.raises(QFMError, match="The batch has no column 'image': jpg, txt"):
         ScoreColumns(str(tiny_model_folder))({"jpg": [], "txt": []})
+    for single in (Image.new("RGB", (8, 8)), "a.jpg", b"bytes", {"bytes": b"", "path": None}):
+        with pytest.raises(QFMError, match="Give batches of images"):
+            ScoreColumns(str(tiny_model_folder))({"image": single})
 
 
 def test_reference_statistics_are_given(photos):
@@ -86,7 +89,7 @@ def test_reference_statistics_are_given(photos):
 
 
 def test_causes_are_given_if_they_are_asked_for(photos):
-    found = ScoreColumns(columns=["cause"], causes=True)({"image": photos})
+    found = ScoreColumns(columns="cause")({"image": photos})
     rows = list(Scorer("default", causes=True).score_paths(photos))
     assert found["cause"] == [row.cause for row in rows]
     assert any(found["cause"])

@@ -94,10 +94,10 @@ def test_without_a_limit_images_that_the_baseline_lacks_are_to_be_reviewed():
 def test_a_baseline_that_says_nothing_of_these_images_is_refused():
     with pytest.raises(TableError, match="has none of these images"):
         apply_rule([row(1.0)], Rule(max_drop=1), earlier({"b/other.jpg": 1.0}))
-    columns = {"path": ["a.jpg"] * 2, "score": [1.0] * 2, "error": [""] * 2, "model": ["m"] * 2}
-    twice = ScoreTable("two.csv", columns)
-    with pytest.raises(TableError, match=r"none of these images: 1 path occurs .* in two\.csv\."):
-        apply_rule([row(1.0)], Rule(max_drop=1), twice)
+    names = {"path": ["a.jpg", "b.jpg", "a.jpg"], "error": [""] * 3, "model": ["m"] * 3}
+    twice = ScoreTable("two.csv", names | {"score": [1.0] * 3})
+    with pytest.raises(TableError, match=r"1 path occurs more than once in two\.csv; keep one row"):
+        apply_rule([row(1.0, "b.jpg")], Rule(max_drop=1), twice)
     with pytest.raises(TableError, match="was scored with model other and these images with m"):
         apply_rule([row(1.0)], Rule(max_drop=1), earlier({"a.jpg": 1.0}, model="other"))
 

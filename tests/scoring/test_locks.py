@@ -70,7 +70,7 @@ def test_closing_gives_everything_back(path, holder):
 
 def test_one_process_opens_it_once(path):
     lock = LockFile(path)
-    with pytest.raises(QFMError, match="is already running in this process"):
+    with pytest.raises(QFMError, match="is already in use by this process"):
         LockFile(path)
     lock.close()
     LockFile(path).close()

@@ -77,7 +77,7 @@ def test_training_may_start_from_a_whole_model(build, by_folder):
     origin = f"default, weights {load_card('default').weights_sha256}"
     assert model.card.training["started_from"] == origin
     assert all(p.requires_grad for p in model.network.parameters())
-    with pytest.raises(ModelError, match=r"the recipe must set width = 192\."):
+    with pytest.raises(ModelError, match=r"the recipe must set network.width = 192\."):
         build(**options)
 
 
@@ -95,7 +95,7 @@ def test_a_start_of_other_crops_is_one_if_the_backbone_takes_any(
         "network__crop": 96,
     }
     if refused:
-        with pytest.raises(ModelError, match=r"the recipe must set crop = 64\."):
+        with pytest.raises(ModelError, match=r"the recipe must set network.crop = 64\."):
             build(**larger)
         return
     network = build(**larger)[1].network

@@ -114,6 +114,20 @@ def test_an_unknown_group_is_refused(make_recipe):
         load_data(make_recipe(data__group="camera"))
 
 
+def test_contents_may_be_the_groups(make_recipe):
+    data = load_data(make_recipe(data__group="content", train__crops_per_image=1))
+    groups = {sample.group for sample in data.samples}
+    assert len(groups) == len(set(data.train.contents))
+
+
+def test_labels_beyond_the_scale_are_refused(make_recipe, rows, other_labels):
+    scale = {"minimum": 0, "maximum": max(float(row["mos"]) for row in rows)}
+    load_data(make_recipe(data__label=scale))
+    rows[5]["mos"] = str(scale["maximum"] + 0.5)
+    with pytest.raises(TableError, match=f"1 label lies beyond the scale .* of {rows[5]['name']}"):
+        load_data(make_recipe(data__label=scale, **other_labels(rows)))
+
+
 # Pseudo-labels
 
 

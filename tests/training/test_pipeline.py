@@ -119,7 +119,7 @@ def test_a_run_writes_its_folder(finished):
     out, said = finished
     assert {path.name for path in out.iterdir()} == {
         "teachers", "expansion.csv", "leaks.csv", "recipe.json", "split.txt", "log.jsonl",
-        "state.safetensors", "best", "model", "results.csv", "test.csv", "stages.json",
+        "state.safetensors", "best", "model", "results.csv", "test.csv", "stages.json", "lock",
     }  # fmt: skip
     assert (out / "leaks.csv").read_text() == "fold,split,image,other_split,other,reason,distance\n"
     assert (out / "split.txt").read_bytes() == (

@@ -69,7 +69,6 @@ def test_the_papers_protocol_is_the_default():
         ("data.label.higher_is_better=false", lambda r: r.data.label.higher_is_better, False),
         ("model.name=other", lambda r: r.model.name, "other"),
         ("network.shorter_side=64", lambda r: r.network.shorter_side, 64),
-        ("distillation.teacher=default", lambda r: r.distillation.teacher, ("default",)),
         ("distillation.share=1", lambda r: r.distillation.share, 1.0),
         ("distillation.leaks=drop", lambda r: r.distillation.leaks, "drop"),
     ],
@@ -172,6 +171,7 @@ def test_a_value_out_of_range_is_refused_by_name(recipe_file, change):
     ("changes", "sentence"),
     [
         (["distillation.per_step=true"], "has no effect without distillation.unlabeled"),
+        (["distillation.teacher=default"], "has no effect without distillation.unlabeled"),
         (["distillation.with_rated=true"], "distillation.with_rated needs distillation.per_step"),
         (
             ['distillation.teacher=["default", "vit-tiny"]'],

@@ -1,6 +1,8 @@
 """A run's folder: begun, resumed, or refused."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -118,3 +120,30 @@ def test_a_run_of_a_version_with_fewer_options_goes_on(make_recipe, begun):
     path.write_text(json.dumps(content), "utf-8")
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         RunFolder(begun.path, make_recipe(), resume=True)
+
+
+IN_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from qfm_iqm.errors import RecipeError
+from qfm_iqm.training.recipe import Recipe
+from qfm_iqm.training.run_folder import RunFolder
+
+path = Path(sys.argv[1])
+recipe = Recipe.model_validate_json((path / "recipe.json").read_text("utf-8"))
+try:
+    with RunFolder(path, recipe, resume=True).locked():
+        print("mine")
+except RecipeError as error:
+    print(error)
+"""
+
+
+def test_two_processes_cannot_train_one_run(begun):
+    def other():
+        command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(begun.path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with begun.locked():
+        assert other() == f"Another process is training {begun.path}."
+    assert other() == "mine"

@@ -1,6 +1,7 @@
 """A whole model from one recipe: kills change nothing; a change redoes the stages after it."""
 
 import json
+import re
 import shutil
 import signal
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.errors import ImageError, RecipeError, TableError
 from qfm_iqm.model.folder import load_model
 from qfm_iqm.scoring.runtimes import export
 from qfm_iqm.scoring.runtimes.load import load_runtime
 from qfm_iqm.training import pipeline
+from qfm_iqm.training.data import load_data
 from qfm_iqm.training.pseudo_labels import read_pseudo_labels
 from qfm_iqm.training.recipe_file import read_recipe
 from qfm_iqm.training.reporting import Reporter
@@ -252,6 +254,36 @@ def test_an_export_is_redone_with_what_it_is_made_of(exporting, tmp_path, monkey
     redone = {name for name in after if after[name]["inputs"] != before[name]["inputs"]}
     assert redone == {"reference", "export", "card"}
     assert load_runtime(out / "model").card.reference_statistics.interval.level == 0.9
+
+
+def test_reference_photos_are_checked_before_training(recipe, photos, tmp_path):
+    names = [line.split(",")[0] for line in (photos / "labelled.csv").read_text().splitlines()[1:]]
+    table = tmp_path / "reference.csv"
+    for rows, sentence in (
+        ((photos / "reference.csv").read_text().splitlines()[1:100], "[reference] has 99"),
+        (
+            (photos / "reference.csv").read_text().splitlines()[1:]
+            + [f"{name},50" for name in names],
+            "used for training or selection",
+        ),
+    ):
+        table.write_text("\n".join(["name,mos", *rows]) + "\n")
+        changed = read_recipe(recipe, [f"reference.labels={table}"])
+        with pytest.raises(TableError, match=re.escape(sentence)):
+            pipeline.run(changed, tmp_path / "run", resume=False, reporter=SILENT)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("which", ["test", "reference"])
+def test_photos_that_are_scored_last_are_decoded_first(exporting, photos, tmp_path, which):
+    root = shutil.copytree(photos, tmp_path / "photos")
+    changed = read_recipe(exporting, [f"data.root={root}"])
+    names = {"test": load_data(changed).split.names("test"), "reference": ["reference007.png"]}
+    broken = root / names[which][0]
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(ImageError, match=f"cannot read .*{re.escape(broken.name)}"):
+        pipeline.run(changed, tmp_path / "run", resume=False, reporter=SILENT)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_table_is_made_again(whole, recipe, tmp_path):

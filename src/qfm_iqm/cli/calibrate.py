@@ -18,6 +18,7 @@ from qfm_iqm.cli.options import (
     messages,
     with_progress,
 )
+from qfm_iqm.errors import QFMError
 from qfm_iqm.files import check_folder
 
 if TYPE_CHECKING:
@@ -44,11 +45,14 @@ def calibrate(
     """Calibrate a model to your own ratings; cross-validation tells whether that helps."""
     from qfm_iqm.datasets.reading import read_table
     from qfm_iqm.evaluation.calibrate import calibrated_card
+    from qfm_iqm.model.card import read_card
     from qfm_iqm.model.folder import load_model, save_with_card
     from qfm_iqm.model.locate import CARD_FILE
 
     console = messages()
     check_folder(out, (CARD_FILE,), "a model folder")
+    if (out / CARD_FILE).exists() and read_card(out / CARD_FILE).calibration is None:
+        raise QFMError(f"{out} holds a model that is not calibrated: choose another --out.")
     check_device(device)
     table = read_table(ratings, label=label)
     loaded = load_model(model)

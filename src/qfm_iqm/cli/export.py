@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qfm_iqm.cli.options import Model, Root, Split, extra, messages, refuse_idle, say
+from qfm_iqm.errors import QFMError
 from qfm_iqm.files import check_folder
 
 if TYPE_CHECKING:
@@ -87,11 +88,13 @@ def export(
 def _write_hub_folder(model: str, out: Path | None, console: Console) -> None:
     """Writes a folder that can be uploaded unchanged."""
     from qfm_iqm.model.folder import load_card
-    from qfm_iqm.model.hub_folder import save_hub_folder
+    from qfm_iqm.model.hub_folder import PAGE_FILE, save_hub_folder
     from qfm_iqm.model.locate import CARD_FILE
 
     folder = out or Path(f"{load_card(model).name}-hub")
     check_folder(folder, (CARD_FILE,), "a model folder")
+    if (folder / CARD_FILE).exists() and not (folder / PAGE_FILE).exists():
+        raise QFMError(f"{folder} holds a model that is no hub folder: choose another --out.")
     save_hub_folder(model, folder)
     say(console, f"{folder}: upload it with hf upload OWNER/NAME {folder}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -127,7 +128,7 @@ def cell(row: Row) -> str:
         return "-"
     if row.ci_low is None or row.ci_high is None:
         return f"{row.value:.4f}"
-    low, high = (f"{end:.3f}".replace("0.", ".") for end in (row.ci_low, row.ci_high))
+    low, high = (re.sub(r"^(-?)0\.", r"\1.", f"{end:.3f}") for end in (row.ci_low, row.ci_high))
     return f"{row.value:.4f}\n{low}–{high}"
 
 

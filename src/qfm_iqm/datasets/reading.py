@@ -91,8 +91,8 @@ class Cells:
         """The error for a table without the requested column."""
         return TableError(
             f"{self.source}: there is no label column '{column}', only the columns "
-            f"{', '.join(self.header)}; rename the column of the labels, or name it with "
-            f"--label if the command has that option{self.form}."
+            f"{', '.join(self.header)}; rename the column of the labels to "
+            f"'{column}', or name it with --label if the command has that option{self.form}."
         )
 
 

@@ -75,7 +75,8 @@ class RatedTable:
             if blank:
                 raise TableError(
                     f"{self.source}: the {column} is blank in {len(blank)} rows "
-                    f"({first_few(blank, 'row')}); fill it in or remove these rows."
+                    f"({first_few(blank, 'row')}, not counting titles); fill it in or remove these "
+                    "rows."
                 )
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
@@ -185,10 +186,11 @@ class RatedTable:
                 "check the folder, or remove these rows."
             )
         paths = [path for _, path in located if path is not None]
-        if len(set(paths)) < len(paths):
+        counts = Counter(path for _, path in located)
+        if twice := [name for name, path in located if counts[path] > 1]:
             raise TableError(
-                f"{len(paths) - len(set(paths))} names of {self.source} differ from another name "
-                f"only in letter case and mean the same file in {root}; keep one row per image."
+                f"{len(twice)} names of {self.source} mean the same file in {root} as another one "
+                f"({first_few(twice)}); keep one row per image."
             )
         return paths
 

@@ -130,6 +130,8 @@ def _why(alone: Sequence[str], images: Sequence[str]) -> str:
         return "their rows have none"
     for image in alone[:_TRIED]:
         if found := candidates(image, images):
+            if len(found) > len(set(found)) == 1:
+                return f"{found[0]} is in {len(found)} rows; keep one"
             return (
                 f"{image} could be {first_few(found)}, and each score belongs to one image; add "
                 "the folders in both tables"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from qfm_iqm.causes.severity import CAUSES
 from qfm_iqm.errors import ImageError, QFMError
 from qfm_iqm.image.load import decoded, fetch
 from qfm_iqm.scoring.crop_stream import CroppedImage, with_crops
@@ -38,7 +39,7 @@ class ScoreColumns:
     Args:
         model: a quality model, a loaded runtime, or a model's name.
         image: name of the image column.
-        columns: fields of `ScoreRow` to add.
+        columns: fields of `ScoreRow` to add; those of causes are computed if one is named.
         keep: input columns to return as well. `datasets` keeps all of them by itself; Ray Data
             keeps none.
         options: options of `Scorer`.
@@ -57,14 +58,17 @@ class ScoreColumns:
         model: QualityModel | Runtime | str = "default",
         *,
         image: str = "image",
-        columns: Sequence[str] = COLUMNS,
+        columns: str | Sequence[str] = COLUMNS,
         keep: Sequence[str] = (),
         **options: Any,
     ) -> None:
+        columns = (columns,) if isinstance(columns, str) else columns
         unknown = [name for name in columns if name not in SCHEMA]
         if unknown:
             raise QFMError(f"There is no column '{unknown[0]}': choose from {', '.join(SCHEMA)}.")
         self.image, self.columns, self.keep = image, tuple(columns), tuple(keep)
+        if {"cause", "second_cause", *CAUSES}.intersection(columns):
+            options = {"causes": True} | options
         self._model, self._options = model, options
         self._scorer: Scorer | None = self._build()
         # `datasets` hashes this state to cache results: other weights must give another hash.
@@ -81,13 +85,16 @@ class ScoreColumns:
             batch: columns by name.
 
         Raises:
-            QFMError: the image column or a column to keep is missing.
+            QFMError: the image column or a column to keep is missing, or there is no batch.
         """
         missing = [name for name in (self.image, *self.keep) if name not in batch]
         if missing:
             raise QFMError(f"The batch has no column '{missing[0]}': {', '.join(batch)}.")
         self._scorer = self._scorer or self._build()
-        rows = list(self._rows(self._scorer, batch[self.image]))
+        images = batch[self.image]
+        if isinstance(images, (str, bytes, Mapping)) or not hasattr(images, "__len__"):
+            raise QFMError("Give batches of images, as Dataset.map(..., batched=True) does.")
+        rows = list(self._rows(self._scorer, images))
         kept = {name: list(batch[name]) for name in self.keep}
         return kept | {name: [getattr(row, name) for row in rows] for name in self.columns}
 

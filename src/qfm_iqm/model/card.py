@@ -195,7 +195,11 @@ def read_card(path: Path) -> ModelCard:
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path.parent} is not a model folder: it has no {path.name}.") from None
+        run = path.parent / "model"  # of a training
+        hint = f" Do you mean {run}?" if (run / path.name).is_file() else ""
+        raise ModelError(
+            f"{path.parent} is not a model folder: it has no {path.name}.{hint}"
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"The model card {path} cannot be read: {reason_of(error)}.") from error
     found = content.get("format") if isinstance(content, dict) else None

@@ -140,9 +140,11 @@ def _baseline_scores(rows: Sequence[ScoreRow], baseline: ScoreTable) -> dict[int
                 f"{', '.join(sorted(theirs))} and these images with "
                 f"{', '.join(sorted(ours))}: score both with one model."
             )
+    if twice := repeated_paths(baseline):
+        raise TableError(f"The baseline cannot be compared with: {twice}; keep one row per image.")
     pairs = pair(now, baseline)
     if not pairs.rows:
-        why = repeated_paths(now, baseline)
+        why = repeated_paths(now)
         raise TableError(
             f"The baseline {baseline.source} has none of these images{why and ': '}{why}."
         )

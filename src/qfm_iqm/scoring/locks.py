@@ -30,14 +30,14 @@ class LockFile:
             import fcntl
         except ModuleNotFoundError as error:
             raise QFMError(
-                "Jobs need POSIX file locks, which this system does not have."
+                "Jobs and trainings need POSIX file locks, which this system does not have."
             ) from error
         self._fcntl = fcntl
         self.path = path
         status = path.stat()
         self._identity = (status.st_dev, status.st_ino)
         if self._identity in _open:
-            raise QFMError(f"The job {path.parent} is already running in this process.")
+            raise QFMError(f"{path.parent} is already in use by this process.")
         self._handle = os.open(path, os.O_RDWR)
         _open.add(self._identity)
 

@@ -151,8 +151,8 @@ def _table(
     if key not in cells.columns:
         raise TableError(
             f"{cells.source}: there is no score column '{column}', only the columns "
-            f"{', '.join(cells.header)}; rename the column of the scores, or name it with "
-            f"--column if the command has that option{cells.form}."
+            f"{', '.join(cells.header)}; rename the column of the scores to "
+            f"'{column}', or name it with --column if the command has that option{cells.form}."
         )
     given = cells.columns[key]
     found = cells.columns | {"path": cells.take_names("path"), "score": given}

@@ -76,7 +76,8 @@ def start_from(network: QualityNetwork, name: str) -> None:
     wanted, found = start.config.model_dump(), network.config.model_dump()
     if _shapes(start.encoder) == _shapes(network.encoder):  # a backbone for crops of any size
         found["crop"] = wanted["crop"]
-    other = [f"{key} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
+    keys = {key: f"network.{key}" for key in wanted} | {"backbone": "backbone.name"}
+    other = [f"{keys[key]} = {wanted[key]!r}" for key in wanted if wanted[key] != found[key]]
     if other:
         raise ModelError(
             f"backbone.weights = '{name}' starts from that model, so the recipe must set "

@@ -12,8 +12,9 @@ from qfm_iqm.datasets.folds import choose_split
 from qfm_iqm.datasets.reading import read_table
 from qfm_iqm.datasets.splits import Split, split_by_content
 from qfm_iqm.datasets.table import RatedTable
-from qfm_iqm.errors import RecipeError, TableError
+from qfm_iqm.errors import RecipeError, TableError, counted
 from qfm_iqm.files import text_hash
+from qfm_iqm.model.card import LabelUnits
 from qfm_iqm.training.batches import Sample
 from qfm_iqm.training.pseudo_labels import read_pseudo_labels
 from qfm_iqm.training.recipe import Recipe
@@ -121,6 +122,8 @@ def load_data(
     selecting = data.validation > 0 or rows["validation"].size > 0
     validation = table.select(rows["validation"]) if selecting else None
     test = table.select(rows["test"])
+    if data.dataset is None:  # LIVE's labels exceed its scale
+        _within_scale(table, data.label)
     labels = _labels(train, "train", fewest=2)
     if validation is not None:
         _labels(validation, "validation", fewest=_FEWEST_EVALUATED)
@@ -275,9 +278,24 @@ def _labels(table: RatedTable, split: str, *, fewest: int) -> np.ndarray:
     return table.mos
 
 
+def _within_scale(table: RatedTable, label: LabelUnits) -> None:
+    """Refuses labels beyond the ends of the recipe's scale; TableError."""
+    if table.mos is None or label.minimum is None or label.maximum is None:
+        return
+    beyond = np.flatnonzero((table.mos < label.minimum) | (table.mos > label.maximum))
+    if beyond.size:
+        first = beyond[0]
+        raise TableError(
+            f"{table.source}: {counted(beyond.size, 'label lies', 'labels lie')} beyond the scale "
+            f"of {label.minimum:g} to {label.maximum:g} in data.label, such as "
+            f"{table.mos[first]:g} of {table.names[first]}: set data.label.minimum and "
+            "data.label.maximum, or correct the table."
+        )
+
+
 def _groups(table: RatedTable, column: str | None) -> list[int]:
     """Ids of the subsets that a column names; a single id without a column."""
-    names = table.columns[column] if column is not None else ("",) * len(table)
+    names = table.column(column) if column is not None else ("",) * len(table)
     known = {name: number for number, name in enumerate(sorted(set(names)))}
     return [known[name] for name in names]
 

@@ -193,7 +193,8 @@ def expand(
     if len(unreadable) > MOST_UNREADABLE * len(pool.names):
         raise TableError(
             f"{len(unreadable)} of {len(pool.names)} unlabeled images cannot be read, the first "
-            f"{unreadable[0][0]}: at most {MOST_UNREADABLE:.0%} may be left out."
+            f"{unreadable[0][0]}: at most {MOST_UNREADABLE:.0%} may be left out, so repair or "
+            "remove them."
         )
     labelled = zip(pool.names, pool.contents, pool.paths, strict=True)
     return [

@@ -5,10 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from qfm_iqm.datasets.reading import read_table
-from qfm_iqm.datasets.table import RatedTable
+from qfm_iqm.datasets.table import RatedTable, first_few
+from qfm_iqm.errors import ImageError, TableError, counted
 from qfm_iqm.evaluation.evaluate import rated_srcc
-from qfm_iqm.evaluation.reference import find_reference_statistics
+from qfm_iqm.evaluation.reference import LEAST, find_reference_statistics
 from qfm_iqm.files import write_whole
+from qfm_iqm.image.decode_pool import read_ahead
+from qfm_iqm.image.load import ReadingPolicy
+from qfm_iqm.image.memory_budget import usable_cores
 from qfm_iqm.model.card_page import card_page
 from qfm_iqm.model.folder import load_card, load_model, save_with_card
 from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE, is_model
@@ -41,6 +45,46 @@ def reference_table(recipe: Recipe, data: TrainingData) -> RatedTable:
         return read_table(recipe.table(recipe.reference.labels))
     assert data.reference is not None
     return data.reference
+
+
+def check_reference(recipe: Recipe, data: TrainingData) -> None:
+    """Refuses unsuitable reference photos before anything is trained.
+
+    Raises:
+        TableError: there are too few, or some were used for training or selection.
+    """
+    if recipe.reference is None:
+        return
+    table = reference_table(recipe, data)
+    if len(table) < LEAST:
+        raise TableError(
+            f"Reference statistics need at least {LEAST} held-out photos, and [reference] has "
+            f"{len(table)}: raise data.reference, or name a larger table in reference.labels."
+        )
+    chosen = (data.train, *((data.validation,) if data.validation else ()))
+    used = {path for part in chosen for path in part.paths(data.root)}
+    if shared := [path.name for path in table.paths(data.root) if path in used]:
+        photos = counted(len(shared), "photo is", "photos are")
+        raise TableError(
+            f"{photos} used for training or selection and for reference statistics too "
+            f"({first_few(shared)}): take photos without them in reference.labels."
+        )
+
+
+def check_held_out(recipe: Recipe, data: TrainingData, reporter: Reporter) -> None:
+    """Decodes the images that are scored only after the training, so that it is not in vain.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    paths = [str(path) for path in data.test.paths(data.root)]
+    if recipe.reference is not None:
+        paths += map(str, reference_table(recipe, data).paths(data.root))
+    policy = ReadingPolicy(recipe.network.preprocessing)
+    readings = read_ahead(paths, policy, min(8, usable_cores()), processes=False, max_memory=None)
+    for reading in reporter.scoring(readings, len(paths), "checking test images"):
+        if reading is not None and reading.error:
+            raise ImageError(f"A rated image cannot be scored: {reading.error}")
 
 
 def add_reference(

@@ -16,6 +16,7 @@ Only the final model is tested; teachers are evaluated on validation.
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from qfm_iqm.model.locate import CARD_FILE, WEIGHTS_FILE
 from qfm_iqm.training import finishing
 from qfm_iqm.training.building import on_cpu
 from qfm_iqm.training.data import TrainingData, UnlabeledImage, rated_split
+from qfm_iqm.training.expansion import UnlabeledPool
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.reporting import Reporter
 from qfm_iqm.training.run_folder import RunFolder, computed
@@ -96,14 +98,32 @@ def run(
     if not allow_leaks:
         refuse_shared(recipe)
     data = checked_data(recipe)
+    finishing.check_reference(recipe, data)
     if folder.resuming and not replace:
         folder.refuse_another_split(data.split)
     reporter = reporter if first else Reporter(None)
     stages = Stages(folder.stages, reporter.say)
     scores = TeacherScores(recipe, data, out, stages, reporter)
     pool = scores.look_for_leaks()
+    if first and "training" not in stages:
+        finishing.check_held_out(recipe, data, reporter)
     if first:
         folder.claim(data.split)
+    with folder.locked() if first else nullcontext():
+        return _run_stages(recipe, folder, scores, pool, split, allow_leaks, replace)
+
+
+def _run_stages(
+    recipe: Recipe,
+    folder: RunFolder,
+    scores: TeacherScores,
+    pool: UnlabeledPool | None,
+    split: SplitName,
+    allow_leaks: bool,
+    replace: bool,
+) -> Evaluation:
+    """Runs all unfinished stages; arguments and errors are those of `run`."""
+    out, data, stages, reporter = folder.path, scores.data, scores.stages, scores.reporter
     teachers = {}
     for name, teacher in teachers_of(recipe).items():
         if teacher.recipe is None:

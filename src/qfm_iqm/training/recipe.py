@@ -201,6 +201,8 @@ class Recipe(Section):
         config = self.distillation
         if config.per_step and config.unlabeled is None:
             raise ValueError("distillation.per_step has no effect without distillation.unlabeled")
+        if config.teacher and config.unlabeled is None:
+            raise ValueError("distillation.teacher has no effect without distillation.unlabeled")
         if config.with_rated and not config.per_step:
             raise ValueError("distillation.with_rated needs distillation.per_step")
         for key, value in (

@@ -64,7 +64,7 @@ def read_content(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors add a byte order mark
     except FileNotFoundError:
         raise RecipeError(f"There is no file {path}.") from None
     except (OSError, ValueError) as error:

@@ -8,6 +8,8 @@ stages before and after the training (`training.stages`).
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from qfm_iqm.datasets.splits import Split
 from qfm_iqm.errors import RecipeError
 from qfm_iqm.files import writing
 from qfm_iqm.model.locate import CARD_FILE
+from qfm_iqm.scoring.locks import LockFile
 from qfm_iqm.training.recipe import Recipe
 from qfm_iqm.training.recipe_schema import FINISHING
 
@@ -109,6 +112,23 @@ class RunFolder:
                 f"{self.path} holds a run with other images or another split of them ({written}): "
                 "give the data it was made with, or choose another --out."
             )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out of the run.
+
+        Raises:
+            RecipeError: another process is in it.
+        """
+        place = self.path / "lock"
+        place.open("ab").close()
+        lock = LockFile(place)
+        try:
+            if not lock.try_acquire(0):
+                raise RecipeError(f"Another process is training {self.path}.")
+            yield
+        finally:
+            lock.close()
 
     def scores(self, split: str) -> Path:
         """The table of a split's images with their scores."""
