@@ -152,9 +152,8 @@ def test_how_often_interval_and_limit_hold_was_counted_on_other_photos(model):
         model.card.reference_statistics.interval,
         model.card.reference_statistics.ood_detector,
     )
-    assert interval.checked == detector.checked >= 100
-    assert abs(interval.images - interval.checked) <= 0.2 * interval.images
-    assert 0.85 <= interval.coverage <= 0.99
+    assert interval.images >= 2 * detector.checked - 50 >= 200
+    assert 0.88 <= interval.coverage <= 0.95
     assert 0 < detector.false_alarms <= 0.05
 
 
