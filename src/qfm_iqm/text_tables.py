@@ -39,7 +39,7 @@ _COMMA_NUMBER = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")  # 1,234 may mean 1234
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 # How this package's tables of file names begin.
-_OURS = (b"path,sha256,", b"path,time,score", b"fold,split,image")
+_OURS = (b"path,sha256,", b"path,moment,", b"path,time,score", b"fold,split,image")
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,16 @@ def test_moments_are_reached_by_keys_buttons_and_the_slider(page):
     page.keyboard.press("End")
     assert "Moment 3 of 3" in page.inner_text("#moment-title")
     assert page.locator("#next").is_disabled()
+    before = counts(page)
+    page.keyboard.press("x")
+    assert counts(page) != before
+    page.keyboard.press("k")
+    assert counts(page) == before
+    page.keyboard.press("ArrowUp")
+    assert "Moment 2 of 3" in page.inner_text("#moment-title")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert "Moment 3 of 3" in page.inner_text("#moment-title")
     page.locator(".pane").first.focus()
     page.keyboard.press("ArrowUp")
     assert "Moment 2 of 3" in page.inner_text("#moment-title")
@@ -169,3 +179,39 @@ def test_nothing_to_choose_from(open_page, tmp_path):
     page = open_page(out.as_uri())
     assert page.locator("#nothing").is_visible()
     assert page.locator("#moments").is_hidden()
+
+
+def test_decisions_stay_with_their_photos(open_page, tmp_path):
+    """Another gap changes the suggestions; another library with the same names has no decisions."""
+
+    def page_of(place, keeps, mark=""):
+        rows = [
+            CullRow(
+                f"{name}.jpg", sha256=mark + name, score=50.0, moment=1, photos=3, rank=rank,
+                keep=name in keeps, reason="sharper than the others",
+            )
+            for rank, name in enumerate("abc", 1)
+        ]  # fmt: skip
+        out = tmp_path / place
+        out.write_text(moments_page(rows, "cull.csv", Place(out, tmp_path), count=0), "utf-8")
+        return out.as_uri()
+
+    page = open_page(page_of("cull.html", "a"))
+    panes(page).nth(2).get_by_role("button", name="Keep").click()
+    assert saved(page) == ["b.jpg"]
+    page_of("cull.html", "bc")
+    page.reload()
+    assert saved(page) == ["a.jpg"]
+    assert "of your own" not in counts(page)
+    page_of("cull.html", "b")
+    page.reload()
+    assert saved(page) == ["a.jpg"]
+    assert "1 decision of your own" in counts(page)
+    page.goto(page_of("other.html", "a", mark="other"))
+    assert saved(page) == ["b.jpg", "c.jpg"]
+
+
+def test_a_thumbnail_in_place_of_a_photo_is_said_to_be_one(open_page, moments, tmp_path):
+    shutil.copy(moments / "cull.html", tmp_path / "cull.html")  # without its photos
+    page = open_page((tmp_path / "cull.html").as_uri())
+    assert "thumbnail" in panes(page).first.locator(".note").inner_text()

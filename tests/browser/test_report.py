@@ -115,8 +115,8 @@ def test_causes_have_their_shares_and_a_filter(open_page, tmp_path, row, check_a
     severities = {"blur": 3.2, "compression": 30.4}
     said = ["compression", "none", "compression", "blur", "compression", "none", "compression"]
     rows = [
-        replace(row(f"{i}.jpg", 10.0 * i), cause=cause, **severities)
-        for i, cause in enumerate(said)
+        replace(row(f"{i}.jpg", 10.0 * i), cause=cause, second_cause=second, **severities)
+        for i, (cause, second) in enumerate(zip(said, ["blur"] + ["none"] * 6, strict=True))
     ]
     rows += [row("without.jpg", 90.0), row("broken.jpg", None, "it is empty")]
     out = tmp_path / "report.html"
@@ -138,6 +138,9 @@ def test_causes_have_their_shares_and_a_filter(open_page, tmp_path, row, check_a
     page.keyboard.press("Escape")
     page.select_option("#cause", "none")
     assert cards(page).locator(".name").all_inner_texts() == ["5.jpg"]
+    cards(page).first.click()
+    assert page.inner_text("dialog").count("none") == 2
+    page.keyboard.press("Escape")
     page.select_option("#cause", "blur")
     page.fill("#from", "31")
     assert page.locator("#nothing").is_visible()

@@ -12,6 +12,8 @@ from PIL import Image
 
 from qfm_iqm.culling.row import CULL_SCHEMA
 
+from ..image.clips import clip, numbered
+
 
 @pytest.fixture
 def photos(photo_folder, tmp_path):
@@ -114,6 +116,37 @@ def test_a_photo_that_is_gone_is_said_to_be_left_out(qfm, photos, tmp_path):
     answer = qfm("cull", photos, "--out", out, "--resume")
     assert f"{out} leaves out 1 photo that no longer exists." in answer.err
     assert len(out.read_text().splitlines()) == 3
+
+
+def test_a_photo_that_is_named_twice_is_one_photo(qfm, photos, tmp_path):
+    out, folder = tmp_path / "cull.csv", photos.parent / "elsewhere"
+    folder.mkdir()
+    twice = folder / ".." / photos.name
+    names = sorted(path.name for path in photos.iterdir())
+    for more in (twice, twice, photos):
+        assert qfm("cull", photos, more, "--out", out, "--resume").code == 0
+        rows = list(csv.DictReader(out.open(newline="")))
+        assert sorted(Path(row["path"]).name for row in rows) == names
+
+
+def test_a_video_named_like_a_photo_is_an_error_row(qfm, photos, tmp_path):
+    pytest.importorskip("av", reason="videos need the extra 'video'")
+    (photos / "sent.jpg").write_bytes(clip(numbered(10)))
+    out = tmp_path / "cull.csv"
+    answer = qfm("cull", photos, "--out", out)
+    assert answer.code == 1, answer.err
+    assert "sent.jpg': it is a video, and qfm cull ranks photos" in answer.err
+    assert len(out.read_text().splitlines()) == 5
+
+
+def test_names_that_are_not_text_are_read_back(qfm, photos, tmp_path):
+    out = tmp_path / "cull.csv"
+    for name, target in (("\udcff.jpg", "photo_03.jpg"), ("\u05d0\U0001f600.jpg", "photo_00.jpg")):
+        shutil.copy(photos / target, photos / name)
+    qfm("cull", photos, "--out", out)
+    answer = qfm("cull", photos, "--out", out, "--resume")
+    assert "leaves out" not in answer.err
+    assert len(out.read_text("utf-8", "surrogateescape").splitlines()) == 6
 
 
 def test_a_video_is_refused(qfm, tmp_path):

@@ -161,3 +161,55 @@ def test_photos_that_would_share_a_sidecar_get_none(photo):
     assert not list(photo.parent.glob("*.xmp"))
     outcome = write_sidecars(rows[:2], "full")
     assert (outcome.written, outcome.problems) == (2, [])
+
+
+def described(inside):
+    """A sidecar with these bytes in its description."""
+    return ELEMENTS.replace(
+        b"<xmp:Rating>RATING</xmp:Rating>\n   <xmp:Label>Blue</xmp:Label>", inside
+    )
+
+
+def test_an_empty_element_is_filled(exiftool, photo):
+    sidecar = photo.with_name("photo.jpg.xmp")
+    sidecar.write_bytes(described(b"<xmp:Rating/>\n   <xmp:Label />"))
+    assert write_sidecar(sidecar, photo, 4, keep=True)
+    found = exiftool(sidecar)
+    assert (found["Rating"], found["Label"]) == (4, "Green")
+    assert b"<xmp:Rating>4</xmp:Rating>" in sidecar.read_bytes()
+    assert not write_sidecar(sidecar, photo, 5, keep=True)
+
+
+def test_a_rating_of_the_photo_it_was_made_from_is_not_its_own(exiftool, photo):
+    source = (
+        b"<xmpMM:DerivedFrom xmlns:xmpMM='http://ns.adobe.com/xap/1.0/mm/'>"
+        b"<rdf:Description xmp:Rating='4'><xmp:Label>Red</xmp:Label></rdf:Description>"
+        b"</xmpMM:DerivedFrom>"
+    )
+    sidecar = photo.with_name("photo.jpg.xmp")
+    sidecar.write_bytes(described(source))
+    assert write_sidecar(sidecar, photo, 3, keep=True)
+    assert exiftool(sidecar)["Rating"] == 3
+    assert source in sidecar.read_bytes()
+
+
+def test_entities_are_refused_in_a_sentence(photo):
+    entity = b"<!DOCTYPE x [<!ENTITY r \"<a xmlns='u'/>\">]>"
+    sidecar = photo.with_name("photo.jpg.xmp")
+    content = described(b"&r;").removeprefix(b"\xef\xbb\xbf")
+    sidecar.write_bytes(entity + content)
+    with pytest.raises(QFMError, match="defines XML entities, which are not supported"):
+        write_sidecar(sidecar, photo, 3, keep=True)
+    assert sidecar.read_bytes() == entity + content
+
+
+def test_a_rating_inside_the_photo_stays_beside_a_sidecar_without_one(photo):
+    exif = Image.Exif()
+    exif[0x4746] = 3
+    with Image.open(photo) as image:
+        image.save(photo, exif=exif)
+    sidecar = photo.with_name("photo.jpg.xmp")
+    for _ in range(2):
+        assert not write_sidecar(sidecar, photo, 5, keep=True)
+        assert b"Rating" not in sidecar.read_bytes()
+    assert write_sidecar(sidecar, photo, 5, keep=True, overwrite=True)

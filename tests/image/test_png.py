@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -170,6 +170,15 @@ def test_every_row_of_a_whole_image_is_there(mode, size):
     content = encoded(image, "PNG")
     whole = read_image_uint8(content)
     np.testing.assert_array_equal(read_image_uint8(image), whole)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 6000), st.sampled_from(["RGB", "L", "P", "1"]))
+@example(40, 6000, "RGB")
+def test_long_repetitions_over_narrow_rows_are_read(width, height, mode):
+    image = Image.new(mode, (width, height))
+    image.paste(1, (0, 0, width, min(3, height)))
+    assert read_image_uint8(encoded(image, "PNG")).shape == (3, height, width)
 
 
 def test_a_wrong_checksum_of_the_pixels_is_refused():

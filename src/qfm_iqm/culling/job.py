@@ -10,6 +10,7 @@ changed.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from qfm_iqm.culling.sights import Sight, SightScorer
 from qfm_iqm.files import copy_whole, write_whole, writing
 from qfm_iqm.image.fetch import is_url
 from qfm_iqm.scoring.job import Job
+from qfm_iqm.scoring.job_folder import read_plan
 from qfm_iqm.scoring.row import ScoreRow, schema_of, write_rows
 from qfm_iqm.scoring.table import read_rows_of
 
@@ -132,8 +134,13 @@ class CullJob(Job):
             paths = [row.path for row in read_rows_of(self.out, CullRow, CULL_SCHEMA)]
             there = {path for path in paths if is_url(path) or Path(path).exists()} | set(files)
             self.gone = [path for path in paths if path not in there]
-            files = list(dict.fromkeys([*filter(there.__contains__, paths), *files]))
-        super()._begin(files, resume)
+            files = [*filter(there.__contains__, paths), *files]
+        super()._begin(_distinct(files), resume)
+
+    def _planned(self, files: Sequence[str]) -> list[list[str]]:
+        """See `Job._planned`."""
+        before = [path for shard in read_plan(self.folder) for path in shard]
+        return super()._planned(_distinct([*before, *files]))
 
     def known(self, files: Sequence[str]) -> list[ScoreRow]:
         """Reusable sights of these files from an earlier table."""
@@ -146,3 +153,11 @@ class CullJob(Job):
             return []
         rows = {row.path: row for row in sights if self.identity.wrote(row)}
         return [row for path, row in rows.items() if path in wanted]
+
+
+def _distinct(files: Iterable[str]) -> list[str]:
+    """Files by their first name: a photo must not be rejected as a duplicate of itself."""
+    named: dict[str, str] = {}
+    for file in files:
+        named.setdefault(file if is_url(file) else os.path.realpath(file), file)
+    return list(named.values())

@@ -112,7 +112,7 @@ def write_sidecar(
     except OSError as error:
         raise QFMError(f"{sidecar} cannot be read: {error.strerror}.") from error
     packet = Packet(EMPTY if content is None else content, str(sidecar))
-    rated = _has_rating(packet) or (content is None and _rated_itself(photo))
+    rated = _has_rating(packet) or _rated_itself(photo)
     label = packet.properties.get("Label")
     before = packet.content
     if overwrite or not rated:

@@ -33,13 +33,15 @@ class Property:
 
     Attributes:
         value: value as written.
-        start: offset of its first byte.
+        start: offset of its first byte; of `/>` for an empty element.
         end: offset after its last byte.
+        empty: name of an empty element.
     """
 
     value: str
     start: int
     end: int
+    empty: str = ""
 
 
 class Packet:
@@ -67,6 +69,8 @@ class Packet:
         held = self.properties.get(name)
         if held is not None:
             start, end, text = held.start, held.end, value
+            if held.empty:
+                text = f">{value}</{held.empty}>"
         else:
             declared = "" if self._prefix else f' xmlns:xmp="{_XMP}"'
             start = end = self._place
@@ -99,10 +103,11 @@ class Packet:
         name = f"{scope.get(prefix, '')} {local}"
         start = self._parser.CurrentByteIndex
         text = _START_TAG.match(self.content, start)
-        assert text is not None  # the parser has accepted it
+        if text is None:  # the tag comes from an entity
+            raise QFMError(f"{self._name} defines XML entities, which are not supported.")
         self._scopes.append(scope)
         self._open.append((name, text.end()))
-        if name != _DESCRIPTION:
+        if self._described() != 1 or name != _DESCRIPTION:
             return
         if self._place < 0:
             self._place = start + 1 + len(tag.encode())
@@ -113,14 +118,21 @@ class Packet:
                 span = found.span(2 if found[2] is not None else 3)
                 self._hold(local, *span)
 
-    def _ended(self, _tag: str) -> None:
+    def _ended(self, tag: str) -> None:
         self._scopes.pop()
         name, start = self._open.pop()
         uri, _, local = name.rpartition(" ")
         within = self._open[-1][0] if self._open else ""
-        if uri == _XMP and within == _DESCRIPTION and self.content[start - 2 : start] != b"/>":
-            self._hold(local, start, self._parser.CurrentByteIndex)
+        if uri == _XMP and within == _DESCRIPTION and self._described() == 1:
+            if self.content[start - 2 : start] == b"/>":
+                self._hold(local, start - 2, start, end_tag=tag)
+            else:
+                self._hold(local, start, self._parser.CurrentByteIndex)
 
-    def _hold(self, name: str, start: int, end: int) -> None:
-        value = self.content[start:end].decode().strip()
-        self.properties.setdefault(name, Property(value, start, end))
+    def _described(self) -> int:
+        """How many descriptions are open; one within another describes another photo."""
+        return sum(name == _DESCRIPTION for name, _ in self._open)
+
+    def _hold(self, name: str, start: int, end: int, end_tag: str = "") -> None:
+        value = "" if end_tag else self.content[start:end].decode().strip()
+        self.properties.setdefault(name, Property(value, start, end, end_tag))

@@ -1,6 +1,7 @@
 """Capture time of a photo from its EXIF data; file times are not used."""
 
 import re
+from contextlib import suppress
 from datetime import datetime
 
 from PIL import ExifTags, Image
@@ -31,8 +32,8 @@ def capture_time(image: Image.Image) -> str:
         zone = re.match(r"[+-]\d\d:\d\d", str(tags.get(offset, "")))
         text = f"{found[1]}-{found[2]}-{found[3]}T{found[4]}"
         text += f".{digits[0][:6]:0<6}" if digits else ""
-        try:
-            return datetime.fromisoformat(text + (zone[0] if zone else "")).isoformat()
-        except ValueError:  # such as from a camera whose clock was never set
-            continue
+        for zoned in (text + zone[0], text) if zone else (text,):
+            # Some cameras' clocks were never set, and some offsets from UTC are impossible.
+            with suppress(ValueError):
+                return datetime.fromisoformat(zoned).isoformat()
     return ""

@@ -102,8 +102,9 @@ def prepare_png(image: PngImageFile, *, allow_truncated: bool) -> None:
 def _pixel_data(image: PngImageFile, stream: BinaryIO, checked: bool) -> Iterator[bytes]:
     """Yields the compressed pixels in pieces; adds metadata that follow to the image.
 
-    The last bytes, a checksum, are held back. The decoder requests them only if rows are missing,
-    whatever the compressed data say about their end.
+    The last byte, of a checksum, is held back. The decoder requests it only if rows are missing,
+    whatever the compressed data say about their end. (It needs one byte more than the pixels to go
+    on with a repetition over several rows.)
     """
     found = passed = False
     kept = b""
@@ -115,9 +116,9 @@ def _pixel_data(image: PngImageFile, stream: BinaryIO, checked: bool) -> Iterato
                     break  # the end of the file
                 sum_ = zlib.crc32(piece, sum_)
                 kept += piece
-                if len(kept) > _CHECKSUM:
-                    yield kept[:-_CHECKSUM]
-                    kept = kept[-_CHECKSUM:]
+                if len(kept) > 1:
+                    yield kept[:-1]
+                    kept = kept[-1:]
             stored = stream.read(_CHECKSUM)
             # If the file ends here, the decoder decides whether the data suffice.
             if checked and len(stored) == _CHECKSUM and stored != struct.pack(">I", sum_):

@@ -46,9 +46,10 @@ def moments_page(
         "name": [name for _, name in parts],
         **{name: [getattr(row, name) for row in shown] for name in _COLUMNS},
     }
-    paths = "\0".join(row.path for row in shown).encode("utf-8", "surrogatepass")
+    # Other photos have other decisions, even if they have the same names.
+    photos = "\0".join(sorted(f"{row.path}\0{row.sha256}" for row in shown))
     data = {
-        "id": hashlib.sha256(paths).hexdigest()[:16],
+        "id": hashlib.sha256(photos.encode("utf-8", "surrogatepass")).hexdigest()[:16],
         "rows": len(shown),
         "columns": {name: packed(column) for name, column in columns.items()},
         "folders": [{"name": name, "url": place.url(name)} for name in folders],

@@ -8,7 +8,8 @@
 function factsOf(words, valueOf, say) {
   const writers = { float: say, int: whole, bool: (value) => (value ? "yes" : "no"), str: String };
   return words.map(({ name, title, kind, help }) => {
-    const value = name.endsWith("cause") ? causeInWords(valueOf(name), valueOf(valueOf(name))) : valueOf(name);
+    const own = valueOf(name), isColumn = words.some((column) => column.name === own);
+    const value = name.endsWith("cause") && isColumn ? causeInWords(own, valueOf(own)) : own;
     return [title, known(value) && value !== "" ? writers[kind](value) : null, help];
   });
 }

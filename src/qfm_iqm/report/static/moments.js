@@ -57,23 +57,28 @@ class Moments {
 
   // ---- one moment ----
 
-  /** A photo that can be moved in its view; fallbacks are tried if it cannot be shown. */
+  /** A photo that can be moved in its view, and a note if a fallback is shown in its place. */
   picture(photo) {
     const image = el("img", { alt: `Photo ${photo.name}`, draggable: false, decoding: "async" });
-    showFirst(image, photo.urls(), () => image.replaceWith(el("span", { className: "none" }, "This photo cannot be shown here.")));
-    return image;
+    const note = el("p", { className: "note" });
+    showFirst(
+      image, photo.urls(), () => image.replaceWith(el("span", { className: "none" }, "This photo cannot be shown here.")),
+      (url) => { note.textContent = url.note ?? ""; },
+    );
+    return [image, note];
   }
 
   pane(i) {
     const photo = this.photos[i], { name, path, rank, reason, score } = photo;
     const choice = (keep, text) => el("button", { type: "button", className: "button", "data-keep": String(keep), tabIndex: -1, onclick: () => this.decide(i, keep) }, text);
+    const [image, note] = this.picture(photo);
     const kind = { exact: "exact duplicate · ", near: "near duplicate · " }[photo.duplicate] ?? "";
     return el(
       "div", { className: "pane", role: "group", "data-row": i, onclick: () => this.focusOn(this.moments[this.shown].indexOf(i), false) },
-      el("div", { className: "view" }, this.picture(photo)),
+      el("div", { className: "view" }, image),
       el("div", { className: "words" },
         el("p", { className: "line" }, el("span", { className: "name", title: path }, name), el("span", { className: "score" }, this.say(score))),
-        el("p", {}, `${rank}. ${kind}${reason}`)),
+        note, el("p", {}, `${rank}. ${kind}${reason}`)),
       el("div", { className: "choice" }, choice(true, "Keep"), choice(false, "Reject")),
     );
   }
@@ -161,7 +166,9 @@ class Moments {
     document.addEventListener("keydown", (event) => {
       const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
       const asleep = !this.moments.length || this.root.closest("[hidden]");
-      if (!act || asleep || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+      // On the slider, left and right move it.
+      const typing = event.target.matches("input:not([type=range])") || (event.target.matches("input") && /Left|Right/.test(event.key));
+      if (!act || asleep || event.ctrlKey || event.metaKey || event.altKey || typing) return;
       event.preventDefault();
       act();
       if (event.key === "ArrowUp" || event.key === "ArrowDown") this.focusOn(0);
