@@ -16,8 +16,8 @@ def screen(terminal=False):
 
 def an_epoch(reporter, figures):
     reporter.begin_epoch(1, 3, steps=2, done=0)
-    reporter.step(0.5, 8)
-    reporter.step(0.5, 8)
+    reporter.step(0.25, 8)
+    reporter.step(0.75, 8)
     assert list(reporter.scoring(iter("abc"), 3)) == ["a", "b", "c"]
     reporter.end_epoch(1, figures, best=True)
 

@@ -27,20 +27,20 @@ class Reporter:
         self._console = console
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._loss = 0.0
+        self._total, self._steps = 0.0, 0  # loss of the epoch's steps in this process
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Starts the bar of an epoch, with `done` steps already complete."""
-        self._loss = 0.0
+        self._total, self._steps = 0.0, 0
         self._bar(f"epoch {epoch + 1}/{epochs}", steps, done)
 
     def step(self, loss: float, crops: int) -> None:
         """Advances by one step."""
-        self._loss = 0.95 * self._loss + 0.05 * loss if self._loss else loss
+        self._total, self._steps = self._total + loss, self._steps + 1
         if self._progress is not None:
             speed = self._progress.tasks[0].speed
             rate = f"{speed * crops:.0f} crops/s" if speed else ""
-            self._progress.update(self._task, advance=1, note=f"loss {self._loss:.4f}  {rate}")
+            self._progress.update(self._task, advance=1, note=f"loss {self._loss():.4f}  {rate}")
 
     def end_epoch(self, epoch: int, figures: Mapping[str, float | None], *, best: bool) -> None:
         """Prints the figures of an epoch."""
@@ -53,7 +53,7 @@ class Reporter:
             )
             mark = "  (best so far)" if best else ""
             self._console.print(
-                f"epoch {epoch + 1}: loss {self._loss:.4f}  validation SRCC: {parts}{mark}",
+                f"epoch {epoch + 1}: loss {self._loss():.4f}  validation SRCC: {parts}{mark}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -64,6 +64,10 @@ class Reporter:
         self.close()
         if self._console is not None:
             self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    def _loss(self) -> float:
+        """The mean loss of the epoch's steps so far; without those before a resumption."""
+        return self._total / self._steps if self._steps else math.nan
 
     def scoring(self, items: Iterator[T], total: int, title: str = "scoring") -> Iterator[T]:
         """Yields the items and shows a progress bar."""
