@@ -29,7 +29,7 @@ from photos import RESULTS, machine, peak_memory, write_photos
 
 OUT = RESULTS / "toolbox.csv"
 THEIRS = ("topiq_nr", "hyperiqa", "musiq", "cnniqa")
-OURS = ("default", "default_int8", "default_torch", "vit_s")
+OURS = ("default", "default_int8", "vit_s")
 SMALL, LARGE = "512x512", "4000x3000"
 
 
@@ -139,7 +139,7 @@ def _vit_s() -> Any:
 
 
 def _engine(name: str) -> Run:
-    """Our engine: the default model, the same in int8 or in torch, or ViT-S on covering crops."""
+    """Our engine: the default model, the same in int8, or ViT-S on covering crops."""
     from qfm_iqm.image.memory_budget import keep_freed_memory, usable_cores
     from qfm_iqm.scoring.runtimes.load import load_runtime
     from qfm_iqm.scoring.scorer import Scorer
@@ -148,10 +148,7 @@ def _engine(name: str) -> Run:
     if name == "vit_s":
         runtime = _vit_s()
     else:
-        precision = "int8" if name == "default_int8" else None
-        runtime = load_runtime(
-            "default", "torch" if name == "default_torch" else None, precision=precision
-        )
+        runtime = load_runtime("default", precision="int8" if name == "default_int8" else None)
     scorer = Scorer(runtime, processes=True, readers=min(16, usable_cores()))
 
     def run(paths: list[str]) -> Iterator[int]:
