@@ -18,8 +18,9 @@ A small MLP reads each tile. Its outputs are pooled by mean, deviation, maximum 
 photo may be sharp in one place and smooth in another. Another MLP joins them with the whole photo.
 For each cause it predicts a probability and a severity, and multiplies both.
 
-Most of the time would go into starting many small operations, so whatever can be computed together
-is: both directions, both color planes, all members of the ensemble.
+Most of the time goes into reading and writing memory, so differences and extremes are measured in
+every second row only. Both directions, both color planes and all members of the ensemble are
+computed together.
 
 Shapes: B photos, T tiles of one, N tiles of all, S side of a tile, L lines, F and G measures,
 M members, 6 causes.

@@ -58,14 +58,14 @@ def sight_of(row: ScoreRow, reading: Reading) -> Sight:
         row: the photo's row, with a score or an error.
         reading: the photo's reading from `seen`.
     """
-    if row.status == "ok" and not isinstance(reading, Seen):  # a video, whatever its name
+    if row.status == "error":
+        return Sight(**vars(row))
+    if not isinstance(reading, Seen):  # a video, whatever its name
         return Sight(
             row.path, row.sha256, status="error", model=row.model, weights=row.weights,
             error=f"cannot read '{row.path}': it is a video, and qfm cull ranks photos",
             runtime=row.runtime, precision=row.precision, seconds=row.seconds,
         )  # fmt: skip
-    if not isinstance(reading, Seen):
-        return Sight(**vars(row))
     return Sight(**vars(row), taken=reading.taken, hash=reading.hash, layout=reading.layout)
 
 

@@ -103,18 +103,18 @@ def halves(table: RatedTable) -> tuple[Indices, Indices]:
 
 
 def find_interval(
-    mos: Doubles, scores: Doubles, parts: tuple[Indices, Indices], level: float
+    mos: Doubles, scores: Doubles, two_halves: tuple[Indices, Indices], level: float
 ) -> Interval:
     """Computes the interval, and its coverage by cross-validation.
 
     Args:
         mos: labels (N,) of held-out photos.
         scores: the model's scores (N,), in label units.
-        parts: rows of two halves of the photos; an interval from one is measured on the other.
+        two_halves: rows of each half of the photos; an interval from one is measured on the other.
         level: target coverage of the interval.
     """
     inside = 0.0
-    for setting, checking in (parts, parts[::-1]):
+    for setting, checking in (two_halves, two_halves[::-1]):
         ends = interval_of(mos[setting], scores[setting], level).ends(scores[checking])
         inside += coverage(mos[checking], *ends)[0] * len(checking)
     found = interval_of(mos, scores, level)

@@ -61,8 +61,8 @@ def check_reference(recipe: Recipe, data: TrainingData) -> None:
             f"Reference statistics need at least {LEAST} held-out photos, and [reference] has "
             f"{len(table)}: raise data.reference, or name a larger table in reference.labels."
         )
-    chosen = (data.train, *((data.validation,) if data.validation else ()))
-    used = {path for part in chosen for path in part.paths(data.root)}
+    splits = (data.train, *((data.validation,) if data.validation else ()))
+    used = {path for split in splits for path in split.paths(data.root)}
     if shared := [path.name for path in table.paths(data.root) if path in used]:
         photos = counted(len(shared), "photo is", "photos are")
         raise TableError(

@@ -105,7 +105,8 @@ def run(
     stages = Stages(folder.stages, reporter.say)
     scores = TeacherScores(recipe, data, out, stages, reporter)
     pool = scores.look_for_leaks()
-    if first and "training" not in stages:
+    # Networks that are evaluated on validation, such as teachers, never see the test images.
+    if first and split == "test" and "training" not in stages:
         finishing.check_held_out(recipe, data, reporter)
     if first:
         folder.claim(data.split)

@@ -3,7 +3,7 @@
 It holds `recipe.json`, `split.txt`, `log.jsonl` (steps, validation, test), `state.safetensors` (to
 resume) and `best/` (the model of the best epoch so far); at the end also `model/`, `results.csv`
 (every metric with its interval) and `test.csv` (one row per test image). `stages.json` records the
-stages before and after the training (`training.stages`).
+stages before and after the training (`training.stages`); `lock` keeps other processes out.
 """
 
 import json
