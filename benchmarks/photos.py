@@ -14,6 +14,8 @@ import skimage
 import torch
 from PIL import Image
 
+from qfm_iqm.scoring.runtimes.onnx_runtime import has_vnni
+
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 RESULTS = Path(__file__).parent / "results"
 
@@ -55,11 +57,10 @@ def seconds(work: object, repeats: int) -> float:
 
 def machine() -> dict[str, object]:
     """Facts that figures depend on, apart from this code."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return {
         "cores": os.cpu_count(),
         "machine": platform.machine(),
-        "vnni": "vnni" in flags,
+        "vnni": has_vnni(),
         "torch": torch.__version__,
     }
 

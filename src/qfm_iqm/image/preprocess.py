@@ -5,14 +5,14 @@ Design choices:
   the same crops (no random test crops).
 * Crops right of the center are mirrored; crops exactly at the center are mirrored if their right
   half is brighter. A mirrored image therefore gives the same crops and the same score, at no cost.
-* A crop may have one longer side (`max_aspect`), for networks that take any size; most photos are
-  then a single crop.
+* A crop may have longer sides (`max_aspect`), for networks that take any size; most photos are then
+  a single crop.
 * An image is never enlarged, because that blurs it, and blur lowers quality. A side shorter than a
   crop is reflection-padded (edge included), which adds no new edge and no new color.
 * Images are reduced in 8 bits, like stored and displayed images. Floats take twice the time without
   a visible difference.
 
-Shapes: C channels (3), H and W pixels, K crops, S crop size (S x S, or one side longer).
+Shapes: C channels (3), H and W pixels, K crops, S crop size (S x S, or longer sides).
 """
 
 import math
@@ -37,8 +37,9 @@ class Preprocessing(BaseModel):
     """How an image is turned into crops; part of a model's card.
 
     Attributes:
-        crop: shorter side of a crop in pixels; crops are square unless `max_aspect` exceeds 1.
-        max_aspect: largest aspect ratio of a crop.
+        crop: shortest side of a crop in pixels; crops are square unless `max_aspect` exceeds 1.
+        max_aspect: longest side of a crop as a multiple of `crop`. A crop covers all of a side that
+            is no longer.
         shorter_side: larger images are first reduced to this shorter side, antialiased, with their
             aspect ratio kept; None keeps every image's size.
         resample: "bicubic", or "bilinear", which takes half the time and causes no ringing.

@@ -75,10 +75,10 @@ def _head(card: ModelCard) -> Iterator[str]:
     if extra:
         size += f", and also at {' and '.join(map(str, extra))}"
     crop, longest = card.network.crop, card.preprocessing.longest
-    crops = f"{crop} pixels" if longest == crop else f"{crop} to {longest} by {crop} pixels"
+    sides = f"of {crop}" if longest == crop else f"with sides of {crop} to {longest}"
     yield (
-        f"* **Network**: {card.network.backbone} and the attention-panel decoder; crops of {crops} "
-        f"that cover the photo{size}."
+        f"* **Network**: {card.network.backbone} and the attention-panel decoder; crops {sides} "
+        f"pixels that cover the photo{size}."
     )
     if card.base is not None:
         yield f"* **Public weights**: on top of timm's `{card.base.name}`, checked by hash."

@@ -15,6 +15,7 @@ from qfm_iqm.model.folder import load_model, save_model
 from qfm_iqm.model.locate import find_model
 from qfm_iqm.model.model import QualityModel
 from qfm_iqm.model.network import QualityNetwork
+from qfm_iqm.scoring.runtimes import onnx_runtime
 from qfm_iqm.scoring.runtimes.base import TOLERANCE
 from qfm_iqm.scoring.runtimes.export import export
 from qfm_iqm.scoring.runtimes.load import load_runtime
@@ -66,10 +67,14 @@ def test_every_shape_scores_as_in_torch(folder, files):
             assert row.crop_std == pytest.approx(score.crop_std, abs=1e-4)
 
 
-def test_sums_of_int8_do_not_saturate(photo_folder):
+@pytest.mark.parametrize("vnni", [True, False])
+def test_sums_of_int8_do_not_saturate(photo_folder, monkeypatch, vnni):
     """The same network step by step, whose int8 values are multiplied and added as floats."""
     import onnxruntime
 
+    if vnni and not onnx_runtime.has_vnni():
+        pytest.skip("this CPU has no VNNI")
+    monkeypatch.setattr(onnx_runtime, "has_vnni", lambda: vnni)
     runtime = load_runtime("default", precision="int8")
     size = runtime.card.preprocessing.crop
     options = onnxruntime.SessionOptions()

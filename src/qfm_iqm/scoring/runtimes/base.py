@@ -2,7 +2,7 @@
 
 It does not need torch, so that an exported model can be scored without it.
 
-Shapes: B crops, S crop size (S x S, or one side longer: `Preprocessing.max_aspect`).
+Shapes: B crops, S crop size (S x S, or longer sides: `Preprocessing.max_aspect`).
 """
 
 import os
