@@ -8,10 +8,11 @@ figures, each measured in its own process:
 * `matrix_gflops`: a plain fp32 matrix product, the reference for the cores.
 * `<backbone>_<runtime>_share`: the encoder's and decoder's arithmetic (torch counts it) per second,
   in batches of 32 crops of 224 pixels, as a share of that rate.
-* `<runtime>_crops_per_second`: the default model's network alone, in every installed runtime.
+* `<runtime>_crops_per_second`: the default model's network alone, in every installed runtime, on
+  crops of the photos.
 * `reading_images_per_second`: reading alone, in the engine's processes.
-* `network_images_per_second`: the network alone, as `qfm score` computes it, for as many crops as
-  an image has.
+* `network_images_per_second`: the network alone, as `qfm score` computes it, on all crops of a
+  photo.
 * `engine_images_per_second`, and its share of the slower of those two; `int8_engine_...` in int8.
 * `engine_speedup_2_cores`: from one core to two (Linux).
 * `first_score_seconds`: a cold `qfm score PHOTO`.
@@ -30,13 +31,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from photos import RESULTS, machine, write_photos
 from qfm_iqm import load_model, load_runtime
-from qfm_iqm.scoring.runtimes.base import Runtime
+from qfm_iqm.image.load import ReadingPolicy, read
+from qfm_iqm.image.preprocess import covering_crops
+from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.runtimes.base import Crop, Runtime
 
 OUT = RESULTS / "throughput.csv"
+PHOTOS = 32  # in a batch for the network alone
 ENCODERS = ("vit_tiny_patch16_224", "deit3_small_patch16_224")
 
 
@@ -94,6 +97,16 @@ def measured(name: str, folder: str, cores: set[int] | None = None) -> dict[str,
 # ---- pieces of work ----
 
 
+def crops_of(model: QualityModel, folder: Path) -> list[Crop]:
+    """All crops of some photos, as bytes."""
+    crops: list[Crop] = []
+    for path in sorted(folder.iterdir())[:PHOTOS]:
+        pixels = read(str(path), ReadingPolicy(model.card.preprocessing)).pixels
+        assert pixels is not None
+        crops += covering_crops(pixels, model.card.preprocessing)
+    return crops
+
+
 def arithmetic(_: Path) -> dict[str, float]:
     """The networks' arithmetic against a plain matrix product."""
     import torch
@@ -149,14 +162,14 @@ def runtimes(folder: Path) -> dict[str, float]:
                     made = Path(place) / f"{target}_{precision}"
                     export(model, made, target, precision=precision, photos=photos)
                     ways[f"{target}_{precision}"] = load_exported(made)
-    crops = list(np.random.default_rng(0).random((32, 3, 224, 224), np.float32))
+    crops = crops_of(model, folder)
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(9):  # in turn: a machine's speed varies
         for name, runtime in ways.items():
             runtime.run(crops)
             took = seconds(lambda runtime=runtime: runtime.run(crops), 2)
             best[name] = min(best[name], took)
-    figures = {f"{name}_crops_per_second": 64 / took for name, took in best.items()}
+    figures = {f"{name}_crops_per_second": 2 * len(crops) / took for name, took in best.items()}
     for target in ("onnx", "openvino"):
         if f"{target}_int8" in ways:
             figures[f"{target}_int8_over_fp32"] = (
@@ -191,13 +204,11 @@ def network(folder: Path) -> dict[str, float]:
     from qfm_iqm.image.memory_budget import keep_freed_memory
 
     keep_freed_memory()
-    model = load_model()
-    crops_per_image = model.score(str(next(folder.iterdir()))).n_crops
+    crops = crops_of(load_model(), folder)
     runtime = load_runtime()
-    crops = list(np.random.default_rng(0).random((32, 3, 224, 224), np.float32))
     runtime.run(crops)
     best = min(seconds(lambda: runtime.run(crops), 5) for _ in range(3))
-    return {"network_images_per_second": 160 / best / crops_per_image}
+    return {"network_images_per_second": 5 * PHOTOS / best}
 
 
 def engine(folder: Path) -> dict[str, float]:
