@@ -178,18 +178,19 @@ def flops(name: str, example: str) -> float:
     import torch
 
     if name in OURS:
-        from qfm_iqm.image.preprocess import grid_positions
+        from qfm_iqm.image.preprocess import covering_crops
         from qfm_iqm.image.resize import read_resized
         from qfm_iqm.model.folder import load_model
 
         model = _vit_s() if name == "vit_s" else load_model()
         preprocessing = model.card.preprocessing
-        crop = preprocessing.crop
-        height, width = read_resized(example, preprocessing).pixels.shape[1:]
+        pixels = read_resized(example, preprocessing).pixels
         # On a CPU, attention is counted only in its plain form, not fused.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            each = _counted(model.network, torch.rand(1, 3, crop, crop))
-        return each * len(grid_positions(height, width, crop))
+            return sum(
+                _counted(model.network, torch.rand(1, *crop.shape))
+                for crop in covering_crops(pixels, preprocessing)
+            )
     from pyiqa.utils.img_util import imread2tensor
 
     return _counted(_metric(name), imread2tensor(example)[None])
