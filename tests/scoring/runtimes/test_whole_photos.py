@@ -117,9 +117,10 @@ def test_int8_comes_with_the_model(folder, files, tiny_model_folder):
     network = onnx.load(folder / "onnx-int8" / "model.onnx")
     tensors = {tensor.name: tensor for tensor in network.graph.initializer}
     producers = {output: node for node in network.graph.node for output in node.output}
-    for node in network.graph.node:
-        if node.op_type == "Conv":  # its weights are int8
-            assert tensors[producers[node.input[1]].input[0]].data_type == onnx.TensorProto.INT8
+    first, *others = (node for node in network.graph.node if node.op_type == "Conv")
+    assert tensors[first.input[1]].data_type == onnx.TensorProto.FLOAT
+    for node in others:
+        assert tensors[producers[node.input[1]].input[0]].data_type == onnx.TensorProto.INT8
     rows = list(Scorer(runtime).score_paths(files))
     assert {row.precision for row in rows} == {"int8"}
     assert {row.weights for row in rows} != {load_model(folder).card.weights_sha256}
