@@ -55,14 +55,14 @@ $ ls rated/*_clean.png | wc -l
 <!-- exit: 1 -->
 ```console
 $ qfm gate photos/burst --min 50
-fail    photos/burst/shot_1.jpg: 29.5053 is below the limit of 50.
+fail    photos/burst/shot_1.jpg: 26.7688 is below the limit of 50.
 2 passed, 1 failed (score >= 50).
 ```
 
 ```python
 from qfm_iqm import load_model
 
-print(round(load_model().score("photos/cat.jpg").value))  # 73
+print(round(load_model().score("photos/cat.jpg").value))  # 77
 ```
 
 ```python
@@ -95,9 +95,9 @@ def test_a_page_that_says_what_happens_passes(photos, tmp_path):
     ("right", "wrong", "said"),
     [
         ("\n5\n", "\n6\n", "but the page says"),
-        ("29.5053", "35.0193", "but the page says"),
+        ("26.7688", "35.0193", "but the page says"),
         ("exit: 1", "exit: 0", "ended with 1, not 0"),
-        ("# 73", "# 74", "prints"),
+        ("# 77", "# 78", "prints"),
         ("\nsaid by", "\nnot said by", "prints"),
         ("load_model()", "load_models()", "NameError"),
         ("--out scores.csv\n", "--oust scores.csv\n", "score has no option '--oust'"),
@@ -111,7 +111,7 @@ def test_a_page_that_says_something_else_fails(photos, tmp_path, right, wrong, s
 
 
 def test_outputs_can_be_written_into_a_page(photos, tmp_path):
-    wrong = PAGE.replace("29.5053", "0.0").replace("\nsaid by print", "")
+    wrong = PAGE.replace("26.7688", "0.0").replace("\nsaid by print", "")
     faults, page = run(wrong, photos, tmp_path, write=True)
     assert len(faults) == 2
     assert page.read_text("utf-8") == PAGE
