@@ -29,13 +29,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from photos import RESULTS, machine, write_photos
 from qfm_iqm import load_model, load_runtime
 from qfm_iqm.image.load import ReadingPolicy, read
-from qfm_iqm.image.preprocess import covering_crops
 from qfm_iqm.model.model import QualityModel
+from qfm_iqm.scoring.crop_stream import with_crops
 from qfm_iqm.scoring.runtimes.base import Crop, Runtime
 
 OUT = RESULTS / "throughput.csv"
@@ -97,14 +99,11 @@ def measured(name: str, folder: str, cores: set[int] | None = None) -> dict[str,
 # ---- pieces of work ----
 
 
-def crops_of(model: QualityModel, folder: Path) -> list[Crop]:
-    """All crops of some photos, as bytes."""
-    crops: list[Crop] = []
-    for path in sorted(folder.iterdir())[:PHOTOS]:
-        pixels = read(str(path), ReadingPolicy(model.card.preprocessing)).pixels
-        assert pixels is not None
-        crops += covering_crops(pixels, model.card.preprocessing)
-    return crops
+def crops_of(model: QualityModel, folder: Path) -> list[Sequence[Crop]]:
+    """The crops of each of some photos, as bytes."""
+    policy = ReadingPolicy(model.card.preprocessing)
+    paths = sorted(folder.iterdir())[:PHOTOS]
+    return [with_crops(read(str(path), policy), policy.preprocessing)[1] for path in paths]
 
 
 def arithmetic(_: Path) -> dict[str, float]:
@@ -162,7 +161,7 @@ def runtimes(folder: Path) -> dict[str, float]:
                     made = Path(place) / f"{target}_{precision}"
                     export(model, made, target, precision=precision, photos=photos)
                     ways[f"{target}_{precision}"] = load_exported(made)
-    crops = crops_of(model, folder)
+    crops = list(chain.from_iterable(crops_of(model, folder)))
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(9):  # in turn: a machine's speed varies
         for name, runtime in ways.items():
@@ -204,11 +203,12 @@ def network(folder: Path) -> dict[str, float]:
     from qfm_iqm.image.memory_budget import keep_freed_memory
 
     keep_freed_memory()
-    crops = crops_of(load_model(), folder)
+    photos = crops_of(load_model(), folder)
+    crops = list(chain.from_iterable(photos))
     runtime = load_runtime()
     runtime.run(crops)
     best = min(seconds(lambda: runtime.run(crops), 5) for _ in range(3))
-    return {"network_images_per_second": 5 * PHOTOS / best}
+    return {"network_images_per_second": 5 * len(photos) / best}
 
 
 def engine(folder: Path) -> dict[str, float]:
